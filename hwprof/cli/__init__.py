@@ -1,0 +1,80 @@
+"""What can a person type? One file a command; this one finds it and turns errors into a line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+
+import click
+
+from hwprof import __version__
+from hwprof.errors import HwprofError
+
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("hwprof.cli.run", "Probe, train, record, classify, predict, recommend, report."),
+    "view": ("hwprof.cli.view", "Render a run directory again."),
+    "probe": ("hwprof.cli.probe", "Measure this machine's ceilings and save them."),
+    "count": ("hwprof.cli.count", "Count parameters, FLOP, bytes and memory; no hardware needed."),
+    "specs": ("hwprof.cli.specs", "List, show and check the catalogue of models and hardware."),
+}
+"""Command name -> module that holds a click command called ``command``, and its one-line help."""
+
+INTERRUPTED_EXIT_CODE = 130
+"""128 + SIGINT, as shells report it."""
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module only when it runs, so that light commands start fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(_COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short_help) for name, (_, short_help) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hwprof")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, *, debug: bool) -> None:
+    """Find what holds a Transformer training step back, and what should change."""
+    ctx.obj = debug
+
+
+def main() -> None:
+    """Run the command line; every error becomes one line on stderr and an exit code."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("hwprof: interrupted", err=True)
+        code = INTERRUPTED_EXIT_CODE
+    except HwprofError as error:
+        code = _report(error, error.exit_code, debug=debug)
+    except OSError as error:
+        code = _report(error, 1, debug=debug)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: Exception, exit_code: int, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"hwprof: {error}", err=True)
+    return exit_code

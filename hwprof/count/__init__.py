@@ -1,0 +1,1 @@
+"""What does the work cost? FLOP, bytes and memory from dimensions alone; no hardware, no torch."""

@@ -1,0 +1,56 @@
+"""How does hwprof say that something is wrong? Each error states the fact, the expectation and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HwprofError(Exception):
+    """An error that a person can act on.
+
+    Args:
+        fact: what is the case ("model 'nosuch' is not in the catalogue").
+        expectation: what was expected instead; may be empty when the fact says it.
+        remedy: what to do next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, fact: str, *, expectation: str = "", remedy: str = "") -> None:
+        self.fact = fact
+        self.expectation = expectation
+        self.remedy = remedy
+        super().__init__("; ".join(part for part in (fact, expectation, remedy) if part))
+
+
+class InputError(HwprofError, ValueError):
+    """What the user gave is wrong: exit code 2."""
+
+    exit_code = 2
+
+
+class SpecError(InputError):
+    """A model, device, link or cluster file is wrong."""
+
+
+class UnknownNameError(InputError):
+    """A catalogue has no such name."""
+
+    def __init__(self, *, kind: str, name: str, known: Iterable[str], remedy: str) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
+        expectation = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names[:12])}, ..."
+        super().__init__(f"{kind} {name!r} is not in the catalogue", expectation=expectation, remedy=remedy)
+
+
+class UnknownDeviceError(InputError):
+    """No peak numbers are known for a device; never replaced by a default."""
+
+
+class WorkError(HwprofError):
+    """The work itself failed: exit code 1."""
+
+
+class OutOfMemoryError(WorkError):
+    """The work needs more memory than the device has."""

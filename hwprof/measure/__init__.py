@@ -1,0 +1,1 @@
+"""What does the device really do? Timing seam, probes, step recorder, telemetry."""

@@ -1,0 +1,1 @@
+"""Which settings and layout are best, and why not the others?"""

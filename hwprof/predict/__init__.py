@@ -1,0 +1,1 @@
+"""How long should each piece take, and which roof binds it?"""

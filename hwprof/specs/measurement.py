@@ -1,0 +1,108 @@
+"""What is one measured number, with its evidence? Raw samples and conditions; statistics are properties."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Literal
+
+from pydantic import Field
+
+from hwprof.specs.record import Record
+
+STABLE_SPREAD = 0.05
+"""Largest relative spread (interquartile range over median) of a measurement that is called stable."""
+
+Origin = Literal["measured", "calibrated", "datasheet", "assumed"]
+CeilingKind = Literal["compute", "memory", "transfer", "latency"]
+Unit = Literal["flop_per_s", "byte_per_s", "s"]
+
+
+def quantile(samples: tuple[float, ...], fraction: float) -> float:
+    """The ``fraction`` quantile with linear interpolation (Hyndman & Fan type 7, numpy's default)."""
+    ordered = sorted(samples)
+    place = fraction * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def median_interval(samples: tuple[float, ...]) -> tuple[float, float]:
+    """A 95 % confidence interval of the median, from order statistics (no assumption on the distribution).
+
+    The ranks are those of the binomial(n, 1/2) distribution (Conover, Practical Nonparametric Statistics, 3.2).
+    With fewer than 6 samples no such interval exists, and the range of the samples is returned.
+    """
+    ordered = sorted(samples)
+    n = len(ordered)
+    if n < 6:
+        return ordered[0], ordered[-1]
+    tail, rank, weight = 0.0, 0, 0.5**n
+    while tail + weight <= 0.025:
+        tail += weight
+        weight *= (n - rank) / (rank + 1)
+        rank += 1
+    return ordered[max(rank - 1, 0)], ordered[min(n - rank, n - 1)]
+
+
+class Measurement(Record):
+    """Samples of one quantity under fixed conditions."""
+
+    name: str
+    unit: Unit
+    samples: tuple[float, ...] = Field(min_length=1)
+    warmups: int = Field(ge=0)
+    conditions: dict[str, str | int | float] = Field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        """The middle sample, in ``unit``."""
+        return statistics.median(self.samples)
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range over median, a fraction."""
+        if self.median == 0:
+            return 0.0
+        return (quantile(self.samples, 0.75) - quantile(self.samples, 0.25)) / self.median
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """A 95 % confidence interval of the median, in ``unit``."""
+        return median_interval(self.samples)
+
+    @property
+    def stable(self) -> bool:
+        """Whether the spread is small enough to call the median a property of the machine."""
+        return self.spread <= STABLE_SPREAD
+
+
+class Ceiling(Record):
+    """One roof: the best rate (or the least latency) that a device reaches, and where that number is from.
+
+    ``name`` is one of: ``matmul.<dtype>`` (``matmul.bf16``), ``matmul.<dtype>.<m>x<n>x<k>`` (at one of the model's own
+    shapes), ``memory.<level>`` (``memory.dram``, ``memory.l2``), ``transfer.<direction>.<pinned|pageable>``
+    (``transfer.host_to_device.pinned``), ``latency.dispatch`` (host time to dispatch one small op),
+    ``latency.launch`` (device time from launch to end of an empty kernel).
+    """
+
+    name: str
+    kind: CeilingKind
+    value: float = Field(gt=0)
+    unit: Unit
+    origin: Origin
+    source: str
+    dtype: str = ""
+    level: str = ""
+    level_bytes: float | None = None
+    samples: tuple[float, ...] = ()
+    spread: float | None = None
+    stable: bool | None = None
+    conditions: dict[str, str | int | float] = Field(default_factory=dict)
+
+
+class Skipped(Record):
+    """A probe or reader that could not run here, and why."""
+
+    name: str
+    reason: str
+    remedy: str = ""

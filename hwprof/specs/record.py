@@ -1,0 +1,11 @@
+"""What do all nouns that come from a file or go to one share? They are frozen, and an unknown key is an error."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """A frozen, schema-checked value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())

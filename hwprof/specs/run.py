@@ -1,0 +1,338 @@
+"""What is one profiled run? The versioned schema of ``run.json``: what was asked, measured, counted, concluded."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hwprof.specs.measurement import Ceiling, Skipped
+from hwprof.specs.model import ModelSpec
+from hwprof.specs.record import Record
+
+SCHEMA_VERSION = 1
+
+Dtype = Literal["fp32", "tf32", "bf16", "fp16"]
+Recompute = Literal["none", "selective", "full"]
+OptimizerName = Literal["adamw", "adam", "sgd", "adafactor"]
+OptimizerImplementation = Literal["for-loop", "foreach", "fused"]
+PhaseName = Literal[
+    "data", "host_to_device", "forward", "loss", "backward", "clip", "optimizer", "evaluation", "checkpoint"
+]
+Direction = Literal["forward", "backward", "recompute", "update"]
+LayerKind = Literal[
+    "attention", "ffn", "norm", "embedding", "head", "loss", "optimizer", "clip", "residual", "data", "other"
+]
+BoundClass = Literal["compute", "memory", "communication", "transfer", "host", "latency", "unknown"]
+Confidence = Literal["high", "medium", "low"]
+Status = Literal["complete", "partial", "interrupted", "out_of_memory", "failed"]
+Interval = tuple[float, float]
+
+
+class RunSettings(Record):
+    """What one training step does, as the user asked for it or by default."""
+
+    model: str
+    device: Literal["cpu", "cuda"]
+    dtype: Dtype = "fp32"
+    micro_batch: int = Field(gt=0)
+    seq_len: int = Field(gt=0)
+    gradient_accumulation: int = Field(default=1, gt=0)
+    optimizer: OptimizerName = "adamw"
+    optimizer_implementation: OptimizerImplementation = "for-loop"
+    learning_rate: float = Field(default=1e-3, gt=0)
+    clip_norm: float | None = 1.0
+    recompute: Recompute = "none"
+    compile: bool = False
+    data: str = ""
+    tokenizer: str = "bytes"
+    workers: int = Field(default=1, ge=0)
+    warmup_steps: int = Field(default=3, ge=0)
+    steps: int = Field(default=20, gt=0)
+    profiled_steps: int = Field(default=3, gt=0)
+    eval_batches: int = Field(default=2, ge=0)
+    seed: int = 0
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step on this rank."""
+        return self.micro_batch * self.gradient_accumulation * self.seq_len
+
+
+class StepTime(Record):
+    """Wall time of one optimizer step with the profiler off."""
+
+    median_s: float
+    interval_s: Interval
+    samples_s: tuple[float, ...]
+    spread: float
+    stable: bool
+    warmups: int
+    tokens_per_s: float
+    mfu: float | None = None
+    hfu: float | None = None
+    mfu_causal: float | None = None
+
+
+class PhaseTime(Record):
+    """Time of one named phase of the step with the profiler off; evaluation and checkpoint stand outside the step."""
+
+    name: PhaseName
+    median_s: float
+    interval_s: Interval
+    share: float
+    in_step: bool
+    samples_s: tuple[float, ...]
+    bound: BoundClass = "unknown"
+    predicted_s: float | None = None
+    roof_s: float | None = None
+
+
+class OpTime(Record):
+    """Profiled time of one operation of the model: all its kernels, all layers, per step."""
+
+    label: str
+    layer_kind: LayerKind
+    phase: PhaseName
+    direction: Direction
+    calls: float
+    time_s: float
+
+
+class KernelTime(Record):
+    """Profiled time of one kernel (CPU: one torch operator, its own time without the operators it calls), per step."""
+
+    name: str
+    label: str
+    phase: PhaseName
+    direction: Direction
+    calls: float
+    time_s: float
+
+
+class OpResult(OpTime):
+    """An operation placed under the roofs. Rates are work over ``time_s``; ``roof_s`` is the least possible time."""
+
+    share: float
+    matmul_flop: float
+    vector_flop: float
+    read_bytes: float
+    write_bytes: float
+    intensity_flop_per_byte: float | None
+    flop_per_s: float
+    byte_per_s: float
+    roof_name: str
+    roof_s: float
+    roof_fraction: float | None
+    bound: BoundClass
+    margin: float | None
+    confidence: Confidence
+    lost_s: float
+    advice: str = ""
+
+
+class KindResult(Record):
+    """All operations of one layer kind together."""
+
+    layer_kind: LayerKind
+    time_s: float
+    share: float
+    roof_s: float
+    lost_s: float
+    bound: BoundClass
+
+
+class Attribution(Record):
+    """Where the profiled step's wall time went; the parts and the residue add up to ``step_s``.
+
+    ``idle_host_s`` is time in which the device waits for the host program between operations, ``idle_input_s`` for the
+    next batch. ``explained_fraction`` is the share of the step with both a cause and a place (an operation of a
+    module, a copy, a collective, or a named idle in a named phase).
+    """
+
+    step_s: float
+    compute_s: float
+    exposed_communication_s: float
+    exposed_copy_s: float
+    idle_host_s: float
+    idle_input_s: float
+    residue_s: float
+    explained_fraction: float
+    attributed_op_fraction: float
+    note: str = ""
+
+
+class Recording(Record):
+    """What the step recorder saw; all that ``predict`` gets from ``measure`` besides the ceilings."""
+
+    step_samples_s: tuple[float, ...]
+    phase_samples_s: dict[PhaseName, tuple[float, ...]]
+    bare_step_samples_s: tuple[float, ...] = ()
+    profiled_step_samples_s: tuple[float, ...] = ()
+    losses: tuple[float, ...] = ()
+    eval_loss: float | None = None
+    ops: tuple[OpTime, ...] = ()
+    kernels: tuple[KernelTime, ...] = ()
+    attribution: Attribution | None = None
+    memory_timeline: tuple[tuple[float, float], ...] = ()
+    memory_peak_bytes: float | None = None
+    memory_peak_source: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def recorder_overhead_fraction(self) -> float | None:
+        """What phase marks cost with the profiler off: median over pairs of (recorded / bare) - 1."""
+        pairs = sorted(
+            recorded / bare - 1 for recorded, bare in zip(self.step_samples_s, self.bare_step_samples_s, strict=False)
+        )
+        return pairs[len(pairs) // 2] if pairs else None
+
+
+class MemoryPart(Record):
+    """One part of the memory need at its peak."""
+
+    name: str
+    predicted_bytes: float
+    note: str = ""
+
+
+class MemoryResult(Record):
+    """Predicted need, measured peak, and the timeline of the profiled window as (seconds, allocated bytes)."""
+
+    parts: tuple[MemoryPart, ...]
+    predicted_peak_bytes: float
+    measured_peak_bytes: float | None = None
+    measured_source: str = ""
+    capacity_bytes: float | None = None
+    capacity_source: str = ""
+    timeline: tuple[tuple[float, float], ...] = ()
+
+
+class Prediction(Record):
+    """Step time from counts and ceilings alone, before looking at the measured step."""
+
+    step_s: float
+    interval_s: Interval
+    basis: str
+    phase_s: dict[PhaseName, float]
+    residual_fraction: float | None = None
+    residual_note: str = ""
+
+
+class Verdict(Record):
+    """What holds the step back, in one sentence and in shares of its time by bound class."""
+
+    sentence: str
+    bound: BoundClass
+    confidence: Confidence
+    shares: dict[BoundClass, float]
+    lost_s: float
+
+
+class Recommendation(Record):
+    """A change, why, what it should gain (fraction of step time saved, lo to hi), and on what evidence."""
+
+    title: str
+    change: str
+    reason: str
+    gain_fraction: Interval
+    evidence: str
+    basis: Literal["measured", "calibrated", "roofline", "assumed"]
+    kind: Literal["setting", "layout"] = "setting"
+
+
+class LayoutRow(Record):
+    """One parallel layout on a cluster: a first roofline and ring-collective estimate."""
+
+    rank: int
+    cluster: str
+    devices: int
+    data_parallel: int
+    tensor_parallel: int
+    pipeline_parallel: int
+    zero_stage: int
+    micro_batch: int
+    gradient_accumulation: int
+    recompute: Recompute
+    fits: bool
+    reason: str
+    memory_bytes: float
+    capacity_bytes: float
+    step_s: float | None = None
+    step_lo_s: float | None = None
+    step_hi_s: float | None = None
+    tokens_per_s_per_device: float | None = None
+    mfu: float | None = None
+    compute_s: float | None = None
+    communication_s: float | None = None
+    bubble_s: float | None = None
+    bound: BoundClass = "unknown"
+
+
+class Series(Record):
+    """Telemetry of one quantity over the run: seconds since the start, and values in ``unit``."""
+
+    name: str
+    unit: str
+    times_s: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+class DeviceIdentity(Record):
+    """The device that ran, and the catalogue entry that it matches, if any."""
+
+    name: str
+    catalogue_id: str | None
+    note: str
+    memory_bytes: float | None = None
+    memory_source: str = ""
+
+
+class WorkSummary(Record):
+    """Analytical totals of one step on this rank, both attention conventions."""
+
+    parameters: int
+    active_parameters: int
+    train_flop_full: float
+    train_flop_causal: float
+    recompute_flop_full: float
+    vector_flop: float
+    moved_bytes: float
+    tokens: int
+
+
+class RunRecord(Record):
+    """The whole of ``run.json``. What a killed run did not reach is None or empty, and ``status`` says so."""
+
+    schema_version: int = SCHEMA_VERSION
+    hwprof_version: str
+    status: Status
+    status_note: str = ""
+    created: str
+    command: str
+    settings: RunSettings
+    model: ModelSpec
+    world_size: int = 1
+    environment: dict[str, str]
+    device: DeviceIdentity
+    ceilings: tuple[Ceiling, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    work: WorkSummary | None = None
+    step: StepTime | None = None
+    phases: tuple[PhaseTime, ...] = ()
+    ops: tuple[OpResult, ...] = ()
+    layer_kinds: tuple[KindResult, ...] = ()
+    kernels: tuple[KernelTime, ...] = ()
+    attribution: Attribution | None = None
+    recorder_overhead_fraction: float | None = None
+    profiler_overhead_fraction: float | None = None
+    losses: tuple[float, ...] = ()
+    eval_loss: float | None = None
+    memory: MemoryResult | None = None
+    prediction: Prediction | None = None
+    bound: BoundClass = "unknown"
+    verdict: Verdict | None = None
+    recommendations: tuple[Recommendation, ...] = ()
+    layouts: tuple[LayoutRow, ...] = ()
+    telemetry: tuple[Series, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""The real training loop: a Transformer, its data, precision, optimizers and recompute."""
