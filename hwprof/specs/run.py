@@ -72,6 +72,8 @@ class StepTime(Record):
     mfu: float | None = None
     hfu: float | None = None
     mfu_causal: float | None = None
+    mfu_peak_flop_per_s: float | None = None
+    mfu_basis: str = ""
 
 
 class PhaseTime(Record):

@@ -1,0 +1,299 @@
+"""To which module, phase and direction does each profiled kernel belong, and where did the step's wall time go?
+
+The recorder marks the window, the phases and the modules as annotations. A forward operator belongs to the innermost
+module around it; a backward operator to the module whose forward operator has the same autograd sequence number;
+gradient accumulation follows the node before it. On a GPU a kernel belongs to the operator that launched it.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from hwprof.measure import intervals
+from hwprof.measure.intervals import Intervals
+from hwprof.measure.trace import Span
+from hwprof.specs.labels import MODEL_LABEL, PHASE_LABELS, label_of, layer_kind
+from hwprof.specs.run import Attribution, Direction, KernelTime, OpTime, PhaseName
+
+WINDOW = "hwprof:window"
+PHASE = "hwprof:phase:"
+MODULE = "hwprof:module:"
+_UPDATE_PHASES = ("clip", "optimizer")
+_DEVICE_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
+_COLLECTIVE_MARKS = ("nccl", "rccl", "gloo", "c10d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceSummary:
+    """What a profiled window says, per step."""
+
+    ops: tuple[OpTime, ...]
+    kernels: tuple[KernelTime, ...]
+    attribution: Attribution
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    label: str
+    phase: PhaseName
+    direction: Direction
+
+
+@dataclass(frozen=True, slots=True)
+class _Phases:
+    """The phase annotations of the window, disjoint and in order."""
+
+    starts_s: list[float]
+    spans: list[Span]
+
+    def at(self, time_s: float) -> PhaseName | None:
+        index = bisect.bisect_right(self.starts_s, time_s) - 1
+        if index >= 0 and time_s <= self.spans[index].end_s:
+            return cast("PhaseName", self.spans[index].name.removeprefix(PHASE))
+        return None
+
+    def intervals(self, *names: str) -> Intervals:
+        chosen = [span for span in self.spans if not names or span.name.removeprefix(PHASE) in names]
+        return intervals.union((span.start_s, span.end_s) for span in chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Time that one kernel (or one CPU operator itself) took, and where it belongs."""
+
+    name: str
+    place: _Place | None
+    start_s: float
+    end_s: float
+    busy_s: float
+
+
+def attribute(spans: Sequence[Span], *, device: Literal["cpu", "cuda"], steps: int) -> TraceSummary:
+    """Book every piece of the profiled window of ``steps`` steps; all times of the result are per step."""
+    window = next(span for span in spans if span.name == WINDOW and span.category == "user_annotation")
+    inside = [span for span in spans if span.start_s >= window.start_s and span.end_s <= window.end_s]
+    phases = _phases(inside)
+    places, own_s = _host_walk(inside, phases)
+    host_ops = [(span, place) for span, place in zip(inside, places, strict=True) if span.category == "cpu_op"]
+    if device == "cpu":
+        pieces = [
+            _Piece(span.name, place, span.start_s, span.end_s, own)
+            for span, place, own in zip(inside, places, own_s, strict=True)
+            if span.category == "cpu_op" and own > 0
+        ]
+        top = [(span.start_s, span.end_s) for span, _ in host_ops]
+        attribution = _attribution_cpu(window, phases, intervals.union(top), pieces, steps)
+    else:
+        pieces = _device_pieces(spans, inside, places, window)
+        attribution = _attribution_cuda(window, phases, pieces, steps)
+    return TraceSummary(ops=_op_times(pieces, steps), kernels=_kernel_times(pieces, steps), attribution=attribution)
+
+
+def _phases(spans: Iterable[Span]) -> _Phases:
+    marked = [span for span in spans if span.name.startswith(PHASE) and span.category == "user_annotation"]
+    return _Phases([span.start_s for span in marked], marked)
+
+
+def _host_walk(spans: Sequence[Span], phases: _Phases) -> tuple[list[_Place | None], list[float]]:
+    """Place and own time (without enclosed operators) of every host span."""
+    places: list[_Place | None] = [None] * len(spans)
+    own_s = [span.duration_s for span in spans]
+    stacks: dict[int | str, list[int]] = defaultdict(list)
+    forward_label: dict[int, str] = {}
+    last_label: dict[int | str, str] = {}
+    for index, span in enumerate(spans):
+        if span.category in _DEVICE_CATEGORIES or span.category.startswith("gpu_"):
+            continue
+        stack = stacks[span.thread]
+        while stack and spans[stack[-1]].end_s <= span.start_s:
+            stack.pop()
+        parent = places[stack[-1]] if stack else None
+        place = _place(span, parent, phases, forward_label, last_label)
+        places[index] = place
+        if span.category == "cpu_op":
+            above = next((at for at in reversed(stack) if spans[at].category == "cpu_op"), None)
+            if above is not None:
+                own_s[above] -= span.duration_s
+            if place and place.direction in {"forward", "recompute"} and span.sequence is not None:
+                forward_label[span.sequence] = place.label
+        stack.append(index)
+    return places, own_s
+
+
+def _place(
+    span: Span,
+    parent: _Place | None,
+    phases: _Phases,
+    forward_label: dict[int, str],
+    last_label: dict[int | str, str],
+) -> _Place | None:
+    phase = phases.at(span.start_s)
+    if phase is None:
+        return None
+    if span.name.startswith(MODULE):
+        label = label_of(span.name.removeprefix(MODULE))
+        return _Place(label, phase, "recompute" if phase == "backward" else "forward")
+    if span.category == "cpu_op" and span.name.startswith("autograd::engine::evaluate_function"):
+        if span.in_backward and span.sequence is not None and span.sequence in forward_label:
+            last_label[span.thread] = forward_label[span.sequence]
+        label = last_label.get(span.thread, MODEL_LABEL)
+        return _Place(label, phase, "backward")
+    if parent is not None and parent.phase == phase:
+        return parent
+    return _Place(PHASE_LABELS[phase], phase, _direction(phase))
+
+
+def _direction(phase: PhaseName) -> Direction:
+    if phase in _UPDATE_PHASES:
+        return "update"
+    return "backward" if phase == "backward" else "forward"
+
+
+def _device_pieces(
+    spans: Sequence[Span], inside: Sequence[Span], places: Sequence[_Place | None], window: Span
+) -> list[_Piece]:
+    launched = {
+        span.correlation: place
+        for span, place in zip(inside, places, strict=True)
+        if span.correlation is not None and span.category in {"cuda_runtime", "cuda_driver"}
+    }
+    return [
+        _Piece(span.name, launched.get(span.correlation), span.start_s, span.end_s, span.duration_s)
+        for span in spans
+        if span.category in _DEVICE_CATEGORIES and window.start_s <= span.start_s and span.end_s <= window.end_s
+    ]
+
+
+def _is_collective(name: str) -> bool:
+    return any(mark in name.lower() for mark in _COLLECTIVE_MARKS)
+
+
+def _is_host_copy(name: str) -> bool:
+    return name.startswith("Memcpy") and "DtoD" not in name
+
+
+def _unplaced_s(pieces: Iterable[_Piece]) -> float:
+    """Time of pieces that belong to no phase, or to the model but to no module of it."""
+    return sum(piece.busy_s for piece in pieces if piece.place is None or piece.place.label == MODEL_LABEL)
+
+
+def _attribution_cpu(
+    window: Span, phases: _Phases, busy: Intervals, pieces: Sequence[_Piece], steps: int
+) -> Attribution:
+    """On a CPU the device is the host: operators compute, and what lies between them is the host's own overhead."""
+    input_wait = phases.intervals("data")
+    copy = phases.intervals("host_to_device")
+    working = intervals.subtract(phases.intervals(), intervals.union([*input_wait, *copy]))
+    compute_s = intervals.length_s(intervals.intersect(working, busy))
+    outside = intervals.subtract([(window.start_s, window.end_s)], phases.intervals())
+    model_pieces = [piece for piece in pieces if piece.place is None or piece.place.label != "data"]
+    return _balanced(
+        step_s=window.duration_s / steps,
+        compute_s=compute_s / steps,
+        communication_s=0.0,
+        copy_s=intervals.length_s(copy) / steps,
+        host_s=(intervals.length_s(working) - compute_s) / steps,
+        input_s=intervals.length_s(input_wait) / steps,
+        residue_s=intervals.length_s(outside) / steps,
+        unplaced_s=_unplaced_s(model_pieces) / steps,
+        note="CPU: time in torch operators is compute; between operators the host program itself runs",
+    )
+
+
+def _attribution_cuda(window: Span, phases: _Phases, pieces: Sequence[_Piece], steps: int) -> Attribution:
+    bounds = (window.start_s, window.end_s)
+    collective = [piece for piece in pieces if _is_collective(piece.name)]
+    copies = [piece for piece in pieces if _is_host_copy(piece.name)]
+    special = {id(piece) for piece in (*collective, *copies)}
+    compute = intervals.clip(((p.start_s, p.end_s) for p in pieces if id(p) not in special), bounds)
+    exposed = intervals.subtract(intervals.clip(((p.start_s, p.end_s) for p in collective), bounds), compute)
+    busy = intervals.union([*compute, *exposed])
+    copying = intervals.subtract(intervals.clip(((p.start_s, p.end_s) for p in copies), bounds), busy)
+    idle = intervals.subtract([bounds], intervals.union([*busy, *copying]))
+    waiting = intervals.intersect(idle, phases.intervals("data"))
+    hosted = intervals.subtract(intervals.intersect(idle, phases.intervals()), waiting)
+    parts_s = [intervals.length_s(part) / steps for part in (compute, exposed, copying, hosted, waiting)]
+    idle_s = intervals.length_s(idle) / steps
+    return _balanced(
+        step_s=window.duration_s / steps,
+        compute_s=parts_s[0],
+        communication_s=parts_s[1],
+        copy_s=parts_s[2],
+        host_s=parts_s[3],
+        input_s=parts_s[4],
+        residue_s=idle_s - parts_s[3] - parts_s[4],
+        unplaced_s=_unplaced_s(pieces) / steps,
+        note="GPU: union of kernels first, then what of collectives and copies they do not hide, then idle",
+    )
+
+
+def _balanced(
+    *,
+    step_s: float,
+    compute_s: float,
+    communication_s: float,
+    copy_s: float,
+    host_s: float,
+    input_s: float,
+    residue_s: float,
+    unplaced_s: float,
+    note: str,
+) -> Attribution:
+    """The attribution, after checking that its parts add up to the step."""
+    total_s = compute_s + communication_s + copy_s + host_s + input_s + residue_s
+    assert abs(total_s - step_s) <= 1e-6 * step_s + 1e-9, f"parts {total_s} s do not add up to the step {step_s} s"
+    unplaced_s = min(unplaced_s, compute_s)
+    return Attribution(
+        step_s=step_s,
+        compute_s=compute_s,
+        exposed_communication_s=communication_s,
+        exposed_copy_s=copy_s,
+        idle_host_s=host_s,
+        idle_input_s=input_s,
+        residue_s=residue_s,
+        explained_fraction=1.0 - (residue_s + unplaced_s) / step_s,
+        attributed_op_fraction=1.0 - unplaced_s / compute_s if compute_s else 0.0,
+        note=note,
+    )
+
+
+def _op_times(pieces: Sequence[_Piece], steps: int) -> tuple[OpTime, ...]:
+    groups: dict[_Place, list[_Piece]] = defaultdict(list)
+    for piece in pieces:
+        if piece.place is not None:
+            groups[piece.place].append(piece)
+    rows = [
+        OpTime(
+            label=place.label,
+            layer_kind=layer_kind(place.label),
+            phase=place.phase,
+            direction=place.direction,
+            calls=len(group) / steps,
+            time_s=sum(piece.busy_s for piece in group) / steps,
+        )
+        for place, group in groups.items()
+    ]
+    return tuple(sorted(rows, key=lambda row: -row.time_s))
+
+
+def _kernel_times(pieces: Sequence[_Piece], steps: int) -> tuple[KernelTime, ...]:
+    groups: dict[tuple[str, _Place], list[_Piece]] = defaultdict(list)
+    for piece in pieces:
+        if piece.place is not None:
+            groups[piece.name, piece.place].append(piece)
+    rows = [
+        KernelTime(
+            name=name,
+            label=place.label,
+            phase=place.phase,
+            direction=place.direction,
+            calls=len(group) / steps,
+            time_s=sum(piece.busy_s for piece in group) / steps,
+        )
+        for (name, place), group in groups.items()
+    ]
+    return tuple(sorted(rows, key=lambda row: -row.time_s))

@@ -1,0 +1,323 @@
+"""What does one training step really do? Step and phase times with the profiler off, then a profiled window.
+
+Unprofiled steps come in pairs, one bare and one with phase marks, so that what the marks cost is measured in the same
+run. The step time is that of the marked steps; every phase of it is timed on the device's own timeline.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from hwprof.measure.attribution import MODULE, PHASE, WINDOW, TraceSummary, attribute
+from hwprof.measure.timing import Mark, Timer
+from hwprof.measure.trace import allocated_bytes, read_events, spans_of
+from hwprof.specs.run import PhaseName, Recording, RunSettings
+from hwprof.train.loop import PhaseContext
+
+CHECKPOINT_LIMIT_BYTES = 1e9
+"""Largest training state whose save is timed; a larger one would fill disks unasked."""
+
+
+class Loop(Protocol):
+    """The part of ``hwprof.train.loop.Trainer`` that the recorder drives."""
+
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+
+    def step(self, phase: PhaseContext = ...) -> torch.Tensor:
+        """One optimizer step; returns its detached loss."""
+        ...
+
+    def evaluate(self, phase: PhaseContext = ...) -> float:
+        """Mean loss on held-out batches."""
+        ...
+
+    def save_checkpoint(self, path: Path, phase: PhaseContext = ...) -> None:
+        """Write model and optimizer."""
+        ...
+
+
+class _PhaseMarks:
+    """Collects (phase, start, end) marks of one step; itself the phase context that the loop enters."""
+
+    def __init__(self, timer: Timer) -> None:
+        self._timer = timer
+        self.marks: list[tuple[PhaseName, Mark, Mark]] = []
+
+    def __call__(self, name: PhaseName) -> _PhaseMark:
+        return _PhaseMark(self, name)
+
+    def mark(self) -> Mark:
+        return self._timer.mark()
+
+    def seconds(self) -> dict[PhaseName, float]:
+        total_s: dict[PhaseName, float] = {}
+        for name, start, stop in self.marks:
+            total_s[name] = total_s.get(name, 0.0) + self._timer.elapsed_s(start, stop)
+        return total_s
+
+
+class _PhaseMark:
+    __slots__ = ("_marks", "_name", "_start")
+
+    def __init__(self, marks: _PhaseMarks, name: PhaseName) -> None:
+        self._marks = marks
+        self._name = name
+
+    def __enter__(self) -> Self:
+        self._start = self._marks.mark()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._marks.marks.append((self._name, self._start, self._marks.mark()))
+
+
+class StepRecorder:
+    """Runs the loop and keeps what it saw; ``recording`` may be asked for at any time, also after an error.
+
+    Args:
+        loop: the training loop.
+        settings: how many steps of each sort.
+        timer: the clock of the device.
+        device: the device that the loop runs on.
+        trace_path: where the Chrome trace of the profiled window goes (``.json.gz``).
+        progress: called with a line of text and the loss, if known, after each step.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        settings: RunSettings,
+        *,
+        timer: Timer,
+        device: torch.device,
+        trace_path: Path,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._timer = timer
+        self._device = device
+        self._trace_path = trace_path
+        self._progress = progress
+        self._losses: list[torch.Tensor] = []
+        self._recorded: list[tuple[Mark, Mark, _PhaseMarks]] = []
+        self._bare: list[tuple[Mark, Mark]] = []
+        self._extra = _PhaseMarks(timer)
+        self._eval_loss: float | None = None
+        self._summary: TraceSummary | None = None
+        self._profiled_s: tuple[float, ...] = ()
+        self._timeline: tuple[tuple[float, float], ...] = ()
+        self._peak_bytes: float | None = None
+        self._notes: list[str] = []
+
+    def run(self) -> Recording:
+        """Warm up, time, profile, evaluate; returns the whole recording."""
+        self.warm_up()
+        self.time_steps()
+        self.profile_window()
+        self.profile_memory()
+        self.evaluate()
+        self.time_checkpoint()
+        return self.recording()
+
+    def warm_up(self) -> None:
+        """Steps that let caches, allocators and compilers settle; not timed, their losses are kept."""
+        for index in range(self._settings.warmup_steps):
+            self._losses.append(self._loop.step())
+            self._progress(f"warm-up step {index + 1} of {self._settings.warmup_steps}")
+        self._synchronize()
+
+    def time_steps(self) -> None:
+        """Pairs of a marked and a bare step, in alternating order so that drift cancels."""
+        for index in range(self._settings.steps):
+            order = (self._marked_step, self._bare_step) if index % 2 == 0 else (self._bare_step, self._marked_step)
+            for step in order:
+                step()
+            self._progress(f"timed step {index + 1} of {self._settings.steps}")
+        self._synchronize()
+
+    def _marked_step(self) -> None:
+        marks = _PhaseMarks(self._timer)
+        start = self._timer.mark()
+        self._losses.append(self._loop.step(marks))
+        self._recorded.append((start, self._timer.mark(), marks))
+
+    def _bare_step(self) -> None:
+        start = self._timer.mark()
+        self._losses.append(self._loop.step())
+        self._bare.append((start, self._timer.mark()))
+
+    def profile_window(self) -> None:
+        """A window of steps under torch.profiler, each kernel booked to module, phase and direction."""
+        self._progress("profiling")
+        steps = self._settings.profiled_steps
+        with self._module_ranges(), profile(activities=self._activities(), acc_events=True) as profiler:
+            # the first step under the profiler pays its set-up; it lies outside the window
+            self._loop.step(_phase_range)
+            self._synchronize()
+            with record_function(WINDOW):
+                marks = [self._timer.mark()]
+                for _ in range(steps):
+                    self._losses.append(self._loop.step(_phase_range))
+                    marks.append(self._timer.mark())
+                self._synchronize()
+        self._profiled_s = tuple(self._timer.elapsed_s(start, stop) for start, stop in itertools.pairwise(marks))
+        self._progress("reading the trace")
+        self._export(profiler)
+        events = read_events(self._trace_path)
+        kind = "cuda" if self._device.type == "cuda" else "cpu"
+        self._summary = attribute(spans_of(events), device=kind, steps=steps)
+
+    def profile_memory(self) -> None:
+        """One step with the allocator's events on; peak and timeline of allocated bytes."""
+        self._progress("memory timeline")
+        cuda = self._device.type == "cuda"
+        resident_bytes = 0.0 if cuda else _state_bytes(self._loop)
+        if cuda:
+            torch.cuda.reset_peak_memory_stats(self._device)
+        with profile(activities=self._activities(), profile_memory=True, acc_events=True) as profiler:
+            self._losses.append(self._loop.step())
+            self._synchronize()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "memory.json"
+            profiler.export_chrome_trace(str(path))
+            points = allocated_bytes(read_events(path), device_type=1 if cuda else 0)
+        if points:
+            start_s = points[0][0]
+            self._timeline = tuple((time_s - start_s, size + resident_bytes) for time_s, size in points)
+        if cuda:
+            self._peak_bytes = float(torch.cuda.max_memory_allocated(self._device))
+        elif points:
+            self._peak_bytes = max(size for _, size in self._timeline)
+
+    def evaluate(self) -> None:
+        """The evaluation pass, timed as a phase outside the step."""
+        if self._settings.eval_batches:
+            self._progress("evaluation")
+            self._eval_loss = self._loop.evaluate(self._extra)
+
+    def time_checkpoint(self) -> None:
+        """Time one checkpoint save beside the run, and remove the file again."""
+        state_bytes = _state_bytes(self._loop)
+        if state_bytes > CHECKPOINT_LIMIT_BYTES:
+            self._notes.append(
+                f"checkpoint save not timed: its {state_bytes / 1e9:.1f} GB are more than "
+                f"{CHECKPOINT_LIMIT_BYTES / 1e9:.0f} GB"
+            )
+            return
+        self._progress("checkpoint save")
+        with tempfile.TemporaryDirectory(dir=self._trace_path.parent, prefix=".checkpoint-") as folder:
+            self._loop.save_checkpoint(Path(folder) / "checkpoint.pt", self._extra)
+
+    def recording(self) -> Recording:
+        """What has been seen so far."""
+        self._synchronize()
+        phases: dict[PhaseName, list[float]] = {}
+        for _, _, marks in self._recorded:
+            for name, seconds in marks.seconds().items():
+                phases.setdefault(name, []).append(seconds)
+        for name, seconds in self._extra.seconds().items():
+            phases[name] = [seconds]
+        summary = self._summary
+        return Recording(
+            step_samples_s=tuple(self._timer.elapsed_s(start, stop) for start, stop, _ in self._recorded),
+            bare_step_samples_s=tuple(self._timer.elapsed_s(start, stop) for start, stop in self._bare),
+            profiled_step_samples_s=self._profiled_s,
+            phase_samples_s={name: tuple(samples) for name, samples in phases.items()},
+            losses=tuple(float(loss) for loss in self._losses),
+            eval_loss=self._eval_loss,
+            ops=summary.ops if summary else (),
+            kernels=summary.kernels if summary else (),
+            attribution=summary.attribution if summary else None,
+            memory_timeline=_thinned(self._timeline),
+            memory_peak_bytes=self._peak_bytes,
+            memory_peak_source=self._peak_source(),
+            notes=tuple(self._notes),
+        )
+
+    def _peak_source(self) -> str:
+        if self._device.type == "cuda":
+            return "torch.cuda.max_memory_allocated over one step"
+        return "weights and optimizer state, plus the largest sum of live allocations of one step (torch.profiler)"
+
+    def _activities(self) -> list[ProfilerActivity]:
+        activities = [ProfilerActivity.CPU]
+        return [*activities, ProfilerActivity.CUDA] if self._device.type == "cuda" else activities
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    def _export(self, profiler: profile) -> None:
+        partial = self._trace_path.with_name(".partial-" + self._trace_path.name)
+        profiler.export_chrome_trace(str(partial))
+        partial.replace(self._trace_path)
+
+    @contextmanager
+    def _module_ranges(self) -> Iterator[None]:
+        """Annotate every module's forward while the profiler runs; a compiled model can't be seen into."""
+        if self._settings.compile:
+            self._notes.append(
+                "compiled model: kernels of one graph are fused across modules, so they are booked to the model as a "
+                "whole, by direction"
+            )
+            yield
+            return
+        with ExitStack() as hooks:
+            for path, module in self._loop.model.named_modules():
+                if path:
+                    _annotate(hooks, path, module)
+            yield
+
+
+def _state_bytes(loop: Loop) -> float:
+    """Bytes of weights, buffers and optimizer state, each storage once."""
+    tensors = [*loop.model.parameters(), *loop.model.buffers()]
+    for state in loop.optimizer.state.values():
+        tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return float(sum(storages.values()))
+
+
+def _annotate(hooks: ExitStack, path: str, module: torch.nn.Module) -> None:
+    open_ranges: list[Any] = []
+
+    def enter(_module: torch.nn.Module, _args: object) -> None:
+        entered = record_function(MODULE + path)
+        entered.__enter__()
+        open_ranges.append(entered)
+
+    def leave(_module: torch.nn.Module, _args: object, _output: object) -> None:
+        open_ranges.pop().__exit__(None, None, None)
+
+    handles = (
+        module.register_forward_pre_hook(enter),
+        module.register_forward_hook(leave, always_call=True),
+    )
+    for handle in handles:
+        hooks.callback(handle.remove)
+
+
+def _phase_range(name: PhaseName) -> Any:
+    return record_function(PHASE + name)
+
+
+def _thinned(timeline: tuple[tuple[float, float], ...], most: int = 600) -> tuple[tuple[float, float], ...]:
+    """At most about ``most`` points, always with the peak of each stretch."""
+    if len(timeline) <= most:
+        return timeline
+    stride = -(-len(timeline) // most)
+    stretches = (timeline[start : start + stride] for start in range(0, len(timeline), stride))
+    return tuple(max(stretch, key=lambda point: point[1]) for stretch in stretches)

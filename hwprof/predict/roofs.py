@@ -1,0 +1,91 @@
+"""Which roofs stand over an operation? Ceilings by precedence: measured here, then calibrated, then datasheet."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hwprof.specs.measurement import Ceiling
+from hwprof.specs.run import Dtype
+
+_PRECEDENCE = {"measured": 0, "calibrated": 1, "datasheet": 2, "assumed": 3}
+_SHAPE = re.compile(r"matmul\.(?P<dtype>\w+)\.(?P<m>\d+)x(?P<n>\d+)x(?P<k>\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryRoof:
+    """One level of the memory hierarchy: how much it holds, how fast it is read and written."""
+
+    name: str
+    capacity_bytes: float
+    byte_per_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roofs:
+    """The roofs over operations of one dtype on one device.
+
+    Attributes:
+        matmul_name, matmul_flop_per_s: the flat roof; None where no ceiling is known.
+        shape_flop_per_s: (m, n, k) -> rate at the model's own shapes.
+        memory: slanted roofs, smallest and fastest level first; the last one holds everything.
+        dispatch_s: least time of one operator or kernel, however small.
+        host_to_device_byte_per_s: None where host and device share memory or the copy was not probed.
+    """
+
+    matmul_name: str
+    matmul_flop_per_s: float | None
+    shape_flop_per_s: dict[tuple[int, int, int], float]
+    memory: tuple[MemoryRoof, ...]
+    dispatch_s: float
+    host_to_device_byte_per_s: float | None
+
+    def memory_for(self, working_set_bytes: float) -> MemoryRoof | None:
+        """The fastest level that holds the working set; None where no memory ceiling is known."""
+        return next((roof for roof in self.memory if working_set_bytes <= roof.capacity_bytes), None)
+
+
+def best_ceilings(ceilings: Iterable[Ceiling]) -> dict[str, Ceiling]:
+    """One ceiling a name: the origin that stands first in the precedence."""
+    ordered = sorted(ceilings, key=lambda ceiling: -_PRECEDENCE[ceiling.origin])
+    return {ceiling.name: ceiling for ceiling in ordered}
+
+
+def roofs_of(ceilings: Sequence[Ceiling], dtype: Dtype, *, device: str) -> Roofs:
+    """The roofs that hold for ``dtype`` among all ceilings of a device (``cpu`` or ``cuda``)."""
+    best = best_ceilings(ceilings)
+    matmul = best.get(f"matmul.{dtype}")
+    latency = best.get("latency.launch" if device == "cuda" else "latency.dispatch")
+    transfer = best.get("transfer.host_to_device.pinned") or best.get("transfer.host_to_device.pageable")
+    return Roofs(
+        matmul_name=matmul.name if matmul else f"matmul.{dtype}",
+        matmul_flop_per_s=matmul.value if matmul else None,
+        shape_flop_per_s=_shapes(best.values(), dtype),
+        memory=_memory(best.values()),
+        dispatch_s=latency.value if latency else 0.0,
+        host_to_device_byte_per_s=transfer.value if transfer else None,
+    )
+
+
+def _shapes(ceilings: Iterable[Ceiling], dtype: Dtype) -> dict[tuple[int, int, int], float]:
+    matches = ((_SHAPE.fullmatch(ceiling.name), ceiling.value) for ceiling in ceilings)
+    return {
+        (int(match["m"]), int(match["n"]), int(match["k"])): value
+        for match, value in matches
+        if match is not None and match["dtype"] == dtype
+    }
+
+
+def _memory(ceilings: Iterable[Ceiling]) -> tuple[MemoryRoof, ...]:
+    levels = [ceiling for ceiling in ceilings if ceiling.kind == "memory"]
+    roofs = [
+        MemoryRoof(
+            name=ceiling.name,
+            capacity_bytes=math.inf if ceiling.name == "memory.dram" else ceiling.level_bytes or 0.0,
+            byte_per_s=ceiling.value,
+        )
+        for ceiling in levels
+    ]
+    return tuple(sorted(roofs, key=lambda roof: roof.capacity_bytes))

@@ -1,0 +1,91 @@
+"""What do the recorded samples say? Step and phase times with intervals, MFU and HFU against a named peak."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from hwprof.predict.roofs import best_ceilings
+from hwprof.specs.measurement import STABLE_SPREAD, Ceiling, median_interval, quantile
+from hwprof.specs.run import BoundClass, Dtype, PhaseName, PhaseTime, Recording, StepTime, WorkSummary
+
+_OUTSIDE_STEP: frozenset[PhaseName] = frozenset({"evaluation", "checkpoint"})
+
+
+def relative_spread(samples: tuple[float, ...]) -> float:
+    """Interquartile range over median, a fraction."""
+    median = statistics.median(samples)
+    return (quantile(samples, 0.75) - quantile(samples, 0.25)) / median if median else 0.0
+
+
+def mfu_peak(ceilings: Sequence[Ceiling], dtype: Dtype) -> tuple[float | None, str]:
+    """The peak that MFU is measured against, in flop_per_s, and its name: the datasheet's, else the measured one."""
+    name = f"matmul.{dtype}"
+    datasheet = next((c for c in ceilings if c.name == name and c.origin == "datasheet"), None)
+    peak = datasheet or best_ceilings(ceilings).get(name)
+    if peak is None:
+        return None, f"no {name} peak is known"
+    return peak.value, f"{peak.origin} {name}: {peak.source}"
+
+
+def step_time(
+    recording: Recording, work: WorkSummary, *, warmups: int, peak_flop_per_s: float | None, peak_basis: str
+) -> StepTime:
+    """The unprofiled step.
+
+    MFU = training matmul FLOP without recompute / (step time x peak) (PaLM, appendix B: full attention;
+    ``mfu_causal`` halves attention); HFU adds the recomputed FLOP (Korthikanti et al. 2022, section 6).
+    """
+    samples_s = recording.step_samples_s
+    median_s = statistics.median(samples_s)
+
+    def utilisation(flop: float) -> float | None:
+        return flop / (median_s * peak_flop_per_s) if peak_flop_per_s else None
+
+    return StepTime(
+        median_s=median_s,
+        interval_s=median_interval(samples_s),
+        samples_s=samples_s,
+        spread=relative_spread(samples_s),
+        stable=relative_spread(samples_s) <= STABLE_SPREAD,
+        warmups=warmups,
+        tokens_per_s=work.tokens / median_s,
+        mfu=utilisation(work.train_flop_full),
+        hfu=utilisation(work.train_flop_full + work.recompute_flop_full),
+        mfu_causal=utilisation(work.train_flop_causal),
+        mfu_peak_flop_per_s=peak_flop_per_s,
+        mfu_basis=peak_basis,
+    )
+
+
+def phase_times(
+    recording: Recording,
+    *,
+    step_s: float,
+    bounds: Mapping[PhaseName, BoundClass],
+    predicted_s: Mapping[PhaseName, float],
+    roof_s: Mapping[PhaseName, float],
+) -> tuple[PhaseTime, ...]:
+    """Every phase in the order it ran, with its share of the median step."""
+    return tuple(
+        PhaseTime(
+            name=name,
+            median_s=statistics.median(samples),
+            interval_s=median_interval(samples),
+            share=0.0 if name in _OUTSIDE_STEP else statistics.median(samples) / step_s,
+            in_step=name not in _OUTSIDE_STEP,
+            samples_s=samples,
+            bound=bounds.get(name, "unknown"),
+            predicted_s=predicted_s.get(name),
+            roof_s=roof_s.get(name),
+        )
+        for name, samples in recording.phase_samples_s.items()
+    )
+
+
+def profiler_overhead_fraction(recording: Recording) -> float | None:
+    """How much slower a step runs under the profiler: profiled median over unprofiled median, minus 1."""
+    if not recording.profiled_step_samples_s or not recording.step_samples_s:
+        return None
+    unprofiled_s = statistics.median(recording.step_samples_s)
+    return statistics.median(recording.profiled_step_samples_s) / unprofiled_s - 1

@@ -1,0 +1,59 @@
+"""What is an operation called? The naming contract between the training model, the op table and the recorder.
+
+A label is the path of the module that runs the operation, with layer numbers replaced by ``*``
+(``layers.*.attention.query``); work outside any module is called by its phase (``loss``, ``clip``, ``optimizer``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from hwprof.specs.run import LayerKind, PhaseName
+
+MODEL_LABEL = "model"
+"""Work inside the model but outside every named module, or all of it when the model is compiled."""
+
+PHASE_LABELS: dict[PhaseName, str] = {
+    "data": "data",
+    "host_to_device": "data",
+    "forward": MODEL_LABEL,
+    "loss": "loss",
+    "backward": MODEL_LABEL,
+    "clip": "clip",
+    "optimizer": "optimizer",
+    "evaluation": "evaluation",
+    "checkpoint": "checkpoint",
+}
+
+_KIND_PATTERNS: tuple[tuple[str, LayerKind], ...] = (
+    (r"(^|\.)(\w*norm\d?)$", "norm"),
+    (r"(^|\.)(attention|self_attn)(\.|$)", "attention"),
+    (r"(^|\.)(ffn|linear[12]|activation)(\.|$)", "ffn"),
+    (r"^embedding(\.|$)", "embedding"),
+    (r"^head$", "head"),
+    (r"^loss$", "loss"),
+    (r"^optimizer$", "optimizer"),
+    (r"^clip$", "clip"),
+    (r"^data$", "data"),
+    (r"^layers\.\*(\.residual|\.dropout\d?)?$", "residual"),
+)
+_KINDS = tuple((re.compile(pattern), kind) for pattern, kind in _KIND_PATTERNS)
+_LAYER_NUMBER = re.compile(r"\.\d+(?=\.|$)")
+
+
+def label_of(module_path: str) -> str:
+    """The label of a module path: ``layers.3.ffn.up`` -> ``layers.*.ffn.up``."""
+    return _LAYER_NUMBER.sub(".*", module_path)
+
+
+def layer_kind(label: str) -> LayerKind:
+    """The kind of layer that a label belongs to; ``other`` where no rule names it."""
+    return next((kind for pattern, kind in _KINDS if pattern.search(label)), "other")
+
+
+def owner_of(op_label: str, measured: Collection[str]) -> str | None:
+    """The measured label that an op's time was booked under: itself, or its longest dotted prefix, or the model."""
+    parts = op_label.split(".")
+    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in measured), MODEL_LABEL if MODEL_LABEL in measured else None)

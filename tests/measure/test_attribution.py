@@ -1,0 +1,184 @@
+"""Claims about who owns a kernel: by hand on written spans, and on a real profile."""
+
+import gzip
+import json
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils.checkpoint import checkpoint
+
+from hwprof.errors import InputError
+from hwprof.measure.attribution import MODULE, PHASE, WINDOW, attribute
+from hwprof.measure.trace import Span, read_events, spans_of
+
+
+def _span(name, start, end, *, category="cpu_op", thread=1, sequence=None, in_backward=False, correlation=None):
+    return Span(
+        name=name,
+        category=category,
+        thread=thread,
+        start_s=start,
+        end_s=end,
+        sequence=sequence,
+        in_backward=in_backward,
+        correlation=correlation,
+    )
+
+
+def _mark(name, start, end):
+    return _span(name, start, end, category="user_annotation")
+
+
+def _ordered(spans):
+    return sorted(spans, key=lambda span: (span.start_s, -span.end_s))
+
+
+CPU_STEP = _ordered(
+    [
+        _mark(WINDOW, 0, 100),
+        _mark(PHASE + "data", 0, 10),
+        _span("aten::stack", 2, 5),
+        _mark(PHASE + "host_to_device", 10, 12),
+        _mark(PHASE + "forward", 12, 40),
+        _mark(MODULE + "layers.0.ffn.up", 13, 30),
+        _span("aten::linear", 14, 29, sequence=7),
+        _span("aten::addmm", 15, 28, sequence=7),
+        _span("aten::add", 32, 36, sequence=8),
+        _mark(PHASE + "backward", 40, 80),
+        _span("autograd::engine::evaluate_function: AddBackward0", 41, 44, sequence=8, in_backward=True),
+        _span("autograd::engine::evaluate_function: AddmmBackward0", 45, 70, sequence=7, in_backward=True),
+        _span("aten::mm", 46, 69),
+        _span("autograd::engine::evaluate_function: torch::autograd::AccumulateGrad", 70, 72),
+        _mark(PHASE + "optimizer", 82, 98),
+        _span("aten::_fused_adamw_", 83, 97),
+    ]
+)
+
+
+def test_backward_time_belongs_to_the_module_whose_forward_has_its_sequence_number():
+    summary = attribute(CPU_STEP, device="cpu", steps=1)
+    times = {(op.label, op.direction): op.time_s for op in summary.ops}
+    assert times["layers.*.ffn.up", "forward"] == 15
+    assert times["layers.*.ffn.up", "backward"] == 25 + 2  # and the gradient accumulated right after it
+    assert times["model", "forward"] == 4
+    assert times["model", "backward"] == 3
+    assert times["optimizer", "update"] == 14
+
+
+def test_parts_of_a_cpu_step_add_up_to_it():
+    attribution = attribute(CPU_STEP, device="cpu", steps=1).attribution
+    assert attribution.compute_s == 15 + 4 + 3 + 25 + 2 + 14
+    assert attribution.idle_input_s == 10
+    assert attribution.exposed_copy_s == 2
+    assert attribution.residue_s == 2 + 2
+    assert attribution.idle_host_s == 100 - 63 - 10 - 2 - 4
+    assert attribution.explained_fraction == pytest.approx(1 - (4 + 4 + 3) / 100)
+
+
+def test_own_time_of_an_operator_excludes_the_operators_it_calls():
+    kernels = {kernel.name: kernel.time_s for kernel in attribute(CPU_STEP, device="cpu", steps=1).kernels}
+    assert kernels["aten::addmm"] == 13
+    assert kernels["aten::linear"] == 2
+
+
+def test_recomputed_forward_inside_backward_is_recompute_of_its_own_module():
+    spans = _ordered(
+        [
+            *CPU_STEP,
+            _mark(MODULE + "layers.0.ffn.gate", 47, 57),
+            _span("aten::silu", 48, 56, sequence=20),
+        ]
+    )
+    times = {(op.label, op.direction): op.time_s for op in attribute(spans, device="cpu", steps=1).ops}
+    assert times["layers.*.ffn.gate", "recompute"] == 8
+
+
+def test_times_are_per_step_of_the_window():
+    one, two = (attribute(CPU_STEP, device="cpu", steps=steps) for steps in (1, 2))
+    assert [op.time_s for op in two.ops] == [op.time_s / 2 for op in one.ops]
+    assert two.attribution.step_s == 50
+
+
+GPU_STEP = _ordered(
+    [
+        _mark(WINDOW, 0, 100),
+        _mark(PHASE + "data", 0, 8),
+        _mark(PHASE + "forward", 8, 20),
+        _mark(MODULE + "head", 9, 12),
+        _span("aten::mm", 10, 11, sequence=3),
+        _span("cudaLaunchKernel", 10.2, 10.4, category="cuda_runtime", correlation=1),
+        _span("gemm", 12, 40, category="kernel", thread=7, correlation=1),
+        _mark(PHASE + "backward", 20, 98),
+        _span("autograd::engine::evaluate_function: MmBackward0", 21, 23, thread=2, sequence=3, in_backward=True),
+        _span("cudaLaunchKernel", 21.5, 22, thread=2, category="cuda_runtime", correlation=2),
+        _span("gemm_grad", 50, 70, category="kernel", thread=7, correlation=2),
+        _span("ncclDevKernel_AllReduce", 60, 80, category="kernel", thread=8, correlation=3),
+        _span("Memcpy HtoD (Pinned -> Device)", 76, 84, category="gpu_memcpy", thread=9, correlation=4),
+    ]
+)
+
+
+def test_gpu_kernel_belongs_to_the_operator_that_launched_it():
+    times = {(op.label, op.direction): op.time_s for op in attribute(GPU_STEP, device="cuda", steps=1).ops}
+    assert times["head", "forward"] == 28
+    assert times["head", "backward"] == 20
+
+
+def test_gpu_step_splits_into_compute_then_exposed_collectives_then_exposed_copies_then_idle():
+    attribution = attribute(GPU_STEP, device="cuda", steps=1).attribution
+    assert attribution.compute_s == 28 + 20
+    assert attribution.exposed_communication_s == 10
+    assert attribution.exposed_copy_s == 4
+    assert attribution.idle_input_s == 8
+    assert attribution.idle_host_s == 4 + 10 + (98 - 84)
+    assert attribution.residue_s == 2
+
+
+def _real_profile(path):
+    torch.manual_seed(0)
+    inner = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.GELU(), torch.nn.Linear(64, 32))
+    head = torch.nn.Linear(32, 8)
+    tokens = torch.randn(16, 32)
+
+    def module(name, layer, value):
+        with record_function(MODULE + name):
+            return layer(value)
+
+    def block(value):
+        for index, layer in enumerate(inner):
+            value = module(f"layers.{index}", layer, value)
+        return value
+
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler, record_function(WINDOW):
+        with record_function(PHASE + "forward"):
+            out = module("head", head, checkpoint(block, tokens, use_reentrant=False))
+        with record_function(PHASE + "loss"):
+            loss = out.pow(2).mean()
+        with record_function(PHASE + "backward"):
+            loss.backward()
+    profiler.export_chrome_trace(str(path))
+
+
+def test_real_checkpointed_profile_is_booked_to_modules_and_directions(tmp_path):
+    path = tmp_path / "trace.json.gz"
+    _real_profile(path)
+    summary = attribute(spans_of(read_events(path)), device="cpu", steps=1)
+    booked = {(op.label, op.direction) for op in summary.ops}
+    assert {
+        ("layers.*", "forward"),
+        ("layers.*", "recompute"),
+        ("layers.*", "backward"),
+        ("head", "backward"),
+        ("loss", "forward"),
+        ("loss", "backward"),
+    } <= booked
+    assert not {("head", "recompute")} & booked
+    assert summary.attribution.attributed_op_fraction > 0.9
+
+
+def test_file_that_is_no_trace_is_refused(tmp_path):
+    truncated = tmp_path / "trace.json.gz"
+    truncated.write_bytes(gzip.compress(json.dumps({"traceEvents": []}).encode())[:-12])
+    with pytest.raises(InputError, match="not a readable Chrome trace"):
+        read_events(truncated)

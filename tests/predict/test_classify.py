@@ -1,0 +1,125 @@
+"""Claims about bound classes, on work whose floors are known by hand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwprof.count.cost import Cost
+from hwprof.predict.classify import classify_ops, floor_of, step_shares, verdict
+from hwprof.predict.roofs import MemoryRoof, Roofs
+from hwprof.predict.work import Work
+from hwprof.specs.run import Attribution, OpTime
+
+ROOFS = Roofs(
+    matmul_name="matmul.fp32",
+    matmul_flop_per_s=1e11,
+    shape_flop_per_s={},
+    memory=(
+        MemoryRoof(name="memory.l2", capacity_bytes=1e6, byte_per_s=1e11),
+        MemoryRoof(name="memory.dram", capacity_bytes=float("inf"), byte_per_s=1e10),
+    ),
+    dispatch_s=1e-6,
+    host_to_device_byte_per_s=None,
+)
+
+
+def _work(flop=0.0, moved_bytes=0.0, instances=1, label="head"):
+    return Work(
+        label=label,
+        layer_kind="head",
+        direction="forward",
+        phase="forward",
+        cost=Cost(matmul_flop=flop, read_bytes=moved_bytes),
+        instances=instances,
+    )
+
+
+def _time(seconds, calls=1, label="head"):
+    return OpTime(label=label, layer_kind="head", phase="forward", direction="forward", calls=calls, time_s=seconds)
+
+
+def _classify(seconds, work, calls=1):
+    return classify_ops([_time(seconds, calls)], work, ROOFS, step_s=1.0, advice=lambda kind, bound: f"{kind} {bound}")[
+        0
+    ]
+
+
+def test_matrix_multiply_at_80_percent_of_its_peak_is_compute_bound():
+    op = _classify(1.25e-2, [_work(flop=1e9, moved_bytes=2e7)])  # 10 ms of arithmetic, 2 ms of traffic
+    assert op.bound == "compute"
+    assert op.roof_fraction == pytest.approx(0.8)
+    assert op.margin == pytest.approx(0.8)
+    assert op.confidence == "high"
+    assert op.lost_s == pytest.approx(2.5e-3)
+    assert op.roof_name == "matmul.fp32"
+
+
+def test_traffic_above_arithmetic_is_memory_bound_at_the_level_that_holds_it():
+    dram = _classify(2e-3, [_work(moved_bytes=1e7)])
+    cache = _classify(1.6e-4, [_work(moved_bytes=5e5, instances=20)], calls=20)
+    assert (dram.bound, dram.roof_name) == ("memory", "memory.dram")
+    assert (cache.bound, cache.roof_name) == ("memory", "memory.l2")
+    assert cache.roof_s == pytest.approx(1e-4)
+
+
+def test_many_tiny_kernels_are_latency_bound():
+    op = _classify(1.5e-4, [_work(moved_bytes=100)], calls=100)
+    assert op.bound == "latency"
+
+
+def test_time_far_above_every_floor_is_unknown_not_blamed_on_a_roof():
+    op = _classify(1.0, [_work(flop=1e9, moved_bytes=1e7)])
+    assert op.bound == "unknown"
+    assert op.confidence == "low"
+
+
+def test_point_above_its_roof_is_reported_as_an_error_of_the_ceiling():
+    op = _classify(0.5e-2, [_work(flop=1e9)])
+    assert op.roof_fraction == pytest.approx(2.0)
+    assert "in error" in op.advice
+    assert op.confidence == "low"
+
+
+def test_uncounted_operation_has_no_roof_and_no_loss():
+    op = _classify(1e-3, [])
+    assert (op.bound, op.roof_fraction, op.lost_s) == ("unknown", None, 0.0)
+
+
+@given(
+    st.floats(0, 1e12),
+    st.floats(0, 1e9),
+    st.integers(1, 100),
+)
+def test_floor_is_the_largest_of_its_parts_and_grows_with_work(flop, moved_bytes, launches):
+    floor = floor_of([_work(flop, moved_bytes)], ROOFS, launches=launches)
+    double = floor_of([_work(flop, moved_bytes, instances=2)], ROOFS, launches=launches)
+    assert floor.roof_s == max(floor.compute_s, floor.memory_s)
+    assert double.roof_s == pytest.approx(2 * floor.roof_s)
+
+
+ATTRIBUTION = Attribution(
+    step_s=1.0,
+    compute_s=0.6,
+    exposed_communication_s=0.0,
+    exposed_copy_s=0.05,
+    idle_host_s=0.2,
+    idle_input_s=0.1,
+    residue_s=0.05,
+    explained_fraction=0.95,
+    attributed_op_fraction=1.0,
+)
+
+
+def test_shares_of_the_step_add_up_to_one():
+    ops = [_classify(1.25e-2, [_work(flop=1e9)]), _classify(2e-3, [_work(moved_bytes=1e7)])]
+    shares = step_shares(ops, ATTRIBUTION)
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares["host"] == pytest.approx(0.3)
+    assert shares["transfer"] == pytest.approx(0.05)
+
+
+def test_verdict_names_the_largest_class_and_the_largest_loss():
+    result = verdict([_classify(1.25e-2, [_work(flop=1e9)])], ATTRIBUTION)
+    assert result.bound == "compute"
+    assert "compute-bound" in result.sentence
+    assert "head forward" in result.sentence

@@ -1,0 +1,47 @@
+"""Claims about which ceiling stands over an operation."""
+
+import math
+
+from hwprof.predict.roofs import best_ceilings, roofs_of
+from hwprof.specs.measurement import Ceiling
+
+
+def _ceiling(name, value, kind="compute", unit="flop_per_s", origin="measured", level_bytes=None):
+    return Ceiling(name=name, kind=kind, value=value, unit=unit, origin=origin, source="test", level_bytes=level_bytes)
+
+
+CEILINGS = [
+    _ceiling("matmul.fp32", 9e13, origin="datasheet"),
+    _ceiling("matmul.fp32", 1e11),
+    _ceiling("matmul.fp32", 2e11, origin="calibrated"),
+    _ceiling("matmul.fp32.128x64x32", 5e10),
+    _ceiling("matmul.bf16.128x64x32", 7e10),
+    _ceiling("memory.dram", 2e10, kind="memory", unit="byte_per_s"),
+    _ceiling("memory.l2", 1e11, kind="memory", unit="byte_per_s", level_bytes=2e6),
+    _ceiling("memory.l3", 5e10, kind="memory", unit="byte_per_s", level_bytes=32e6),
+    _ceiling("latency.dispatch", 1e-6, kind="latency", unit="s"),
+]
+
+
+def test_measured_ceiling_goes_before_calibrated_and_datasheet():
+    assert best_ceilings(CEILINGS)["matmul.fp32"].value == 1e11
+    assert best_ceilings(CEILINGS[:1])["matmul.fp32"].origin == "datasheet"
+
+
+def test_shapes_belong_to_their_own_dtype():
+    assert roofs_of(CEILINGS, "fp32", device="cpu").shape_flop_per_s == {(128, 64, 32): 5e10}
+
+
+def test_working_set_meets_the_smallest_level_that_holds_it():
+    roofs = roofs_of(CEILINGS, "fp32", device="cpu")
+    assert [roof.name for roof in roofs.memory] == ["memory.l2", "memory.l3", "memory.dram"]
+    assert roofs.memory_for(1e6).name == "memory.l2"
+    assert roofs.memory_for(2e6).name == "memory.l2"
+    assert roofs.memory_for(2e6 + 1).name == "memory.l3"
+    assert roofs.memory_for(math.inf).name == "memory.dram"
+
+
+def test_unknown_peak_stays_unknown():
+    roofs = roofs_of(CEILINGS, "fp16", device="cpu")
+    assert roofs.matmul_flop_per_s is None
+    assert roofs.host_to_device_byte_per_s is None
