@@ -31,7 +31,7 @@ format: setup
 	@$(BIN)/ruff check --fix .
 
 bench: setup
-	@$(BIN)/python benchmarks/recorder_overhead.py
+	@$(BIN)/python benchmarks/two_runs.py
 
 setup: $(STAMP)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
 from typing import Literal
 
 from hwprof.errors import InputError
@@ -55,7 +56,7 @@ def parse(text: str, dimension: Dimension) -> float:
             expectation=f"expected a number and a unit such as {examples}",
             remedy="write for example " + repr(f"1.5 {list(units)[-1]}"),
         )
-    value = float(match.group(1)) * units[match.group(2)]
+    value = float(Decimal(match.group(1)) * Decimal(repr(units[match.group(2)])))
     if not math.isfinite(value):
         raise InputError(f"{text!r} is not a finite quantity", remedy="write a finite number and a unit")
     return value

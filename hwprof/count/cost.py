@@ -15,12 +15,14 @@ class Cost:
         vector_flop: all other floating-point operations (norms, activations, optimizer), an estimate.
         read_bytes: bytes that the operation's kernels load.
         write_bytes: bytes that they store.
+
+    Counts made of integers stay integers, and so exact beyond 2**53; averages and shares make floats of them.
     """
 
-    matmul_flop: float = 0.0
-    vector_flop: float = 0.0
-    read_bytes: float = 0.0
-    write_bytes: float = 0.0
+    matmul_flop: float = 0
+    vector_flop: float = 0
+    read_bytes: float = 0
+    write_bytes: float = 0
 
     ZERO: ClassVar[Cost]
 

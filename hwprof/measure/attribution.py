@@ -156,7 +156,7 @@ def _direction(phase: PhaseName) -> Direction:
 def _device_pieces(
     spans: Sequence[Span], inside: Sequence[Span], places: Sequence[_Place | None], window: Span
 ) -> list[_Piece]:
-    launched = {
+    launched: dict[int | None, _Place | None] = {
         span.correlation: place
         for span, place in zip(inside, places, strict=True)
         if span.correlation is not None and span.category in {"cuda_runtime", "cuda_driver"}

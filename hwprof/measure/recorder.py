@@ -7,6 +7,8 @@ run. The step time is that of the marked steps; every phase of it is timed on th
 from __future__ import annotations
 
 import itertools
+import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,11 +29,17 @@ CHECKPOINT_LIMIT_BYTES = 1e9
 """Largest training state whose save is timed; a larger one would fill disks unasked."""
 
 
+FEWEST_PAIRS = 6
+"""A median of fewer samples has no 95 % confidence interval."""
+
+
 class Loop(Protocol):
     """The part of ``hwprof.train.loop.Trainer`` that the recorder drives."""
 
-    model: torch.nn.Module
-    optimizer: torch.optim.Optimizer
+    @property
+    def model(self) -> torch.nn.Module:
+        """The module whose submodules own the kernels."""
+        ...
 
     def step(self, phase: PhaseContext = ...) -> torch.Tensor:
         """One optimizer step; returns its detached loss."""
@@ -43,6 +51,10 @@ class Loop(Protocol):
 
     def save_checkpoint(self, path: Path, phase: PhaseContext = ...) -> None:
         """Write model and optimizer."""
+        ...
+
+    def state_bytes(self) -> float:
+        """Bytes of weights, buffers and optimizer state, each storage once."""
         ...
 
 
@@ -92,6 +104,7 @@ class StepRecorder:
         timer: the clock of the device.
         device: the device that the loop runs on.
         trace_path: where the Chrome trace of the profiled window goes (``.json.gz``).
+        time_budget_s: after this long no further pair of timed steps is begun, once there are ``FEWEST_PAIRS``.
         progress: called with a line of text and the loss, if known, after each step.
     """
 
@@ -103,6 +116,7 @@ class StepRecorder:
         timer: Timer,
         device: torch.device,
         trace_path: Path,
+        time_budget_s: float = math.inf,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._loop = loop
@@ -110,6 +124,7 @@ class StepRecorder:
         self._timer = timer
         self._device = device
         self._trace_path = trace_path
+        self._time_budget_s = time_budget_s
         self._progress = progress
         self._losses: list[torch.Tensor] = []
         self._recorded: list[tuple[Mark, Mark, _PhaseMarks]] = []
@@ -141,7 +156,14 @@ class StepRecorder:
 
     def time_steps(self) -> None:
         """Pairs of a marked and a bare step, in alternating order so that drift cancels."""
+        began = self._timer.mark()
         for index in range(self._settings.steps):
+            if index >= FEWEST_PAIRS and self._timer.mark().host_s - began.host_s > self._time_budget_s:
+                self._notes.append(
+                    f"{index} of {self._settings.steps} timed steps ran: "
+                    f"the time budget of {self._time_budget_s:g} s was up"
+                )
+                break
             order = (self._marked_step, self._bare_step) if index % 2 == 0 else (self._bare_step, self._marked_step)
             for step in order:
                 step()
@@ -162,6 +184,7 @@ class StepRecorder:
     def profile_window(self) -> None:
         """A window of steps under torch.profiler, each kernel booked to module, phase and direction."""
         self._progress("profiling")
+        _quiet_profiler()
         steps = self._settings.profiled_steps
         with self._module_ranges(), profile(activities=self._activities(), acc_events=True) as profiler:
             # the first step under the profiler pays its set-up; it lies outside the window
@@ -177,14 +200,13 @@ class StepRecorder:
         self._progress("reading the trace")
         self._export(profiler)
         events = read_events(self._trace_path)
-        kind = "cuda" if self._device.type == "cuda" else "cpu"
-        self._summary = attribute(spans_of(events), device=kind, steps=steps)
+        self._summary = attribute(spans_of(events), device=self._settings.device, steps=steps)
 
     def profile_memory(self) -> None:
         """One step with the allocator's events on; peak and timeline of allocated bytes."""
         self._progress("memory timeline")
         cuda = self._device.type == "cuda"
-        resident_bytes = 0.0 if cuda else _state_bytes(self._loop)
+        resident_bytes = 0.0 if cuda else self._loop.state_bytes()
         if cuda:
             torch.cuda.reset_peak_memory_stats(self._device)
         with profile(activities=self._activities(), profile_memory=True, acc_events=True) as profiler:
@@ -210,7 +232,7 @@ class StepRecorder:
 
     def time_checkpoint(self) -> None:
         """Time one checkpoint save beside the run, and remove the file again."""
-        state_bytes = _state_bytes(self._loop)
+        state_bytes = self._loop.state_bytes()
         if state_bytes > CHECKPOINT_LIMIT_BYTES:
             self._notes.append(
                 f"checkpoint save not timed: its {state_bytes / 1e9:.1f} GB are more than "
@@ -282,13 +304,9 @@ class StepRecorder:
             yield
 
 
-def _state_bytes(loop: Loop) -> float:
-    """Bytes of weights, buffers and optimizer state, each storage once."""
-    tensors = [*loop.model.parameters(), *loop.model.buffers()]
-    for state in loop.optimizer.state.values():
-        tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-    return float(sum(storages.values()))
+def _quiet_profiler() -> None:
+    """Keep the profiling library's own log lines off the user's terminal, unless the user asked for them."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 def _annotate(hooks: ExitStack, path: str, module: torch.nn.Module) -> None:
@@ -296,7 +314,7 @@ def _annotate(hooks: ExitStack, path: str, module: torch.nn.Module) -> None:
 
     def enter(_module: torch.nn.Module, _args: object) -> None:
         entered = record_function(MODULE + path)
-        entered.__enter__()
+        entered.__enter__()  # type: ignore[no-untyped-call]
         open_ranges.append(entered)
 
     def leave(_module: torch.nn.Module, _args: object, _output: object) -> None:

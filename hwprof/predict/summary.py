@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from hwprof.count.cost import Cost
 from hwprof.predict.roofs import best_ceilings
+from hwprof.predict.work import Work
 from hwprof.specs.measurement import STABLE_SPREAD, Ceiling, median_interval, quantile
 from hwprof.specs.run import BoundClass, Dtype, PhaseName, PhaseTime, Recording, StepTime, WorkSummary
 
@@ -89,3 +91,24 @@ def profiler_overhead_fraction(recording: Recording) -> float | None:
         return None
     unprofiled_s = statistics.median(recording.step_samples_s)
     return statistics.median(recording.profiled_step_samples_s) / unprofiled_s - 1
+
+
+def work_summary(
+    full: Sequence[Work], causal: Sequence[Work], *, parameters: int, active_parameters: int, tokens: int
+) -> WorkSummary:
+    """Totals of one step from its ops, counted in both attention conventions."""
+    everything = sum((item.total for item in full), Cost.ZERO)
+    return WorkSummary(
+        parameters=parameters,
+        active_parameters=active_parameters,
+        train_flop_full=_matmul_flop(full, recomputed=False),
+        train_flop_causal=_matmul_flop(causal, recomputed=False),
+        recompute_flop_full=_matmul_flop(full, recomputed=True),
+        vector_flop=everything.vector_flop,
+        moved_bytes=everything.moved_bytes,
+        tokens=tokens,
+    )
+
+
+def _matmul_flop(work: Iterable[Work], *, recomputed: bool) -> float:
+    return sum(item.total.matmul_flop for item in work if (item.direction == "recompute") == recomputed)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from hwprof.count.cost import Cost
+from hwprof.count.op import Op
 from hwprof.specs.labels import owner_of
 from hwprof.specs.run import Direction, LayerKind, PhaseName
 
@@ -30,6 +31,29 @@ class Work:
     def total(self) -> Cost:
         """Cost of all instances of a step."""
         return self.cost * self.instances
+
+
+def step_work(ops: Iterable[Op]) -> tuple[Work, ...]:
+    """The counted ops of a training step, one entry for each direction in which an op does anything."""
+    directions: tuple[Direction, ...] = ("forward", "recompute", "backward", "update")
+    return tuple(
+        Work(
+            label=op.label,
+            layer_kind=op.layer_kind,
+            direction=direction,
+            phase=phase_of(op.label, direction),
+            cost=_instance_cost(op, direction),
+            instances=op.repeats * (1 if direction == "update" else op.micro_batches),
+        )
+        for op in ops
+        for direction in directions
+        if _instance_cost(op, direction) != Cost.ZERO
+    )
+
+
+def _instance_cost(op: Op, direction: Direction) -> Cost:
+    costs = {"forward": op.forward, "backward": op.backward, "recompute": op.recompute, "update": op.update}
+    return costs[direction]
 
 
 def phase_of(label: str, direction: Direction) -> PhaseName:

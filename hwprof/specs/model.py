@@ -37,7 +37,7 @@ class ModelSpec(Record):
     norm_placement: Literal["pre", "post"]
     final_norm: bool
     positions: Literal["learned", "rope", "none"]
-    rope_theta: float = 10_000.0
+    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
     tied_embeddings: bool
     attention_bias: Literal["none", "qkv", "all"]
     mlp_bias: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Literal
 
 from pydantic import Field
@@ -184,10 +185,9 @@ class Recording(Record):
     @property
     def recorder_overhead_fraction(self) -> float | None:
         """What phase marks cost with the profiler off: median over pairs of (recorded / bare) - 1."""
-        pairs = sorted(
-            recorded / bare - 1 for recorded, bare in zip(self.step_samples_s, self.bare_step_samples_s, strict=False)
-        )
-        return pairs[len(pairs) // 2] if pairs else None
+        pairs = zip(self.step_samples_s, self.bare_step_samples_s, strict=False)
+        ratios = [recorded / bare - 1 for recorded, bare in pairs]
+        return statistics.median(ratios) if ratios else None
 
 
 class MemoryPart(Record):

@@ -1,0 +1,119 @@
+"""Which analysis does each section of a run come from? Glue from the recording to the record; no arithmetic here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from hwprof.count.memory import training_memory
+from hwprof.count.transformer import matmul_shapes, parameters, training_step_ops
+from hwprof.plan.advice import advice_for
+from hwprof.predict import classify, summary
+from hwprof.predict.prediction import predict_step, roof_by_phase, with_residual
+from hwprof.predict.roofs import Roofs, roofs_of
+from hwprof.predict.work import Work, step_work
+from hwprof.specs.model import ModelSpec
+from hwprof.specs.run import Direction, MemoryResult, Prediction, Recording, RunRecord, RunSettings, WorkSummary
+
+TOKEN_BYTES = 8
+"""A token id on its way to the device is an int64."""
+
+
+def analysed(record: RunRecord, recording: Recording) -> RunRecord:
+    """The record with every section that follows from what was recorded."""
+    work = step_work(training_step_ops(record.model, record.settings, attention="causal"))
+    roofs = roofs_of(record.ceilings, record.settings.dtype, device=record.settings.device)
+    record = record.model_copy(update=_recorded(record, recording))
+    if recording.attribution is not None:
+        record = record.model_copy(update=_classified(recording, work, roofs))
+    return record.model_copy(update=_timed(record, recording, work, roofs))
+
+
+def _recorded(record: RunRecord, recording: Recording) -> dict[str, Any]:
+    return {
+        "kernels": recording.kernels,
+        "attribution": recording.attribution,
+        "recorder_overhead_fraction": recording.recorder_overhead_fraction,
+        "profiler_overhead_fraction": summary.profiler_overhead_fraction(recording),
+        "losses": recording.losses,
+        "eval_loss": recording.eval_loss,
+        "notes": recording.notes,
+        "memory": _memory(record, recording),
+    }
+
+
+def _memory(record: RunRecord, recording: Recording) -> MemoryResult:
+    need = training_memory(record.model, record.settings)
+    return MemoryResult(
+        parts=need.parts,
+        predicted_peak_bytes=need.peak_bytes,
+        measured_peak_bytes=recording.memory_peak_bytes,
+        measured_source=recording.memory_peak_source,
+        capacity_bytes=record.device.memory_bytes,
+        capacity_source=record.device.memory_source,
+        timeline=recording.memory_timeline,
+    )
+
+
+def _classified(recording: Recording, work: Sequence[Work], roofs: Roofs) -> dict[str, Any]:
+    attribution = recording.attribution
+    assert attribution is not None
+    ops = classify.classify_ops(recording.ops, work, roofs, step_s=attribution.step_s, advice=advice_for)
+    verdict = classify.verdict(ops, attribution)
+    return {
+        "ops": ops,
+        "layer_kinds": classify.classify_kinds(ops, step_s=attribution.step_s),
+        "verdict": verdict,
+        "bound": verdict.bound,
+    }
+
+
+def _timed(record: RunRecord, recording: Recording, work: Sequence[Work], roofs: Roofs) -> dict[str, Any]:
+    settings = record.settings
+    totals = _work_summary(record.model, settings, work)
+    peak_flop_per_s, peak_basis = summary.mfu_peak(record.ceilings, settings.dtype)
+    step = summary.step_time(
+        recording, totals, warmups=settings.warmup_steps, peak_flop_per_s=peak_flop_per_s, peak_basis=peak_basis
+    )
+    prediction = _prediction(record, work, roofs)
+    phases = summary.phase_times(
+        recording,
+        step_s=step.median_s,
+        bounds=classify.phase_bounds(record.ops, recording.phase_samples_s),
+        predicted_s=prediction.phase_s if prediction else {},
+        roof_s=roof_by_phase(work, roofs),
+    )
+    return {
+        "work": totals,
+        "step": step,
+        "phases": phases,
+        "prediction": with_residual(prediction, measured_s=step.median_s) if prediction else None,
+    }
+
+
+def _work_summary(spec: ModelSpec, settings: RunSettings, causal: Sequence[Work]) -> WorkSummary:
+    count = parameters(spec)
+    return summary.work_summary(
+        step_work(training_step_ops(spec, settings)),
+        causal,
+        parameters=count.total,
+        active_parameters=count.active,
+        tokens=settings.tokens_per_step,
+    )
+
+
+def _prediction(record: RunRecord, work: Sequence[Work], roofs: Roofs) -> Prediction | None:
+    shapes: dict[tuple[str, Direction], list[tuple[int, int, int]]] = defaultdict(list)
+    for shape in matmul_shapes(record.model, record.settings):
+        shapes[shape.label, shape.direction].append((shape.m, shape.n, shape.k))
+        if shape.direction == "forward":
+            shapes[shape.label, "recompute"].append((shape.m, shape.n, shape.k))
+    assert record.memory is not None
+    return predict_step(
+        work,
+        shapes,
+        roofs,
+        footprint_bytes=record.memory.predicted_peak_bytes,
+        input_bytes=float(record.settings.tokens_per_step * TOKEN_BYTES),
+    )

@@ -1,0 +1,153 @@
+"""What was asked for, and what do the defaults fill in? Options of `hwprof run` to settled, checked settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwprof.errors import InputError, OutOfMemoryError
+from hwprof.specs.hardware import ClusterSpec, DeviceSpec
+from hwprof.specs.model import ModelSpec
+from hwprof.specs.run import DeviceIdentity, Dtype, OptimizerImplementation, RunSettings
+from hwprof.units import format_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_SEQ_LEN = {"cpu": 256, "cuda": 2048}
+LARGEST_DEFAULT_MICRO_BATCH = 8
+MEMORY_MARGIN = 0.9
+"""Share of the free memory that a default micro-batch may fill: room for fragmentation and libraries' workspaces."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """A run, settled: every default is filled in and everything that can be refused early has been."""
+
+    model: ModelSpec
+    settings: RunSettings
+    device: torch.device
+    identity: DeviceIdentity
+    device_spec: DeviceSpec | None
+    cluster: ClusterSpec | None
+    data_path: Path | None
+    full_probes: bool
+    time_budget_s: float
+
+
+def request_of(
+    *,
+    model: str,
+    device: str,
+    dtype: Dtype | None,
+    micro_batch: int | None,
+    seq_len: int | None,
+    optimizer_implementation: OptimizerImplementation | None,
+    clip_norm: float,
+    compiled: bool,
+    data: Path | None,
+    cluster: str | None,
+    full_probes: bool,
+    time_budget: float,
+    **same: object,
+) -> RunRequest:
+    """Settle the options of `hwprof run`.
+
+    Raises:
+        InputError: unknown model, device, cluster or a combination that can't be.
+        OutOfMemoryError: the model does not fit this machine at the asked-for size.
+    """
+    from hwprof.measure.environment import resolve_device
+    from hwprof.specs.catalogue import load_cluster, load_model
+
+    spec = load_model(model)
+    cluster_spec = load_cluster(cluster) if cluster else None
+    torch_device = resolve_device(device)
+    kind = torch_device.type
+    identity, device_spec = _identify(torch_device)
+    length = seq_len or min(DEFAULT_SEQ_LEN[kind], spec.max_seq_len)
+    if spec.positions == "learned" and length > spec.max_seq_len:
+        raise InputError(
+            f"--seq-len {length} is more than the {spec.max_seq_len} learned positions of {spec.name}",
+            remedy=f"use --seq-len {spec.max_seq_len} or less",
+        )
+    settings = RunSettings.model_validate(
+        {
+            "model": spec.name,
+            "device": kind,
+            "dtype": dtype or _default_dtype(kind),
+            "micro_batch": micro_batch or 1,
+            "seq_len": length,
+            "optimizer_implementation": optimizer_implementation or ("foreach" if kind == "cuda" else "for-loop"),
+            "clip_norm": clip_norm or None,
+            "compile": compiled,
+            "data": str(data) if data else "Pride and Prejudice (shipped)",
+            **same,
+        }
+    )
+    return RunRequest(
+        model=spec,
+        settings=_fitted(spec, settings, identity, chosen=micro_batch is not None),
+        device=torch_device,
+        identity=identity,
+        device_spec=device_spec,
+        cluster=cluster_spec,
+        data_path=data,
+        full_probes=full_probes,
+        time_budget_s=time_budget,
+    )
+
+
+def _default_dtype(kind: str) -> Dtype:
+    import torch
+
+    return "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def _identify(device: torch.device) -> tuple[DeviceIdentity, DeviceSpec | None]:
+    from hwprof.measure.environment import available_memory_bytes, device_name
+    from hwprof.specs.detect import detect_device
+
+    name = device_name(device)
+    spec = detect_device(name, kind="cuda" if device.type == "cuda" else "cpu")
+    memory_bytes, source = available_memory_bytes(device)
+    note = f"catalogue entry {spec.id}" if spec else "not in the catalogue: measured ceilings only"
+    identity = DeviceIdentity(
+        name=name,
+        catalogue_id=spec.id if spec else None,
+        note=note,
+        memory_bytes=memory_bytes,
+        memory_source=source,
+    )
+    return identity, spec
+
+
+def _fitted(spec: ModelSpec, settings: RunSettings, identity: DeviceIdentity, *, chosen: bool) -> RunSettings:
+    """The settings with a micro-batch that fits; refuses one that the user chose and that can't."""
+    from hwprof.count.memory import largest_micro_batch, training_memory
+
+    capacity_bytes = identity.memory_bytes or 0.0
+    need_bytes = training_memory(spec, settings).peak_bytes
+    fits = largest_micro_batch(spec, settings, capacity_bytes * MEMORY_MARGIN)
+    if need_bytes > capacity_bytes:
+        raise OutOfMemoryError(
+            f"{spec.name} at micro-batch {settings.micro_batch} x {settings.seq_len} tokens needs "
+            f"{format_bytes(need_bytes)} of memory; {identity.name} has {format_bytes(capacity_bytes)} free",
+            remedy=what_would_fit(spec, settings, capacity_bytes),
+        )
+    if chosen:
+        return settings
+    return settings.model_copy(update={"micro_batch": max(1, min(fits, LARGEST_DEFAULT_MICRO_BATCH))})
+
+
+def what_would_fit(spec: ModelSpec, settings: RunSettings, capacity_bytes: float) -> str:
+    """The largest setting that fits a memory, as the options to type."""
+    from hwprof.count.memory import largest_micro_batch
+
+    for recompute in dict.fromkeys((settings.recompute, "selective", "full")):
+        tried = settings.model_copy(update={"recompute": recompute})
+        fits = largest_micro_batch(spec, tried, capacity_bytes * MEMORY_MARGIN)
+        if fits:
+            return f"what fits: --micro-batch {fits} --recompute {recompute}"
+    return "no micro-batch fits here, even with --recompute full: take a smaller --model or --seq-len, or more devices"

@@ -1,0 +1,184 @@
+"""How does one run go from probes to report? Keeps everything that was measured, whatever ends it."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hwprof import __version__
+from hwprof.cli.analysis import analysed
+from hwprof.cli.progress import Progress
+from hwprof.cli.request import RunRequest, what_would_fit
+from hwprof.count.memory import training_memory
+from hwprof.count.transformer import matmul_shapes
+from hwprof.errors import HwprofError, OutOfMemoryError, WorkError
+from hwprof.measure.environment import environment
+from hwprof.measure.matmul import MatmulShape
+from hwprof.measure.probe import ProbeResult, probe_device
+from hwprof.measure.recorder import StepRecorder
+from hwprof.measure.telemetry import Telemetry
+from hwprof.measure.timing import timer_for
+from hwprof.predict.datasheet import datasheet_ceilings
+from hwprof.report.directory import write_record, write_run
+from hwprof.specs.measurement import Ceiling, Skipped
+from hwprof.specs.run import Dtype, Recording, RunRecord, Status
+from hwprof.train.loop import Trainer
+from hwprof.units import format_bytes
+
+_OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
+"""torch.OutOfMemoryError from torch 2.5 on."""
+
+
+class Session:
+    """One run of the main job.
+
+    Args:
+        request: what to run.
+        directory: the run directory; made if needed.
+        progress: told where the run is.
+    """
+
+    def __init__(self, request: RunRequest, directory: Path, progress: Progress) -> None:
+        self._request = request
+        self._directory = directory
+        self._progress = progress
+        self._fields: dict[str, Any] = {
+            "hwprof_version": __version__,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": " ".join(["hwprof", *sys.argv[1:]]),
+            "settings": request.settings,
+            "model": request.model,
+            "environment": environment(request.device),
+            "device": request.identity,
+        }
+        self._datasheet: tuple[Ceiling, ...] = datasheet_ceilings(request.device_spec) if request.device_spec else ()
+        self._probed = ProbeResult()
+        self._recording: Recording | None = None
+        self._telemetry = Telemetry(device_index=(request.device.index or 0) if self._on_cuda else None)
+
+    def execute(self) -> RunRecord:
+        """Probe, train, record and conclude; the run directory is complete when this returns.
+
+        Raises:
+            OutOfMemoryError: the step does not fit the device; what was probed is kept.
+            WorkError: the step failed; what was measured is kept.
+            KeyboardInterrupt: the user stopped the run; what was measured is kept.
+        """
+        self._make_directory()
+        self._save("partial", "the run did not come to its end")
+        kept = f"what was measured is in {self._directory}"
+        try:
+            with self._telemetry:
+                self._probe()
+                self._train()
+        except KeyboardInterrupt:
+            self._finish("interrupted", "stopped by the user before its end")
+            raise
+        except HwprofError as error:
+            self._finish("failed", str(error))
+            raise
+        except (RuntimeError, OSError) as error:
+            if _is_out_of_memory(error):
+                shortage = self._memory_shortage(error)
+                self._finish("out_of_memory", shortage)
+                raise OutOfMemoryError(shortage, remedy=kept) from error
+            self._finish("failed", str(error))
+            raise WorkError(f"the run failed: {error}", remedy=kept) from error
+        return self._finish("complete", "")
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self._request.device.type == "cuda"
+
+    def _make_directory(self) -> None:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkError(
+                f"the run directory {self._directory} can't be made ({error.strerror})",
+                remedy="give another with --output",
+            ) from error
+
+    def _probe(self) -> None:
+        request = self._request
+        shapes = matmul_shapes(request.model, request.settings)
+        probe_device(
+            request.device,
+            dtypes=_probed_dtypes(request),
+            shapes=[MatmulShape(m=shape.m, n=shape.n, k=shape.k) for shape in shapes],
+            shape_dtype=request.settings.dtype,
+            quick=not request.full_probes,
+            report=self._progress,
+            on_result=self._keep,
+        )
+        self._save("partial", "the run did not come to its end")
+
+    def _keep(self, result: ProbeResult) -> None:
+        self._probed = result
+
+    def _train(self) -> None:
+        request = self._request
+        self._progress("building the model and its data")
+        trainer = Trainer(request.model, request.settings, data_path=request.data_path, device=request.device)
+        recorder = StepRecorder(
+            trainer,
+            request.settings,
+            timer=timer_for(request.device),
+            device=request.device,
+            trace_path=self._directory / "trace.json.gz",
+            time_budget_s=request.time_budget_s,
+            progress=self._progress,
+        )
+        try:
+            recorder.run()
+        finally:
+            self._recording = recorder.recording()
+            trainer.close()
+
+    def _record(self, status: Status, note: str) -> RunRecord:
+        skipped: tuple[Skipped, ...] = (*self._probed.skipped, *self._telemetry.skipped)
+        return RunRecord(
+            status=status,
+            status_note=note,
+            ceilings=(*self._probed.ceilings, *self._datasheet),
+            skipped=skipped,
+            telemetry=self._telemetry.series,
+            **self._fields,
+        )
+
+    def _save(self, status: Status, note: str) -> None:
+        write_record(self._record(status, note), self._directory)
+
+    def _finish(self, status: Status, note: str) -> RunRecord:
+        self._progress("writing the report")
+        record = self._record(status, note)
+        if self._recording is not None and self._recording.step_samples_s:
+            record = analysed(record, self._recording)
+        write_run(record, self._directory)
+        return record
+
+    def _memory_shortage(self, error: BaseException) -> str:
+        request = self._request
+        need_bytes = training_memory(request.model, request.settings).peak_bytes
+        capacity_bytes = request.identity.memory_bytes or 0.0
+        fits = what_would_fit(request.model, request.settings, capacity_bytes)
+        first_line = str(error).splitlines()[0] if str(error) else "out of memory"
+        return (
+            f"out of memory: the step needs about {format_bytes(need_bytes)}, {request.identity.name} had "
+            f"{format_bytes(capacity_bytes)} free; {fits} ({first_line})"
+        )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """CUDA has an exception of its own; torch's CPU allocator raises a RuntimeError that says so."""
+    return isinstance(error, _OUT_OF_MEMORY) or "can't allocate memory" in str(error)
+
+
+def _probed_dtypes(request: RunRequest) -> tuple[Dtype, ...]:
+    """The run's own dtype first, so that it is there even when a later probe is interrupted."""
+    others: tuple[Dtype, ...] = ("bf16", "tf32", "fp16", "fp32") if request.device.type == "cuda" else ("fp32", "bf16")
+    return tuple(dict.fromkeys((request.settings.dtype, *others)))

@@ -1,0 +1,182 @@
+"""What does the catalogue hold, and is a user's file right?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hwprof.errors import SpecError, UnknownNameError
+from hwprof.specs.catalogue import (
+    list_clusters,
+    list_devices,
+    list_links,
+    list_models,
+    load_cluster,
+    load_device,
+    load_link,
+    load_model,
+)
+from hwprof.specs.check import check_catalogue, check_file
+from hwprof.specs.hardware import ClusterSpec, DeviceSpec, LinkSpec
+from hwprof.specs.model import ModelSpec
+from hwprof.specs.record import Record
+from hwprof.specs.shelves import SORTS, claims_of, files_of, find_file
+from hwprof.units import format_byte_per_s, format_bytes, format_count, format_flop_per_s, format_seconds
+
+Rows = list[tuple[str, ...]]
+
+_FORMAT = click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Text for people, or JSON."
+)
+_COUNTED_PREFIX = "0123456789"
+
+
+@click.group()
+def command() -> None:
+    """List, show and check the catalogue of models and hardware."""
+
+
+@command.command("list")
+@click.argument("sort", type=click.Choice(["models", "devices", "links", "clusters"]), required=False)
+@_FORMAT
+def list_command(sort: str | None, form: str) -> None:
+    """List the catalogue, or one SORT of it."""
+    sorts = [sort] if sort else list(_LISTS)
+    specs: dict[str, Sequence[Record]] = {name: _LISTS[name][0]() for name in sorts}
+    if form == "json":
+        click.echo(json.dumps({name: [spec.model_dump(mode="json") for spec in specs[name]] for name in sorts}))
+        return
+    for name in sorts:
+        _print_table(name, _LISTS[name][1], [_LISTS[name][2](spec) for spec in specs[name]])
+
+
+@command.command("show")
+@click.argument("name")
+@_FORMAT
+def show_command(name: str, form: str) -> None:
+    """Print the spec that NAME stands for: a model, device, link or cluster (also 8xh100-sxm)."""
+    path = next((path for path in (find_file(sort, name) for sort in SORTS) if path is not None), None)
+    if path is not None and form == "text":
+        click.echo(f"# {path}\n{path.read_text(encoding='utf-8')}", nl=False)
+        return
+    spec = _load_any(name)
+    if form == "json":
+        click.echo(json.dumps(spec.model_dump(mode="json")))
+    elif isinstance(spec, ClusterSpec):
+        _print_table(spec.id, _CLUSTER_COLUMNS, [_cluster_row(spec)])
+
+
+@command.command("check")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.pass_context
+def check_command(ctx: click.Context, paths: tuple[Path, ...]) -> None:
+    """Check the spec files PATHS (files or folders), or the whole catalogue with the folders of HWPROF_PATH."""
+    if paths:
+        files = [file for path in paths for file in (sorted(path.rglob("*.toml")) if path.is_dir() else [path])]
+        count, problems = len(files), [problem for file in files for problem in check_file(file)]
+    else:
+        count, problems = check_catalogue()
+    if count == 0:
+        problems = [SpecError(f"no TOML file is in {', '.join(map(str, paths))}", remedy="name files or other folders")]
+    for problem in problems:
+        click.echo(f"hwprof: {problem}", err=True)
+    if problems:
+        ctx.exit(SpecError.exit_code)
+    click.echo(f"{count} files are right")
+
+
+def _load_any(name: str) -> Record:
+    if name[:1] in _COUNTED_PREFIX and "x" in name.lower() and find_file("model", name) is None:
+        return load_cluster(name)
+    loaders: dict[str, Callable[[str], Record]] = {
+        "model": load_model,
+        "device": load_device,
+        "link": load_link,
+        "cluster": load_cluster,
+    }
+    for sort in SORTS:
+        if find_file(sort, name) is not None:
+            return loaders[sort](name)
+    known = {claim for sort in SORTS for path in files_of(sort) for claim in claims_of(path, sort)}
+    raise UnknownNameError(kind="name", name=name, known=known, remedy="`hwprof specs list` shows every name")
+
+
+def _print_table(title: str, columns: tuple[str, ...], rows: Rows) -> None:
+    if sys.stdout.isatty():
+        _print_rich(title, columns, rows)
+        return
+    widths = [max(len(row[column]) for row in (columns, *rows)) for column in range(len(columns))]
+    click.echo(title)
+    for row in (columns, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    click.echo()
+
+
+def _print_rich(title: str, columns: tuple[str, ...], rows: Rows) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _or_dash(value: float | None, formatted: Callable[[float], str]) -> str:
+    return "-" if value is None else formatted(value)
+
+
+def _model_row(spec: Any) -> tuple[str, ...]:
+    assert isinstance(spec, ModelSpec)
+    shape = f"{spec.layers} x {spec.d_model}"
+    stated = _or_dash(spec.stated_parameters, format_count)
+    return (spec.name, ", ".join(spec.aliases), spec.family, spec.kind, stated, shape, str(spec.max_seq_len))
+
+
+def _device_row(spec: Any) -> tuple[str, ...]:
+    assert isinstance(spec, DeviceSpec)
+    return (
+        spec.id,
+        ", ".join(spec.aliases),
+        spec.vendor,
+        _or_dash(spec.matmul_flop_per_s("bf16"), format_flop_per_s),
+        _or_dash(spec.memory.capacity_bytes, format_bytes),
+        format_byte_per_s(spec.memory.bandwidth_byte_per_s),
+        _or_dash(spec.link.per_device_byte_per_s if spec.link else None, format_byte_per_s),
+        spec.confidence,
+    )
+
+
+def _link_row(spec: Any) -> tuple[str, ...]:
+    assert isinstance(spec, LinkSpec)
+    latency = f"{format_seconds(spec.latency_s)} ({spec.latency_origin})"
+    return (spec.id, spec.kind, format_byte_per_s(spec.bandwidth_byte_per_s), latency)
+
+
+def _cluster_row(spec: Any) -> tuple[str, ...]:
+    assert isinstance(spec, ClusterSpec)
+    network = _or_dash(spec.inter_node_byte_per_s, format_byte_per_s)
+    sizes = (str(spec.devices), str(spec.devices_per_node), str(spec.scale_up_domain))
+    return (spec.id, spec.device.id, *sizes, network, spec.network or "-")
+
+
+_CLUSTER_COLUMNS = ("cluster", "device", "devices", "a node", "scale-up domain", "network a device", "link")
+_LISTS: dict[str, tuple[Callable[[], Sequence[Record]], tuple[str, ...], Callable[[Any], tuple[str, ...]]]] = {
+    "models": (
+        list_models,
+        ("model", "aliases", "family", "kind", "stated parameters", "layers x width", "max seq len"),
+        _model_row,
+    ),
+    "devices": (
+        list_devices,
+        ("device", "aliases", "vendor", "bf16 dense", "memory", "memory bandwidth", "links one way", "confidence"),
+        _device_row,
+    ),
+    "links": (list_links, ("link", "kind", "one link one way", "latency"), _link_row),
+    "clusters": (list_clusters, _CLUSTER_COLUMNS, _cluster_row),
+}

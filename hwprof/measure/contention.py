@@ -1,0 +1,25 @@
+"""How long did other processes keep this one off the CPU? A steady time slice of a busy machine is no ceiling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_OWN_TASKS = Path("/proc/self/task")
+
+
+def waited_s(tasks: Path = _OWN_TASKS) -> float | None:
+    """Thread-seconds so far in which this process's threads could have run and did not; None where that is unknown.
+
+    Linux keeps it in ``/proc/<pid>/task/<tid>/schedstat``, second field, nanoseconds (kernel documentation,
+    scheduler/sched-stats). What a hypervisor takes away (steal time) is not in it.
+    """
+    total_ns = 0
+    found = False
+    for path in tasks.glob("*/schedstat"):
+        try:
+            fields = path.read_text(encoding="ascii").split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # the thread ended between the listing and the reading
+        total_ns += int(fields[1])
+        found = True
+    return total_ns / 1e9 if found else None

@@ -1,0 +1,225 @@
+"""How many FLOP a second does matrix multiplication reach here, at best and at a model's own shapes?
+
+The method follows mamf-finder (maximum achievable matmul FLOP/s): random data, since a product of zeros draws less
+power and so runs faster; several large shapes, the best sustained median wins; on CUDA the L2 cache is flushed before
+each sample. One product is checked against float64, so that a fast wrong answer is an error.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from hwprof.errors import WorkError
+from hwprof.measure.bench import Bench, Budget, CannotRunError
+from hwprof.measure.sampling import Samples, Work, sample_s
+from hwprof.specs.measurement import Ceiling
+from hwprof.specs.run import Dtype
+
+_TORCH_DTYPE: dict[Dtype, torch.dtype] = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+_TOLERANCE: dict[Dtype, float] = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2, "fp16": 5e-2}
+"""Largest error of an element over sqrt(k), the standard deviation of an element for unit normal operands."""
+
+_MIN_CAPABILITY: dict[Dtype, tuple[int, int]] = {"tf32": (8, 0), "bf16": (8, 0), "fp16": (5, 3)}
+"""CUDA compute capability from which the hardware computes in the dtype (CUDA C++ Programming Guide, table 'Feature
+Support per Compute Capability'); below it torch emulates."""
+
+PILOT_LIMIT_S = 0.5
+"""A 256 x 256 x 256 product slower than this makes the dtype not worth measuring."""
+_PILOT_SAMPLES = 3
+_PILOT_ENOUGH_S = 5e-3
+_PILOT_SIDES = (256, 512, 1024, 2048, 4096)
+FLUSH_BYTES = 256 * 2**20
+"""Written before each CUDA sample; several times the largest L2 cache so far (GB200: 126 MB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatmulShape:
+    """``[m, k] @ [k, n] -> [m, n]``; for a linear layer m = tokens, n = output features, k = input features."""
+
+    m: int
+    n: int
+    k: int
+
+    @property
+    def flop(self) -> int:
+        """Work of the product: 2 FLOP for each of m x n x k multiply-adds."""
+        return 2 * self.m * self.n * self.k
+
+    def __str__(self) -> str:
+        return f"{self.m}x{self.n}x{self.k}"
+
+
+_CPU_SWEEP = tuple(
+    MatmulShape(*mnk)
+    for mnk in ((512, 512, 512), (1024, 1024, 1024), (4096, 1024, 1024), (2048, 2048, 2048), (4096, 4096, 4096))
+)
+_CUDA_SWEEP = tuple(
+    MatmulShape(*mnk)
+    for mnk in ((4096, 4096, 4096), (8192, 4096, 4096), (8192, 8192, 4096), (8192, 8192, 8192), (16384, 8192, 8192))
+)
+
+
+def matmul_ceiling(bench: Bench, dtype: Dtype) -> Ceiling:
+    """The best sustained median over a sweep of large shapes.
+
+    Shapes too slow for their share of the probe's time are left out, judged by the best rate so far.
+
+    Raises:
+        CannotRunError: the device does not compute in ``dtype``, or too slowly to be measured.
+        WorkError: a product is wrong.
+    """
+    sweep = _CUDA_SWEEP if bench.device.type == "cuda" else _CPU_SWEEP
+    with _precision(dtype):
+        flop_per_s = pilot_flop_per_s(bench, dtype)
+        budget = Budget(bench.timer, total_s=bench.probe_s, pieces=len(sweep))
+        found: list[tuple[MatmulShape, Samples]] = []
+        for shape in sweep:
+            deadline_s = budget.next_s()
+            if found and shape.flop / flop_per_s * (bench.warmups + bench.samples) > deadline_s:
+                continue
+            found.append((shape, _timed_product(bench, dtype, shape, deadline_s=deadline_s)))
+            flop_per_s = max(flop_per_s, shape.flop / _median_s(found[-1][1]))
+    best, timed = max(found, key=lambda pair: pair[0].flop / _median_s(pair[1]))
+    conditions: dict[str, str | int | float] = {"shape_mxnxk": str(best), "shapes_tried": len(found)}
+    return bench.ceiling(
+        f"matmul.{dtype}", "compute", timed, work_per_call=best.flop, dtype=dtype, conditions=conditions
+    )
+
+
+def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, flop_per_s: float, deadline_s: float) -> Ceiling:
+    """What ``torch.nn.functional.linear`` reaches at one shape.
+
+    Args:
+        bench: where to measure.
+        dtype: the operands' format.
+        shape: m = tokens, n = output features, k = input features.
+        flop_per_s: expected rate, to see beforehand whether the product is too slow.
+        deadline_s: time set aside for this shape.
+
+    Raises:
+        CannotRunError: one product is expected to take longer than the probe may.
+        WorkError: the product is wrong.
+    """
+    expected_s = shape.flop / flop_per_s
+    if 2 * expected_s > deadline_s:
+        raise CannotRunError(
+            f"one product takes about {expected_s:.2g} s, and {deadline_s:.2g} s are set aside for this shape",
+            remedy="probe with --full, or compare with the ceiling of the dtype",
+        )
+    with _precision(dtype):
+        timed = _timed_product(bench, dtype, shape, deadline_s=deadline_s)
+    name = f"matmul.{dtype}.{shape}"
+    return bench.ceiling(name, "compute", timed, work_per_call=shape.flop, dtype=dtype)
+
+
+def pilot_flop_per_s(bench: Bench, dtype: Dtype) -> float:
+    """A first rate, from the smallest cube whose product takes 5 ms.
+
+    Raises:
+        CannotRunError: the device does not compute in ``dtype``, or a small product takes too long.
+    """
+    _require_support(bench.device, dtype)
+    best = 0.0
+    for side in _PILOT_SIDES:
+        shape = MatmulShape(side, side, side)
+        work = _product(bench, dtype, shape)
+        timed = sample_s(bench.timer, work, warmups=0, samples=_PILOT_SAMPLES, deadline_s=PILOT_LIMIT_S)
+        elapsed_s = min(timed.seconds)
+        if side == _PILOT_SIDES[0] and elapsed_s > PILOT_LIMIT_S:
+            raise CannotRunError(f"{dtype} is too slow here: one {shape} product takes {elapsed_s:.2g} s")
+        best = max(best, shape.flop / elapsed_s)
+        if elapsed_s >= _PILOT_ENOUGH_S:
+            break
+    return best
+
+
+def _require_support(device: torch.device, dtype: Dtype) -> None:
+    if device.type == "cpu":
+        if dtype == "tf32":
+            raise CannotRunError("tf32 is a number format of NVIDIA tensor cores; a CPU has none")
+        return
+    capability = torch.cuda.get_device_capability(device)
+    needed = _MIN_CAPABILITY.get(dtype, (0, 0))
+    if capability < needed:
+        have, want = (".".join(map(str, version)) for version in (capability, needed))
+        raise CannotRunError(f"{dtype} needs compute capability {want}; this device has {have}")
+
+
+@contextmanager
+def _precision(dtype: Dtype) -> Iterator[None]:
+    """fp32 products in true fp32, tf32 products in tf32; the process's own setting comes back afterwards."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _timed_product(bench: Bench, dtype: Dtype, shape: MatmulShape, *, deadline_s: float) -> Samples:
+    return bench.time(_product(bench, dtype, shape), deadline_s=deadline_s, prepare=l2_flush(bench.device))
+
+
+def _product(bench: Bench, dtype: Dtype, shape: MatmulShape) -> Work:
+    """``linear(x[m, k], w[n, k])`` on unit normal data, its result checked once."""
+    generator = torch.Generator(bench.device).manual_seed(0)
+
+    def operand(rows: int) -> torch.Tensor:
+        values = torch.randn(rows, shape.k, generator=generator, device=bench.device)
+        return values.to(_TORCH_DTYPE[dtype])
+
+    x, w = operand(shape.m), operand(shape.n)
+    check_product(torch.nn.functional.linear(x, w), x, w, tolerance=_TOLERANCE[dtype])
+    return lambda: torch.nn.functional.linear(x, w)
+
+
+def check_product(y: torch.Tensor, x: torch.Tensor, w: torch.Tensor, *, tolerance: float) -> None:
+    """Compare at most 16 x 16 elements of ``y``, spread over the whole, with ``x @ w.T`` in float64.
+
+    Args:
+        y: the product, ``[m, n]``.
+        x: left operand, ``[m, k]``, elements of unit variance.
+        w: right operand, ``[n, k]``, elements of unit variance.
+        tolerance: largest error over sqrt(k).
+
+    Raises:
+        WorkError: an element is further off.
+    """
+    rows = torch.linspace(0, x.shape[0] - 1, min(16, x.shape[0]), device=x.device).long()
+    columns = torch.linspace(0, w.shape[0] - 1, min(16, w.shape[0]), device=x.device).long()
+    expected = x[rows].double() @ w[columns].double().t()
+    worst = float((y[rows][:, columns].double() - expected).abs().max()) / x.shape[1] ** 0.5
+    if not worst <= tolerance:
+        raise WorkError(
+            f"a {str(x.dtype).removeprefix('torch.')} product is wrong by {worst:.2g} of its standard deviation",
+            expectation=f"expected at most {tolerance:g}",
+            remedy="check the device and the torch installation",
+        )
+
+
+def l2_flush(device: torch.device) -> Work | None:
+    """What empties a CUDA device's L2 cache of the operands; None on a CPU, whose products reuse their caches."""
+    if device.type != "cuda":
+        return None
+    buffer = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=device)
+    return buffer.zero_
+
+
+def _median_s(timed: Samples) -> float:
+    return statistics.median(timed.seconds)
+
+
+def distinct(shapes: Sequence[MatmulShape]) -> tuple[MatmulShape, ...]:
+    """The shapes without repetition, in order."""
+    return tuple(dict.fromkeys(shapes))

@@ -1,0 +1,136 @@
+"""What are this machine's ceilings? Runs each probe in turn; what cannot run says why."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from hwprof.measure.bench import Bench, Budget, CannotRunError, attempt
+from hwprof.measure.caches import cpu_caches
+from hwprof.measure.contention import waited_s
+from hwprof.measure.environment import device_name
+from hwprof.measure.latency import dispatch_ceiling, launch_ceiling
+from hwprof.measure.matmul import MatmulShape, distinct, matmul_ceiling, pilot_flop_per_s, shape_ceiling
+from hwprof.measure.memory import cpu_level_ceiling, cuda_l2_ceiling, dram_ceiling
+from hwprof.measure.timing import Timer, WallTimer, timer_for
+from hwprof.measure.transfer import DIRECTIONS, HOST_MEMORIES, NO_ACCELERATOR, transfer_ceiling
+from hwprof.specs.measurement import Ceiling, Skipped
+from hwprof.specs.run import Dtype
+
+SHAPES_PROBES = 2.0
+"""The model's own shapes together may take this many times what one probe may."""
+CPU_SAMPLE_S = 20e-3
+"""Shortest sample on a CPU: several time slices of the scheduler, so that one interruption does not fill a sample."""
+
+Probe = tuple[str, Callable[[], Ceiling]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """What was measured, and what was not and why."""
+
+    ceilings: tuple[Ceiling, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+
+    def plus(self, outcome: Ceiling | Skipped) -> ProbeResult:
+        """This and one more outcome."""
+        if isinstance(outcome, Ceiling):
+            return ProbeResult(ceilings=(*self.ceilings, outcome), skipped=self.skipped)
+        return ProbeResult(ceilings=self.ceilings, skipped=(*self.skipped, outcome))
+
+
+def probe_device(
+    device: torch.device,
+    *,
+    dtypes: Sequence[Dtype],
+    shapes: Sequence[MatmulShape] = (),
+    shape_dtype: Dtype = "fp32",
+    quick: bool,
+    timer: Timer | None = None,
+    report: Callable[[str], None] = lambda _line: None,
+    on_result: Callable[[ProbeResult], None] = lambda _result: None,
+) -> ProbeResult:
+    """Measure a device's ceilings.
+
+    Args:
+        device: the device.
+        dtypes: formats whose matrix-multiply ceiling is wanted.
+        shapes: matrix products of a model, each measured in ``shape_dtype``.
+        shape_dtype: the format of these products.
+        quick: at most about 15 s on two CPU cores, otherwise about 60 s.
+        timer: the clock on the device's timeline; None for its own.
+        report: gets one line before each probe.
+        on_result: gets all results so far after each probe, so that an interrupt loses only the probe under way.
+    """
+    bench = bench_for(device, quick=quick, timer=timer)
+    probes = _probes(bench, dtypes, distinct(shapes), shape_dtype)
+    result = ProbeResult()
+    for number, (name, probe) in enumerate(probes, start=1):
+        report(f"measuring {name} ({number} of {len(probes)})")
+        with torch.inference_mode():
+            result = result.plus(attempt(name, probe))
+        on_result(result)
+    return result
+
+
+def bench_for(device: torch.device, *, quick: bool, timer: Timer | None = None) -> Bench:
+    """How thoroughly to measure on a device."""
+    return Bench(
+        device=device,
+        device_name=device_name(device),
+        timer=timer_for(device) if timer is None else timer,
+        warmups=2 if quick else 3,
+        samples=7 if quick else 15,
+        probe_s=2.0 if quick else 7.0,
+        minimum_sample_s=0.0 if device.type == "cuda" else CPU_SAMPLE_S,
+        waited_s=(lambda: None) if device.type == "cuda" else waited_s,
+    )
+
+
+def _probes(
+    bench: Bench, dtypes: Sequence[Dtype], shapes: Sequence[MatmulShape], shape_dtype: Dtype
+) -> tuple[Probe, ...]:
+    rate = functools.cache(lambda: pilot_flop_per_s(bench, shape_dtype))
+    budget = Budget(bench.timer, total_s=bench.probe_s * SHAPES_PROBES, pieces=len(shapes))
+
+    def at_shape(shape: MatmulShape) -> Ceiling:
+        return shape_ceiling(bench, shape_dtype, shape, flop_per_s=rate(), deadline_s=budget.next_s())
+
+    return (
+        ("latency.dispatch", lambda: dispatch_ceiling(bench, WallTimer())),
+        ("latency.launch", lambda: launch_ceiling(bench)),
+        *((f"matmul.{dtype}", functools.partial(matmul_ceiling, bench, dtype)) for dtype in dict.fromkeys(dtypes)),
+        *((f"matmul.{shape_dtype}.{shape}", functools.partial(at_shape, shape)) for shape in shapes),
+        ("memory.dram", lambda: dram_ceiling(bench)),
+        *_cache_probes(bench),
+        *_transfer_probes(bench),
+    )
+
+
+def _cache_probes(bench: Bench) -> tuple[Probe, ...]:
+    if bench.device.type == "cuda":
+        return (("memory.l2", lambda: cuda_l2_ceiling(bench)),)
+    caches = cpu_caches()
+    if not caches:
+        return (("memory.caches", _refuse("the operating system does not list the CPU's caches in /sys")),)
+    return tuple((f"memory.l{cache.level}", functools.partial(cpu_level_ceiling, bench, cache)) for cache in caches)
+
+
+def _transfer_probes(bench: Bench) -> tuple[Probe, ...]:
+    if bench.device.type == "cpu":
+        return (("transfer", _refuse(NO_ACCELERATOR)),)
+    return tuple(
+        (f"transfer.{direction}.{memory}", functools.partial(transfer_ceiling, bench, direction, memory))
+        for direction in DIRECTIONS
+        for memory in HOST_MEMORIES
+    )
+
+
+def _refuse(reason: str) -> Callable[[], Ceiling]:
+    def probe() -> Ceiling:
+        raise CannotRunError(reason)
+
+    return probe

@@ -1,0 +1,60 @@
+"""How many bytes a second go between the host and an accelerator, from pinned and from pageable memory?"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from hwprof.errors import WorkError
+from hwprof.measure.bench import Bench
+from hwprof.specs.measurement import Ceiling
+
+Direction = Literal["host_to_device", "device_to_host"]
+HostMemory = Literal["pinned", "pageable"]
+
+DIRECTIONS: tuple[Direction, ...] = ("host_to_device", "device_to_host")
+HOST_MEMORIES: tuple[HostMemory, ...] = ("pinned", "pageable")
+
+NO_ACCELERATOR = "no accelerator: host and device share memory"
+TRANSFER_BYTES = 256 * 2**20
+"""Large enough that the link's latency (tens of µs) is under 1 % of the copy's time at 64 GB/s."""
+
+
+def transfer_ceiling(bench: Bench, direction: Direction, host_memory: HostMemory) -> Ceiling:
+    """``transfer.<direction>.<host_memory>``: one large copy on the current stream.
+
+    Raises:
+        WorkError: the copied bytes differ.
+    """
+    generator = torch.Generator().manual_seed(0)
+    host = torch.randint(0, 256, (TRANSFER_BYTES,), dtype=torch.uint8, generator=generator)
+    if host_memory == "pinned":
+        host = host.pin_memory()
+    original = host.to(bench.device)
+    if direction == "host_to_device":
+        source, target = host, torch.zeros_like(original)
+    else:
+        source, target = original, torch.zeros_like(host, pin_memory=host_memory == "pinned")
+    timed = bench.time(lambda: target.copy_(source, non_blocking=True), deadline_s=bench.probe_s / 4)
+    torch.cuda.synchronize(bench.device)
+    check_copy(source, target)
+    name = f"transfer.{direction}.{host_memory}"
+    return bench.ceiling(
+        name, "transfer", timed, work_per_call=TRANSFER_BYTES, conditions={"copy_bytes": TRANSFER_BYTES}
+    )
+
+
+def check_copy(source: torch.Tensor, target: torch.Tensor) -> None:
+    """Compare a copy with its source, on the host.
+
+    Raises:
+        WorkError: they differ.
+    """
+    wrong = int((source.cpu() != target.cpu()).sum())
+    if wrong:
+        raise WorkError(
+            f"{wrong} of {source.numel()} copied bytes differ from their source",
+            expectation="expected none",
+            remedy="check the device, its link and the memory",
+        )

@@ -1,0 +1,74 @@
+"""How does a view become one HTML file that opens offline? Templates, style, script and plotly are all inlined."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from hwprof.report import palette
+from hwprof.report.view import View
+
+_HERE = Path(__file__).parent
+_TEMPLATES = _HERE / "templates"
+_PLOTLY = _HERE / "assets" / "plotly-basic.min.js"
+
+
+def render_html(view: View) -> str:
+    """The whole page; every text from outside is escaped, and the page may load nothing from anywhere."""
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        view=view,
+        css=_own_text(_TEMPLATES / "report.css"),
+        js=_own_text(_TEMPLATES / "report.js"),
+        plotly=_own_text(_PLOTLY),
+        data=embedded_json({"charts": _charts(view), "markers": _markers()}),
+    )
+
+
+def render_verdict(view: View) -> str:
+    """The first screen alone, as an HTML fragment."""
+    return _environment().get_template("_verdict.html.j2").render(view=view)
+
+
+def embedded_json(value: object) -> Markup:
+    """JSON that cannot end the ``<script>`` element it stands in: ``<``, ``>``, ``&`` and all non-ASCII are escaped.
+
+    Raises:
+        ValueError: a number is not finite; JSON has no word for it.
+    """
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    safe = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return Markup(safe)  # noqa: S704 (escaped in the line above)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(bound_colours=palette.BOUND_COLOURS, ink=palette.ink)
+    return environment
+
+
+def _own_text(path: Path) -> Markup:
+    """A file of this package, which is trusted as it is."""
+    return Markup(path.read_text(encoding="utf-8"))  # noqa: S704 (shipped with the package, nothing from outside)
+
+
+def _charts(view: View) -> dict[str, Any]:
+    charts = {
+        name: asdict(getattr(view, name)) for name in ("roofline", "waterfall", "samples", "loss", "memory", "timeline")
+    }
+    return charts | {f"telemetry-{place}": asdict(picture) for place, picture in enumerate(view.telemetry)}
+
+
+def _markers() -> dict[str, str]:
+    return {direction: marker.plotly for direction, marker in palette.MARKERS.items()}

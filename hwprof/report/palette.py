@@ -1,0 +1,79 @@
+"""Which colour stands for what? Okabe and Ito's palette (2008), safe for colour-blind readers, the same everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwprof.specs.run import BoundClass, Direction, LayerKind, PhaseName
+
+BLACK = "#111111"
+WHITE = "#ffffff"
+BLUE = "#0072b2"
+SKY = "#56b4e9"
+GREEN = "#009e73"
+YELLOW = "#f0e442"
+ORANGE = "#e69f00"
+VERMILLION = "#d55e00"
+PURPLE = "#cc79a7"
+GREY = "#999999"
+LIGHT_GREY = "#c4c4c4"
+SLATE = "#5d6b80"
+
+_WHITE_INK = {BLUE, SLATE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marker:
+    """One marker shape under the names that the two drawing libraries know it by."""
+
+    plotly: str
+    matplotlib: str
+
+
+def ink(colour: str) -> str:
+    """Black or white, whichever reads better on ``colour`` (WCAG contrast of at least 4.5 on every colour here)."""
+    return WHITE if colour in _WHITE_INK else BLACK
+
+
+PHASE_COLOURS: dict[PhaseName, str] = {
+    "data": PURPLE,
+    "host_to_device": YELLOW,
+    "forward": SKY,
+    "loss": ORANGE,
+    "backward": BLUE,
+    "clip": VERMILLION,
+    "optimizer": GREEN,
+    "evaluation": GREY,
+    "checkpoint": SLATE,
+}
+
+BOUND_COLOURS: dict[BoundClass, str] = {
+    "compute": BLUE,
+    "memory": ORANGE,
+    "communication": VERMILLION,
+    "transfer": YELLOW,
+    "host": PURPLE,
+    "latency": SKY,
+    "unknown": GREY,
+}
+
+KIND_COLOURS: dict[LayerKind, str] = {
+    "attention": BLUE,
+    "ffn": ORANGE,
+    "norm": SKY,
+    "embedding": PURPLE,
+    "head": GREEN,
+    "loss": VERMILLION,
+    "optimizer": YELLOW,
+    "clip": SLATE,
+    "residual": GREY,
+    "data": LIGHT_GREY,
+    "other": LIGHT_GREY,
+}
+
+MARKERS: dict[Direction, Marker] = {
+    "forward": Marker(plotly="circle", matplotlib="o"),
+    "backward": Marker(plotly="square", matplotlib="s"),
+    "recompute": Marker(plotly="diamond", matplotlib="D"),
+    "update": Marker(plotly="triangle-up", matplotlib="^"),
+}

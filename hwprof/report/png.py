@@ -1,0 +1,254 @@
+"""How does a view become pictures for slides? By matplotlib's object interface, with no global state."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from hwprof.report import palette
+from hwprof.report.cells import scale
+from hwprof.report.figures import Picture
+from hwprof.report.headline import Segment
+from hwprof.report.roofline import RooflineFigure
+from hwprof.report.view import View
+
+_DPI = 150
+_WANTED_FONTS = (
+    "DejaVu Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "WenQuanYi Micro Hei",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "SimHei",
+)
+"""DejaVu Sans comes with matplotlib; the others cover Chinese names where they are installed."""
+
+
+def render_roofline(view: View) -> bytes:
+    """``roofline.png``: roofs, ridge and operations on logarithmic axes."""
+    figure = Figure(figsize=(10, 6.6), layout="constrained")
+    axes = figure.add_subplot()
+    figure.suptitle(drawable(f"Roofline: {view.title}"), fontsize=12)
+    if view.roofline.empty:
+        _say(axes, view.roofline.empty)
+    else:
+        _draw_roofline(axes, view.roofline)
+    return _png(figure)
+
+
+def render_step(view: View) -> bytes:
+    """``step.png``: the phases, where the step goes, and the steps one by one."""
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    bar, waterfall, samples = figure.subplots(3, 1, height_ratios=[1, 3, 2.4])
+    figure.suptitle(drawable(f"Training step: {view.title}"), fontsize=12)
+    _draw_segments(bar, view.headline.phases)
+    _draw_picture(waterfall, view.waterfall)
+    _draw_picture(samples, view.samples)
+    return _png(figure)
+
+
+def render_memory(view: View) -> bytes:
+    """``memory.png``: predicted parts, measured peak, capacity, and the timeline."""
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    parts, timeline = figure.subplots(2, 1, height_ratios=[3, 2])
+    figure.suptitle(drawable(f"Memory: {view.title}"), fontsize=12)
+    _draw_picture(parts, view.memory)
+    _draw_picture(timeline, view.timeline)
+    return _png(figure)
+
+
+def drawable(text: str) -> str:
+    """``text`` as matplotlib can draw it: no mathematics in dollar signs, ``?`` for what no installed font has."""
+    known = [get_font(findfont(FontProperties(family=[name]))) for name in _fonts()]
+    shown = (char if char == "\n" or any(font.get_char_index(ord(char)) for font in known) else "?" for char in text)
+    return "".join(shown).replace("$", r"\$")
+
+
+def _fonts() -> list[str]:
+    installed = set(fontManager.get_font_names())
+    return [name for name in _WANTED_FONTS if name in installed]
+
+
+def _png(figure: Figure) -> bytes:
+    FigureCanvasAgg(figure)
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_fontfamily(_fonts())
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=_DPI, metadata={"Software": "hwprof"})
+    return out.getvalue()
+
+
+def _say(axes: Axes, text: str) -> None:
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, drawable(text), ha="center", va="center", wrap=True, transform=axes.transAxes)
+
+
+def _draw_roofline(axes: Axes, roofline: RooflineFigure) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(*roofline.x_range)
+    axes.set_ylim(*roofline.y_range)
+    axes.set_xlabel("arithmetic intensity [FLOP/B]")
+    axes.set_ylabel("compute rate [FLOP/s]")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(_rate_tick))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(visible=True, which="major", color="#dddddd", linewidth=0.6)
+    for roof in roofline.roofs:
+        style = "-" if roof.slanted else "--"
+        axes.plot(roof.xs, roof.ys, style, color=palette.BLACK, linewidth=2.2 if roof.main else 1.1, zorder=2)
+        _label(axes, roof.label, (roof.label_x, roof.label_y), (-6, 4) if roof.slanted else (0, 4))
+    for point in roofline.points:
+        marker = palette.MARKERS[point.direction].matplotlib
+        size = point.diameter_px * 0.75
+        axes.plot(
+            point.x, point.y, marker, markersize=size, color=point.colour, markeredgecolor=palette.BLACK, alpha=0.85
+        )
+    for ridge in roofline.ridges:
+        axes.plot(ridge.x, ridge.y, "x", color=palette.BLACK, markersize=9, markeredgewidth=2)
+        _label(axes, ridge.label, (ridge.x, ridge.y), (0, 9), centred=True)
+    _roofline_legend(axes, roofline)
+
+
+def _rate_tick(value: float, _: int) -> str:
+    factor, unit = scale("flop_per_s", [value])
+    return f"{value * factor:g} {unit}"
+
+
+def _label(
+    axes: Axes, text: str, place: tuple[float, float], offset_points: tuple[float, float], *, centred: bool = False
+) -> None:
+    axes.annotate(
+        drawable(text),
+        place,
+        xytext=offset_points,
+        textcoords="offset points",
+        ha="center" if centred else "right",
+        fontsize=8,
+        zorder=4,
+        bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+    )
+
+
+def _roofline_legend(axes: Axes, roofline: RooflineFigure) -> None:
+    kinds = dict.fromkeys((point.kind, point.colour) for point in roofline.points)
+    directions = dict.fromkeys(point.direction for point in roofline.points)
+    entries = [
+        Line2D([], [], marker="o", linestyle="", color=colour, markeredgecolor=palette.BLACK, label=kind)
+        for kind, colour in kinds
+    ]
+    entries += [
+        Line2D(
+            [],
+            [],
+            marker=palette.MARKERS[direction].matplotlib,
+            linestyle="",
+            markerfacecolor="none",
+            markeredgecolor=palette.BLACK,
+            label=direction,
+        )
+        for direction in directions
+    ]
+    if entries:
+        axes.legend(handles=entries, loc="lower right", fontsize=8, ncols=2, framealpha=0.9)
+
+
+def _draw_segments(axes: Axes, segments: Sequence[Segment]) -> None:
+    if not segments:
+        _say(axes, "No phase times.")
+        return
+    start = 0.0
+    for segment in segments:
+        axes.barh(
+            0, segment.fraction, left=start, color=segment.colour, edgecolor="white", label=_segment_name(segment)
+        )
+        if segment.labelled:
+            middle = start + segment.fraction / 2
+            axes.text(middle, 0, drawable(segment.label), ha="center", va="center", fontsize=8, color=segment.ink)
+        start += segment.fraction
+    axes.set_xlim(0, 1)
+    axes.set_axis_off()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.05), ncols=5, fontsize=8, frameon=False)
+
+
+def _segment_name(segment: Segment) -> str:
+    return drawable(f"{segment.label} {segment.text}")
+
+
+def _draw_picture(axes: Axes, picture: Picture) -> None:
+    if picture.empty:
+        _say(axes, picture.empty)
+        return
+    axes.set_title(drawable(picture.title), fontsize=10, loc="left")
+    axes.set_xlabel(drawable(picture.x_title), fontsize=9)
+    axes.set_ylabel(drawable(picture.y_title), fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    if picture.bars:
+        _draw_bars(axes, picture)
+    else:
+        _draw_lines(axes, picture)
+
+
+def _draw_bars(axes: Axes, picture: Picture) -> None:
+    rows = range(len(picture.bars))
+    axes.barh(
+        rows,
+        [bar.length for bar in picture.bars],
+        left=[bar.start for bar in picture.bars],
+        color=[bar.colour for bar in picture.bars],
+        edgecolor=palette.BLACK,
+        linewidth=0.5,
+    )
+    for row, bar in enumerate(picture.bars):
+        end = max(bar.start, bar.start + bar.length)
+        axes.annotate(
+            drawable(bar.text), (end, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    axes.set_yticks(rows, [drawable(bar.label) for bar in picture.bars])
+    axes.invert_yaxis()
+    axes.margins(x=0.16)
+    axes.set_xlim(left=min(0.0, *(bar.start + bar.length for bar in picture.bars)))
+    for mark in picture.marks:
+        axes.axvline(mark.value, color=mark.colour, linestyle="--", linewidth=1.5)
+        axes.annotate(
+            drawable(mark.label),
+            (mark.value, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3, 2),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+        )
+
+
+def _draw_lines(axes: Axes, picture: Picture) -> None:
+    for line in picture.lines:
+        marker = "o" if len(line.xs) <= 60 else ""
+        axes.plot(line.xs, line.ys, marker=marker, markersize=4, linewidth=1.3, color=line.colour)
+    if picture.band:
+        axes.axhspan(*picture.band, color=palette.BLUE, alpha=0.15, linewidth=0)
+    for mark in picture.marks:
+        axes.axhline(mark.value, color=mark.colour, linestyle="--", linewidth=1.2)
+        axes.annotate(
+            drawable(mark.label),
+            (1, mark.value),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+        )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=picture.whole_x))
+    axes.grid(visible=True, color="#dddddd", linewidth=0.6)

@@ -1,0 +1,182 @@
+"""How do tokens reach the step? Shuffled windows through a DataLoader, and held-out ones for evaluation."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hwprof.errors import InputError
+from hwprof.train.corpus import Tokens
+
+EVALUATION_FRACTION = 0.05
+"""The last part of the tokens is held out."""
+
+IGNORED_TARGET = -100
+"""Where the loss does not look; the default ``ignore_index`` of ``torch.nn.functional.cross_entropy``."""
+
+_MASKED_FRACTION = 0.15
+"""Of BERT (Devlin et al. 2019, section 3.1)."""
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Inputs and targets, each int64 [batch, seq]."""
+
+
+class Task(Protocol):
+    """Makes one example of a window of seq + 1 tokens."""
+
+    def __call__(self, window: torch.Tensor, index: int) -> Batch:
+        """Inputs and targets of window number ``index``, each int64 [seq]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NextToken:
+    """Predict each next token."""
+
+    def __call__(self, window: torch.Tensor, index: int) -> Batch:  # noqa: ARG002 (the signature of Task)
+        """The window without its last token, and without its first."""
+        return window[:-1], window[1:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskedTokens:
+    """Predict the 15 % of tokens that a mask hides; the same ones each time a window comes by (static masking).
+
+    Attributes:
+        mask_id: the id that stands for a hidden token.
+        seed: of the choice of tokens.
+    """
+
+    mask_id: int
+    seed: int
+
+    def __call__(self, window: torch.Tensor, index: int) -> Batch:
+        """The window but for its last token with masks, and the hidden tokens; the loss ignores the rest."""
+        tokens = window[:-1]
+        count = max(1, round(_MASKED_FRACTION * len(tokens)))
+        places = np.random.default_rng((self.seed, index)).choice(len(tokens), size=count, replace=False)
+        hidden = torch.from_numpy(places)
+        inputs, targets = tokens.clone(), torch.full_like(tokens, IGNORED_TARGET)
+        inputs[hidden] = self.mask_id
+        targets[hidden] = tokens[hidden]
+        return inputs, targets
+
+
+class Windows(Dataset[Batch]):
+    """Fixed windows of ``seq_len`` tokens, each with the token after it, from ``start`` up to ``stop``."""
+
+    def __init__(self, tokens: Tokens, *, start: int, stop: int, seq_len: int, task: Task) -> None:
+        self._tokens = tokens
+        self._start = start
+        self._count = (stop - start - 1) // seq_len
+        self._seq_len = seq_len
+        self._task = task
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Batch:
+        first = self._start + index * self._seq_len
+        window = self._tokens.ids[first : first + self._seq_len + 1].astype(np.int64)
+        return self._task(torch.from_numpy(window), index)
+
+
+def split_windows(tokens: Tokens, *, seq_len: int, task: Task) -> tuple[Windows, Windows]:
+    """Windows for training, and those of the last 5 % of the tokens (at least one window) for evaluation.
+
+    Raises:
+        InputError: there are too few tokens for one window of each.
+    """
+    count = len(tokens.ids)
+    window = seq_len + 1
+    if count < 2 * window:
+        raise InputError(
+            f"the data has {count} tokens",
+            expectation=f"sequences of {seq_len} need at least {2 * window}, half of them held out for evaluation",
+            remedy="give --data a longer file, or choose a shorter --seq-len",
+        )
+    border = min(int(count * (1 - EVALUATION_FRACTION)), count - window)
+    return (
+        Windows(tokens, start=0, stop=border, seq_len=seq_len, task=task),
+        Windows(tokens, start=border, stop=count, seq_len=seq_len, task=task),
+    )
+
+
+class _ShuffledForever(Sampler[int]):
+    """All indices in random order, then again in another order, without end."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count = count
+        self._seed = seed
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed)
+        while True:
+            yield from torch.randperm(self._count, generator=generator).tolist()
+
+
+# Workers come from a fork server: a fresh process that has imported torch and never ran anything. To fork this process
+# itself would copy locks that other threads hold (OpenMP, CUDA, the pin-memory thread), which can hang; it breaks CUDA;
+# and it is a DeprecationWarning from Python 3.12 on. To spawn would import torch anew in each worker.
+_START_METHOD = "forkserver"
+
+
+def prepare_workers() -> None:
+    """Start the process that workers come from; returns at once, while it imports torch beside us."""
+    multiprocessing.get_context(_START_METHOD).set_forkserver_preload([__name__])
+    forkserver.ensure_running()
+
+
+class TrainingBatches:
+    """Shuffled batches without end. One iterator lives for the whole run, and so do its workers; ``close`` ends them.
+
+    Args:
+        windows: what to draw from.
+        micro_batch: windows in a batch.
+        workers: processes that prepare batches ahead; 0 prepares each when it is asked for.
+        pin_memory: put batches in page-locked memory, for asynchronous copies to a CUDA device.
+        seed: of the order.
+    """
+
+    def __init__(self, windows: Windows, *, micro_batch: int, workers: int, pin_memory: bool, seed: int) -> None:
+        loader = DataLoader(
+            windows,
+            batch_size=micro_batch,
+            sampler=_ShuffledForever(len(windows), seed),
+            num_workers=workers,
+            pin_memory=pin_memory,
+            multiprocessing_context=_START_METHOD if workers else None,
+            worker_init_fn=_ignore_interrupts,
+            generator=torch.Generator().manual_seed(seed),  # keeps the global generator for the model
+        )
+        self._iterator = iter(loader)
+
+    def __next__(self) -> Batch:
+        inputs, targets = next(self._iterator)
+        return inputs, targets
+
+    def close(self) -> None:
+        """End the workers and wait for them. Closing twice is harmless."""
+        shut_down = getattr(self._iterator, "_shutdown_workers", None)  # absent where there are none
+        if shut_down is not None:
+            shut_down()
+
+
+def evaluation_batches(windows: Windows, *, micro_batch: int, count: int) -> Iterator[Batch]:
+    """The first ``count`` batches of ``windows`` in order, the same each time; fewer if there are fewer windows."""
+    loader = DataLoader(windows, batch_size=micro_batch)
+    return ((inputs, targets) for inputs, targets in itertools.islice(loader, count))
+
+
+def _ignore_interrupts(_worker: int) -> None:
+    # Ctrl-C reaches the whole process group; the main process alone decides, and ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

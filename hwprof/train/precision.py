@@ -1,0 +1,71 @@
+"""In which number format does the step compute? Weights stay fp32; matrix multiplications may use fewer bits."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+
+from hwprof.errors import InputError
+from hwprof.specs.run import Dtype
+
+_AUTOCAST_DTYPES: dict[Dtype, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_AMPERE = (8, 0)
+"""Compute capability of the first NVIDIA GPUs with tf32 and bf16 units."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """How one run computes.
+
+    Attributes:
+        dtype: the format asked for.
+        device_type: "cpu" or "cuda".
+        scaler: scales fp16 losses so that small gradients don't vanish; does nothing for other formats.
+    """
+
+    dtype: Dtype
+    device_type: str
+    scaler: torch.amp.GradScaler
+
+    def autocast(self) -> torch.autocast:
+        """A fresh context for one forward pass."""
+        dtype = _AUTOCAST_DTYPES.get(self.dtype)
+        return torch.autocast(self.device_type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def select_precision(dtype: Dtype, device: torch.device) -> Precision:
+    """Set torch's fp32 matrix multiplication mode for the process, and say how to compute in ``dtype``.
+
+    Raises:
+        InputError: the device has no such format.
+    """
+    _check_device(dtype, device)
+    torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+    precision = Precision(
+        dtype=dtype, device_type=device.type, scaler=torch.amp.GradScaler(device.type, enabled=dtype == "fp16")
+    )
+    _check_autocast(precision)
+    return precision
+
+
+def _check_device(dtype: Dtype, device: torch.device) -> None:
+    if dtype == "tf32" and device.type != "cuda":
+        raise _unsupported(dtype, device, "tf32 is a format of NVIDIA GPUs")
+    if dtype in {"tf32", "bf16"} and device.type == "cuda" and torch.cuda.get_device_capability(device) < _AMPERE:
+        raise _unsupported(dtype, device, "its compute capability is below 8.0")
+
+
+def _check_autocast(precision: Precision) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # where a dtype is missing, torch warns and computes in fp32
+            precision.autocast()
+    except (UserWarning, RuntimeError) as error:
+        raise _unsupported(precision.dtype, torch.device(precision.device_type), str(error)) from error
+
+
+def _unsupported(dtype: Dtype, device: torch.device, reason: str) -> InputError:
+    others = "fp32 or bf16" if device.type == "cpu" else "fp32 or fp16"
+    return InputError(f"{device.type} can't compute in {dtype} here: {reason}", remedy=f"choose --dtype {others}")

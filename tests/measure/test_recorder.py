@@ -1,0 +1,217 @@
+"""Claims about the step recorder, on a small real loop on the CPU."""
+
+import itertools
+
+import pytest
+import torch
+
+from hwprof.measure.recorder import FEWEST_PAIRS, StepRecorder
+from hwprof.measure.timing import Mark, WallTimer
+from hwprof.measure.trace import read_events
+from hwprof.specs.run import RunSettings
+
+
+class Block(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = torch.nn.Linear(32, 64)
+        self.down = torch.nn.Linear(64, 32)
+
+    def forward(self, value):
+        return value + self.down(torch.nn.functional.gelu(self.up(value)))
+
+
+class SmallLoop:
+    """Two blocks, mean-square loss, AdamW; phases as the real loop names them."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.model = torch.nn.ModuleDict({"layers": torch.nn.ModuleList([Block(), Block()])})
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-2)
+        self.steps = 0
+
+    def step(self, phase=None):
+        phase = phase or (lambda _: _Nothing())
+        with phase("data"):
+            value = torch.randn(256, 32)
+        with phase("forward"):
+            for block in self.model["layers"]:
+                value = block(value)
+        with phase("loss"):
+            loss = value.pow(2).mean()
+        with phase("backward"):
+            loss.backward()
+        with phase("optimizer"):
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+        return loss.detach()
+
+    def evaluate(self, phase=None):
+        with phase("evaluation"):
+            return 1.5
+
+    def save_checkpoint(self, path, phase=None):
+        with phase("checkpoint"):
+            torch.save(self.model.state_dict(), path)
+
+    def state_bytes(self):
+        states = [value for state in self.optimizer.state.values() for value in state.values()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in [*self.model.parameters(), *states])
+
+
+class _Nothing:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+
+def _settings(**changes):
+    fields = {"model": "small", "device": "cpu", "micro_batch": 1, "seq_len": 256, "warmup_steps": 1, "steps": 4}
+    return RunSettings(**(fields | changes))
+
+
+def _recorder(tmp_path, timer=None, loop=None, **changes):
+    options = {key: changes.pop(key) for key in ("time_budget_s", "progress") if key in changes}
+    return StepRecorder(
+        loop or SmallLoop(),
+        _settings(**changes),
+        timer=timer or WallTimer(),
+        device=torch.device("cpu"),
+        trace_path=tmp_path / "trace.json.gz",
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recorded")
+    return _recorder(folder).run(), folder
+
+
+def test_every_step_has_a_bare_partner_and_every_phase_a_sample_a_step(recording):
+    result, _ = recording
+    assert len(result.step_samples_s) == len(result.bare_step_samples_s) == 4
+    for name in ("data", "forward", "loss", "backward", "optimizer"):
+        assert len(result.phase_samples_s[name]) == 4
+    assert len(result.phase_samples_s["evaluation"]) == len(result.phase_samples_s["checkpoint"]) == 1
+
+
+def test_phases_of_a_step_fit_inside_it(recording):
+    result, _ = recording
+    in_step = [samples for name, samples in result.phase_samples_s.items() if name not in {"evaluation", "checkpoint"}]
+    for index, step_s in enumerate(result.step_samples_s):
+        assert sum(samples[index] for samples in in_step) <= step_s
+
+
+def test_operators_are_booked_to_modules_with_layers_merged(recording):
+    result, _ = recording
+    booked = {(op.label, op.direction) for op in result.ops}
+    assert {("layers.*.up", "forward"), ("layers.*.up", "backward"), ("layers.*.down", "backward")} <= booked
+    assert ("optimizer", "update") in booked
+
+
+def test_profiled_step_is_wholly_accounted_for(recording):
+    attribution = recording[0].attribution
+    parts_s = (
+        attribution.compute_s
+        + attribution.exposed_communication_s
+        + attribution.exposed_copy_s
+        + attribution.idle_host_s
+        + attribution.idle_input_s
+        + attribution.residue_s
+    )
+    assert parts_s == pytest.approx(attribution.step_s, rel=1e-6)
+
+
+def test_losses_of_all_steps_are_kept(recording):
+    result, _ = recording
+    assert len(result.losses) == 1 + 2 * 4 + 3 + 1  # warm-up, pairs, window, memory
+    assert result.eval_loss == 1.5
+
+
+def test_memory_peak_holds_weights_state_gradients_and_activations(recording):
+    result, _ = recording
+    parameters = 2 * (32 * 64 + 64 + 64 * 32 + 32)
+    weights_and_state = parameters * 4 * 3
+    saved = 2 * 256 * (32 + 64 + 64) * 4
+    assert weights_and_state + saved < result.memory_peak_bytes < weights_and_state + parameters * 4 + 3 * saved
+    assert max(size for _, size in result.memory_timeline) == result.memory_peak_bytes
+
+
+def test_trace_of_the_window_is_kept_whole_and_no_checkpoint_is_left(recording):
+    _, folder = recording
+    assert [path.name for path in folder.iterdir()] == ["trace.json.gz"]
+    assert any(event.get("name") == "hwprof:window" for event in read_events(folder / "trace.json.gz"))
+
+
+def test_hooks_are_gone_after_the_window(tmp_path):
+    loop = SmallLoop()
+    _recorder(tmp_path, loop=loop).profile_window()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in loop.model.modules())
+
+
+def test_compiled_model_is_booked_as_a_whole_and_the_recording_says_so(tmp_path):
+    recorder = _recorder(tmp_path, compile=True)
+    recorder.profile_window()
+    result = recorder.recording()
+    assert {op.label for op in result.ops} <= {"model", "loss", "optimizer", "data"}
+    assert any("compiled model" in note for note in result.notes)
+
+
+def test_what_was_timed_before_an_interruption_is_kept(tmp_path):
+    loop = SmallLoop()
+    real_step = loop.step
+
+    def interrupted(phase=None):
+        if loop.steps == 5:
+            raise KeyboardInterrupt
+        return real_step(phase)
+
+    loop.step = interrupted
+    recorder = _recorder(tmp_path, loop=loop)
+    with pytest.raises(KeyboardInterrupt):
+        recorder.run()
+    result = recorder.recording()
+    assert len(result.step_samples_s) == 2
+    assert result.ops == ()
+
+
+class _SlowClock:
+    """A clock that moves ten seconds with every mark."""
+
+    def __init__(self):
+        self._now = itertools.count(step=10)
+
+    def mark(self):
+        return Mark(float(next(self._now)))
+
+    def elapsed_s(self, start, stop):
+        return stop.host_s - start.host_s
+
+
+def test_time_budget_ends_the_timed_steps_but_leaves_enough_for_an_interval(tmp_path):
+    recorder = _recorder(tmp_path, timer=_SlowClock(), steps=50, time_budget_s=60.0)
+    recorder.time_steps()
+    result = recorder.recording()
+    assert len(result.step_samples_s) == FEWEST_PAIRS
+    assert any("time budget" in note for note in result.notes)
+
+
+def test_overhead_is_the_median_of_paired_ratios(tmp_path):
+    recorder = _recorder(tmp_path)
+    recorder.time_steps()
+    result = recorder.recording()
+    ratios = sorted(m / b - 1 for m, b in zip(result.step_samples_s, result.bare_step_samples_s, strict=True))
+    assert result.recorder_overhead_fraction == pytest.approx((ratios[1] + ratios[2]) / 2)
+
+
+def test_large_state_is_not_saved_unasked(tmp_path, monkeypatch):
+    monkeypatch.setattr("hwprof.measure.recorder.CHECKPOINT_LIMIT_BYTES", 10.0)
+    recorder = _recorder(tmp_path)
+    recorder.time_checkpoint()
+    result = recorder.recording()
+    assert "checkpoint" not in result.phase_samples_s
+    assert any("checkpoint save not timed" in note for note in result.notes)

@@ -1,0 +1,79 @@
+"""Quantities are parsed once, exactly, and nothing that is no quantity passes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwprof import units
+from hwprof.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("text", "dimension", "value"),
+    [
+        ("80 GB", "byte", 80_000_000_000),
+        ("80 GiB", "byte", 85_899_345_920),
+        ("50 MiB", "byte", 52_428_800),
+        ("3.35 TB/s", "byte_per_s", 3_350_000_000_000),
+        ("400 Gb/s", "byte_per_s", 50_000_000_000),
+        ("400Gbit/s", "byte_per_s", 50_000_000_000),
+        ("989.4 TFLOP/s", "flop_per_s", 989_400_000_000_000),
+        ("2.25 PFLOP/s", "flop_per_s", 2_250_000_000_000_000),
+        ("1979 TOP/s", "op_per_s", 1_979_000_000_000_000),
+        ("1830 MHz", "hertz", 1_830_000_000),
+        ("3.4 us", "s", 0.000_003_4),
+        ("3.4 µs", "s", 0.000_003_4),
+        ("700 W", "watt", 700),
+        ("2.95 USD/h", "usd_per_hour", 2.95),
+        ("1e3 B", "byte", 1000),
+    ],
+)
+def test_a_datasheet_quantity_becomes_base_units(text, dimension, value):
+    assert units.parse(text, dimension) == pytest.approx(value, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "80", "GB", "-80 GB", "80 gb", "80 GB/s", "80 GHz", "nan GB", "inf GB", "80 GB 80 GB", "8,0 GB"]
+)
+def test_what_is_no_size_is_refused_with_an_example(text):
+    with pytest.raises(InputError, match=r"not a quantity in byte; expected a number and a unit such as .*; write"):
+        units.parse(text, "byte")
+
+
+def test_a_quantity_beyond_floats_is_refused():
+    with pytest.raises(InputError, match="finite"):
+        units.parse("1e999 GB", "byte")
+
+
+def test_bits_are_an_eighth_of_bytes_and_gibi_is_seven_percent_above_giga():
+    assert units.parse("8 Gb/s", "byte_per_s") == units.parse("1 GB/s", "byte_per_s")
+    assert units.parse("1 GiB", "byte") / units.parse("1 GB", "byte") == pytest.approx(1.073741824)
+
+
+@given(st.floats(min_value=1e-3, max_value=999))
+def test_formatting_keeps_three_digits_of_what_was_parsed(number):
+    rate = units.parse(f"{number:.6f} TB/s", "byte_per_s")
+    text = units.format_byte_per_s(rate)
+    if "e" not in text:
+        assert units.parse(text, "byte_per_s") == pytest.approx(rate, rel=0.006)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (units.format_flop(6.21e12), "6.21 TFLOP"),
+        (units.format_flop_per_s(989.4e12), "989 TFLOP/s"),
+        (units.format_byte_per_s(3.35e12), "3.35 TB/s"),
+        (units.format_bytes(80e9), "80 GB"),
+        (units.format_count(1.24e9), "1.24 G"),
+        (units.format_count(12), "12"),
+        (units.format_seconds(0.0123), "12.3 ms"),
+        (units.format_seconds(2.5), "2.5 s"),
+        (units.format_seconds(3.4e-6), "3.4 µs"),
+        (units.format_seconds(5e-9), "5 ns"),
+        (units.format_seconds(0), "0 s"),
+        (units.format_fraction(0.384), "38.4 %"),
+    ],
+)
+def test_numbers_for_people_carry_prefix_and_unit(text, expected):
+    assert text == expected
