@@ -65,9 +65,17 @@ def parse(text: str, dimension: Dimension) -> float:
 _FORMAT_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
+def _significant(value: float, digits: int) -> float:
+    return float(f"{value:.{digits}g}")
+
+
 def _with_prefix(value: float, symbol: str, digits: int) -> str:
-    scale, prefix = next(((s, p) for s, p in _FORMAT_PREFIXES if abs(value) >= s), (1.0, ""))
-    return f"{value / scale:.{digits}g} {prefix}{symbol}"
+    rounded = _significant(value, digits)
+    scale, prefix = next(((s, p) for s, p in _FORMAT_PREFIXES if abs(rounded) >= s), (1.0, ""))
+    number = f"{rounded / scale:.{digits}g}"
+    if "e" in number:  # at or above the largest prefix, or far below one
+        number = f"{rounded / scale:.0f}" if abs(rounded) >= scale else number
+    return f"{number} {prefix}{symbol}"
 
 
 def format_flop(flop: float) -> str:
@@ -97,12 +105,15 @@ def format_count(count: float) -> str:
 
 def format_seconds(duration_s: float) -> str:
     """A duration, for people: ``12.3 ms``."""
+    rounded = _significant(duration_s, 4)
     for limit, scale, symbol in ((1.0, 1.0, "s"), (1e-3, 1e-3, "ms"), (1e-6, 1e-6, "µs")):
-        if abs(duration_s) >= limit:
-            return f"{duration_s / scale:.4g} {symbol}"
-    return f"{duration_s / 1e-9:.4g} ns" if duration_s else "0 s"
+        if abs(rounded) >= limit:
+            number = rounded / scale
+            return f"{number:.4g} {symbol}" if abs(number) < 1e4 else f"{number:.0f} {symbol}"
+    return f"{rounded / 1e-9:.4g} ns" if rounded else "0 s"
 
 
 def format_fraction(fraction: float) -> str:
     """A share, for people: ``38.4 %``."""
-    return f"{100 * fraction:.3g} %"
+    percent = _significant(100 * fraction, 3)
+    return f"{percent:.3g} %" if abs(percent) < 1e3 else f"{percent:.0f} %"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,14 @@ def command(output_format: str, output: Path | None, *, quiet: bool, **options: 
     request = request_of(**options)
     directory = output or _default_directory(request.settings.model, request.settings.device)
     with progress_on_stderr(quiet=quiet) as progress:
-        record = Session(request, directory, progress).execute()
+        session = Session(request, directory, progress)
+        record = session.execute()
     if output_format == "json":
         click.echo(record.model_dump_json(indent=1))
     else:
-        print_summary(record, directory)
+        print_summary(record, sys.stdout, directory)
+    if session.report_error:
+        raise session.report_error
 
 
 def _default_directory(model: str, device: str) -> Path:

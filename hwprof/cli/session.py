@@ -23,7 +23,7 @@ from hwprof.measure.recorder import StepRecorder
 from hwprof.measure.telemetry import Telemetry
 from hwprof.measure.timing import timer_for
 from hwprof.predict.datasheet import datasheet_ceilings
-from hwprof.report.directory import write_record, write_run
+from hwprof.report.directory import ReportError, write_record, write_run
 from hwprof.specs.measurement import Ceiling, Skipped
 from hwprof.specs.run import Dtype, Recording, RunRecord, Status
 from hwprof.train.loop import Trainer
@@ -40,12 +40,16 @@ class Session:
         request: what to run.
         directory: the run directory; made if needed.
         progress: told where the run is.
+
+    Attributes:
+        report_error: set when a report could not be made; the record and the other reports were written all the same.
     """
 
     def __init__(self, request: RunRequest, directory: Path, progress: Progress) -> None:
         self._request = request
         self._directory = directory
         self._progress = progress
+        self.report_error: ReportError | None = None
         self._fields: dict[str, Any] = {
             "hwprof_version": __version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -158,7 +162,10 @@ class Session:
         record = self._record(status, note)
         if self._recording is not None and self._recording.step_samples_s:
             record = analysed(record, self._recording)
-        write_run(record, self._directory)
+        try:
+            write_run(record, self._directory)
+        except ReportError as error:
+            self.report_error = error
         return record
 
     def _memory_shortage(self, error: BaseException) -> str:

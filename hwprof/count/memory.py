@@ -61,7 +61,7 @@ def training_memory(
     Followed through the step: end of forward and start of the loss's backward, the backward of each op of the last and
     of the first layer (it changes evenly between them), the optimizer. Gradients grow while activations shrink, so
     the peak is one of these moments and not the sum of the largest parts.
-    ``settings.micro_batch`` is that of one replica, ``gradient_accumulation`` the number of micro-batches in a pipeline.
+    ``micro_batch`` is that of one replica, ``gradient_accumulation`` the number of micro-batches through a pipeline.
 
     Raises:
         InputError: a shape without tokens or beyond learned positions, a degree below 1, an unknown ZeRO stage.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -70,10 +71,15 @@ def probe_device(
     result = ProbeResult()
     for number, (name, probe) in enumerate(probes, start=1):
         report(f"measuring {name} ({number} of {len(probes)})")
-        with torch.inference_mode():
+        with torch.inference_mode(), _current(device):
             result = result.plus(attempt(name, probe))
         on_result(result)
     return result
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a CUDA device the current one, whose stream the timer marks."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def bench_for(device: torch.device, *, quick: bool, timer: Timer | None = None) -> Bench:

@@ -56,8 +56,11 @@ def memory_fits(need_bytes: float, problem: Problem) -> str | None:
     """The peak need of one device stays inside its memory less the margin."""
     if need_bytes <= problem.usable_bytes:
         return None
-    kept = f", {format_fraction(problem.margin)} kept free" if problem.margin else ""
-    return f"needs {format_bytes(need_bytes)}, device has {format_bytes(problem.machine.capacity_bytes)}{kept}"
+    need, capacity = format_bytes(need_bytes), format_bytes(problem.machine.capacity_bytes)
+    if not problem.margin:
+        return f"needs {need}, device has {capacity}"
+    usable, kept = format_bytes(problem.usable_bytes), format_fraction(problem.margin)
+    return f"needs {need}, device has {usable} ({capacity} less {kept})"
 
 
 def broken_constraint(degrees: Degrees, problem: Problem) -> tuple[str, str] | None:

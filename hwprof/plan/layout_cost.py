@@ -6,16 +6,19 @@ pipeline stage sets the pace: it holds layers / p layers and what stands outside
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from hwprof.count.op import Op
 from hwprof.count.precision import Precision
 from hwprof.count.transformer import parameters, training_step_ops
 from hwprof.plan.layout import Layout, Problem
 from hwprof.predict.collective import all_gather_s, all_reduce_s, point_to_point_s, reduce_scatter_s
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import BoundClass, Direction, RunSettings
+from hwprof.specs.run import BoundClass, Direction, LayerKind, RunSettings
 
 _PASSES: tuple[Direction, ...] = ("forward", "backward", "recompute")
+_WHOLE_KINDS: tuple[LayerKind, ...] = ("norm", "residual")
 _BACKWARD_SHARE = 2 / 3
 """Share of a micro-batch's compute that is its backward pass: two products for each of the forward pass."""
 
@@ -35,10 +38,13 @@ class MicroBatchWork:
     """Work of the whole model on one micro-batch, and of one weight update; ``outer`` stands outside the layers.
 
     ``*_bytes`` is the traffic of operations without matrix products; ``train_flop`` leaves recompute out.
+    ``whole_bytes`` is that of norms and residual additions in the layers, which every tensor rank runs in full
+    (no sequence parallelism), ``layer_bytes`` that of the other operations in the layers.
     """
 
     layer_flop: float
     layer_bytes: float
+    whole_bytes: float
     outer_flop: float
     outer_bytes: float
     update_bytes: float
@@ -80,20 +86,27 @@ class StepEstimate:
 def micro_batch_work(spec: ModelSpec, settings: RunSettings) -> MicroBatchWork:
     """The work of one micro-batch under ``settings``; accumulation plays no part."""
     ops = training_step_ops(spec, settings.model_copy(update={"gradient_accumulation": 1}))
-    flop, moved_bytes = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
-    for op in ops:
-        for direction in _PASSES:
-            cost = op.cost(direction)
-            flop[op.in_layer] += cost.matmul_flop
-            moved_bytes[op.in_layer] += 0 if cost.matmul_flop else cost.moved_bytes
+    layer = [op for op in ops if op.in_layer]
+    outer = [op for op in ops if not op.in_layer]
+    whole = [op for op in layer if op.layer_kind in _WHOLE_KINDS]
     return MicroBatchWork(
-        layer_flop=flop[True],
-        layer_bytes=moved_bytes[True],
-        outer_flop=flop[False],
-        outer_bytes=moved_bytes[False],
+        layer_flop=_matmul_flop(layer),
+        layer_bytes=_vector_bytes(layer) - _vector_bytes(whole),
+        whole_bytes=_vector_bytes(whole),
+        outer_flop=_matmul_flop(outer),
+        outer_bytes=_vector_bytes(outer),
         update_bytes=sum(op.cost("update").moved_bytes for op in ops),
         train_flop=sum((op.cost("forward") + op.cost("backward")).matmul_flop for op in ops),
     )
+
+
+def _matmul_flop(ops: Iterable[Op]) -> float:
+    return sum(op.cost(direction).matmul_flop for op in ops for direction in _PASSES)
+
+
+def _vector_bytes(ops: Iterable[Op]) -> float:
+    costs = (op.cost(direction) for op in ops for direction in _PASSES)
+    return sum(cost.moved_bytes for cost in costs if not cost.matmul_flop)
 
 
 def estimate_step(layout: Layout, problem: Problem, work: MicroBatchWork, efficiency: Efficiency) -> StepEstimate:
@@ -102,7 +115,7 @@ def estimate_step(layout: Layout, problem: Problem, work: MicroBatchWork, effici
     t, p = degrees.tensor_parallel, degrees.pipeline_parallel
     memory_byte_per_s = machine.memory_byte_per_s * efficiency.memory
     matmul_s = (work.layer_flop / p + work.outer_flop) / t / (machine.peak_flop_per_s * efficiency.matmul)
-    vector_s = (work.layer_bytes / p + work.outer_bytes) / t / memory_byte_per_s
+    vector_s = ((work.layer_bytes / p + work.outer_bytes) / t + work.whole_bytes / p) / memory_byte_per_s
     shards = t * p * (degrees.data_parallel if layout.zero_stage else 1)
     update_s = work.update_bytes / shards / memory_byte_per_s
     inner_s = (tensor_traffic_s(layout, problem) + stage_traffic_s(layout, problem)) / efficiency.link
@@ -131,7 +144,7 @@ def tensor_traffic_s(layout: Layout, problem: Problem) -> float:
 
 
 def stage_traffic_s(layout: Layout, problem: Problem) -> float:
-    """Activations to the next pipeline stage and gradients back, for one micro-batch: [s, d_model] of the stream each."""
+    """Activations to the next stage and gradients back, for one micro-batch: [s, d_model] of the residual stream."""
     degrees, machine = layout.degrees, problem.machine
     if degrees.pipeline_parallel == 1:
         return 0.0

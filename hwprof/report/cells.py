@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
 Value = str | float | None
@@ -17,10 +17,20 @@ ABSENT = "–"
 
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SMALL_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_EXACT_BELOW = 1e15
+"""Whole numbers below this are written in full to files: a float holds each of them exactly."""
 _LEAST_SHARE = 5e-5
 """Smaller shares are shown as "< 0.01 %"."""
-_SYMBOLS = {"byte": "B", "byte_per_s": "B/s", "flop": "FLOP", "flop_per_s": "FLOP/s", "hertz": "Hz", "watt": "W"}
-_FIXED = {"fraction": (100.0, "%"), "percent": (1.0, "%"), "ratio": (1.0, "×")}
+_SYMBOLS = {
+    "byte": "B",
+    "byte_per_s": "B/s",
+    "flop": "FLOP",
+    "flop_per_s": "FLOP/s",
+    "hertz": "Hz",
+    "watt": "W",
+    "joule": "J",
+}
+_FIXED = {"fraction": (100.0, "%"), "percent": (1.0, "%"), "ratio": (1.0, "×"), "celsius": (1.0, "°C")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +66,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Field(Generic[Item]):
-    """How a column reads its value from an item; ``quantity`` is the dimension of that value, in base units."""
+    """How a column reads its value from an item; ``quantity`` is the dimension of that value, in base units.
+
+    ``show``, where given, words the value for people; the column still sorts by what ``read`` returns.
+    """
 
     name: str
     title: str
@@ -64,6 +77,7 @@ class Field(Generic[Item]):
     quantity: Quantity = "text"
     style: Style | None = None
     meaning: str = ""
+    show: Callable[[Item], str] | None = None
 
 
 def finite(value: float | None) -> bool:
@@ -146,7 +160,7 @@ def build_table(
         values = [field.read(item) for item in items]
         column, cells = _screen_column(field, values)
         columns.append(column)
-        texts.append(cells)
+        texts.append(cells if field.show is None else _worded(cells, map(field.show, items)))
     rows = tuple(zip(*texts, strict=True)) if items else ()
     return Table(name=name, title=title, columns=tuple(columns), rows=rows, note=note, empty="" if items else empty)
 
@@ -157,6 +171,10 @@ def _screen_column(field: Field[Item], values: Sequence[Value]) -> tuple[Column,
     style = field.style or ("text" if field.quantity == "text" else "number")
     column = Column(name=field.name, title=field.title, unit=unit, style=style, meaning=field.meaning)
     return column, [_screen_cell(value, field.quantity, factor) for value in values]
+
+
+def _worded(cells: Sequence[Cell], words: Iterable[str]) -> list[Cell]:
+    return [replace(cell, text=text) for cell, text in zip(cells, words, strict=True)]
 
 
 def _screen_cell(value: Value, quantity: Quantity, factor: float) -> Cell:
@@ -181,4 +199,7 @@ def build_sheet(name: str, title: str, fields: Sequence[Field[Item]], items: Seq
 def _sheet_cell(value: Value) -> Cell:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return Cell(value=None, text="")
-    return Cell(value=value, text=value if isinstance(value, str) else f"{value:.9g}")
+    if isinstance(value, str):
+        return Cell(value=value, text=value)
+    whole = float(value).is_integer() and abs(value) < _EXACT_BELOW
+    return Cell(value=value, text=str(int(value)) if whole else f"{value:.9g}")

@@ -51,10 +51,19 @@ def write_run(record: RunRecord, directory: Path) -> list[Path]:
         WorkError: ``run.json`` itself could not be written.
         ReportError: a report could not be made; everything else was written all the same.
     """
+    return [write_record(record, directory), *write_reports(record, directory)]
+
+
+def write_record(record: RunRecord, directory: Path) -> Path:
+    """Write ``run.json`` alone into ``directory``, which is made if need be; for a run that is still under way.
+
+    Raises:
+        WorkError: it could not be written.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / RECORD_FILE
     write_atomically(path, record.model_dump_json(indent=1) + "\n")
-    return [path, *write_reports(record, directory)]
+    return path
 
 
 def write_reports(record: RunRecord, directory: Path) -> list[Path]:

@@ -26,7 +26,7 @@ BOUND_WORDS: dict[BoundClass, str] = {
     "transfer": "copies between host and device",
     "host": "waiting for the host",
     "latency": "fixed cost per operation",
-    "unknown": "not classified",
+    "unknown": "far below every known roof",
 }
 
 
@@ -191,12 +191,16 @@ def phase_segments(record: RunRecord) -> tuple[Segment, ...]:
         (
             phase.name.replace("_", " "),
             phase.share,
-            f"{quantity_text(phase.median_s, 's')}, bound by {BOUND_WORDS[phase.bound]}",
+            f"{quantity_text(phase.median_s, 's')}, {_bound_phrase(phase.bound)}",
             palette.PHASE_COLOURS[phase.name],
         )
         for phase in phases
     ]
     return _segments(parts, "between phases")
+
+
+def _bound_phrase(bound: BoundClass) -> str:
+    return BOUND_WORDS[bound] if bound == "unknown" else f"bound by {BOUND_WORDS[bound]}"
 
 
 def bound_segments(record: RunRecord) -> tuple[Segment, ...]:

@@ -27,7 +27,7 @@ def _conditions(ceiling: Ceiling) -> str:
 
 _CEILINGS: tuple[Field[Ceiling], ...] = (
     Field("ceiling", "Ceiling", lambda ceiling: ceiling.name, style="code"),
-    Field("value", "Value", lambda ceiling: quantity_text(ceiling.value, ceiling.unit), style="number"),
+    Field("value", "Value", lambda ceiling: ceiling.value, "count", show=lambda c: quantity_text(c.value, c.unit)),
     Field("origin", "Origin", lambda ceiling: ceiling.origin, meaning="measured, calibrated, datasheet or assumed"),
     Field("source", "Source", lambda ceiling: ceiling.source, style="long"),
     Field("samples", "Samples", lambda ceiling: len(ceiling.samples) or None, "count"),
@@ -63,17 +63,22 @@ class _SeriesSummary:
     name: str
     unit: str
     samples: int
-    low: str
-    middle: str
-    high: str
+    factor: float
+    low: float
+    middle: float
+    high: float
+
+    def words(self, value: float) -> str:
+        """A value in the unit of the series."""
+        return f"{number(value * self.factor, 4)} {self.unit}".strip()
 
 
 _TELEMETRY: tuple[Field[_SeriesSummary], ...] = (
     Field("series", "Series", lambda line: line.name, style="code"),
     Field("samples", "Samples", lambda line: line.samples, "count"),
-    Field("min", "Least", lambda line: line.low, style="number"),
-    Field("median", "Median", lambda line: line.middle, style="number"),
-    Field("max", "Most", lambda line: line.high, style="number"),
+    Field("min", "Least", lambda line: line.low, "count", show=lambda line: line.words(line.low)),
+    Field("median", "Median", lambda line: line.middle, "count", show=lambda line: line.words(line.middle)),
+    Field("max", "Most", lambda line: line.high, "count", show=lambda line: line.words(line.high)),
 )
 
 
@@ -166,8 +171,15 @@ def telemetry_table(record: RunRecord) -> Table:
 def _summary(series: Series) -> _SeriesSummary:
     values = [value for value in series.values if math.isfinite(value)]
     factor, unit = scale(series.unit, values)
-    shown = (f"{number(extreme(values) * factor, 4)} {unit}".strip() for extreme in (min, statistics.median, max))
-    return _SeriesSummary(series.name, unit, len(values), *shown)
+    return _SeriesSummary(
+        name=series.name,
+        unit=unit,
+        samples=len(values),
+        factor=factor,
+        low=min(values),
+        middle=statistics.median(values),
+        high=max(values),
+    )
 
 
 def loss_table(record: RunRecord) -> Table:

@@ -178,7 +178,7 @@ def _slanted(
     for place, ceiling in enumerate(memory):
         start = max(x_range[0], y_range[0] / ceiling.value)
         end = highest.value / ceiling.value
-        label_x = start * (end / start) ** (0.45 + 0.1 * (place % 4))
+        label_x = start * (end / start) ** (0.5 + 0.22 * (place % 2))
         roofs.append(
             Roof(
                 name=ceiling.name,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver
+from types import TracebackType
 from typing import Protocol
 
 import numpy as np
@@ -155,7 +157,7 @@ class TrainingBatches:
             num_workers=workers,
             pin_memory=pin_memory,
             multiprocessing_context=_START_METHOD if workers else None,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_leave_interrupts_to_the_main_process,
             generator=torch.Generator().manual_seed(seed),  # keeps the global generator for the model
         )
         self._iterator = iter(loader)
@@ -173,10 +175,19 @@ class TrainingBatches:
 
 def evaluation_batches(windows: Windows, *, micro_batch: int, count: int) -> Iterator[Batch]:
     """The first ``count`` batches of ``windows`` in order, the same each time; fewer if there are fewer windows."""
-    loader = DataLoader(windows, batch_size=micro_batch)
+    loader = DataLoader(windows, batch_size=micro_batch, generator=torch.Generator())  # the global one stays untouched
     return ((inputs, targets) for inputs, targets in itertools.islice(loader, count))
 
 
-def _ignore_interrupts(_worker: int) -> None:
-    # Ctrl-C reaches the whole process group; the main process alone decides, and ends its workers.
+def _leave_interrupts_to_the_main_process(_worker: int) -> None:
+    # Ctrl-C reaches the whole process group; the main process alone decides, and ends its workers. It may then drop a
+    # batch that it was just receiving, for which the worker's sending thread would print a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _print_unless_connection_lost
+
+
+def _print_unless_connection_lost(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, traceback)

@@ -33,8 +33,8 @@ class Embedding(nn.Module):
 def initial_std(d_model: int) -> float:
     """Standard deviation of fresh weights: 0.02, or sqrt(2 / (5 d_model)) where that is smaller.
 
-    The second is SmallInit (Nguyen & Salazar 2019, section 2.2). It keeps the first logits of a wide model small
-    (variance at most 0.4 after a final norm), so that the loss starts within 0.2 of ln(vocab_size).
+    The second is SmallInit (Nguyen & Salazar 2019, section 2.2). It keeps the variance of the first logits of a wide
+    model at 0.4 or less, so that the loss starts near ln(vocab_size).
     """
     return min(_LARGEST_INITIAL_STD, math.sqrt(2 / (5 * d_model)))
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -471,8 +474,8 @@ def record() -> RunRecord:
         ),
         bound="memory",
         verdict=Verdict(
-            sentence="The step is memory-bound: 47.4 % of it is spent moving bytes at the memory roof; the largest loss "
-            "is layers.*.ffn.activation backward, 6.5 ms above its roof.",
+            sentence="The step is memory-bound: 47.4 % of it is spent moving bytes at the memory roof; the "
+            "largest loss is layers.*.attention.scores backward, 23.6 ms above its roof.",
             bound="memory",
             confidence="medium",
             shares={"compute": 0.37, "memory": 0.474, "latency": 0.09, "host": 0.06, "unknown": 0.006},
@@ -513,3 +516,19 @@ def hostile_record(record: RunRecord) -> RunRecord:
         "telemetry": tuple(series.model_copy(update={"name": HOSTILE}) for series in record.telemetry),
     }
     return record.model_copy(update=changed)
+
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """Compare a text with its golden file byte by byte; with HWPROF_UPDATE_GOLDEN=1 write the file instead."""
+
+    def check(name: str, actual: str) -> None:
+        path = GOLDEN / name
+        if os.environ.get("HWPROF_UPDATE_GOLDEN") == "1":
+            path.write_bytes(actual.encode())
+        assert path.read_bytes().decode() == actual
+
+    return check

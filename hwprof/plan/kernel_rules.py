@@ -1,0 +1,156 @@
+"""What do the kernels cost the step? Precision, compilation, the optimizer's implementation, the worst layer kind."""
+
+from __future__ import annotations
+
+from hwprof.plan.advice import advice_for
+from hwprof.plan.facts import Facts
+from hwprof.plan.gain import SURE, WORTH_SAYING, gain_within
+from hwprof.specs.measurement import Ceiling
+from hwprof.specs.run import BoundClass, Dtype, LayerKind, OpResult, OptimizerImplementation, Recommendation
+from hwprof.units import format_byte_per_s, format_bytes, format_flop_per_s, format_fraction
+
+CLEARLY_FASTER = 1.1
+"""A dtype is proposed where its ceiling is this many times the present one's."""
+
+_FUSED_OPTIMIZERS = frozenset({"adamw", "adam", "sgd"})
+_PREFERENCE: tuple[Dtype, ...] = ("fp32", "tf32", "bf16", "fp16")
+"""Among dtypes of much the same rate, the one with more range and precision."""
+
+
+def precision(facts: Facts) -> Recommendation | None:
+    """A dtype whose matrix products were found faster on this device, up or down."""
+    ceilings, now = facts.matmul_ceilings(), facts.settings.dtype
+    best = _faster(ceilings, now)
+    if best is None or (facts.settings.device == "cpu" and best[1].origin != "measured"):
+        return None
+    dtype, ceiling = best
+    ratio = ceilings[now].value / ceiling.value
+    ops = facts.ops(lambda op: op.matmul_flop > 0 and op.roof_name.startswith("matmul."))
+    stake = facts.share(ops)
+    sure_s = sum(_sure_saving_s(op, ceilings[now].value, ratio, facts.dram_byte_per_s) for op in ops)
+    low = sure_s / facts.step_s if facts.step_s else 0.0
+    gain = gain_within(stake, low=low, high=stake * (1 - ratio))
+    if gain[1] < WORTH_SAYING:
+        return None
+    return Recommendation(
+        title=f"Multiply in {dtype}",
+        change=f"--dtype {dtype}",
+        reason=(
+            f"{format_fraction(stake)} of the step is bound by {now} matrix products, and this device multiplies "
+            f"{1 / ratio:.2g} times as fast in {dtype}"
+        ),
+        gain_fraction=gain,
+        evidence=", ".join(
+            f"{item.name} {format_flop_per_s(item.value)} ({item.origin})" for item in ceilings.values()
+        ),
+        basis="roofline" if ceiling.origin == "datasheet" else "measured",
+    )
+
+
+def _faster(ceilings: dict[Dtype, Ceiling], now: Dtype) -> tuple[Dtype, Ceiling] | None:
+    if now not in ceilings:
+        return None
+    top = max(ceiling.value for ceiling in ceilings.values())
+    if top < CLEARLY_FASTER * ceilings[now].value:
+        return None
+    near = [dtype for dtype in _PREFERENCE if dtype in ceilings and ceilings[dtype].value * CLEARLY_FASTER >= top]
+    return near[0], ceilings[near[0]]
+
+
+def _sure_saving_s(op: OpResult, flop_per_s: float, ratio: float, dram_byte_per_s: float | None) -> float:
+    """What an op saves if only its time at the roof shrinks, down to the time of its unchanged traffic."""
+    roof_s = min(op.matmul_flop / flop_per_s, op.time_s)
+    traffic_s = (op.read_bytes + op.write_bytes) / dram_byte_per_s if dram_byte_per_s else roof_s
+    return max(roof_s - max(roof_s * ratio, traffic_s), 0.0)
+
+
+def compiled(facts: Facts) -> Recommendation | None:
+    """Compiled kernels move fewer bytes, and fewer of them are launched."""
+    if facts.settings.compile or not facts.step_s:
+        return None
+    memory_ops = facts.ops(lambda op: op.roof_name.startswith("memory."))
+    memory = facts.share(memory_ops)
+    moved_bytes = sum(op.read_bytes + op.write_bytes for op in memory_ops)
+    fused = min(facts.fusion_saves_bytes / moved_bytes, 1.0) if moved_bytes else 0.0
+    small = facts.share(facts.ops(lambda op: op.bound == "latency"))
+    idle = facts.host_idle_share * (1 - facts.update_share)
+    stake = min(memory + small + idle, 1.0)
+    rate = facts.dram_byte_per_s
+    sure = SURE * facts.fusion_saves_bytes / rate / facts.step_s if rate else 0.0
+    gain = gain_within(stake, low=min(sure, memory * fused), high=memory * fused + small + idle)
+    if gain[1] < WORTH_SAYING:
+        return None
+    return Recommendation(
+        title="Compile the model",
+        change="--compile",
+        reason=(
+            f"fusing elementwise operations and norms spares {format_bytes(facts.fusion_saves_bytes)} of traffic "
+            f"a step, and a compiled model launches fewer kernels; the first steps take minutes longer"
+        ),
+        gain_fraction=gain,
+        evidence=(
+            f"operations under a memory roof {format_fraction(memory)}, operations too small for any roof "
+            f"{format_fraction(small)}, {facts.idle_evidence()}; "
+            + (f"memory.dram {format_byte_per_s(rate)}" if rate else "no memory ceiling")
+        ),
+        basis="roofline",
+    )
+
+
+def optimizer_implementation(facts: Facts) -> Recommendation | None:
+    """One pass over weights, gradients and state, in few kernels."""
+    best: OptimizerImplementation = "fused" if facts.settings.optimizer in _FUSED_OPTIMIZERS else "foreach"
+    now, stake = facts.settings.optimizer_implementation, facts.phase_share("optimizer")
+    if now in {best, "fused"} or not stake:
+        return None
+    roof = _optimizer_roof_share(facts)
+    gain = gain_within(stake, low=SURE * (stake - roof) if now == "for-loop" else 0.0, high=stake - roof)
+    if gain[1] < WORTH_SAYING:
+        return None
+    now_bytes, fused_bytes = facts.optimizer_bytes
+    return Recommendation(
+        title=f"Use the {best} optimizer",
+        change=f"--optimizer-implementation {best}",
+        reason=(
+            f"the optimizer takes {format_fraction(stake)} of the step; its traffic in one pass would take "
+            f"{format_fraction(roof)}"
+        ),
+        gain_fraction=gain,
+        evidence=(
+            f"measured optimizer phase; {format_bytes(now_bytes)} moved by {now}, "
+            f"{format_bytes(fused_bytes)} at the memory ceiling"
+        ),
+        basis="roofline",
+    )
+
+
+def _optimizer_roof_share(facts: Facts) -> float:
+    """The optimizer's least time, as a share of the step: its roof in the run, scaled to the fewer bytes."""
+    now_bytes, fused_bytes = facts.optimizer_bytes
+    phase = next((phase for phase in facts.record.phases if phase.name == "optimizer"), None)
+    if phase is not None and phase.roof_s is not None and phase.median_s:
+        return phase.share * phase.roof_s / phase.median_s * fused_bytes / now_bytes
+    rate = facts.dram_byte_per_s
+    return fused_bytes / rate / facts.step_s if rate and facts.step_s else 0.0
+
+
+def slowest_kind(facts: Facts) -> Recommendation | None:
+    """The layer kind that loses most against its roofs for another reason than arithmetic."""
+    lost_s: dict[tuple[LayerKind, BoundClass], float] = {}
+    for op in facts.ops(lambda op: op.bound in {"memory", "latency", "unknown"} and op.layer_kind != "other"):
+        key = op.layer_kind, op.bound
+        lost_s[key] = lost_s.get(key, 0.0) + min(op.lost_s, op.time_s)
+    if not lost_s or not facts.step_s:
+        return None
+    kind, bound = max(lost_s, key=lambda key: lost_s[key])
+    stake = lost_s[kind, bound] / facts.step_s
+    if stake < 5 * WORTH_SAYING:
+        return None
+    return Recommendation(
+        title=f"Look into {kind}: {bound}-bound" if bound != "unknown" else f"Look into {kind}: far below its roofs",
+        change=advice_for(kind, bound),
+        reason=f"{kind} operations lose {format_fraction(stake)} of the step against their least possible time",
+        gain_fraction=gain_within(stake, low=0.0, high=stake),
+        evidence="profiled time of the operations less their roof time",
+        basis="measured",
+    )

@@ -1,0 +1,123 @@
+import pytest
+import torch
+
+from hwprof.measure import probe
+from hwprof.measure.bench import CannotRunError
+from hwprof.measure.caches import CacheLevel
+from hwprof.measure.matmul import MatmulShape
+from hwprof.measure.probe import ProbeResult, bench_for, probe_device
+from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.specs.measurement import Ceiling, Skipped
+
+CPU = torch.device("cpu")
+
+
+def ceiling(name):
+    return Ceiling(name=name, kind="compute", value=1.0, unit="flop_per_s", origin="measured", source="a test")
+
+
+def refuse(*_args, **_keywords):
+    raise CannotRunError("not today")
+
+
+@pytest.fixture
+def instant(monkeypatch):
+    """Every probe of a CPU answers at once."""
+    monkeypatch.setattr(probe, "matmul_ceiling", lambda _bench, dtype: ceiling(f"matmul.{dtype}"))
+    monkeypatch.setattr(probe, "pilot_flop_per_s", lambda _bench, _dtype: 1.0)
+    monkeypatch.setattr(
+        probe, "shape_ceiling", lambda _bench, dtype, shape, **_keywords: ceiling(f"matmul.{dtype}.{shape}")
+    )
+    monkeypatch.setattr(probe, "dispatch_ceiling", lambda _bench, _wall: ceiling("latency.dispatch"))
+    monkeypatch.setattr(probe, "dram_ceiling", lambda _bench: ceiling("memory.dram"))
+    monkeypatch.setattr(probe, "cpu_level_ceiling", lambda _bench, cache: ceiling(f"memory.l{cache.level}"))
+    monkeypatch.setattr(probe, "cpu_caches", lambda: (CacheLevel(level=2, instance_bytes=1024, instances=1),))
+
+
+def probed(**options):
+    return probe_device(CPU, **({"dtypes": ("fp32", "bf16"), "quick": True} | options))
+
+
+@pytest.mark.usefixtures("instant")
+def test_every_probe_ends_as_a_ceiling_or_as_a_reason():
+    found = probed(shapes=(MatmulShape(1, 2, 3),), shape_dtype="bf16")
+    assert {one.name for one in found.ceilings} == {
+        "latency.dispatch",
+        "matmul.fp32",
+        "matmul.bf16",
+        "matmul.bf16.1x2x3",
+        "memory.dram",
+        "memory.l2",
+    }
+    assert {one.name: one.reason for one in found.skipped} == {
+        "latency.launch": "a CPU runs operations itself and launches no kernels; see latency.dispatch",
+        "transfer": "no accelerator: host and device share memory",
+    }
+
+
+@pytest.mark.usefixtures("instant")
+def test_a_probe_that_fails_costs_no_other(monkeypatch):
+    monkeypatch.setattr(probe, "matmul_ceiling", refuse)
+    found = probed()
+    assert {one.name for one in found.ceilings} == {"latency.dispatch", "memory.dram", "memory.l2"}
+    assert Skipped(name="matmul.bf16", reason="not today") in found.skipped
+
+
+@pytest.mark.usefixtures("instant")
+def test_a_repeated_dtype_or_shape_is_measured_once():
+    found = probed(dtypes=("fp32", "fp32"), shapes=(MatmulShape(1, 1, 1),) * 3)
+    names = [one.name for one in found.ceilings]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.usefixtures("instant")
+def test_an_interrupt_leaves_what_was_measured_before_it(monkeypatch):
+    def interrupt(_bench):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(probe, "dram_ceiling", interrupt)
+    so_far = [ProbeResult()]
+    with pytest.raises(KeyboardInterrupt):
+        probed(on_result=so_far.append)
+    assert [one.name for one in so_far[-1].ceilings] == ["latency.dispatch", "matmul.fp32", "matmul.bf16"]
+
+
+@pytest.mark.usefixtures("instant")
+def test_each_probe_is_announced_with_its_number():
+    lines = []
+    probed(report=lines.append)
+    assert lines[0] == "measuring latency.dispatch (1 of 7)"
+    assert lines[-1] == "measuring transfer (7 of 7)"
+
+
+@pytest.mark.usefixtures("instant")
+def test_shapes_are_refused_with_the_dtype_s_reason_where_the_device_lacks_it(monkeypatch):
+    monkeypatch.setattr(probe, "pilot_flop_per_s", refuse)
+    found = probed(shapes=(MatmulShape(1, 2, 3),))
+    assert Skipped(name="matmul.fp32.1x2x3", reason="not today") in found.skipped
+
+
+@pytest.mark.usefixtures("instant")
+def test_unknown_caches_are_named_as_the_reason(monkeypatch):
+    monkeypatch.setattr(probe, "cpu_caches", lambda: ())
+    reasons = {one.name: one.reason for one in probed().skipped}
+    assert reasons["memory.caches"] == "the operating system does not list the CPU's caches in /sys"
+
+
+def test_a_full_probe_takes_more_samples_and_time_than_a_quick_one():
+    quick, full = bench_for(CPU, quick=True), bench_for(CPU, quick=False)
+    assert quick.samples < full.samples
+    assert quick.probe_s < full.probe_s
+
+
+def test_a_given_timer_replaces_the_device_s_own():
+    timer = ScriptedTimer([])
+    assert bench_for(CPU, quick=True, timer=timer).timer is timer
+    assert isinstance(bench_for(CPU, quick=True).timer, WallTimer)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and none is visible")
+def test_a_gpu_yields_compute_memory_transfer_and_latency_ceilings():
+    found = probe_device(torch.device("cuda", 0), dtypes=("bf16",), quick=True)
+    assert {one.kind for one in found.ceilings} == {"compute", "memory", "transfer", "latency"}

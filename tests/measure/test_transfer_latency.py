@@ -1,0 +1,87 @@
+import itertools
+import time
+
+import pytest
+import torch
+
+from hwprof.errors import WorkError
+from hwprof.measure import transfer
+from hwprof.measure.bench import Bench, CannotRunError
+from hwprof.measure.latency import dispatch_ceiling, launch_ceiling
+from hwprof.measure.probe import bench_for
+from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.measure.transfer import DIRECTIONS, HOST_MEMORIES, check_copy, transfer_ceiling
+
+CPU = torch.device("cpu")
+
+
+def bench(timer):
+    return Bench(
+        device=CPU,
+        device_name="Abacus 3000",
+        timer=timer,
+        warmups=1,
+        samples=5,
+        probe_s=1000.0,
+        minimum_sample_s=0.0,
+        waited_s=lambda: None,
+    )
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_transfer_counts_each_byte_once(monkeypatch, direction):
+    monkeypatch.setattr(transfer, "TRANSFER_BYTES", 4096)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _device: None)
+    found = transfer_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))), direction, "pageable")
+    assert (found.name, found.kind) == (f"transfer.{direction}.pageable", "transfer")
+    assert found.value == 8192.0  # 4096 B in 0.5 s
+
+
+def test_a_copy_that_lost_a_byte_is_an_error():
+    source = torch.arange(100, dtype=torch.uint8)
+    check_copy(source, source.clone())
+    wrong = source.clone()
+    wrong[7] = 0
+    with pytest.raises(WorkError, match="1 of 100 copied bytes differ"):
+        check_copy(source, wrong)
+
+
+def test_dispatch_is_the_host_s_time_for_one_call():
+    # 1 call in 0.5 ms asks for 2, which take 1 ms; five samples of 2 calls in 2 ms each
+    wall = ScriptedTimer([0.5e-3, 1e-3, *[2e-3] * 5])
+    found = dispatch_ceiling(bench(ScriptedTimer([])), wall)
+    assert (found.name, found.unit) == ("latency.dispatch", "s")
+    assert found.value == pytest.approx(1e-3)
+    assert found.conditions["calls_per_sample"] == 2
+
+
+def test_a_real_dispatch_takes_between_ten_nanoseconds_and_a_millisecond():
+    real = bench_for(CPU, quick=True)
+    assert 10e-9 < dispatch_ceiling(real, WallTimer()).value < 1e-3
+
+
+def test_a_cpu_launches_no_kernels():
+    with pytest.raises(CannotRunError, match="launches no kernels"):
+        launch_ceiling(bench(ScriptedTimer([])))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and none is visible")
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("host_memory", HOST_MEMORIES)
+def test_a_gpu_s_link_moves_more_than_a_gigabyte_a_second(direction, host_memory):
+    real = bench_for(torch.device("cuda", 0), quick=True)
+    assert transfer_ceiling(real, direction, host_memory).value > 1e9
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and none is visible")
+def test_a_gpu_runs_the_smallest_kernel_in_less_than_a_host_needs_to_wait_for_it():
+    device = torch.device("cuda", 0)
+    x = torch.ones(1, device=device)
+    torch.cuda.synchronize()
+    began_s = time.perf_counter()
+    for _ in range(100):
+        x.add_(1)
+        torch.cuda.synchronize()
+    assert 0 < launch_ceiling(bench_for(device, quick=True)).value < (time.perf_counter() - began_s) / 100
