@@ -11,7 +11,7 @@ from hwprof.count.op import Op
 from hwprof.count.parameters import parameters
 from hwprof.count.transformer import training_step_ops
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import Direction, LayerKind, RunSettings, WorkSummary
+from hwprof.specs.run import Direction, LayerKind, RunSettings
 
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward", "recompute", "update")
 
@@ -65,23 +65,6 @@ def step_flop(spec: ModelSpec, settings: RunSettings) -> StepFlop:
         train_full=matmul_flop(full, "forward", "backward"),
         train_causal=matmul_flop(causal, "forward", "backward"),
         recompute_full=matmul_flop(full, "recompute"),
-    )
-
-
-def work_summary(spec: ModelSpec, settings: RunSettings) -> WorkSummary:
-    """Totals of one optimizer step on one device."""
-    flop = step_flop(spec, settings)
-    total = total_cost(training_step_ops(spec, settings))
-    count = parameters(spec)
-    return WorkSummary(
-        parameters=count.total,
-        active_parameters=count.active,
-        train_flop_full=flop.train_full,
-        train_flop_causal=flop.train_causal,
-        recompute_flop_full=flop.recompute_full,
-        vector_flop=total.vector_flop,
-        moved_bytes=total.moved_bytes,
-        tokens=settings.tokens_per_step,
     )
 
 

@@ -22,8 +22,8 @@ from hwprof.units import format_bytes
 
 DRAM_ARRAY_PER_CACHE = 4
 """Each array is this many times the last-level cache, STREAM's own rule."""
-LEVEL_FILL = 0.75
-"""Share of a cache level that the three arrays of a kernel fill together."""
+LEVEL_FILL = 0.5
+"""Share of a cache level that the three arrays of a kernel fill together; the rest is left to what else uses it."""
 MAX_OVERHEAD = 0.2
 """Largest share of a kernel's time that torch may spend before it moves bytes."""
 LEVEL_PROBES = 0.75
@@ -88,7 +88,7 @@ def dram_ceiling(bench: Bench) -> Ceiling:
 
 
 def cpu_level_ceiling(bench: Bench, cache: CacheLevel) -> Ceiling:
-    """``memory.l<N>``: the best of the four kernels on arrays that together fill three quarters of a CPU cache level.
+    """``memory.l<N>``: the best of the four kernels on arrays that together fill half of a CPU cache level.
 
     Raises:
         CannotRunError: torch's own cost of starting a kernel is more than a fifth of its time.
@@ -109,13 +109,13 @@ def cpu_level_ceiling(bench: Bench, cache: CacheLevel) -> Ceiling:
 def cuda_l2_ceiling(bench: Bench) -> Ceiling:
     """``memory.l2``: the best of the four kernels inside a CUDA device's L2 cache, replayed from a CUDA graph.
 
-    Half of the cache is filled, since a large one has two partitions and may keep a line in both.
+    Half of the cache is filled, not least since a large one has two partitions and may keep a line in both.
 
     Raises:
         CannotRunError: starting a kernel is more than a fifth of its time.
     """
     level_bytes = torch.cuda.get_device_properties(bench.device).L2_cache_size
-    arrays = _arrays(bench.device, level_bytes // 2 // 3 // _FLOAT_BYTES, torch.float32)
+    arrays = _arrays(bench.device, int(level_bytes * LEVEL_FILL / 3 / _FLOAT_BYTES), torch.float32)
     startup = _arrays(bench.device, 1, torch.float32)
     conditions: Conditions = {"kernels_per_graph": _GRAPH_KERNELS}
     return _level_ceiling(bench, "l2", arrays, startup, level_bytes=level_bytes, conditions=conditions)

@@ -68,7 +68,7 @@ def compiled(facts: Facts) -> Recommendation | None:
     """Compiled kernels move fewer bytes, and fewer of them are launched."""
     if facts.settings.compile or not facts.step_s:
         return None
-    memory_ops = facts.ops(lambda op: op.roof_name.startswith("memory."))
+    memory_ops = facts.ops(lambda op: op.roof_name.startswith("memory.") and op.bound != "latency")
     memory = facts.share(memory_ops)
     moved_bytes = sum(op.read_bytes + op.write_bytes for op in memory_ops)
     fused = min(facts.fusion_saves_bytes / moved_bytes, 1.0) if moved_bytes else 0.0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from hwprof.specs.model import ModelSpec
 
@@ -76,6 +77,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 SpecMaker = Callable[..., ModelSpec]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tensors this small only wait for each other in a pool of threads, all the more on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=list(VARIANTS))

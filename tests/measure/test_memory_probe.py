@@ -100,10 +100,10 @@ def test_an_unknown_cache_size_is_said_to_be_assumed(monkeypatch):
     assert memory._last_level_cache(torch.device("cpu")) == (67108864, "unknown; 67.11 MB assumed")
 
 
-def test_three_arrays_fill_three_quarters_of_a_level():
+def test_three_arrays_fill_half_of_a_level():
     l3 = CacheLevel(level=3, instance_bytes=32 * 2**20, instances=1)
     elements, threads = level_work(l3, threads=2)
-    assert 3 * 4 * elements == 25165824  # 24 MiB of 32 MiB
+    assert elements == 1398101  # a third of 16 MiB, in floats
     assert threads == 2
 
 
@@ -111,7 +111,7 @@ def test_a_level_too_small_to_split_is_measured_by_one_thread_in_its_own_cache()
     l1 = CacheLevel(level=1, instance_bytes=32 * 2**10, instances=2)
     elements, threads = level_work(l1, threads=2)
     assert threads == 1
-    assert 3 * 4 * elements == 24576  # 24 KiB of one 32 KiB cache, not of two
+    assert elements == 1365  # a third of half of one 32 KiB cache, not of two, in floats
 
 
 def test_a_level_where_starting_a_kernel_costs_more_than_a_fifth_is_not_measured():
@@ -132,7 +132,7 @@ def test_a_cache_level_says_its_capacity_and_what_starting_costs():
     # four kernels of five samples at 1 s, then the startup's five samples at 0.125 s
     found = cpu_level_ceiling(bench(ScriptedTimer([1.0] * 20 + [0.125] * 5)), l3)
     assert (found.name, found.level, found.level_bytes) == ("memory.l3", "l3", 4194304)
-    assert found.value == 3 * 1048576  # three arrays of 1 MiB in 1 s
+    assert found.value == 3 * 4 * 174762  # three arrays of a third of 2 MiB, in whole floats, in 1 s
     assert found.conditions["startup_fraction"] == 0.125
 
 

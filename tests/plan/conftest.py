@@ -6,6 +6,7 @@ The step takes 1 s: 0.9 s of matrix products at their roof, 0.1 s of nothing tha
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,15 +178,10 @@ def build(small_model: ModelSpec) -> RecordBuilder:
     return record
 
 
-@pytest.fixture
-def cluster_of() -> Callable[..., ClusterSpec]:
-    """So many devices of round numbers: 100 TFLOP/s in every dtype, 1 TB/s, links of 100 and 10 GB/s."""
-    return make_cluster
-
-
 def make_cluster(
     devices: int, *, capacity: str = "80 GB", domain: int = 8, node: int = 8, **changes: Any
 ) -> ClusterSpec:
+    """So many devices of round numbers: 100 TFLOP/s, 1 TB/s, links of 100 GB/s in a node and 10 GB/s beyond."""
     made_up = {"source": ["made up"]}
     device: dict[str, Any] = {
         "id": "hand",
@@ -211,3 +207,17 @@ def make_cluster(
         "source": {"all": "made up"},
     }
     return ClusterSpec.model_validate(fields)
+
+
+@pytest.fixture
+def hand() -> SimpleNamespace:
+    """The makers of parts of a record."""
+    return SimpleNamespace(
+        op=make_op,
+        memory_op=make_memory_op,
+        phase=make_phase,
+        ceiling=make_ceiling,
+        attribution=make_attribution,
+        settings=make_settings,
+        cluster=make_cluster,
+    )
