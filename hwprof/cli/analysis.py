@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from hwprof.count.memory import training_memory
-from hwprof.count.transformer import matmul_shapes, parameters, training_step_ops
+from hwprof.count.transformer import matmul_shapes, parameters
 from hwprof.plan.advice import advice_for
+from hwprof.plan.measured_layout import measured_layout
+from hwprof.plan.recommend import cautions, recommend, survey_for
 from hwprof.predict import classify, summary
 from hwprof.predict.prediction import predict_step, roof_by_phase, with_residual
 from hwprof.predict.roofs import Roofs, roofs_of
 from hwprof.predict.work import Work, step_work
+from hwprof.specs.hardware import ClusterSpec
 from hwprof.specs.model import ModelSpec
 from hwprof.specs.run import Direction, MemoryResult, Prediction, Recording, RunRecord, RunSettings, WorkSummary
 
@@ -22,7 +25,7 @@ TOKEN_BYTES = 8
 
 def analysed(record: RunRecord, recording: Recording) -> RunRecord:
     """The record with every section that follows from what was recorded."""
-    work = step_work(training_step_ops(record.model, record.settings, attention="causal"))
+    work = step_work(record.model, record.settings, attention="causal")
     roofs = roofs_of(record.ceilings, record.settings.dtype, device=record.settings.device)
     record = record.model_copy(update=_recorded(record, recording))
     if recording.attribution is not None:
@@ -95,7 +98,7 @@ def _timed(record: RunRecord, recording: Recording, work: Sequence[Work], roofs:
 def _work_summary(spec: ModelSpec, settings: RunSettings, causal: Sequence[Work]) -> WorkSummary:
     count = parameters(spec)
     return summary.work_summary(
-        step_work(training_step_ops(spec, settings)),
+        step_work(spec, settings, attention="full"),
         causal,
         parameters=count.total,
         active_parameters=count.active,
@@ -116,4 +119,16 @@ def _prediction(record: RunRecord, work: Sequence[Work], roofs: Roofs) -> Predic
         roofs,
         footprint_bytes=record.memory.predicted_peak_bytes,
         input_bytes=float(record.settings.tokens_per_step * TOKEN_BYTES),
+    )
+
+
+def planned(record: RunRecord, cluster: ClusterSpec | None) -> RunRecord:
+    """The record with recommendations, and with layouts of the cluster if there is one."""
+    survey = survey_for(record, cluster) if cluster else None
+    return record.model_copy(
+        update={
+            "recommendations": recommend(record, survey=survey),
+            "layouts": (measured_layout(record), *(survey.rows if survey else ())),
+            "notes": (*record.notes, *cautions(record), *(survey.assumptions if survey else ())),
+        }
     )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hwprof import __version__
-from hwprof.cli.analysis import analysed
+from hwprof.cli.analysis import analysed, planned
 from hwprof.cli.progress import Progress
 from hwprof.cli.request import RunRequest, what_would_fit
 from hwprof.count.memory import training_memory
@@ -161,7 +161,7 @@ class Session:
         self._progress("writing the report")
         record = self._record(status, note)
         if self._recording is not None and self._recording.step_samples_s:
-            record = analysed(record, self._recording)
+            record = planned(analysed(record, self._recording), self._request.cluster)
         try:
             write_run(record, self._directory)
         except ReportError as error:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from hwprof.measure.sampling import Samples, WaitClock, Work, sample_s
 from hwprof.measure.timing import Timer
-from hwprof.specs.measurement import Ceiling, CeilingKind, Measurement, Skipped, Unit
+from hwprof.specs.measurement import STABLE_SPREAD, Ceiling, CeilingKind, Measurement, Skipped, Unit
 
 MIN_STABLE_SAMPLES = 5
 """With fewer samples than this no spread is called stable."""
@@ -148,6 +148,13 @@ class Budget:
         left_s = max(self._total_s - (now_s - self._began_s), 0.0)
         pieces, self._pieces = self._pieces, max(self._pieces - 1, 1)
         return left_s / pieces
+
+
+def best_ceiling(candidates: Sequence[Ceiling]) -> Ceiling:
+    """The highest rate; a stable one within ``STABLE_SPREAD`` below it is preferred where it is not stable itself."""
+    highest = max(candidates, key=lambda one: one.value)
+    stable = [one for one in candidates if one.stable and one.value >= (1 - STABLE_SPREAD) * highest.value]
+    return max(stable or [highest], key=lambda one: one.value)
 
 
 def attempt(name: str, probe: Callable[[], Ceiling]) -> Ceiling | Skipped:

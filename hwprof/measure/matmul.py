@@ -7,7 +7,6 @@ each sample. One product is checked against float64, so that a fast wrong answer
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from dataclasses import dataclass
 import torch
 
 from hwprof.errors import WorkError
-from hwprof.measure.bench import Bench, Budget, CannotRunError
-from hwprof.measure.sampling import Samples, Work, sample_s
+from hwprof.measure.bench import Bench, Budget, CannotRunError, Conditions, best_ceiling
+from hwprof.measure.sampling import Work, sample_s
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.run import Dtype
 
@@ -83,18 +82,15 @@ def matmul_ceiling(bench: Bench, dtype: Dtype) -> Ceiling:
     with _precision(dtype):
         flop_per_s = pilot_flop_per_s(bench, dtype)
         budget = Budget(bench.timer, total_s=bench.probe_s, pieces=len(sweep))
-        found: list[tuple[MatmulShape, Samples]] = []
+        found: list[Ceiling] = []
         for shape in sweep:
             deadline_s = budget.next_s()
             if found and shape.flop / flop_per_s * (bench.warmups + bench.samples) > deadline_s:
                 continue
-            found.append((shape, _timed_product(bench, dtype, shape, deadline_s=deadline_s)))
-            flop_per_s = max(flop_per_s, shape.flop / _median_s(found[-1][1]))
-    best, timed = max(found, key=lambda pair: pair[0].flop / _median_s(pair[1]))
-    conditions: dict[str, str | int | float] = {"shape_mxnxk": str(best), "shapes_tried": len(found)}
-    return bench.ceiling(
-        f"matmul.{dtype}", "compute", timed, work_per_call=best.flop, dtype=dtype, conditions=conditions
-    )
+            found.append(_product_ceiling(bench, f"matmul.{dtype}", dtype, shape, deadline_s=deadline_s))
+            flop_per_s = max(flop_per_s, found[-1].value)
+    best = best_ceiling(found)
+    return best.model_copy(update={"conditions": best.conditions | {"shapes_tried": len(found)}})
 
 
 def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, flop_per_s: float, deadline_s: float) -> Ceiling:
@@ -118,9 +114,7 @@ def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, flop_per_s:
             remedy="probe with --full, or compare with the ceiling of the dtype",
         )
     with _precision(dtype):
-        timed = _timed_product(bench, dtype, shape, deadline_s=deadline_s)
-    name = f"matmul.{dtype}.{shape}"
-    return bench.ceiling(name, "compute", timed, work_per_call=shape.flop, dtype=dtype)
+        return _product_ceiling(bench, f"matmul.{dtype}.{shape}", dtype, shape, deadline_s=deadline_s)
 
 
 def pilot_flop_per_s(bench: Bench, dtype: Dtype) -> float:
@@ -167,8 +161,10 @@ def _precision(dtype: Dtype) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _timed_product(bench: Bench, dtype: Dtype, shape: MatmulShape, *, deadline_s: float) -> Samples:
-    return bench.time(_product(bench, dtype, shape), deadline_s=deadline_s, prepare=l2_flush(bench.device))
+def _product_ceiling(bench: Bench, name: str, dtype: Dtype, shape: MatmulShape, *, deadline_s: float) -> Ceiling:
+    timed = bench.time(_product(bench, dtype, shape), deadline_s=deadline_s, prepare=l2_flush(bench.device))
+    conditions: Conditions = {"shape_mxnxk": str(shape)}
+    return bench.ceiling(name, "compute", timed, work_per_call=shape.flop, dtype=dtype, conditions=conditions)
 
 
 def _product(bench: Bench, dtype: Dtype, shape: MatmulShape) -> Work:
@@ -214,10 +210,6 @@ def l2_flush(device: torch.device) -> Work | None:
         return None
     buffer = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=device)
     return buffer.zero_
-
-
-def _median_s(timed: Samples) -> float:
-    return statistics.median(timed.seconds)
 
 
 def distinct(shapes: Sequence[MatmulShape]) -> tuple[MatmulShape, ...]:

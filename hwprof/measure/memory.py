@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from hwprof.measure.bench import Bench, Budget, CannotRunError, Conditions
+from hwprof.measure.bench import Bench, Budget, CannotRunError, Conditions, best_ceiling
 from hwprof.measure.caches import CacheLevel, cpu_caches
 from hwprof.measure.environment import available_memory_bytes
 from hwprof.measure.sampling import Samples, Work
@@ -141,23 +141,25 @@ def best_of_kernels(
     level_bytes: float | None,
     conditions: Conditions,
 ) -> Ceiling:
-    """The fastest kernel's rate as the ceiling; the median and spread of all four are in its conditions."""
-    found = {
-        kernel: bench.ceiling(f"memory.{level}", "memory", samples, work_per_call=kernel.arrays_moved * array_bytes)
+    """The best kernel's rate as the ceiling; the median and spread of all four are in its conditions."""
+    found = [
+        bench.ceiling(
+            f"memory.{level}",
+            "memory",
+            samples,
+            work_per_call=kernel.arrays_moved * array_bytes,
+            level=level,
+            level_bytes=level_bytes,
+            conditions={"kernel": kernel.name, "write_allocate": "not counted"} | conditions,
+        )
         for kernel, samples in timed.items()
-    }
-    best = max(found, key=lambda kernel: found[kernel].value)
-    evidence: Conditions = {"kernel": best.name, "write_allocate": "not counted"}
-    for kernel, ceiling in found.items():
+    ]
+    best = best_ceiling(found)
+    evidence: Conditions = {}
+    for kernel, ceiling in zip(timed, found, strict=True):
         evidence[f"{kernel.name}_byte_per_s"] = ceiling.value
         evidence[f"{kernel.name}_spread"] = ceiling.spread or 0.0
-    return found[best].model_copy(
-        update={
-            "level": level,
-            "level_bytes": level_bytes,
-            "conditions": found[best].conditions | conditions | evidence,
-        }
-    )
+    return best.model_copy(update={"conditions": best.conditions | evidence})
 
 
 def _level_ceiling(

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hwprof.predict.roofs import Roofs
+from hwprof.predict.roofs import MemoryRoof, Roofs
 from hwprof.predict.work import Work, by_measured_label
 from hwprof.specs.run import (
     Attribution,
@@ -57,20 +57,31 @@ class Floor:
 def floor_of(work: Iterable[Work], roofs: Roofs, *, launches: float) -> Floor:
     """The floors of several ops under the roofs.
 
-    Each op's traffic is held against the fastest memory level that could hold it whole, so that the floor is a true
-    lower bound; ``launches`` kernels take at least one dispatch each.
+    Each op's traffic is held against the fastest memory level that could hold what it touches, so that the floor is a
+    true lower bound; ``launches`` kernels take at least one dispatch each.
     """
     compute_s = memory_s = 0.0
     names: dict[str, float] = defaultdict(float)
     for item in work:
         if roofs.matmul_flop_per_s:
             compute_s += item.total.matmul_flop / roofs.matmul_flop_per_s
-        roof = roofs.memory_for(item.cost.moved_bytes)
+        roof, traffic_s = _traffic(item, roofs)
         if roof is not None:
-            memory_s += item.total.moved_bytes / roof.byte_per_s
-            names[roof.name] += item.total.moved_bytes
+            memory_s += traffic_s
+            names[roof.name] += traffic_s
     name = max(names, key=lambda key: names[key]) if names else ""
     return Floor(compute_s=compute_s, memory_s=memory_s, latency_s=launches * roofs.dispatch_s, memory_name=name)
+
+
+def _traffic(item: Work, roofs: Roofs) -> tuple[MemoryRoof | None, float]:
+    """The level that binds an op's traffic, and its least time: all of it nearby, or its first touch from beyond."""
+    near = roofs.memory_for(item.working_set_bytes)
+    far = roofs.memory_for(item.compulsory_bytes)
+    if near is None or far is None:
+        return None, 0.0
+    near_s = item.total.moved_bytes / near.byte_per_s
+    far_s = item.compulsory_bytes * item.instances / far.byte_per_s
+    return (near, near_s) if near_s >= far_s else (far, far_s)
 
 
 def classify_ops(

@@ -50,8 +50,8 @@ def predict_step(
 
     ``least``: compute and traffic of each op perfectly overlapped, traffic at the fastest level that could hold it.
     ``expected``: matrix multiplications at the rate probed for their shape, all else at the memory level that holds the
-    working set (forward: the op's own; later: the step's ``footprint_bytes``, because what backward reads was
-    written a whole pass ago), plus dispatch. ``longest``: nothing overlaps, everything from the last memory level.
+    working set (backward and recompute: the step's ``footprint_bytes``, because what they read was written a whole
+    pass ago; else the op's own), plus dispatch. ``longest``: nothing overlaps, everything from the last memory level.
 
     Args:
         work: counted ops of the step.
@@ -81,8 +81,8 @@ def _op_time(item: Work, shapes: Sequence[tuple[int, int, int]], roofs: Roofs, f
     assert roofs.matmul_flop_per_s
     cost = item.cost
     launch_s = KERNELS_PER_INSTANCE[item.direction] * roofs.dispatch_s
-    working_set_bytes = cost.moved_bytes if item.direction == "forward" else footprint_bytes
-    expected_roof = roofs.memory_for(max(working_set_bytes, cost.moved_bytes)) or roofs.memory[-1]
+    again = item.direction in {"forward", "update"}
+    expected_roof = roofs.memory_for(item.working_set_bytes if again else footprint_bytes) or roofs.memory[-1]
     traffic_s = cost.moved_bytes / expected_roof.byte_per_s
     slow_traffic_s = cost.moved_bytes / roofs.memory[-1].byte_per_s
     if shapes and all(shape in roofs.shape_flop_per_s for shape in shapes):

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from hwprof.count.cost import Cost
 from hwprof.count.op import Op
+from hwprof.count.parameters import parameter_tensors, parameters
+from hwprof.count.transformer import AttentionConvention, training_step_ops
 from hwprof.specs.labels import owner_of
-from hwprof.specs.run import Direction, LayerKind, PhaseName
+from hwprof.specs.model import ModelSpec
+from hwprof.specs.run import Direction, LayerKind, PhaseName, RunSettings
+
+_DIRECTIONS: tuple[Direction, ...] = ("forward", "recompute", "backward", "update")
+
+_STATE_BYTES = 4
+"""Weights, gradients and optimizer state are fp32 in every run dtype."""
+
+_SUMMED_UNDER: dict[str, tuple[str, str]] = {
+    "layers.*.attention_norm": ("layers.*.attention_norm", "layers.*.ffn_norm"),
+    "layers.*.self_attn.in_proj": ("layers.*.self_attn.in_proj", "layers.*.linear1"),
+}
+"""An op that a model has -> the labels whose backward adds up the two gradients of the residual stream.
+
+Autograd adds a second gradient of a tensor when it arrives, in the node that made it: the norm that opens a pre-norm
+branch, or the linear layer that opens a post-norm one. The residual addition itself has no kernel in its backward.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +36,10 @@ class Work:
     Attributes:
         cost: work and traffic of one instance.
         instances: how often it runs in a step (layers x micro-steps).
+        working_set_bytes: what one instance touches again and again; its traffic can be served by a memory level that
+            holds this much. For a single pass over memory that is all its traffic.
+        compulsory_bytes: the part of its traffic that a cache can't save, touched for the first time in the step's
+            while; 0 where the first touch can be in a cache.
     """
 
     label: str
@@ -26,6 +48,8 @@ class Work:
     phase: PhaseName
     cost: Cost
     instances: float
+    working_set_bytes: float
+    compulsory_bytes: float = 0.0
 
     @property
     def total(self) -> Cost:
@@ -33,22 +57,59 @@ class Work:
         return self.cost * self.instances
 
 
-def step_work(ops: Iterable[Op]) -> tuple[Work, ...]:
+def step_work(spec: ModelSpec, settings: RunSettings, *, attention: AttentionConvention) -> tuple[Work, ...]:
     """The counted ops of a training step, one entry for each direction in which an op does anything."""
-    directions: tuple[Direction, ...] = ("forward", "recompute", "backward", "update")
-    return tuple(
-        Work(
+    ops = training_step_ops(spec, settings, attention=attention)
+    model = (work for op in ops if op.update == Cost.ZERO for work in _model_work(op, {op.label for op in ops}))
+    return (*model, *_update_work(spec, settings, ops))
+
+
+def _model_work(op: Op, labels: Collection[str]) -> Iterator[Work]:
+    for direction in _DIRECTIONS:
+        cost = _instance_cost(op, direction)
+        if cost == Cost.ZERO:
+            continue
+        owners = [op.label]
+        if op.label == "layers.*.residual" and direction == "backward":
+            owners = next((list(pair) for anchor, pair in _SUMMED_UNDER.items() if anchor in labels), owners)
+        for owner in owners:
+            shared = cost * (1 / len(owners))
+            yield Work(
+                label=owner,
+                layer_kind=op.layer_kind,
+                direction=direction,
+                phase=phase_of(op.label, direction),
+                cost=shared,
+                instances=op.repeats * op.micro_batches,
+                working_set_bytes=shared.moved_bytes,
+            )
+
+
+def _update_work(spec: ModelSpec, settings: RunSettings, ops: Iterable[Op]) -> Iterator[Work]:
+    """Clipping and the optimizer: several passes over the gradients and the state, so a cache can serve most of them.
+
+    A for-loop optimizer makes all its passes over one weight tensor before the next; the others over all tensors.
+    """
+    fused = settings.model_copy(update={"optimizer_implementation": "fused"})
+    one_pass = {op.label: op.update for op in training_step_ops(spec, fused) if op.update != Cost.ZERO}
+    gradients_bytes = float(parameters(spec).total * _STATE_BYTES)
+    tensors = sum(tensor.repeats for tensor in parameter_tensors(spec))
+    by_tensor = settings.optimizer_implementation == "for-loop"
+    for op in ops:
+        if op.update == Cost.ZERO:
+            continue
+        once_bytes = one_pass[op.label].moved_bytes if op.label == "optimizer" else 2 * gradients_bytes
+        touched_bytes = once_bytes / tensors if op.label == "optimizer" and by_tensor else once_bytes
+        yield Work(
             label=op.label,
             layer_kind=op.layer_kind,
-            direction=direction,
-            phase=phase_of(op.label, direction),
-            cost=_instance_cost(op, direction),
-            instances=op.repeats * (1 if direction == "update" else op.micro_batches),
+            direction="update",
+            phase=phase_of(op.label, "update"),
+            cost=op.update,
+            instances=op.repeats,
+            working_set_bytes=touched_bytes,
+            compulsory_bytes=min(once_bytes, op.update.moved_bytes),
         )
-        for op in ops
-        for direction in directions
-        if _instance_cost(op, direction) != Cost.ZERO
-    )
 
 
 def _instance_cost(op: Op, direction: Direction) -> Cost:

@@ -143,7 +143,7 @@ def phase_table(record: RunRecord) -> Table:
 
 def _overhead_note(record: RunRecord) -> str:
     parts = [
-        f"{name} adds {percent(fraction)} to a step"
+        f"{name} changes the time of a step by {percent(fraction)}"
         for name, fraction in (
             ("recording the phases", record.recorder_overhead_fraction),
             ("profiling (only in the profiled window)", record.profiler_overhead_fraction),

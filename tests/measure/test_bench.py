@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hwprof.errors import WorkError
-from hwprof.measure.bench import Bench, Budget, CannotRunError, attempt
+from hwprof.measure.bench import Bench, Budget, CannotRunError, attempt, best_ceiling
 from hwprof.measure.sampling import Samples
 from hwprof.measure.timing import ScriptedTimer
 from hwprof.specs.measurement import Skipped
@@ -68,6 +68,26 @@ def test_equal_samples_on_a_busy_cpu_are_not_called_stable(bench):
     assert bench.ceiling("x", "latency", busy).stable is False
     quiet = timed(1.0, 1.0, 1.0, 1.0, 1.0, waited_fraction=0.01)
     assert bench.ceiling("x", "latency", quiet).stable is True
+
+
+def rate(bench, value, *, stable):
+    seconds = (1.0, 1.0, 1.0, 1.0, 1.0) if stable else (0.5, 0.7, 1.0, 1.5, 2.0)
+    return bench.ceiling("memory.dram", "memory", timed(*seconds), work_per_call=value)
+
+
+def test_the_highest_stable_rate_is_the_best(bench):
+    low, high = rate(bench, 90.0, stable=True), rate(bench, 100.0, stable=True)
+    assert best_ceiling([low, high]) is high
+
+
+def test_a_stable_rate_is_preferred_to_an_unstable_one_that_is_hardly_higher(bench):
+    stable, unstable = rate(bench, 96.0, stable=True), rate(bench, 100.0, stable=False)
+    assert best_ceiling([unstable, stable]) is stable
+
+
+def test_an_unstable_rate_far_above_the_stable_ones_is_still_the_best(bench):
+    stable, unstable = rate(bench, 94.0, stable=True), rate(bench, 100.0, stable=False)
+    assert best_ceiling([unstable, stable]) is unstable
 
 
 def test_each_piece_of_work_gets_its_part_of_what_is_left():

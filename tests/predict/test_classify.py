@@ -31,6 +31,7 @@ def _work(flop=0.0, moved_bytes=0.0, instances=1, label="head"):
         phase="forward",
         cost=Cost(matmul_flop=flop, read_bytes=moved_bytes),
         instances=instances,
+        working_set_bytes=moved_bytes,
     )
 
 
