@@ -150,7 +150,7 @@ def best_of_kernels(
             work_per_call=kernel.arrays_moved * array_bytes,
             level=level,
             level_bytes=level_bytes,
-            conditions={"kernel": kernel.name, "write_allocate": "not counted"} | conditions,
+            conditions=conditions | {"kernel": kernel.name, "write_allocate": "not counted"},
         )
         for kernel, samples in timed.items()
     ]

@@ -8,6 +8,7 @@ _BY_KIND: dict[tuple[LayerKind, BoundClass], str] = {
     ("attention", "compute"): "lower precision: --dtype bf16 where the device is faster in it",
     ("attention", "memory"): "use a fused attention kernel and fuse the rotary embedding: --compile",
     ("attention", "latency"): "more heads and rows per kernel: a larger --micro-batch",
+    ("attention", "unknown"): "far below the matrix-multiply roof: another kernel (torch.nn.attention.sdpa_kernel)",
     ("ffn", "compute"): "lower precision: --dtype bf16 where the device is faster in it",
     ("ffn", "memory"): "fuse the activation: --compile; more rows per weight read: a larger --micro-batch",
     ("ffn", "latency"): "larger matrices: a larger --micro-batch",
@@ -34,6 +35,7 @@ _BY_KIND: dict[tuple[LayerKind, BoundClass], str] = {
     ("optimizer", "unknown"): "one kernel for all tensors: --optimizer-implementation fused",
     ("clip", "memory"): "clip once per larger step: --gradient-accumulation",
     ("clip", "latency"): "one kernel for all tensors: a foreach gradient norm; clip once per larger step",
+    ("clip", "unknown"): "one kernel for all tensors: a foreach gradient norm; clip once per larger step",
     ("data", "host"): "prepare batches earlier: more --workers",
     ("data", "transfer"): "copy from pinned memory while the device computes",
 }

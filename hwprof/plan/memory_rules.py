@@ -17,7 +17,10 @@ ACCUMULATION = 4
 
 
 def micro_batch(facts: Facts) -> Recommendation | None:
-    """More tokens per step or per kernel: fixed costs are shared by more of them."""
+    """More tokens per step or per kernel: fixed costs are shared by more of them.
+
+    On a CPU nothing of it is sure: a larger micro-batch leaves the caches, which may cost as much.
+    """
     settings, largest = facts.settings, facts.largest_micro_batch
     if largest is None or not facts.step_s:
         return None
@@ -29,7 +32,8 @@ def micro_batch(facts: Facts) -> Recommendation | None:
     update = facts.update_share if settings.gradient_accumulation == 1 else 0.0
     small = facts.share(facts.ops(lambda op: op.bound == "latency"))
     stake = min(update + small + facts.host_idle_share * (1 - facts.update_share), 1.0)
-    gain = gain_within(stake * saved, low=SURE * update * saved, high=stake * saved)
+    sure = 0.0 if settings.device == "cpu" else SURE * update * saved
+    gain = gain_within(stake * saved, low=sure, high=stake * saved)
     if gain[1] < WORTH_SAYING:
         return None
     accumulation = settings.gradient_accumulation // growth

@@ -33,6 +33,11 @@ def test_micro_batch_shares_the_update_between_eight_times_the_tokens(build, han
     assert "per token" in answer.reason
 
 
+def test_a_larger_micro_batch_on_a_cpu_may_gain_nothing(build, hand):
+    record = build(settings={"device": "cpu"}, phases=(hand.phase("optimizer", 0.16),))
+    assert memory_rules.micro_batch(gather(record)).gain_fraction == pytest.approx((0.0, 0.14))
+
+
 def test_micro_batch_fills_kernels_that_are_too_small(build, hand):
     record = build(ops=(hand.op(bound="latency", time_s=0.4),))
     answer = memory_rules.micro_batch(gather(record))

@@ -1,0 +1,281 @@
+"""Claims about the main job: every file and field of the contract, bad input, and nothing lost when it ends early."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+
+from hwprof.cli.run import command
+from hwprof.errors import InputError, OutOfMemoryError, WorkError
+from hwprof.measure.probe import ProbeResult
+from hwprof.report.directory import read_run
+from hwprof.specs.measurement import Ceiling, Skipped
+
+FILES = [
+    "run.json",
+    "report.html",
+    "roofline.png",
+    "step.png",
+    "memory.png",
+    "phases.csv",
+    "ops.csv",
+    "memory.csv",
+    "plan.csv",
+    "trace.json.gz",
+]
+QUICK = [
+    "--device",
+    "cpu",
+    "--steps",
+    "6",
+    "--warmup-steps",
+    "1",
+    "--micro-batch",
+    "2",
+    "--seq-len",
+    "64",
+    "--workers",
+    "0",
+]
+
+
+def _ceiling(name, kind, value, unit):
+    return Ceiling(name=name, kind=kind, value=value, unit=unit, origin="measured", source="stand-in", samples=(value,))
+
+
+CEILINGS = (
+    _ceiling("matmul.fp32", "compute", 1e11, "flop_per_s"),
+    _ceiling("memory.dram", "memory", 2e10, "byte_per_s"),
+    _ceiling("latency.dispatch", "latency", 1e-6, "s"),
+)
+
+
+@pytest.fixture
+def quick_probes(monkeypatch):
+    """The probes have tests of their own; here stand-ins of a known machine take their place."""
+
+    def probe_device(*_args, on_result, **_options):
+        result = ProbeResult(ceilings=CEILINGS, skipped=(Skipped(name="transfer", reason="no accelerator"),))
+        on_result(result)
+        return result
+
+    monkeypatch.setattr("hwprof.cli.session.probe_device", probe_device)
+
+
+def _run(*arguments):
+    return CliRunner().invoke(command, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def real_run(tmp_path_factory):
+    """The whole job in a process of its own, real probes and all."""
+    folder = tmp_path_factory.mktemp("run") / "deep" / "run"
+    line = [sys.executable, "-m", "hwprof", "run", "--model", "tiny", *QUICK, "--format", "json"]
+    done = subprocess.run([*line, "--output", str(folder)], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), folder, done.stderr
+
+
+def test_every_promised_file_is_there_and_not_empty(real_run):
+    _, folder, _ = real_run
+    assert {name for name in FILES if (folder / name).stat().st_size > 0} == set(FILES)
+
+
+def test_stdout_is_the_record_and_stderr_is_silent_when_piped(real_run):
+    record, folder, stderr = real_run
+    assert record == json.loads((folder / "run.json").read_text())
+    assert stderr == ""
+
+
+def test_record_has_the_fields_of_the_contract(real_run):
+    record, _, _ = real_run
+    assert record["schema_version"] == 1
+    assert record["status"] == "complete"
+    assert record["world_size"] == 1
+    low_s, high_s = record["step"]["interval_s"]
+    assert low_s <= record["step"]["median_s"] <= high_s
+    low_s, high_s = record["prediction"]["interval_s"]
+    assert 0 < low_s <= record["prediction"]["step_s"] <= high_s
+    assert record["bound"] in {"compute", "memory", "communication", "transfer", "host", "latency", "unknown"}
+    assert isinstance(record["recorder_overhead_fraction"], float)
+    assert record["environment"]["torch.version"] == torch.__version__
+    assert {"name", "value", "unit", "samples", "conditions"} <= set(record["ceilings"][0])
+    assert isinstance(record["recommendations"], list)
+
+
+def test_step_is_wholly_accounted_for(real_run):
+    attribution = real_run[0]["attribution"]
+    names = ["compute", "exposed_communication", "exposed_copy", "idle_host", "idle_input", "residue"]
+    assert sum(attribution[f"{name}_s"] for name in names) == pytest.approx(attribution["step_s"], rel=1e-6)
+    assert attribution["explained_fraction"] >= 0.98
+
+
+def test_every_counted_flop_of_the_step_is_found_in_the_measured_operations(real_run):
+    record, _, _ = real_run
+    booked = sum(op["matmul_flop"] for op in record["ops"])
+    assert booked == pytest.approx(record["work"]["train_flop_causal"], rel=1e-9)
+
+
+def test_memory_was_predicted_within_five_percent_of_what_was_measured(real_run):
+    memory = real_run[0]["memory"]
+    assert memory["predicted_peak_bytes"] == pytest.approx(memory["measured_peak_bytes"], rel=0.05)
+
+
+def test_loss_falls(real_run):
+    losses = real_run[0]["losses"]
+    assert losses[-1] < losses[0]
+
+
+def test_own_time_of_the_phases_fills_the_step(real_run):
+    phases = real_run[0]["phases"]
+    assert [phase["name"] for phase in phases if phase["in_step"]] == [
+        "data",
+        "host_to_device",
+        "forward",
+        "loss",
+        "backward",
+        "clip",
+        "optimizer",
+    ]
+    assert 0.9 <= sum(phase["share"] for phase in phases) <= 1.1
+
+
+def test_tables_open_with_one_header_row_and_units(real_run):
+    _, folder, _ = real_run
+    phases, ops = pd.read_csv(folder / "phases.csv"), pd.read_csv(folder / "ops.csv")
+    assert {"forward", "backward", "optimizer"} <= set(phases.iloc[:, 0])
+    assert len(ops) >= 15
+    assert pd.read_csv(folder / "plan.csv").shape[0] >= 1
+
+
+@pytest.mark.usefixtures("quick_probes")
+def test_text_token_file_and_user_model_run_too(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("it is a truth universally acknowledged. " * 500)
+    done = _run("--model", "tiny", *QUICK, "--data", str(text), "--output", str(tmp_path / "run"))
+    assert done.exit_code == 0, done.output
+    assert "report.html" in done.output
+    assert read_run(tmp_path / "run").settings.data == str(text)
+
+
+@pytest.mark.usefixtures("quick_probes")
+def test_cluster_adds_layouts_and_their_assumptions(tmp_path):
+    done = _run("--model", "tiny", *QUICK, "--cluster", "8xh100-sxm", "--output", str(tmp_path / "run"))
+    assert done.exit_code == 0, done.output
+    record = read_run(tmp_path / "run")
+    assert {row.devices for row in record.layouts} == {1, 8}
+    assert any("assumed" in note for note in record.notes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "nosuch"], "not in the catalogue"),
+        (["--model", ""], ""),
+        (["--device", "quantum"], "quantum"),
+        (["--cluster", "8xh999"], "h999"),
+        (["--data", "/nowhere/text.txt"], "/nowhere/text.txt"),
+        (["--model", "gpt2-124m", "--seq-len", "5000"], "1024"),
+        (["--dtype", "tf32"], "tf32"),
+        (["--tokenizer", "bpe:many"], "bpe"),
+    ],
+)
+@pytest.mark.usefixtures("quick_probes")
+def test_wrong_input_is_refused_in_one_line(tmp_path, arguments, words):
+    device = [] if "--device" in arguments else ["--device", "cpu"]
+    done = _run(*device, "--workers", "0", *arguments, "--output", str(tmp_path / "run"))
+    assert isinstance(done.exception, InputError)
+    assert words in str(done.exception)
+    assert "\n" not in str(done.exception)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_missing_cuda_names_the_way_out(tmp_path):
+    done = _run("--device", "cuda", "--output", str(tmp_path / "run"))
+    assert isinstance(done.exception, InputError)
+    assert "--device cpu" in str(done.exception)
+
+
+def test_model_that_does_not_fit_says_how_much_it_needs_before_anything_runs(tmp_path):
+    done = _run("--model", "405b", "--device", "cpu", "--output", str(tmp_path / "run"))
+    assert isinstance(done.exception, OutOfMemoryError)
+    assert "TB of memory" in str(done.exception)
+    assert done.exception.exit_code == 1
+
+
+def test_batch_that_does_not_fit_says_what_would(tmp_path):
+    done = _run("--model", "tiny", "--device", "cpu", "--micro-batch", "10000000", "--output", str(tmp_path / "run"))
+    assert isinstance(done.exception, OutOfMemoryError)
+    assert "what fits: --micro-batch" in str(done.exception)
+
+
+@pytest.mark.usefixtures("quick_probes")
+def test_out_of_memory_while_training_keeps_the_probes(tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("hwprof.train.loop.Trainer.step", exhausted)
+    done = _run("--model", "tiny", *QUICK, "--output", str(tmp_path / "run"))
+    assert isinstance(done.exception, OutOfMemoryError)
+    record = read_run(tmp_path / "run")
+    assert record.status == "out_of_memory"
+    assert record.ceilings == CEILINGS
+    assert "--micro-batch" in record.status_note
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.usefixtures("quick_probes")
+def test_step_that_fails_keeps_the_probes_and_says_where(tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("device-side assert triggered")
+
+    monkeypatch.setattr("hwprof.train.loop.Trainer.step", broken)
+    done = _run("--model", "tiny", *QUICK, "--output", str(tmp_path / "run"))
+    assert isinstance(done.exception, WorkError)
+    assert "device-side assert" in str(done.exception)
+    assert read_run(tmp_path / "run").status == "failed"
+
+
+@pytest.mark.usefixtures("quick_probes")
+def test_run_directory_that_cannot_be_made_is_one_clear_line(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    done = _run("--model", "tiny", *QUICK, "--output", str(blocked / "run"))
+    assert isinstance(done.exception, WorkError)
+    assert "--output" in str(done.exception)
+
+
+def test_interrupt_leaves_a_readable_run_one_line_and_exit_code_130(tmp_path):
+    folder = tmp_path / "run"
+    line = [
+        sys.executable,
+        "-m",
+        "hwprof",
+        "run",
+        "--model",
+        "tiny",
+        *QUICK,
+        "--steps",
+        "5000",
+        "--output",
+        str(folder),
+    ]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 120
+    while not (folder / "run.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert stderr.strip() == "hwprof: interrupted"
+    assert read_run(folder).status == "interrupted"

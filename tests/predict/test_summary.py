@@ -1,0 +1,71 @@
+"""Claims about step and phase statistics."""
+
+import pytest
+
+from hwprof.predict.datasheet import datasheet_ceilings
+from hwprof.predict.summary import mfu_peak, phase_times, profiler_overhead_fraction, step_time
+from hwprof.specs.catalogue import load_device
+from hwprof.specs.measurement import Ceiling
+from hwprof.specs.run import Recording, WorkSummary
+
+WORK = WorkSummary(
+    parameters=1,
+    active_parameters=1,
+    train_flop_full=6e10,
+    train_flop_causal=5e10,
+    recompute_flop_full=2e10,
+    vector_flop=0,
+    moved_bytes=0,
+    tokens=1000,
+)
+RECORDING = Recording(
+    step_samples_s=(1.0, 2.0, 3.0),
+    profiled_step_samples_s=(2.2, 2.4),
+    phase_samples_s={"forward": (0.5, 0.6, 0.7), "evaluation": (4.0,)},
+)
+
+
+def test_utilisation_is_flop_over_median_time_and_peak():
+    step = step_time(RECORDING, WORK, warmups=1, peak_flop_per_s=1e11, peak_basis="measured")
+    assert step.median_s == 2.0
+    assert step.tokens_per_s == 500.0
+    assert step.mfu == pytest.approx(0.3)
+    assert step.hfu == pytest.approx(0.4)
+    assert step.mfu_causal == pytest.approx(0.25)
+
+
+def test_utilisation_without_a_peak_is_unknown_not_zero():
+    step = step_time(RECORDING, WORK, warmups=1, peak_flop_per_s=None, peak_basis="none")
+    assert (step.mfu, step.hfu, step.mfu_causal) == (None, None, None)
+
+
+def test_evaluation_stands_outside_the_step():
+    phases = {phase.name: phase for phase in phase_times(RECORDING, step_s=2.0, bounds={}, predicted_s={}, roof_s={})}
+    assert phases["forward"].share == pytest.approx(0.3)
+    assert not phases["evaluation"].in_step
+    assert phases["evaluation"].share == 0.0
+
+
+def test_profiler_overhead_compares_medians():
+    assert profiler_overhead_fraction(RECORDING) == pytest.approx(2.3 / 2.0 - 1)
+    assert profiler_overhead_fraction(Recording(step_samples_s=(1.0,), phase_samples_s={})) is None
+
+
+def test_datasheet_of_h100_is_dense_and_serves_as_the_mfu_peak_beside_a_measured_ceiling():
+    ceilings = datasheet_ceilings(load_device("h100-sxm"))
+    values = {ceiling.name: ceiling.value for ceiling in ceilings}
+    assert values["matmul.bf16"] == pytest.approx(989.4e12)
+    assert values["memory.dram"] == pytest.approx(3.35e12)
+    assert values["transfer.host_to_device.pinned"] == pytest.approx(63e9)
+    measured = Ceiling(
+        name="matmul.bf16", kind="compute", value=7e14, unit="flop_per_s", origin="measured", source="probe"
+    )
+    peak, basis = mfu_peak([measured, *ceilings], "bf16")
+    assert peak == pytest.approx(989.4e12)
+    assert basis.startswith("datasheet")
+    assert mfu_peak([measured], "bf16")[0] == 7e14
+    assert mfu_peak([], "bf16")[0] is None
+
+
+def test_socket_datasheet_gives_a_machine_that_may_show_a_part_of_it_no_ceilings():
+    assert datasheet_ceilings(load_device("cpu-epyc-9654")) == ()
