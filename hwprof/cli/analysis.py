@@ -41,7 +41,7 @@ def _recorded(record: RunRecord, recording: Recording) -> dict[str, Any]:
         "profiler_overhead_fraction": summary.profiler_overhead_fraction(recording),
         "losses": recording.losses,
         "eval_loss": recording.eval_loss,
-        "notes": recording.notes,
+        "notes": (*recording.notes, *summary.window_notes(recording)),
         "memory": _memory(record, recording),
     }
 

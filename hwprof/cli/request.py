@@ -66,6 +66,7 @@ def request_of(
     torch_device = resolve_device(device)
     kind = torch_device.type
     identity, device_spec = _identify(torch_device)
+    cluster_spec = cluster_spec or _visible_cluster(device_spec)
     length = seq_len or min(DEFAULT_SEQ_LEN[kind], spec.max_seq_len)
     if spec.positions == "learned" and length > spec.max_seq_len:
         raise InputError(
@@ -121,6 +122,17 @@ def _identify(device: torch.device) -> tuple[DeviceIdentity, DeviceSpec | None]:
         memory_source=source,
     )
     return identity, spec
+
+
+def _visible_cluster(device_spec: DeviceSpec | None) -> ClusterSpec | None:
+    """The GPUs of this machine, where there are several and the catalogue knows them."""
+    import torch
+
+    from hwprof.specs.catalogue import load_cluster
+
+    if device_spec is None or device_spec.kind == "cpu" or torch.cuda.device_count() < 2:
+        return None
+    return load_cluster(f"{torch.cuda.device_count()}x{device_spec.id}")
 
 
 def _fitted(spec: ModelSpec, settings: RunSettings, identity: DeviceIdentity, *, chosen: bool) -> RunSettings:

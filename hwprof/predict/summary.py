@@ -93,6 +93,21 @@ def profiler_overhead_fraction(recording: Recording) -> float | None:
     return statistics.median(recording.profiled_step_samples_s) / unprofiled_s - 1
 
 
+WINDOW_DIFFERS = 0.15
+"""Above this difference between profiled and unprofiled step, shares from the window are called into question."""
+
+
+def window_notes(recording: Recording) -> tuple[str, ...]:
+    """A warning where the profiled window ran at another speed than the timed steps."""
+    overhead = profiler_overhead_fraction(recording)
+    if overhead is None or abs(overhead) <= WINDOW_DIFFERS:
+        return ()
+    return (
+        f"the profiled window's steps took {overhead:+.0%} against the unprofiled ones, so shares of operations, which "
+        "come from the window, are less sure than phase times: close other programs and run again",
+    )
+
+
 def work_summary(
     full: Sequence[Work], causal: Sequence[Work], *, parameters: int, active_parameters: int, tokens: int
 ) -> WorkSummary:

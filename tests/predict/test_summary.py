@@ -3,7 +3,7 @@
 import pytest
 
 from hwprof.predict.datasheet import datasheet_ceilings
-from hwprof.predict.summary import mfu_peak, phase_times, profiler_overhead_fraction, step_time
+from hwprof.predict.summary import mfu_peak, phase_times, profiler_overhead_fraction, step_time, window_notes
 from hwprof.specs.catalogue import load_device
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.run import Recording, WorkSummary
@@ -49,6 +49,13 @@ def test_evaluation_stands_outside_the_step():
 def test_profiler_overhead_compares_medians():
     assert profiler_overhead_fraction(RECORDING) == pytest.approx(2.3 / 2.0 - 1)
     assert profiler_overhead_fraction(Recording(step_samples_s=(1.0,), phase_samples_s={})) is None
+
+
+def test_window_at_another_speed_than_the_timed_steps_is_called_out():
+    slow = Recording(step_samples_s=(1.0,) * 3, profiled_step_samples_s=(1.3,) * 3, phase_samples_s={})
+    near = Recording(step_samples_s=(1.0,) * 3, profiled_step_samples_s=(1.1,) * 3, phase_samples_s={})
+    assert "+30%" in window_notes(slow)[0]
+    assert window_notes(near) == ()
 
 
 def test_datasheet_of_h100_is_dense_and_serves_as_the_mfu_peak_beside_a_measured_ceiling():
