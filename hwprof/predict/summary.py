@@ -102,10 +102,11 @@ def window_notes(recording: Recording) -> tuple[str, ...]:
     overhead = profiler_overhead_fraction(recording)
     if overhead is None or abs(overhead) <= WINDOW_DIFFERS:
         return ()
-    return (
+    note = (
         f"the profiled window's steps took {overhead:+.0%} against the unprofiled ones, so shares of operations, which "
-        "come from the window, are less sure than phase times: close other programs and run again",
+        "come from the window, are less sure than phase times: close other programs and run again"
     )
+    return (note,)
 
 
 def work_summary(

@@ -113,7 +113,7 @@ def test_where_waiting_is_unknown_it_condemns_nothing():
 @given(
     st.lists(st.floats(0.1, 10.0), min_size=8, max_size=40),
     st.integers(1, 6),
-    st.floats(0.0, 30.0),
+    st.floats(0.001, 30.0),
 )
 def test_samples_are_consecutive_readings_of_one_round(script, samples, deadline_s):
     endless = itertools.chain(script, itertools.repeat(script[-1]))
