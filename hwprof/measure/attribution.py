@@ -24,6 +24,8 @@ PHASE = "hwprof:phase:"
 MODULE = "hwprof:module:"
 _UPDATE_PHASES = ("clip", "optimizer")
 _DEVICE_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
+_LAUNCH_CATEGORIES = ("cuda_runtime", "cuda_driver")
+"""Calls into CUDA. They enclose no operator, though one may seem to by the skew between the two clocks."""
 _COLLECTIVE_MARKS = ("nccl", "rccl", "gloo", "c10d")
 
 
@@ -118,9 +120,12 @@ def _host_walk(spans: Sequence[Span], phases: _Phases) -> tuple[list[_Place | No
             above = next((at for at in reversed(stack) if spans[at].category == "cpu_op"), None)
             if above is not None:
                 own_s[above] -= span.duration_s
-            if place and place.direction in {"forward", "recompute"} and span.sequence is not None:
+            # Sequence numbers count up in each thread by itself, and recompute on a GPU runs in the thread of backward:
+            # its numbers would stand for other operators here. The nodes that backward runs are those of forward.
+            if place and place.direction == "forward" and span.sequence is not None:
                 forward_label[span.sequence] = place.label
-        stack.append(index)
+        if span.category not in _LAUNCH_CATEGORIES:
+            stack.append(index)
     return places, own_s
 
 
@@ -159,7 +164,7 @@ def _device_pieces(
     launched: dict[int | None, _Place | None] = {
         span.correlation: place
         for span, place in zip(inside, places, strict=True)
-        if span.correlation is not None and span.category in {"cuda_runtime", "cuda_driver"}
+        if span.correlation is not None and span.category in _LAUNCH_CATEGORIES
     }
     return [
         _Piece(span.name, launched.get(span.correlation), span.start_s, span.end_s, span.duration_s)

@@ -20,6 +20,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from hwprof.measure.attribution import MODULE, PHASE, WINDOW, TraceSummary, attribute
+from hwprof.measure.contention import waited_s
 from hwprof.measure.timing import Mark, Timer
 from hwprof.measure.trace import allocated_bytes, read_events, spans_of
 from hwprof.specs.run import PhaseName, Recording, RunSettings
@@ -31,6 +32,10 @@ CHECKPOINT_LIMIT_BYTES = 1e9
 
 FEWEST_PAIRS = 6
 """A median of fewer samples has no 95 % confidence interval."""
+
+
+CONTENDED_FRACTION = 0.05
+"""Above this share of waiting for a CPU the timed steps are called disturbed."""
 
 
 class Loop(Protocol):
@@ -105,7 +110,8 @@ class StepRecorder:
         device: the device that the loop runs on.
         trace_path: where the Chrome trace of the profiled window goes (``.json.gz``).
         time_budget_s: after this long no further pair of timed steps is begun, once there are ``FEWEST_PAIRS``.
-        progress: called with a line of text and the loss, if known, after each step.
+        progress: called with a line of text after each step.
+        waited_s: thread-seconds that other processes have kept this one off the CPU so far; None where unknown.
     """
 
     def __init__(
@@ -118,6 +124,7 @@ class StepRecorder:
         trace_path: Path,
         time_budget_s: float = math.inf,
         progress: Callable[[str], None] = lambda _: None,
+        waited_s: Callable[[], float | None] = waited_s,
     ) -> None:
         self._loop = loop
         self._settings = settings
@@ -126,6 +133,7 @@ class StepRecorder:
         self._trace_path = trace_path
         self._time_budget_s = time_budget_s
         self._progress = progress
+        self._waited_s = waited_s
         self._losses: list[torch.Tensor] = []
         self._recorded: list[tuple[Mark, Mark, _PhaseMarks]] = []
         self._bare: list[tuple[Mark, Mark]] = []
@@ -156,7 +164,7 @@ class StepRecorder:
 
     def time_steps(self) -> None:
         """Pairs of a marked and a bare step, in alternating order so that drift cancels."""
-        began = self._timer.mark()
+        began, waited_before_s = self._timer.mark(), self._waited_s()
         for index in range(self._settings.steps):
             if index >= FEWEST_PAIRS and self._timer.mark().host_s - began.host_s > self._time_budget_s:
                 self._notes.append(
@@ -169,6 +177,18 @@ class StepRecorder:
                 step()
             self._progress(f"timed step {index + 1} of {self._settings.steps}")
         self._synchronize()
+        self._note_contention(waited_before_s, elapsed_s=self._timer.mark().host_s - began.host_s)
+
+    def _note_contention(self, waited_before_s: float | None, *, elapsed_s: float) -> None:
+        waited_after_s = self._waited_s()
+        if waited_before_s is None or waited_after_s is None or elapsed_s <= 0:
+            return
+        fraction = (waited_after_s - waited_before_s) / elapsed_s
+        if fraction > CONTENDED_FRACTION:
+            self._notes.append(
+                f"other processes used the CPU: this one's threads waited for it {fraction:.0%} of the timed steps, so "
+                "step and phase times are too long; close other programs and run again"
+            )
 
     def _marked_step(self) -> None:
         marks = _PhaseMarks(self._timer)

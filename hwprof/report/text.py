@@ -43,6 +43,7 @@ def plain_summary(view: View, report: str = "") -> str:
         _titled("Largest losses", _aligned(_loss_rows(head))),
         _titled("What to change", _recommendation_lines(head)),
         _titled("Could not run", _aligned(_skipped_rows(view))),
+        _titled("Notes", view.notes),
         [f"Report: {report}"] if report else [],
     ]
     return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks if block) + "\n"
@@ -66,6 +67,8 @@ def rich_summary(view: View, report: str = "") -> RenderableType:
     if head.recommendations:
         lines = "\n".join(_recommendation_lines(head))
         parts += [Text(), Text("What to change", style="bold"), Padding(Text(lines), (0, 0, 0, 2))]
+    if view.notes:
+        parts += [Text(), Text("Notes", style="bold"), Padding(Text("\n".join(view.notes)), (0, 0, 0, 2))]
     if report:
         parts += [Text(), Text(f"Report: {report}")]
     return Group(*parts)

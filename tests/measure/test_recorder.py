@@ -74,7 +74,8 @@ def _settings(**changes):
 
 
 def _recorder(tmp_path, timer=None, loop=None, **changes):
-    options = {key: changes.pop(key) for key in ("time_budget_s", "progress") if key in changes}
+    options = {key: changes.pop(key) for key in ("time_budget_s", "progress", "waited_s") if key in changes}
+    options.setdefault("waited_s", lambda: None)
     return StepRecorder(
         loop or SmallLoop(),
         _settings(**changes),
@@ -198,6 +199,14 @@ def test_time_budget_ends_the_timed_steps_but_leaves_enough_for_an_interval(tmp_
     result = recorder.recording()
     assert len(result.step_samples_s) == FEWEST_PAIRS
     assert any("time budget" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(("waits_s", "noted"), [((0.0, 100.0), True), ((0.0, 0.5), False), ((None, None), False)])
+def test_steps_that_waited_for_a_cpu_are_called_disturbed(tmp_path, waits_s, noted):
+    readings = iter(waits_s)
+    recorder = _recorder(tmp_path, timer=_SlowClock(), steps=1, waited_s=lambda: next(readings))
+    recorder.time_steps()
+    assert any("other processes used the CPU" in note for note in recorder.recording().notes) is noted
 
 
 def test_overhead_is_the_median_of_paired_ratios(tmp_path):
