@@ -24,6 +24,9 @@ from hwprof.units import format_fraction, format_seconds
 FAR_FROM_ROOF = 0.15
 """Below this share of its nearest roof an operation is bound by something that no roof explains: ``unknown``."""
 
+NEAR_ROOF = 0.5
+"""Below this share of its roof a better kernel helps more than a higher roof; the advice says so."""
+
 ABOVE_ROOF = 1.05
 """Above this share of its roof the ceiling itself is in error."""
 
@@ -131,7 +134,7 @@ def _place(time: OpTime, work: Sequence[Work], roofs: Roofs, *, step_s: float, a
         margin=margin,
         confidence=_confidence(fraction, margin),
         lost_s=max(time.time_s - floor.roof_s, 0.0) if work else 0.0,
-        advice=_remark(fraction) or advice(time.layer_kind, bound),
+        advice=_remark(fraction) or advice(time.layer_kind, bound if (fraction or 0) >= NEAR_ROOF else "unknown"),
     )
 
 

@@ -117,7 +117,7 @@ def _draw_roofline(axes: Axes, roofline: RooflineFigure) -> None:
         )
     for ridge in roofline.ridges:
         axes.plot(ridge.x, ridge.y, "x", color=palette.BLACK, markersize=9, markeredgewidth=2)
-        _label(axes, ridge.label, (ridge.x, ridge.y), (0, 9), centred=True)
+        _label(axes, ridge.label, (ridge.x, ridge.y), (8, -16), align="left")
     _roofline_legend(axes, roofline)
 
 
@@ -127,14 +127,14 @@ def _rate_tick(value: float, _: int) -> str:
 
 
 def _label(
-    axes: Axes, text: str, place: tuple[float, float], offset_points: tuple[float, float], *, centred: bool = False
+    axes: Axes, text: str, place: tuple[float, float], offset_points: tuple[float, float], *, align: str = "right"
 ) -> None:
     axes.annotate(
         drawable(text),
         place,
         xytext=offset_points,
         textcoords="offset points",
-        ha="center" if centred else "right",
+        ha=align,
         fontsize=8,
         zorder=4,
         bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},

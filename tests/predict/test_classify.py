@@ -81,6 +81,11 @@ def test_point_above_its_roof_is_reported_as_an_error_of_the_ceiling():
     assert op.confidence == "low"
 
 
+def test_advice_is_about_the_roof_only_near_it():
+    assert _classify(1.25e-2, [_work(flop=1e9)]).advice == "head compute"
+    assert _classify(4e-2, [_work(flop=1e9)]).advice == "head unknown"
+
+
 def test_uncounted_operation_has_no_roof_and_no_loss():
     op = _classify(1e-3, [])
     assert (op.bound, op.roof_fraction, op.lost_s) == ("unknown", None, 0.0)
