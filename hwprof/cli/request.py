@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,13 @@ from typing import TYPE_CHECKING
 from hwprof.errors import InputError, OutOfMemoryError
 from hwprof.specs.hardware import ClusterSpec, DeviceSpec
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import DeviceIdentity, Dtype, OptimizerImplementation, RunSettings
+from hwprof.specs.run import (
+    DeviceIdentity,
+    Dtype,
+    OptimizerImplementation,
+    OptimizerName,
+    RunSettings,
+)
 from hwprof.units import format_bytes
 
 if TYPE_CHECKING:
@@ -19,6 +26,9 @@ DEFAULT_SEQ_LEN = {"cpu": 256, "cuda": 2048}
 LARGEST_DEFAULT_MICRO_BATCH = 8
 MEMORY_MARGIN = 0.9
 """Share of the free memory that a default micro-batch may fill: room for fragmentation and libraries' workspaces."""
+ROOMY = 0.75
+"""Up to this share of the free memory an optimizer's temporaries do no harm; above it the fused one is the default."""
+_HAVE_FUSED: frozenset[OptimizerName] = frozenset({"adamw", "adam", "sgd"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +87,7 @@ def request_of(
         {
             "model": spec.name,
             "device": kind,
-            "dtype": dtype or _default_dtype(kind),
+            "dtype": dtype or _default_dtype(torch_device),
             "micro_batch": micro_batch or 1,
             "seq_len": length,
             "optimizer_implementation": optimizer_implementation or ("foreach" if kind == "cuda" else "for-loop"),
@@ -87,6 +97,9 @@ def request_of(
             **same,
         }
     )
+    capacity_bytes = identity.memory_bytes or 0.0
+    if kind == "cuda" and optimizer_implementation is None:
+        settings = _roomy(spec, settings, capacity_bytes, chosen=micro_batch is not None)
     return RunRequest(
         model=spec,
         settings=_fitted(spec, settings, identity, chosen=micro_batch is not None),
@@ -100,10 +113,11 @@ def request_of(
     )
 
 
-def _default_dtype(kind: str) -> Dtype:
+def _default_dtype(device: torch.device) -> Dtype:
+    """bf16 where the device computes in it; torch also says that one "supports" what it only emulates."""
     import torch
 
-    return "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
 
 
 def _identify(device: torch.device) -> tuple[DeviceIdentity, DeviceSpec | None]:
@@ -137,29 +151,52 @@ def _visible_cluster(device_spec: DeviceSpec | None) -> ClusterSpec | None:
 
 def _fitted(spec: ModelSpec, settings: RunSettings, identity: DeviceIdentity, *, chosen: bool) -> RunSettings:
     """The settings with a micro-batch that fits; refuses one that the user chose and that can't."""
-    from hwprof.count.memory import largest_micro_batch, training_memory
+    from hwprof.count.memory import training_memory
 
     capacity_bytes = identity.memory_bytes or 0.0
     need_bytes = training_memory(spec, settings).peak_bytes
-    fits = largest_micro_batch(spec, settings, capacity_bytes * MEMORY_MARGIN)
     if need_bytes > capacity_bytes:
         raise OutOfMemoryError(
             f"{spec.name} at micro-batch {settings.micro_batch} x {settings.seq_len} tokens needs "
             f"{format_bytes(need_bytes)} of memory; {identity.name} has {format_bytes(capacity_bytes)} free",
             remedy=what_would_fit(spec, settings, capacity_bytes),
         )
-    if chosen:
-        return settings
+    return settings if chosen else _batched(spec, settings, capacity_bytes)
+
+
+def _batched(spec: ModelSpec, settings: RunSettings, capacity_bytes: float) -> RunSettings:
+    """The settings with the default micro-batch for a memory."""
+    from hwprof.count.memory import largest_micro_batch
+
+    fits = largest_micro_batch(spec, settings, capacity_bytes * MEMORY_MARGIN)
     return settings.model_copy(update={"micro_batch": max(1, min(fits, LARGEST_DEFAULT_MICRO_BATCH))})
+
+
+def _roomy(spec: ModelSpec, settings: RunSettings, capacity_bytes: float, *, chosen: bool) -> RunSettings:
+    """The settings, with the fused optimizer where the temporaries of torch's own would crowd the memory."""
+    from hwprof.count.memory import training_memory
+
+    if settings.optimizer not in _HAVE_FUSED:
+        return settings
+    fused = settings.model_copy(update={"optimizer_implementation": "fused"})
+    batched = fused if chosen else _batched(spec, fused, capacity_bytes)
+    own = batched.model_copy(update={"optimizer_implementation": settings.optimizer_implementation})
+    own_bytes, fused_bytes = (training_memory(spec, one).peak_bytes for one in (own, batched))
+    return fused if own_bytes > max(fused_bytes, ROOMY * capacity_bytes) else settings
 
 
 def what_would_fit(spec: ModelSpec, settings: RunSettings, capacity_bytes: float) -> str:
     """The largest setting that fits a memory, as the options to type."""
     from hwprof.count.memory import largest_micro_batch
 
-    for recompute in dict.fromkeys((settings.recompute, "selective", "full")):
-        tried = settings.model_copy(update={"recompute": recompute})
+    own = settings.optimizer_implementation
+    implementations = (own, "fused") if settings.optimizer in _HAVE_FUSED else (own,)
+    for recompute, implementation in itertools.product(
+        dict.fromkeys((settings.recompute, "selective", "full")), dict.fromkeys(implementations)
+    ):
+        tried = settings.model_copy(update={"recompute": recompute, "optimizer_implementation": implementation})
         fits = largest_micro_batch(spec, tried, capacity_bytes * MEMORY_MARGIN)
         if fits:
-            return f"what fits: --micro-batch {fits} --recompute {recompute}"
+            optimizer = "" if implementation == own else f" --optimizer-implementation {implementation}"
+            return f"what fits: --micro-batch {fits} --recompute {recompute}{optimizer}"
     return "no micro-batch fits here, even with --recompute full: take a smaller --model or --seq-len, or more devices"

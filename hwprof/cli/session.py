@@ -32,6 +32,14 @@ from hwprof.units import format_bytes
 _OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 """torch.OutOfMemoryError from torch 2.5 on."""
 
+_OUT_OF_MEMORY_TEXTS = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What torch's CPU allocator, and CUDA and its libraries outside torch's allocator, say in a plain RuntimeError."""
+
 
 class Session:
     """One run of the main job.
@@ -92,6 +100,9 @@ class Session:
                 raise OutOfMemoryError(shortage, remedy=kept) from error
             self._finish("failed", str(error))
             raise WorkError(f"the run failed: {error}", remedy=kept) from error
+        except Exception as error:
+            self._finish("failed", f"{type(error).__name__}: {error}")
+            raise
         return self._finish("complete", "")
 
     @property
@@ -126,6 +137,9 @@ class Session:
 
     def _train(self) -> None:
         request = self._request
+        if self._on_cuda:
+            torch.cuda.set_device(request.device)  # whose streams the timer marks and the data loader pins memory for
+            torch.cuda.empty_cache()  # of what the probes had
         self._progress("building the model and its data")
         trainer = Trainer(request.model, request.settings, data_path=request.data_path, device=request.device)
         recorder = StepRecorder(
@@ -140,8 +154,8 @@ class Session:
         try:
             recorder.run()
         finally:
-            self._recording = recorder.recording()
             trainer.close()
+            self._recording = recorder.recording()
 
     def _record(self, status: Status, note: str) -> RunRecord:
         skipped: tuple[Skipped, ...] = (*self._probed.skipped, *self._telemetry.skipped)
@@ -181,8 +195,7 @@ class Session:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """CUDA has an exception of its own; torch's CPU allocator raises a RuntimeError that says so."""
-    return isinstance(error, _OUT_OF_MEMORY) or "can't allocate memory" in str(error)
+    return isinstance(error, _OUT_OF_MEMORY) or any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
 
 
 def _probed_dtypes(request: RunRequest) -> tuple[Dtype, ...]:

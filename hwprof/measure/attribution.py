@@ -74,8 +74,11 @@ class _Piece:
     busy_s: float
 
 
-def attribute(spans: Sequence[Span], *, device: Literal["cpu", "cuda"], steps: int) -> TraceSummary:
-    """Book every piece of the profiled window of ``steps`` steps; all times of the result are per step."""
+def attribute(spans: Sequence[Span], *, device: Literal["cpu", "cuda"], steps: int) -> TraceSummary | None:
+    """Book every piece of the profiled window of ``steps`` steps; all times of the result are per step.
+
+    None where a GPU's trace holds no kernel at all: the profiler was blind, and the step is not idle.
+    """
     window = next(span for span in spans if span.name == WINDOW and span.category == "user_annotation")
     inside = [span for span in spans if span.start_s >= window.start_s and span.end_s <= window.end_s]
     phases = _phases(inside)
@@ -91,6 +94,8 @@ def attribute(spans: Sequence[Span], *, device: Literal["cpu", "cuda"], steps: i
         attribution = _attribution_cpu(window, phases, intervals.union(top), pieces, steps)
     else:
         pieces = _device_pieces(spans, inside, places, window)
+        if not pieces:
+            return None
         attribution = _attribution_cuda(window, phases, pieces, steps)
     return TraceSummary(ops=_op_times(pieces, steps), kernels=_kernel_times(pieces, steps), attribution=attribution)
 

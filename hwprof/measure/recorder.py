@@ -6,6 +6,7 @@ run. The step time is that of the marked steps; every phase of it is timed on th
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import os
@@ -29,6 +30,13 @@ from hwprof.train.loop import PhaseContext
 CHECKPOINT_LIMIT_BYTES = 1e9
 """Largest training state whose save is timed; a larger one would fill disks unasked."""
 
+
+_BLIND_PROFILER = (
+    "torch.profiler saw no kernel of the GPU, so the step is timed but not attributed: another profiler may hold the "
+    "GPU's counters (nsys, ncu, dcgm), or this machine may not allow it (CUPTI)"
+)
+_ACCUMULATE: dict[str, Any] = {"acc_events": True} if "acc_events" in inspect.signature(profile).parameters else {}
+"""Without it some releases of torch warn that earlier cycles are lost; torch 2.4 does not know the argument."""
 
 FEWEST_PAIRS = 6
 """A median of fewer samples has no 95 % confidence interval."""
@@ -206,7 +214,7 @@ class StepRecorder:
         self._progress("profiling")
         _quiet_profiler()
         steps = self._settings.profiled_steps
-        with self._module_ranges(), profile(activities=self._activities(), acc_events=True) as profiler:
+        with self._module_ranges(), profile(activities=self._activities(), **_ACCUMULATE) as profiler:
             # the first step under the profiler pays its set-up; it lies outside the window
             self._loop.step(_phase_range)
             self._synchronize()
@@ -221,6 +229,8 @@ class StepRecorder:
         self._export(profiler)
         events = read_events(self._trace_path)
         self._summary = attribute(spans_of(events), device=self._settings.device, steps=steps)
+        if self._summary is None:
+            self._notes.append(_BLIND_PROFILER)
 
     def profile_memory(self) -> None:
         """One step with the allocator's events on; peak and timeline of allocated bytes."""
@@ -229,7 +239,7 @@ class StepRecorder:
         resident_bytes = 0.0 if cuda else self._loop.state_bytes()
         if cuda:
             torch.cuda.reset_peak_memory_stats(self._device)
-        with profile(activities=self._activities(), profile_memory=True, acc_events=True) as profiler:
+        with profile(activities=self._activities(), profile_memory=True, **_ACCUMULATE) as profiler:
             self._losses.append(self._loop.step())
             self._synchronize()
         with tempfile.TemporaryDirectory() as folder:
@@ -325,8 +335,13 @@ class StepRecorder:
 
 
 def _quiet_profiler() -> None:
-    """Keep the profiling library's own log lines off the user's terminal, unless the user asked for them."""
+    """Set what the profiling library reads from the environment, unless the user did: few log lines, and no teardown.
+
+    It may give the GPU's counters back some time after a window, in the midst of the next, which is then blind
+    (pytorch/kineto pull request 1554), or crash a program that uses CUDA graphs (pytorch pull request 112507).
+    """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    os.environ.setdefault("TEARDOWN_CUPTI", "0")
 
 
 def _annotate(hooks: ExitStack, path: str, module: torch.nn.Module) -> None:

@@ -42,7 +42,10 @@ def select_precision(dtype: Dtype, device: torch.device) -> Precision:
         InputError: the device has no such format.
     """
     _check_device(dtype, device)
-    torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+    with warnings.catch_warnings():
+        # torch 2.9 asks for an interface that older releases lack
+        warnings.filterwarnings("ignore", message="Please use the new API settings")
+        torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
     precision = Precision(
         dtype=dtype, device_type=device.type, scaler=torch.amp.GradScaler(device.type, enabled=dtype == "fp16")
     )

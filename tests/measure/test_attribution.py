@@ -135,6 +135,46 @@ def test_gpu_step_splits_into_compute_then_exposed_collectives_then_exposed_copi
     assert attribution.residue_s == 2
 
 
+def test_recompute_in_the_thread_of_backward_does_not_take_the_numbers_of_forward():
+    # that thread counts by itself, so that its 3 is another operator than the 3 of forward
+    again = [
+        _mark(MODULE + "head", 9, 12),
+        _span("aten::mm", 10, 11, sequence=3),
+        _span("autograd::engine::evaluate_function: NormBackward0", 30, 40, thread=2, sequence=9, in_backward=True),
+        _span(MODULE + "layers.0.ffn.up", 31, 39, thread=2, category="user_annotation"),
+        _span("aten::mm", 32, 38, thread=2, sequence=3),
+        _span("cudaLaunchKernel", 33, 34, thread=2, category="cuda_runtime", correlation=1),
+        _span("gemm_again", 50, 60, category="kernel", thread=7, correlation=1),
+        _span("autograd::engine::evaluate_function: MmBackward0", 41, 49, thread=2, sequence=3, in_backward=True),
+        _span("cudaLaunchKernel", 42, 43, thread=2, category="cuda_runtime", correlation=2),
+        _span("gemm_grad", 60, 80, category="kernel", thread=7, correlation=2),
+    ]
+    phases = [_mark(WINDOW, 0, 100), _mark(PHASE + "forward", 8, 20), _mark(PHASE + "backward", 20, 98)]
+    summary = attribute(_ordered([*phases, *again]), device="cuda", steps=1)
+    times = {(op.label, op.direction): op.time_s for op in summary.ops}
+    assert times == {("layers.*.ffn.up", "recompute"): 10, ("head", "backward"): 20}
+
+
+def test_launch_that_seems_to_outlast_its_operator_owns_nothing_after_it():
+    spans = [
+        _mark(WINDOW, 0, 100),
+        _mark(PHASE + "forward", 8, 90),
+        _mark(MODULE + "head", 9, 12),
+        _span("cudaLaunchKernel", 11.5, 12.5, category="cuda_runtime", correlation=1),
+        _span("gemm", 20, 40, category="kernel", thread=7, correlation=1),
+        _span("aten::add", 12.2, 14, sequence=4),
+        _span("cudaLaunchKernel", 13, 13.5, category="cuda_runtime", correlation=2),
+        _span("add", 40, 43, category="kernel", thread=7, correlation=2),
+    ]
+    times = {op.label: op.time_s for op in attribute(_ordered(spans), device="cuda", steps=1).ops}
+    assert times == {"head": 20, "model": 3}
+
+
+def test_gpu_trace_without_any_kernel_is_not_called_idle():
+    blind = [span for span in GPU_STEP if span.category not in {"kernel", "gpu_memcpy"}]
+    assert attribute(blind, device="cuda", steps=1) is None
+
+
 def _real_profile(path):
     torch.manual_seed(0)
     inner = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.GELU(), torch.nn.Linear(64, 32))

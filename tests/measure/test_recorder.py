@@ -224,3 +224,13 @@ def test_large_state_is_not_saved_unasked(tmp_path, monkeypatch):
     result = recorder.recording()
     assert "checkpoint" not in result.phase_samples_s
     assert any("checkpoint save not timed" in note for note in result.notes)
+
+
+def test_blind_profiler_leaves_the_step_unattributed_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("hwprof.measure.recorder.attribute", lambda *_args, **_options: None)
+    recorder = _recorder(tmp_path)
+    recorder.profile_window()
+    result = recorder.recording()
+    assert result.attribution is None
+    assert len(result.profiled_step_samples_s) == 3
+    assert any("saw no kernel" in note for note in result.notes)

@@ -1,0 +1,52 @@
+"""Claims about how a run ends when something unforeseen happens in it."""
+
+import pytest
+from click.testing import CliRunner
+
+from hwprof.cli.run import command
+from hwprof.errors import OutOfMemoryError
+from hwprof.measure.probe import ProbeResult
+from hwprof.report.directory import read_run
+from hwprof.specs.measurement import Ceiling
+
+CEILING = Ceiling(
+    name="matmul.fp32", kind="compute", value=1e11, unit="flop_per_s", origin="measured", source="made up"
+)
+
+
+@pytest.fixture(autouse=True)
+def _quick_probes(monkeypatch):
+    def probe_device(*_args, on_result, **_options):
+        on_result(ProbeResult(ceilings=(CEILING,)))
+
+    monkeypatch.setattr("hwprof.cli.session.probe_device", probe_device)
+
+
+def _run(folder, monkeypatch, where, error):
+    def broken(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(where, broken)
+    sizes = ["--micro-batch", "1", "--seq-len", "32", "--steps", "2", "--warmup-steps", "0", "--workers", "0"]
+    return CliRunner().invoke(
+        command, ["--model", "tiny", "--device", "cpu", *sizes, "--output", str(folder)], catch_exceptions=True
+    )
+
+
+def test_mistake_of_our_own_while_reading_the_trace_costs_neither_step_times_nor_the_traceback(tmp_path, monkeypatch):
+    done = _run(tmp_path / "run", monkeypatch, "hwprof.measure.recorder.attribute", AssertionError("parts do not add"))
+    assert isinstance(done.exception, AssertionError)
+    record = read_run(tmp_path / "run")
+    assert (record.status, record.status_note) == ("failed", "AssertionError: parts do not add")
+    assert record.ceilings == (CEILING,)
+    assert record.step is not None
+    assert len(record.step.samples_s) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"]
+)
+def test_memory_that_libraries_lack_counts_as_out_of_memory_too(tmp_path, monkeypatch, text):
+    done = _run(tmp_path / "run", monkeypatch, "hwprof.train.loop.Trainer.step", RuntimeError(text))
+    assert isinstance(done.exception, OutOfMemoryError)
+    assert read_run(tmp_path / "run").status == "out_of_memory"
