@@ -25,7 +25,7 @@ _DTYPES = ("fp32", "tf32", "bf16", "fp16")
 @click.option(
     "--optimizer-implementation",
     type=click.Choice(("for-loop", "foreach", "fused")),
-    help="Default: torch's own, foreach on a GPU and for-loop on a CPU.",
+    help="Default: foreach on a GPU, fused where its temporaries would fill the memory; for-loop on a CPU.",
 )
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
 @click.option("--clip-norm", type=click.FloatRange(min=0), default=1.0, show_default=True, help="0 turns clipping off.")

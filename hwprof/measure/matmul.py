@@ -18,6 +18,7 @@ from hwprof.measure.bench import Bench, Budget, CannotRunError, Conditions, best
 from hwprof.measure.sampling import Work, sample_s
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.run import Dtype
+from hwprof.train.precision import set_matmul_precision
 
 _TORCH_DTYPE: dict[Dtype, torch.dtype] = {
     "fp32": torch.float32,
@@ -35,6 +36,8 @@ Support per Compute Capability'); below it torch emulates."""
 
 PILOT_LIMIT_S = 0.5
 """A 256 x 256 x 256 product slower than this makes the dtype not worth measuring."""
+_CUDA_PILOT_S = 0.1
+"""Products of some µs are never steady on a GPU; more time would not make them so."""
 _PILOT_SAMPLES = 3
 _PILOT_ENOUGH_S = 5e-3
 _PILOT_SIDES = (256, 512, 1024, 2048, 4096)
@@ -124,11 +127,12 @@ def pilot_flop_per_s(bench: Bench, dtype: Dtype) -> float:
         CannotRunError: the device does not compute in ``dtype``, or a small product takes too long.
     """
     _require_support(bench.device, dtype)
+    deadline_s = _CUDA_PILOT_S if bench.device.type == "cuda" else PILOT_LIMIT_S
     best = 0.0
     for side in _PILOT_SIDES:
         shape = MatmulShape(side, side, side)
         work = _product(bench, dtype, shape)
-        timed = sample_s(bench.timer, work, warmups=0, samples=_PILOT_SAMPLES, deadline_s=PILOT_LIMIT_S)
+        timed = sample_s(bench.timer, work, warmups=0, samples=_PILOT_SAMPLES, deadline_s=deadline_s)
         elapsed_s = min(timed.seconds)
         if side == _PILOT_SIDES[0] and elapsed_s > PILOT_LIMIT_S:
             raise CannotRunError(f"{dtype} is too slow here: one {shape} product takes {elapsed_s:.2g} s")
@@ -154,11 +158,11 @@ def _require_support(device: torch.device, dtype: Dtype) -> None:
 def _precision(dtype: Dtype) -> Iterator[None]:
     """fp32 products in true fp32, tf32 products in tf32; the process's own setting comes back afterwards."""
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+    set_matmul_precision("high" if dtype == "tf32" else "highest")
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        set_matmul_precision(before)
 
 
 def _product_ceiling(bench: Bench, name: str, dtype: Dtype, shape: MatmulShape, *, deadline_s: float) -> Ceiling:

@@ -114,7 +114,9 @@ def cuda_l2_ceiling(bench: Bench) -> Ceiling:
     Raises:
         CannotRunError: starting a kernel is more than a fifth of its time.
     """
-    level_bytes = torch.cuda.get_device_properties(bench.device).L2_cache_size
+    level_bytes = cuda_l2_bytes(bench.device)
+    if not level_bytes:
+        raise CannotRunError(f"torch {torch.__version__} does not tell the L2 cache's size; torch 2.5 and newer do")
     arrays = _arrays(bench.device, int(level_bytes * LEVEL_FILL / 3 / _FLOAT_BYTES), torch.float32)
     startup = _arrays(bench.device, 1, torch.float32)
     conditions: Conditions = {"kernels_per_graph": _GRAPH_KERNELS}
@@ -232,10 +234,20 @@ def _arrays(device: torch.device, elements: int, dtype: torch.dtype) -> Arrays:
     return Arrays(a, b, c, torch.tensor(_FACTOR, dtype=dtype))
 
 
+def cuda_l2_bytes(device: torch.device) -> int:
+    """Size of a GPU's L2 cache; 0 where torch (before 2.5) does not tell."""
+    return int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0))
+
+
 def _last_level_cache(device: torch.device) -> tuple[int, str]:
     if device.type == "cuda":
-        size_bytes = torch.cuda.get_device_properties(device).L2_cache_size
-        return size_bytes, f"L2, {format_bytes(size_bytes)}"
+        size_bytes = cuda_l2_bytes(device)
+        if size_bytes:
+            return size_bytes, f"L2, {format_bytes(size_bytes)}"
+        return (
+            _ASSUMED_CACHE_BYTES,
+            f"unknown to torch {torch.__version__}; {format_bytes(_ASSUMED_CACHE_BYTES)} assumed",
+        )
     caches = cpu_caches()
     if not caches:
         return _ASSUMED_CACHE_BYTES, f"unknown; {format_bytes(_ASSUMED_CACHE_BYTES)} assumed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ def gpu_readers(nvml: Any, device_index: int | None) -> tuple[tuple[Reader, ...]
         return (), (Skipped(name="gpu", reason="the run uses no GPU"),)
     try:
         nvml.nvmlInit()
-        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device_index).uuid}")
+        handle = _handle(nvml, device_index)
     except (nvml.NVMLError, AttributeError) as error:
         remedy = "install the NVIDIA driver's libnvidia-ml, or give the container access to it (--gpus)"
         return (), (Skipped(name="gpu", reason=f"NVML: {error}", remedy=remedy),)
@@ -76,6 +77,18 @@ def gpu_readers(nvml: Any, device_index: int | None) -> tuple[tuple[Reader, ...]
         read=_since_first(lambda: (nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3,)),
     )
     return (*readers, energy), ()
+
+
+def _handle(nvml: Any, device_index: int) -> Any:
+    """NVML's handle of torch's device; before torch 2.5 there is no UUID, and the two count alike by default.
+
+    Raises:
+        AttributeError: CUDA_VISIBLE_DEVICES is set and torch has no UUID to find the device by.
+    """
+    properties = torch.cuda.get_device_properties(device_index)
+    if not hasattr(properties, "uuid") and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        return nvml.nvmlDeviceGetHandleByIndex(device_index)
+    return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}")
 
 
 GpuRead = Callable[[Any, Any], Sequence[float]]

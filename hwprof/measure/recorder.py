@@ -195,7 +195,7 @@ class StepRecorder:
         if fraction > CONTENDED_FRACTION:
             self._notes.append(
                 f"other processes used the CPU: this one's threads waited for it {fraction:.0%} of the timed steps, so "
-                "step and phase times are too long; close other programs and run again"
+                "step and phase times may be too long; close other programs and run again"
             )
 
     def _marked_step(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwprof.predict.roofs import MemoryRoof, Roofs
 from hwprof.predict.work import Work, by_measured_label
@@ -109,7 +109,7 @@ def classify_ops(
 
 
 def _place(time: OpTime, work: Sequence[Work], roofs: Roofs, *, step_s: float, advice: Advice) -> OpResult:
-    floor = floor_of(work, roofs, launches=time.calls)
+    floor = _within(floor_of(work, roofs, launches=time.calls), time.time_s)
     matmul_flop = sum(item.total.matmul_flop for item in work)
     vector_flop = sum(item.total.vector_flop for item in work)
     read_bytes = sum(item.total.read_bytes for item in work)
@@ -136,6 +136,11 @@ def _place(time: OpTime, work: Sequence[Work], roofs: Roofs, *, step_s: float, a
         lost_s=max(time.time_s - floor.roof_s, 0.0) if work else 0.0,
         advice=_remark(fraction) or advice(time.layer_kind, bound if (fraction or 0) >= NEAR_ROOF else "unknown"),
     )
+
+
+def _within(floor: Floor, time_s: float) -> Floor:
+    """Dispatch was timed with gaps that a kernel's own time does not have: never more than was measured."""
+    return replace(floor, latency_s=min(floor.latency_s, time_s))
 
 
 def _bound(floor: Floor, time_s: float, *, counted: bool) -> tuple[BoundClass, float | None, float | None]:

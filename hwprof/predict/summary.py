@@ -104,7 +104,7 @@ def window_notes(recording: Recording) -> tuple[str, ...]:
         return ()
     note = (
         f"the profiled window's steps took {overhead:+.0%} against the unprofiled ones, so shares of operations, which "
-        "come from the window, are less sure than phase times: close other programs and run again"
+        "come from the window, are less sure than phase times: other programs ran, or the profiler slows the host"
     )
     return (note,)
 

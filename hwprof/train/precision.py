@@ -42,10 +42,7 @@ def select_precision(dtype: Dtype, device: torch.device) -> Precision:
         InputError: the device has no such format.
     """
     _check_device(dtype, device)
-    with warnings.catch_warnings():
-        # torch 2.9 asks for an interface that older releases lack
-        warnings.filterwarnings("ignore", message="Please use the new API settings")
-        torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+    set_matmul_precision("high" if dtype == "tf32" else "highest")
     precision = Precision(
         dtype=dtype, device_type=device.type, scaler=torch.amp.GradScaler(device.type, enabled=dtype == "fp16")
     )
@@ -58,6 +55,13 @@ def _check_device(dtype: Dtype, device: torch.device) -> None:
         raise _unsupported(dtype, device, "tf32 is a format of NVIDIA GPUs")
     if dtype in {"tf32", "bf16"} and device.type == "cuda" and torch.cuda.get_device_capability(device) < _AMPERE:
         raise _unsupported(dtype, device, "its compute capability is below 8.0")
+
+
+def set_matmul_precision(name: str) -> None:
+    """``torch.set_float32_matmul_precision`` without the warning of torch 2.9, which asks for what older ones lack."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Please use the new API settings")
+        torch.set_float32_matmul_precision(name)
 
 
 def _check_autocast(precision: Precision) -> None:
