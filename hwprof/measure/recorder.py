@@ -6,22 +6,22 @@ run. The step time is that of the marked steps; every phase of it is timed on th
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
-import os
+import statistics
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol
 
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.profiler import profile, record_function
 
-from hwprof.measure.attribution import MODULE, PHASE, WINDOW, TraceSummary, attribute
+from hwprof.measure.annotate import module_ranges, phase_range, profiler, quiet_profiler
+from hwprof.measure.attribution import WINDOW, TraceSummary, attribute
 from hwprof.measure.contention import waited_s
+from hwprof.measure.phases import PhaseMarks
 from hwprof.measure.timing import Mark, Timer
 from hwprof.measure.trace import allocated_bytes, read_events, spans_of
 from hwprof.specs.run import PhaseName, Recording, RunSettings
@@ -35,15 +35,18 @@ _BLIND_PROFILER = (
     "torch.profiler saw no kernel of the GPU, so the step is timed but not attributed: another profiler may hold the "
     "GPU's counters (nsys, ncu, dcgm), or this machine may not allow it (CUPTI)"
 )
-_ACCUMULATE: dict[str, Any] = {"acc_events": True} if "acc_events" in inspect.signature(profile).parameters else {}
-"""Without it some releases of torch warn that earlier cycles are lost; torch 2.4 does not know the argument."""
-
 FEWEST_PAIRS = 6
 """A median of fewer samples has no 95 % confidence interval."""
 
 
 CONTENDED_FRACTION = 0.05
 """Above this share of waiting for a CPU the timed steps are called disturbed."""
+
+
+DISTURBED_WINDOW = 1.15
+"""A profiled window whose steps take more than this times the timed ones is tried again."""
+
+PROFILE_ATTEMPTS = 3
 
 
 class Loop(Protocol):
@@ -69,43 +72,6 @@ class Loop(Protocol):
     def state_bytes(self) -> float:
         """Bytes of weights, buffers and optimizer state, each storage once."""
         ...
-
-
-class _PhaseMarks:
-    """Collects (phase, start, end) marks of one step; itself the phase context that the loop enters."""
-
-    def __init__(self, timer: Timer) -> None:
-        self._timer = timer
-        self.marks: list[tuple[PhaseName, Mark, Mark]] = []
-
-    def __call__(self, name: PhaseName) -> _PhaseMark:
-        return _PhaseMark(self, name)
-
-    def mark(self) -> Mark:
-        return self._timer.mark()
-
-    def seconds(self) -> dict[PhaseName, float]:
-        total_s: dict[PhaseName, float] = {}
-        for name, start, stop in self.marks:
-            total_s[name] = total_s.get(name, 0.0) + self._timer.elapsed_s(start, stop)
-        return total_s
-
-
-class _PhaseMark:
-    __slots__ = ("_marks", "_name", "_start")
-
-    def __init__(self, marks: _PhaseMarks, name: PhaseName) -> None:
-        self._marks = marks
-        self._name = name
-
-    def __enter__(self) -> Self:
-        self._start = self._marks.mark()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._marks.marks.append((self._name, self._start, self._marks.mark()))
 
 
 class StepRecorder:
@@ -143,9 +109,9 @@ class StepRecorder:
         self._progress = progress
         self._waited_s = waited_s
         self._losses: list[torch.Tensor] = []
-        self._recorded: list[tuple[Mark, Mark, _PhaseMarks]] = []
+        self._recorded: list[tuple[Mark, Mark, PhaseMarks]] = []
         self._bare: list[tuple[Mark, Mark]] = []
-        self._extra = _PhaseMarks(timer)
+        self._extra = PhaseMarks(timer)
         self._eval_loss: float | None = None
         self._summary: TraceSummary | None = None
         self._profiled_s: tuple[float, ...] = ()
@@ -199,7 +165,7 @@ class StepRecorder:
             )
 
     def _marked_step(self) -> None:
-        marks = _PhaseMarks(self._timer)
+        marks = PhaseMarks(self._timer)
         start = self._timer.mark()
         self._losses.append(self._loop.step(marks))
         self._recorded.append((start, self._timer.mark(), marks))
@@ -210,27 +176,45 @@ class StepRecorder:
         self._bare.append((start, self._timer.mark()))
 
     def profile_window(self) -> None:
-        """A window of steps under torch.profiler, each kernel booked to module, phase and direction."""
-        self._progress("profiling")
-        _quiet_profiler()
-        steps = self._settings.profiled_steps
-        with self._module_ranges(), profile(activities=self._activities(), **_ACCUMULATE) as profiler:
+        """A window of steps under torch.profiler, each kernel booked to module, phase and direction.
+
+        A window that ran much slower than the timed steps is tried again, because what disturbed it would be booked to
+        whatever ran at the time; the fastest is kept.
+        """
+        quiet_profiler()
+        timed = [self._timer.elapsed_s(start, stop) for start, stop, _ in self._recorded]
+        longest_s = statistics.median(timed) * DISTURBED_WINDOW if timed else math.inf
+        windows: list[tuple[tuple[float, ...], profile]] = []
+        while len(windows) < PROFILE_ATTEMPTS:
+            self._progress("profiling")
+            windows.append(self._profiled_steps())
+            if statistics.median(windows[-1][0]) <= longest_s:
+                break
+        self._profiled_s, fastest = min(windows, key=lambda window: sum(window[0]))
+        if len(windows) > 1:
+            self._notes.append(
+                f"{len(windows)} windows were profiled, because steps ran slower there; the fastest is kept"
+            )
+        self._progress("reading the trace")
+        self._export(fastest)
+        spans = spans_of(read_events(self._trace_path))
+        self._summary = attribute(spans, device=self._settings.device, steps=self._settings.profiled_steps)
+        if self._summary is None:
+            self._notes.append(_BLIND_PROFILER)
+
+    def _profiled_steps(self) -> tuple[tuple[float, ...], profile]:
+        """The times of one window's steps, and the profiler that saw them."""
+        with self._module_ranges(), profiler(self._device) as session:
             # the first step under the profiler pays its set-up; it lies outside the window
-            self._loop.step(_phase_range)
+            self._loop.step(phase_range)
             self._synchronize()
             with record_function(WINDOW):
                 marks = [self._timer.mark()]
-                for _ in range(steps):
-                    self._losses.append(self._loop.step(_phase_range))
+                for _ in range(self._settings.profiled_steps):
+                    self._losses.append(self._loop.step(phase_range))
                     marks.append(self._timer.mark())
                 self._synchronize()
-        self._profiled_s = tuple(self._timer.elapsed_s(start, stop) for start, stop in itertools.pairwise(marks))
-        self._progress("reading the trace")
-        self._export(profiler)
-        events = read_events(self._trace_path)
-        self._summary = attribute(spans_of(events), device=self._settings.device, steps=steps)
-        if self._summary is None:
-            self._notes.append(_BLIND_PROFILER)
+        return tuple(self._timer.elapsed_s(start, stop) for start, stop in itertools.pairwise(marks)), session
 
     def profile_memory(self) -> None:
         """One step with the allocator's events on; peak and timeline of allocated bytes."""
@@ -239,12 +223,12 @@ class StepRecorder:
         resident_bytes = 0.0 if cuda else self._loop.state_bytes()
         if cuda:
             torch.cuda.reset_peak_memory_stats(self._device)
-        with profile(activities=self._activities(), profile_memory=True, **_ACCUMULATE) as profiler:
+        with profiler(self._device, memory=True) as session:
             self._losses.append(self._loop.step())
             self._synchronize()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "memory.json"
-            profiler.export_chrome_trace(str(path))
+            session.export_chrome_trace(str(path))
             points = allocated_bytes(read_events(path), device_type=1 if cuda else 0)
         if points:
             start_s = points[0][0]
@@ -299,72 +283,33 @@ class StepRecorder:
             notes=tuple(self._notes),
         )
 
+    def _note_once(self, note: str) -> None:
+        if note not in self._notes:
+            self._notes.append(note)
+
     def _peak_source(self) -> str:
         if self._device.type == "cuda":
             return "torch.cuda.max_memory_allocated over one step"
         return "weights and optimizer state, plus the largest sum of live allocations of one step (torch.profiler)"
 
-    def _activities(self) -> list[ProfilerActivity]:
-        activities = [ProfilerActivity.CPU]
-        return [*activities, ProfilerActivity.CUDA] if self._device.type == "cuda" else activities
+    def _module_ranges(self) -> AbstractContextManager[None]:
+        """Annotated modules; a compiled model can't be seen into."""
+        if not self._settings.compile:
+            return module_ranges(self._loop.model)
+        self._note_once(
+            "compiled model: kernels of one graph are fused across modules, so they are booked to the model as a "
+            "whole, by direction"
+        )
+        return nullcontext()
 
     def _synchronize(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
-    def _export(self, profiler: profile) -> None:
+    def _export(self, session: profile) -> None:
         partial = self._trace_path.with_name(".partial-" + self._trace_path.name)
-        profiler.export_chrome_trace(str(partial))
+        session.export_chrome_trace(str(partial))
         partial.replace(self._trace_path)
-
-    @contextmanager
-    def _module_ranges(self) -> Iterator[None]:
-        """Annotate every module's forward while the profiler runs; a compiled model can't be seen into."""
-        if self._settings.compile:
-            self._notes.append(
-                "compiled model: kernels of one graph are fused across modules, so they are booked to the model as a "
-                "whole, by direction"
-            )
-            yield
-            return
-        with ExitStack() as hooks:
-            for path, module in self._loop.model.named_modules():
-                if path:
-                    _annotate(hooks, path, module)
-            yield
-
-
-def _quiet_profiler() -> None:
-    """Set what the profiling library reads from the environment, unless the user did: few log lines, and no teardown.
-
-    It may give the GPU's counters back some time after a window, in the midst of the next, which is then blind
-    (pytorch/kineto pull request 1554), or crash a program that uses CUDA graphs (pytorch pull request 112507).
-    """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    os.environ.setdefault("TEARDOWN_CUPTI", "0")
-
-
-def _annotate(hooks: ExitStack, path: str, module: torch.nn.Module) -> None:
-    open_ranges: list[Any] = []
-
-    def enter(_module: torch.nn.Module, _args: object) -> None:
-        entered = record_function(MODULE + path)
-        entered.__enter__()  # type: ignore[no-untyped-call]
-        open_ranges.append(entered)
-
-    def leave(_module: torch.nn.Module, _args: object, _output: object) -> None:
-        open_ranges.pop().__exit__(None, None, None)
-
-    handles = (
-        module.register_forward_pre_hook(enter),
-        module.register_forward_hook(leave, always_call=True),
-    )
-    for handle in handles:
-        hooks.callback(handle.remove)
-
-
-def _phase_range(name: PhaseName) -> Any:
-    return record_function(PHASE + name)
 
 
 def _thinned(timeline: tuple[tuple[float, float], ...], most: int = 600) -> tuple[tuple[float, float], ...]:

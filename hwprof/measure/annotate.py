@@ -1,0 +1,68 @@
+"""What does the profiler see? Phases and modules as annotations of its trace, and how it is opened."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from hwprof.measure.attribution import MODULE, PHASE
+from hwprof.specs.run import PhaseName
+
+_ACCUMULATE: dict[str, Any] = {"acc_events": True} if "acc_events" in inspect.signature(profile).parameters else {}
+"""Without it some releases of torch warn that earlier cycles are lost; torch 2.4 does not know the argument."""
+
+
+def profiler(device: torch.device, *, memory: bool = False) -> profile:
+    """Torch's profiler for a device, with the allocator's events if asked for."""
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+    return profile(activities=activities, profile_memory=memory, **_ACCUMULATE)
+
+
+@contextmanager
+def module_ranges(model: torch.nn.Module) -> Iterator[None]:
+    """Annotate the forward of every named module while the context is open."""
+    with ExitStack() as hooks:
+        for path, module in model.named_modules():
+            if path:
+                _annotate(hooks, path, module)
+        yield
+
+
+def phase_range(name: PhaseName) -> Any:
+    """The phase context that annotates a phase in the trace."""
+    return record_function(PHASE + name)
+
+
+def quiet_profiler() -> None:
+    """Set what the profiling library reads from the environment, unless the user did: few log lines, and no teardown.
+
+    It may give the GPU's counters back some time after a window, in the midst of the next, which is then blind
+    (pytorch/kineto pull request 1554), or crash a program that uses CUDA graphs (pytorch pull request 112507).
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    os.environ.setdefault("TEARDOWN_CUPTI", "0")
+
+
+def _annotate(hooks: ExitStack, path: str, module: torch.nn.Module) -> None:
+    open_ranges: list[Any] = []
+
+    def enter(_module: torch.nn.Module, _args: object) -> None:
+        entered = record_function(MODULE + path)
+        entered.__enter__()  # type: ignore[no-untyped-call]
+        open_ranges.append(entered)
+
+    def leave(_module: torch.nn.Module, _args: object, _output: object) -> None:
+        open_ranges.pop().__exit__(None, None, None)
+
+    handles = (
+        module.register_forward_pre_hook(enter),
+        module.register_forward_hook(leave, always_call=True),
+    )
+    for handle in handles:
+        hooks.callback(handle.remove)
