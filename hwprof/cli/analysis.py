@@ -91,6 +91,7 @@ def _timed(record: RunRecord, recording: Recording, work: Sequence[Work], roofs:
         "work": totals,
         "step": step,
         "phases": phases,
+        "notes": (*record.notes, *summary.ceiling_notes(record.ceilings, step)),
         "prediction": with_residual(prediction, measured_s=step.median_s) if prediction else None,
     }
 

@@ -109,6 +109,20 @@ def window_notes(recording: Recording) -> tuple[str, ...]:
     return (note,)
 
 
+def ceiling_notes(ceilings: Sequence[Ceiling], step: StepTime) -> tuple[str, ...]:
+    """Warnings where ceilings can't be trusted: measured unsteadily, or below what the step itself reached."""
+    unstable = [c.name for c in ceilings if c.origin == "measured" and c.stable is False]
+    notes = []
+    if unstable:
+        notes.append(
+            f"{len(unstable)} of the measured ceilings were unsteady ({', '.join(unstable[:4])}"
+            f"{', ...' if len(unstable) > 4 else ''}): what is held against them is less sure; probe on a quiet machine"
+        )
+    if step.hfu is not None and step.hfu > 1:
+        notes.append("HFU above 100 %: the peak that it is held against was measured too low; probe on a quiet machine")
+    return tuple(notes)
+
+
 def work_summary(
     full: Sequence[Work], causal: Sequence[Work], *, parameters: int, active_parameters: int, tokens: int
 ) -> WorkSummary:

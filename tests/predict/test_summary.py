@@ -3,7 +3,14 @@
 import pytest
 
 from hwprof.predict.datasheet import datasheet_ceilings
-from hwprof.predict.summary import mfu_peak, phase_times, profiler_overhead_fraction, step_time, window_notes
+from hwprof.predict.summary import (
+    ceiling_notes,
+    mfu_peak,
+    phase_times,
+    profiler_overhead_fraction,
+    step_time,
+    window_notes,
+)
 from hwprof.specs.catalogue import load_device
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.run import Recording, WorkSummary
@@ -56,6 +63,26 @@ def test_window_at_another_speed_than_the_timed_steps_is_called_out():
     near = Recording(step_samples_s=(1.0,) * 3, profiled_step_samples_s=(1.1,) * 3, phase_samples_s={})
     assert "+30%" in window_notes(slow)[0]
     assert window_notes(near) == ()
+
+
+def test_ceilings_that_cannot_be_trusted_are_called_out():
+    unsteady, steady = (
+        Ceiling(
+            name="matmul.fp32",
+            kind="compute",
+            value=1.0,
+            unit="flop_per_s",
+            origin="measured",
+            source="probe",
+            stable=ok,
+        )
+        for ok in (False, True)
+    )
+    fast = step_time(RECORDING, WORK, warmups=1, peak_flop_per_s=1e10, peak_basis="measured")
+    slow = step_time(RECORDING, WORK, warmups=1, peak_flop_per_s=1e12, peak_basis="measured")
+    assert ceiling_notes([steady], slow) == ()
+    assert "matmul.fp32" in ceiling_notes([unsteady], slow)[0]
+    assert "HFU above 100 %" in ceiling_notes([steady], fast)[0]
 
 
 def test_datasheet_of_h100_is_dense_and_serves_as_the_mfu_peak_beside_a_measured_ceiling():
