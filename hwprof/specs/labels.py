@@ -28,7 +28,7 @@ PHASE_LABELS: dict[PhaseName, str] = {
 
 _KIND_PATTERNS: tuple[tuple[str, LayerKind], ...] = (
     (r"(^|\.)(\w*norm\d?)$", "norm"),
-    (r"^(encoder\.)?embedding(\.|$)", "embedding"),
+    (r"^((encoder|mtp)\.)?embedding(\.|$)", "embedding"),
     (r"^(mtp\.)?head(\.|$)", "head"),
     (r"(^|\.)(attention|cross_attention|self_attn)(\.|$)", "attention"),
     (r"(^|\.)(ffn|moe|linear[12]|activation)(\.|$)", "ffn"),
