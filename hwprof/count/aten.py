@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 
 from hwprof.count.cost import Cost
-from hwprof.specs.captured import AtenCall, TensorView
+from hwprof.specs.captured import AtenCall, TensorView, tensors_in
 
 AtenCost = Callable[[AtenCall], Cost]
 
@@ -130,7 +130,7 @@ def traffic(call: AtenCall, *, unread: Collection[str] = ()) -> Cost:
         tensor
         for name, value in call.arguments.items()
         if name not in unread
-        for tensor in AtenCall(call.name, {name: value}, ()).inputs
+        for tensor in tensors_in(value)
     )
     return moved(read, call.outputs)
 
@@ -167,6 +167,5 @@ def _by_elements(call: AtenCall) -> Cost:
 
 def _largest(call: AtenCall) -> int:
     """Elements of the largest floating-point argument or result; of a list, of all its tensors."""
-    groups = [AtenCall("", {name: value}, ()).inputs for name, value in call.arguments.items()]
-    groups.append(call.results)
-    return max((sum(tensor.elements for tensor in group if tensor.is_float) for group in groups), default=0)
+    groups = [*call.arguments.values(), call.results]
+    return max((sum(tensor.elements for tensor in tensors_in(group) if tensor.is_float) for group in groups), default=0)
