@@ -1,4 +1,4 @@
-"""Which operations does attention run? Projections, norms of queries and keys, rotary positions, the core, the output."""
+"""Which operations does attention run? Projections, norms of queries and keys, rotary positions, core, output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ BIAS_FLOP = {"alibi": 2, "relative": 1}
 def window_pairs(seq_len: int, window: WindowSpec) -> int:
     """Twice the pairs of query and key that count, where half of T² pairs count for all that stands before.
 
-    ``sliding``: a band of width w, w·T - w²/2 pairs; ``chunked``: c²/2 in each chunk. Both are T²/2 in a short sequence.
+    ``sliding``: a band of width w, w·T - w²/2 pairs; ``chunked``: c²/2 in each chunk. In a short sequence
+    both are T²/2.
     """
     size = min(window.tokens, seq_len)
     if window.kind == "sliding":

@@ -31,7 +31,7 @@ def decoder_ops(graph: Graph, *, causal_half: bool) -> Iterator[Op]:
 
 
 def encoder_decoder_ops(graph: Graph, *, source_len: int, causal_half: bool) -> Iterator[Op]:
-    """The encoder over ``source_len`` tokens, whose attention is never halved; then the decoder, which attends to it."""
+    """The encoder over ``source_len`` tokens, its attention never halved; then the decoder, which attends to it."""
     assert graph.spec.encoder is not None
     encoder = replace(graph, spec=graph.spec.encoder_side, seq_len=source_len, prefix=ENCODER)
     yield from embedding_ops(encoder, mel_bins=graph.spec.encoder.mel_bins)

@@ -73,8 +73,7 @@ def _spectrogram(graph: Graph, mel_bins: int) -> Iterator[Op]:
             input_elements=frames * channels,
             input_gradient=label == "conv2",
         )
-        shapes = {"tokens": tokens, "features": d, "function": "gelu"}
-        yield graph.op(f"embedding.{label}_activation", "activation", **shapes)
+        yield graph.op(f"embedding.{label}_activation", "activation", tokens=tokens, features=d, function="gelu")
 
 
 def _positions(graph: Graph) -> Iterator[Op]:

@@ -59,9 +59,7 @@ def _experts(graph: Graph, moe: MoeSpec) -> Iterator[Op]:
     yield graph.op("layers.*.moe.combine", "expert_combine", features=d, **same)
     if not moe.shared_ff:
         return
-    yield from _dense(
-        graph, "layers.*.moe.shared", moe.shared_ff, repeats=repeats, bias=False, input_shared=True
-    )
+    yield from _dense(graph, "layers.*.moe.shared", moe.shared_ff, repeats=repeats, bias=False, input_shared=True)
     if moe.shared_gate:
         yield graph.linear("layers.*.moe.shared.switch", d, 1, bias=False, repeats=repeats, input_shared=True)
     shapes = {"tokens": graph.tokens, "features": d, "scaled": moe.shared_gate}

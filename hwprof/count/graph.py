@@ -97,9 +97,7 @@ class Graph:
     def norm(self, label: str, *, repeats: int | None = None, features: int | None = None, rows: int = 1) -> Op:
         """A norm of the model's kind over every token's vector, or over ``rows`` parts of ``features`` a token."""
         shapes = {"tokens": self.tokens * rows, "features": features or self.spec.d_model}
-        return self.op(
-            label, self.spec.norm, repeats=self.repeats_of(label) if repeats is None else repeats, **shapes
-        )
+        return self.op(label, self.spec.norm, repeats=self.repeats_of(label) if repeats is None else repeats, **shapes)
 
     def dropout(self, label: str, features: int, *, element_bytes: int | None = None) -> Iterator[Op]:
         """Dropout of a block's result (or of elements of another width), if the model has any."""

@@ -35,12 +35,11 @@ def _vocabulary_ops(graph: Graph) -> Iterator[Op]:
     size = spec.embedding.size or d
     if spec.head.kind == "masked_lm":
         yield graph.linear("head.transform", d, d, bias=True)
-        shapes = {"tokens": graph.tokens, "features": d, "function": spec.activation}
-        yield graph.op("head.activation", "activation", **shapes)
+        function = spec.activation
+        yield graph.op("head.activation", "activation", tokens=graph.tokens, features=d, function=function)
         yield graph.norm("head.norm")
     if spec.embedding.size:
         yield graph.linear("head.projection", d, size, bias=False)
     yield graph.linear("head", size, spec.vocab_size, bias=spec.head_bias)
     if spec.head.softcap:
-        shapes = {"tokens": graph.tokens, "features": spec.vocab_size}
-        yield graph.op("head.softcap", "tanh", **shapes, capped=True)
+        yield graph.op("head.softcap", "tanh", tokens=graph.tokens, features=spec.vocab_size, capped=True)

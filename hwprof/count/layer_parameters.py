@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 
 from hwprof.count.parameter_tensor import ParameterTensor
 from hwprof.specs.model import ModelSpec
@@ -34,7 +33,10 @@ def layer_tensors(spec: ModelSpec, *, cross: bool = False) -> Iterator[Parameter
         yield from norm(spec, "layers.*.attention_post_norm", spec.layers)
     yield from _latent_attention(spec, spec.mla) if spec.mla else _attention(spec, "layers.*.attention")
     if spec.attention.sinks:
-        yield ParameterTensor(label="layers.*.attention.core", shape=(spec.heads,), repeats=spec.layers)
+        whole, local = spec.layers - spec.window_layers, spec.window_layers
+        for label, repeats in (("core", whole), ("window_core", local)):
+            if repeats:
+                yield ParameterTensor(label=f"layers.*.attention.{label}", shape=(spec.heads,), repeats=repeats)
     if cross:
         yield from norm(spec, "layers.*.cross_attention_norm", spec.layers)
         yield from _attention(spec, "layers.*.cross_attention")
@@ -87,14 +89,11 @@ def _feed_forward(spec: ModelSpec, label: str, width: int, layers: int, *, bias:
 def _experts(spec: ModelSpec, moe: MoeSpec) -> Iterator[ParameterTensor]:
     d, layers = spec.d_model, spec.moe_layers
     yield from linear("layers.*.moe.router", moe.experts, d, layers, bias=moe.router_bias == "parameter")
-    share = Fraction(moe.top_k, moe.experts)
     for name in ("gate", "up", "down") if spec.gated else ("up", "down"):
         out, inside = (d, moe.expert_ff) if name == "down" else (moe.expert_ff, d)
         shapes = [(moe.experts, out, inside), (moe.experts, out)] if moe.expert_bias else [(moe.experts, out, inside)]
         for shape in shapes:
-            yield ParameterTensor(
-                label=f"layers.*.moe.experts.{name}", shape=shape, repeats=layers, active_share=share
-            )
+            yield ParameterTensor(label=f"layers.*.moe.experts.{name}", shape=shape, repeats=layers, experts=moe.experts, top_k=moe.top_k)
     yield from _feed_forward(spec, "layers.*.moe.shared", moe.shared_ff, layers, bias=False)
     if moe.shared_gate:
         yield from linear("layers.*.moe.shared.switch", 1, d, layers, bias=False)

@@ -119,7 +119,11 @@ def convolution(
         input_gradient: whether the input has a gradient (an image or a spectrogram has none).
     """
     c, w = how.precision.compute_bytes, how.precision.weight_bytes
-    y, weights, product = tokens * out_features, (in_features + 1) * out_features, 2 * tokens * in_features * out_features
+    y, weights, product = (
+        tokens * out_features,
+        (in_features + 1) * out_features,
+        2 * tokens * in_features * out_features,
+    )
     x = input_elements
     return OpCost(
         forward=Cost(matmul_flop=product, vector_flop=y, read_bytes=(x + weights) * c, write_bytes=y * c)

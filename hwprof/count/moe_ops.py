@@ -69,9 +69,7 @@ def expert_linear(
     narrow = Cost.ZERO if w == c else Cost(read_bytes=weights * w, write_bytes=weights * c)
     widen = Cost.ZERO if w == c else Cost(read_bytes=weights * c, write_bytes=weights * w)
     return OpCost(
-        forward=Cost(
-            matmul_flop=product, vector_flop=y * bias, read_bytes=(x + weights) * c, write_bytes=y * c
-        )
+        forward=Cost(matmul_flop=product, vector_flop=y * bias, read_bytes=(x + weights) * c, write_bytes=y * c)
         + narrow,
         backward=Cost(
             matmul_flop=2 * product,
@@ -102,12 +100,10 @@ def expert_combine(how: Execution, *, tokens: int, features: int, top_k: int) ->
 
 @register("scaled_sum")
 def scaled_sum(how: Execution, *, tokens: int, features: int, scaled: bool) -> OpCost:
-    """y = routed + s · shared, [N, d] each; s[N, 1] a sigmoid, or 1 (not ``scaled``), which keeps nothing."""
+    """Sum y = routed + s · shared, [N, d] each; s[N, 1] a sigmoid, or 1 (not ``scaled``), which keeps nothing."""
     x, c = tokens * features, how.precision.compute_bytes
     return OpCost(
-        forward=Cost(
-            vector_flop=(1 + scaled) * x, read_bytes=(2 + scaled) * x * c, write_bytes=(1 + scaled) * x * c
-        ),
+        forward=Cost(vector_flop=(1 + scaled) * x, read_bytes=(2 + scaled) * x * c, write_bytes=(1 + scaled) * x * c),
         backward=Cost(vector_flop=2 * scaled * x, read_bytes=2 * scaled * x * c, write_bytes=scaled * x * c),
         saved_bytes=scaled * (x * c + 2 * tokens * c),
         input_bytes=2 * x * c,

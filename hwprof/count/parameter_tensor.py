@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,13 +14,15 @@ class ParameterTensor:
         label: of the operation.
         shape: as torch stores it; experts of a layer are one tensor [experts, out, in].
         repeats: how many there are.
-        active_share: share of it that one token meets: top_k of experts, else all.
+        experts: how many experts' weights it joins; 1 = it is of none.
+        top_k: how many of them a token meets.
     """
 
     label: str
     shape: tuple[int, ...]
     repeats: int = 1
-    active_share: Fraction = Fraction(1)
+    experts: int = 1
+    top_k: int = 1
 
     @property
     def elements(self) -> int:
@@ -32,3 +33,8 @@ class ParameterTensor:
     def total(self) -> int:
         """Elements of all of them."""
         return self.elements * self.repeats
+
+    @property
+    def idle(self) -> int:
+        """Elements of all of them that a token does not meet."""
+        return self.total // self.experts * (self.experts - self.top_k)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 from hwprof.count.layer_parameters import layer_tensors, linear, norm
 from hwprof.count.parameter_tensor import ParameterTensor
@@ -58,12 +56,12 @@ def parameter_tensors(spec: ModelSpec) -> tuple[ParameterTensor, ...]:
 def parameters(spec: ModelSpec) -> ParameterCount:
     """How many parameters the model has, by layer kind."""
     counts = dict.fromkeys(("embedding", "attention", "ffn", "norm", "head", "other"), 0)
-    idle = Fraction(0)
+    idle = 0
     for tensor in parameter_tensors(spec):
         counts[layer_kind(tensor.label)] += tensor.total
-        idle += (1 - tensor.active_share) * tensor.total
+        idle += tensor.idle
     total = sum(counts.values())
-    return ParameterCount(total=total, active=total - math.floor(idle), **counts)
+    return ParameterCount(total=total, active=total - idle, **counts)
 
 
 def mtp_stack(spec: ModelSpec) -> ModelSpec:
@@ -126,9 +124,7 @@ def _position_tensors(spec: ModelSpec) -> Iterator[ParameterTensor]:
         rows = spec.max_seq_len + spec.embedding.extra_positions
         yield ParameterTensor(label="embedding.positions", shape=(rows, spec.d_model))
     elif spec.positions == "relative":
-        yield ParameterTensor(
-            label="embedding.relative_positions", shape=(spec.attention.relative_buckets, spec.heads)
-        )
+        yield ParameterTensor(label="embedding.relative_positions", shape=(spec.attention.relative_buckets, spec.heads))
 
 
 def _head_tensors(spec: ModelSpec) -> Iterator[ParameterTensor]:

@@ -15,11 +15,13 @@ from hwprof.specs.model_parts import (
     HeadSpec,
     MlaSpec,
     MoeSpec,
-    PositiveInt,
     Positions,
+    PositiveInt,
     VisionSpec,
 )
 from hwprof.specs.record import Record
+
+__all__ = ["ModelSpec", "PositiveInt"]
 
 _STOCK_ENCODER = {
     "norm": "layernorm",
@@ -196,7 +198,9 @@ class ModelSpec(Record):
         if self.positions == "rope" and self.head_dim % 2:
             raise ValueError(f"head_dim = {self.head_dim} must be even for rope")
         if (self.positions == "relative") != (self.attention.relative_buckets > 0):
-            raise ValueError(f"positions = {self.positions!r}, but relative_buckets = {self.attention.relative_buckets}")
+            raise ValueError(
+                f"positions = {self.positions!r}, but relative_buckets = {self.attention.relative_buckets}"
+            )
         if self.mla is not None and self.head_dim != self.mla.nope_dim + self.mla.rope_dim:
             raise ValueError(f"head_dim = {self.head_dim} must be nope_dim + rope_dim of [mla]")
         if self.mla is not None and self.kv_heads != self.heads:

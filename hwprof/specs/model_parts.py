@@ -55,7 +55,7 @@ class EmbeddingSpec(Record):
     """What the embedding has beside token vectors and positions.
 
     Attributes:
-        size: width of the token vectors where it is not d_model; a projection leads to d_model, and back before the head.
+        size: width of the token vectors where it is not d_model; projections lead to d_model, and back to the head.
         norm: a norm follows.
         token_types: rows of a table of segment vectors (BERT).
         extra_positions: rows of the table of learned positions beyond ``max_seq_len`` (2 in OPT and BART).

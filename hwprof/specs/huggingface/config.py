@@ -17,8 +17,8 @@ _REMEDY = "correct the file, or describe the model in TOML: start with `hwprof s
 class Config:
     """The keys of a ``config.json``, or of a table in it, and which of them a reader has asked for.
 
-    A reader asks for every key that changes a count and names those that do not; ``finish`` refuses the rest.
-    A key with null is the same as no key.
+    A reader asks for every key that changes a count and names those that do not; ``finish`` refuses the rest, but
+    only notes what holds a text. A key with null is the same as no key.
     """
 
     def __init__(self, values: dict[str, Any], *, path: Path, table: str = "") -> None:
@@ -121,16 +121,18 @@ class Config:
         self._read.update(names)
 
     def finish(self) -> None:
-        """Refuse keys that no reader asked for, unless they are bookkeeping or off.
+        """Refuse keys that no reader asked for, unless they are bookkeeping or off; note those that hold a text.
 
         Raises:
             SpecError: there is one; it names all.
         """
-        unread = [
-            name
+        unread = {
+            name: held
             for name, held in self._values.items()
             if name not in self._read and name not in BOOKKEEPING and not name.startswith("_") and not _is_off(held)
-        ]
+        }
+        for name in [name for name, held in unread.items() if isinstance(held, str)]:
+            self.notes.append(f"Key '{self._table}{name}' is not known: {unread.pop(name)!r:.60} changes no count.")
         if unread:
             names = ", ".join(f"'{self._table}{name}'" for name in unread)
             self.fail(

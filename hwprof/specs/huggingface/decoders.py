@@ -41,9 +41,7 @@ def biased(config: Config, *, default: bool = False) -> str:
 
 def llama(config: Config) -> Tables:
     """LLaMA 1 to 3, and what took over its shape."""
-    return rms_decoder(
-        config, attention_bias=biased(config), mlp_bias=config.flag("mlp_bias", default=False)
-    )
+    return rms_decoder(config, attention_bias=biased(config), mlp_bias=config.flag("mlp_bias", default=False))
 
 
 def smollm3(config: Config) -> Tables:
@@ -90,7 +88,7 @@ def qwen3(config: Config) -> Tables:
 
 def gemma(config: Config) -> Tables:
     """Gemma 1: a gated GELU, tied embeddings, heads of 256."""
-    config.only("use_bidirectional_attention", False)  # noqa: FBT003 (a value of the file)
+    config.only("use_bidirectional_attention", False)
     sizes = widths(config) | {"head_dim": config.integer("head_dim", default=256)}
     return rms_decoder(
         config,
@@ -153,9 +151,7 @@ def olmo(config: Config) -> Tables:
 
 def olmo2(config: Config) -> Tables:
     """OLMo 2: norms on the results of blocks, and of whole queries and keys."""
-    return rms_decoder(
-        config, norm_placement="output", attention_bias=biased(config), attention={"qk_norm": "full"}
-    )
+    return rms_decoder(config, norm_placement="output", attention_bias=biased(config), attention={"qk_norm": "full"})
 
 
 def olmo3(config: Config) -> Tables:

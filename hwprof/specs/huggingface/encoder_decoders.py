@@ -27,7 +27,9 @@ def t5(config: Config) -> Tables:
         "head_dim": config.integer("d_kv", default=64),
         "vocab_size": config.integer("vocab_size"),
         "max_seq_len": 512,
-        "activation": activation(Config({"feed_forward_proj": name}, path=config.path), "feed_forward_proj", default=""),
+        "activation": activation(
+            Config({"feed_forward_proj": name}, path=config.path), "feed_forward_proj", default=""
+        ),
         "gated": gated == "gated",
         "norm": "rmsnorm",
         "norm_placement": "pre",
@@ -45,10 +47,12 @@ def t5(config: Config) -> Tables:
 def _bart_like(config: Config, **fields: Any) -> Tables:
     """BART and Whisper: sizes in the same words for both sides, biases, layer norms."""
     config.harmless("scale_embedding", "is_encoder_decoder", "num_hidden_layers", "is_decoder", "add_bias_logits")
-    config.harmless("classif_dropout", "add_final_layer_norm", "normalize_before", "normalize_embedding", "gradient_checkpointing")
+    config.harmless(
+        "classif_dropout", "add_final_layer_norm", "normalize_before", "normalize_embedding", "gradient_checkpointing"
+    )
     config.only("encoder_layerdrop", 0.0, 0)
     config.only("decoder_layerdrop", 0.0, 0)
-    config.only("static_position_embeddings", False)  # noqa: FBT003 (a value of the file)
+    config.only("static_position_embeddings", False)
     config.only("extra_pos_embeddings", 2)
     d_model, heads = config.integer("d_model"), config.integer("decoder_attention_heads")
     encoder_heads = config.integer("encoder_attention_heads", default=heads)
@@ -94,7 +98,7 @@ def whisper(config: Config) -> Tables:
     config.harmless("mask_feature_prob", "mask_feature_length", "mask_feature_min_masks", "median_filter_width")
     config.harmless("classifier_proj_size", "alignment_heads", "lang_to_id", "task_to_id", "return_timestamps")
     config.harmless("no_timestamps_token_id", "prev_sot_token_id", "is_multilingual", "max_position_embeddings")
-    config.only("use_weighted_layer_sum", False)  # noqa: FBT003 (a value of the file)
+    config.only("use_weighted_layer_sum", False)
     config.notes.append("The encoder's positions are counted as parameters, as in transformers; they are not trained.")
     return _bart_like(
         config,

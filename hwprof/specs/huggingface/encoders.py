@@ -28,8 +28,8 @@ def _sizes(config: Config) -> Tables:
 def bert(config: Config) -> Tables:
     """BERT: segments, a norm after the embedding, norms after residual sums."""
     config.only("position_embedding_type", "absolute")
-    config.only("is_decoder", False)  # noqa: FBT003 (a value of the file)
-    config.only("add_cross_attention", False)  # noqa: FBT003 (a value of the file)
+    config.only("is_decoder", False)
+    config.only("add_cross_attention", False)
     config.harmless("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers")
     config.harmless("pooler_size_per_head", "pooler_type", "layer_norm_type")
     types = config.integer("type_vocab_size", default=2)

@@ -66,7 +66,7 @@ WITH_IMAGES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "llama4": ("llama4_text", {}),
 }
-"""``model_type`` of a model that also reads images -> that of its text model, and what a file leaves to transformers."""
+"""``model_type`` of a model that also reads images -> that of its text model, and the defaults that files lean on."""
 
 KNOWN_TYPES = tuple(sorted((*READERS, *WITH_IMAGES)))
 """Every ``model_type`` that can be read."""
@@ -92,10 +92,9 @@ def model_from_config(path: Path) -> ModelSpec:
     else:
         raise _unknown(path, kind)
     notes = _notes(config)
-    config.finish()
-    name = path.parent.name if path.name == "config.json" else path.stem
-    own = {"name": path.resolve().parent.name if not name else name, "family": kind, "notes": " ".join(notes)}
-    return build(ModelSpec, tables | own | {"source": {"dimensions": str(path)}}, path=path, example="tiny")
+    name = path.resolve().parent.name if path.name == "config.json" else path.stem
+    own = {"name": name or "model", "family": kind, "notes": " ".join(notes)}
+    return build(ModelSpec, tables | own | {"source": {"config": str(path)}}, path=path, example="tiny")
 
 
 def _text_model(config: Config, kind: str, defaults: dict[str, Any]) -> Tables:
@@ -116,29 +115,39 @@ def _text_model(config: Config, kind: str, defaults: dict[str, Any]) -> Tables:
 
 
 def _notes(config: Config) -> list[str]:
-    if config.value("quantization_config") is not None:
+    """What the reader said of the file, and of keys that nobody asked for."""
+    if config.value("quantization_config", "compression_config") is not None:
         config.notes.append("Stored quantized; counted as trained, with whole weights.")
-    return [f"Read from {config.path.name}.", *config.notes]
+    config.finish()
+    return config.notes
 
 
 def _values(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise SpecError(f"{path} is no file", expectation="expected a config.json", remedy="name a readable file")
     try:
         values = json.loads(path.read_bytes().decode())
     except OSError as error:
         raise SpecError(f"{path} cannot be read: {error.strerror}", remedy="name a readable file") from error
     except (ValueError, RecursionError) as error:
-        raise SpecError(f"{path} is not JSON: {error}", remedy="correct the file at that place") from error
+        raise SpecError(f"{path} is not JSON: {error}", remedy=_TOML) from error
     if not isinstance(values, dict):
-        raise SpecError(f"{path} holds no table", expectation='expected the keys of a model, as {"model_type": ...}')
+        raise SpecError(f"{path} holds no table", expectation='expected {"model_type": ...}', remedy=_TOML)
     return values
 
 
+_TOML = (
+    "correct it, or write a TOML file with the keys "
+    + ", ".join(name for name, field in ModelSpec.model_fields.items() if field.is_required())
+    + "; start with `hwprof specs show tiny > mine.toml`"
+)
+
+
 def _unknown(path: Path, kind: str) -> SpecError:
-    keys = ", ".join(name for name, field in ModelSpec.model_fields.items() if field.is_required())
     near = difflib.get_close_matches(kind, KNOWN_TYPES, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return SpecError(
         f"{path}: model_type {kind!r} is unknown{hint}" if kind else f"{path}: key 'model_type' is missing",
         expectation=f"known: {', '.join(KNOWN_TYPES)}",
-        remedy=f"write a TOML file with the keys {keys}; start with `hwprof specs show tiny > mine.toml`",
+        remedy=_TOML,
     )

@@ -1,4 +1,4 @@
-"""How do configurations of decoders with experts read? Mixtral, Qwen, gpt-oss, Llama 4, DBRX, OLMoE, GLM, DeepSeek, Kimi."""
+"""How do configurations of decoders with experts read? Mixtral, Qwen, gpt-oss, Llama 4, DBRX, GLM, DeepSeek, Kimi."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def _qwen_experts(config: Config, layers: int) -> Tables:
     every = config.integer("decoder_sparse_step", default=1)
     dense = config.items("mlp_only_layers") or []
     chosen = [i for i in range(layers) if i not in dense and (i + 1) % every == 0]
-    moe = _routed(config) | {"expert_ff": config.integer("moe_intermediate_size")} | expert_layers(config, layers, chosen)
+    moe = (
+        _routed(config) | {"expert_ff": config.integer("moe_intermediate_size")} | expert_layers(config, layers, chosen)
+    )
     return merged(qwen_window(config, layers), {"moe": moe})
 
 
@@ -57,9 +59,7 @@ def gpt_oss(config: Config) -> Tables:
     """gpt-oss: biases everywhere, a learned logit a head, every second layer local."""
     config.harmless("experts_per_token", "swiglu_limit", "swiglu_alpha", "initial_context_length")
     sizes = widths(config) | {"head_dim": config.integer("head_dim", default=64)}
-    tables = rms_decoder(
-        config, sizes, attention_bias=biased(config, default=True), attention={"sinks": True}
-    )
+    tables = rms_decoder(config, sizes, attention_bias=biased(config, default=True), attention={"sinks": True})
     layers = tables["layers"]
     local = window(config, layers, tokens=config.optional_integer("sliding_window"), local=(layers + 1) // 2)
     moe = _routed(config) | {"expert_ff": tables["d_ff"], "expert_bias": True, "router_bias": "parameter"}

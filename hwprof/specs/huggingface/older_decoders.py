@@ -29,7 +29,7 @@ def _own_heads(sizes: Tables) -> Tables:
 
 def gpt2(config: Config) -> Tables:
     """GPT-2."""
-    config.only("add_cross_attention", False)  # noqa: FBT003 (a value of the file)
+    config.only("add_cross_attention", False)
     config.harmless("n_ctx", "reorder_and_upcast_attn", "scale_attn_by_inverse_layer_idx", "scale_attn_weights")
     config.harmless("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type")
     config.harmless("summary_use_proj")
@@ -44,7 +44,9 @@ def gpt2(config: Config) -> Tables:
     }
     tables = _layernorm_decoder(config, _own_heads(sizes), tied=True, positions="learned")
     function = activation(config, "activation_function", default="gelu_new")
-    return merged(tables, {"activation": function}, dropout(config, "resid_pdrop", "embd_pdrop", "attn_pdrop", default=0.1))
+    return merged(
+        tables, {"activation": function}, dropout(config, "resid_pdrop", "embd_pdrop", "attn_pdrop", default=0.1)
+    )
 
 
 def opt(config: Config) -> Tables:
@@ -81,8 +83,10 @@ def opt(config: Config) -> Tables:
 
 def bloom(config: Config) -> Tables:
     """BLOOM."""
-    config.only("apply_residual_connection_post_layernorm", False)  # noqa: FBT003 (a value of the file)
-    config.harmless("slow_but_exact", "masked_softmax_fusion", "skip_bias_add", "skip_bias_add_qkv", "bias_dropout_fusion")
+    config.only("apply_residual_connection_post_layernorm", False)
+    config.harmless(
+        "slow_but_exact", "masked_softmax_fusion", "skip_bias_add", "skip_bias_add_qkv", "bias_dropout_fusion"
+    )
     config.harmless("unk_token_id", "offset_alibi", "n_inner")
     d_model = config.integer("hidden_size", "n_embed")
     sizes = {
@@ -163,7 +167,7 @@ def mpt(config: Config) -> Tables:
         attention.only(name, value)
     attention.harmless("alibi_bias_max", "attn_impl", "attn_uses_sequence_id", "clip_qkv", "softmax_scale")
     attention.finish()
-    config.only("no_bias", True)  # noqa: FBT003 (a value of the file)
+    config.only("no_bias", True)
     config.only("expansion_ratio", 4)
     config.only("norm_type", "low_precision_layernorm")
     config.harmless("learned_pos_emb", "init_config", "init_device", "logit_scale", "embedding_fraction", "verbose")
