@@ -122,7 +122,10 @@ def as_json(spec: ModelSpec, settings: RunSettings) -> dict[str, Any]:
         "bytes": _bytes(ops),
         "ops": [_op(op) for op in ops],
         "memory": _memory(need),
-        "formulas": [{"name": f.name, "train_flop": f.flop, "source": f.source, "differs": f.differs} for f in formulas(spec, settings)],
+        "formulas": [
+            {"name": f.name, "train_flop": f.flop, "source": f.source, "differs": f.differs}
+            for f in formulas(spec, settings)
+        ],
     }
 
 
@@ -222,9 +225,11 @@ def _flop_lines(spec: ModelSpec, settings: RunSettings) -> list[str]:
         "matrix FLOP          full attention         causal",
         *rows,
         "",
-        *(["formulas for train, and how far they are from the exact count (full)"] if estimates else []),
-        *estimates,
-        "",
+        *(
+            ["formulas for train, and how far they are from the exact count (full)", *estimates, ""]
+            if estimates
+            else []
+        ),
         header,
         *kinds,
     ]

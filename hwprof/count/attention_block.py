@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from hwprof.count.graph import Graph
@@ -83,7 +84,10 @@ def _latent_projections(graph: Graph, mla: MlaSpec) -> Iterator[Op]:
         yield graph.linear("layers.*.attention.query", d, spec.q_dim, bias=False)
     down = mla.kv_lora_rank + mla.rope_dim
     yield graph.linear("layers.*.attention.kv_down", d, down, bias=bias, input_shared=True)
-    yield graph.norm("layers.*.attention.kv_norm", features=mla.kv_lora_rank)
+    norm = graph.norm("layers.*.attention.kv_norm", features=mla.kv_lora_rank)
+    copied = graph.how.precision.casts  # else its input is a view of what the product made, which is kept whole
+    beside = 0 if copied else graph.tokens * mla.rope_dim * graph.how.precision.compute_bytes
+    yield replace(norm, saved_bytes=norm.saved_bytes + beside)
     spanned = spec.heads * (mla.nope_dim + mla.value_dim)
     yield graph.linear("layers.*.attention.kv", mla.kv_lora_rank, spanned, bias=False, **narrow)
 
@@ -136,6 +140,7 @@ def _core(graph: Graph, label: str, *, repeats: int, **convention: Any) -> Op:
         **convention,
         kv_heads=spec.kv_heads,
         value_dim=spec.value_dim,
+        value_within=spec.mla.nope_dim if spec.mla else 0,
         extra_score_flop=BIAS_FLOP.get(spec.positions, 0) + TANH_FLOP * spec.attention.softcap,
         bias_table=spec.positions == "relative",
     )

@@ -154,6 +154,7 @@ def attention_core(
     causal: bool = False,
     key_len: int | None = None,
     value_dim: int | None = None,
+    value_within: int = 0,
     score_pairs: int | None = None,
     extra_score_flop: int = 0,
     bias_table: bool = False,
@@ -180,6 +181,7 @@ def attention_core(
         causal: count half of the pairs.
         key_len: S; default: T.
         value_dim: E; default: D.
+        value_within: width beside E of the tensor that a head's value is a view of, which is kept whole.
         score_pairs: with ``causal``, twice the pairs of query and key that count, in place of T².
         extra_score_flop: operations a score beside the softmax (a bias, a cap).
         bias_table: a bias [H, T, S] is read, and its gradient written.
@@ -214,7 +216,7 @@ def attention_core(
             write_bytes=q + kv + bias + lse,
         )
         + repeat_backward,
-        saved_bytes=q + o + kv + lse,
+        saved_bytes=q + o + kv + lse + batch * kv_heads * keys * value_within * c,
         input_bytes=q + grouped,
         output_bytes=o + lse,
     )

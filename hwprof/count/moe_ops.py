@@ -87,12 +87,16 @@ def expert_linear(
 
 @register("expert_combine")
 def expert_combine(how: Execution, *, tokens: int, features: int, top_k: int) -> OpCost:
-    """y[N, d] = sum over a token's k experts of weight · result; keeps the results, for the weights' gradients."""
+    """y[N, d] = sum over a token's k experts of weight · result.
+
+    Keeps the results, for the weights' gradients, and which weight belongs to which row; torch's ``index_add`` keeps
+    the weighted results too.
+    """
     rows, x, c = tokens * top_k * features, tokens * features, how.precision.compute_bytes
     return OpCost(
         forward=Cost(vector_flop=2 * rows, read_bytes=3 * rows * c, write_bytes=2 * rows * c),
         backward=Cost(vector_flop=3 * rows, read_bytes=3 * rows * c, write_bytes=rows * c),
-        saved_bytes=rows * c,
+        saved_bytes=2 * rows * c + tokens * top_k * INDEX_BYTES,
         input_bytes=rows * c,
         output_bytes=x * c,
     )
