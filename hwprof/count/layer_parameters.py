@@ -93,7 +93,9 @@ def _experts(spec: ModelSpec, moe: MoeSpec) -> Iterator[ParameterTensor]:
         out, inside = (d, moe.expert_ff) if name == "down" else (moe.expert_ff, d)
         shapes = [(moe.experts, out, inside), (moe.experts, out)] if moe.expert_bias else [(moe.experts, out, inside)]
         for shape in shapes:
-            yield ParameterTensor(label=f"layers.*.moe.experts.{name}", shape=shape, repeats=layers, experts=moe.experts, top_k=moe.top_k)
+            yield ParameterTensor(
+                label=f"layers.*.moe.experts.{name}", shape=shape, repeats=layers, experts=moe.experts, top_k=moe.top_k
+            )
     yield from _feed_forward(spec, "layers.*.moe.shared", moe.shared_ff, layers, bias=False)
     if moe.shared_gate:
         yield from linear("layers.*.moe.shared.switch", 1, d, layers, bias=False)
