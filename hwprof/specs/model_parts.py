@@ -120,7 +120,7 @@ class MoeSpec(Record):
 
     def layers_of(self, layers: int) -> int:
         """How many of ``layers`` layers have experts."""
-        return sum(1 for index in range(self.dense_layers, layers) if (index + 1) % self.every == 0)
+        return max(0, layers // self.every - self.dense_layers // self.every)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -84,8 +84,8 @@ def test_the_folder_names_the_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden_size": -32}, "key 'hidden_size' is -32; expected a whole number of at least 1"),
-        ({"num_hidden_layers": 0}, "key 'num_hidden_layers' is 0; expected a whole number of at least 1"),
+        ({"hidden_size": -32}, "key 'hidden_size' is -32; expected a whole number from 1 to"),
+        ({"num_hidden_layers": 0}, "key 'num_hidden_layers' is 0; expected a whole number from 1 to"),
         ({"vocab_size": "61"}, "key 'vocab_size' is '61'; expected a whole number"),
         ({"intermediate_size": 80.5}, "key 'intermediate_size' is 80.5; expected a whole number"),
         ({"num_attention_heads": True}, "key 'num_attention_heads' is True; expected a whole number"),

@@ -52,8 +52,8 @@ class Config:
             self._wrong(name, held, "a table")
         return Config(held or {}, path=self.path, table=f"{self._table}{name}.")
 
-    def integer(self, *names: str, default: int | None = None, least: int = 1) -> int:
-        """A whole number of at least ``least``.
+    def integer(self, *names: str, default: int | None = None, least: int = 1, most: int = 10**15) -> int:
+        """A whole number from ``least`` to ``most``.
 
         Raises:
             SpecError: it is something else, or missing without a ``default``.
@@ -63,8 +63,8 @@ class Config:
             if default is None:
                 self.fail(f"key '{self._table}{names[0]}' is missing", expectation="expected a whole number")
             return default
-        if isinstance(held, bool) or not isinstance(held, int) or held < least:
-            self._wrong(names[0], held, f"a whole number of at least {least}")
+        if isinstance(held, bool) or not isinstance(held, int) or not least <= held <= most:
+            self._wrong(names[0], held, f"a whole number from {least} to {most:g}")
         return held
 
     def optional_integer(self, *names: str) -> int | None:

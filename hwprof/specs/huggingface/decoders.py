@@ -41,7 +41,12 @@ def biased(config: Config, *, default: bool = False) -> str:
 
 def llama(config: Config) -> Tables:
     """LLaMA 1 to 3, and what took over its shape."""
-    return rms_decoder(config, attention_bias=biased(config), mlp_bias=config.flag("mlp_bias", default=False))
+    return _llama(config, widths(config))
+
+
+def _llama(config: Config, sizes: Tables) -> Tables:
+    mlp_bias = config.flag("mlp_bias", default=False)
+    return rms_decoder(config, sizes, attention_bias=biased(config), mlp_bias=mlp_bias)
 
 
 def smollm3(config: Config) -> Tables:
@@ -52,14 +57,16 @@ def smollm3(config: Config) -> Tables:
     bare = layers // every if turned is None else turned.count(0)
     tokens = config.optional_integer("sliding_window") if config.flag("use_sliding_window", default=False) else None
     config.harmless("sliding_window", "max_window_layers")
-    tables = merged(llama(config), window(config, layers, tokens=tokens, local=layers - bare))
+    tables = merged(
+        _llama(config, widths(config, kv_heads=4)), window(config, layers, tokens=tokens, local=layers - bare)
+    )
     tied = config.flag("tie_word_embeddings", default=True)
     return merged(tables, {"tied_embeddings": tied, "attention": {"nope_layers": bare}})
 
 
 def mistral(config: Config) -> Tables:
     """Mistral: LLaMA with a window in every layer."""
-    tables = rms_decoder(config)
+    tables = rms_decoder(config, widths(config, kv_heads=8))
     tokens = config.optional_integer("sliding_window")
     return merged(tables, window(config, tables["layers"], tokens=tokens, local=tables["layers"]))
 
@@ -76,23 +83,23 @@ def qwen_window(config: Config, layers: int) -> Tables:
 def qwen2(config: Config) -> Tables:
     """Qwen 2 and 2.5: biases on query, key and value."""
     config.harmless("use_mrope")
-    return merged(rms_decoder(config, attention_bias="qkv"), qwen_window(config, config.integer("num_hidden_layers")))
+    tables = rms_decoder(config, widths(config, kv_heads=32), attention_bias="qkv")
+    return merged(tables, qwen_window(config, tables["layers"]))
 
 
 def qwen3(config: Config) -> Tables:
     """Qwen 3: norms of queries and keys, heads of 128."""
-    sizes = widths(config) | {"head_dim": config.integer("head_dim", default=128)}
+    sizes = widths(config, kv_heads=32, head_dim=128)
     tables = rms_decoder(config, sizes, attention_bias=biased(config), attention={"qk_norm": "head"})
     return merged(tables, qwen_window(config, tables["layers"]))
 
 
-def gemma(config: Config) -> Tables:
+def gemma(config: Config, *, kv_heads: int = 16) -> Tables:
     """Gemma 1: a gated GELU, tied embeddings, heads of 256."""
     config.only("use_bidirectional_attention", False)
-    sizes = widths(config) | {"head_dim": config.integer("head_dim", default=256)}
     return rms_decoder(
         config,
-        sizes,
+        widths(config, kv_heads=kv_heads, head_dim=256),
         activation=activation(config, "hidden_activation", "hidden_act", default="gelu"),
         attention_bias=biased(config),
         tied_embeddings=config.flag("tie_word_embeddings", default=True),
@@ -102,7 +109,9 @@ def gemma(config: Config) -> Tables:
 def gemma2(config: Config) -> Tables:
     """Gemma 2: norms before and after blocks, every second layer local, capped scores and logits."""
     config.harmless("query_pre_attn_scalar", "cache_implementation", "sliding_window_size")
-    tables = merged(gemma(config), {"norm_placement": "sandwich"}, _caps(config, attention=50.0, final=30.0))
+    tables = merged(
+        gemma(config, kv_heads=4), {"norm_placement": "sandwich"}, _caps(config, attention=50.0, final=30.0)
+    )
     tokens = config.integer("sliding_window", "sliding_window_size", default=4096)
     layers = tables["layers"]
     return merged(tables, window(config, layers, tokens=tokens, local=(layers + 1) // 2))
@@ -114,7 +123,7 @@ def gemma3_text(config: Config) -> Tables:
     every = config.integer("sliding_window_pattern", "_sliding_window_pattern", default=6)
     tokens = config.integer("sliding_window", default=4096)
     tables = merged(
-        gemma(config),
+        gemma(config, kv_heads=4),
         {"norm_placement": "sandwich", "attention": {"qk_norm": "head"}},
         _caps(config, attention=0.0, final=0.0),
     )

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from hwprof.specs.huggingface.config import Config, Tables
 from hwprof.specs.huggingface.decoders import biased, qwen_window, rms_decoder
-from hwprof.specs.huggingface.parts import activation, expert_layers, language_head, merged, rotary, widths, window
+from hwprof.specs.huggingface.parts import (
+    MOST_LAYERS,
+    activation,
+    expert_layers,
+    language_head,
+    merged,
+    rotary,
+    widths,
+    window,
+)
 
 
 def mixtral(config: Config) -> Tables:
     """Mixtral."""
     config.harmless("router_jitter_noise")
-    tables = rms_decoder(config)
+    tables = rms_decoder(config, widths(config, kv_heads=8))
     tokens = config.optional_integer("sliding_window")
     local = window(config, tables["layers"], tokens=tokens, local=tables["layers"])
     return merged(tables, local, {"moe": _routed(config) | {"expert_ff": tables["d_ff"]}})
@@ -25,14 +34,15 @@ def _routed(config: Config) -> Tables:
 
 def qwen2_moe(config: Config) -> Tables:
     """Qwen 1.5 and 2 with experts: a shared one behind a gate of its own."""
-    tables = rms_decoder(config, attention_bias="qkv" if config.flag("qkv_bias", default=True) else "none")
+    bias = "qkv" if config.flag("qkv_bias", default=True) else "none"
+    tables = rms_decoder(config, widths(config, kv_heads=16), attention_bias=bias)
     shared = {"shared_ff": config.integer("shared_expert_intermediate_size"), "shared_gate": True}
     return merged(tables, _qwen_experts(config, tables["layers"]), {"moe": shared})
 
 
 def qwen3_moe(config: Config) -> Tables:
     """Qwen 3 with experts."""
-    sizes = widths(config)
+    sizes = widths(config, kv_heads=4)
     tables = rms_decoder(config, sizes, attention_bias=biased(config), attention={"qk_norm": "head"})
     return merged(tables, _qwen_experts(config, tables["layers"]))
 
@@ -58,7 +68,7 @@ def olmoe(config: Config) -> Tables:
 def gpt_oss(config: Config) -> Tables:
     """gpt-oss: biases everywhere, a learned logit a head, every second layer local."""
     config.harmless("experts_per_token", "swiglu_limit", "swiglu_alpha", "initial_context_length")
-    sizes = widths(config) | {"head_dim": config.integer("head_dim", default=64)}
+    sizes = widths(config, kv_heads=8, head_dim=64)
     tables = rms_decoder(config, sizes, attention_bias=biased(config, default=True), attention={"sinks": True})
     layers = tables["layers"]
     local = window(config, layers, tokens=config.optional_integer("sliding_window"), local=(layers + 1) // 2)
@@ -70,7 +80,7 @@ def llama4_text(config: Config) -> Tables:
     """Llama 4's text model: a shared expert of the same width, chunks, layers without rotary positions."""
     config.harmless("router_jitter_noise", "attn_temperature_tuning", "attn_scale", "floor_scale", "for_llm_compressor")
     expert_ff, dense_ff = config.integer("intermediate_size"), config.integer("intermediate_size_mlp")
-    layers = config.integer("num_hidden_layers")
+    layers = config.integer("num_hidden_layers", most=MOST_LAYERS)
     step = config.integer("interleave_moe_layer_step", default=1)
     listed = config.items("moe_layers")
     chosen = [int(i) for i in listed] if listed is not None else list(range(step - 1, layers, step))
@@ -78,7 +88,9 @@ def llama4_text(config: Config) -> Tables:
     turned = config.items("no_rope_layers")
     bare = turned.count(0) if turned else layers // interval
     unweighted = config.flag("use_qk_norm", default=True)
-    tables = rms_decoder(config, widths(config) | {"d_ff": dense_ff}, attention_bias=biased(config))
+    tables = rms_decoder(
+        config, widths(config, kv_heads=8, head_dim=128) | {"d_ff": dense_ff}, attention_bias=biased(config)
+    )
     moe = _routed(config) | {"expert_ff": expert_ff, "shared_ff": expert_ff} | expert_layers(config, layers, chosen)
     attention: Tables = {"nope_layers": bare} | ({"qk_norm": "unweighted"} if unweighted else {})
     tokens = config.optional_integer("attention_chunk_size")
@@ -124,21 +136,24 @@ def glm4_moe(config: Config) -> Tables:
     config.harmless("routed_scaling_factor", "n_group", "topk_group", "norm_topk_prob")
     bias = "qkv" if config.flag("attention_bias", default=False) else "none"
     norms: Tables = {"attention": {"qk_norm": "head"}} if config.flag("use_qk_norm", default=False) else {}
-    tables = merged(rms_decoder(config, attention_bias=bias), rotary(config, fraction=0.5), norms)
+    tables = merged(
+        rms_decoder(config, widths(config, kv_heads=8), attention_bias=bias), rotary(config, fraction=0.5), norms
+    )
     _note_of_further_predictions(config)
-    return merged(tables, {"moe": _deepseek_experts(config) | {"router_bias": "buffer"}})
+    return merged(tables, {"moe": _deepseek_experts(config, dense=1, shared=1) | {"router_bias": "buffer"}})
 
 
 def deepseek_v2(config: Config) -> Tables:
     """DeepSeek-V2."""
     config.only("topk_method", "greedy", "gready", "group_limited_greedy")
-    return _deepseek(config)
+    return merged(_deepseek(config), {"moe": _deepseek_experts(config, dense=0, shared=2)})
 
 
 def deepseek_v3(config: Config) -> Tables:
     """DeepSeek-V3 and R1, Kimi K2: the router has a bias, which is no parameter in transformers."""
     config.only("topk_method", "noaux_tc")
-    return merged(_deepseek(config), {"moe": {"router_bias": "buffer"}})
+    moe = _deepseek_experts(config, dense=3, shared=1) | {"router_bias": "buffer"}
+    return merged(_deepseek(config), {"moe": moe})
 
 
 def _deepseek(config: Config) -> Tables:
@@ -155,20 +170,26 @@ def _deepseek(config: Config) -> Tables:
         "value_dim": config.integer("v_head_dim", default=128),
     }
     sizes = widths(config) | {"kv_heads": heads, "head_dim": nope + rope}
-    tables = rms_decoder(config, sizes, attention_bias=biased(config), mlp_bias=config.flag("mlp_bias", default=False))
+    config.only("mlp_bias", False)
     _note_of_further_predictions(config)
-    return merged(tables, {"mla": mla, "moe": _deepseek_experts(config)})
+    return merged(rms_decoder(config, sizes, attention_bias=biased(config)), {"mla": mla})
 
 
-def _deepseek_experts(config: Config) -> Tables:
+def _deepseek_experts(config: Config, *, dense: int, shared: int) -> Tables:
+    """Experts of DeepSeek and GLM; first dense layers and shared experts where the file does not say."""
     width = config.integer("moe_intermediate_size")
     return {
         "experts": config.integer("n_routed_experts", "num_local_experts", "num_experts"),
         "top_k": config.integer("num_experts_per_tok"),
         "expert_ff": width,
-        "shared_ff": width * config.integer("n_shared_experts", default=0, least=0),
-        "dense_layers": config.integer("first_k_dense_replace", default=0, least=0),
+        "shared_ff": width
+        * config.integer("n_shared_experts", default=_unless_null(config, "n_shared_experts", shared), least=0),
+        "dense_layers": config.integer("first_k_dense_replace", default=dense, least=0),
     }
+
+
+def _unless_null(config: Config, name: str, default: int) -> int:
+    return 0 if config.is_null(name) else default
 
 
 def _note_of_further_predictions(config: Config) -> None:

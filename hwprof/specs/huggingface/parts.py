@@ -31,16 +31,30 @@ def activation(config: Config, *names: str, default: str) -> str:
     return ACTIVATIONS[name]
 
 
-def widths(config: Config) -> Tables:
-    """Sizes by their usual names; key and value heads are as many as query heads unless the file says otherwise."""
+MOST_LAYERS = 100_000
+"""No model comes near; more is a slip of the pen."""
+
+
+def widths(config: Config, *, kv_heads: int | None = None, head_dim: int | None = None) -> Tables:
+    """Sizes by their usual names.
+
+    Args:
+        config: the file.
+        kv_heads: key and value heads where the file does not say; default: as many as query heads, as null means.
+        head_dim: width of a head where the file does not say; default: hidden_size / heads, as null means.
+    """
     d_model, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    if kv_heads is None or config.is_null("num_key_value_heads"):
+        kv_heads = heads
+    if head_dim is None or config.is_null("head_dim"):
+        head_dim = d_model // heads
     return {
-        "layers": config.integer("num_hidden_layers"),
+        "layers": config.integer("num_hidden_layers", most=MOST_LAYERS),
         "d_model": d_model,
         "d_ff": config.integer("intermediate_size"),
         "heads": heads,
-        "kv_heads": config.integer("num_key_value_heads", default=heads),
-        "head_dim": config.integer("head_dim", default=d_model // heads),
+        "kv_heads": config.integer("num_key_value_heads", default=kv_heads),
+        "head_dim": config.integer("head_dim", default=head_dim),
         "vocab_size": config.integer("vocab_size"),
         "max_seq_len": config.integer("max_position_embeddings", default=2048),
     }
@@ -117,9 +131,10 @@ def language_head(config: Config) -> Tables:
 
 def expert_layers(config: Config, layers: int, chosen: Sequence[int]) -> Tables:
     """``dense_layers`` and ``every`` that give experts to just the ``chosen`` layers."""
-    for every in range(1, layers + 1):
-        for dense in range(layers):
-            if [i for i in range(dense, layers) if (i + 1) % every == 0] == sorted(chosen):
+    wanted = set(chosen)
+    for dense in sorted({0, min(wanted, default=0)}):
+        for every in range(1, layers + 1 if len(wanted) < layers else 2):
+            if {i for i in range(dense, layers) if (i + 1) % every == 0} == wanted:
                 return {"dense_layers": dense, "every": every}
     return config.fail(
         f"experts in the layers {', '.join(map(str, chosen)) or 'none'} of {layers} follow no known pattern",
