@@ -12,8 +12,8 @@ def t5(config: Config) -> Tables:
     """T5 and its version 1.1: positions by distance in a table a side, no biases."""
     config.harmless("relative_attention_max_distance", "is_encoder_decoder", "scale_decoder_outputs", "n_positions")
     config.harmless("dense_act_fn", "output_past", "is_decoder")
-    gated_class = config.text("model_type", default="t5") == "mt5" or config.flag("is_gated_act", default=False)
-    usual = "gated-gelu" if gated_class else "relu"
+    gates = config.flag("is_gated_act", default=config.text("model_type", default="t5") == "mt5")
+    usual = "gated-gelu" if gates else "relu"
     layers, feed_forward = config.integer("num_layers"), config.text("feed_forward_proj", default=usual)
     gated, _, name = feed_forward.rpartition("-")
     if gated not in {"", "gated"}:
