@@ -77,6 +77,8 @@ def _length(spec: ModelSpec, *, seq_len: int | None, target_len: int | None) -> 
             remedy="leave it out; --seq-len sets the length",
         )
     if spec.vision:
+        if seq_len not in {None, spec.vision.tokens}:
+            _say(f"--seq-len {seq_len} is not used: an image of {spec.name} is {spec.vision.tokens} tokens")
         return spec.vision.tokens
     if seq_len is None:
         raise InputError("--seq-len is missing", expectation=f"{spec.name} reads tokens", remedy="say how many")
@@ -92,7 +94,11 @@ def _note(spec: ModelSpec, *, length: int, target_len: int | None) -> None:
             side = "target " if fixed else ""
             notes.append(f"{tokens} {side}tokens are more than the {most} that {spec.name} was made for")
     for note in notes:
-        click.echo(f"hwprof: note: {note}", err=True)
+        _say(note)
+
+
+def _say(note: str) -> None:
+    click.echo(f"hwprof: note: {note}", err=True)
 
 
 def as_json(spec: ModelSpec, settings: RunSettings) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def test_an_encoder_decoder_has_two_lengths() -> None:
 def test_an_image_sets_the_sequence() -> None:
     count = counted("--model", "vit-b-16", "--batch-size", "2")
     assert (count["seq_len"], count["target_len"]) == (197, None)
-    assert count == counted("--model", "vit-b-16", "--batch-size", "2", "--seq-len", "5")
+    assert count == counted("--model", "vit-b-16", "--batch-size", "2", "--seq-len", "5")  # with a note
 
 
 def test_experts_have_active_parameters() -> None:
