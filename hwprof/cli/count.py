@@ -8,10 +8,11 @@ from typing import Any, get_args
 import click
 
 from hwprof.count.cost import Cost
+from hwprof.count.formulas import formulas
 from hwprof.count.memory import MemoryNeed, training_memory
 from hwprof.count.op import Op
-from hwprof.count.parameters import parameters
-from hwprof.count.totals import cost_by_kind, formulas, step_flop, total_cost
+from hwprof.count.parameters import ParameterCount, parameters
+from hwprof.count.totals import StepFlop, cost_by_kind, step_flop, total_cost
 from hwprof.count.transformer import training_step_ops
 from hwprof.errors import InputError
 from hwprof.specs.model import ModelSpec
@@ -24,56 +25,80 @@ POSITIVE = click.IntRange(min=1)
 @click.command(short_help="Count parameters, FLOP, bytes and memory; no hardware needed.")
 @click.option("--model", required=True, help="Catalogue name, TOML file or Hugging Face config.json.")
 @click.option("--batch-size", type=POSITIVE, required=True, help="Sequences in the batch.")
-@click.option("--seq-len", type=POSITIVE, required=True, help="Tokens of a sequence.")
-@click.option("--target-len", type=POSITIVE, help="Tokens of a target sequence, for an encoder-decoder.")
+@click.option("--seq-len", type=POSITIVE, help="Tokens of a sequence; an image has those of its patches.")
+@click.option("--target-len", type=POSITIVE, help="Tokens of an encoder-decoder's target; default: --seq-len.")
 @click.option("--dtype", type=click.Choice(get_args(Dtype)), default="bf16", show_default=True)
 @click.option("--recompute", type=click.Choice(get_args(Recompute)), default="none", show_default=True)
 @click.option("--optimizer", type=click.Choice(get_args(OptimizerName)), default="adamw", show_default=True)
+@click.option("--compile", "compiled", is_flag=True, help="Bytes of compiled kernels, which join elementwise passes.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(
     *,
     model: str,
     batch_size: int,
-    seq_len: int,
+    seq_len: int | None,
     target_len: int | None,
     dtype: Dtype,
     recompute: Recompute,
     optimizer: OptimizerName,
+    compiled: bool,
     form: str,
 ) -> None:
     """Count one training step of MODEL: parameters, FLOP, bytes moved, memory. Needs no hardware.
 
-    FLOP are those of matrix multiplications, in both attention conventions: full, and causal (half the attention).
-    Bytes are those of torch's eager CUDA kernels.
+    FLOP are those of matrix multiplications, in both attention conventions: full, and causal (half the attention, and
+    in layers with a window only what it holds). Bytes are those of torch's eager CUDA kernels, or of compiled ones.
     """
     from hwprof.specs.catalogue import load_model
 
     spec = load_model(model)
-    _check_lengths(spec, seq_len=seq_len, target_len=target_len)
+    length = _length(spec, seq_len=seq_len, target_len=target_len)
+    _note(spec, length=length, target_len=target_len)
     settings = RunSettings(
         model=spec.name,
         device="cuda",
         dtype=dtype,
         micro_batch=batch_size,
-        seq_len=seq_len,
+        seq_len=length,
+        target_len=(target_len or length) if spec.kind == "encoder_decoder" else None,
+        compile=compiled,
         recompute=recompute,
         optimizer=optimizer,
     )
     click.echo(json.dumps(as_json(spec, settings), indent=2) if form == "json" else as_text(spec, settings))
 
 
-def _check_lengths(spec: ModelSpec, *, seq_len: int, target_len: int | None) -> None:
-    if target_len is not None:
+def _length(spec: ModelSpec, *, seq_len: int | None, target_len: int | None) -> int:
+    """The length of a sequence: as asked for, or that of the model's images."""
+    if target_len is not None and spec.kind != "encoder_decoder":
         raise InputError(
             f"--target-len does not apply to {spec.name}, which is a {spec.kind}",
             expectation="only an encoder-decoder has a target sequence",
             remedy="leave it out; --seq-len sets the length",
         )
-    if seq_len > spec.max_seq_len and spec.positions != "learned":
-        click.echo(
-            f"hwprof: note: {seq_len} tokens are more than the {spec.max_seq_len} that {spec.name} was made for",
-            err=True,
-        )
+    if spec.vision:
+        if seq_len not in {None, spec.vision.tokens}:
+            _say(f"--seq-len {seq_len} is not used: an image of {spec.name} is {spec.vision.tokens} tokens")
+        return spec.vision.tokens
+    if seq_len is None:
+        raise InputError("--seq-len is missing", expectation=f"{spec.name} reads tokens", remedy="say how many")
+    return seq_len
+
+
+def _note(spec: ModelSpec, *, length: int, target_len: int | None) -> None:
+    """What the counts leave out, on stderr."""
+    limit = spec.encoder_side.max_seq_len if spec.encoder else spec.max_seq_len
+    notes = [spec.notes] if "config" in spec.source and spec.notes else []
+    for tokens, most, fixed in ((length, limit, False), (target_len or 0, spec.max_seq_len, True)):
+        if tokens > most and spec.positions != "learned":
+            side = "target " if fixed else ""
+            notes.append(f"{tokens} {side}tokens are more than the {most} that {spec.name} was made for")
+    for note in notes:
+        _say(note)
+
+
+def _say(note: str) -> None:
+    click.echo(f"hwprof: note: {note}", err=True)
 
 
 def as_json(spec: ModelSpec, settings: RunSettings) -> dict[str, Any]:
@@ -84,20 +109,42 @@ def as_json(spec: ModelSpec, settings: RunSettings) -> dict[str, Any]:
         "model": spec.name,
         "batch_size": settings.micro_batch,
         "seq_len": settings.seq_len,
+        "target_len": settings.target_len,
         "dtype": settings.dtype,
         "recompute": settings.recompute,
         "optimizer": settings.optimizer,
         "parameters": count.total,
         "active_parameters": count.active,
+        "active_non_embedding_parameters": count.active_non_embedding,
+        "parameters_by_part": _parts(count),
         "flop": {
             "forward": {"full": flop.forward_full, "causal": flop.forward_causal},
             "train": {"full": flop.train_full, "causal": flop.train_causal},
             "recompute": flop.recompute_full,
         },
+        "vector_flop": int(total_cost(ops).vector_flop),
+        "per_token": _per(flop, settings.tokens_per_step),
+        "per_sample": _per(flop, settings.micro_batch),
         "bytes": _bytes(ops),
         "ops": [_op(op) for op in ops],
         "memory": _memory(need),
-        "formulas": [{"name": f.name, "train_flop": f.flop, "source": f.source} for f in formulas(spec, settings)],
+        "formulas": [
+            {"name": f.name, "train_flop": f.flop, "source": f.source, "differs": f.differs}
+            for f in formulas(spec, settings)
+        ],
+    }
+
+
+def _parts(count: ParameterCount) -> dict[str, int]:
+    parts = ("embedding", "attention", "ffn", "norm", "head", "other")
+    return {part: int(getattr(count, part)) for part in parts}
+
+
+def _per(flop: StepFlop, units: int) -> dict[str, dict[str, float]]:
+    """Matrix-multiply FLOP of one of the step's ``units``."""
+    return {
+        "forward": {"full": flop.forward_full / units, "causal": flop.forward_causal / units},
+        "train": {"full": flop.train_full / units, "causal": flop.train_causal / units},
     }
 
 
@@ -152,9 +199,12 @@ def as_text(spec: ModelSpec, settings: RunSettings) -> str:
 
 def _headline(spec: ModelSpec, settings: RunSettings) -> list[str]:
     count = parameters(spec)
-    work = f"{settings.micro_batch} x {settings.seq_len} tokens, {settings.dtype}"
+    target = f" -> {settings.target_len}" if settings.target_len else ""
+    work = f"{settings.micro_batch} x {settings.seq_len}{target} tokens, {settings.dtype}"
+    active = f", {format_count(count.active)} active ({count.active:,})" if count.active != count.total else ""
     return [
-        f"{spec.name}: {format_count(count.total)} parameters ({count.total:,})",
+        f"{spec.name}: {format_count(count.total)} parameters ({count.total:,}){active}",
+        "  " + ", ".join(f"{part} {format_count(number)}" for part, number in _parts(count).items() if number),
         f"one step over {work}, recompute {settings.recompute}, {settings.optimizer}",
     ]
 
@@ -167,7 +217,10 @@ def _flop_lines(spec: ModelSpec, settings: RunSettings) -> list[str]:
     ]
     if flop.recompute_full:
         rows.append(f"  recompute  {format_flop(flop.recompute_full):>14}")
-    estimates = [f"  {f.name:<17} {format_flop(f.flop):>14}   ({f.source})" for f in formulas(spec, settings)]
+    estimates = [
+        f"  {f.name:<17} {format_flop(f.flop):>14} {f.flop / flop.train_full - 1:>+8.1%}   {f.differs} ({f.source})"
+        for f in formulas(spec, settings)
+    ]
     header = "  layer kind direction        matrix FLOP     other FLOP     bytes moved"
     kinds = [
         f"  {kind:<10} {direction:<10} {format_flop(cost.matmul_flop):>16} {format_flop(cost.vector_flop):>14} "
@@ -178,9 +231,11 @@ def _flop_lines(spec: ModelSpec, settings: RunSettings) -> list[str]:
         "matrix FLOP          full attention         causal",
         *rows,
         "",
-        "formulas for train",
-        *estimates,
-        "",
+        *(
+            ["formulas for train, and how far they are from the exact count (full)", *estimates, ""]
+            if estimates
+            else []
+        ),
         header,
         *kinds,
     ]

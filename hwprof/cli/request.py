@@ -70,8 +70,10 @@ def request_of(
     """
     from hwprof.measure.environment import resolve_device
     from hwprof.specs.catalogue import load_cluster, load_model
+    from hwprof.specs.trainable import check_trainable
 
     spec = load_model(model)
+    check_trainable(spec)
     cluster_spec = load_cluster(cluster) if cluster else None
     torch_device = resolve_device(device)
     kind = torch_device.type

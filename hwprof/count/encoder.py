@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hwprof.count.attention_block import stock_core
+from hwprof.count.embedding_block import embedding_ops
 from hwprof.count.graph import Graph
 from hwprof.count.op import Op
 
@@ -16,9 +18,9 @@ def encoder_ops(graph: Graph) -> Iterator[Op]:
     """
     spec = graph.spec
     d, ff, narrow = spec.d_model, spec.d_ff, graph.how.precision.compute_bytes
-    yield from graph.embedding()
+    yield from embedding_ops(graph)
     yield graph.linear("layers.*.self_attn.in_proj", d, 3 * d, bias=True)
-    core = graph.attention_core("layers.*.self_attn.core", packed=True)
+    core = stock_core(graph)
     yield core
     kept = graph.how.device == "cpu" and core.kind == "attention_core"
     yield graph.linear("layers.*.self_attn.out_proj", d, d, bias=True, input_bytes=narrow, input_kept=kept)

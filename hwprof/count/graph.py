@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from hwprof.count.ops import OPS, Execution, Op
@@ -12,14 +13,35 @@ from hwprof.specs.labels import layer_kind
 from hwprof.specs.model import ModelSpec
 
 
+def weights_of(spec: ModelSpec) -> dict[str, int]:
+    """Elements of one instance of each operation's weights, by label."""
+    weights: dict[str, int] = defaultdict(int)
+    for tensor in parameter_tensors(spec):
+        weights[tensor.label] += tensor.elements
+    return weights
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """One micro-batch of ``batch`` sequences of ``seq_len`` tokens through ``spec``."""
+    """One micro-batch of ``batch`` sequences of ``seq_len`` tokens through ``spec``, a model or a part of one.
+
+    Attributes:
+        spec: the model, or a part of it as a model of its own.
+        batch: sequences.
+        seq_len: tokens of a sequence.
+        how: the execution.
+        weights: elements of the weights of each op of the whole model.
+        prefix: what the labels of a part begin with.
+        memory_len: tokens of the encoder's result that layers attend to; 0 = there is none.
+    """
 
     spec: ModelSpec
     batch: int
     seq_len: int
     how: Execution
+    weights: Mapping[str, int] = field(default_factory=dict)
+    prefix: str = ""
+    memory_len: int = 0
 
     @property
     def tokens(self) -> int:
@@ -29,11 +51,11 @@ class Graph:
     def op(self, label: str, kind: str, *, repeats: int = 1, **shapes: Any) -> Op:
         """The operation ``label``, its cost from the table's row ``kind`` at these shapes."""
         cost = OPS[kind](self.how, **shapes)
-        own = sum(tensor.elements for tensor in parameter_tensors(self.spec) if tensor.label == label)
+        whole_label = self.prefix + label
         return Op(
-            label=label,
+            label=whole_label,
             kind=kind,
-            layer_kind=layer_kind(label),
+            layer_kind=layer_kind(whole_label),
             repeats=repeats,
             forward=cost.forward,
             backward=cost.backward,
@@ -42,7 +64,7 @@ class Graph:
             weight_copy_bytes=cost.weight_copy_bytes,
             input_bytes=cost.input_bytes,
             output_bytes=cost.output_bytes,
-            parameters=own,
+            parameters=self.weights.get(whole_label, 0),
         )
 
     def layer_op(self, label: str, kind: str, **shapes: Any) -> Op:
@@ -56,66 +78,39 @@ class Graph:
         out_features: int,
         *,
         bias: bool,
-        input_bytes: int | None = None,
-        input_kept: bool = False,
-        input_shared: bool = False,
+        tokens: int | None = None,
+        repeats: int | None = None,
+        **flags: Any,
     ) -> Op:
-        """A linear layer over all tokens: in every layer, or once for the head."""
+        """A linear layer over all tokens (or so many): in every layer (or in so many), or once outside layers."""
         return self.op(
             label,
             "linear",
-            repeats=self._repeats(label),
-            tokens=self.tokens,
+            repeats=self.repeats_of(label) if repeats is None else repeats,
+            tokens=self.tokens if tokens is None else tokens,
             in_features=in_features,
             out_features=out_features,
             bias=bias,
-            input_bytes=input_bytes,
-            input_kept=input_kept,
-            input_shared=input_shared,
+            **flags,
         )
 
-    def embedding(self) -> Iterator[Op]:
-        """Token vectors, learned position vectors if any, dropout if any."""
-        spec, d = self.spec, self.spec.d_model
-        yield self.op(
-            "embedding.tokens",
-            "embedding",
-            tokens=self.tokens,
-            features=d,
-            rows=spec.vocab_size,
-            tied=spec.tied_embeddings,
-        )
-        if spec.positions == "learned":
-            yield self.op(
-                "embedding.positions",
-                "embedding",
-                tokens=self.seq_len,
-                features=d,
-                rows=spec.max_seq_len,
-                added_to=self.tokens * d,
-            )
-        yield from self.dropout("embedding.dropout", d, element_bytes=self.how.precision.residual_bytes)
+    def norm(self, label: str, *, repeats: int | None = None, features: int | None = None, rows: int = 1) -> Op:
+        """A norm of the model's kind over every token's vector, or over ``rows`` parts of ``features`` a token."""
+        shapes = {"tokens": self.tokens * rows, "features": features or self.spec.d_model}
+        return self.op(label, self.spec.norm, repeats=self.repeats_of(label) if repeats is None else repeats, **shapes)
 
     def dropout(self, label: str, features: int, *, element_bytes: int | None = None) -> Iterator[Op]:
         """Dropout of a block's result (or of elements of another width), if the model has any."""
         if self.spec.dropout:
             width = self.how.precision.compute_bytes if element_bytes is None else element_bytes
             shapes = {"tokens": self.tokens, "features": features, "element_bytes": width}
-            yield self.op(label, "dropout", repeats=self._repeats(label), **shapes)
+            yield self.op(label, "dropout", repeats=self.repeats_of(label), **shapes)
 
     def residuals(self) -> Op:
-        """Both residual additions of a layer."""
-        return self.layer_op("layers.*.residual", "residual", tokens=2 * self.tokens, features=self.spec.d_model)
+        """All residual additions of a layer: of attention, of the feed-forward network, of cross-attention."""
+        sums = 3 if self.memory_len else 2
+        return self.layer_op("layers.*.residual", "residual", tokens=sums * self.tokens, features=self.spec.d_model)
 
-    def attention_core(self, label: str, *, causal_half: bool = False, packed: bool = False) -> Op:
-        """Scores, softmax, mixing of values: one kernel, but with dropout on a CPU, where torch has no such kernel."""
-        spec = self.spec
-        shapes = {"batch": self.batch, "seq_len": self.seq_len, "heads": spec.heads, "head_dim": spec.head_dim}
-        if self.how.device == "cpu" and spec.dropout:
-            return self.layer_op(
-                label, "attention_core_materialised", **shapes, causal=causal_half, dropout=True, packed=packed
-            )
-        return self.layer_op(label, "attention_core", **shapes, kv_heads=spec.kv_heads, causal=causal_half)
-
-    def _repeats(self, label: str) -> int:
+    def repeats_of(self, label: str) -> int:
+        """How often an operation runs: in every layer, or once."""
         return self.spec.layers if label.startswith("layers.") else 1

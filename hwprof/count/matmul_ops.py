@@ -96,13 +96,73 @@ def _gradient_sum(how: Execution, *, elements: int, width: int) -> Cost:
     return Cost(vector_flop=elements, read_bytes=2 * elements * width, write_bytes=elements * width)
 
 
+@register("convolution")
+def convolution(
+    how: Execution,
+    *,
+    tokens: int,
+    in_features: int,
+    out_features: int,
+    input_elements: int,
+    input_gradient: bool,
+) -> OpCost:
+    """Convolution y[N, O] with bias, each output a product with I = channels x kernel inputs: 2·N·I·O FLOP forward.
+
+    Backward is a product of the same size for the weight, and one for the input unless that is data.
+
+    Args:
+        how: the execution.
+        tokens: N, positions of the output.
+        in_features: I.
+        out_features: O.
+        input_elements: size of the input, whose elements more than one output may read.
+        input_gradient: whether the input has a gradient (an image or a spectrogram has none).
+    """
+    c, w = how.precision.compute_bytes, how.precision.weight_bytes
+    y, weights, product = (
+        tokens * out_features,
+        (in_features + 1) * out_features,
+        2 * tokens * in_features * out_features,
+    )
+    x = input_elements
+    return OpCost(
+        forward=Cost(matmul_flop=product, vector_flop=y, read_bytes=(x + weights) * c, write_bytes=y * c)
+        + _cast(weights, w, c),
+        backward=Cost(
+            matmul_flop=(1 + input_gradient) * product,
+            vector_flop=y,
+            read_bytes=((2 + input_gradient) * y + x + input_gradient * weights) * c,
+            write_bytes=(weights + input_gradient * x) * c,
+        )
+        + _cast(weights, c, w),
+        saved_bytes=x * c,
+        weight_copy_bytes=in_features * out_features * c if how.precision.casts else 0,
+        input_bytes=x * c if input_gradient else 0,
+        output_bytes=y * c,
+    )
+
+
 @register("attention_core")
 def attention_core(
-    how: Execution, *, batch: int, seq_len: int, heads: int, kv_heads: int, head_dim: int, causal: bool = False
+    how: Execution,
+    *,
+    batch: int,
+    seq_len: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    causal: bool = False,
+    key_len: int | None = None,
+    value_dim: int | None = None,
+    value_within: int = 0,
+    score_pairs: int | None = None,
+    extra_score_flop: int = 0,
+    bias_table: bool = False,
 ) -> OpCost:
     """Attention o = softmax(q·kᵀ/√D)·v without storing the scores (flash attention, Dao et al. 2022).
 
-    Forward: q[T, D]·kᵀ[D, T] and p[T, T]·v[T, D] for each of B·H heads, 2·T·T·D each: 4·B·H·T²·D.
+    Forward: q[T, D]·kᵀ[D, S] and p[T, S]·v[S, E] for each of B·H heads, 2·T·S·D and 2·T·S·E: 4·B·H·T²·D where keys are
+    as many as queries and values as wide as keys.
     Backward: dV = pᵀ·dO, dP = dO·vᵀ, dQ = dS·k, dK = dSᵀ·q: twice the forward. A flash kernel also computes q·kᵀ again,
     which makes its backward 2.5 times its forward; that fifth product is recomputation, and no model FLOP.
     ``causal`` counts half of every product, the convention for work that skips what lies above the diagonal.
@@ -110,33 +170,55 @@ def attention_core(
     Reads q, k, v and writes o and one fp32 logsumexp a row; backward reads these and dO, and writes dQ, dK, dV. k and v
     have K heads, not H (grouped queries). All of q, k, v, o and the logsumexp are kept.
     The fp32 kernels of CUDA do not take groups: there k and v are first repeated to H heads, which are then kept.
+
+    Args:
+        how: the execution.
+        batch: B.
+        seq_len: T.
+        heads: H.
+        kv_heads: K.
+        head_dim: D.
+        causal: count half of the pairs.
+        key_len: S; default: T.
+        value_dim: E; default: D.
+        value_within: width beside E of the tensor that a head's value is a view of, which is kept whole.
+        score_pairs: with ``causal``, twice the pairs of query and key that count, in place of T².
+        extra_score_flop: operations a score beside the softmax (a bias, a cap).
+        bias_table: a bias [H, T, S] is read, and its gradient written.
     """
     c = how.precision.compute_bytes
+    keys, width = key_len or seq_len, value_dim or head_dim
     rows = batch * heads * seq_len
-    q = rows * head_dim * c
-    grouped = 2 * batch * kv_heads * seq_len * head_dim * c
+    q, o = rows * head_dim * c, rows * width * c
+    grouped = batch * kv_heads * keys * (head_dim + width) * c
     kv, repeat, repeat_backward = grouped, Cost.ZERO, Cost.ZERO
     if how.device == "cuda" and not how.precision.casts and kv_heads < heads:
-        kv = 2 * q
+        kv = grouped // kv_heads * heads
         repeat = Cost(read_bytes=grouped, write_bytes=kv)
-        repeat_backward = Cost(vector_flop=2 * rows * head_dim, read_bytes=kv, write_bytes=grouped)
+        repeat_backward = Cost(vector_flop=kv // c, read_bytes=kv, write_bytes=grouped)
     lse = rows * LSE_BYTES
-    share = 2 if causal else 1
-    products = 4 * rows * seq_len * head_dim // share
-    scores = rows * seq_len // share
+    pairs = (score_pairs or seq_len * keys) if causal else 2 * seq_len * keys
+    products = batch * heads * pairs * (head_dim + width)
+    scores = batch * heads * pairs // 2
+    bias = heads * seq_len * keys * c if bias_table else 0
     return OpCost(
-        forward=Cost(matmul_flop=products, vector_flop=SOFTMAX_FLOP * scores, read_bytes=q + kv, write_bytes=q + lse)
+        forward=Cost(
+            matmul_flop=products,
+            vector_flop=(SOFTMAX_FLOP + extra_score_flop) * scores,
+            read_bytes=q + kv + bias,
+            write_bytes=o + lse,
+        )
         + repeat,
         backward=Cost(
             matmul_flop=2 * products,
-            vector_flop=(SOFTMAX_FLOP + SOFTMAX_BACKWARD_FLOP) * scores,
-            read_bytes=5 * q + kv + 2 * lse,  # first o, dO (row sums of dO·o out); then all
-            write_bytes=q + kv + lse,
+            vector_flop=(SOFTMAX_FLOP + SOFTMAX_BACKWARD_FLOP + 2 * extra_score_flop) * scores,
+            read_bytes=q + 4 * o + kv + bias + 2 * lse,  # first o, dO (row sums of dO·o out); then all
+            write_bytes=q + kv + bias + lse,
         )
         + repeat_backward,
-        saved_bytes=2 * q + kv + lse,
+        saved_bytes=q + o + kv + lse + batch * kv_heads * keys * value_within * c,
         input_bytes=q + grouped,
-        output_bytes=q + lse,
+        output_bytes=o + lse,
     )
 
 

@@ -139,22 +139,22 @@ def _stages(spec: ModelSpec, settings: RunSettings, sharding: Sharding) -> Itera
     depth = sharding.pipeline_parallel
     tensors = parameter_tensors(spec)
     for index in dict.fromkeys((0, depth - 1)):
-        before = tuple(op for op in ops if op.layer_kind == "embedding" and index == 0)
-        after = tuple(op for op in ops if op.label in {"final_norm", "head", "loss"} and index == depth - 1)
-        layers = -(-spec.layers // depth)
+        before = tuple(op for op in ops if _leads_in(op) and index == 0)
+        after = tuple(op for op in ops if _leads_out(op) and index == depth - 1)
+        layers = -(-depth_of(spec) // depth)
         held = {op.label for op in (*before, *after)}
         if spec.tied_embeddings and "head" in held:
             held.add("embedding.tokens")
-        own = [_resized(tensor, layers) for tensor in tensors if tensor.label in held or _in_layer(tensor)]
+        own = [_resized(tensor, depth) for tensor in tensors if tensor.label in held or _in_layer(tensor)]
         yield _Stage(
             settings=settings,
             sharding=sharding,
             before=before,
-            layer=tuple(op for op in ops if op.in_layer),
+            layer=tuple(_average(op, depth_of(spec)) for op in ops if op.in_layer),
             after=after,
             layers=layers,
             in_flight=min(depth - index, settings.gradient_accumulation),
-            stream_bytes=settings.micro_batch * settings.seq_len * spec.d_model * 4,
+            stream_bytes=settings.micro_batch * (settings.target_len or settings.seq_len) * spec.d_model * 4,
             logits_bytes=sum(op.output_bytes for op in after if op.label == "head"),
             fixed=_fixed(spec, settings, sharding, own),
             optimizer_temporary_bytes=temporary_bytes(own, settings, sharding),
@@ -171,13 +171,42 @@ def _gradient_owner(op: Op, spec: ModelSpec) -> Op:
     return op
 
 
+def depth_of(spec: ModelSpec) -> int:
+    """Layers one after another: of both sides of an encoder-decoder, and those of multi-token prediction."""
+    return spec.layers + spec.mtp_layers + (spec.encoder.layers if spec.encoder else 0)
+
+
+def _leads_in(op: Op) -> bool:
+    return op.layer_kind == "embedding" or op.label.endswith("embedding_norm")
+
+
+def _leads_out(op: Op) -> bool:
+    return not (op.in_layer or _leads_in(op) or op.layer_kind in {"optimizer", "clip"})
+
+
+def _average(op: Op, layers: int) -> Op:
+    """What a layer has of an op on average over all ``layers``, of which only some may have it (experts, a window)."""
+    if op.repeats == layers:
+        return op
+
+    def share(amount: int) -> int:
+        return amount * op.repeats // layers
+
+    return replace(
+        op,
+        parameters=share(op.parameters),
+        saved_bytes=share(op.saved_bytes),
+        weight_copy_bytes=share(op.weight_copy_bytes),
+    )
+
+
 def _in_layer(tensor: ParameterTensor) -> bool:
-    return tensor.label.startswith("layers.")
+    return "layers.*" in tensor.label
 
 
-def _resized(tensor: ParameterTensor, layers: int) -> ParameterTensor:
-    repeats = layers if _in_layer(tensor) else 1
-    return ParameterTensor(label=tensor.label, shape=tensor.shape, repeats=repeats)
+def _resized(tensor: ParameterTensor, stages: int) -> ParameterTensor:
+    """The tensor as one of so many pipeline stages holds it."""
+    return replace(tensor, repeats=-(-tensor.repeats // stages)) if _in_layer(tensor) else tensor
 
 
 def _fixed(spec: ModelSpec, settings: RunSettings, sharding: Sharding, own: list[ParameterTensor]) -> Parts:

@@ -90,8 +90,8 @@ class Op:
 
     @property
     def in_layer(self) -> bool:
-        """Whether it is repeated in every layer."""
-        return self.label.startswith("layers.")
+        """Whether it is repeated in every layer, or in every layer of its sort."""
+        return "layers.*" in self.label
 
     def cost(self, direction: Direction) -> Cost:
         """Cost of all instances on all micro-batches, in one direction."""

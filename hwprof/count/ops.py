@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from hwprof.count import matmul_ops, update_ops, vector_ops
+from hwprof.count import matmul_ops, moe_ops, position_ops, update_ops, vector_ops
 from hwprof.count.op import OPS, CostFunction, Device, Execution, Op, OpCost, register
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "Op",
     "OpCost",
     "matmul_ops",
+    "moe_ops",
+    "position_ops",
     "register",
     "update_ops",
     "vector_ops",

@@ -1,4 +1,4 @@
-"""What does a step cost in all? Sums over operations by layer kind and direction, and the formulas people quote."""
+"""What does a step cost in all? Sums over operations by layer kind and direction."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from hwprof.count.cost import Cost
 from hwprof.count.op import Op
-from hwprof.count.parameters import parameters
 from hwprof.count.transformer import training_step_ops
 from hwprof.specs.model import ModelSpec
 from hwprof.specs.run import Direction, LayerKind, RunSettings
@@ -25,15 +24,6 @@ class StepFlop:
     train_full: int
     train_causal: int
     recompute_full: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Formula:
-    """A published estimate of training FLOP, for the same tokens as the exact count."""
-
-    name: str
-    flop: int
-    source: str
 
 
 def total_cost(ops: Iterable[Op], *directions: Direction) -> Cost:
@@ -65,19 +55,4 @@ def step_flop(spec: ModelSpec, settings: RunSettings) -> StepFlop:
         train_full=matmul_flop(full, "forward", "backward"),
         train_causal=matmul_flop(causal, "forward", "backward"),
         recompute_full=matmul_flop(full, "recompute"),
-    )
-
-
-def formulas(spec: ModelSpec, settings: RunSettings) -> tuple[Formula, ...]:
-    """The common estimates of training FLOP of a step: N parameters, L layers, H heads, Q head width, T tokens long.
-
-    They differ from the exact count by what N holds: an embedding is a lookup and no product, nor are norms and biases.
-    """
-    tokens, count = settings.tokens_per_step, parameters(spec)
-    scores = 12 * spec.layers * spec.heads * spec.head_dim * settings.seq_len
-    kaplan, palm = "Kaplan et al. 2020, section 2.1", "Chowdhery et al. 2022 (PaLM), appendix B"
-    return (
-        Formula(name="6N", flop=6 * count.total * tokens, source=f"{kaplan}, N with embeddings"),
-        Formula(name="6N non-embedding", flop=6 * count.non_embedding * tokens, source=kaplan),
-        Formula(name="6N + 12LHQT", flop=(6 * count.total + scores) * tokens, source=palm),
     )

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from hwprof.count.cost import Cost
-from hwprof.count.decoder import decoder_ops
+from hwprof.count.decoder import decoder_ops, encoder_decoder_ops
 from hwprof.count.encoder import encoder_ops
-from hwprof.count.graph import Graph
+from hwprof.count.graph import Graph, weights_of
+from hwprof.count.head_block import logits_shape
 from hwprof.count.ops import Device, Execution, Op
 from hwprof.count.parameters import ParameterCount, parameter_tensors, parameters
 from hwprof.count.precision import Precision
@@ -30,8 +31,9 @@ __all__ = [
 ]
 
 AttentionConvention = Literal["full", "causal"]
-"""``full``: every product of attention (PaLM, appendix B). ``causal``: half, for a decoder that skips what lies above
-the diagonal. For an encoder the two are equal."""
+"""``full``: every product of attention (PaLM, appendix B), in every layer. ``causal``: half, for a decoder that skips
+what lies above the diagonal; in layers that attend to a window also what lies outside it. Attention of an encoder, and
+to an encoder's result, counts whole in both."""
 
 _KEPT_BY_SELECTIVE = frozenset({"linear", "attention_core", "attention_core_materialised"})
 """Op kinds whose results selective recompute keeps."""
@@ -56,27 +58,33 @@ def model_ops(
     attention: AttentionConvention = "full",
     fused: bool = False,
     device: Device = "cuda",
+    target_len: int | None = None,
 ) -> tuple[Op, ...]:
     """The operations of one micro-batch through the model, embedding to head, in the order in which they run.
 
     Args:
         spec: the model.
         batch_size: sequences of the micro-batch.
-        seq_len: tokens of a sequence.
+        seq_len: tokens of a sequence; of the encoder's in an encoder-decoder. A vision Transformer's follow from the
+            image.
         precision: element widths.
         attention: whether to count all attention products or half of them.
         fused: False = eager kernels, True = compiled.
         device: whose kernels run; FLOP are the same on all.
+        target_len: tokens of the decoder's sequence in an encoder-decoder; default: ``seq_len``.
 
     Raises:
         InputError: no tokens, or more positions than a model with learned positions has.
     """
-    _check_shape(spec, batch_size=batch_size, seq_len=seq_len)
+    _check_shape(spec, batch_size=batch_size, source_len=seq_len, seq_len=target_len or seq_len)
     how = Execution(precision=precision, device=device, fused=fused)
-    graph = Graph(spec=spec, batch=batch_size, seq_len=seq_len, how=how)
-    return tuple(
-        encoder_ops(graph) if spec.kind == "encoder" else decoder_ops(graph, causal_half=attention == "causal")
-    )
+    graph = _graph(spec, how, batch=batch_size, seq_len=target_len or seq_len)
+    causal_half = attention == "causal" and spec.causal
+    if spec.stock_encoder:
+        return tuple(encoder_ops(graph))
+    if spec.kind == "encoder_decoder":
+        return tuple(encoder_decoder_ops(graph, source_len=seq_len, causal_half=causal_half))
+    return tuple(decoder_ops(graph, causal_half=causal_half))
 
 
 def training_step_ops(
@@ -99,9 +107,10 @@ def training_step_ops(
         attention=attention,
         fused=settings.compile,
         device=settings.device,
+        target_len=settings.target_len,
     )
     steps = settings.gradient_accumulation
-    repeated = (*ops, _loss(spec, settings))
+    repeated = (*ops, *_loss(spec, settings))
     with_micro_batches = [replace(op, micro_batches=steps, backward=_accumulating(op, steps)) for op in repeated]
     return (*_with_recompute(with_micro_batches, spec, settings), *_update_ops(spec, settings))
 
@@ -110,16 +119,20 @@ def matmul_shapes(spec: ModelSpec, settings: RunSettings) -> tuple[MatmulShape, 
     """The products of every linear layer on one micro-batch: one forward, two backward for each label.
 
     Forward: [tokens, in] · [in, out]. Backward: dX = [tokens, out] · [out, in], dW = [out, tokens] · [tokens, in].
-    The same (m, n, k) may stand under several labels. Attention's products are not among them.
+    The same (m, n, k) may stand under several labels. Products of attention, of experts and of convolutions are not
+    among them.
     """
-    tokens = settings.micro_batch * settings.seq_len
-    shapes = [(weight.label, *weight.shape) for weight in parameter_tensors(spec) if len(weight.shape) == 2]
-    linears = [shape for shape in shapes if not shape[0].startswith("embedding.")]
-    if spec.tied_embeddings:
-        linears.append(("head", spec.vocab_size, spec.d_model))
+    linears = {weight.label: weight.shape for weight in parameter_tensors(spec) if len(weight.shape) == 2}
+    if spec.tied_embeddings and spec.head.kind in {"linear", "masked_lm"}:
+        linears["head"] = (spec.vocab_size, spec.embedding.size or spec.d_model)
+    ops = [op for op in training_step_ops(spec, settings) if op.kind == "linear"]
+    shapes = [(op, *linears[op.label if op.label in linears else "head"]) for op in ops]
+    labelled = [
+        (op.label, out, inside, int(op.forward.matmul_flop) // (2 * out * inside)) for op, out, inside in shapes
+    ]
     return tuple(
         product
-        for label, out, inside in linears
+        for label, out, inside, tokens in labelled
         for product in (
             MatmulShape(label, "forward", tokens, out, inside),
             MatmulShape(label, "backward", tokens, inside, out),
@@ -128,28 +141,40 @@ def matmul_shapes(spec: ModelSpec, settings: RunSettings) -> tuple[MatmulShape, 
     )
 
 
-def _check_shape(spec: ModelSpec, *, batch_size: int, seq_len: int) -> None:
-    if batch_size < 1 or seq_len < 1:
+def _check_shape(spec: ModelSpec, *, batch_size: int, source_len: int, seq_len: int) -> None:
+    if batch_size < 1 or seq_len < 1 or source_len < 1:
         raise InputError(
             f"a batch of {batch_size} x {seq_len} tokens has none",
             remedy="give a batch size and a length of at least 1",
         )
-    if spec.positions == "learned" and seq_len > spec.max_seq_len:
-        raise InputError(
-            f"{spec.name} can't take {seq_len} tokens",
-            expectation=f"its learned positions end at {spec.max_seq_len}",
-            remedy=f"take a sequence length of at most {spec.max_seq_len}, or a model with rope",
-        )
+    sides = [("", spec, seq_len)]
+    if spec.kind == "encoder_decoder":
+        sides = [("the encoder of ", spec.encoder_side, source_len), ("the decoder of ", spec, seq_len)]
+    for side, model, length in sides:
+        if model.positions == "learned" and length > model.max_seq_len and not spec.vision:
+            raise InputError(
+                f"{side}{spec.name} can't take {length} tokens",
+                expectation=f"its learned positions end at {model.max_seq_len}",
+                remedy=f"take a sequence length of at most {model.max_seq_len}, or a model with rope",
+            )
 
 
-def _graph(spec: ModelSpec, settings: RunSettings, *, fused: bool) -> Graph:
-    how = Execution(precision=Precision.of(settings.dtype), device=settings.device, fused=fused)
-    return Graph(spec=spec, batch=settings.micro_batch, seq_len=settings.seq_len, how=how)
+def _graph(spec: ModelSpec, how: Execution, *, batch: int, seq_len: int) -> Graph:
+    length = spec.vision.tokens if spec.vision else seq_len
+    return Graph(spec=spec, batch=batch, seq_len=length, how=how, weights=weights_of(spec))
 
 
-def _loss(spec: ModelSpec, settings: RunSettings) -> Op:
-    graph = _graph(spec, settings, fused=False)
-    return graph.op("loss", "cross_entropy", tokens=graph.tokens, vocabulary=spec.vocab_size)
+def _eager_graph(spec: ModelSpec, settings: RunSettings) -> Graph:
+    how = Execution(precision=Precision.of(settings.dtype), device=settings.device)
+    return _graph(spec, how, batch=settings.micro_batch, seq_len=settings.target_len or settings.seq_len)
+
+
+def _loss(spec: ModelSpec, settings: RunSettings) -> Iterator[Op]:
+    """Cross-entropy of every prediction that the model makes; none without a head."""
+    graph = _eager_graph(spec, settings)
+    rows, width = logits_shape(graph)
+    if rows:
+        yield graph.op("loss", "cross_entropy", repeats=1 + spec.mtp_layers, tokens=rows, vocabulary=width)
 
 
 def _accumulating(op: Op, micro_batches: int) -> Cost:
@@ -161,10 +186,11 @@ def _accumulating(op: Op, micro_batches: int) -> Cost:
 def _with_recompute(ops: list[Op], spec: ModelSpec, settings: RunSettings) -> Iterator[Op]:
     """Recompute of the ops of a layer.
 
-    In a pre-norm layer without dropout, the last tensor that backward needs is the input of ``ffn.down``: neither
+    In a dense pre-norm layer without dropout, the last tensor that backward needs is the input of ``ffn.down``: neither
     that product nor the second residual addition runs again.
     """
-    ends_early = spec.kind == "decoder" and spec.norm_placement == "pre" and not spec.dropout
+    plain = spec.kind == "decoder" and spec.block == "sequential" and not spec.moe
+    ends_early = plain and spec.norm_placement == "pre" and not spec.dropout
     for op in ops:
         keeps = settings.recompute == "selective" and op.kind in _KEPT_BY_SELECTIVE
         last = ends_early and op.label == "layers.*.ffn.down"
@@ -181,7 +207,7 @@ def _half(cost: Cost) -> Cost:
 
 
 def _update_ops(spec: ModelSpec, settings: RunSettings) -> Iterator[Op]:
-    graph = _graph(spec, settings, fused=False)
+    graph = _eager_graph(spec, settings)
     count = parameters(spec).total
     first = "optimizer" if settings.clip_norm is None else "clip"
     if settings.dtype == "fp16":

@@ -11,7 +11,6 @@ from typing import Any
 from hwprof.errors import InputError, SpecError, UnknownNameError
 from hwprof.specs.files import PATH_VARIABLE
 from hwprof.specs.hardware import ClusterSpec, DeviceSpec, LinkSpec
-from hwprof.specs.huggingface import model_from_config
 from hwprof.specs.model import ModelSpec
 from hwprof.specs.parsing import build, read_toml
 from hwprof.specs.record import Record
@@ -107,10 +106,16 @@ def _load(sort: Sort, name_or_path: str | Path) -> Record:
 
 def _from_path(sort: Sort, path: Path) -> Record:
     if sort == "model" and path.suffix.lower() == ".json" and _exists(path):
-        return model_from_config(path)
+        return _from_config(path)
     if sort == "model" and _exists(path / "config.json"):
-        return model_from_config(path / "config.json")
+        return _from_config(path / "config.json")
     return _from_file(sort, path)
+
+
+def _from_config(path: Path) -> ModelSpec:
+    from hwprof.specs.huggingface import model_from_config
+
+    return model_from_config(path)
 
 
 def _from_file(sort: Sort, path: Path) -> Record:

@@ -28,15 +28,15 @@ PHASE_LABELS: dict[PhaseName, str] = {
 
 _KIND_PATTERNS: tuple[tuple[str, LayerKind], ...] = (
     (r"(^|\.)(\w*norm\d?)$", "norm"),
-    (r"(^|\.)(attention|self_attn)(\.|$)", "attention"),
-    (r"(^|\.)(ffn|linear[12]|activation)(\.|$)", "ffn"),
-    (r"^embedding(\.|$)", "embedding"),
-    (r"^head$", "head"),
+    (r"^((encoder|mtp)\.)?embedding(\.|$)", "embedding"),
+    (r"^(mtp\.)?head(\.|$)", "head"),
+    (r"(^|\.)(attention|cross_attention|self_attn)(\.|$)", "attention"),
+    (r"(^|\.)(ffn|moe|linear[12]|activation)(\.|$)", "ffn"),
     (r"^loss$", "loss"),
     (r"^optimizer$", "optimizer"),
     (r"^clip$", "clip"),
     (r"^data$", "data"),
-    (r"^layers\.\*(\.residual|\.dropout\d?)?$", "residual"),
+    (r"(^|\.)layers\.\*(\.residual|\.dropout\d?)?$", "residual"),
 )
 _KINDS = tuple((re.compile(pattern), kind) for pattern, kind in _KIND_PATTERNS)
 _LAYER_NUMBER = re.compile(r"\.\d+(?=\.|$)")

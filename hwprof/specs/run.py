@@ -38,6 +38,7 @@ class RunSettings(Record):
     dtype: Dtype = "fp32"
     micro_batch: int = Field(gt=0)
     seq_len: int = Field(gt=0)
+    target_len: int | None = Field(default=None, gt=0)
     gradient_accumulation: int = Field(default=1, gt=0)
     optimizer: OptimizerName = "adamw"
     optimizer_implementation: OptimizerImplementation = "for-loop"

@@ -26,7 +26,7 @@ class Shelf(NamedTuple):
 
 
 SHELVES: dict[Sort, Shelf] = {
-    "model": Shelf("models", ModelSpec, "tiny", ("decoder", "encoder")),
+    "model": Shelf("models", ModelSpec, "tiny", ("decoder", "encoder", "encoder_decoder", "vit")),
     "device": Shelf("hardware_specs/devices", DeviceSpec, "h100-sxm", ("gpu", "accelerator", "cpu")),
     "link": Shelf("hardware_specs/links", LinkSpec, "nvlink4", ("scale_up", "host", "network")),
     "cluster": Shelf("hardware_specs/clusters", ClusterSpec, "dgx-h100", ("cluster",)),

@@ -14,6 +14,7 @@ from torch import nn
 
 from hwprof.errors import InputError, WorkError
 from hwprof.specs.model import ModelSpec
+from hwprof.specs.trainable import check_trainable
 from hwprof.specs.run import PhaseName, RunSettings
 from hwprof.train.corpus import DEFAULT_TEXT, open_tokens
 from hwprof.train.data import (
@@ -210,6 +211,7 @@ def _check_seq_len(spec: ModelSpec, seq_len: int) -> None:
 
 
 def _build_model(spec: ModelSpec, settings: RunSettings, device: torch.device) -> Decoder | Encoder:
+    check_trainable(spec)
     kind = Decoder if spec.kind == "decoder" else Encoder
     if spec.positions == "rope":  # rotary tables only as long as this run's sequences
         spec = spec.model_copy(update={"max_seq_len": settings.seq_len})

@@ -62,6 +62,28 @@ def test_each_op_is_one_instance_and_all_add_up() -> None:
     assert sum(op["repeats"] * op["parameters"] for op in ops if op["kind"] != "optimizer") == count["parameters"]
 
 
+def test_an_encoder_decoder_has_two_lengths() -> None:
+    t5 = ("--model", "t5-small", "--batch-size", "2", "--seq-len", "24")
+    both, shorter = counted(*t5), counted(*t5, "--target-len", "8")
+    assert (both["seq_len"], both["target_len"], shorter["target_len"]) == (24, 24, 8)
+    assert shorter["flop"]["forward"]["full"] < both["flop"]["forward"]["full"]
+    assert both["parameters"] == 60_506_624
+
+
+def test_an_image_sets_the_sequence() -> None:
+    count = counted("--model", "vit-b-16", "--batch-size", "2")
+    assert (count["seq_len"], count["target_len"]) == (197, None)
+    assert count == counted("--model", "vit-b-16", "--batch-size", "2", "--seq-len", "5")  # with a note
+
+
+def test_experts_have_active_parameters() -> None:
+    count = counted("--model", "mixtral-8x7b", "--batch-size", "1", "--seq-len", "8")
+    assert (count["parameters"], count["active_parameters"]) == (46_702_792_704, 12_879_925_248)
+    assert sum(count["parameters_by_part"].values()) == count["parameters"]
+    per_token = count["per_token"]["forward"]["full"]
+    assert per_token * 8 == count["flop"]["forward"]["full"] == count["per_sample"]["forward"]["full"]
+
+
 def test_recompute_full_runs_the_layers_again() -> None:
     count = counted(*GPT2, "--recompute", "full")
     assert 0 < count["flop"]["recompute"] < count["flop"]["forward"]["full"]
@@ -84,6 +106,8 @@ def test_text_names_parameters_flop_and_memory_with_units() -> None:
         (("--model", "gpt2-125m", "--batch-size", "2", "--seq-len", "8"), "did you mean"),
         ((*GPT2, "--target-len", "4"), "only an encoder-decoder has a target sequence"),
         ((*GPT2, "--dtype", "fp8"), "'fp8' is not one of"),
+        (("--model", "gpt2", "--batch-size", "2"), "--seq-len is missing; gpt2-124m reads tokens"),
+        (("--model", "whisper-large", "--batch-size", "1", "--seq-len", "1500"), "decoder of whisper-large-v2 can't"),
     ],
 )
 def test_wrong_input_is_exit_code_2_and_says_what_was_expected(

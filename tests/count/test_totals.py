@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from hwprof.count.cost import Cost
-from hwprof.count.totals import cost_by_kind, formulas, step_flop, total_cost
+from hwprof.count.formulas import formulas
+from hwprof.count.totals import cost_by_kind, step_flop, total_cost
 from hwprof.count.transformer import training_step_ops
 from hwprof.specs.model import ModelSpec
 from hwprof.specs.run import RunSettings

@@ -1,0 +1,40 @@
+"""What is a weight of a model? Its shape, the operation that it belongs to, and how many there are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterTensor:
+    """``repeats`` weights of one shape that belong to the operation ``label``.
+
+    Attributes:
+        label: of the operation.
+        shape: as torch stores it; experts of a layer are one tensor [experts, out, in].
+        repeats: how many there are.
+        experts: how many experts' weights it joins; 1 = it is of none.
+        top_k: how many of them a token meets.
+    """
+
+    label: str
+    shape: tuple[int, ...]
+    repeats: int = 1
+    experts: int = 1
+    top_k: int = 1
+
+    @property
+    def elements(self) -> int:
+        """Elements of one of them."""
+        return math.prod(self.shape)
+
+    @property
+    def total(self) -> int:
+        """Elements of all of them."""
+        return self.elements * self.repeats
+
+    @property
+    def idle(self) -> int:
+        """Elements of all of them that a token does not meet."""
+        return self.total // self.experts * (self.experts - self.top_k)

@@ -1,0 +1,266 @@
+"""Which operators does a module call, where do they belong, and which memory do they leave alive?
+
+A dispatch mode sees every call below autograd. A forward call belongs to the innermost module around it; a backward
+call to the forward call that made its autograd node, found by the node's sequence number. Backward runs with gradients
+off, so a call with gradients on is a forward that runs again (checkpointing).
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from hwprof.errors import InputError
+from hwprof.specs.captured import AtenCall, Kept, Place, PlacedCall, TensorView, Value
+from hwprof.specs.labels import MODEL_LABEL
+from hwprof.specs.run import Direction
+
+_ASKS_DEVICE = torch.ops.prim.device.default
+_BEFORE_ALL = Place(MODEL_LABEL, "backward")
+
+
+class Storages:
+    """Numbers for the memory behind tensors: equal for views of one another, never used twice."""
+
+    def __init__(self) -> None:
+        self._numbers: Any = WeakIdKeyDictionary()
+        self._next = 0
+
+    def number(self, tensor: torch.Tensor) -> int:
+        """The number of a tensor's memory.
+
+        Raises:
+            InputError: the tensor has no single memory (sparse, nested).
+        """
+        storage = _storage(tensor)
+        number: int | None = self._numbers.get(storage)
+        if number is None:
+            number = self._next
+            self._next += 1
+            self._numbers[storage] = number
+        return number
+
+    def alive(self) -> dict[int, int]:
+        """Number -> bytes of all memory that something still holds."""
+        gc.collect()
+        return {number: int(storage.nbytes()) for storage, number in list(self._numbers.items())}
+
+
+def _storage(tensor: torch.Tensor) -> torch.UntypedStorage:
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        raise InputError(
+            f"the module makes a tensor of layout {'nested' if tensor.is_nested else tensor.layout}",
+            expectation="tensors of plain, strided layout can be counted",
+            remedy="use dense tensors (sparse=False in an embedding)",
+        )
+    return tensor.untyped_storage()
+
+
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    names: tuple[str, ...]
+    defaults: dict[str, Any]
+    receiving: frozenset[str]
+    written: tuple[str, ...]
+
+
+@cache
+def _signature(operator: Any) -> _Signature:
+    arguments = operator._schema.arguments
+    changed = [each for each in arguments if each.alias_info is not None and each.alias_info.is_write]
+    return _Signature(
+        names=tuple(each.name for each in arguments),
+        defaults={each.name: each.default_value for each in arguments if each.has_default_value()},
+        receiving=frozenset(each.name for each in changed if each.is_out),
+        written=tuple(each.name for each in changed if not each.is_out),
+    )
+
+
+@cache
+def _decomposes(operator: Any, device_type: str) -> bool:
+    """Whether torch has no kernel of its own for this operator, only smaller operators in its place."""
+    key = {"cpu": "CPU", "cuda": "CUDA"}.get(device_type, "Meta")
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    return has(operator.name(), "CompositeImplicitAutograd") and not has(operator.name(), key)
+
+
+class CallRecorder(TorchDispatchMode):
+    """Records calls while it is entered.
+
+    Attributes:
+        calls: what was called, in order.
+        first_use: number of a memory -> the first forward call that reads it.
+        storages: the numbers of memory.
+        in_backward: whether the backward pass runs; set by the owner.
+        outside: the path of calls outside every module; set by the owner.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[PlacedCall] = []
+        self.first_use: dict[int, Place] = {}
+        self.storages = Storages()
+        self.in_backward = False
+        self.outside = MODEL_LABEL
+        self._paths: list[str] = []
+        self._place_of_node: dict[int, Place] = {}
+        self._last = _BEFORE_ALL
+        self._born: dict[int, Place] = {}
+        self._copy_of: dict[int, int] = {}
+        self._packed: dict[int, tuple[int, str, int]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the operator and record it."""
+        given = kwargs or {}
+        if func is _ASKS_DEVICE:
+            return func(*args, **given)
+        if isinstance(func, torch._ops.OpOverload) and _decomposes(func, _device_type(args)):
+            with self:
+                smaller = func.decompose(*args, **given)
+            if smaller is not NotImplemented:
+                return smaller
+        result = func(*args, **given)
+        self._record(func, args, given, result)
+        return result
+
+    @contextmanager
+    def inside(self, module: nn.Module) -> Iterator[None]:
+        """Follow which of its modules is running."""
+        with ExitStack() as hooks:
+            for path, part in module.named_modules():
+                for handle in self._hooks(part, path or MODEL_LABEL):
+                    hooks.callback(handle.remove)
+            yield
+
+    @contextmanager
+    def packing(self) -> Iterator[None]:
+        """Note what autograd keeps."""
+        with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor):
+            yield
+
+    def kept(self, *, without: set[int]) -> tuple[Kept, ...]:
+        """What is alive now and was kept by autograd or made by a recorded call, but for the memory ``without``."""
+        alive = self.storages.alive()
+        packed = {
+            number: Kept(self._place_of_node.get(node, Place(path, "backward")), size_bytes, self._is_copy(number))
+            for number, (node, path, size_bytes) in self._packed.items()
+        }
+        held = {
+            number: Kept(place, alive[number], self._is_copy(number))
+            for number, place in self._born.items()
+            if number in alive and number not in packed
+        }
+        return tuple(kept for number, kept in (packed | held).items() if number not in without)
+
+    def mark_parameters(self, numbers: set[int]) -> None:
+        """Say which memory is that of parameters, so that copies of them are known as such."""
+        self._copy_of.update({number: number for number in numbers})
+
+    def _is_copy(self, number: int) -> bool:
+        return self._copy_of.get(number, number) != number
+
+    def _hooks(self, module: nn.Module, path: str) -> tuple[Any, Any]:
+        def enter(_module: nn.Module, _args: object) -> None:
+            self._paths.append(path)
+
+        def leave(_module: nn.Module, _args: object, _output: object) -> None:
+            self._paths.pop()
+
+        return (
+            module.register_forward_pre_hook(enter, prepend=True),
+            module.register_forward_hook(leave, always_call=True),
+        )
+
+    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        size_bytes = _storage(tensor).nbytes()
+        self._packed.setdefault(self.storages.number(tensor), (_newest_node(), self._path(), size_bytes))
+        return tensor
+
+    def _path(self) -> str:
+        return self._paths[-1] if self._paths else self.outside
+
+    def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        call = self._call(func, args, kwargs, result)
+        place, direction = self._place(call.name)
+        if not call.written and call.results and not call.outputs:
+            return  # a view
+        self.calls.append(PlacedCall(place, direction, call))
+        if direction == "forward":
+            self._note_memory(call, place)
+
+    def _note_memory(self, call: AtenCall, place: Place) -> None:
+        for tensor in call.inputs:
+            self.first_use.setdefault(tensor.storage, place)
+        for tensor in call.outputs:
+            self._born.setdefault(tensor.storage, place)
+        if call.name == "aten::_to_copy":
+            source = call.tensor("self").storage
+            if source in self._copy_of:
+                self._copy_of[call.results[0].storage] = self._copy_of[source]
+
+    def _place(self, name: str) -> tuple[Place, Direction]:
+        node = torch._C._current_autograd_node() if self.in_backward else None
+        if node is not None:
+            self._last = self._place_of_node.get(node._sequence_nr(), self._last)
+        if self.in_backward and not torch.is_grad_enabled():
+            return self._last, "backward"
+        again = self.in_backward
+        place = Place(self._last.path if again and not self._paths else self._path(), name)
+        self._place_of_node.setdefault(_newest_node(), place)
+        return place, "recompute" if again else "forward"
+
+    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> AtenCall:
+        signature = _signature(func)
+        given = signature.defaults | dict(zip(signature.names, args, strict=False)) | kwargs
+        arguments = {name: self._value(value) for name, value in given.items() if name not in signature.receiving}
+        returned = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        return AtenCall(
+            name=func._schema.name,
+            arguments=arguments,
+            results=tuple(self._view(tensor) for tensor in returned),
+            written=signature.written,
+        )
+
+    def _value(self, value: Any) -> Value:
+        if isinstance(value, torch.Tensor):
+            return self._view(value)
+        if isinstance(value, list | tuple):
+            return tuple(self._value(item) for item in value)
+        return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+    def _view(self, tensor: torch.Tensor) -> TensorView:
+        width = tensor.element_size()
+        spread = prod(size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride != 0)
+        return TensorView(
+            shape=tuple(tensor.shape),
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            element_bytes=width,
+            elements=min(spread, _storage(tensor).nbytes() // width),
+            storage=self.storages.number(tensor),
+        )
+
+
+def _newest_node() -> int:
+    """Sequence number of the autograd node that was made last in this thread."""
+    number: int = torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
+    return number - 1
+
+
+def _device_type(args: tuple[Any, ...]) -> str:
+    return next((leaf.device.type for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)), "cpu")
+
+
+LossFunction = Callable[[Any], torch.Tensor]

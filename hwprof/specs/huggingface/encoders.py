@@ -1,0 +1,112 @@
+"""How do configurations of encoders read? BERT, RoBERTa and the vision Transformer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hwprof.specs.huggingface.config import Config, Tables
+from hwprof.specs.huggingface.parts import activation, dropout, merged
+
+
+def _sizes(config: Config) -> Tables:
+    d_model, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    return {
+        "layers": config.integer("num_hidden_layers"),
+        "d_model": d_model,
+        "d_ff": config.integer("intermediate_size"),
+        "heads": heads,
+        "kv_heads": heads,
+        "head_dim": d_model // heads,
+        "activation": activation(config, "hidden_act", default="gelu"),
+        "gated": False,
+        "norm": "layernorm",
+        "mlp_bias": True,
+        "positions": "learned",
+    }
+
+
+def bert(config: Config) -> Tables:
+    """BERT: segments, a norm after the embedding, norms after residual sums."""
+    config.only("position_embedding_type", "absolute")
+    config.only("is_decoder", False)
+    config.only("add_cross_attention", False)
+    config.harmless("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers")
+    config.harmless("pooler_size_per_head", "pooler_type", "layer_norm_type")
+    types = config.integer("type_vocab_size", default=2)
+    rates = dropout(config, "hidden_dropout_prob", "attention_probs_dropout_prob", default=0.1)
+    tables = {
+        "kind": "encoder",
+        "vocab_size": config.integer("vocab_size"),
+        "max_seq_len": config.integer("max_position_embeddings", default=512),
+        "norm_placement": "post",
+        "final_norm": False,
+        "attention_bias": "all",
+        "tied_embeddings": config.flag("tie_word_embeddings", default=True),
+        "embedding": {"norm": True, "token_types": types},
+    }
+    return merged(_sizes(config), tables, rates, _bert_head(config))
+
+
+def roberta(config: Config) -> Tables:
+    """RoBERTa: BERT with two position rows that no token has."""
+    tables = bert(config)
+    usable = tables["max_seq_len"] - 2
+    return merged(tables, {"max_seq_len": usable, "embedding": {"extra_positions": 2}})
+
+
+def _bert_head(config: Config) -> Tables:
+    """The head by the class that ``architectures`` names; without a name the base model with its pooler."""
+    heads: dict[str, Tables] = {
+        "Model": {"head": {"kind": "none", "pooler": True}},
+        "ForMaskedLM": {"head": {"kind": "masked_lm"}, "head_bias": True},
+    }
+    if config.text("model_type", default="bert") == "bert":
+        classes = {"kind": "classifier", "classes": _classes(config), "pooler": True}
+        heads["ForSequenceClassification"] = {"head": classes}
+    return _by_class(config, heads, default="Model")
+
+
+def _by_class(config: Config, heads: dict[str, Tables], *, default: str) -> Tables:
+    names = config.items("architectures") or [default]
+    for ending, tables in heads.items():
+        if str(names[0]).endswith(ending):
+            return tables
+    return config.fail(
+        f"architecture {names[0]!r} has a head that is not known",
+        expectation=f"expected a class that ends with {', '.join(heads)}",
+    )
+
+
+def _classes(config: Config) -> int:
+    labels: Any = config.value("id2label")
+    return len(labels) if isinstance(labels, dict) and labels else config.integer("num_labels", default=2)
+
+
+def vit(config: Config) -> Tables:
+    """The vision Transformer: patches, a class vector, norms before blocks."""
+    config.harmless("encoder_stride", "pooler_act")
+    image, patch = config.integer("image_size", default=224), config.integer("patch_size", default=16)
+    sizes = _sizes(config)
+    config.only("pooler_output_size", sizes["d_model"])
+    tables = {
+        "kind": "vit",
+        "vocab_size": 0,
+        "max_seq_len": (image // patch) ** 2 + 1,
+        "norm_placement": "pre",
+        "final_norm": True,
+        "attention_bias": "all" if config.flag("qkv_bias", default=True) else "o",
+        "tied_embeddings": False,
+        "vision": {
+            "image_size": image,
+            "patch_size": patch,
+            "channels": config.integer("num_channels", default=3),
+        },
+    }
+    if tables["attention_bias"] == "o":
+        config.fail("key 'qkv_bias' is False", expectation="a vision Transformer without these biases is not known")
+    rates = dropout(config, "hidden_dropout_prob", "attention_probs_dropout_prob")
+    heads: dict[str, Tables] = {
+        "ForImageClassification": {"head": {"kind": "classifier", "classes": _classes(config)}},
+        "Model": {"head": {"kind": "none", "pooler": True}},
+    }
+    return merged(sizes, tables, rates, _by_class(config, heads, default="ForImageClassification"))

@@ -1,0 +1,153 @@
+"""Which reader knows a ``config.json``? One for each ``model_type``, and what to say of the others."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hwprof.errors import SpecError
+from hwprof.specs.huggingface import decoders, encoder_decoders, encoders, mixtures, older_decoders
+from hwprof.specs.huggingface.config import Config, Tables
+from hwprof.specs.model import ModelSpec
+from hwprof.specs.parsing import build
+
+Reader = Callable[[Config], Tables]
+
+READERS: dict[str, Reader] = {
+    "bart": encoder_decoders.bart,
+    "bert": encoders.bert,
+    "bloom": older_decoders.bloom,
+    "dbrx": mixtures.dbrx,
+    "deepseek_v2": mixtures.deepseek_v2,
+    "deepseek_v3": mixtures.deepseek_v3,
+    "falcon": older_decoders.falcon,
+    "gemma": decoders.gemma,
+    "gemma2": decoders.gemma2,
+    "gemma3_text": decoders.gemma3_text,
+    "glm4_moe": mixtures.glm4_moe,
+    "gpt2": older_decoders.gpt2,
+    "gpt_neox": older_decoders.gpt_neox,
+    "gpt_oss": mixtures.gpt_oss,
+    "granite": decoders.granite,
+    "kimi_k2": mixtures.deepseek_v3,
+    "llama": decoders.llama,
+    "llama4_text": mixtures.llama4_text,
+    "mistral": decoders.mistral,
+    "mixtral": mixtures.mixtral,
+    "mpt": older_decoders.mpt,
+    "mt5": encoder_decoders.t5,
+    "olmo": decoders.olmo,
+    "olmo2": decoders.olmo2,
+    "olmo3": decoders.olmo3,
+    "olmoe": mixtures.olmoe,
+    "opt": older_decoders.opt,
+    "phi": older_decoders.phi,
+    "phi3": decoders.phi3,
+    "qwen2": decoders.qwen2,
+    "qwen2_moe": mixtures.qwen2_moe,
+    "qwen3": decoders.qwen3,
+    "qwen3_moe": mixtures.qwen3_moe,
+    "roberta": encoders.roberta,
+    "smollm3": decoders.smollm3,
+    "t5": encoder_decoders.t5,
+    "vit": encoders.vit,
+    "whisper": encoder_decoders.whisper,
+}
+"""``model_type`` -> what reads its configuration."""
+
+WITH_IMAGES: dict[str, tuple[str, dict[str, Any]]] = {
+    "gemma3": (
+        "gemma3_text",
+        {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208}
+        | {"max_position_embeddings": 131072},
+    ),
+    "llama4": ("llama4_text", {}),
+}
+"""``model_type`` of a model that also reads images -> that of its text model, and the defaults that files lean on."""
+
+KNOWN_TYPES = tuple(sorted((*READERS, *WITH_IMAGES)))
+"""Every ``model_type`` that can be read."""
+
+
+def model_from_config(path: Path) -> ModelSpec:
+    """The model that ``config.json`` at ``path`` describes; no network, no code but hwprof's own.
+
+    The count is that of transformers' own modules: of the class that ``architectures`` names, else of the language
+    model (of an encoder: of the base model).
+
+    Raises:
+        SpecError: the file cannot be read, is of an unknown ``model_type``, or holds a value or a key that is not
+            understood.
+    """
+    values = _values(path)
+    config = Config(values, path=path)
+    kind = config.text("model_type", default="")
+    if kind in WITH_IMAGES:
+        tables = _text_model(config, *WITH_IMAGES[kind])
+    elif kind in READERS:
+        tables = READERS[kind](config)
+    else:
+        raise _unknown(path, kind)
+    notes = _notes(config)
+    name = path.resolve().parent.name if path.name == "config.json" else path.stem
+    own = {"name": name or "model", "family": kind, "notes": " ".join(notes)}
+    return build(ModelSpec, tables | own | {"source": {"config": str(path)}}, path=path, example="tiny")
+
+
+def _text_model(config: Config, kind: str, defaults: dict[str, Any]) -> Tables:
+    held = config.value("text_config")
+    if not isinstance(held, dict):
+        config.fail("key 'text_config' is missing", expectation="expected the text model's configuration in a table")
+    text = Config(defaults | held, path=config.path, table="text_config.")
+    if config.value("tie_word_embeddings") is not None:
+        text = Config(
+            defaults | held | {"tie_word_embeddings": config.value("tie_word_embeddings")},
+            path=config.path,
+            table="text_config.",
+        )
+    tables = READERS[kind](text)
+    text.finish()
+    config.notes.extend(text.notes)
+    return mixtures.multimodal(config, tables)
+
+
+def _notes(config: Config) -> list[str]:
+    """What the reader said of the file, and of keys that nobody asked for."""
+    if config.value("quantization_config", "compression_config") is not None:
+        config.notes.append("Stored quantized; counted as trained, with whole weights.")
+    config.finish()
+    return config.notes
+
+
+def _values(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise SpecError(f"{path} is no file", expectation="expected a config.json", remedy="name a readable file")
+    try:
+        values = json.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise SpecError(f"{path} cannot be read: {error.strerror}", remedy="name a readable file") from error
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{path} is not JSON: {error}", remedy=_TOML) from error
+    if not isinstance(values, dict):
+        raise SpecError(f"{path} holds no table", expectation='expected {"model_type": ...}', remedy=_TOML)
+    return values
+
+
+_TOML = (
+    "correct it, or write a TOML file with the keys "
+    + ", ".join(name for name, field in ModelSpec.model_fields.items() if field.is_required())
+    + "; start with `hwprof specs show tiny > mine.toml`"
+)
+
+
+def _unknown(path: Path, kind: str) -> SpecError:
+    near = difflib.get_close_matches(kind, KNOWN_TYPES, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return SpecError(
+        f"{path}: model_type {kind!r} is unknown{hint}" if kind else f"{path}: key 'model_type' is missing",
+        expectation=f"known: {', '.join(KNOWN_TYPES)}",
+        remedy=_TOML,
+    )

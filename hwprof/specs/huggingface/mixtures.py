@@ -1,0 +1,208 @@
+"""How do configurations of decoders with experts read? Mixtral, Qwen, gpt-oss, Llama 4, DBRX, GLM, DeepSeek, Kimi."""
+
+from __future__ import annotations
+
+from hwprof.specs.huggingface.config import Config, Tables
+from hwprof.specs.huggingface.decoders import biased, qwen_window, rms_decoder
+from hwprof.specs.huggingface.parts import (
+    MOST_LAYERS,
+    activation,
+    expert_layers,
+    language_head,
+    merged,
+    rotary,
+    widths,
+    window,
+)
+
+
+def mixtral(config: Config) -> Tables:
+    """Mixtral."""
+    config.harmless("router_jitter_noise")
+    tables = rms_decoder(config, widths(config, kv_heads=8))
+    tokens = config.optional_integer("sliding_window")
+    local = window(config, tables["layers"], tokens=tokens, local=tables["layers"])
+    return merged(tables, local, {"moe": _routed(config) | {"expert_ff": tables["d_ff"]}})
+
+
+def _routed(config: Config) -> Tables:
+    return {
+        "experts": config.integer("num_local_experts", "num_experts", "n_routed_experts"),
+        "top_k": config.integer("num_experts_per_tok"),
+    }
+
+
+def qwen2_moe(config: Config) -> Tables:
+    """Qwen 1.5 and 2 with experts: a shared one behind a gate of its own."""
+    bias = "qkv" if config.flag("qkv_bias", default=True) else "none"
+    tables = rms_decoder(config, widths(config, kv_heads=16), attention_bias=bias)
+    shared = {"shared_ff": config.integer("shared_expert_intermediate_size"), "shared_gate": True}
+    return merged(tables, _qwen_experts(config, tables["layers"]), {"moe": shared})
+
+
+def qwen3_moe(config: Config) -> Tables:
+    """Qwen 3 with experts."""
+    sizes = widths(config, kv_heads=4)
+    tables = rms_decoder(config, sizes, attention_bias=biased(config), attention={"qk_norm": "head"})
+    return merged(tables, _qwen_experts(config, tables["layers"]))
+
+
+def _qwen_experts(config: Config, layers: int) -> Tables:
+    config.harmless("norm_topk_prob")
+    every = config.integer("decoder_sparse_step", default=1)
+    dense = config.items("mlp_only_layers") or []
+    chosen = [i for i in range(layers) if i not in dense and (i + 1) % every == 0]
+    moe = (
+        _routed(config) | {"expert_ff": config.integer("moe_intermediate_size")} | expert_layers(config, layers, chosen)
+    )
+    return merged(qwen_window(config, layers), {"moe": moe})
+
+
+def olmoe(config: Config) -> Tables:
+    """OLMoE."""
+    config.harmless("norm_topk_prob", "clip_qkv")
+    tables = rms_decoder(config, attention_bias=biased(config), attention={"qk_norm": "full"})
+    return merged(tables, {"moe": _routed(config) | {"expert_ff": tables["d_ff"]}})
+
+
+def gpt_oss(config: Config) -> Tables:
+    """gpt-oss: biases everywhere, a learned logit a head, every second layer local."""
+    config.harmless("experts_per_token", "swiglu_limit", "swiglu_alpha", "initial_context_length")
+    sizes = widths(config, kv_heads=8, head_dim=64)
+    tables = rms_decoder(config, sizes, attention_bias=biased(config, default=True), attention={"sinks": True})
+    layers = tables["layers"]
+    local = window(config, layers, tokens=config.optional_integer("sliding_window"), local=(layers + 1) // 2)
+    moe = _routed(config) | {"expert_ff": tables["d_ff"], "expert_bias": True, "router_bias": "parameter"}
+    return merged(tables, local, {"moe": moe})
+
+
+def llama4_text(config: Config) -> Tables:
+    """Llama 4's text model: a shared expert of the same width, chunks, layers without rotary positions."""
+    config.harmless("router_jitter_noise", "attn_temperature_tuning", "attn_scale", "floor_scale", "for_llm_compressor")
+    expert_ff, dense_ff = config.integer("intermediate_size"), config.integer("intermediate_size_mlp")
+    layers = config.integer("num_hidden_layers", most=MOST_LAYERS)
+    step = config.integer("interleave_moe_layer_step", default=1)
+    listed = config.items("moe_layers")
+    chosen = [int(i) for i in listed] if listed is not None else list(range(step - 1, layers, step))
+    interval = config.integer("no_rope_layer_interval", default=4)
+    turned = config.items("no_rope_layers")
+    bare = turned.count(0) if turned else layers // interval
+    unweighted = config.flag("use_qk_norm", default=True)
+    tables = rms_decoder(
+        config, widths(config, kv_heads=8, head_dim=128) | {"d_ff": dense_ff}, attention_bias=biased(config)
+    )
+    moe = _routed(config) | {"expert_ff": expert_ff, "shared_ff": expert_ff} | expert_layers(config, layers, chosen)
+    attention: Tables = {"nope_layers": bare} | ({"qk_norm": "unweighted"} if unweighted else {})
+    tokens = config.optional_integer("attention_chunk_size")
+    local = window(config, layers, tokens=tokens, local=layers - bare)
+    chunked = {"attention": {"window": {"kind": "chunked"}}} if local else {}
+    return merged(tables, {"attention": attention, "moe": moe}, local, chunked)
+
+
+def dbrx(config: Config) -> Tables:
+    """DBRX: layer norms with gains alone."""
+    attention, ffn = config.table("attn_config"), config.table("ffn_config")
+    d_model, heads = config.integer("d_model"), config.integer("n_heads")
+    function = ffn.table("ffn_act_fn")
+    width = ffn.integer("ffn_hidden_size", default=3584)
+    sizes = {
+        "layers": config.integer("n_layers"),
+        "d_model": d_model,
+        "d_ff": width,
+        "heads": heads,
+        "kv_heads": attention.integer("kv_n_heads", default=1),
+        "head_dim": d_model // heads,
+        "vocab_size": config.integer("vocab_size"),
+        "max_seq_len": config.integer("max_seq_len", default=2048),
+    }
+    moe = {
+        "experts": ffn.integer("moe_num_experts", default=4),
+        "top_k": ffn.integer("moe_top_k", default=1),
+        "expert_ff": width,
+    }
+    attention.harmless("attn_pdrop", "clip_qkv", "rope_theta")
+    ffn.harmless("moe_jitter_eps", "moe_loss_weight", "moe_normalize_expert_weights", "uniform_expert_assignment")
+    ffn.harmless("hidden_size")
+    config.harmless("resid_pdrop", "emb_pdrop", "num_key_value_heads")
+    tables = rms_decoder(config, sizes, norm="layernorm", norm_weights="gain")
+    tables["activation"] = activation(function, "name", default="silu")
+    for table in (attention, ffn, function):
+        table.finish()
+    return merged(tables, {"moe": moe})
+
+
+def glm4_moe(config: Config) -> Tables:
+    """GLM 4.5: biases on query, key and value, dense first layers."""
+    config.harmless("routed_scaling_factor", "n_group", "topk_group", "norm_topk_prob")
+    bias = "qkv" if config.flag("attention_bias", default=False) else "none"
+    norms: Tables = {"attention": {"qk_norm": "head"}} if config.flag("use_qk_norm", default=False) else {}
+    tables = merged(
+        rms_decoder(config, widths(config, kv_heads=8), attention_bias=bias), rotary(config, fraction=0.5), norms
+    )
+    _note_of_further_predictions(config)
+    return merged(tables, {"moe": _deepseek_experts(config, dense=1, shared=1) | {"router_bias": "buffer"}})
+
+
+def deepseek_v2(config: Config) -> Tables:
+    """DeepSeek-V2."""
+    config.only("topk_method", "greedy", "gready", "group_limited_greedy")
+    return merged(_deepseek(config), {"moe": _deepseek_experts(config, dense=0, shared=2)})
+
+
+def deepseek_v3(config: Config) -> Tables:
+    """DeepSeek-V3 and R1, Kimi K2: the router has a bias, which is no parameter in transformers."""
+    config.only("topk_method", "noaux_tc")
+    moe = _deepseek_experts(config, dense=3, shared=1) | {"router_bias": "buffer"}
+    return merged(_deepseek(config), {"moe": moe})
+
+
+def _deepseek(config: Config) -> Tables:
+    config.harmless("routed_scaling_factor", "n_group", "topk_group", "norm_topk_prob", "qk_head_dim", "head_dim")
+    config.only("scoring_func", "softmax", "sigmoid")
+    config.only("moe_layer_freq", 1)
+    heads = config.integer("num_attention_heads")
+    nope, rope = config.integer("qk_nope_head_dim", default=128), config.integer("qk_rope_head_dim", default=64)
+    mla = {
+        "q_lora_rank": config.integer("q_lora_rank", default=0 if config.is_null("q_lora_rank") else 1536, least=0),
+        "kv_lora_rank": config.integer("kv_lora_rank", default=512),
+        "nope_dim": nope,
+        "rope_dim": rope,
+        "value_dim": config.integer("v_head_dim", default=128),
+    }
+    sizes = widths(config) | {"kv_heads": heads, "head_dim": nope + rope}
+    config.only("mlp_bias", False)
+    _note_of_further_predictions(config)
+    return merged(rms_decoder(config, sizes, attention_bias=biased(config)), {"mla": mla})
+
+
+def _deepseek_experts(config: Config, *, dense: int, shared: int) -> Tables:
+    """Experts of DeepSeek and GLM; first dense layers and shared experts where the file does not say."""
+    width = config.integer("moe_intermediate_size")
+    return {
+        "experts": config.integer("n_routed_experts", "num_local_experts", "num_experts"),
+        "top_k": config.integer("num_experts_per_tok"),
+        "expert_ff": width,
+        "shared_ff": width
+        * config.integer("n_shared_experts", default=_unless_null(config, "n_shared_experts", shared), least=0),
+        "dense_layers": config.integer("first_k_dense_replace", default=dense, least=0),
+    }
+
+
+def _unless_null(config: Config, name: str, default: int) -> int:
+    return 0 if config.is_null(name) else default
+
+
+def _note_of_further_predictions(config: Config) -> None:
+    layers = config.integer("num_nextn_predict_layers", default=0, least=0)
+    if layers:
+        config.notes.append(
+            f"The {layers} layer(s) for multi-token prediction are not counted, as in transformers; "
+            f"mtp_layers = {layers} in a TOML file counts them."
+        )
+
+
+def multimodal(config: Config, text: Tables) -> Tables:
+    """The text model of a model that also reads images, with a note of what is left out."""
+    config.harmless("vision_config", "mm_tokens_per_image", "projector_hidden_act", "text_config", "vocab_size")
+    config.notes.append("Text model alone: the vision tower and its projector are not counted.")
+    return merged(text, language_head(config))
