@@ -8,7 +8,7 @@ _BY_KIND: dict[tuple[LayerKind, BoundClass], str] = {
     ("attention", "compute"): "lower precision: --dtype bf16 where the device is faster in it",
     ("attention", "memory"): "use a fused attention kernel and fuse the rotary embedding: --compile",
     ("attention", "latency"): "more heads and rows per kernel: a larger --micro-batch",
-    ("attention", "unknown"): "far below its roofs: another kernel (torch.nn.attention.sdpa_kernel), or fuse: --compile",
+    ("attention", "unknown"): "far below its roofs: another kernel (torch.nn.attention.sdpa_kernel), or --compile",
     ("ffn", "compute"): "lower precision: --dtype bf16 where the device is faster in it",
     ("ffn", "memory"): "fuse the activation: --compile; more rows per weight read: a larger --micro-batch",
     ("ffn", "latency"): "larger matrices: a larger --micro-batch",
