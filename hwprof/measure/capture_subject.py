@@ -199,7 +199,7 @@ def _parts(target: str, result: Any) -> tuple[nn.Module, Any, Any]:
 def _wrong_result(target: str, result: Any) -> InputError:
     kinds = ", ".join(type(part).__name__ for part in result) if isinstance(result, tuple) else type(result).__name__
     return InputError(
-        f"{target} gives ({kinds})" if isinstance(result, tuple) else f"{target} gives a {kinds}",
+        f"{target} gives {kinds}",
         expectation="a torch.nn.Module, (module, inputs) or (module, inputs, loss function)",
         remedy="return one of these",
     )
