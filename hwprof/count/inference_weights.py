@@ -1,4 +1,4 @@
-"""Which bytes of weights does inference hold and read? Quantised matrices, tied heads, the experts that a batch meets."""
+"""Which bytes of weights does inference hold and read? Quantised matrices, tied heads, experts that a batch meets."""
 
 from __future__ import annotations
 
