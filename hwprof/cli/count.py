@@ -7,10 +7,10 @@ from typing import Any, get_args
 
 import click
 
-from hwprof.count.cost import Cost
+from hwprof.cli.count_module import ModuleRequest, count_module, module_options, refuse_module_options
+from hwprof.cli.op_json import bytes_json, op_json
 from hwprof.count.formulas import formulas
 from hwprof.count.memory import MemoryNeed, training_memory
-from hwprof.count.op import Op
 from hwprof.count.parameters import ParameterCount, parameters
 from hwprof.count.totals import StepFlop, cost_by_kind, step_flop, total_cost
 from hwprof.count.transformer import training_step_ops
@@ -23,8 +23,8 @@ POSITIVE = click.IntRange(min=1)
 
 
 @click.command(short_help="Count parameters, FLOP, bytes and memory; no hardware needed.")
-@click.option("--model", required=True, help="Catalogue name, TOML file or Hugging Face config.json.")
-@click.option("--batch-size", type=POSITIVE, required=True, help="Sequences in the batch.")
+@click.option("--model", help="Catalogue name, TOML file or Hugging Face config.json.")
+@click.option("--batch-size", type=POSITIVE, help="Sequences in the batch.")
 @click.option("--seq-len", type=POSITIVE, help="Tokens of a sequence; an image has those of its patches.")
 @click.option("--target-len", type=POSITIVE, help="Tokens of an encoder-decoder's target; default: --seq-len.")
 @click.option("--dtype", type=click.Choice(get_args(Dtype)), default="bf16", show_default=True)
@@ -32,10 +32,13 @@ POSITIVE = click.IntRange(min=1)
 @click.option("--optimizer", type=click.Choice(get_args(OptimizerName)), default="adamw", show_default=True)
 @click.option("--compile", "compiled", is_flag=True, help="Bytes of compiled kernels, which join elementwise passes.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@module_options
+@click.pass_context
 def command(
+    context: click.Context,
     *,
-    model: str,
-    batch_size: int,
+    model: str | None,
+    batch_size: int | None,
     seq_len: int | None,
     target_len: int | None,
     dtype: Dtype,
@@ -43,12 +46,22 @@ def command(
     optimizer: OptimizerName,
     compiled: bool,
     form: str,
+    target: str | None,
+    inputs: tuple[str, ...],
+    device: str,
 ) -> None:
     """Count one training step of MODEL: parameters, FLOP, bytes moved, memory. Needs no hardware.
 
     FLOP are those of matrix multiplications, in both attention conventions: full, and causal (half the attention, and
     in layers with a window only what it holds). Bytes are those of torch's eager CUDA kernels, or of compiled ones.
     """
+    if target is not None:
+        own = ModuleRequest(target=target, inputs=inputs, device=device, batch_size=batch_size, seq_len=seq_len)
+        count_module(context, own, dtype=dtype, form=form)
+        return
+    refuse_module_options(context)
+    if model is None or batch_size is None:
+        raise click.UsageError(f"Missing option '{'--model' if model is None else '--batch-size'}'.")
     from hwprof.specs.catalogue import load_model
 
     spec = load_model(model)
@@ -125,8 +138,8 @@ def as_json(spec: ModelSpec, settings: RunSettings) -> dict[str, Any]:
         "vector_flop": int(total_cost(ops).vector_flop),
         "per_token": _per(flop, settings.tokens_per_step),
         "per_sample": _per(flop, settings.micro_batch),
-        "bytes": _bytes(ops),
-        "ops": [_op(op) for op in ops],
+        "bytes": bytes_json(ops),
+        "ops": [op_json(op) for op in ops],
         "memory": _memory(need),
         "formulas": [
             {"name": f.name, "train_flop": f.flop, "source": f.source, "differs": f.differs}
@@ -145,42 +158,6 @@ def _per(flop: StepFlop, units: int) -> dict[str, dict[str, float]]:
     return {
         "forward": {"full": flop.forward_full / units, "causal": flop.forward_causal / units},
         "train": {"full": flop.train_full / units, "causal": flop.train_causal / units},
-    }
-
-
-def _bytes(ops: tuple[Op, ...]) -> dict[str, int]:
-    """Bytes read and written, by direction; clipping counts with the optimizer."""
-    return {
-        "forward": int(total_cost(ops, "forward").moved_bytes),
-        "backward": int(total_cost(ops, "backward").moved_bytes),
-        "recompute": int(total_cost(ops, "recompute").moved_bytes),
-        "optimizer": int(total_cost(ops, "update").moved_bytes),
-        "total": int(total_cost(ops).moved_bytes),
-    }
-
-
-def _op(op: Op) -> dict[str, Any]:
-    """One op: costs of ONE instance; ``repeats`` says how many there are."""
-    return {
-        "label": op.label,
-        "kind": op.kind,
-        "layer_kind": op.layer_kind,
-        "repeats": op.repeats,
-        "parameters": op.parameters,
-        "forward": _cost(op.forward),
-        "backward": _cost(op.backward),
-        "recompute": _cost(op.recompute),
-        "update": _cost(op.update),
-        "saved_bytes": op.saved_bytes,
-    }
-
-
-def _cost(cost: Cost) -> dict[str, int]:
-    return {
-        "matmul_flop": int(cost.matmul_flop),
-        "vector_flop": int(cost.vector_flop),
-        "read_bytes": int(cost.read_bytes),
-        "write_bytes": int(cost.write_bytes),
     }
 
 

@@ -57,23 +57,105 @@ FLOP_PER_ELEMENT: dict[str, int] = {
 in ``hwprof.count.vector_ops`` and ``update_ops``; a transcendental function counts as one."""
 
 MOVES = frozenset(
-    """
-    _to_copy clone copy contiguous cat stack repeat repeat_interleave roll flip constant_pad_nd
-    reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
-    index index_select gather take scatter slice_scatter select_scatter diagonal_scatter as_strided_scatter
-    masked_fill masked_select where tril triu zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full
-    scalar_tensor arange linspace eye fill zero rand rand_like randn randn_like randint randint_like randperm
-    bernoulli normal uniform exponential random one_hot unfold_backward im2col col2im pixel_shuffle pixel_unshuffle
-    channel_shuffle _reshape_copy view_copy permute_copy expand_copy _pin_memory _resize_output resize
-    """.split()
+    {
+        "_to_copy",
+        "clone",
+        "copy",
+        "contiguous",
+        "cat",
+        "stack",
+        "repeat",
+        "repeat_interleave",
+        "roll",
+        "flip",
+        "constant_pad_nd",
+        "reflection_pad1d",
+        "reflection_pad2d",
+        "reflection_pad3d",
+        "replication_pad1d",
+        "replication_pad2d",
+        "replication_pad3d",
+        "index",
+        "index_select",
+        "gather",
+        "take",
+        "scatter",
+        "slice_scatter",
+        "select_scatter",
+        "diagonal_scatter",
+        "as_strided_scatter",
+        "masked_fill",
+        "masked_select",
+        "where",
+        "tril",
+        "triu",
+        "zeros",
+        "ones",
+        "full",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "scalar_tensor",
+        "arange",
+        "linspace",
+        "eye",
+        "fill",
+        "zero",
+        "rand",
+        "rand_like",
+        "randn",
+        "randn_like",
+        "randint",
+        "randint_like",
+        "randperm",
+        "bernoulli",
+        "normal",
+        "uniform",
+        "exponential",
+        "random",
+        "one_hot",
+        "unfold_backward",
+        "im2col",
+        "col2im",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "channel_shuffle",
+        "_reshape_copy",
+        "view_copy",
+        "permute_copy",
+        "expand_copy",
+        "_pin_memory",
+        "_resize_output",
+        "resize",
+    }
 )
 """Operators that move, fill or draw numbers without floating-point work."""
 
 WRITES_ONLY = frozenset({"fill", "zero", "bernoulli", "normal", "uniform", "exponential", "random"})
 """Operators whose in-place form overwrites its argument without reading it."""
 
-WITHOUT_FORMULA = ("linalg_", "_linalg_", "fft_", "_fft_", "mkldnn_", "_cudnn_", "cudnn_", "miopen_", "_trilinear",
-                   "_cdist", "cdist", "cholesky", "lu_", "_lu_", "triangular_solve", "_sparse_", "grid_sampler")  # fmt: skip
+WITHOUT_FORMULA = (
+    "linalg_",
+    "_linalg_",
+    "fft_",
+    "_fft_",
+    "mkldnn_",
+    "_cudnn_",
+    "cudnn_",
+    "miopen_",
+    "_trilinear",
+    "_cdist",
+    "cdist",
+    "cholesky",
+    "lu_",
+    "_lu_",
+    "triangular_solve",
+    "_sparse_",
+    "grid_sampler",
+)
 """Beginnings of the names of aten operators whose work is no small number of FLOP an element."""
 
 
@@ -126,12 +208,7 @@ def unpriced(names: Iterable[str]) -> tuple[str, ...]:
 
 def traffic(call: AtenCall, *, unread: Collection[str] = ()) -> Cost:
     """Each argument read once, but for those named ``unread``; each output written once."""
-    read = (
-        tensor
-        for name, value in call.arguments.items()
-        if name not in unread
-        for tensor in tensors_in(value)
-    )
+    read = (tensor for name, value in call.arguments.items() if name not in unread for tensor in tensors_in(value))
     return moved(read, call.outputs)
 
 

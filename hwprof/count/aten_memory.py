@@ -21,6 +21,8 @@ from hwprof.specs.captured import AtenCall, TensorView, tensors_in
     "aten::new_empty_strided",
     "aten::resize",
     "aten::set",
+    "aten::lift_fresh",
+    "aten::lift_fresh_copy",
     "aten::_local_scalar_dense",
     "aten::_assert_async",
     "aten::_assert_scalar",

@@ -5,8 +5,9 @@ Under fake tensors nothing is computed and no memory taken, so that a model of a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensorMode,
     UnsupportedOperatorException,
 )
 from torch.utils._pytree import tree_leaves
@@ -45,7 +45,7 @@ def capture(subject: Subject, *, autocast: torch.dtype | None = None) -> Capture
     recorder = CallRecorder()
     excluded = _numbers(recorder, [*subject.module.parameters(), *subject.module.buffers()])
     recorder.mark_parameters(_numbers(recorder, list(subject.module.parameters())))
-    with subject.fake or nullcontext(), recorder.inside(subject.module):
+    with _quiet(), subject.fake or nullcontext(), recorder.inside(subject.module):
         try:
             roots = _forward(recorder, subject, autocast)
             kept = recorder.kept(without=excluded | _numbers(recorder, roots))
@@ -54,9 +54,19 @@ def capture(subject: Subject, *, autocast: torch.dtype | None = None) -> Capture
             raise
         except Exception as error:
             raise _refusal(subject, error) from error
-    return Capture(
-        calls=tuple(recorder.calls), kept=kept, parameters=tuple(_parameter_uses(recorder, subject.module))
-    )
+    return Capture(calls=tuple(recorder.calls), kept=kept, parameters=tuple(_parameter_uses(recorder, subject.module)))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch logs a traceback when a fake tensor is refused; the error itself says what is needed."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _numbers(recorder: CallRecorder, tensors: list[Any]) -> set[int]:
@@ -112,16 +122,14 @@ def _refusal(subject: Subject, error: Exception) -> InputError:
             expectation="its forward gets the inputs of the factory or of --input",
             remedy="return (module, inputs) from the factory, or say --input SHAPE:DTYPE or --input NAME=SHAPE:DTYPE",
         )
+    by_hand = "call the module by hand on these inputs"
     if subject.fake is None:
-        return InputError(what, remedy="call the module by hand on these inputs; what runs there can be captured")
-    fact = "it looks at values, which fake tensors have not" if isinstance(error, _NEEDS_DATA) else ""
-    return InputError(what, expectation=fact, remedy="capture it on real tensors with --device cpu")
+        return InputError(what, remedy=f"{by_hand}; what runs there can be captured")
+    if isinstance(error, _NEEDS_DATA):
+        fact = "it looks at values, which fake tensors have not"
+        return InputError(what, expectation=fact, remedy="capture it on real tensors with --device cpu")
+    return InputError(what, remedy=f"{by_hand}; if it runs there, capture it on real tensors with --device cpu")
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or "no message").splitlines()[0]
-
-
-def fake_mode() -> FakeTensorMode:
-    """A mode in which tensors have shapes and no data."""
-    return FakeTensorMode(allow_non_fake_inputs=True)

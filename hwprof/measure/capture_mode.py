@@ -7,21 +7,19 @@ off, so a call with gradients on is a forward that runs again (checkpointing).
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import cache
 from math import prod
 from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 
-from hwprof.errors import InputError
+from hwprof.measure.capture_fake import STAND_INS
+from hwprof.measure.capture_internals import Storages, is_composite, newest_node, running_node, signature_of, storage_of
 from hwprof.specs.captured import AtenCall, Kept, Place, PlacedCall, TensorView, Value
 from hwprof.specs.labels import MODEL_LABEL
 from hwprof.specs.run import Direction
@@ -30,72 +28,7 @@ _ASKS_DEVICE = torch.ops.prim.device.default
 _BEFORE_ALL = Place(MODEL_LABEL, "backward")
 
 
-class Storages:
-    """Numbers for the memory behind tensors: equal for views of one another, never used twice."""
-
-    def __init__(self) -> None:
-        self._numbers: Any = WeakIdKeyDictionary()
-        self._next = 0
-
-    def number(self, tensor: torch.Tensor) -> int:
-        """The number of a tensor's memory.
-
-        Raises:
-            InputError: the tensor has no single memory (sparse, nested).
-        """
-        storage = _storage(tensor)
-        number: int | None = self._numbers.get(storage)
-        if number is None:
-            number = self._next
-            self._next += 1
-            self._numbers[storage] = number
-        return number
-
-    def alive(self) -> dict[int, int]:
-        """Number -> bytes of all memory that something still holds."""
-        gc.collect()
-        return {number: int(storage.nbytes()) for storage, number in list(self._numbers.items())}
-
-
-def _storage(tensor: torch.Tensor) -> torch.UntypedStorage:
-    if tensor.layout is not torch.strided or tensor.is_nested:
-        raise InputError(
-            f"the module makes a tensor of layout {'nested' if tensor.is_nested else tensor.layout}",
-            expectation="tensors of plain, strided layout can be counted",
-            remedy="use dense tensors (sparse=False in an embedding)",
-        )
-    return tensor.untyped_storage()
-
-
-@dataclass(frozen=True, slots=True)
-class _Signature:
-    names: tuple[str, ...]
-    defaults: dict[str, Any]
-    receiving: frozenset[str]
-    written: tuple[str, ...]
-
-
-@cache
-def _signature(operator: Any) -> _Signature:
-    arguments = operator._schema.arguments
-    changed = [each for each in arguments if each.alias_info is not None and each.alias_info.is_write]
-    return _Signature(
-        names=tuple(each.name for each in arguments),
-        defaults={each.name: each.default_value for each in arguments if each.has_default_value()},
-        receiving=frozenset(each.name for each in changed if each.is_out),
-        written=tuple(each.name for each in changed if not each.is_out),
-    )
-
-
-@cache
-def _decomposes(operator: Any, device_type: str) -> bool:
-    """Whether torch has no kernel of its own for this operator, only smaller operators in its place."""
-    key = {"cpu": "CPU", "cuda": "CUDA"}.get(device_type, "Meta")
-    has = torch._C._dispatch_has_kernel_for_dispatch_key
-    return has(operator.name(), "CompositeImplicitAutograd") and not has(operator.name(), key)
-
-
-class CallRecorder(TorchDispatchMode):
+class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch types it so
     """Records calls while it is entered.
 
     Attributes:
@@ -107,7 +40,7 @@ class CallRecorder(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[PlacedCall] = []
         self.first_use: dict[int, Place] = {}
         self.storages = Storages()
@@ -127,14 +60,20 @@ class CallRecorder(TorchDispatchMode):
         given = kwargs or {}
         if func is _ASKS_DEVICE:
             return func(*args, **given)
-        if isinstance(func, torch._ops.OpOverload) and _decomposes(func, _device_type(args)):
+        if is_composite(func, args):
             with self:
                 smaller = func.decompose(*args, **given)
             if smaller is not NotImplemented:
                 return smaller
-        result = func(*args, **given)
+        result = self._run(func, args, given)
         self._record(func, args, given, result)
         return result
+
+    @staticmethod
+    def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func in STAND_INS and any(isinstance(leaf, FakeTensor) for leaf in args):
+            return STAND_INS[func](*args, **kwargs)
+        return func(*args, **kwargs)
 
     @contextmanager
     def inside(self, module: nn.Module) -> Iterator[None]:
@@ -185,8 +124,8 @@ class CallRecorder(TorchDispatchMode):
         )
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        size_bytes = _storage(tensor).nbytes()
-        self._packed.setdefault(self.storages.number(tensor), (_newest_node(), self._path(), size_bytes))
+        size_bytes = storage_of(tensor).nbytes()
+        self._packed.setdefault(self.storages.number(tensor), (newest_node(), self._path(), size_bytes))
         return tensor
 
     def _path(self) -> str:
@@ -212,23 +151,23 @@ class CallRecorder(TorchDispatchMode):
                 self._copy_of[call.results[0].storage] = self._copy_of[source]
 
     def _place(self, name: str) -> tuple[Place, Direction]:
-        node = torch._C._current_autograd_node() if self.in_backward else None
+        node = running_node() if self.in_backward else None
         if node is not None:
-            self._last = self._place_of_node.get(node._sequence_nr(), self._last)
+            self._last = self._place_of_node.get(node, self._last)
         if self.in_backward and not torch.is_grad_enabled():
             return self._last, "backward"
         again = self.in_backward
         place = Place(self._last.path if again and not self._paths else self._path(), name)
-        self._place_of_node.setdefault(_newest_node(), place)
+        self._place_of_node.setdefault(newest_node(), place)
         return place, "recompute" if again else "forward"
 
     def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> AtenCall:
-        signature = _signature(func)
+        signature = signature_of(func)
         given = signature.defaults | dict(zip(signature.names, args, strict=False)) | kwargs
         arguments = {name: self._value(value) for name, value in given.items() if name not in signature.receiving}
         returned = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         return AtenCall(
-            name=func._schema.name,
+            name=signature.name,
             arguments=arguments,
             results=tuple(self._view(tensor) for tensor in returned),
             written=signature.written,
@@ -248,19 +187,6 @@ class CallRecorder(TorchDispatchMode):
             shape=tuple(tensor.shape),
             dtype=str(tensor.dtype).removeprefix("torch."),
             element_bytes=width,
-            elements=min(spread, _storage(tensor).nbytes() // width),
+            elements=min(spread, storage_of(tensor).nbytes() // width),
             storage=self.storages.number(tensor),
         )
-
-
-def _newest_node() -> int:
-    """Sequence number of the autograd node that was made last in this thread."""
-    number: int = torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
-    return number - 1
-
-
-def _device_type(args: tuple[Any, ...]) -> str:
-    return next((leaf.device.type for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)), "cpu")
-
-
-LossFunction = Callable[[Any], torch.Tensor]

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._pytree import tree_map
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hwprof.errors import HwprofError, InputError
+from hwprof.measure.capture_fake import all_fake, make_fake, weightless
 
 _INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:x\d+)*):(?P<dtype>\w+)")
 _DTYPES: dict[str, torch.dtype] = {
@@ -110,21 +110,19 @@ def subject_of(
     Raises:
         InputError: it can't be imported, raises, returns something else, or its inputs are not known.
     """
-    factory = _load(target)
-    mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
-    with mode or nullcontext():
-        module, given, loss = _parts(target, _called(target, factory, fake=fake))
-        if mode is not None:
-            _make_fake(module, mode)
-            given = tree_map(lambda leaf: _fake_of(leaf, mode), given)
-        device = next((each.device for each in module.parameters()), torch.device("cpu"))
-        if inputs:
-            positional = tuple(each.tensor(device) for each in inputs if each.name is None)
-            keywords = {each.name: each.tensor(device) for each in inputs if each.name is not None}
-        elif given is None:
-            positional, keywords = (_tokens(target, module, batch_size, seq_len, device),), {}
-        else:
-            positional, keywords = _split(given)
+    with weightless() if fake else nullcontext():
+        module, given, loss = _parts(target, _called(target, _load(target), fake=fake))
+    mode = make_fake(module) if fake else None
+    device = next((each.device for each in module.parameters()), torch.device("cpu"))
+    if inputs:
+        positional = tuple(each.tensor(device) for each in inputs if each.name is None)
+        keywords = {each.name: each.tensor(device) for each in inputs if each.name is not None}
+    elif given is None:
+        positional, keywords = (_tokens(target, module, batch_size, seq_len, device),), {}
+    else:
+        positional, keywords = _split(given)
+    if mode is not None:
+        positional, keywords = all_fake((positional, keywords), mode)
     return Subject(name=target, module=module, arguments=positional, keywords=keywords, loss=loss, fake=mode)
 
 
@@ -160,7 +158,9 @@ def _no_attribute(path: str, name: str, found: Any) -> InputError:
     near = difflib.get_close_matches(name, known, n=3)
     return InputError(
         f"{path} has no {name!r}",
-        expectation=f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known[:12]) or 'no functions'}",
+        expectation=f"did you mean {' or '.join(near)}?"
+        if near
+        else f"it has {', '.join(known[:12]) or 'no functions'}",
         remedy="name a function without arguments that returns the module",
     )
 
@@ -178,8 +178,10 @@ def _called(target: str, factory: Any, *, fake: bool) -> Any:
         message = (str(error).strip() or "no message").splitlines()[0]
         raise InputError(
             f"factory {target} raised {type(error).__name__}: {message}",
-            expectation="it is called without arguments" + (", and its tensors have shapes but no data" if fake else ""),
-            remedy="capture it on real tensors with --device cpu" if fake else "call it by hand",
+            expectation="it is called without arguments" + (", and parameters have shapes but no data" if fake else ""),
+            remedy="call it by hand; if it works there, capture it on real tensors with --device cpu"
+            if fake
+            else "call it by hand",
         ) from error
 
 
@@ -197,7 +199,7 @@ def _parts(target: str, result: Any) -> tuple[nn.Module, Any, Any]:
 def _wrong_result(target: str, result: Any) -> InputError:
     kinds = ", ".join(type(part).__name__ for part in result) if isinstance(result, tuple) else type(result).__name__
     return InputError(
-        f"{target} gives ({kinds})" if isinstance(result, tuple) else f"{target} gives a {kinds}",
+        f"{target} gives {kinds}",
         expectation="a torch.nn.Module, (module, inputs) or (module, inputs, loss function)",
         remedy="return one of these",
     )
@@ -232,24 +234,3 @@ def _tokens(
 def _generator(device: torch.device) -> torch.Generator | None:
     """The same numbers each time, where there are any."""
     return None if device.type == "meta" else torch.Generator(device).manual_seed(0)
-
-
-def _make_fake(module: nn.Module, mode: FakeTensorMode) -> None:
-    """Replace what the factory made outside the mode; a parameter with two names stays one."""
-    replaced: dict[int, Any] = {}
-    for part in module.modules():
-        for name, parameter in part._parameters.items():
-            if parameter is not None and not isinstance(parameter, FakeTensor):
-                fake = replaced.get(id(parameter))
-                if fake is None:
-                    fake = nn.Parameter(mode.from_tensor(parameter.detach()), requires_grad=parameter.requires_grad)
-                    replaced[id(parameter)] = fake
-                part._parameters[name] = fake
-        for name, buffer in part._buffers.items():
-            part._buffers[name] = _fake_of(buffer, mode)
-
-
-def _fake_of(leaf: Any, mode: FakeTensorMode) -> Any:
-    if isinstance(leaf, torch.Tensor) and not isinstance(leaf, FakeTensor):
-        return mode.from_tensor(leaf.detach()).requires_grad_(leaf.requires_grad)
-    return leaf

@@ -1,0 +1,82 @@
+"""How much memory does inference need? Weights, cache and activations, followed over time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from hwprof.count.op import Op
+
+_WAITS_FOR = {
+    "attention_norm": ("attention.value", "attention.kv_down", "ffn.up"),
+    "cross_attention_norm": ("cross_attention.query",),
+    "ffn_norm": ("ffn.up", "moe.shared.up", "moe.dispatch"),
+    "query": ("core",),
+    "key": ("core",),
+    "value": ("core",),
+    "kv": ("core",),
+    "kv_down": ("kv",),
+    "gate": ("activation",),
+    "up": ("activation",),
+    "routing": ("combine",),
+    "combine": ("shared.sum",),
+}
+"""Name of what makes a tensor -> ends of labels of what may need it last; whatever isn't named is needed next only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceMemory:
+    """What one device holds at the moment when it holds most.
+
+    Attributes:
+        moment: ``prefill`` or ``last decode step``.
+        weights_bytes: of all weights, as stored.
+        kv_cache_bytes: of the cache at that moment.
+        activation_bytes: the peak of what ops pass on to each other.
+    """
+
+    moment: str
+    weights_bytes: int
+    kv_cache_bytes: int
+    activation_bytes: int
+
+    @property
+    def peak_bytes(self) -> int:
+        """All of it."""
+        return self.weights_bytes + self.kv_cache_bytes + self.activation_bytes
+
+
+def activation_peak_bytes(ops: Iterable[Op], *, stream_bytes: int) -> int:
+    """The most that is alive while an op runs: the residual stream, its input and result, what later ops wait for.
+
+    A tensor is freed as soon as the last op that reads it is through, and a layer's as soon as it ends. No op's
+    workspace is counted, nor memory that an allocator keeps back.
+
+    Args:
+        ops: of one pass, in the order in which they run; layers' ops stand there once.
+        stream_bytes: size of the residual stream.
+    """
+    peak = 0
+    waiting: dict[str, tuple[int, tuple[str, ...]]] = {}
+    for op in ops:
+        taken = {label for label, (_, until) in waiting.items() if op.label.endswith(until)}
+        held = sum(size for label, (size, _) in waiting.items() if label not in taken)
+        inputs = max(op.input_bytes, sum(waiting[label][0] for label in taken))
+        peak = max(peak, stream_bytes + held + inputs + op.output_bytes)
+        waiting = {label: tensor for label, tensor in waiting.items() if label not in taken}
+        until = _WAITS_FOR.get(op.label.rsplit(".", 1)[-1])
+        if until:
+            waiting[op.label] = (op.output_bytes, until)
+    return peak
+
+
+def largest(fits: Callable[[int], bool]) -> int:
+    """The largest number that fits, where all smaller ones fit too; 0 if not even 1 does."""
+    too_many = 1
+    while fits(too_many):
+        too_many *= 2
+    fitting = too_many // 2
+    while too_many - fitting > 1:
+        middle = (fitting + too_many) // 2
+        fitting, too_many = (middle, too_many) if fits(middle) else (fitting, middle)
+    return fitting

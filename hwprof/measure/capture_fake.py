@@ -1,0 +1,101 @@
+"""How does a module exist without its weights? Parameters are of the meta device while it is made, and fake after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_map
+from torch.utils.weak import WeakIdKeyDictionary
+
+from hwprof.errors import InputError
+
+
+@contextmanager
+def weightless() -> Iterator[None]:
+    """Every parameter becomes one of the meta device as a module takes it.
+
+    Its memory is given back before anything is written to it, and initialising it does nothing. All other tensors are
+    real, so that a factory may look at their values (as for stochastic depth by layer).
+    """
+    empty: Any = WeakIdKeyDictionary()
+
+    def replace(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        if parameter is None or parameter.is_meta or is_lazy(parameter):
+            return None
+        if parameter not in empty:
+            empty[parameter] = _like(parameter, torch.empty_like(parameter, device="meta"))
+        shared: nn.Parameter = empty[parameter]
+        return shared
+
+    register: Any = register_module_parameter_registration_hook  # typed as if the hook returned nothing
+    handle = register(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def make_fake(module: nn.Module) -> FakeTensorMode:
+    """Replace parameters and buffers by fake tensors of the CPU, those with two names by one; the mode they live in.
+
+    Raises:
+        InputError: a lazy module does not know its shapes yet.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    made: dict[int, nn.Parameter] = {}
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False, remove_duplicate=False)):
+            if is_lazy(parameter):
+                raise InputError(
+                    f"{type(part).__name__} does not know the shape of its {name} before it has run",
+                    remedy="run the module once in the factory, and capture it on real tensors with --device cpu",
+                )
+            if id(parameter) not in made:
+                made[id(parameter)] = _like(parameter, fake_of(parameter.detach(), mode))
+            setattr(part, name, made[id(parameter)])
+        for name, buffer in list(part.named_buffers(recurse=False, remove_duplicate=False)):
+            setattr(part, name, fake_of(buffer, mode))
+    return mode
+
+
+def fake_of(value: Any, mode: FakeTensorMode) -> Any:
+    """A fake tensor in place of a real one or one of the meta device; anything else as it is."""
+    if not isinstance(value, torch.Tensor) or isinstance(value, FakeTensor):
+        return value
+    if value.is_meta:
+        with mode:
+            return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
+    return mode.from_tensor(value)
+
+
+def all_fake(values: Any, mode: FakeTensorMode) -> Any:
+    """``fake_of`` every leaf of nested lists and records."""
+    return tree_map(lambda leaf: fake_of(leaf, mode), values)
+
+
+def _like(parameter: nn.Parameter, data: torch.Tensor) -> nn.Parameter:
+    """A parameter with this data, and with the marks that its maker left on it."""
+    other = nn.Parameter(data, requires_grad=parameter.requires_grad)
+    other.__dict__.update(parameter.__dict__)
+    return other
+
+
+StandIn = Callable[..., torch.Tensor]
+
+
+def _grouped_product(left: torch.Tensor, right: torch.Tensor, offsets: torch.Tensor | None, *_: Any) -> torch.Tensor:
+    groups = [] if offsets is None or left.dim() != 2 or right.dim() != 2 else [offsets.shape[0]]
+    batch = [left.shape[0]] if left.dim() == right.dim() == 3 else groups
+    return left.new_empty([*batch, left.shape[-2], right.shape[-1]])
+
+
+_GROUPED = getattr(torch.ops.aten, "_grouped_mm", None)
+STAND_INS: dict[Any, StandIn] = {} if _GROUPED is None else {_GROUPED.default: _grouped_product}
+"""Operator -> its result's shape, where torch's own rule for fake tensors takes fewer types than its kernel."""
