@@ -7,7 +7,8 @@ off, so a call with gradients on is a forward that runs again (checkpointing).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from math import prod
 from typing import Any
@@ -92,17 +93,23 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
 
     def kept(self, *, without: set[int]) -> tuple[Kept, ...]:
         """What is alive now and was kept by autograd or made by a recorded call, but for the memory ``without``."""
-        alive = self.storages.alive()
         packed = {
             number: Kept(self._place_of_node.get(node, Place(path, "backward")), size_bytes, self._is_copy(number))
             for number, (node, path, size_bytes) in self._packed.items()
         }
-        held = {
+        known = packed.keys() | without
+        if self._held(known):
+            gc.collect()  # what only a cycle of Python objects holds is not kept
+        return tuple(kept for number, kept in (packed | self._held(known)).items() if number not in without)
+
+    def _held(self, known: Collection[int]) -> dict[int, Kept]:
+        """What a forward call made and something other than autograd still holds."""
+        alive = self.storages.alive()
+        return {
             number: Kept(place, alive[number], self._is_copy(number))
             for number, place in self._born.items()
-            if number in alive and number not in packed
+            if number in alive and number not in known
         }
-        return tuple(kept for number, kept in (packed | held).items() if number not in without)
 
     def mark_parameters(self, numbers: set[int]) -> None:
         """Say which memory is that of parameters, so that copies of them are known as such."""
