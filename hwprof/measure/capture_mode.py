@@ -2,7 +2,7 @@
 
 A dispatch mode sees every call below autograd. A forward call belongs to the innermost module around it; a backward
 call to the forward call that made its autograd node, found by the node's sequence number. Backward runs with gradients
-off, so a call with gradients on is a forward that runs again (checkpointing).
+off and outside modules, so a call with gradients on or inside a module is a forward that runs again (checkpointing).
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from hwprof.specs.labels import MODEL_LABEL
 from hwprof.specs.run import Direction
 
 _ASKS_DEVICE = torch.ops.prim.device.default
+_REENTRANT = "CheckpointFunctionBackward"
+"""The node of a reentrant checkpoint, which does nothing but run its function again and start a backward pass."""
+
 _BEFORE_ALL = Place(MODEL_LABEL, "backward")
 
 
@@ -158,15 +161,19 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
                 self._copy_of[call.results[0].storage] = self._copy_of[source]
 
     def _place(self, name: str) -> tuple[Place, Direction]:
-        node = running_node() if self.in_backward else None
+        if not self.in_backward:
+            return self._forward_place(Place(self._path(), name)), "forward"
+        node, node_name = running_node() or (None, "")
         if node is not None:
             self._last = self._place_of_node.get(node, self._last)
-        if self.in_backward and not torch.is_grad_enabled():
-            return self._last, "backward"
-        again = self.in_backward
-        place = Place(self._last.path if again and not self._paths else self._path(), name)
+        if torch.is_grad_enabled() or self._paths or node_name == _REENTRANT:
+            path = self._paths[-1] if self._paths else self._last.path
+            return self._forward_place(Place(path, name)), "recompute"
+        return self._last, "backward"
+
+    def _forward_place(self, place: Place) -> Place:
         self._place_of_node.setdefault(newest_node(), place)
-        return place, "recompute" if again else "forward"
+        return place
 
     def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> AtenCall:
         signature = signature_of(func)
