@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import click
 
+from hwprof.cli.count_inference import InferenceRequest, count_inference, inference_options, refuse_inference_options
 from hwprof.cli.count_module import ModuleRequest, count_module, module_options, refuse_module_options
 from hwprof.cli.op_json import bytes_json, op_json
 from hwprof.count.formulas import formulas
@@ -33,9 +34,11 @@ POSITIVE = click.IntRange(min=1)
 @click.option("--compile", "compiled", is_flag=True, help="Bytes of compiled kernels, which join elementwise passes.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @module_options
+@inference_options
 @click.pass_context
 def command(
     context: click.Context,
+    /,
     *,
     model: str | None,
     batch_size: int | None,
@@ -49,12 +52,19 @@ def command(
     target: str | None,
     inputs: tuple[str, ...],
     device: str,
+    inference: bool,
+    **serving: Any,
 ) -> None:
     """Count one training step of MODEL: parameters, FLOP, bytes moved, memory. Needs no hardware.
 
     FLOP are those of matrix multiplications, in both attention conventions: full, and causal (half the attention, and
     in layers with a window only what it holds). Bytes are those of torch's eager CUDA kernels, or of compiled ones.
+
+    With --inference: a prefill over prompts, the decode steps after it, the key-value cache and the memory; with
+    --hardware also the least time of a token that the device's datasheet allows.
     """
+    if target is not None or not inference:
+        refuse_inference_options(context)
     if target is not None:
         own = ModuleRequest(target=target, inputs=inputs, device=device, batch_size=batch_size, seq_len=seq_len)
         count_module(context, own, dtype=dtype, form=form)
@@ -65,6 +75,9 @@ def command(
     from hwprof.specs.catalogue import load_model
 
     spec = load_model(model)
+    if inference:
+        count_inference(context, spec, InferenceRequest(**serving), batch_size=batch_size, dtype=dtype, form=form)
+        return
     length = _length(spec, seq_len=seq_len, target_len=target_len)
     _note(spec, length=length, target_len=target_len)
     settings = RunSettings(

@@ -9,7 +9,7 @@ from typing import Any
 from hwprof.count import inference_ops as _registers_ops  # noqa: F401 (enters its kinds into the op table)
 from hwprof.count.attention_block import BIAS_FLOP
 from hwprof.count.cost import Cost
-from hwprof.count.graph import Graph, weights_of
+from hwprof.count.graph import Graph
 from hwprof.count.inference_cache import Keys, kept_features, visible_keys
 from hwprof.count.inference_serving import Serving, check_lengths, served
 from hwprof.count.inference_weights import Weights
@@ -110,8 +110,11 @@ def decode_ops(
 def step_ops(batch: Batch, keys: Keys) -> tuple[Op, ...]:
     """A decode step whose tokens attend to so many keys; every cost is linear in both numbers of keys."""
     weights = Weights.of(batch.spec, batch.serving)
-    rows = (row for op in _forward(batch, 1, "full") for row in _decoded(batch, op, keys))
-    return tuple(_priced(row, weights, batch.size) for row in rows)
+    ops = _forward(batch, 1, "full")
+    parameters = {op.label: op.parameters for op in ops}
+    rows = (row for op in ops for row in _decoded(batch, op, keys))
+    with_parameters = (replace(row, parameters=parameters.get(row.label, 0)) for row in rows)
+    return tuple(_priced(row, weights, batch.size) for row in with_parameters)
 
 
 def _forward(batch: Batch, tokens: int, attention: AttentionConvention) -> tuple[Op, ...]:
@@ -144,9 +147,8 @@ def _priced(op: Op, weights: Weights, tokens: int) -> Op:
 
 
 def _graph(batch: Batch) -> Graph:
-    """One new token of each sequence."""
-    spec = batch.spec
-    return Graph(spec=spec, batch=batch.size, seq_len=1, how=batch.serving.execution, weights=weights_of(spec))
+    """One new token of each sequence, for ops without weights."""
+    return Graph(spec=batch.spec, batch=batch.size, seq_len=1, how=batch.serving.execution)
 
 
 def _with_caches(batch: Batch, ops: tuple[Op, ...], prompt_tokens: int) -> Iterator[Op]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 from hwprof.count.cost import Cost
 from hwprof.count.inference import Batch, prefill_ops, step_ops
@@ -118,13 +118,12 @@ def generation(
     steps = max(new_tokens - 1, 0)
     check_lengths(spec, batch_size=batch_size, tokens=prompt_tokens + steps, source_tokens=source_tokens)
     batch = Batch(spec=served(spec), size=batch_size, serving=serving, source_tokens=source_tokens)
-    first = visible_keys(spec, prompt_tokens + 1)
-    last = visible_keys(spec, prompt_tokens + max(steps, 1))
+    step = _Step.of(batch) if spec.causal else None
     return Generation(
         prefill=_prefill(batch, prompt_tokens),
-        decode=_steps(batch, visible_keys_over(spec, prompt_tokens + 1, steps), steps),
-        first_step=_steps(batch, first, 1),
-        last_step=_steps(batch, last, 1),
+        decode=_steps(step, visible_keys_over(spec, prompt_tokens + 1, steps), steps),
+        first_step=_steps(step, visible_keys(spec, prompt_tokens + 1), 1),
+        last_step=_steps(step, visible_keys(spec, prompt_tokens + max(steps, 1)), 1),
         cache=_cache(batch, prompt_tokens + steps),
         memory=_memory(batch, prompt_tokens, steps),
     )
@@ -181,20 +180,35 @@ def _prompt_ops(batch: Batch, tokens: int) -> tuple[Op, ...]:
     )
 
 
-def _steps(batch: Batch, keys: Keys, steps: int) -> Phase:
-    """Steps that attend to ``keys`` in all: a constant for each step, and a slope for each key of either sort."""
-    if not batch.spec.causal:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """A decode step of a batch: every cost of it is a constant and a slope for each key of either sort."""
+
+    batch: Batch
+    constant: Cost
+    full_slope: Cost
+    window_slope: Cost
+    weights_bytes: int
+
+    @classmethod
+    def of(cls, batch: Batch) -> Self:
+        ops = step_ops(batch, Keys(0, 0))
+        constant = _total(ops)
+        full, window = (_total(step_ops(batch, keys)) + constant * -1 for keys in (Keys(1, 0), Keys(0, 1)))
+        weights = Weights.of(batch.spec, batch.serving).least_bytes(ops, tokens=batch.size)
+        return cls(batch=batch, constant=constant, full_slope=full, window_slope=window, weights_bytes=weights)
+
+
+def _steps(step: _Step | None, keys: Keys, steps: int) -> Phase:
+    """So many steps that attend to ``keys`` in all; nothing of a model that does not generate."""
+    if step is None:
         return Phase(passes=0, cost=Cost.ZERO, causal_flop=0, least_bytes=0)
-    ops = step_ops(batch, Keys(0, 0))
-    constant = _total(ops)
-    full, window = (_total(step_ops(batch, key)) + constant * -1 for key in (Keys(1, 0), Keys(0, 1)))
-    cost = constant * steps + full * keys.full + window * keys.window
-    weights = Weights.of(batch.spec, batch.serving).least_bytes(ops, tokens=batch.size)
+    cost = step.constant * steps + step.full_slope * keys.full + step.window_slope * keys.window
     return Phase(
         passes=steps,
         cost=cost,
         causal_flop=int(cost.matmul_flop),
-        least_bytes=weights * steps + _cache_traffic_bytes(batch, keys, steps),
+        least_bytes=step.weights_bytes * steps + _cache_traffic_bytes(step.batch, keys, steps),
     )
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from hwprof.count.op import Op
 
 _WAITS_FOR = {
-    "attention_norm": ("attention.value", "attention.kv_down", "ffn.up"),
-    "cross_attention_norm": ("cross_attention.query",),
-    "ffn_norm": ("ffn.up", "moe.shared.up", "moe.dispatch"),
+    "attention_norm": ("attention.output",),
+    "cross_attention_norm": ("cross_attention.output",),
+    "ffn_norm": ("ffn.down", "moe.combine"),
     "query": ("core",),
     "key": ("core",),
     "value": ("core",),
@@ -21,7 +21,8 @@ _WAITS_FOR = {
     "routing": ("combine",),
     "combine": ("shared.sum",),
 }
-"""Name of what makes a tensor -> ends of labels of what may need it last; whatever isn't named is needed next only."""
+"""Name of what makes a tensor -> ends of labels of what is the last to hold it: a block holds its input until it is
+through. Whatever isn't named is held until the next op is through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +50,8 @@ class InferenceMemory:
 def activation_peak_bytes(ops: Iterable[Op], *, stream_bytes: int) -> int:
     """The most that is alive while an op runs: the residual stream, its input and result, what later ops wait for.
 
-    A tensor is freed as soon as the last op that reads it is through, and a layer's as soon as it ends. No op's
-    workspace is counted, nor memory that an allocator keeps back.
+    While a layer runs, the stream is there twice: as the layer got it, which its caller holds, and as attention left
+    it. No op's workspace is counted, nor memory that an allocator keeps back.
 
     Args:
         ops: of one pass, in the order in which they run; layers' ops stand there once.
@@ -62,7 +63,8 @@ def activation_peak_bytes(ops: Iterable[Op], *, stream_bytes: int) -> int:
         taken = {label for label, (_, until) in waiting.items() if op.label.endswith(until)}
         held = sum(size for label, (size, _) in waiting.items() if label not in taken)
         inputs = max(op.input_bytes, sum(waiting[label][0] for label in taken))
-        peak = max(peak, stream_bytes + held + inputs + op.output_bytes)
+        streams = 2 if op.in_layer else 1
+        peak = max(peak, streams * stream_bytes + held + inputs + op.output_bytes)
         waiting = {label: tensor for label, tensor in waiting.items() if label not in taken}
         until = _WAITS_FOR.get(op.label.rsplit(".", 1)[-1])
         if until:

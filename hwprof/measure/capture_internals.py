@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -67,10 +66,10 @@ def newest_node() -> int:
     return number - 1
 
 
-def running_node() -> int | None:
-    """Sequence number of the autograd node whose backward runs."""
+def running_node() -> tuple[int, str] | None:
+    """Sequence number and name of the autograd node whose backward runs."""
     node = torch._C._current_autograd_node()
-    return None if node is None else node._sequence_nr()
+    return None if node is None else (node._sequence_nr(), node.name())
 
 
 class Storages:
@@ -96,7 +95,6 @@ class Storages:
 
     def alive(self) -> dict[int, int]:
         """Number -> bytes of all memory that something still holds."""
-        gc.collect()
         return {number: int(storage.nbytes()) for storage, number in list(self._numbers.items())}
 
 

@@ -2,12 +2,13 @@
 
 A dispatch mode sees every call below autograd. A forward call belongs to the innermost module around it; a backward
 call to the forward call that made its autograd node, found by the node's sequence number. Backward runs with gradients
-off, so a call with gradients on is a forward that runs again (checkpointing).
+off and outside modules, so a call with gradients on or inside a module is a forward that runs again (checkpointing).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from math import prod
 from typing import Any
@@ -25,6 +26,9 @@ from hwprof.specs.labels import MODEL_LABEL
 from hwprof.specs.run import Direction
 
 _ASKS_DEVICE = torch.ops.prim.device.default
+_REENTRANT = "CheckpointFunctionBackward"
+"""The node of a reentrant checkpoint, which does nothing but run its function again and start a backward pass."""
+
 _BEFORE_ALL = Place(MODEL_LABEL, "backward")
 
 
@@ -92,17 +96,23 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
 
     def kept(self, *, without: set[int]) -> tuple[Kept, ...]:
         """What is alive now and was kept by autograd or made by a recorded call, but for the memory ``without``."""
-        alive = self.storages.alive()
         packed = {
             number: Kept(self._place_of_node.get(node, Place(path, "backward")), size_bytes, self._is_copy(number))
             for number, (node, path, size_bytes) in self._packed.items()
         }
-        held = {
+        known = packed.keys() | without
+        if self._held(known):
+            gc.collect()  # what only a cycle of Python objects holds is not kept
+        return tuple(kept for number, kept in (packed | self._held(known)).items() if number not in without)
+
+    def _held(self, known: Collection[int]) -> dict[int, Kept]:
+        """What a forward call made and something other than autograd still holds."""
+        alive = self.storages.alive()
+        return {
             number: Kept(place, alive[number], self._is_copy(number))
             for number, place in self._born.items()
-            if number in alive and number not in packed
+            if number in alive and number not in known
         }
-        return tuple(kept for number, kept in (packed | held).items() if number not in without)
 
     def mark_parameters(self, numbers: set[int]) -> None:
         """Say which memory is that of parameters, so that copies of them are known as such."""
@@ -151,15 +161,19 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
                 self._copy_of[call.results[0].storage] = self._copy_of[source]
 
     def _place(self, name: str) -> tuple[Place, Direction]:
-        node = running_node() if self.in_backward else None
+        if not self.in_backward:
+            return self._forward_place(Place(self._path(), name)), "forward"
+        node, node_name = running_node() or (None, "")
         if node is not None:
             self._last = self._place_of_node.get(node, self._last)
-        if self.in_backward and not torch.is_grad_enabled():
-            return self._last, "backward"
-        again = self.in_backward
-        place = Place(self._last.path if again and not self._paths else self._path(), name)
+        if torch.is_grad_enabled() or self._paths or node_name == _REENTRANT:
+            path = self._paths[-1] if self._paths else self._last.path
+            return self._forward_place(Place(path, name)), "recompute"
+        return self._last, "backward"
+
+    def _forward_place(self, place: Place) -> Place:
         self._place_of_node.setdefault(newest_node(), place)
-        return place, "recompute" if again else "forward"
+        return place
 
     def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> AtenCall:
         signature = signature_of(func)
