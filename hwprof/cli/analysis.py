@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hwprof.count.memory import training_memory
+from hwprof.count.precision import Precision
 from hwprof.count.transformer import matmul_shapes, parameters
 from hwprof.plan.advice import advice_for
 from hwprof.plan.measured_layout import measured_layout
@@ -26,11 +27,17 @@ TOKEN_BYTES = 8
 def analysed(record: RunRecord, recording: Recording) -> RunRecord:
     """The record with every section that follows from what was recorded."""
     work = step_work(record.model, record.settings, attention="causal")
-    roofs = roofs_of(record.ceilings, record.settings.dtype, device=record.settings.device)
+    roofs = _roofs(record)
     record = record.model_copy(update=_recorded(record, recording))
     if recording.attribution is not None:
         record = record.model_copy(update=_classified(recording, work, roofs))
     return record.model_copy(update=_timed(record, recording, work, roofs))
+
+
+def _roofs(record: RunRecord) -> Roofs:
+    spec, settings = record.model, record.settings
+    attention = (settings.micro_batch, spec.heads, spec.kv_heads, settings.seq_len, spec.head_dim)
+    return roofs_of(record.ceilings, settings.dtype, device=settings.device, attention=attention)
 
 
 def _recorded(record: RunRecord, recording: Recording) -> dict[str, Any]:
@@ -119,6 +126,7 @@ def _prediction(record: RunRecord, work: Sequence[Work], roofs: Roofs) -> Predic
         shapes,
         roofs,
         footprint_bytes=record.memory.predicted_peak_bytes,
+        operand_bytes=Precision.of(record.settings.dtype).compute_bytes,
         input_bytes=float(record.settings.tokens_per_step * TOKEN_BYTES),
     )
 

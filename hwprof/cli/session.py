@@ -16,6 +16,7 @@ from hwprof.cli.request import RunRequest, what_would_fit
 from hwprof.count.memory import training_memory
 from hwprof.count.transformer import matmul_shapes
 from hwprof.errors import HwprofError, OutOfMemoryError, WorkError
+from hwprof.measure.attention import AttentionShape
 from hwprof.measure.environment import environment
 from hwprof.measure.matmul import MatmulShape
 from hwprof.measure.probe import ProbeResult, probe_device
@@ -126,6 +127,9 @@ class Session:
             dtypes=_probed_dtypes(request),
             shapes=[MatmulShape(m=shape.m, n=shape.n, k=shape.k) for shape in shapes],
             shape_dtype=request.settings.dtype,
+            attention=AttentionShape(
+                spec=request.model, batch=request.settings.micro_batch, seq_len=request.settings.seq_len
+            ),
             quick=not request.full_probes,
             report=self._progress,
             on_result=self._keep,

@@ -20,7 +20,7 @@ from hwprof.specs.measurement import Ceiling
 from hwprof.specs.run import Dtype
 from hwprof.train.precision import set_matmul_precision
 
-_TORCH_DTYPE: dict[Dtype, torch.dtype] = {
+TORCH_DTYPE: dict[Dtype, torch.dtype] = {
     "fp32": torch.float32,
     "tf32": torch.float32,
     "bf16": torch.bfloat16,
@@ -82,7 +82,7 @@ def matmul_ceiling(bench: Bench, dtype: Dtype) -> Ceiling:
         WorkError: a product is wrong.
     """
     sweep = _CUDA_SWEEP if bench.device.type == "cuda" else _CPU_SWEEP
-    with _precision(dtype):
+    with matmul_precision(dtype):
         flop_per_s = pilot_flop_per_s(bench, dtype)
         budget = Budget(bench.timer, total_s=bench.probe_s, pieces=len(sweep))
         found: list[Ceiling] = []
@@ -116,7 +116,7 @@ def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, flop_per_s:
             f"one product takes about {expected_s:.2g} s, and {deadline_s:.2g} s are set aside for this shape",
             remedy="probe with --full, or compare with the ceiling of the dtype",
         )
-    with _precision(dtype):
+    with matmul_precision(dtype):
         return _product_ceiling(bench, f"matmul.{dtype}.{shape}", dtype, shape, deadline_s=deadline_s)
 
 
@@ -126,7 +126,7 @@ def pilot_flop_per_s(bench: Bench, dtype: Dtype) -> float:
     Raises:
         CannotRunError: the device does not compute in ``dtype``, or a small product takes too long.
     """
-    _require_support(bench.device, dtype)
+    require_support(bench.device, dtype)
     deadline_s = _CUDA_PILOT_S if bench.device.type == "cuda" else PILOT_LIMIT_S
     best = 0.0
     for side in _PILOT_SIDES:
@@ -142,7 +142,12 @@ def pilot_flop_per_s(bench: Bench, dtype: Dtype) -> float:
     return best
 
 
-def _require_support(device: torch.device, dtype: Dtype) -> None:
+def require_support(device: torch.device, dtype: Dtype) -> None:
+    """Refuse a number format that the device's hardware does not compute in.
+
+    Raises:
+        CannotRunError: it says what is needed.
+    """
     if device.type == "cpu":
         if dtype == "tf32":
             raise CannotRunError("tf32 is a number format of NVIDIA tensor cores; a CPU has none")
@@ -155,7 +160,7 @@ def _require_support(device: torch.device, dtype: Dtype) -> None:
 
 
 @contextmanager
-def _precision(dtype: Dtype) -> Iterator[None]:
+def matmul_precision(dtype: Dtype) -> Iterator[None]:
     """fp32 products in true fp32, tf32 products in tf32; the process's own setting comes back afterwards."""
     before = torch.get_float32_matmul_precision()
     set_matmul_precision("high" if dtype == "tf32" else "highest")
@@ -177,7 +182,7 @@ def _product(bench: Bench, dtype: Dtype, shape: MatmulShape) -> Work:
 
     def operand(rows: int) -> torch.Tensor:
         values = torch.randn(rows, shape.k, generator=generator, device=bench.device)
-        return values.to(_TORCH_DTYPE[dtype])
+        return values.to(TORCH_DTYPE[dtype])
 
     x, w = operand(shape.m), operand(shape.n)
     check_product(torch.nn.functional.linear(x, w), x, w, tolerance=_TOLERANCE[dtype])

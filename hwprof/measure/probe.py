@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from hwprof.measure.attention import PASSES, AttentionShape, Pass, attention_ceiling
 from hwprof.measure.bench import Bench, Budget, CannotRunError, attempt
 from hwprof.measure.caches import cpu_caches
 from hwprof.measure.contention import waited_s
@@ -23,6 +24,8 @@ from hwprof.specs.run import Dtype
 
 SHAPES_PROBES = 2.0
 """The model's own shapes together may take this many times what one probe may."""
+ATTENTION_PROBES = 1.0
+"""Attention forward and backward together may take this many times what one probe may."""
 CPU_SAMPLE_S = 20e-3
 """Shortest sample on a CPU: several time slices of the scheduler, so that one interruption does not fill a sample."""
 
@@ -49,6 +52,7 @@ def probe_device(
     dtypes: Sequence[Dtype],
     shapes: Sequence[MatmulShape] = (),
     shape_dtype: Dtype = "fp32",
+    attention: AttentionShape | None = None,
     quick: bool,
     timer: Timer | None = None,
     report: Callable[[str], None] = lambda _line: None,
@@ -60,14 +64,19 @@ def probe_device(
         device: the device.
         dtypes: formats whose matrix-multiply ceiling is wanted.
         shapes: matrix products of a model, each measured in ``shape_dtype``.
-        shape_dtype: the format of these products.
+        shape_dtype: the format of these products, and of ``attention``.
+        attention: the attention of a model, measured forward and backward; None for no model.
         quick: at most about 15 s on two CPU cores, otherwise about 60 s.
         timer: the clock on the device's timeline; None for its own.
         report: gets one line before each probe.
         on_result: gets all results so far after each probe, so that an interrupt loses only the probe under way.
     """
     bench = bench_for(device, quick=quick, timer=timer)
-    probes = _probes(bench, dtypes, distinct(shapes), shape_dtype)
+    of_model = (
+        *_shape_probes(bench, distinct(shapes), shape_dtype),
+        *_attention_probes(bench, shape_dtype, attention),
+    )
+    probes = _probes(bench, dtypes, of_model)
     result = ProbeResult()
     for number, (name, probe) in enumerate(probes, start=1):
         report(f"measuring {name} ({number} of {len(probes)})")
@@ -96,24 +105,37 @@ def bench_for(device: torch.device, *, quick: bool, timer: Timer | None = None) 
     )
 
 
-def _probes(
-    bench: Bench, dtypes: Sequence[Dtype], shapes: Sequence[MatmulShape], shape_dtype: Dtype
-) -> tuple[Probe, ...]:
-    rate = functools.cache(lambda: pilot_flop_per_s(bench, shape_dtype))
-    budget = Budget(bench.timer, total_s=bench.probe_s * SHAPES_PROBES, pieces=len(shapes))
-
-    def at_shape(shape: MatmulShape) -> Ceiling:
-        return shape_ceiling(bench, shape_dtype, shape, flop_per_s=rate(), deadline_s=budget.next_s())
-
+def _probes(bench: Bench, dtypes: Sequence[Dtype], of_model: Sequence[Probe]) -> tuple[Probe, ...]:
     return (
         ("latency.dispatch", lambda: dispatch_ceiling(bench, WallTimer())),
         ("latency.launch", lambda: launch_ceiling(bench)),
         *((f"matmul.{dtype}", functools.partial(matmul_ceiling, bench, dtype)) for dtype in dict.fromkeys(dtypes)),
-        *((f"matmul.{shape_dtype}.{shape}", functools.partial(at_shape, shape)) for shape in shapes),
+        *of_model,
         ("memory.dram", lambda: dram_ceiling(bench)),
         *_cache_probes(bench),
         *_transfer_probes(bench),
     )
+
+
+def _shape_probes(bench: Bench, shapes: Sequence[MatmulShape], dtype: Dtype) -> tuple[Probe, ...]:
+    rate = functools.cache(lambda: pilot_flop_per_s(bench, dtype))
+    budget = Budget(bench.timer, total_s=bench.probe_s * SHAPES_PROBES, pieces=len(shapes))
+
+    def at_shape(shape: MatmulShape) -> Ceiling:
+        return shape_ceiling(bench, dtype, shape, flop_per_s=rate(), deadline_s=budget.next_s())
+
+    return tuple((f"matmul.{dtype}.{shape}", functools.partial(at_shape, shape)) for shape in shapes)
+
+
+def _attention_probes(bench: Bench, dtype: Dtype, shape: AttentionShape | None) -> tuple[Probe, ...]:
+    if shape is None:
+        return ()
+    budget = Budget(bench.timer, total_s=bench.probe_s * ATTENTION_PROBES, pieces=len(PASSES))
+
+    def of_pass(direction: Pass) -> Ceiling:
+        return attention_ceiling(bench, dtype, shape, direction, deadline_s=budget.next_s())
+
+    return tuple((f"attention.{dtype}.{shape}.{one}", functools.partial(of_pass, one)) for one in PASSES)
 
 
 def _cache_probes(bench: Bench) -> tuple[Probe, ...]:

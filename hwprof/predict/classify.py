@@ -79,7 +79,7 @@ def floor_of(work: Iterable[Work], roofs: Roofs, *, launches: float) -> Floor:
 def _traffic(item: Work, roofs: Roofs) -> tuple[MemoryRoof | None, float]:
     """The level that binds an op's traffic, and its least time: all of it nearby, or its first touch from beyond."""
     near = roofs.memory_for(item.working_set_bytes)
-    far = roofs.memory_for(item.compulsory_bytes)
+    far = roofs.memory_for(item.swept_bytes)
     if near is None or far is None:
         return None, 0.0
     near_s = item.total.moved_bytes / near.byte_per_s

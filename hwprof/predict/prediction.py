@@ -5,6 +5,7 @@ A first estimate: operations run one after another, each at its own roof. The fu
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,17 @@ from hwprof.predict.roofs import Roofs
 from hwprof.predict.work import Work
 from hwprof.specs.run import Direction, PhaseName, Prediction
 
-MatmulShapes = Mapping[tuple[str, Direction], Sequence[tuple[int, int, int]]]
+Shape = tuple[int, int, int]
+MatmulShapes = Mapping[tuple[str, Direction], Sequence[Shape]]
 """(op label, direction) -> (m, n, k) of each matrix multiplication of one instance."""
 
-UNPROBED_MATMUL_EFFICIENCY = (0.25, 0.5, 1.0)
-"""Assumed share of the matrix-multiply roof (least, expected, most) where no probe ran at that shape: attention."""
+ATTENTION_LABELS = frozenset({"layers.*.attention.core", "layers.*.self_attn.core"})
+"""The ops whose whole work has a ceiling of its own."""
 
-KERNELS_PER_INSTANCE: dict[Direction, int] = {"forward": 3, "backward": 5, "recompute": 3, "update": 1}
+UNPROBED_MATMUL_EFFICIENCY = (0.25, 0.5, 1.0)
+"""Assumed share of the matrix-multiply roof (least, expected, most) of products that no probe says anything about."""
+
+KERNELS_PER_INSTANCE: dict[Direction, int] = {"forward": 3, "backward": 5, "recompute": 3, "update": 8}
 """Assumed kernels of one op instance, for the cost of dispatching them."""
 
 
@@ -43,28 +48,70 @@ class _Estimate:
 _NOTHING = _Estimate(least_s=0.0, expected_s=0.0, longest_s=0.0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Machine:
+    """What turns counted work into seconds: ceilings, what one step touches, width of a product's elements."""
+
+    roofs: Roofs
+    matmul_flop_per_s: float
+    footprint_bytes: float
+    operand_bytes: int
+
+    def traffic_s(self, moved_bytes: float) -> float:
+        """Bytes that were last touched long ago, or never: from the level that holds all that a step touches."""
+        return moved_bytes / (self.roofs.memory_for(self.footprint_bytes) or self.roofs.memory[-1]).byte_per_s
+
+    def slow_traffic_s(self, moved_bytes: float) -> float:
+        """The same from the last level."""
+        return moved_bytes / self.roofs.memory[-1].byte_per_s
+
+    def product_flop_per_s(self, shape: Shape) -> tuple[float, float]:
+        """Least and expected rate of a product: its own, else the lowest and middle of the probed, else assumed."""
+        rates = self.roofs.shape_flop_per_s
+        if shape in rates:
+            return rates[shape], rates[shape]
+        if rates:
+            return min(rates.values()), statistics.median(rates.values())
+        least, middle, _ = UNPROBED_MATMUL_EFFICIENCY
+        return least * self.matmul_flop_per_s, middle * self.matmul_flop_per_s
+
+
 def predict_step(
-    work: Sequence[Work], shapes: MatmulShapes, roofs: Roofs, *, footprint_bytes: float, input_bytes: float
+    work: Sequence[Work],
+    shapes: MatmulShapes,
+    roofs: Roofs,
+    *,
+    footprint_bytes: float,
+    operand_bytes: int,
+    input_bytes: float,
 ) -> Prediction | None:
     """The step as a sum over its operations; None where no compute or memory ceiling is known.
 
     ``least``: compute and traffic of each op perfectly overlapped, traffic at the fastest level that could hold it.
-    ``expected``: matrix multiplications at the rate probed for their shape, all else at the memory level that holds the
-    working set (backward and recompute: the step's ``footprint_bytes``, because what they read was written a whole
-    pass ago; else the op's own), plus dispatch. ``longest``: nothing overlaps, everything from the last memory level.
+    ``expected``: matrix multiplications and attention at the rates probed for their shapes; other traffic at the level
+    that holds ``footprint_bytes``, because results go to memory that was last touched a step ago and stay for the
+    backward pass (only the later passes of an update find in a nearer level what the first one left there); dispatch.
+    ``longest``: nothing overlaps, everything from the last memory level.
 
     Args:
-        work: counted ops of the step.
+        work: counted ops of the step, attention in the convention (causal) of its ceiling.
         shapes: matrix-multiply shapes of each op.
         roofs: ceilings of the run's dtype.
         footprint_bytes: memory that one step touches.
+        operand_bytes: width of an element that a matrix multiplication reads or writes.
         input_bytes: bytes copied to the device a step, if it has memory of its own.
     """
     if not roofs.matmul_flop_per_s or not roofs.memory:
         return None
+    machine = _Machine(
+        roofs=roofs,
+        matmul_flop_per_s=roofs.matmul_flop_per_s,
+        footprint_bytes=footprint_bytes,
+        operand_bytes=operand_bytes,
+    )
     phases: dict[PhaseName, _Estimate] = defaultdict(lambda: _NOTHING)
     for item in work:
-        phases[item.phase] += _op_time(item, shapes.get((item.label, item.direction), ()), roofs, footprint_bytes)
+        phases[item.phase] += _op_time(item, shapes.get((item.label, item.direction), ()), machine)
     if roofs.host_to_device_byte_per_s:
         copy_s = input_bytes / roofs.host_to_device_byte_per_s
         phases["host_to_device"] += _Estimate(least_s=0.0, expected_s=copy_s, longest_s=copy_s)
@@ -72,27 +119,15 @@ def predict_step(
     return Prediction(
         step_s=total.expected_s,
         interval_s=(total.least_s, total.longest_s),
-        basis=_basis(roofs),
+        basis=_basis(roofs, shapes),
         phase_s={name: estimate.expected_s for name, estimate in phases.items()},
     )
 
 
-def _op_time(item: Work, shapes: Sequence[tuple[int, int, int]], roofs: Roofs, footprint_bytes: float) -> _Estimate:
-    assert roofs.matmul_flop_per_s
-    cost = item.cost
-    launch_s = KERNELS_PER_INSTANCE[item.direction] * roofs.dispatch_s
-    again = item.direction in {"forward", "update"}
-    expected_roof = roofs.memory_for(item.working_set_bytes if again else footprint_bytes) or roofs.memory[-1]
-    traffic_s = cost.moved_bytes / expected_roof.byte_per_s
-    slow_traffic_s = cost.moved_bytes / roofs.memory[-1].byte_per_s
-    if shapes and all(shape in roofs.shape_flop_per_s for shape in shapes):
-        matmul_s = sum(2.0 * m * n * k / roofs.shape_flop_per_s[m, n, k] for m, n, k in shapes)
-        expected_s, longest_s = matmul_s, matmul_s + slow_traffic_s
-    else:
-        least, middle, _ = UNPROBED_MATMUL_EFFICIENCY
-        matmul_s = cost.matmul_flop / roofs.matmul_flop_per_s
-        expected_s, longest_s = max(matmul_s / middle, traffic_s), matmul_s / least + slow_traffic_s
-    floor = floor_of([item], roofs, launches=0)
+def _op_time(item: Work, shapes: Sequence[Shape], machine: _Machine) -> _Estimate:
+    launch_s = KERNELS_PER_INSTANCE[item.direction] * machine.roofs.dispatch_s
+    floor = floor_of([item], machine.roofs, launches=0)
+    expected_s, longest_s = _instance_s(item, shapes, machine)
     expected_s = max(expected_s * item.instances, floor.roof_s)
     return _Estimate(
         least_s=floor.roof_s,
@@ -101,13 +136,79 @@ def _op_time(item: Work, shapes: Sequence[tuple[int, int, int]], roofs: Roofs, f
     )
 
 
-def _basis(roofs: Roofs) -> str:
-    least, middle, most = UNPROBED_MATMUL_EFFICIENCY
+def _instance_s(item: Work, shapes: Sequence[Shape], machine: _Machine) -> tuple[float, float]:
+    """Expected and longest time of one instance, without dispatch."""
+    if item.direction == "update":
+        return _update_s(item, machine), machine.slow_traffic_s(item.cost.moved_bytes)
+    if not item.cost.matmul_flop:
+        return machine.traffic_s(item.cost.moved_bytes), machine.slow_traffic_s(item.cost.moved_bytes)
+    if shapes:
+        return _linear_s(item, shapes, machine)
+    return _attention_s(item, machine)
+
+
+def _update_s(item: Work, machine: _Machine) -> float:
+    """First touch from far, the passes after it from the level that holds what they go over."""
+    first_bytes = min(item.compulsory_bytes, item.cost.moved_bytes)
+    again_bytes = item.cost.moved_bytes - first_bytes
+    near = machine.roofs.memory_for(item.working_set_bytes) or machine.roofs.memory[-1]
+    return machine.traffic_s(first_bytes) + again_bytes / near.byte_per_s
+
+
+def _linear_s(item: Work, shapes: Sequence[Shape], machine: _Machine) -> tuple[float, float]:
+    """The products, and what a linear layer moves beside their operands: casts, biases, sums of gradients."""
+    products = [(2.0 * m * n * k, *machine.product_flop_per_s((m, n, k))) for m, n, k in shapes]
+    operands_bytes = sum(m * n + m * k + n * k for m, n, k in shapes) * machine.operand_bytes
+    other_bytes = max(item.cost.moved_bytes - operands_bytes, 0.0)
+    expected_s = max(sum(flop / rate for flop, _, rate in products), machine.traffic_s(operands_bytes))
+    longest_s = sum(flop / rate for flop, rate, _ in products) + machine.slow_traffic_s(item.cost.moved_bytes)
+    return expected_s + machine.traffic_s(other_bytes), longest_s
+
+
+def _attention_s(item: Work, machine: _Machine) -> tuple[float, float]:
+    cost, probed = item.cost, machine.roofs.attention_flop_per_s
+    slow_s = machine.slow_traffic_s(cost.moved_bytes)
+    if item.label in ATTENTION_LABELS and item.direction in probed:
+        probed_s = cost.matmul_flop / probed[item.direction]
+        return probed_s, probed_s + slow_s
+    least, middle, _ = UNPROBED_MATMUL_EFFICIENCY
+    flat_s = cost.matmul_flop / machine.matmul_flop_per_s
+    return max(flat_s / middle, machine.traffic_s(cost.moved_bytes)), flat_s / least + slow_s
+
+
+def _basis(roofs: Roofs, shapes: MatmulShapes) -> str:
     return (
-        f"roofline sum over operations: {len(roofs.shape_flop_per_s)} matrix-multiply shapes at their own ceilings, "
-        f"attention at an assumed {middle:.0%} ({least:.0%} to {most:.0%}) of {roofs.matmul_name}, "
+        f"roofline sum over operations: {_products_basis(roofs, shapes)}, {_attention_basis(roofs)}, "
         f"traffic at {', '.join(roof.name for roof in roofs.memory)}; overlap from full (low end) to none (high end)"
     )
+
+
+def _products_basis(roofs: Roofs, shapes: MatmulShapes) -> str:
+    wanted = {shape for several in shapes.values() for shape in several}
+    missing = len(wanted - roofs.shape_flop_per_s.keys())
+    if not missing:
+        return f"{len(wanted)} matrix-multiply shapes at their own ceilings"
+    if roofs.shape_flop_per_s:
+        return (
+            f"{len(wanted) - missing} of {len(wanted)} matrix-multiply shapes at their own ceilings, the others at the "
+            "middle of all that were probed"
+        )
+    return f"{len(wanted)} matrix-multiply shapes {_assumed(roofs)}"
+
+
+def _attention_basis(roofs: Roofs) -> str:
+    directions: tuple[Direction, ...] = ("forward", "backward")
+    missing = [direction for direction in directions if direction not in roofs.attention_flop_per_s]
+    if not missing:
+        return "attention at its own ceiling"
+    if len(missing) == len(directions):
+        return f"attention {_assumed(roofs)}"
+    return f"attention at its own ceiling, but {missing[0]} {_assumed(roofs)}"
+
+
+def _assumed(roofs: Roofs) -> str:
+    least, middle, most = UNPROBED_MATMUL_EFFICIENCY
+    return f"at an assumed {middle:.0%} ({least:.0%} to {most:.0%}) of {roofs.matmul_name}"
 
 
 def roof_by_phase(work: Iterable[Work], roofs: Roofs) -> dict[PhaseName, float]:

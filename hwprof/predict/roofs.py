@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hwprof.specs.measurement import Ceiling
-from hwprof.specs.run import Dtype
+from hwprof.specs.run import Direction, Dtype
+
+AttentionShape = tuple[int, int, int, int, int]
+"""Batch, query heads, key/value heads, tokens of a sequence, width of a head."""
 
 _PRECEDENCE = {"measured": 0, "calibrated": 1, "datasheet": 2, "assumed": 3}
 _SHAPE = re.compile(r"matmul\.(?P<dtype>\w+)\.(?P<m>\d+)x(?P<n>\d+)x(?P<k>\d+)")
@@ -30,6 +33,8 @@ class Roofs:
     Attributes:
         matmul_name, matmul_flop_per_s: the flat roof; None where no ceiling is known.
         shape_flop_per_s: (m, n, k) -> rate at the model's own shapes.
+        attention_flop_per_s: rate of attention at the model's own shape, by direction; of a causal model half of the
+            products' FLOP are counted. Empty where it was not probed.
         memory: slanted roofs, smallest and fastest level first; the last one holds everything.
         dispatch_s: least time of one operator or kernel, however small.
         host_to_device_byte_per_s: None where host and device share memory or the copy was not probed.
@@ -38,13 +43,15 @@ class Roofs:
     matmul_name: str
     matmul_flop_per_s: float | None
     shape_flop_per_s: dict[tuple[int, int, int], float]
+    attention_flop_per_s: dict[Direction, float]
     memory: tuple[MemoryRoof, ...]
     dispatch_s: float
     host_to_device_byte_per_s: float | None
 
     def memory_for(self, working_set_bytes: float) -> MemoryRoof | None:
         """The fastest level that holds the working set; None where no memory ceiling is known."""
-        return next((roof for roof in self.memory if working_set_bytes <= roof.capacity_bytes), None)
+        holding = (roof for roof in self.memory if working_set_bytes <= roof.capacity_bytes)
+        return max(holding, key=lambda roof: roof.byte_per_s, default=None)
 
 
 def best_ceilings(ceilings: Iterable[Ceiling]) -> dict[str, Ceiling]:
@@ -53,8 +60,17 @@ def best_ceilings(ceilings: Iterable[Ceiling]) -> dict[str, Ceiling]:
     return {ceiling.name: ceiling for ceiling in ordered}
 
 
-def roofs_of(ceilings: Sequence[Ceiling], dtype: Dtype, *, device: str) -> Roofs:
-    """The roofs that hold for ``dtype`` among all ceilings of a device (``cpu`` or ``cuda``)."""
+def roofs_of(
+    ceilings: Sequence[Ceiling], dtype: Dtype, *, device: str, attention: AttentionShape | None = None
+) -> Roofs:
+    """The roofs that hold for ``dtype`` among all ceilings of a device (``cpu`` or ``cuda``).
+
+    Args:
+        ceilings: all that are known.
+        dtype: the run's format.
+        device: "cpu" or "cuda".
+        attention: the shape of the model's attention; None where none is wanted.
+    """
     best = best_ceilings(ceilings)
     matmul = best.get(f"matmul.{dtype}")
     latency = best.get("latency.launch" if device == "cuda" else "latency.dispatch")
@@ -63,6 +79,7 @@ def roofs_of(ceilings: Sequence[Ceiling], dtype: Dtype, *, device: str) -> Roofs
         matmul_name=matmul.name if matmul else f"matmul.{dtype}",
         matmul_flop_per_s=matmul.value if matmul else None,
         shape_flop_per_s=_shapes(best.values(), dtype),
+        attention_flop_per_s=_attention(best, dtype, attention) if attention else {},
         memory=_memory(best.values()),
         dispatch_s=latency.value if latency else 0.0,
         host_to_device_byte_per_s=transfer.value if transfer else None,
@@ -76,6 +93,17 @@ def _shapes(ceilings: Iterable[Ceiling], dtype: Dtype) -> dict[tuple[int, int, i
         for match, value in matches
         if match is not None and match["dtype"] == dtype
     }
+
+
+def _attention(best: Mapping[str, Ceiling], dtype: Dtype, shape: AttentionShape) -> dict[Direction, float]:
+    """By direction, as far as probed; attention is computed again at the rate of its forward."""
+    stem = f"attention.{dtype}." + "x".join(map(str, shape))
+    names: dict[Direction, str] = {
+        "forward": f"{stem}.forward",
+        "recompute": f"{stem}.forward",
+        "backward": f"{stem}.backward",
+    }
+    return {direction: best[name].value for direction, name in names.items() if name in best}
 
 
 def _memory(ceilings: Iterable[Ceiling]) -> tuple[MemoryRoof, ...]:

@@ -40,6 +40,8 @@ class Work:
             holds this much. For a single pass over memory that is all its traffic.
         compulsory_bytes: the part of its traffic that a cache can't save, touched for the first time in the step's
             while; 0 where the first touch can be in a cache.
+        swept_bytes: what all instances and their like touch for the first time in turn; only a memory level that holds
+            this much can serve their first touch.
     """
 
     label: str
@@ -50,6 +52,7 @@ class Work:
     instances: float
     working_set_bytes: float
     compulsory_bytes: float = 0.0
+    swept_bytes: float = 0.0
 
     @property
     def total(self) -> Cost:
@@ -92,24 +95,28 @@ def _update_work(spec: ModelSpec, settings: RunSettings, ops: Iterable[Op]) -> I
     """
     fused = settings.model_copy(update={"optimizer_implementation": "fused"})
     one_pass = {op.label: op.update for op in training_step_ops(spec, fused) if op.update != Cost.ZERO}
-    gradients_bytes = float(parameters(spec).total * _STATE_BYTES)
-    tensors = sum(tensor.repeats for tensor in parameter_tensors(spec))
-    by_tensor = settings.optimizer_implementation == "for-loop"
+    total = parameters(spec).total
+    whole = ((total, 1),)
+    by_tensor = tuple((tensor.elements, tensor.repeats) for tensor in parameter_tensors(spec))
     for op in ops:
         if op.update == Cost.ZERO:
             continue
-        once_bytes = one_pass[op.label].moved_bytes if op.label == "optimizer" else 2 * gradients_bytes
-        touched_bytes = once_bytes / tensors if op.label == "optimizer" and by_tensor else once_bytes
-        yield Work(
-            label=op.label,
-            layer_kind=op.layer_kind,
-            direction="update",
-            phase=phase_of(op.label, "update"),
-            cost=op.update,
-            instances=op.repeats,
-            working_set_bytes=touched_bytes,
-            compulsory_bytes=min(once_bytes, op.update.moved_bytes),
-        )
+        once_bytes = one_pass[op.label].moved_bytes if op.label == "optimizer" else 2 * total * _STATE_BYTES
+        loops = op.label == "optimizer" and settings.optimizer_implementation == "for-loop"
+        for elements, repeats in by_tensor if loops else whole:
+            touched_bytes = once_bytes * elements / total
+            cost = op.update * (elements / total)
+            yield Work(
+                label=op.label,
+                layer_kind=op.layer_kind,
+                direction="update",
+                phase=phase_of(op.label, "update"),
+                cost=cost,
+                instances=op.repeats * repeats,
+                working_set_bytes=touched_bytes,
+                compulsory_bytes=min(touched_bytes, cost.moved_bytes),
+                swept_bytes=once_bytes,
+            )
 
 
 def _instance_cost(op: Op, direction: Direction) -> Cost:

@@ -98,8 +98,8 @@ def build_roofline(record: RunRecord) -> RooflineFigure:
 
 
 def _is_flat_roof(ceiling: Ceiling) -> bool:
-    """``matmul.<dtype>`` is a roof; ``matmul.<dtype>.<shape>`` stands in the table of ceilings."""
-    return ceiling.kind == "compute" and ceiling.name.count(".") == 1
+    """``matmul.<dtype>`` is a roof; what holds at one shape only, of matmul or attention, stands in the table."""
+    return ceiling.name.startswith("matmul.") and ceiling.name.count(".") == 1
 
 
 def _origin(ceiling: Ceiling) -> str:

@@ -80,9 +80,11 @@ class Ceiling(Record):
     """One roof: the best rate (or the least latency) that a device reaches, and where that number is from.
 
     ``name`` is one of: ``matmul.<dtype>`` (``matmul.bf16``), ``matmul.<dtype>.<m>x<n>x<k>`` (at one of the model's own
-    shapes), ``memory.<level>`` (``memory.dram``, ``memory.l2``), ``transfer.<direction>.<pinned|pageable>``
-    (``transfer.host_to_device.pinned``), ``latency.dispatch`` (host time to dispatch one small op),
-    ``latency.launch`` (device time from launch to end of an empty kernel).
+    shapes), ``attention.<dtype>.<batch>x<heads>x<kv_heads>x<seq_len>x<head_dim>.<forward|backward>`` (scores, softmax
+    and mixing of values at the model's own shape; of a causal model half of the products' FLOP), ``memory.<level>``
+    (``memory.dram``, ``memory.l2``), ``transfer.<direction>.<pinned|pageable>`` (``transfer.host_to_device.pinned``),
+    ``latency.dispatch`` (host time to dispatch one small op), ``latency.launch`` (device time from launch to end of an
+    empty kernel).
     """
 
     name: str

@@ -88,7 +88,7 @@ def test_tf32_has_no_meaning_on_a_cpu():
 def test_an_old_gpu_is_not_measured_in_a_dtype_that_it_emulates(monkeypatch, capability, dtype, reason):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
     with pytest.raises(CannotRunError, match=reason):
-        matmul._require_support(torch.device("cuda", 0), dtype)
+        matmul.require_support(torch.device("cuda", 0), dtype)
 
 
 def test_a_shape_is_named_and_counted_by_its_own_dimensions():
@@ -117,9 +117,9 @@ def test_the_process_s_own_precision_comes_back_after_a_probe():
 
 
 def test_fp32_is_measured_in_true_fp32_and_tf32_in_tf32():
-    with matmul._precision("fp32"):
+    with matmul.matmul_precision("fp32"):
         assert torch.get_float32_matmul_precision() == "highest"
-    with matmul._precision("tf32"):
+    with matmul.matmul_precision("tf32"):
         assert torch.get_float32_matmul_precision() == "high"
 
 
@@ -130,7 +130,7 @@ def operands(m=32, n=24, k=64, dtype=torch.float32):
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 def test_a_right_product_passes_in_each_dtype(dtype):
-    x, w = operands(dtype=matmul._TORCH_DTYPE[dtype], k=1024)
+    x, w = operands(dtype=matmul.TORCH_DTYPE[dtype], k=1024)
     check_product(torch.nn.functional.linear(x, w), x, w, tolerance=matmul._TOLERANCE[dtype])
 
 

@@ -2,11 +2,13 @@ import pytest
 import torch
 
 from hwprof.measure import probe
+from hwprof.measure.attention import AttentionShape
 from hwprof.measure.bench import CannotRunError
 from hwprof.measure.caches import CacheLevel
 from hwprof.measure.matmul import MatmulShape
 from hwprof.measure.probe import ProbeResult, bench_for, probe_device
 from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.specs.catalogue import load_model
 from hwprof.specs.measurement import Ceiling, Skipped
 
 CPU = torch.device("cpu")
@@ -95,6 +97,30 @@ def test_shapes_are_refused_with_the_dtype_s_reason_where_the_device_lacks_it(mo
     monkeypatch.setattr(probe, "pilot_flop_per_s", refuse)
     found = probed(shapes=(MatmulShape(1, 2, 3),))
     assert Skipped(name="matmul.fp32.1x2x3", reason="not today") in found.skipped
+
+
+@pytest.mark.usefixtures("instant")
+def test_attention_is_measured_forward_and_backward_in_the_dtype_of_the_shapes_within_one_probe_s_time(monkeypatch):
+    deadlines_s = []
+
+    def attention_ceiling(_bench, dtype, shape, direction, *, deadline_s):
+        deadlines_s.append(deadline_s)
+        return ceiling(f"attention.{dtype}.{shape}.{direction}")
+
+    monkeypatch.setattr(probe, "attention_ceiling", attention_ceiling)
+    shape = AttentionShape(spec=load_model("tiny"), batch=8, seq_len=256)
+    names = [one.name for one in probed(attention=shape, shape_dtype="bf16").ceilings]
+    assert [name for name in names if name.startswith("attention.")] == [
+        "attention.bf16.8x4x2x256x64.forward",
+        "attention.bf16.8x4x2x256x64.backward",
+    ]
+    assert deadlines_s[0] == pytest.approx(1.0)  # half of the 2 s of a quick probe
+    assert 1.9 < deadlines_s[1] <= 2.0  # all that the first left
+
+
+@pytest.mark.usefixtures("instant")
+def test_without_a_model_no_attention_is_measured():
+    assert not [one for one in probed().ceilings if one.name.startswith("attention.")]
 
 
 @pytest.mark.usefixtures("instant")

@@ -14,6 +14,7 @@ ROOFS = Roofs(
     matmul_name="matmul.fp32",
     matmul_flop_per_s=1e11,
     shape_flop_per_s={},
+    attention_flop_per_s={"forward": 1e6, "backward": 1e6},
     memory=(
         MemoryRoof(name="memory.l2", capacity_bytes=1e6, byte_per_s=1e11),
         MemoryRoof(name="memory.dram", capacity_bytes=float("inf"), byte_per_s=1e10),
@@ -23,7 +24,7 @@ ROOFS = Roofs(
 )
 
 
-def _work(flop=0.0, moved_bytes=0.0, instances=1, label="head"):
+def _work(flop=0.0, moved_bytes=0.0, instances=1, label="head", **more):
     return Work(
         label=label,
         layer_kind="head",
@@ -31,7 +32,7 @@ def _work(flop=0.0, moved_bytes=0.0, instances=1, label="head"):
         phase="forward",
         cost=Cost(matmul_flop=flop, read_bytes=moved_bytes),
         instances=instances,
-        working_set_bytes=moved_bytes,
+        **({"working_set_bytes": moved_bytes} | more),
     )
 
 
@@ -61,6 +62,19 @@ def test_traffic_above_arithmetic_is_memory_bound_at_the_level_that_holds_it():
     assert (dram.bound, dram.roof_name) == ("memory", "memory.dram")
     assert (cache.bound, cache.roof_name) == ("memory", "memory.l2")
     assert cache.roof_s == pytest.approx(1e-4)
+
+
+def test_small_parts_of_a_large_sweep_are_first_touched_in_main_memory():
+    parts = {"moved_bytes": 6e5, "working_set_bytes": 2e5, "compulsory_bytes": 2e5, "instances": 50}
+    near = _classify(1e-3, [_work(**parts, swept_bytes=2e5)])
+    far = _classify(2e-3, [_work(**parts, swept_bytes=1e7)])
+    assert (near.roof_name, near.roof_s) == ("memory.l2", pytest.approx(50 * 6e5 / 1e11))
+    assert (far.roof_name, far.roof_s) == ("memory.dram", pytest.approx(50 * 2e5 / 1e10))
+
+
+def test_attention_stands_under_the_flat_roof_whatever_rate_was_probed_for_it():
+    floor = floor_of([_work(flop=1e9, label="layers.*.attention.core")], ROOFS, launches=0)
+    assert floor.roof_s == pytest.approx(1e9 / 1e11)
 
 
 def test_many_tiny_kernels_are_latency_bound():

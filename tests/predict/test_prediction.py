@@ -10,11 +10,12 @@ from hwprof.predict.roofs import MemoryRoof, Roofs
 from hwprof.predict.work import Work
 
 
-def _roofs(*, matmul=1e11, dram=1e10, dispatch_s=0.0, shapes=None, transfer=None):
+def _roofs(*, matmul=1e11, dram=1e10, dispatch_s=0.0, shapes=None, attention=None, transfer=None):
     return Roofs(
         matmul_name="matmul.fp32",
         matmul_flop_per_s=matmul,
         shape_flop_per_s=shapes or {},
+        attention_flop_per_s=attention or {},
         memory=(
             MemoryRoof(name="memory.l3", capacity_bytes=1e6, byte_per_s=1e11),
             MemoryRoof(name="memory.dram", capacity_bytes=float("inf"), byte_per_s=dram),
@@ -24,7 +25,7 @@ def _roofs(*, matmul=1e11, dram=1e10, dispatch_s=0.0, shapes=None, transfer=None
     )
 
 
-def _work(label="head", direction="forward", phase="forward", flop=0, moved_bytes=0, instances=1):
+def _work(label="head", direction="forward", phase="forward", flop=0, moved_bytes=0, instances=1, **more):
     return Work(
         label=label,
         layer_kind="head",
@@ -32,35 +33,103 @@ def _work(label="head", direction="forward", phase="forward", flop=0, moved_byte
         phase=phase,
         cost=Cost(matmul_flop=flop, read_bytes=moved_bytes),
         instances=instances,
-        working_set_bytes=moved_bytes,
+        **({"working_set_bytes": moved_bytes} | more),
     )
 
 
-LINEAR = _work(flop=2 * 100 * 50 * 1000, moved_bytes=4 * (100 * 1000 + 50 * 1000 + 100 * 50))
+OPERANDS_BYTES = 4 * (100 * 1000 + 50 * 1000 + 100 * 50)
+LINEAR = _work(flop=2 * 100 * 50 * 1000, moved_bytes=OPERANDS_BYTES)
+SHAPES = {("head", "forward"): [(100, 50, 1000)]}
+ATTENTION = "layers.*.attention.core"
 
 
-def _predict(work, roofs, shapes=None, input_bytes=0.0):
-    return predict_step(work, shapes or {}, roofs, footprint_bytes=1e9, input_bytes=input_bytes)
+def _predict(work, roofs, shapes=None, input_bytes=0.0, footprint_bytes=1e9):
+    return predict_step(
+        work, shapes or {}, roofs, footprint_bytes=footprint_bytes, operand_bytes=4, input_bytes=input_bytes
+    )
 
 
 def test_linear_layer_takes_the_time_that_was_probed_for_its_shape():
     roofs = _roofs(shapes={(100, 50, 1000): 1e10})
-    prediction = _predict([LINEAR], roofs, {("head", "forward"): [(100, 50, 1000)]})
+    prediction = _predict([LINEAR], roofs, SHAPES)
     assert prediction.step_s == pytest.approx(1e7 / 1e10)
     assert prediction.interval_s[0] == pytest.approx(1e7 / 1e11)
 
 
-def test_unprobed_product_takes_half_its_roof_and_a_quarter_at_worst():
-    prediction = _predict([_work(flop=1e9)], _roofs())
+def test_casts_and_sums_of_a_linear_layer_cost_their_traffic_beside_the_product():
+    cast = _work(flop=1e7, moved_bytes=OPERANDS_BYTES + 1e6)
+    prediction = _predict([cast], _roofs(shapes={(100, 50, 1000): 1e10}), SHAPES)
+    assert prediction.step_s == pytest.approx(1e7 / 1e10 + 1e6 / 1e10)
+
+
+def test_product_that_moves_more_than_it_computes_takes_the_time_of_its_operands():
+    prediction = _predict([LINEAR], _roofs(shapes={(100, 50, 1000): 9e11}, dram=1e9), SHAPES)
+    assert prediction.step_s == pytest.approx(OPERANDS_BYTES / 1e9)
+
+
+def test_sum_of_gradients_booked_to_a_linear_layer_does_not_multiply_again():
+    roofs = _roofs(shapes={(100, 50, 1000): 1e10})
+    with_sum = _predict([LINEAR, _work(moved_bytes=1e6)], roofs, SHAPES)
+    assert with_sum.step_s == pytest.approx(1e7 / 1e10 + 1e6 / 1e10)
+
+
+def test_shape_without_a_probe_takes_the_middle_of_those_with_one():
+    roofs = _roofs(shapes={(1, 1, 1): 1e10, (2, 2, 2): 4e10, (3, 3, 3): 5e10})
+    prediction = _predict([LINEAR], roofs, SHAPES)
+    assert prediction.step_s == pytest.approx(1e7 / 4e10)
+    assert prediction.interval_s[1] == pytest.approx(1e7 / 1e10 + OPERANDS_BYTES / 1e10)
+    assert "0 of 1 matrix-multiply shapes at their own ceilings, the others at the middle" in prediction.basis
+
+
+def test_without_any_probed_shape_products_take_half_the_flat_roof_and_say_so():
+    prediction = _predict([LINEAR], _roofs(), SHAPES)
+    assert prediction.step_s == pytest.approx(1e7 / 5e10)
+    assert "1 matrix-multiply shapes at an assumed 50% (25% to 100%) of matmul.fp32" in prediction.basis
+
+
+def test_unprobed_attention_takes_half_the_flat_roof_and_a_quarter_at_worst_and_says_so():
+    prediction = _predict([_work(ATTENTION, flop=1e9)], _roofs())
     assert prediction.step_s == pytest.approx(2e-2)
     assert prediction.interval_s == pytest.approx((1e-2, 4e-2))
+    assert "attention at an assumed 50% (25% to 100%) of matmul.fp32" in prediction.basis
 
 
-def test_backward_traffic_comes_from_where_a_whole_step_fits():
-    forward = _predict([_work(moved_bytes=1e5)], _roofs())
-    backward = _predict([_work(moved_bytes=1e5, direction="backward", phase="backward")], _roofs())
-    assert forward.step_s == pytest.approx(1e5 / 1e11)
-    assert backward.step_s == pytest.approx(1e5 / 1e10)
+@pytest.mark.parametrize("label", [ATTENTION, "layers.*.self_attn.core"])
+@pytest.mark.parametrize(("direction", "step_s"), [("forward", 5e-2), ("recompute", 5e-2), ("backward", 1e-1)])
+def test_probed_attention_takes_its_own_rate_in_each_direction(label, direction, step_s):
+    roofs = _roofs(attention={"forward": 2e10, "recompute": 2e10, "backward": 1e10})
+    prediction = _predict([_work(label, direction, flop=1e9, moved_bytes=1e6)], roofs)
+    assert prediction.step_s == pytest.approx(step_s)
+    assert prediction.interval_s == pytest.approx((1e-2, step_s + 1e6 / 1e10))
+    assert "attention at its own ceiling, traffic" in prediction.basis
+
+
+def test_attention_probed_in_one_direction_only_is_assumed_in_the_other():
+    roofs = _roofs(attention={"forward": 2e10, "recompute": 2e10})
+    passes = [_work(ATTENTION, one, one, flop=1e9) for one in ("forward", "backward")]
+    prediction = _predict(passes, roofs)
+    assert prediction.phase_s == pytest.approx({"forward": 5e-2, "backward": 2e-2})
+    assert "attention at its own ceiling, but backward at an assumed 50%" in prediction.basis
+
+
+def test_rate_of_attention_holds_for_attention_alone():
+    roofs = _roofs(attention={"forward": 1e9, "recompute": 1e9, "backward": 1e9})
+    assert _predict([_work("layers.*.ffn.up", flop=1e9)], roofs).step_s == pytest.approx(2e-2)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize(("footprint_bytes", "byte_per_s"), [(1e9, 1e10), (1e6, 1e11)])
+def test_traffic_comes_from_where_a_whole_step_fits(direction, footprint_bytes, byte_per_s):
+    work = [_work(moved_bytes=1e5, direction=direction, phase=direction)]
+    assert _predict(work, _roofs(), footprint_bytes=footprint_bytes).step_s == pytest.approx(1e5 / byte_per_s)
+
+
+def test_later_passes_of_an_update_find_what_the_first_one_brought():
+    update = {"direction": "update", "phase": "optimizer", "moved_bytes": 3e6, "compulsory_bytes": 1e6}
+    small = _predict([_work(**update, working_set_bytes=1e6)], _roofs())
+    large = _predict([_work(**update, working_set_bytes=2e6)], _roofs())
+    assert small.step_s == pytest.approx(1e6 / 1e10 + 2e6 / 1e11)
+    assert large.step_s == pytest.approx(3e6 / 1e10)
 
 
 def test_dispatch_is_paid_for_each_assumed_kernel():

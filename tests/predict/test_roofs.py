@@ -16,6 +16,10 @@ CEILINGS = [
     _ceiling("matmul.fp32", 2e11, origin="calibrated"),
     _ceiling("matmul.fp32.128x64x32", 5e10),
     _ceiling("matmul.bf16.128x64x32", 7e10),
+    _ceiling("attention.fp32.8x4x2x256x64.forward", 4e10),
+    _ceiling("attention.fp32.8x4x2x256x64.backward", 3e10),
+    _ceiling("attention.fp32.8x4x2x512x64.forward", 6e10),
+    _ceiling("attention.bf16.8x4x2x256x64.forward", 9e10),
     _ceiling("memory.dram", 2e10, kind="memory", unit="byte_per_s"),
     _ceiling("memory.l2", 1e11, kind="memory", unit="byte_per_s", level_bytes=2e6),
     _ceiling("memory.l3", 5e10, kind="memory", unit="byte_per_s", level_bytes=32e6),
@@ -30,6 +34,31 @@ def test_measured_ceiling_goes_before_calibrated_and_datasheet():
 
 def test_shapes_belong_to_their_own_dtype():
     assert roofs_of(CEILINGS, "fp32", device="cpu").shape_flop_per_s == {(128, 64, 32): 5e10}
+
+
+def test_attention_belongs_to_its_own_dtype_and_shape_and_is_computed_again_at_its_forward_rate():
+    known = {
+        (dtype, length): roofs_of(CEILINGS, dtype, device="cpu", attention=(8, 4, 2, length, 64)).attention_flop_per_s
+        for dtype in ("fp32", "bf16")
+        for length in (256, 512)
+    }
+    assert known == {
+        ("fp32", 256): {"forward": 4e10, "recompute": 4e10, "backward": 3e10},
+        ("fp32", 512): {"forward": 6e10, "recompute": 6e10},
+        ("bf16", 256): {"forward": 9e10, "recompute": 9e10},
+        ("bf16", 512): {},
+    }
+    assert roofs_of(CEILINGS, "fp32", device="cpu").attention_flop_per_s == {}
+
+
+def test_attention_is_no_flat_roof():
+    roofs = roofs_of(CEILINGS, "fp32", device="cpu", attention=(8, 4, 2, 256, 64))
+    assert (roofs.matmul_name, roofs.matmul_flop_per_s) == ("matmul.fp32", 1e11)
+
+
+def test_cache_that_was_measured_slower_than_what_lies_behind_it_holds_nothing():
+    disturbed = [*CEILINGS, _ceiling("memory.l1", 1e8, kind="memory", unit="byte_per_s", level_bytes=64e3)]
+    assert roofs_of(disturbed, "fp32", device="cpu").memory_for(1e3).name == "memory.l2"
 
 
 def test_working_set_meets_the_smallest_level_that_holds_it():

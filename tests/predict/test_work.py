@@ -33,19 +33,33 @@ def test_gradients_of_the_residual_stream_are_summed_under_the_op_that_opens_eac
     assert labels == {"layers.*.attention_norm", "layers.*.ffn_norm"}
 
 
-def test_for_loop_optimizer_touches_one_tensor_at_a_time_and_fused_all():
-    sets = {
-        implementation: next(
-            item.working_set_bytes
-            for item in _work(optimizer_implementation=implementation)
-            if item.label == "optimizer"
-        )
-        for implementation in ("for-loop", "fused")
+def _optimizer(implementation):
+    return [item for item in _work(optimizer_implementation=implementation) if item.label == "optimizer"]
+
+
+def test_fused_optimizer_touches_all_parameters_and_their_state_at_once():
+    (whole,) = _optimizer("fused")
+    assert whole.working_set_bytes == whole.compulsory_bytes == whole.swept_bytes == 7 * 4 * 3_279_104
+
+
+def test_for_loop_optimizer_touches_one_tensor_at_a_time():
+    # AdamW reads weight, gradient and two moments and writes all but the gradient: 7 x 4 bytes
+    by_elements = dict.fromkeys((item.working_set_bytes / 28 for item in _optimizer("for-loop")), 0)
+    for item in _optimizer("for-loop"):
+        by_elements[item.working_set_bytes / 28] += item.instances
+    assert by_elements == {
+        512 * 256: 1,  # embedding
+        256 * 256: 4 * 2,  # query and output of each layer
+        128 * 256: 4 * 2,  # key and value
+        768 * 256: 4 * 3,  # gate, up, down
+        256: 4 * 2 + 1,  # norms
     }
-    parameters = 3_279_104
-    assert sets["fused"] == 7 * 4 * parameters
-    tensors = 1 + 4 * 9 + 1  # embedding; 7 matrices and 2 norms a layer; final norm
-    assert sets["for-loop"] == pytest.approx(7 * 4 * parameters / tensors)
+
+
+def test_for_loop_optimizer_sweeps_over_all_parameters_whatever_one_tensor_touches():
+    items = _optimizer("for-loop")
+    assert {item.swept_bytes for item in items} == {28 * 3_279_104}
+    assert sum(item.compulsory_bytes * item.instances for item in items) == pytest.approx(28 * 3_279_104)
 
 
 def test_every_op_finds_an_owner_among_measured_labels_or_is_left_out():

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from hwprof.report.provenance import ceiling_table
 from hwprof.report.roofline import build_roofline
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.run import RunRecord
@@ -32,6 +33,29 @@ def test_slanted_roofs_have_slope_one_and_end_at_the_highest_roof(record: RunRec
 def test_flat_roofs_are_one_a_type_and_shapes_stay_in_the_table(record: RunRecord) -> None:
     flat = {roof.name: roof.ys for roof in build_roofline(record).roofs if not roof.slanted}
     assert flat == {"matmul.fp32": (152e9, 152e9), "matmul.bf16": (61e9, 61e9)}
+
+
+def test_attention_is_no_flat_roof_and_stands_in_the_table(record: RunRecord) -> None:
+    attention = [
+        Ceiling(
+            name=f"attention.fp32.8x4x2x256x64.{one}",
+            kind="compute",
+            value=900e9,
+            unit="flop_per_s",
+            dtype="fp32",
+            origin="measured",
+            source="s",
+            conditions={"counted_flop": "causal: half of all products"},
+        )
+        for one in ("forward", "backward")
+    ]
+    with_attention = record.model_copy(update={"ceilings": (*record.ceilings, *attention)})
+    assert build_roofline(with_attention) == build_roofline(record)
+    rows = {row[0].text: row for row in ceiling_table(with_attention).rows}
+    for ceiling in attention:
+        texts = [cell.text for cell in rows[ceiling.name]]
+        assert "900 GFLOP/s" in texts
+        assert "counted flop: causal: half of all products" in texts
 
 
 def test_a_measured_roof_stands_in_for_the_datasheets(record: RunRecord) -> None:
