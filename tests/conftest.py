@@ -1,6 +1,29 @@
 """Settings of all tests: a slow machine is no failed claim, and drawn examples are the same on every machine."""
 
+import sys
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("hwprof", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hwprof")
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that the processes of rank_pool can import it, too
+
+
+@pytest.fixture(scope="session")
+def ranks():
+    """``ranks(size)``: gloo ranks on this machine, made once a session."""
+    from rank_pool import RankPool
+
+    pools = {}
+
+    def pool(size):
+        if size not in pools:
+            pools[size] = RankPool(size)
+        return pools[size]
+
+    yield pool
+    for made in pools.values():
+        made.close()

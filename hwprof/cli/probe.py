@@ -17,7 +17,7 @@ from hwprof.units import format_byte_per_s, format_flop_per_s, format_fraction, 
 if TYPE_CHECKING:
     import torch
 
-    from hwprof.measure.calibration import Calibration
+    from hwprof.specs.calibration import Calibration
 
 _FORMATS = {"flop_per_s": format_flop_per_s, "byte_per_s": format_byte_per_s, "s": format_seconds}
 _DTYPES: tuple[Dtype, ...] = ("fp32", "tf32", "bf16", "fp16")
@@ -36,6 +36,14 @@ _DEFAULT_DTYPES: dict[str, tuple[Dtype, ...]] = {"cpu": ("fp32", "bf16", "fp16")
     help="The calibration file.  [default: hwprof-calibration-<device>.json here]",
 )
 @click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=10),
+    default=300.0,
+    show_default=True,
+    help="Several ranks: seconds without progress after which the probe ends and says which rank hangs.",
+)
+@click.option(
     "--format",
     "output_format",
     type=click.Choice(["text", "json"]),
@@ -44,15 +52,32 @@ _DEFAULT_DTYPES: dict[str, tuple[Dtype, ...]] = {"cpu": ("fp32", "bf16", "fp16")
     help="What stands on standard output.",
 )
 def command(
-    *, device_text: str, dtypes: tuple[Dtype, ...], quick: bool, output: Path | None, output_format: str
+    *,
+    device_text: str,
+    dtypes: tuple[Dtype, ...],
+    quick: bool,
+    output: Path | None,
+    timeout_s: float,
+    output_format: str,
 ) -> None:
     """Measure this machine's ceilings: matrix multiplication, memory, transfers, latencies.
 
-    They are saved as a calibration, with every sample and all that they depend on.
+    They are saved as a calibration, with every sample and all that they depend on. Started as several ranks (torchrun
+    --nproc-per-node 8 -m hwprof probe) it measures the links between them instead: collectives over sizes, pairs of
+    ranks, and computation beside communication.
     """
     from hwprof.measure.calibration import default_file_name
     from hwprof.measure.environment import resolve_device
+    from hwprof.measure.world import launched
 
+    if launched():
+        from hwprof.cli.probe_ranks import probe_ranks, speaking_once
+
+        with speaking_once():
+            probe_ranks(
+                device_text=device_text, quick=quick, output=output, output_format=output_format, timeout_s=timeout_s
+            )
+        return
     device = resolve_device(device_text)
     path = Path(default_file_name(device)) if output is None else output
     if not path.parent.is_dir():

@@ -1,60 +1,67 @@
-"""What does ``hwprof probe`` leave behind? A device's ceilings with all that they depend on, in one file."""
+"""What of a probe is saved? Its results with the machine, the software and the time that they depend on."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any
 
 import torch
 
 import hwprof
 from hwprof.measure.environment import device_name, environment
+from hwprof.measure.link_probe import LinkResult
 from hwprof.measure.probe import ProbeResult
-from hwprof.specs.measurement import Ceiling, Skipped
-from hwprof.specs.record import Record
-
-CALIBRATION_SCHEMA_VERSION = 1
-
-
-class Calibration(Record):
-    """The contents of a calibration file. ``interrupted`` holds what was measured until then."""
-
-    schema_version: int = CALIBRATION_SCHEMA_VERSION
-    hwprof_version: str
-    status: Literal["complete", "interrupted"]
-    created: str
-    device: str
-    torch_version: str
-    driver: str
-    quick: bool
-    ceilings: tuple[Ceiling, ...]
-    skipped: tuple[Skipped, ...]
-    environment: dict[str, str]
-
-    def to_json(self) -> str:
-        """The file's text."""
-        return self.model_dump_json(indent=2) + "\n"
+from hwprof.measure.world import World
+from hwprof.specs.calibration import Calibration, CalibrationStatus
 
 
 def calibration(device: torch.device, result: ProbeResult, *, quick: bool, complete: bool) -> Calibration:
-    """What was measured on a device, dated now."""
-    facts = environment(device)
+    """The ceilings that were measured on a device, dated now."""
     return Calibration(
-        hwprof_version=hwprof.__version__,
         status="complete" if complete else "interrupted",
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        device=device_name(device),
-        torch_version=torch.__version__,
-        driver=facts.get("driver", "none: a CPU needs no driver"),
         quick=quick,
         ceilings=result.ceilings,
         skipped=result.skipped,
-        environment=facts,
+        **_provenance(device),
     )
 
 
-def default_file_name(device: torch.device) -> str:
-    """``hwprof-calibration-<device>.json``, the device's name in lower case with dashes."""
+def link_calibration(
+    world: World, result: LinkResult, *, quick: bool, status: CalibrationStatus, note: str = ""
+) -> Calibration:
+    """What was measured between the ranks, dated now."""
+    return Calibration(
+        status=status,
+        status_note=note,
+        quick=quick,
+        world_size=world.size,
+        backend=world.backend,
+        collectives=result.collectives,
+        pairs=result.pairs,
+        slowdowns=result.slowdowns,
+        topology=result.topology,
+        skipped=result.skipped,
+        **_provenance(world.device),
+    )
+
+
+def _provenance(device: torch.device) -> dict[str, Any]:
+    facts = environment(device)
+    return {
+        "hwprof_version": hwprof.__version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": device_name(device),
+        "torch_version": torch.__version__,
+        "driver": facts.get("driver", "none: a CPU needs no driver"),
+        "environment": facts,
+    }
+
+
+def default_file_name(device: torch.device, *, ranks: int = 1, nodes: int = 1) -> str:
+    """``hwprof-calibration-<device>.json``, the device's name in lower case with dashes.
+
+    With several ranks ``hwprof-links-<device>-<ranks per node>x<nodes>.json``.
+    """
     slug = re.sub(r"[^a-z0-9]+", "-", device_name(device).lower()).strip("-")
-    return f"hwprof-calibration-{slug}.json"
+    return f"hwprof-links-{slug}-{ranks // nodes}x{nodes}.json" if ranks > 1 else f"hwprof-calibration-{slug}.json"

@@ -7,8 +7,8 @@ from hwprof.cli import cli
 from hwprof.errors import InputError
 from hwprof.measure import calibration as calibration_module
 from hwprof.measure import probe as probe_module
-from hwprof.measure.calibration import Calibration
 from hwprof.measure.probe import ProbeResult
+from hwprof.specs.calibration import Calibration
 from hwprof.specs.measurement import Ceiling, Skipped
 
 RESULT = ProbeResult(

@@ -1,0 +1,376 @@
+"""Is every rank alive and moving? If not: who is to blame, and what had the others measured?
+
+Each rank writes a beat into the store of the rendezvous, from a thread, and reads those of the others. A rank that
+raises an error posts a fault; one that is killed falls silent; one that hangs stops moving, and the others with it.
+Then every rank that still lives hands in what it has, the lowest of them writes the report, and all leave. A process
+whose main thread waits in a collective for a dead rank can't be woken, so the thread ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Literal, NoReturn
+
+import torch.distributed as dist
+
+from hwprof.measure.world import World
+
+PERIOD_S = 0.5
+WATCHERS = 8
+"""So many ranks, the lowest, read all beats; the others learn of trouble from them, or from their own errors."""
+SILENT_S = 60.0
+"""A rank without a beat for this long is taken for dead; long calls that hold Python's lock can delay one."""
+SETTLE_S = 4.0
+"""After the first sign of trouble, a rank without a beat for this long is taken for dead."""
+REPORT_S = 20.0
+"""How long the others wait for the report before they leave; torchrun kills them after 30 s."""
+
+INTERRUPTED_EXIT_CODE = 130
+_TERMINATED_EXIT_CODE = 143
+
+Kind = Literal["error", "connection", "interrupted"]
+_CONNECTION = re.compile(
+    r"connection (closed|reset|refused)|broken pipe|read error|write error|timed? ?out|socket|pair closure|"
+    r"remote process exited|nccl (communicator|error)|store",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """An error that a rank reports itself; ``connection`` where it seems to follow from another rank's end."""
+
+    rank: int
+    kind: Kind
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """What is known of a rank's life.
+
+    Attributes:
+        silent_s: since its last beat.
+        still_s: since it last moved on.
+        moves: how far it has come: how many stages it has entered.
+        stage: the last one.
+        where: what its main thread was running at its last beat.
+        waiting: whether that was inside a collective.
+        done: it came to its end.
+    """
+
+    rank: int
+    silent_s: float
+    still_s: float
+    moves: int
+    stage: str
+    where: str
+    waiting: bool
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blame:
+    """Which ranks ended the run, how, and the exit code."""
+
+    ranks: tuple[int, ...]
+    text: str
+    exit_code: int = 1
+
+
+def kind_of(error: BaseException) -> Kind:
+    """Whether an error seems to follow from another rank's end."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    lost = isinstance(error, dist.DistBackendError | dist.DistNetworkError | ConnectionError | TimeoutError)
+    return "connection" if lost or (isinstance(error, RuntimeError) and _CONNECTION.search(str(error))) else "error"
+
+
+def trouble(signs: Sequence[Sign], faults: Sequence[Fault], *, terminated: bool, stuck_s: float) -> bool:
+    """Whether the run can't go on."""
+    waited_for = [sign for sign in signs if not sign.done]
+    silent = any(sign.silent_s > SILENT_S for sign in waited_for)
+    stuck = bool(waited_for) and all(sign.still_s > stuck_s for sign in waited_for)
+    return bool(faults) or terminated or silent or stuck
+
+
+def blame(signs: Sequence[Sign], faults: Sequence[Fault], *, terminated: bool, stuck_s: float) -> Blame:
+    """Who ended the run, once it is in trouble: an own error, else silence, else no movement, else a signal."""
+    for fault in faults:
+        if fault.kind == "interrupted":
+            return Blame(ranks=(fault.rank,), text="interrupted", exit_code=INTERRUPTED_EXIT_CODE)
+        if fault.kind == "error":
+            return Blame(ranks=(fault.rank,), text=f"rank {fault.rank} failed: {fault.text}")
+    silent = [sign for sign in signs if not sign.done and sign.silent_s > SETTLE_S]
+    if silent:
+        return Blame(ranks=tuple(sign.rank for sign in silent), text="; ".join(map(_death, silent)))
+    still = [sign for sign in signs if not sign.done and sign.still_s > stuck_s]
+    if still:
+        return _hang(still)
+    if faults:
+        return Blame(ranks=(faults[0].rank,), text=f"rank {faults[0].rank} lost the others: {faults[0].text}")
+    text = "the launcher or the scheduler ended the run (SIGTERM)"
+    return Blame(ranks=(), text=text, exit_code=_TERMINATED_EXIT_CODE if terminated else 1)
+
+
+def _death(sign: Sign) -> str:
+    return f"rank {sign.rank} died or was stopped: no sign of life for {sign.silent_s:.0f} s (last seen: {sign.stage})"
+
+
+def _hang(still: Sequence[Sign]) -> Blame:
+    """The ranks that came least far; among equals those that do not wait for others."""
+    least = min(sign.moves for sign in still)
+    last = [sign for sign in still if sign.moves == least]
+    guilty = [sign for sign in last if not sign.waiting] or last
+    names = ", ".join(str(sign.rank) for sign in guilty)
+    sign = guilty[0]
+    text = (
+        f"rank{'s' if len(guilty) > 1 else ''} {names} made no progress for {sign.still_s:.0f} s "
+        f"(stage: {sign.stage}; at {sign.where})"
+    )
+    waiting = [str(sign.rank) for sign in still if sign not in guilty]
+    return Blame(
+        ranks=tuple(sign.rank for sign in guilty),
+        text=f"{text}; waiting for it: rank {', '.join(waiting)}" if waiting else text,
+    )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """The last beat of a rank, and this process's own clock when it changed."""
+
+    beat: dict[str, object]
+    changed_s: float
+    moved_s: float
+
+
+class Lifeline:
+    """A rank's beat and its watch over the others.
+
+    Args:
+        world: the ranks.
+        salvage: what this rank has measured so far, as text; called from the lifeline's thread when the run ends early.
+        report: writes what is left; called on one rank with the blame and what each rank handed in.
+        stuck_s: the run is called hung when no rank moves on for this long.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        salvage: Callable[[], str],
+        report: Callable[[Blame, Mapping[int, str]], None],
+        stuck_s: float,
+    ) -> None:
+        self._world = world
+        self._salvage = salvage
+        self._report = report
+        self._stuck_s = stuck_s
+        self._main = threading.get_ident()
+        self._beats = 0
+        self._moves = 0
+        self._stage = "start"
+        self._done = False
+        self._terminated = False
+        self._seen: dict[int, _Seen] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="hwprof-lifeline", daemon=True)
+        self._wake, self._woken = socket.socketpair()
+
+    def start(self) -> None:
+        """Begin to beat and to watch; every rank calls it, from its main thread."""
+        self._woken.setblocking(False)
+        self._wake.setblocking(False)
+        signal.signal(signal.SIGTERM, _leave_to_the_thread)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        self._beat()
+        self._world.barrier()
+        self._thread.start()
+
+    def stage(self, text: str) -> None:
+        """Say where this rank is; each call counts as progress."""
+        self._stage = text
+        self._moves += 1
+
+    def finish(self) -> None:
+        """This rank came to its end; the others need not wait for its beats."""
+        self._done = True
+        self._stop.set()
+        self._thread.join()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._beat()
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """Post this rank's error and leave together with the others; does not return."""
+        first_line = next(iter(str(error).splitlines()), "") or type(error).__name__
+        fault = {"rank": self._world.rank, "kind": kind_of(error), "text": first_line}
+        number = self._world.store.add("faults", 1)
+        self._world.store.set(f"fault/{number}", json.dumps(fault))
+        while True:
+            time.sleep(1.0)
+
+    def hand_in(self, text: str) -> None:
+        """Leave this rank's result for the rank that writes the report."""
+        self._world.store.set(f"result/{self._world.rank}", zlib.compress(text.encode()))
+
+    def collect(self) -> dict[int, str]:
+        """The results of all ranks; waits for them, and if one never comes the watch ends the run."""
+        found: dict[int, str] = {}
+        while len(found) < self._world.size:
+            for rank in range(self._world.size):
+                if rank not in found and self._world.store.check([f"result/{rank}"]):
+                    found[rank] = self._result(rank)
+                    self.stage(f"collected the result of rank {rank}")
+            time.sleep(0.01)
+        return found
+
+    def _result(self, rank: int) -> str:
+        return zlib.decompress(self._world.store.get(f"result/{rank}")).decode()
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            self._rest()
+            try:
+                self._beat()
+                if self._in_trouble():
+                    self._end()
+            except (RuntimeError, OSError) as error:  # the store's host is gone
+                self._leave_alone(error)
+
+    def _in_trouble(self) -> bool:
+        store = self._world.store
+        if store.check(["trouble"]):
+            return True
+        signs = self._signs() if self._world.rank < WATCHERS else []
+        found = trouble(signs, self._faults(), terminated=self._terminated, stuck_s=self._stuck_s)
+        if found:
+            store.set("trouble", "")
+        return found
+
+    def _rest(self) -> None:
+        """Wait for the next beat, or for a signal."""
+        self._woken.settimeout(PERIOD_S)
+        try:
+            numbers = self._woken.recv(16)
+        except TimeoutError:
+            return
+        self._terminated = self._terminated or signal.SIGTERM in numbers
+
+    def _beat(self) -> None:
+        self._beats += 1
+        where, waiting = whereabouts(sys._current_frames().get(self._main))  # noqa: SLF001 (the only way to another thread's frame)
+        beat = {
+            "beats": self._beats,
+            "moves": self._moves,
+            "stage": self._stage,
+            "where": where,
+            "waiting": waiting,
+            "done": self._done,
+        }
+        self._world.store.set(f"beat/{self._world.rank}", json.dumps(beat))
+
+    def _signs(self) -> list[Sign]:
+        texts = self._world.store.multi_get([f"beat/{rank}" for rank in range(self._world.size)])
+        now_s = time.monotonic()
+        for rank, text in enumerate(texts):
+            beat = json.loads(text)
+            seen = self._seen.get(rank)
+            moved = seen is None or beat["moves"] != seen.beat["moves"]
+            beaten = seen is None or beat["beats"] != seen.beat["beats"]
+            self._seen[rank] = _Seen(
+                beat=beat,
+                changed_s=now_s if beaten or seen is None else seen.changed_s,
+                moved_s=now_s if moved or seen is None else seen.moved_s,
+            )
+        return [_sign(rank, seen, now_s) for rank, seen in sorted(self._seen.items())]
+
+    def _faults(self) -> list[Fault]:
+        count = self._world.store.add("faults", 0)
+        numbers = [number for number in range(1, count + 1) if self._world.store.check([f"fault/{number}"])]
+        return [Fault(**json.loads(self._world.store.get(f"fault/{number}"))) for number in numbers]
+
+    def _end(self) -> NoReturn:
+        """Hand in, find out who is to blame, and leave; the lowest living rank reports."""
+        self.hand_in(self._salvage())
+        until_s = time.monotonic() + SETTLE_S + 2 * PERIOD_S
+        while time.monotonic() < until_s:
+            self._rest()
+            self._beat()
+            signs, faults = self._signs(), self._faults()
+        found = blame(signs, faults, terminated=self._terminated, stuck_s=self._stuck_s)
+        living = [sign.rank for sign in signs if sign.silent_s <= SETTLE_S]
+        if self._world.rank == min(living, default=self._world.rank):
+            ranks = range(self._world.size)
+            handed_in = {rank: self._result(rank) for rank in ranks if self._world.store.check([f"result/{rank}"])}
+            try:
+                self._report(found, handed_in)
+            finally:
+                self._world.store.set("reported", "")
+                _leave(found.exit_code)
+        self._await_report()
+        _leave(found.exit_code)
+
+    def _await_report(self) -> None:
+        until_s = time.monotonic() + REPORT_S
+        while time.monotonic() < until_s and not self._world.store.check(["reported"]):
+            self._beat()
+            time.sleep(PERIOD_S)
+
+    def _leave_alone(self, error: Exception) -> NoReturn:
+        text = f"the ranks' meeting point is gone, and with it rank 0's machine or its launcher ({error})"
+        first_line = text.splitlines()[0]
+        if self._world.local_rank == 0:
+            self._report(Blame(ranks=(), text=first_line), {self._world.rank: self._salvage()})
+        _leave(1)
+
+
+def _sign(rank: int, seen: _Seen, now_s: float) -> Sign:
+    beat = seen.beat
+    return Sign(
+        rank=rank,
+        silent_s=now_s - seen.changed_s,
+        still_s=now_s - seen.moved_s,
+        moves=int(str(beat["moves"])),
+        stage=str(beat["stage"]),
+        where=str(beat["where"]),
+        waiting=bool(beat["waiting"]),
+        done=bool(beat["done"]),
+    )
+
+
+def whereabouts(frame: FrameType | None) -> tuple[str, bool]:
+    """What a thread is running (``function in file:line``), and whether that is a collective or waits for one."""
+    if frame is None:
+        return "nowhere", False
+    code = frame.f_code
+    place = f"{code.co_name} in {os.path.basename(code.co_filename)}:{frame.f_lineno}"  # noqa: PTH119 (a frame's file may be no path)
+    waiting = False
+    here: FrameType | None = frame
+    while here is not None and not waiting:
+        name = here.f_code.co_filename.replace("\\", "/")
+        waiting = "torch/distributed/" in name or name.endswith("torch/autograd/graph.py")
+        here = here.f_back
+    return place, waiting
+
+
+def _leave_to_the_thread(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM reaches the lifeline through its wake-up socket, even while the main thread waits in a collective."""
+
+
+def _leave(exit_code: int) -> NoReturn:
+    """End the process at once: the main thread may wait in a collective that will never end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
