@@ -20,7 +20,7 @@ from hwprof.measure.link_probe import probe_links
 from hwprof.measure.timing import WallTimer
 from hwprof.specs.collective import COLLECTIVES
 
-FEW = Thoroughness(samples=3, warmups=1, sample_s=1e-4, curve_s=2.0)
+FEW = Thoroughness(samples=3, warmups=1, sample_s=1e-4, curve_s=600.0)
 SIZES = (4, 4096, 400_000)
 
 
