@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -25,12 +25,11 @@ def profiler(device: torch.device, *, memory: bool = False) -> profile:
 
 
 @contextmanager
-def module_ranges(model: torch.nn.Module) -> Iterator[None]:
-    """Annotate the forward of every named module while the context is open."""
+def module_ranges(modules: Iterable[tuple[str, torch.nn.Module]]) -> Iterator[None]:
+    """Annotate the forward of modules, each with its path, while the context is open."""
     with ExitStack() as hooks:
-        for path, module in model.named_modules():
-            if path:
-                _annotate(hooks, path, module)
+        for path, module in modules:
+            _annotate(hooks, path, module)
         yield
 
 

@@ -34,7 +34,7 @@ def _run(folder, monkeypatch, where, error):
 
 
 def test_mistake_of_our_own_while_reading_the_trace_costs_neither_step_times_nor_the_traceback(tmp_path, monkeypatch):
-    done = _run(tmp_path / "run", monkeypatch, "hwprof.measure.recorder.attribute", AssertionError("parts do not add"))
+    done = _run(tmp_path / "run", monkeypatch, "hwprof.measure.watch.attribute", AssertionError("parts do not add"))
     assert isinstance(done.exception, AssertionError)
     record = read_run(tmp_path / "run")
     assert (record.status, record.status_note) == ("failed", "AssertionError: parts do not add")

@@ -5,9 +5,10 @@ import itertools
 import pytest
 import torch
 
-from hwprof.measure.recorder import FEWEST_PAIRS, StepRecorder
+from hwprof.measure.recorder import StepRecorder
 from hwprof.measure.timing import Mark, WallTimer
 from hwprof.measure.trace import read_events
+from hwprof.measure.watch import FEWEST_PAIRS
 from hwprof.specs.run import RunSettings
 
 
@@ -129,7 +130,7 @@ def test_profiled_step_is_wholly_accounted_for(recording):
 
 def test_losses_of_all_steps_are_kept(recording):
     result, _ = recording
-    windows = (len(result.losses) - 1 - 2 * 4 - 1) / 3  # warm-up, pairs and memory; three steps a window
+    windows = (len(result.losses) - 1 - 2 * 4 - 1) / 4  # warm-up, pairs, memory; a window has three steps and set-up
     assert windows in {1, 2, 3}
     assert result.eval_loss == 1.5
 
@@ -229,16 +230,16 @@ def test_disturbed_window_is_profiled_again_and_the_fastest_kept(tmp_path, windo
     timer = _ScriptedWindows(windows_s)
     recorder = _recorder(tmp_path, timer=timer, profiled_steps=1, steps=1)
     recorder.time_steps()
-    real = recorder._profiled_steps
+    real = recorder._watch._window
 
-    def window():
+    def window(steps):
         timer.profiling = True
         try:
-            return real()
+            return (yield from real(steps))
         finally:
             timer.profiling = False
 
-    recorder._profiled_steps = window
+    recorder._watch._window = window
     recorder.profile_window()
     result = recorder.recording()
     assert result.profiled_step_samples_s == (kept_s,)
@@ -263,7 +264,7 @@ def test_large_state_is_not_saved_unasked(tmp_path, monkeypatch):
 
 
 def test_blind_profiler_leaves_the_step_unattributed_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("hwprof.measure.recorder.attribute", lambda *_args, **_options: None)
+    monkeypatch.setattr("hwprof.measure.watch.attribute", lambda *_args, **_options: None)
     recorder = _recorder(tmp_path)
     recorder.profile_window()
     result = recorder.recording()

@@ -1,0 +1,317 @@
+"""How is each step of a training loop watched? Bare, with phase marks, under the profiler; and what was seen.
+
+Unprofiled steps come in pairs, one bare and one with phase marks, so that what the marks cost is measured in the same
+run. The step time is that of the marked steps; every phase of it is timed on the device's own timeline.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import tempfile
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from torch.profiler import profile, record_function
+
+from hwprof.measure.annotate import module_ranges, phase_range, profiler, quiet_profiler
+from hwprof.measure.attribution import WINDOW, TraceSummary, attribute
+from hwprof.measure.contention import waited_s
+from hwprof.measure.phases import PhaseMarks
+from hwprof.measure.timing import Mark, Timer
+from hwprof.measure.trace import allocated_bytes, read_events, spans_of
+from hwprof.specs.run import PhaseName, Recording
+from hwprof.train.loop import PhaseContext, no_phase
+
+Steps = Generator[PhaseContext, None, None]
+"""Yields the phase context of each next step; whoever has the loop takes that step and asks again."""
+
+BLIND_PROFILER = (
+    "torch.profiler saw no kernel of the GPU, so the step is timed but not attributed: another profiler may hold the "
+    "GPU's counters (nsys, ncu, dcgm), or this machine may not allow it (CUPTI)"
+)
+BUSY_PROFILER = (
+    "a torch.profiler session was open already, so the step is timed but not attributed: torch has one at a time; "
+    "close it before the profiled window"
+)
+FEWEST_PAIRS = 6
+"""A median of fewer samples has no 95 % confidence interval."""
+
+CONTENDED_FRACTION = 0.05
+"""Above this share of waiting for a CPU the timed steps are called disturbed."""
+
+DISTURBED_WINDOW = 1.15
+"""A profiled window whose steps take more than this times the timed ones is tried again."""
+
+PROFILE_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modules:
+    """What owns the kernels: modules by path, or why the profiler can't see into the model."""
+
+    named: Sequence[tuple[str, torch.nn.Module]] = ()
+    hidden: str = ""
+
+    @classmethod
+    def of(cls, model: torch.nn.Module) -> Self:
+        """All modules inside a model."""
+        return cls(named=[(path, module) for path, module in model.named_modules() if path])
+
+    def ranges(self) -> AbstractContextManager[None]:
+        """Annotated modules while the context is open."""
+        return nullcontext() if self.hidden else module_ranges(self.named)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Window:
+    """One profiled window: times of its steps, and whether something else than training ran in it."""
+
+    steps_s: tuple[float, ...]
+    session: profile
+    disturbed: bool
+
+
+class StepWatch:
+    """Watches steps and keeps what it saw; ``recording`` may be asked for at any time, also after an error.
+
+    Args:
+        timer: the clock of the device.
+        device: the device that the loop runs on.
+        trace_path: where the Chrome trace of the profiled window goes (``.json.gz``).
+        modules: the modules that own the kernels.
+        time_budget_s: after this long no further pair of timed steps is begun, once there are ``FEWEST_PAIRS``.
+        progress: called with a line of text after each step.
+        waited_s: thread-seconds that other processes have kept this one off the CPU so far; None where unknown.
+        disturbed: whether something else than training ran in the step just taken; it is then left out.
+    """
+
+    def __init__(
+        self,
+        *,
+        timer: Timer,
+        device: torch.device,
+        trace_path: Path,
+        modules: Modules,
+        time_budget_s: float = math.inf,
+        progress: Callable[[str], None] = lambda _: None,
+        waited_s: Callable[[], float | None] = waited_s,
+        disturbed: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._timer = timer
+        self._device = device
+        self._trace_path = trace_path
+        self._modules = modules
+        self._time_budget_s = time_budget_s
+        self._progress = progress
+        self._waited_s = waited_s
+        self._disturbed = disturbed
+        self._left_out = 0
+        self._recorded: list[tuple[Mark, Mark, PhaseMarks]] = []
+        self._bare: list[tuple[Mark, Mark]] = []
+        self._summary: TraceSummary | None = None
+        self._profiled_s: tuple[float, ...] = ()
+        self._timeline: tuple[tuple[float, float], ...] = ()
+        self._peak_bytes: float | None = None
+        self.notes: list[str] = []
+
+    def warm_up(self, steps: int) -> Steps:
+        """Steps that let caches, allocators and compilers settle; not timed."""
+        for index in range(steps):
+            yield no_phase
+            self._disturbed()
+            self._progress(f"warm-up step {index + 1} of {steps}")
+        self._synchronize()
+
+    def timed(self, pairs: int) -> Steps:
+        """Pairs of a marked and a bare step, in alternating order so that drift cancels."""
+        began, waited_before_s = self._timer.mark(), self._waited_s()
+        for index in range(pairs):
+            if index >= FEWEST_PAIRS and self._timer.mark().host_s - began.host_s > self._time_budget_s:
+                self.notes.append(
+                    f"{index} of {pairs} timed steps ran: the time budget of {self._time_budget_s:g} s was up"
+                )
+                break
+            order = (self._marked_step, self._bare_step) if index % 2 == 0 else (self._bare_step, self._marked_step)
+            for step in order:
+                yield from step()
+            self._progress(f"timed step {index + 1} of {pairs}")
+        self._synchronize()
+        self._note_contention(waited_before_s, elapsed_s=self._timer.mark().host_s - began.host_s)
+
+    def _note_contention(self, waited_before_s: float | None, *, elapsed_s: float) -> None:
+        waited_after_s = self._waited_s()
+        if waited_before_s is None or waited_after_s is None or elapsed_s <= 0:
+            return
+        fraction = (waited_after_s - waited_before_s) / elapsed_s
+        if fraction > CONTENDED_FRACTION:
+            self.notes.append(
+                f"other processes used the CPU: this one's threads waited for it {fraction:.0%} of the timed steps, so "
+                "step and phase times may be too long; close other programs and run again"
+            )
+
+    def _marked_step(self) -> Steps:
+        while True:
+            marks = PhaseMarks(self._timer)
+            start = self._timer.mark()
+            yield marks
+            stop = self._timer.mark()
+            if not self._disturbed():
+                self._recorded.append((start, stop, marks))
+                return
+            self._left_out += 1
+
+    def _bare_step(self) -> Steps:
+        start = self._timer.mark()
+        yield no_phase
+        self._bare.append((start, self._timer.mark()))
+
+    def profiled(self, steps: int) -> Steps:
+        """A window of steps under torch.profiler, each kernel booked to module, phase and direction.
+
+        A window that ran much slower than the timed steps is tried again, because what disturbed it would be booked to
+        whatever ran at the time; the fastest is kept.
+        """
+        if _another_profiler():
+            self.notes.append(BUSY_PROFILER)
+            return
+        quiet_profiler()
+        if self._modules.hidden:
+            self.notes.append(self._modules.hidden)
+        timed = [self._timer.elapsed_s(start, stop) for start, stop, _ in self._recorded]
+        longest_s = statistics.median(timed) * DISTURBED_WINDOW if timed else math.inf
+        windows: list[_Window] = []
+        while len(windows) < PROFILE_ATTEMPTS:
+            self._progress("profiling")
+            windows.append((yield from self._window(steps)))
+            if not windows[-1].disturbed and statistics.median(windows[-1].steps_s) <= longest_s:
+                break
+        self._keep(windows, steps)
+
+    def _keep(self, windows: Sequence[_Window], steps: int) -> None:
+        """Attribute the best window."""
+        best = min(windows, key=lambda window: (window.disturbed, sum(window.steps_s)))
+        self._profiled_s = best.steps_s
+        if len(windows) > 1:
+            self.notes.append(
+                f"{len(windows)} windows were profiled, because steps ran slower there; the fastest is kept"
+            )
+        if best.disturbed:
+            self.notes.append("an evaluation or a checkpoint ran inside the profiled window, and its time is in it")
+        self._progress("reading the trace")
+        self._export(best.session)
+        spans = spans_of(read_events(self._trace_path))
+        self._summary = attribute(spans, device=_kind(self._device), steps=steps)
+        if self._summary is None:
+            self.notes.append(BLIND_PROFILER)
+
+    def _window(self, steps: int) -> Generator[PhaseContext, None, _Window]:
+        """One window of profiled steps."""
+        disturbed = False
+        with self._modules.ranges(), profiler(self._device) as session:
+            # the first step under the profiler pays its set-up; it lies outside the window
+            yield phase_range
+            self._disturbed()
+            self._synchronize()
+            with record_function(WINDOW):
+                marks = [self._timer.mark()]
+                for _ in range(steps):
+                    yield phase_range
+                    marks.append(self._timer.mark())
+                    disturbed |= self._disturbed()
+                self._synchronize()
+        times_s = tuple(self._timer.elapsed_s(start, stop) for start, stop in itertools.pairwise(marks))
+        return _Window(steps_s=times_s, session=session, disturbed=disturbed)
+
+    def memory(self, state_bytes: Callable[[], float]) -> Steps:
+        """One step with the allocator's events on; peak and timeline of allocated bytes.
+
+        Args:
+            state_bytes: what weights, buffers and optimizer state take; on a CPU they were allocated before.
+        """
+        if _another_profiler():
+            return
+        self._progress("memory timeline")
+        cuda = self._device.type == "cuda"
+        resident_bytes = 0.0 if cuda else state_bytes()
+        if cuda:
+            torch.cuda.reset_peak_memory_stats(self._device)
+        with profiler(self._device, memory=True) as session:
+            yield no_phase
+            self._disturbed()
+            self._synchronize()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "memory.json"
+            session.export_chrome_trace(str(path))
+            points = allocated_bytes(read_events(path), device_type=1 if cuda else 0)
+        if points:
+            start_s = points[0][0]
+            self._timeline = tuple((time_s - start_s, size + resident_bytes) for time_s, size in points)
+        if cuda:
+            self._peak_bytes = float(torch.cuda.max_memory_allocated(self._device))
+        elif points:
+            self._peak_bytes = max(size for _, size in self._timeline)
+
+    def recording(self) -> Recording:
+        """What has been seen so far."""
+        self._synchronize()
+        phases: dict[PhaseName, list[float]] = {}
+        for _, _, marks in self._recorded:
+            for name, seconds in marks.seconds().items():
+                phases.setdefault(name, []).append(seconds)
+        summary = self._summary
+        return Recording(
+            step_samples_s=tuple(self._timer.elapsed_s(start, stop) for start, stop, _ in self._recorded),
+            bare_step_samples_s=tuple(self._timer.elapsed_s(start, stop) for start, stop in self._bare),
+            profiled_step_samples_s=self._profiled_s,
+            phase_samples_s={name: tuple(samples) for name, samples in phases.items()},
+            ops=summary.ops if summary else (),
+            kernels=summary.kernels if summary else (),
+            attribution=summary.attribution if summary else None,
+            memory_timeline=_thinned(self._timeline),
+            memory_peak_bytes=self._peak_bytes,
+            memory_peak_source=self._peak_source(),
+            notes=(*self.notes, *self._left_out_notes()),
+        )
+
+    def _left_out_notes(self) -> tuple[str, ...]:
+        if not self._left_out:
+            return ()
+        return (f"{self._left_out} steps with an evaluation or a checkpoint in them are left out of the step time",)
+
+    def _peak_source(self) -> str:
+        if self._device.type == "cuda":
+            return "torch.cuda.max_memory_allocated over one step"
+        return "weights and optimizer state, plus the largest sum of live allocations of one step (torch.profiler)"
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    def _export(self, session: profile) -> None:
+        partial = self._trace_path.with_name(".partial-" + self._trace_path.name)
+        session.export_chrome_trace(str(partial))
+        partial.replace(self._trace_path)
+
+
+def _another_profiler() -> bool:
+    """Whether the program profiles already; torch has one session at a time."""
+    return bool(torch.autograd._profiler_enabled())  # type: ignore[attr-defined]  # noqa: SLF001 (no public way to ask)
+
+
+def _kind(device: torch.device) -> Literal["cpu", "cuda"]:
+    return "cuda" if device.type == "cuda" else "cpu"
+
+
+def _thinned(timeline: tuple[tuple[float, float], ...], most: int = 600) -> tuple[tuple[float, float], ...]:
+    """At most about ``most`` points, always with the peak of each stretch."""
+    if len(timeline) <= most:
+        return timeline
+    stride = -(-len(timeline) // most)
+    stretches = (timeline[start : start + stride] for start in range(0, len(timeline), stride))
+    return tuple(max(stretch, key=lambda point: point[1]) for stretch in stretches)
