@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from hwprof.count.memory import training_memory
 from hwprof.count.precision import Precision
 from hwprof.count.transformer import matmul_shapes, parameters
 from hwprof.plan.advice import advice_for
+from hwprof.plan.dtypes import faster_dtype
 from hwprof.plan.measured_layout import measured_layout
 from hwprof.plan.recommend import cautions, recommend, survey_for
 from hwprof.predict import classify, summary
@@ -30,7 +32,7 @@ def analysed(record: RunRecord, recording: Recording) -> RunRecord:
     roofs = _roofs(record)
     record = record.model_copy(update=_recorded(record, recording))
     if recording.attribution is not None:
-        record = record.model_copy(update=_classified(recording, work, roofs))
+        record = record.model_copy(update=_classified(record, recording, work, roofs))
     return record.model_copy(update=_timed(record, recording, work, roofs))
 
 
@@ -45,10 +47,11 @@ def _recorded(record: RunRecord, recording: Recording) -> dict[str, Any]:
         "kernels": recording.kernels,
         "attribution": recording.attribution,
         "recorder_overhead_fraction": recording.recorder_overhead_fraction,
+        "recorder_overhead_interval": recording.recorder_overhead_interval,
         "profiler_overhead_fraction": summary.profiler_overhead_fraction(recording),
         "losses": recording.losses,
         "eval_loss": recording.eval_loss,
-        "notes": (*recording.notes, *summary.window_notes(recording)),
+        "notes": (*recording.notes, *summary.recording_notes(recording)),
         "memory": _memory(record, recording),
     }
 
@@ -66,11 +69,12 @@ def _memory(record: RunRecord, recording: Recording) -> MemoryResult:
     )
 
 
-def _classified(recording: Recording, work: Sequence[Work], roofs: Roofs) -> dict[str, Any]:
+def _classified(record: RunRecord, recording: Recording, work: Sequence[Work], roofs: Roofs) -> dict[str, Any]:
     attribution = recording.attribution
     assert attribution is not None
-    ops = classify.classify_ops(recording.ops, work, roofs, step_s=attribution.step_s, advice=advice_for)
-    verdict = classify.verdict(ops, attribution)
+    advice = functools.partial(advice_for, faster=faster_dtype(record.ceilings, record.settings))
+    ops = classify.classify_ops(recording.ops, work, roofs, step_s=attribution.step_s, advice=advice)
+    verdict = classify.verdict(ops, attribution, at_most=summary.confidence_in(recording))
     return {
         "ops": ops,
         "layer_kinds": classify.classify_kinds(ops, step_s=attribution.step_s),

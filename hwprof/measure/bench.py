@@ -128,6 +128,8 @@ class Bench:
 class Budget:
     """Time for several pieces of work in turn: each may take its part of what the earlier ones left.
 
+    A piece that finds less than half of an equal part, because an earlier one overran, gets that half all the same.
+
     Args:
         timer: its host clock is read.
         total_s: time for all pieces, from the first call of ``next_s``.
@@ -138,6 +140,7 @@ class Budget:
         self._timer = timer
         self._total_s = total_s
         self._pieces = pieces
+        self._least_s = total_s / pieces / 2 if pieces else 0.0
         self._began_s: float | None = None
 
     def next_s(self) -> float:
@@ -147,7 +150,7 @@ class Budget:
             self._began_s = now_s
         left_s = max(self._total_s - (now_s - self._began_s), 0.0)
         pieces, self._pieces = self._pieces, max(self._pieces - 1, 1)
-        return left_s / pieces
+        return max(left_s / pieces, self._least_s)
 
 
 def best_ceiling(candidates: Sequence[Ceiling]) -> Ceiling:

@@ -8,14 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hwprof.measure.timing import Mark, Timer
-from hwprof.specs.measurement import STABLE_SPREAD, quantile
+from hwprof.specs.measurement import MAX_WAITED_FRACTION, STABLE_SPREAD, quantile
 
 Work = Callable[[], object]
 """Something to time; what it returns is dropped."""
 
-
-MAX_WAITED_FRACTION = 0.05
-"""Thread-seconds of waiting for a CPU, over wall time, up to which a round counts as undisturbed."""
 
 _CALLS_BETWEEN_LOOKS = 32
 """Calls in a sample between two looks at the clock, so that the looks cost about 10 ns a call."""

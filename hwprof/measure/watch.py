@@ -25,6 +25,7 @@ from hwprof.measure.contention import waited_s
 from hwprof.measure.phases import PhaseMarks
 from hwprof.measure.timing import Mark, Timer
 from hwprof.measure.trace import allocated_bytes, read_events, spans_of
+from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
 from hwprof.specs.run import PhaseName, Recording
 from hwprof.train.loop import PhaseContext, no_phase
 
@@ -39,12 +40,6 @@ BUSY_PROFILER = (
     "a torch.profiler session was open already, so the step is timed but not attributed: torch has one at a time; "
     "close it before the profiled window"
 )
-FEWEST_PAIRS = 6
-"""A median of fewer samples has no 95 % confidence interval."""
-
-CONTENDED_FRACTION = 0.05
-"""Above this share of waiting for a CPU the timed steps are called disturbed."""
-
 DISTURBED_WINDOW = 1.15
 """A profiled window whose steps take more than this times the timed ones is tried again."""
 
@@ -85,7 +80,7 @@ class StepWatch:
         device: the device that the loop runs on.
         trace_path: where the Chrome trace of the profiled window goes (``.json.gz``).
         modules: the modules that own the kernels.
-        time_budget_s: after this long no further pair of timed steps is begun, once there are ``FEWEST_PAIRS``.
+        time_budget_s: after this long no further pair of timed steps is begun, once there are ``FEWEST_FOR_INTERVAL``.
         progress: called with a line of text after each step.
         waited_s: thread-seconds that other processes have kept this one off the CPU so far; None where unknown.
         disturbed: whether something else than training ran in the step just taken; it is then left out.
@@ -114,6 +109,7 @@ class StepWatch:
         self._left_out = 0
         self._recorded: list[tuple[Mark, Mark, PhaseMarks]] = []
         self._bare: list[tuple[Mark, Mark]] = []
+        self._waited: float | None = None
         self._summary: TraceSummary | None = None
         self._profiled_s: tuple[float, ...] = ()
         self._timeline: tuple[tuple[float, float], ...] = ()
@@ -132,7 +128,7 @@ class StepWatch:
         """Pairs of a marked and a bare step, in alternating order so that drift cancels."""
         began, waited_before_s = self._timer.mark(), self._waited_s()
         for index in range(pairs):
-            if index >= FEWEST_PAIRS and self._timer.mark().host_s - began.host_s > self._time_budget_s:
+            if index >= FEWEST_FOR_INTERVAL and self._timer.mark().host_s - began.host_s > self._time_budget_s:
                 self.notes.append(
                     f"{index} of {pairs} timed steps ran: the time budget of {self._time_budget_s:g} s was up"
                 )
@@ -142,18 +138,14 @@ class StepWatch:
                 yield from step()
             self._progress(f"timed step {index + 1} of {pairs}")
         self._synchronize()
-        self._note_contention(waited_before_s, elapsed_s=self._timer.mark().host_s - began.host_s)
+        elapsed_s = self._timer.mark().host_s - began.host_s
+        self._waited = self._waited_fraction(waited_before_s, elapsed_s=elapsed_s)
 
-    def _note_contention(self, waited_before_s: float | None, *, elapsed_s: float) -> None:
-        waited_after_s = self._waited_s()
-        if waited_before_s is None or waited_after_s is None or elapsed_s <= 0:
-            return
-        fraction = (waited_after_s - waited_before_s) / elapsed_s
-        if fraction > CONTENDED_FRACTION:
-            self.notes.append(
-                f"other processes used the CPU: this one's threads waited for it {fraction:.0%} of the timed steps, so "
-                "step and phase times may be too long; close other programs and run again"
-            )
+    def _waited_fraction(self, before_s: float | None, *, elapsed_s: float) -> float | None:
+        after_s = self._waited_s()
+        if before_s is None or after_s is None or elapsed_s <= 0:
+            return None
+        return max(after_s - before_s, 0.0) / elapsed_s
 
     def _marked_step(self) -> Steps:
         while True:
@@ -268,6 +260,7 @@ class StepWatch:
         return Recording(
             step_samples_s=tuple(self._timer.elapsed_s(start, stop) for start, stop, _ in self._recorded),
             bare_step_samples_s=tuple(self._timer.elapsed_s(start, stop) for start, stop in self._bare),
+            waited_fraction=self._waited,
             profiled_step_samples_s=self._profiled_s,
             phase_samples_s={name: tuple(samples) for name, samples in phases.items()},
             ops=summary.ops if summary else (),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from hwprof.specs.run import BoundClass, LayerKind
+from hwprof.specs.run import BoundClass, Dtype, LayerKind
 
 _BY_KIND: dict[tuple[LayerKind, BoundClass], str] = {
-    ("attention", "compute"): "lower precision: --dtype bf16 where the device is faster in it",
     ("attention", "memory"): "use a fused attention kernel and fuse the rotary embedding: --compile",
     ("attention", "latency"): "more heads and rows per kernel: a larger --micro-batch",
     ("attention", "unknown"): "far below its roofs: another kernel (torch.nn.attention.sdpa_kernel), or --compile",
-    ("ffn", "compute"): "lower precision: --dtype bf16 where the device is faster in it",
     ("ffn", "memory"): "fuse the activation: --compile; more rows per weight read: a larger --micro-batch",
     ("ffn", "latency"): "larger matrices: a larger --micro-batch",
     ("norm", "memory"): "fuse: --compile or a fused norm kernel",
@@ -25,7 +23,7 @@ _BY_KIND: dict[tuple[LayerKind, BoundClass], str] = {
         "embedding",
         "unknown",
     ): "scattered reads and writes miss the memory roof: a smaller vocabulary or sparse gradients",
-    ("head", "compute"): "lower precision, and a vocabulary padded to a multiple of 64",
+    ("head", "compute"): "at the arithmetic roof: a vocabulary padded to a multiple of 64, or a faster device",
     ("head", "memory"): "compute head and loss together in chunks, so that the logits are never stored",
     ("loss", "memory"): "compute head and loss together in chunks, or fuse the loss: --compile",
     ("loss", "latency"): "fuse the loss: --compile",
@@ -42,7 +40,7 @@ _BY_KIND: dict[tuple[LayerKind, BoundClass], str] = {
 """What helps a layer kind in particular; the rest follows from the bound class alone."""
 
 _BY_BOUND: dict[BoundClass, str] = {
-    "compute": "at the arithmetic roof: lower precision or a faster device",
+    "compute": "at the arithmetic roof, and no number format is known to be faster here: a faster device",
     "memory": "at the memory roof: fuse with neighbours (--compile) or store less",
     "communication": "overlap the collective with compute, or change the parallel layout",
     "transfer": "copy from pinned memory while the device computes",
@@ -52,6 +50,14 @@ _BY_BOUND: dict[BoundClass, str] = {
 }
 
 
-def advice_for(layer_kind: LayerKind, bound: BoundClass) -> str:
-    """One line on what to do about an operation of a layer kind that a class binds."""
+def advice_for(layer_kind: LayerKind, bound: BoundClass, *, faster: Dtype | None) -> str:
+    """One line on what to do about an operation of a layer kind that a class binds.
+
+    Args:
+        layer_kind: whose operation it is.
+        bound: what holds it back.
+        faster: the dtype in which the device multiplies faster, if there is one.
+    """
+    if bound == "compute" and faster is not None:
+        return f"lower precision: --dtype {faster}, in which this device multiplies faster"
     return _BY_KIND.get((layer_kind, bound), _BY_BOUND[bound])

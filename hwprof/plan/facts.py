@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hwprof.count.memory import largest_micro_batch, training_memory
 from hwprof.count.op import Op
 from hwprof.count.transformer import training_step_ops
+from hwprof.plan.dtypes import faster_dtype, matmul_ceilings
 from hwprof.specs.measurement import Ceiling, Origin
 from hwprof.specs.run import Dtype, Interval, OpResult, PhaseName, Recompute, RunRecord, RunSettings
 from hwprof.units import format_fraction
@@ -109,15 +110,15 @@ class Facts:
         """Share of the step that operations take, at most all of it."""
         return min(sum(op.time_s for op in ops) / self.step_s, 1.0) if self.step_s else 0.0
 
+    @property
     def matmul_ceilings(self) -> dict[Dtype, Ceiling]:
-        """Matrix-multiply ceilings by dtype, all of the best origin that covers the run's dtype and another."""
-        dtypes: tuple[Dtype, ...] = ("fp32", "tf32", "bf16", "fp16")
-        for origin in _ORIGINS:
-            found = {ceiling.name: ceiling for ceiling in self.record.ceilings if ceiling.origin == origin}
-            known = {dtype: found[f"matmul.{dtype}"] for dtype in dtypes if f"matmul.{dtype}" in found}
-            if self.settings.dtype in known and len(known) > 1:
-                return known
-        return {}
+        """Matrix-multiply ceilings by dtype, comparable with one another."""
+        return matmul_ceilings(self.record.ceilings, self.settings.dtype)
+
+    @property
+    def faster_dtype(self) -> Dtype | None:
+        """The dtype in which this device multiplies clearly faster, if there is one."""
+        return faster_dtype(self.record.ceilings, self.settings)
 
     def _best(self, name: str) -> Ceiling | None:
         named = (ceiling for ceiling in self.record.ceilings if ceiling.name == name and ceiling.origin in _ORIGINS)

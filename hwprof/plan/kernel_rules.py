@@ -5,25 +5,18 @@ from __future__ import annotations
 from hwprof.plan.advice import advice_for
 from hwprof.plan.facts import Facts
 from hwprof.plan.gain import SURE, WORTH_SAYING, gain_within
-from hwprof.specs.measurement import Ceiling
-from hwprof.specs.run import BoundClass, Dtype, LayerKind, OpResult, OptimizerImplementation, Recommendation
+from hwprof.specs.run import BoundClass, LayerKind, OpResult, OptimizerImplementation, Recommendation
 from hwprof.units import format_byte_per_s, format_bytes, format_flop_per_s, format_fraction
 
-CLEARLY_FASTER = 1.1
-"""A dtype is proposed where its ceiling is this many times the present one's."""
-
 _FUSED_OPTIMIZERS = frozenset({"adamw", "adam", "sgd"})
-_PREFERENCE: tuple[Dtype, ...] = ("fp32", "tf32", "bf16", "fp16")
-"""Among dtypes of much the same rate, the one with more range and precision."""
 
 
 def precision(facts: Facts) -> Recommendation | None:
     """A dtype whose matrix products were found faster on this device, up or down."""
-    ceilings, now = facts.matmul_ceilings(), facts.settings.dtype
-    best = _faster(ceilings, now)
-    if best is None or (facts.settings.device == "cpu" and best[1].origin != "measured"):
+    ceilings, now, dtype = facts.matmul_ceilings, facts.settings.dtype, facts.faster_dtype
+    if dtype is None:
         return None
-    dtype, ceiling = best
+    ceiling = ceilings[dtype]
     ratio = ceilings[now].value / ceiling.value
     ops = facts.ops(lambda op: op.matmul_flop > 0 and op.roof_name.startswith("matmul."))
     stake = facts.share(ops)
@@ -45,16 +38,6 @@ def precision(facts: Facts) -> Recommendation | None:
         ),
         basis="roofline" if ceiling.origin == "datasheet" else "measured",
     )
-
-
-def _faster(ceilings: dict[Dtype, Ceiling], now: Dtype) -> tuple[Dtype, Ceiling] | None:
-    if now not in ceilings:
-        return None
-    top = max(ceiling.value for ceiling in ceilings.values())
-    if top < CLEARLY_FASTER * ceilings[now].value:
-        return None
-    near = [dtype for dtype in _PREFERENCE if dtype in ceilings and ceilings[dtype].value * CLEARLY_FASTER >= top]
-    return near[0], ceilings[near[0]]
 
 
 def _sure_saving_s(op: OpResult, flop_per_s: float, ratio: float, dram_byte_per_s: float | None) -> float:
@@ -148,7 +131,7 @@ def slowest_kind(facts: Facts) -> Recommendation | None:
         return None
     return Recommendation(
         title=f"Look into {kind}: {bound}-bound" if bound != "unknown" else f"Look into {kind}: far below its roofs",
-        change=advice_for(kind, bound),
+        change=advice_for(kind, bound, faster=facts.faster_dtype),
         reason=f"{kind} operations lose {format_fraction(stake)} of the step against their least possible time",
         gain_fraction=gain_within(stake, low=0.0, high=stake),
         evidence="profiled time of the operations less their roof time",

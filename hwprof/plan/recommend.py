@@ -63,7 +63,7 @@ def survey_for(record: RunRecord, cluster: ClusterSpec, *, global_batch_tokens: 
 
 def cautions(record: RunRecord) -> tuple[str, ...]:
     """Dtypes that are narrower than the run's but were measured slower on this device: no way to save time here."""
-    ceilings, now = gather(record).matmul_ceilings(), record.settings.dtype
+    ceilings, now = gather(record).matmul_ceilings, record.settings.dtype
     return tuple(
         f"{dtype} matrix products were measured slower than {now} on this device "
         f"({format_flop_per_s(ceiling.value)} against {format_flop_per_s(ceilings[now].value)}): no time is saved"

@@ -260,8 +260,17 @@ _CLASS_MEANS: dict[BoundClass, str] = {
 }
 
 
-def verdict(ops: Sequence[OpResult], attribution: Attribution) -> Verdict:
-    """What holds the step back, in a sentence and in shares."""
+_RISING: tuple[Confidence, ...] = ("low", "medium", "high")
+
+
+def verdict(ops: Sequence[OpResult], attribution: Attribution, *, at_most: Confidence = "high") -> Verdict:
+    """What holds the step back, in a sentence and in shares.
+
+    Args:
+        ops: operations under their roofs, the largest loss first.
+        attribution: where the profiled step's time went.
+        at_most: the most confidence that the measurement allows.
+    """
     shares = step_shares(ops, attribution)
     ranked = sorted(shares, key=lambda key: -shares[key])
     bound = ranked[0]
@@ -269,7 +278,7 @@ def verdict(ops: Sequence[OpResult], attribution: Attribution) -> Verdict:
     return Verdict(
         sentence=_sentence(bound, shares, ops),
         bound=bound,
-        confidence="high" if lead >= 0.3 else "medium" if lead >= 0.1 else "low",
+        confidence=min("high" if lead >= 0.3 else "medium" if lead >= 0.1 else "low", at_most, key=_RISING.index),
         shares=shares,
         lost_s=sum(op.lost_s for op in ops),
     )

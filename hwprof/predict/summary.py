@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from hwprof.count.cost import Cost
 from hwprof.predict.roofs import best_ceilings
 from hwprof.predict.work import Work
-from hwprof.specs.measurement import STABLE_SPREAD, Ceiling, median_interval, quantile
-from hwprof.specs.run import BoundClass, Dtype, PhaseName, PhaseTime, Recording, StepTime, WorkSummary
+from hwprof.specs.measurement import MAX_WAITED_FRACTION, STABLE_SPREAD, Ceiling, median_interval, quantile
+from hwprof.specs.run import BoundClass, Confidence, Dtype, PhaseName, PhaseTime, Recording, StepTime, WorkSummary
 
 _OUTSIDE_STEP: frozenset[PhaseName] = frozenset({"evaluation", "checkpoint"})
 
@@ -49,7 +49,8 @@ def step_time(
         interval_s=median_interval(samples_s),
         samples_s=samples_s,
         spread=relative_spread(samples_s),
-        stable=relative_spread(samples_s) <= STABLE_SPREAD,
+        stable=relative_spread(samples_s) <= STABLE_SPREAD and not _disturbed(recording),
+        waited_fraction=recording.waited_fraction,
         warmups=warmups,
         tokens_per_s=work.tokens / median_s,
         mfu=utilisation(work.train_flop_full),
@@ -97,16 +98,37 @@ WINDOW_DIFFERS = 0.15
 """Above this difference between profiled and unprofiled step, shares from the window are called into question."""
 
 
-def window_notes(recording: Recording) -> tuple[str, ...]:
-    """A warning where the profiled window ran at another speed than the timed steps."""
+def recording_notes(recording: Recording) -> tuple[str, ...]:
+    """Warnings where other processes took the CPU, or the profiled window ran at another speed than the timed steps."""
+    notes = []
+    if _disturbed(recording):
+        notes.append(
+            f"other processes used the CPU: this one's threads waited for it {recording.waited_fraction:.2g} s in each "
+            "second of the timed steps, so step and phase times may be too long; close other programs and run again"
+        )
+    if _window_differs(recording):
+        notes.append(
+            f"the profiled window's steps took {profiler_overhead_fraction(recording):+.0%} against the unprofiled "
+            "ones, so shares of operations, which come from the window, are less sure than phase times: other programs "
+            "ran, or the profiler slows the host"
+        )
+    return tuple(notes)
+
+
+def confidence_in(recording: Recording) -> Confidence:
+    """The most that may be said with: low after a disturbance, medium where the steps themselves differ."""
+    if _disturbed(recording) or _window_differs(recording):
+        return "low"
+    return "high" if relative_spread(recording.step_samples_s) <= STABLE_SPREAD else "medium"
+
+
+def _disturbed(recording: Recording) -> bool:
+    return recording.waited_fraction is not None and recording.waited_fraction > MAX_WAITED_FRACTION
+
+
+def _window_differs(recording: Recording) -> bool:
     overhead = profiler_overhead_fraction(recording)
-    if overhead is None or abs(overhead) <= WINDOW_DIFFERS:
-        return ()
-    note = (
-        f"the profiled window's steps took {overhead:+.0%} against the unprofiled ones, so shares of operations, which "
-        "come from the window, are less sure than phase times: other programs ran, or the profiler slows the host"
-    )
-    return (note,)
+    return overhead is not None and abs(overhead) > WINDOW_DIFFERS
 
 
 def ceiling_notes(ceilings: Sequence[Ceiling], step: StepTime) -> tuple[str, ...]:

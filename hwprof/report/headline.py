@@ -9,7 +9,8 @@ from typing import get_args
 
 from hwprof.report import palette
 from hwprof.report.absence import absence
-from hwprof.report.cells import finite, percent, quantity_text, span_text
+from hwprof.report.cells import finite, number, percent, quantity_text, span_text
+from hwprof.specs.measurement import FEWEST_FOR_INTERVAL, MAX_WAITED_FRACTION
 from hwprof.specs.run import BoundClass, Interval, OpResult, PhaseName, Recommendation, RunRecord, StepTime
 
 TOP_LOSSES = 5
@@ -81,9 +82,10 @@ class Advice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
-    """The first screen of a report."""
+    """The first screen of a report; ``caution`` says what makes its numbers unsure, and is empty where nothing does."""
 
     sentence: str
+    caution: str
     bound: BoundClass
     confidence: str
     cards: tuple[Card, ...]
@@ -100,6 +102,7 @@ def build_headline(record: RunRecord) -> Headline:
     ranked = ranked_recommendations(record)
     return Headline(
         sentence=verdict.sentence if verdict else absence(record, "verdict"),
+        caution=_caution(record.step),
         bound=verdict.bound if verdict else record.bound,
         confidence=verdict.confidence if verdict else "",
         cards=_cards(record),
@@ -109,6 +112,19 @@ def build_headline(record: RunRecord) -> Headline:
         recommendations=tuple(advice_of(item) for item in ranked[:TOP_RECOMMENDATIONS]),
         more_recommendations=max(len(ranked) - TOP_RECOMMENDATIONS, 0),
     )
+
+
+def _caution(step: StepTime | None) -> str:
+    if step is None or step.stable:
+        return ""
+    busy = step.waited_fraction is not None and step.waited_fraction > MAX_WAITED_FRACTION
+    why = (
+        f"Measured while other processes used the CPU: this run's threads waited {number(step.waited_fraction or 0)} s "
+        "for it in each second of the timed steps"
+        if busy
+        else f"The steps differ: their times spread by {percent(step.spread)}"
+    )
+    return f"{why}. Close other programs and run again before you trust these numbers."
 
 
 def ranked_recommendations(record: RunRecord) -> list[Recommendation]:
@@ -225,12 +241,11 @@ def _cards(record: RunRecord) -> tuple[Card, ...]:
 
 
 def _step_card(step: StepTime) -> Card:
-    verdict = "stable" if step.stable else "unstable: close other programs and run again"
-    detail = (
-        f"median of {len(step.samples_s)} unprofiled steps; 95 % interval {span_text(step.interval_s, 's')}; "
-        f"spread {percent(step.spread)} ({verdict})"
-    )
-    brief = f"95 % interval {span_text(step.interval_s, 's')}, spread {percent(step.spread)}"
+    verdict = "stable" if step.stable else "unstable"
+    kind = "95 % interval" if len(step.samples_s) >= FEWEST_FOR_INTERVAL else "range"
+    between = f"{kind} {span_text(step.interval_s, 's')}"
+    detail = f"median of {len(step.samples_s)} unprofiled steps; {between}; spread {percent(step.spread)} ({verdict})"
+    brief = f"{between}, spread {percent(step.spread)}"
     return Card(title="Step time", value=quantity_text(step.median_s, "s"), brief=brief, detail=detail)
 
 

@@ -21,8 +21,12 @@ def _level(ceiling: Ceiling) -> str:
     return (ceiling.level or ceiling.dtype) + size
 
 
+def _plain(value: str | float) -> str:
+    return number(value) if isinstance(value, float) else str(value)
+
+
 def _conditions(ceiling: Ceiling) -> str:
-    return ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in ceiling.conditions.items())
+    return ", ".join(f"{key.replace('_', ' ')}: {_plain(value)}" for key, value in ceiling.conditions.items())
 
 
 _CEILINGS: tuple[Field[Ceiling], ...] = (
@@ -32,7 +36,7 @@ _CEILINGS: tuple[Field[Ceiling], ...] = (
     Field("source", "Source", lambda ceiling: ceiling.source, style="long"),
     Field("samples", "Samples", lambda ceiling: len(ceiling.samples) or None, "count"),
     Field("spread", "Spread", lambda ceiling: ceiling.spread, "fraction", meaning="interquartile range over median"),
-    Field("stable", "Verdict", _stability, meaning="stable: spread of at most 5 %"),
+    Field("stable", "Verdict", _stability, meaning="stable: spread of at most 5 %, and no other process took the CPU"),
     Field("level", "Level or type", _level, meaning="memory level and its size, or data type"),
     Field("conditions", "Conditions", _conditions, style="long"),
 )

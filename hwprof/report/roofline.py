@@ -223,7 +223,7 @@ def _note(record: RunRecord, points: Sequence[Point]) -> str:
         f"{hidden} of {len(record.ops)} operations move data without counted arithmetic and stand in the table only."
         if hidden
         else "",
-        f"{len(above)} run above their roof, so that ceiling was measured too low: "
+        f"Above their roof, whose ceiling was then measured too low: {len(above)} of {len(record.ops)}, "
         + ", ".join(f"{op.label} {op.direction} ({percent(op.roof_fraction)})" for op in above[:3])
         if above
         else "",

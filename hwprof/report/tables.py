@@ -8,7 +8,8 @@ from hwprof.predict.classify import ABOVE_ROOF
 from hwprof.report.absence import absence
 from hwprof.report.cells import Field, Table, build_table, percent, quantity_text, span_text, yes
 from hwprof.report.headline import gain_words, ranked_recommendations
-from hwprof.specs.run import KernelTime, KindResult, LayoutRow, OpResult, PhaseTime, Recommendation, RunRecord
+from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
+from hwprof.specs.run import Interval, KernelTime, KindResult, LayoutRow, OpResult, PhaseTime, Recommendation, RunRecord
 
 TOP_KERNELS = 40
 TOP_LAYOUTS = 200
@@ -22,11 +23,15 @@ def _layout_interval(row: LayoutRow) -> str:
     return span_text((row.step_lo_s, row.step_hi_s), "s") if row.step_lo_s and row.step_hi_s else ""
 
 
+def _phase_interval(phase: PhaseTime) -> str:
+    return span_text(phase.interval_s, "s") if len(phase.samples_s) >= FEWEST_FOR_INTERVAL else ""
+
+
 _PHASES: tuple[Field[PhaseTime], ...] = (
     Field("phase", "Phase", lambda phase: phase.name.replace("_", " ")),
     Field("in_step", "In step", lambda phase: yes(answer=phase.in_step), meaning="counts towards the step time"),
     Field("median", "Time", lambda phase: phase.median_s, "s", meaning="median per step, profiler off"),
-    Field("interval", "95 % interval", lambda phase: span_text(phase.interval_s, "s"), meaning="of the median"),
+    Field("interval", "95 % interval", _phase_interval, meaning="of the median, from 6 samples on"),
     Field("samples", "Samples", lambda phase: len(phase.samples_s), "count"),
     Field("share", "Share", lambda phase: phase.share if phase.in_step else None, "fraction", meaning="of the step"),
     Field("predicted", "Predicted", lambda phase: phase.predicted_s, "s", meaning="from counts and ceilings alone"),
@@ -143,14 +148,21 @@ def phase_table(record: RunRecord) -> Table:
 
 def _overhead_note(record: RunRecord) -> str:
     parts = [
-        f"{name} changes the time of a step by {percent(fraction)}"
-        for name, fraction in (
-            ("recording the phases", record.recorder_overhead_fraction),
-            ("profiling (only in the profiled window)", record.profiler_overhead_fraction),
+        f"{name} changes the time of a step by {percent(fraction)}{between}"
+        for name, fraction, between in (
+            ("recording the phases", record.recorder_overhead_fraction, _between(record.recorder_overhead_interval)),
+            ("profiling (only in the profiled window)", record.profiler_overhead_fraction, ""),
         )
         if fraction is not None
     ]
     return f"What hwprof itself costs: {'; '.join(parts)}." if parts else ""
+
+
+def _between(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    seen = "" if interval[0] > 0 or interval[1] < 0 else ", so it can't be told from nothing"
+    return f" (95 % interval {span_text(interval, 'fraction')}{seen})"
 
 
 def kind_table(record: RunRecord) -> Table:
@@ -163,7 +175,9 @@ def op_table(record: RunRecord) -> Table:
     """Operations, most time first."""
     ops = sorted(record.ops, key=lambda op: -op.time_s)
     above = [op for op in ops if op.roof_fraction is not None and op.roof_fraction > ABOVE_ROOF]
-    note = f"{len(above)} of {len(ops)} run faster than their roof: that ceiling was measured too low." if above else ""
+    note = (
+        f"Faster than their roof, whose ceiling was then measured too low: {len(above)} of {len(ops)}." if above else ""
+    )
     return build_table("ops", "Operations", _OPS, ops, note=note, empty=absence(record, "operation times"))
 
 

@@ -37,6 +37,7 @@ def plain_summary(view: View, report: str = "") -> str:
         [view.title, view.subtitle],
         [view.status_text] if view.status_text else [],
         [head.sentence],
+        [head.caution] if head.caution else [],
         _aligned([(card.title, card.value, card.brief) for card in head.cards]),
         _titled("Phases of the step", _aligned(_segment_rows(head.phases))),
         _titled("Bound by", _aligned(_segment_rows(head.bounds))),
@@ -55,7 +56,10 @@ def rich_summary(view: View, report: str = "") -> RenderableType:
     parts: list[RenderableType] = [Text(view.title, style="bold"), Text(view.subtitle, style="dim")]
     if view.status_text:
         parts.append(Text(view.status_text, style="yellow"))
-    parts += [Text(), Text(head.sentence, style="bold"), Text()]
+    parts += [Text(), Text(head.sentence, style="bold")]
+    if head.caution:
+        parts.append(Text(head.caution, style="yellow"))
+    parts.append(Text())
     parts.append(_grid([(card.title, card.value, card.brief) for card in head.cards], ("", "bold", "dim")))
     for title, segments in (("Phases of the step", head.phases), ("Bound by", head.bounds)):
         if segments:

@@ -12,6 +12,12 @@ from hwprof.specs.record import Record
 STABLE_SPREAD = 0.05
 """Largest relative spread (interquartile range over median) of a measurement that is called stable."""
 
+FEWEST_FOR_INTERVAL = 6
+"""A median of fewer samples has no 95 % confidence interval."""
+
+MAX_WAITED_FRACTION = 0.05
+"""Thread-seconds of waiting for a CPU, over wall time, up to which a measurement counts as undisturbed."""
+
 Origin = Literal["measured", "calibrated", "datasheet", "assumed"]
 CeilingKind = Literal["compute", "memory", "transfer", "latency"]
 Unit = Literal["flop_per_s", "byte_per_s", "s"]
@@ -30,11 +36,11 @@ def median_interval(samples: tuple[float, ...]) -> tuple[float, float]:
     """A 95 % confidence interval of the median, from order statistics (no assumption on the distribution).
 
     The ranks are those of the binomial(n, 1/2) distribution (Conover, Practical Nonparametric Statistics, 3.2).
-    With fewer than 6 samples no such interval exists, and the range of the samples is returned.
+    With fewer than ``FEWEST_FOR_INTERVAL`` samples no such interval exists, and the range of the samples is returned.
     """
     ordered = sorted(samples)
     n = len(ordered)
-    if n < 6:
+    if n < FEWEST_FOR_INTERVAL:
         return ordered[0], ordered[-1]
     tail, rank, weight = 0.0, 0, 0.5**n
     while tail + weight <= 0.025:

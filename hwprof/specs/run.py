@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hwprof.specs.measurement import Ceiling, Skipped
+from hwprof.specs.measurement import Ceiling, Skipped, median_interval
 from hwprof.specs.model import ModelSpec
 from hwprof.specs.record import Record
 
@@ -62,13 +62,18 @@ class RunSettings(Record):
 
 
 class StepTime(Record):
-    """Wall time of one optimizer step with the profiler off."""
+    """Wall time of one optimizer step with the profiler off.
+
+    ``stable``: the spread is small and no other process is known to have kept this one's threads off the CPU;
+    ``waited_fraction`` is how long they waited for one, thread-seconds over wall time.
+    """
 
     median_s: float
     interval_s: Interval
     samples_s: tuple[float, ...]
     spread: float
     stable: bool
+    waited_fraction: float | None = None
     warmups: int
     tokens_per_s: float
     mfu: float | None = None
@@ -172,6 +177,7 @@ class Recording(Record):
     step_samples_s: tuple[float, ...]
     phase_samples_s: dict[PhaseName, tuple[float, ...]]
     bare_step_samples_s: tuple[float, ...] = ()
+    waited_fraction: float | None = None
     profiled_step_samples_s: tuple[float, ...] = ()
     losses: tuple[float, ...] = ()
     eval_loss: float | None = None
@@ -186,9 +192,17 @@ class Recording(Record):
     @property
     def recorder_overhead_fraction(self) -> float | None:
         """What phase marks cost with the profiler off: median over pairs of (recorded / bare) - 1."""
+        return statistics.median(self._overheads) if self._overheads else None
+
+    @property
+    def recorder_overhead_interval(self) -> Interval | None:
+        """A 95 % confidence interval of that median; one around 0 says that the marks cost less than can be seen."""
+        return median_interval(self._overheads) if self._overheads else None
+
+    @property
+    def _overheads(self) -> tuple[float, ...]:
         pairs = zip(self.step_samples_s, self.bare_step_samples_s, strict=False)
-        ratios = [recorded / bare - 1 for recorded, bare in pairs]
-        return statistics.median(ratios) if ratios else None
+        return tuple(recorded / bare - 1 for recorded, bare in pairs)
 
 
 class MemoryPart(Record):
@@ -328,6 +342,7 @@ class RunRecord(Record):
     kernels: tuple[KernelTime, ...] = ()
     attribution: Attribution | None = None
     recorder_overhead_fraction: float | None = None
+    recorder_overhead_interval: Interval | None = None
     profiler_overhead_fraction: float | None = None
     losses: tuple[float, ...] = ()
     eval_loss: float | None = None

@@ -8,7 +8,7 @@ import torch
 from hwprof.measure.recorder import StepRecorder
 from hwprof.measure.timing import Mark, WallTimer
 from hwprof.measure.trace import read_events
-from hwprof.measure.watch import FEWEST_PAIRS
+from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
 from hwprof.specs.run import RunSettings
 
 
@@ -199,16 +199,19 @@ def test_time_budget_ends_the_timed_steps_but_leaves_enough_for_an_interval(tmp_
     recorder = _recorder(tmp_path, timer=_SlowClock(), steps=50, time_budget_s=60.0)
     recorder.time_steps()
     result = recorder.recording()
-    assert len(result.step_samples_s) == FEWEST_PAIRS
+    assert len(result.step_samples_s) == FEWEST_FOR_INTERVAL
     assert any("time budget" in note for note in result.notes)
 
 
-@pytest.mark.parametrize(("waits_s", "noted"), [((0.0, 100.0), True), ((0.0, 0.5), False), ((None, None), False)])
-def test_steps_that_waited_for_a_cpu_are_called_disturbed(tmp_path, waits_s, noted):
-    readings = iter(waits_s)
-    recorder = _recorder(tmp_path, timer=_SlowClock(), steps=1, waited_s=lambda: next(readings))
+@pytest.mark.parametrize(("waits_s", "seconds"), [((2.0, 102.0), 100.0), ((2.0, 2.5), 0.5), ((None, None), None)])
+def test_waiting_for_a_cpu_is_held_against_the_wall_time_of_the_timed_steps(tmp_path, waits_s, seconds):
+    timer, readings = _SlowClock(), iter(waits_s)
+    recorder = _recorder(tmp_path, timer=timer, steps=1, waited_s=lambda: next(readings))
+    before_s = timer.mark().host_s
     recorder.time_steps()
-    assert any("other processes used the CPU" in note for note in recorder.recording().notes) is noted
+    wall_s = timer.mark().host_s - before_s - 2 * 10  # between the watch's own first and last mark
+    waited = recorder.recording().waited_fraction
+    assert waited == (None if seconds is None else pytest.approx(seconds / wall_s))
 
 
 class _ScriptedWindows(WallTimer):
@@ -252,6 +255,7 @@ def test_overhead_is_the_median_of_paired_ratios(tmp_path):
     result = recorder.recording()
     ratios = sorted(m / b - 1 for m, b in zip(result.step_samples_s, result.bare_step_samples_s, strict=True))
     assert result.recorder_overhead_fraction == pytest.approx((ratios[1] + ratios[2]) / 2)
+    assert result.recorder_overhead_interval == pytest.approx((ratios[0], ratios[3]))  # of 4 pairs no interval: range
 
 
 def test_large_state_is_not_saved_unasked(tmp_path, monkeypatch):

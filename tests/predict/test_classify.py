@@ -143,3 +143,12 @@ def test_verdict_names_the_largest_class_and_the_largest_loss():
     assert result.bound == "compute"
     assert "compute-bound" in result.sentence
     assert "head forward" in result.sentence
+
+
+def test_verdict_is_no_surer_than_the_measurement_that_it_rests_on():
+    ops = [_classify(1.25e-2, [_work(flop=1e9)])]
+    assert [verdict(ops, ATTRIBUTION, at_most=most).confidence for most in ("high", "medium", "low")] == [
+        verdict(ops, ATTRIBUTION).confidence,
+        "medium",
+        "low",
+    ]

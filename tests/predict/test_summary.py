@@ -5,11 +5,12 @@ import pytest
 from hwprof.predict.datasheet import datasheet_ceilings
 from hwprof.predict.summary import (
     ceiling_notes,
+    confidence_in,
     mfu_peak,
     phase_times,
     profiler_overhead_fraction,
+    recording_notes,
     step_time,
-    window_notes,
 )
 from hwprof.specs.catalogue import load_device
 from hwprof.specs.measurement import Ceiling
@@ -61,8 +62,32 @@ def test_profiler_overhead_compares_medians():
 def test_window_at_another_speed_than_the_timed_steps_is_called_out():
     slow = Recording(step_samples_s=(1.0,) * 3, profiled_step_samples_s=(1.3,) * 3, phase_samples_s={})
     near = Recording(step_samples_s=(1.0,) * 3, profiled_step_samples_s=(1.1,) * 3, phase_samples_s={})
-    assert "+30%" in window_notes(slow)[0]
-    assert window_notes(near) == ()
+    assert "+30%" in recording_notes(slow)[0]
+    assert recording_notes(near) == ()
+
+
+def _steady(**changes):
+    return Recording(step_samples_s=(1.0,) * 9, phase_samples_s={}).model_copy(update=changes)
+
+
+@pytest.mark.parametrize(("waited_fraction", "disturbed"), [(1.5, True), (0.06, True), (0.05, False), (None, False)])
+def test_steps_that_waited_for_a_cpu_are_called_disturbed_and_unstable(waited_fraction, disturbed):
+    recording = _steady(waited_fraction=waited_fraction)
+    step = step_time(recording, WORK, warmups=1, peak_flop_per_s=None, peak_basis="none")
+    assert step.stable is not disturbed
+    assert step.waited_fraction == waited_fraction
+    assert any("other processes used the CPU" in note for note in recording_notes(recording)) is disturbed
+
+
+def test_waiting_is_given_in_seconds_of_all_threads_so_that_it_may_exceed_the_wall_time():
+    assert "threads waited for it 1.5 s in each second" in recording_notes(_steady(waited_fraction=1.5))[0]
+
+
+def test_confidence_is_no_higher_than_the_measurement_allows():
+    assert confidence_in(_steady()) == "high"
+    assert confidence_in(_steady(step_samples_s=(1.0, 1.2, 1.4) * 3)) == "medium"
+    assert confidence_in(_steady(waited_fraction=0.2)) == "low"
+    assert confidence_in(_steady(profiled_step_samples_s=(1.3,) * 3)) == "low"
 
 
 def test_ceilings_that_cannot_be_trusted_are_called_out():

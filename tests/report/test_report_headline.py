@@ -122,3 +122,26 @@ def test_text_on_every_colour_has_readable_contrast(colour: str) -> None:
 def test_phases_and_bound_classes_have_distinct_colours() -> None:
     for colours in (palette.PHASE_COLOURS, palette.BOUND_COLOURS):
         assert len(set(colours.values())) == len(colours)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ""),
+        ({"stable": False, "spread": 0.09, "waited_fraction": 0.01}, "The steps differ: their times spread by 9.00 %."),
+        ({"stable": False, "waited_fraction": 0.75}, "waited 0.750 s for it in each second of the timed steps."),
+    ],
+)
+def test_unsure_numbers_come_with_a_caution_on_the_first_screen(record: RunRecord, changes, words) -> None:
+    assert record.step is not None
+    caution = build_headline(record.model_copy(update={"step": record.step.model_copy(update=changes)})).caution
+    assert words in caution
+    assert bool(caution) is bool(words)
+
+
+def test_few_samples_have_a_range_and_no_confidence_interval(record: RunRecord) -> None:
+    assert record.step is not None
+    few = record.step.model_copy(update={"samples_s": record.step.samples_s[:5]})
+    cards = {card.title: card for card in build_headline(record.model_copy(update={"step": few})).cards}
+    assert "range" in cards["Step time"].brief
+    assert "95 %" not in cards["Step time"].brief
