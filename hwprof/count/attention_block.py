@@ -118,10 +118,20 @@ def _cores(graph: Graph, *, causal_half: bool) -> Iterator[Op]:
 
 
 def _core(graph: Graph, label: str, *, repeats: int, **convention: Any) -> Op:
-    """Scores, softmax, mixing of values: one kernel, but with dropout on a CPU, where torch has no such kernel."""
+    """Scores, softmax, mixing of values: one kernel, unless it is asked to store scores, or drops out on a CPU."""
     spec = graph.spec
     shapes = {"batch": graph.batch, "seq_len": graph.seq_len, "heads": spec.heads, "head_dim": spec.head_dim}
     plain = not spec.mla and "score_pairs" not in convention
+    if graph.how.attention == "materialised":
+        return graph.op(
+            label,
+            "attention_core_scores",
+            repeats=repeats,
+            **shapes,
+            **convention,
+            value_dim=spec.value_dim,
+            dropout=bool(spec.dropout),
+        )
     if graph.how.device == "cpu" and spec.dropout and plain:
         return graph.op(
             label,

@@ -269,3 +269,50 @@ def attention_core_materialised(
         input_bytes=3 * incoming,
         output_bytes=q + scores,
     )
+
+
+@register("attention_core_scores")
+def attention_core_scores(
+    how: Execution,
+    *,
+    batch: int,
+    seq_len: int,
+    heads: int,
+    head_dim: int,
+    value_dim: int | None = None,
+    causal: bool = False,
+    score_pairs: int | None = None,
+    dropout: bool = False,
+) -> OpCost:
+    """The same products as ``attention_core``, with the [B, H, T, T] scores in memory in the format of the products.
+
+    Megatron-LM's unfused attention: q·kᵀ, one kernel for scale, mask and softmax, dropout, p·v (Korthikanti et al.
+    2022, section 4.1: 11·s·b·h and 5·a·s²·b bytes). Keys and values are repeated to all heads first. Kept: q, k, v,
+    the softmax; with dropout also its mask of one byte and its result.
+    """
+    c, width = how.precision.compute_bytes, value_dim or head_dim
+    rows = batch * heads * seq_len
+    q, v = rows * head_dim * c, rows * width * c
+    scores = rows * seq_len * c
+    pairs = (score_pairs or seq_len * seq_len) if causal else 2 * seq_len * seq_len
+    products = batch * heads * pairs * (head_dim + width)
+    elements = batch * heads * pairs // 2
+    mask = rows * seq_len if dropout else 0
+    dropped, drop_flop = (scores, 2 * elements) if dropout else (0, 0)
+    return OpCost(
+        forward=Cost(
+            matmul_flop=products,
+            vector_flop=SOFTMAX_FLOP * elements + drop_flop,
+            read_bytes=2 * q + v + 2 * scores + dropped,
+            write_bytes=v + 2 * scores + dropped + mask,
+        ),
+        backward=Cost(
+            matmul_flop=2 * products,
+            vector_flop=SOFTMAX_BACKWARD_FLOP * elements + drop_flop,
+            read_bytes=2 * q + 3 * v + 5 * scores + dropped + mask,  # dO·vᵀ, pᵀ·dO | dropout | softmax | dS·k, dSᵀ·q
+            write_bytes=2 * q + v + 2 * scores + dropped,
+        ),
+        saved_bytes=2 * q + v + scores + mask + dropped,
+        input_bytes=2 * q + v,
+        output_bytes=v + scores,
+    )

@@ -11,6 +11,7 @@ from hwprof.count.precision import Precision
 from hwprof.specs.run import Direction, LayerKind
 
 Device = Literal["cpu", "cuda"]
+AttentionKernel = Literal["flash", "materialised"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +23,14 @@ class Execution:
         device: which of torch's kernels run (they keep different tensors for the backward pass).
         fused: False = eager kernels, each reading and writing memory; True = compiled: chains of elementwise
             operations, casts and norms are one pass each, and intermediate results stay in registers.
+        attention: ``flash`` = one kernel that stores no scores; ``materialised`` = scores in memory, in the format of
+            the products (Megatron-LM's unfused attention).
     """
 
     precision: Precision
     device: Device = "cuda"
     fused: bool = False
+    attention: AttentionKernel = "flash"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

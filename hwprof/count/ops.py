@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from hwprof.count import matmul_ops, moe_ops, position_ops, update_ops, vector_ops
-from hwprof.count.op import OPS, CostFunction, Device, Execution, Op, OpCost, register
+from hwprof.count.op import OPS, AttentionKernel, CostFunction, Device, Execution, Op, OpCost, register
 
 __all__ = [
     "OPS",
+    "AttentionKernel",
     "CostFunction",
     "Device",
     "Execution",

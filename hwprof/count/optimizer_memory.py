@@ -2,47 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from typing import Literal
 
-from hwprof.count.parameters import ParameterTensor
-from hwprof.count.sharding import Sharding
-from hwprof.specs.run import OptimizerName, RunSettings
+from hwprof.count.parameter_tensor import ParameterTensor
+from hwprof.specs.job import JobOptimizer
+from hwprof.specs.run import OptimizerImplementation
 
-_STATE_BYTES = 4
-"""State is fp32, as the weights are; so is the step count that Adam and Adafactor keep for each tensor."""
+_COUNT_BYTES = 4
+"""The step count that every optimizer with moments but SGD keeps for each tensor, fp32."""
 
-_MOMENTS: dict[OptimizerName, int] = {"adamw": 2, "adam": 2, "sgd": 1}
-"""State arrays of the weights' size: two moments (Kingma & Ba 2015), or one momentum buffer."""
+_ARRAY_BYTES = 4
+"""Temporary arrays are fp32."""
 
-_LOOP_TEMPORARIES: dict[OptimizerName, int] = {"adamw": 2, "adam": 2, "sgd": 1, "adafactor": 1}
+_MOMENTS: dict[JobOptimizer, int] = {"adamw": 2, "adam": 2, "adamw-8bit": 2, "sgd": 1, "lion": 1}
+"""State arrays of the weights' size: two moments (Kingma & Ba 2015), one momentum buffer (Lion: Chen et al. 2023)."""
+
+_LOOP_TEMPORARIES: dict[JobOptimizer, int] = {"adamw": 2, "adam": 2, "sgd": 1, "adafactor": 1, "lion": 1, "muon": 2}
 """Arrays of one tensor's size that a loop over tensors holds at once.
 
-Adam: the root of the second moment and its quotient. SGD: the gradient with weight decay. Adafactor: the update.
+Adam: the root of the second moment and its quotient. SGD: the gradient with weight decay. Adafactor: the update. Lion:
+the interpolated momentum. Muon: four bf16 matrices of the Newton-Schulz iteration (Jordan et al. 2024).
 """
 
+QUANTIZED_BYTES = 1 + 4 / 256
+"""A moment in 8 bits, with one fp32 scale a block of 256 (Dettmers et al. 2022, as bitsandbytes stores it)."""
 
-def state_bytes(tensors: Sequence[ParameterTensor], settings: RunSettings, sharding: Sharding) -> float:
-    """Optimizer state on one device, from the second step on."""
-    return (
-        sum(_state_elements(tensor, settings.optimizer, sharding) * tensor.repeats for tensor in tensors) * _STATE_BYTES
-    )
+QUANTIZED_FROM = 4096
+"""bitsandbytes leaves tensors with fewer elements in fp32 (``min_8bit_size``)."""
 
-
-def temporary_bytes(tensors: Sequence[ParameterTensor], settings: RunSettings, sharding: Sharding) -> float:
-    """What the step allocates and frees: nothing when fused, one array of all weights' size with ``foreach``."""
-    if settings.optimizer_implementation == "fused":
-        return 0.0
-    own = [sharding.parameters_of(tensor.label, tensor.elements) for tensor in tensors]
-    if settings.optimizer_implementation == "foreach":
-        whole = sum(elements * tensor.repeats for elements, tensor in zip(own, tensors, strict=True))
-        return whole / sharding.state_shards * _STATE_BYTES
-    return _LOOP_TEMPORARIES[settings.optimizer] * max(own) / sharding.state_shards * _STATE_BYTES
+Temporaries = Literal["none", "largest", "all"]
 
 
-def _state_elements(tensor: ParameterTensor, name: OptimizerName, sharding: Sharding) -> float:
-    """Elements of state for one tensor: moments and a step count; for Adafactor one row and one column of a matrix."""
-    own = sharding.parameters_of(tensor.label, tensor.elements) / sharding.state_shards
-    if name != "adafactor":
-        return _MOMENTS[name] * own + (name != "sgd")
-    factored = len(tensor.shape) > 1
-    return (sum(tensor.shape) * own / tensor.elements if factored else own) + 1
+def state_bytes(
+    tensor: ParameterTensor,
+    own: float,
+    optimizer: JobOptimizer,
+    *,
+    moment_bytes: float = 4.0,
+    master_bytes: float = 0.0,
+) -> float:
+    """Optimizer state of the ``own`` elements that a device holds of one tensor, from the second step on.
+
+    Adafactor keeps one row and one column of a matrix (Shazeer & Stern 2018), in fp32. Muon keeps momentum of the
+    matrices of layers, and is AdamW for everything else.
+    """
+    matrix = len(tensor.shape) > 1
+    if optimizer == "adafactor":
+        kept = own / tensor.shape[-1] + own / tensor.shape[-2] if matrix else own
+        return own * master_bytes + kept * _ARRAY_BYTES + _COUNT_BYTES
+    if optimizer == "muon":
+        orthogonal = matrix and "layers.*" in tensor.label
+        moments = 1 if orthogonal else 2
+    else:
+        moments = _MOMENTS[optimizer]
+    if optimizer == "adamw-8bit":
+        moment_bytes = QUANTIZED_BYTES if math.prod(tensor.shape) >= QUANTIZED_FROM else _ARRAY_BYTES
+    return own * (master_bytes + moments * moment_bytes) + (0 if optimizer == "sgd" else _COUNT_BYTES)
+
+
+def temporary_bytes(optimizer: JobOptimizer, implementation: OptimizerImplementation) -> tuple[float, float]:
+    """What the step allocates and frees, for each element: of the largest tensor, and of all tensors together.
+
+    Nothing when fused or in 8 bits, one array of all weights' size with ``foreach``.
+    """
+    if implementation == "fused" or optimizer == "adamw-8bit":
+        return 0.0, 0.0
+    if implementation == "foreach" and optimizer != "muon":
+        return 0.0, _ARRAY_BYTES
+    return _LOOP_TEMPORARIES[optimizer] * _ARRAY_BYTES, 0.0

@@ -11,7 +11,7 @@ from hwprof.count.decoder import decoder_ops, encoder_decoder_ops
 from hwprof.count.encoder import encoder_ops
 from hwprof.count.graph import Graph, weights_of
 from hwprof.count.head_block import logits_shape
-from hwprof.count.ops import Device, Execution, Op
+from hwprof.count.ops import AttentionKernel, Device, Execution, Op
 from hwprof.count.parameters import ParameterCount, parameter_tensors, parameters
 from hwprof.count.precision import Precision
 from hwprof.errors import InputError
@@ -59,6 +59,7 @@ def model_ops(
     fused: bool = False,
     device: Device = "cuda",
     target_len: int | None = None,
+    scores: AttentionKernel = "flash",
 ) -> tuple[Op, ...]:
     """The operations of one micro-batch through the model, embedding to head, in the order in which they run.
 
@@ -72,12 +73,13 @@ def model_ops(
         fused: False = eager kernels, True = compiled.
         device: whose kernels run; FLOP are the same on all.
         target_len: tokens of the decoder's sequence in an encoder-decoder; default: ``seq_len``.
+        scores: whether attention stores its scores.
 
     Raises:
         InputError: no tokens, or more positions than a model with learned positions has.
     """
     _check_shape(spec, batch_size=batch_size, source_len=seq_len, seq_len=target_len or seq_len)
-    how = Execution(precision=precision, device=device, fused=fused)
+    how = Execution(precision=precision, device=device, fused=fused, attention=scores)
     graph = _graph(spec, how, batch=batch_size, seq_len=target_len or seq_len)
     causal_half = attention == "causal" and spec.causal
     if spec.stock_encoder:
@@ -110,7 +112,9 @@ def training_step_ops(
         target_len=settings.target_len,
     )
     steps = settings.gradient_accumulation
-    repeated = (*ops, *_loss(spec, settings))
+    shape = {"batch_size": settings.micro_batch, "seq_len": settings.seq_len}
+    loss = loss_ops(spec, _eager(settings), **shape, target_len=settings.target_len)
+    repeated = (*ops, *loss)
     with_micro_batches = [replace(op, micro_batches=steps, backward=_accumulating(op, steps)) for op in repeated]
     return (*_with_recompute(with_micro_batches, spec, settings), *_update_ops(spec, settings))
 
@@ -164,17 +168,18 @@ def _graph(spec: ModelSpec, how: Execution, *, batch: int, seq_len: int) -> Grap
     return Graph(spec=spec, batch=batch, seq_len=length, how=how, weights=weights_of(spec))
 
 
-def _eager_graph(spec: ModelSpec, settings: RunSettings) -> Graph:
-    how = Execution(precision=Precision.of(settings.dtype), device=settings.device)
-    return _graph(spec, how, batch=settings.micro_batch, seq_len=settings.target_len or settings.seq_len)
-
-
-def _loss(spec: ModelSpec, settings: RunSettings) -> Iterator[Op]:
+def loss_ops(
+    spec: ModelSpec, how: Execution, *, batch_size: int, seq_len: int, target_len: int | None = None
+) -> Iterator[Op]:
     """Cross-entropy of every prediction that the model makes; none without a head."""
-    graph = _eager_graph(spec, settings)
+    graph = _graph(spec, how, batch=batch_size, seq_len=target_len or seq_len)
     rows, width = logits_shape(graph)
     if rows:
         yield graph.op("loss", "cross_entropy", repeats=1 + spec.mtp_layers, tokens=rows, vocabulary=width)
+
+
+def _eager(settings: RunSettings) -> Execution:
+    return Execution(precision=Precision.of(settings.dtype), device=settings.device)
 
 
 def _accumulating(op: Op, micro_batches: int) -> Cost:
@@ -207,7 +212,8 @@ def _half(cost: Cost) -> Cost:
 
 
 def _update_ops(spec: ModelSpec, settings: RunSettings) -> Iterator[Op]:
-    graph = _eager_graph(spec, settings)
+    length = settings.target_len or settings.seq_len
+    graph = _graph(spec, _eager(settings), batch=settings.micro_batch, seq_len=length)
     count = parameters(spec).total
     first = "optimizer" if settings.clip_norm is None else "clip"
     if settings.dtype == "fp16":

@@ -6,17 +6,13 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from hwprof.count.memory import training_memory
-from hwprof.count.optimizer_memory import state_bytes
-from hwprof.count.parameters import parameter_tensors
-from hwprof.count.sharding import Sharding
+from hwprof.count.memory import run_pieces, training_memory
 from hwprof.plan.constraints import broken_constraint, memory_fits
 from hwprof.plan.layout import Degrees, Layout, Problem
 from hwprof.plan.layout_cost import Efficiency, MicroBatchWork, StepEstimate, estimate_step, micro_batch_work
 from hwprof.specs.run import Recompute
 
 _RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
-_FP32_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +48,7 @@ class Estimator:
     slow: Efficiency
     _work: dict[tuple[int, Recompute], MicroBatchWork] = field(default_factory=dict)
     _needs: dict[Layout, float] = field(default_factory=dict)
+    _resident: dict[int, tuple[float, float, float]] = field(default_factory=dict)
 
     def work(self, layout: Layout) -> MicroBatchWork:
         """The work of one micro-batch; it depends on the micro-batch and on recompute alone."""
@@ -76,16 +73,18 @@ class Estimator:
 
     def least_bytes(self, layout: Layout) -> float:
         """Weights, gradients and optimizer state of an average stage: less than any step needs, and quick to count."""
-        degrees = layout.degrees
-        sharding = Sharding(
-            data_parallel=degrees.data_parallel,
-            tensor_parallel=degrees.tensor_parallel,
-            zero_stage=layout.zero_stage,
-        )
-        tensors = parameter_tensors(self.problem.spec)
-        own = sum(sharding.parameters_of(tensor.label, tensor.total) for tensor in tensors) * _FP32_BYTES
-        arrays = own / sharding.weight_shards + own / sharding.gradient_shards
-        return (arrays + state_bytes(tensors, self.problem.settings, sharding)) / degrees.pipeline_parallel
+        degrees, stage = layout.degrees, layout.zero_stage
+        own = self._resident_bytes(degrees.tensor_parallel)
+        shares = [degrees.data_parallel if stage >= since else 1 for since in (3, 2, 1)]
+        return sum(size / share for size, share in zip(own, shares, strict=True)) / degrees.pipeline_parallel
+
+    def _resident_bytes(self, tensor_parallel: int) -> tuple[float, float, float]:
+        """Weights, gradients and optimizer state of one tensor-parallel rank."""
+        if tensor_parallel not in self._resident:
+            pieces = run_pieces(self.problem.spec, self.problem.settings, tensor_parallel=tensor_parallel)
+            weights, gradients, state = (float(size) for size in pieces.resident_bytes)
+            self._resident[tensor_parallel] = weights, gradients, state
+        return self._resident[tensor_parallel]
 
     def fits(self, layout: Layout) -> bool:
         """Whether the need stays inside the usable memory."""

@@ -222,7 +222,7 @@ def test_tensor_parallel_ranks_keep_norm_inputs_whole_and_split_the_rest(make_sp
     recompute=st.sampled_from(["none", "selective", "full"]),
     micro_batches=st.integers(1, 6),
 )
-def test_memory_never_grows_with_a_parallel_degree(
+def test_memory_grows_with_a_parallel_degree_only_by_what_communication_takes(
     make_spec: Callable[..., ModelSpec], degree: str, zero_stage: int, size: int, recompute: str, micro_batches: int
 ) -> None:
     spec = make_spec(layers=16)
@@ -230,8 +230,9 @@ def test_memory_never_grows_with_a_parallel_degree(
     smaller, larger = (
         training_memory(spec, settings, **{degree: size * factor}, zero_stage=zero_stage) for factor in (1, 2)
     )
-    gathered = part(larger, "gathered weights") - part(smaller, "gathered weights")
-    assert larger.peak_bytes <= smaller.peak_bytes + max(gathered, 0)
+    names = ("gathered weights", "gradient buckets", "gradients being reduced", "pipeline transfers")
+    added = sum(max(part(larger, name) - part(smaller, name), 0) for name in names)
+    assert larger.peak_bytes <= smaller.peak_bytes + added
 
 
 @hypothesis_settings(max_examples=20, deadline=None)

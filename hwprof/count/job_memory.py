@@ -1,0 +1,183 @@
+"""How much memory does a training job need on each device, under any parallel layout?
+
+``job_pieces`` depends on micro-batch, sequence, formats, recompute and on the tensor, context and expert degrees;
+``spread_of`` says how the pieces are spread over a pipeline and replicas. ``memory_moments.peak_bytes`` puts any number
+of spreads together at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hwprof.count.lora_memory import adapted, adapters, frozen_bytes
+from hwprof.count.memory import MemoryNeed, gradient_owner, memory_need, torch_loss
+from hwprof.count.memory_build import KeptPolicy, Loss, Workload, all_layers, pieces_of
+from hwprof.count.memory_moments import Spread
+from hwprof.count.memory_pieces import Pieces
+from hwprof.count.op import Execution, Op
+from hwprof.count.parameters import parameter_tensors
+from hwprof.count.storage import Framework, Storage, job_storage
+from hwprof.count.tensor_split import TensorSplit
+from hwprof.count.transformer import loss_ops, model_ops
+from hwprof.count.vector_ops import LOSS_BYTES, ROPE_BYTES
+from hwprof.specs.job import TrainingJob
+from hwprof.specs.run import Recompute
+
+_POLICIES: dict[Recompute, KeptPolicy] = {"none": "none", "selective": "core", "full": "full"}
+
+_NARROW_DTYPES = {"fp8": 1.0, "fp4": 0.5625}
+"""Bytes of an element that a product reads; in fp4 a scale of one byte serves 16 elements."""
+
+
+def job_memory(job: TrainingJob, framework: Framework | None = None) -> MemoryNeed:
+    """Peak memory of the device that needs most, part by part, and the peak of every stage.
+
+    Args:
+        job: the step.
+        framework: whose way of keeping gradients; default: Megatron-Core for ``mixed`` storage, else torch.
+
+    Raises:
+        InputError: a sequence beyond learned positions.
+    """
+    return memory_need(job_pieces(job, framework), spread_of(job))
+
+
+def spread_of(job: TrainingJob) -> Spread:
+    """How a job's pieces are spread over its pipeline and replicas."""
+    layout = job.layout
+    return Spread(
+        stages=layout.pipeline_parallel,
+        virtual_stages=layout.virtual_stages,
+        micro_batches=job.micro_batches,
+        replicas=layout.replicas,
+        shards=layout.shards,
+        zero_stage=layout.zero_stage,
+        schedule=layout.schedule,
+    )
+
+
+def job_pieces(job: TrainingJob, framework: Framework | None = None) -> Pieces:
+    """The job's model in pieces, as one device sees them.
+
+    They do not depend on ``global_batch``, ``data_parallel``, ``pipeline_parallel``, ``virtual_stages``,
+    ``zero_stage``, ``shard_ranks`` and ``schedule``.
+
+    Raises:
+        InputError: a sequence beyond learned positions.
+    """
+    spec, layout, storage = job.model, job.layout, job_storage(job, framework)
+    split = TensorSplit(
+        tensor_parallel=layout.tensor_parallel,
+        sequence_parallel=layout.sequence_parallel and layout.tensor_parallel > 1,
+        expert_parallel=layout.expert_parallel if spec.moe else 1,
+        latent=spec.mla is not None,
+    )
+    ops = _device_ops(job, storage, split)
+    tensors, lora = parameter_tensors(spec), job.lora
+    shared = job.recompute_layers or all_layers(spec)
+    tokens = job.micro_batch * _local_len(job)
+    work = Workload(
+        spec=spec,
+        ops=[op for op in ops if op.layer_kind != "loss"],
+        tensors=adapters(tensors, lora) if lora else tensors,
+        frozen=[(tensor, frozen_bytes(tensor, lora, storage.weight_bytes)) for tensor in tensors] if lora else (),
+        split=split,
+        storage=storage,
+        optimizer=job.optimizer,
+        implementation="fused" if job.fused else "foreach",
+        policy=_POLICIES[job.recompute],
+        policy_share=min(1.0, shared / all_layers(spec)),
+        stream_bytes=tokens * spec.d_model * storage.precision.residual_bytes * split.stream_share,
+    )
+    return replace(
+        pieces_of(work, _loss(job, ops, storage)),
+        tables_bytes=job.seq_len * spec.head_dim * ROPE_BYTES if spec.positions == "rope" else 0,
+        state_on_device=float(job.offload != "optimizer"),
+        weights_on_device=float(job.offload != "weights"),
+        activations_on_device=float(job.offload != "activations"),
+    )
+
+
+def _local_len(job: TrainingJob) -> int:
+    return -(-job.seq_len // job.layout.context_parallel)
+
+
+def _device_ops(job: TrainingJob, storage: Storage, split: TensorSplit) -> list[Op]:
+    """The operations of one micro-batch as one device runs them, with its share of tokens, heads and experts."""
+    spec, how = job.model, Execution(precision=storage.precision, fused=job.fused, attention=job.attention)
+    length = _local_len(job)
+    ops: Sequence[Op] = (
+        *model_ops(
+            spec,
+            batch_size=job.micro_batch,
+            seq_len=length,
+            precision=storage.precision,
+            fused=job.fused,
+            scores=job.attention,
+        ),
+        *loss_ops(spec, how, batch_size=job.micro_batch, seq_len=length),
+    )
+    if job.lora:
+        tensors, width = parameter_tensors(spec), storage.precision.compute_bytes
+        ops = [adapted(op, tensors, job.lora, width) for op in ops]
+    else:
+        ops = [gradient_owner(op, spec, int(storage.fresh_bytes)) for op in ops]
+    return [split.of_op(_narrow(_in_context(op, job), job)) for op in ops]
+
+
+def _in_context(op: Op, job: TrainingJob) -> Op:
+    """Attention that sees the keys and values of other context ranks.
+
+    ring: two sets of keys, values and their gradients under way, and a result in fp32 (Liu et al. 2023); all-gather:
+    keys, values and their gradients of the whole sequence; ulysses: queries, keys, values and results once more in the
+    order of heads (Jacobs et al. 2023). Stored scores have a column for every token of the sequence.
+    """
+    degree = job.layout.context_parallel
+    if degree == 1 or "attention_core" not in op.kind:
+        return op
+    spec = job.model
+    grouped = op.input_bytes * 2 * spec.kv_heads // (spec.heads + 2 * spec.kv_heads)
+    extra = {
+        "ring": 4 * grouped + 2 * op.output_bytes,
+        "all-gather": 2 * degree * grouped,
+        "ulysses": op.input_bytes + op.output_bytes,
+    }[job.layout.context_kind]
+    if op.kind != "attention_core_scores":
+        return replace(op, output_bytes=op.output_bytes + extra)
+    scores = op.saved_bytes - op.input_bytes
+    return replace(
+        op, saved_bytes=op.saved_bytes + (degree - 1) * scores, output_bytes=degree * op.output_bytes + extra
+    )
+
+
+def _narrow(op: Op, job: TrainingJob) -> Op:
+    """Products in 8 or 4 bits keep their input in that format, and copies of their weight for both directions.
+
+    Source: Transformer Engine, which quantizes inputs and weights by rows and by columns; the head stays in bf16.
+    """
+    element_bytes = _NARROW_DTYPES.get(job.dtype)
+    if element_bytes is None or op.kind not in {"linear", "expert_linear"} or not op.in_layer:
+        return op
+    saved = op.saved_bytes * element_bytes / 2
+    return replace(
+        op, saved_bytes=round(saved), weight_copy_bytes=op.weight_copy_bytes + round(2 * op.parameters * element_bytes)
+    )
+
+
+def _loss(job: TrainingJob, ops: Sequence[Op], storage: Storage) -> Loss:
+    """What the loss takes.
+
+    Megatron-Core, fused: one kernel turns narrow logits into their gradient in place (Transformer Engine's parallel
+    cross-entropy). Megatron-LM's own: the fp32 softmax is made in place and kept, beside narrow logits or their
+    gradient. torch, compiled: narrow logits and their gradient. torch, eager: see ``torch_loss``.
+    """
+    if storage.framework == "torch" and not job.fused:
+        return torch_loss(ops, storage.precision)
+    logits = sum(op.output_bytes * op.repeats for op in ops if op.label in {"head", "mtp.head"})
+    if storage.framework == "torch":
+        return Loss(kept_bytes=logits, working_bytes=logits)
+    if storage.framework == "megatron-core" and job.fused:
+        return Loss(kept_bytes=logits, working_bytes=0.0)
+    wide = logits / storage.precision.compute_bytes * LOSS_BYTES
+    return Loss(kept_bytes=wide, working_bytes=logits)
