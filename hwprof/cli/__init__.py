@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import traceback
+from typing import NoReturn
 
 import click
 
@@ -53,6 +55,7 @@ def cli(ctx: click.Context, *, debug: bool) -> None:
 
 def main() -> None:
     """Run the command line; every error becomes one line on stderr and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupted)  # what batch schedulers send: measured work is kept as after Ctrl-C
     debug = "--debug" in sys.argv
     if debug:
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
@@ -71,6 +74,10 @@ def main() -> None:
     except OSError as error:
         code = _report(error, 1, debug=debug)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupted(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _report(error: Exception, exit_code: int, *, debug: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,10 @@ _OUT_OF_MEMORY_TEXTS = (
 """What torch's CPU allocator, and CUDA and its libraries outside torch's allocator, say in a plain RuntimeError."""
 
 
+SAVE_EVERY_S = 5.0
+"""Seconds of training after which what is there is written again: so much is lost at most when the run is killed."""
+
+
 class Session:
     """One run of the main job.
 
@@ -71,6 +76,7 @@ class Session:
         self._datasheet: tuple[Ceiling, ...] = datasheet_ceilings(request.device_spec) if request.device_spec else ()
         self._probed = ProbeResult()
         self._recording: Recording | None = None
+        self._saved_s = 0.0
         self._telemetry = Telemetry(device_index=(request.device.index or 0) if self._on_cuda else None)
 
     def execute(self) -> RunRecord:
@@ -82,7 +88,7 @@ class Session:
             KeyboardInterrupt: the user stopped the run; what was measured is kept.
         """
         self._make_directory()
-        self._save("partial", "the run did not come to its end")
+        self._save_partial()
         kept = f"what was measured is in {self._directory}"
         try:
             with self._telemetry:
@@ -134,10 +140,10 @@ class Session:
             report=self._progress,
             on_result=self._keep,
         )
-        self._save("partial", "the run did not come to its end")
 
     def _keep(self, result: ProbeResult) -> None:
         self._probed = result
+        self._save_partial()
 
     def _train(self) -> None:
         request = self._request
@@ -153,13 +159,20 @@ class Session:
             device=request.device,
             trace_path=self._directory / "trace.json.gz",
             time_budget_s=request.time_budget_s,
-            progress=self._progress,
+            progress=lambda line: self._after_step(recorder, line),
         )
         try:
             recorder.run()
         finally:
             trainer.close()
             self._recording = recorder.recording()
+
+    def _after_step(self, recorder: StepRecorder, line: str) -> None:
+        """Between steps, which are not timed here: show where the run is, and now and then keep what it has."""
+        self._progress(line)
+        if time.monotonic() - self._saved_s > SAVE_EVERY_S:
+            self._recording = recorder.recording()
+            self._save_partial()
 
     def _record(self, status: Status, note: str) -> RunRecord:
         skipped: tuple[Skipped, ...] = (*self._probed.skipped, *self._telemetry.skipped)
@@ -172,14 +185,22 @@ class Session:
             **self._fields,
         )
 
-    def _save(self, status: Status, note: str) -> None:
-        write_record(self._record(status, note), self._directory)
+    def _analysed(self, status: Status, note: str) -> RunRecord:
+        record = self._record(status, note)
+        if self._recording is None or not self._recording.step_samples_s:
+            return record
+        return analysed(record, self._recording)
+
+    def _save_partial(self) -> None:
+        """What is there so far, for the case that this process is killed."""
+        write_record(self._analysed("partial", "the run did not come to its end"), self._directory)
+        self._saved_s = time.monotonic()
 
     def _finish(self, status: Status, note: str) -> RunRecord:
         self._progress("writing the report")
-        record = self._record(status, note)
-        if self._recording is not None and self._recording.step_samples_s:
-            record = planned(analysed(record, self._recording), self._request.cluster)
+        record = self._analysed(status, note)
+        if record.step is not None:
+            record = planned(record, self._request.cluster)
         try:
             write_run(record, self._directory)
         except ReportError as error:

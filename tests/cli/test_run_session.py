@@ -50,3 +50,31 @@ def test_memory_that_libraries_lack_counts_as_out_of_memory_too(tmp_path, monkey
     done = _run(tmp_path / "run", monkeypatch, "hwprof.train.loop.Trainer.step", RuntimeError(text))
     assert isinstance(done.exception, OutOfMemoryError)
     assert read_run(tmp_path / "run").status == "out_of_memory"
+
+
+class _Killed(BaseException):
+    """Ends the process's Python code at once, as a kill does: no report is made, no file is tidied up."""
+
+
+def test_killed_run_leaves_its_probes_and_the_steps_that_it_finished(tmp_path, monkeypatch):
+    monkeypatch.setattr("hwprof.cli.session.SAVE_EVERY_S", 0.0)
+    with pytest.raises(_Killed):
+        _run(tmp_path / "run", monkeypatch, "hwprof.measure.watch.StepWatch.profiled", _Killed())
+    record = read_run(tmp_path / "run")
+    assert record.status == "partial"
+    assert record.ceilings == (CEILING,)
+    assert record.step is not None
+    assert len(record.step.samples_s) == 2
+    assert {phase.name for phase in record.phases} >= {"forward", "backward", "optimizer"}
+
+
+def test_run_killed_between_two_probes_leaves_the_first(tmp_path, monkeypatch):
+    def probe_device(*_args, on_result, **_options):
+        on_result(ProbeResult(ceilings=(CEILING,)))
+        raise _Killed
+
+    monkeypatch.setattr("hwprof.cli.session.probe_device", probe_device)
+    line = ["--model", "tiny", "--device", "cpu", "--workers", "0", "--output", str(tmp_path / "run")]
+    with pytest.raises(_Killed):
+        CliRunner().invoke(command, line)
+    assert read_run(tmp_path / "run").ceilings == (CEILING,)
