@@ -28,7 +28,7 @@ TOKEN_BYTES = 8
 
 def analysed(record: RunRecord, recording: Recording) -> RunRecord:
     """The record with every section that follows from what was recorded."""
-    work = step_work(record.model, record.settings, attention="causal")
+    work = step_work(record.spec, record.run_settings, attention="causal")
     roofs = _roofs(record)
     record = record.model_copy(update=_recorded(record, recording))
     if recording.attribution is not None:
@@ -37,7 +37,7 @@ def analysed(record: RunRecord, recording: Recording) -> RunRecord:
 
 
 def _roofs(record: RunRecord) -> Roofs:
-    spec, settings = record.model, record.settings
+    spec, settings = record.spec, record.run_settings
     attention = (settings.micro_batch, spec.heads, spec.kv_heads, settings.seq_len, spec.head_dim)
     return roofs_of(record.ceilings, settings.dtype, device=settings.device, attention=attention)
 
@@ -57,7 +57,7 @@ def _recorded(record: RunRecord, recording: Recording) -> dict[str, Any]:
 
 
 def _memory(record: RunRecord, recording: Recording) -> MemoryResult:
-    need = training_memory(record.model, record.settings)
+    need = training_memory(record.spec, record.run_settings)
     return MemoryResult(
         parts=need.parts,
         predicted_peak_bytes=need.peak_bytes,
@@ -72,7 +72,7 @@ def _memory(record: RunRecord, recording: Recording) -> MemoryResult:
 def _classified(record: RunRecord, recording: Recording, work: Sequence[Work], roofs: Roofs) -> dict[str, Any]:
     attribution = recording.attribution
     assert attribution is not None
-    advice = functools.partial(advice_for, faster=faster_dtype(record.ceilings, record.settings))
+    advice = functools.partial(advice_for, faster=faster_dtype(record.ceilings, record.run_settings))
     ops = classify.classify_ops(recording.ops, work, roofs, step_s=attribution.step_s, advice=advice)
     verdict = classify.verdict(ops, attribution, at_most=summary.confidence_in(recording))
     return {
@@ -84,8 +84,8 @@ def _classified(record: RunRecord, recording: Recording, work: Sequence[Work], r
 
 
 def _timed(record: RunRecord, recording: Recording, work: Sequence[Work], roofs: Roofs) -> dict[str, Any]:
-    settings = record.settings
-    totals = _work_summary(record.model, settings, work)
+    settings = record.run_settings
+    totals = _work_summary(record.spec, settings, work)
     peak_flop_per_s, peak_basis = summary.mfu_peak(record.ceilings, settings.dtype)
     step = summary.step_time(
         recording, totals, warmups=settings.warmup_steps, peak_flop_per_s=peak_flop_per_s, peak_basis=peak_basis
@@ -120,18 +120,19 @@ def _work_summary(spec: ModelSpec, settings: RunSettings, causal: Sequence[Work]
 
 def _prediction(record: RunRecord, work: Sequence[Work], roofs: Roofs) -> Prediction | None:
     shapes: dict[tuple[str, Direction], list[tuple[int, int, int]]] = defaultdict(list)
-    for shape in matmul_shapes(record.model, record.settings):
+    for shape in matmul_shapes(record.spec, record.run_settings):
         shapes[shape.label, shape.direction].append((shape.m, shape.n, shape.k))
         if shape.direction == "forward":
             shapes[shape.label, "recompute"].append((shape.m, shape.n, shape.k))
     assert record.memory is not None
+    assert record.memory.predicted_peak_bytes is not None
     return predict_step(
         work,
         shapes,
         roofs,
         footprint_bytes=record.memory.predicted_peak_bytes,
-        operand_bytes=Precision.of(record.settings.dtype).compute_bytes,
-        input_bytes=float(record.settings.tokens_per_step * TOKEN_BYTES),
+        operand_bytes=Precision.of(record.run_settings.dtype).compute_bytes,
+        input_bytes=float(record.run_settings.tokens_per_step * TOKEN_BYTES),
     )
 
 

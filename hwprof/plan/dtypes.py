@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from hwprof.specs.loop import LoopSettings, SeenDtype
 from hwprof.specs.measurement import Ceiling, Origin
 from hwprof.specs.run import Dtype, RunSettings
 
@@ -15,7 +16,7 @@ _PREFERENCE: tuple[Dtype, ...] = ("fp32", "tf32", "bf16", "fp16")
 """Among dtypes of much the same rate, the one with more range and precision."""
 
 
-def matmul_ceilings(ceilings: Sequence[Ceiling], now: Dtype) -> dict[Dtype, Ceiling]:
+def matmul_ceilings(ceilings: Sequence[Ceiling], now: Dtype | SeenDtype) -> dict[Dtype, Ceiling]:
     """Matrix-multiply ceilings by dtype, all of the best origin that covers ``now`` and another; else empty."""
     for origin in _ORIGINS:
         found = {ceiling.name: ceiling for ceiling in ceilings if ceiling.origin == origin}
@@ -25,22 +26,23 @@ def matmul_ceilings(ceilings: Sequence[Ceiling], now: Dtype) -> dict[Dtype, Ceil
     return {}
 
 
-def faster_dtype(ceilings: Sequence[Ceiling], settings: RunSettings) -> Dtype | None:
+def faster_dtype(ceilings: Sequence[Ceiling], settings: RunSettings | LoopSettings) -> Dtype | None:
     """The dtype to multiply in instead of the run's; None where none is clearly faster.
 
     A CPU's datasheet says nothing about what its libraries reach, so there a measurement decides alone.
     """
     known = matmul_ceilings(ceilings, settings.dtype)
     faster = _fastest(known, settings.dtype)
-    if faster is None or (settings.device == "cpu" and known[faster].origin != "measured"):
+    if faster is None or (settings.device == "cpu" and known[faster].origin == "datasheet"):
         return None
     return faster
 
 
-def _fastest(known: Mapping[Dtype, Ceiling], now: Dtype) -> Dtype | None:
+def _fastest(known: Mapping[Dtype, Ceiling], now: Dtype | SeenDtype) -> Dtype | None:
     if now not in known:
         return None
+    present = next(ceiling for dtype, ceiling in known.items() if dtype == now)
     top = max(ceiling.value for ceiling in known.values())
-    if top < CLEARLY_FASTER * known[now].value:
+    if top < CLEARLY_FASTER * present.value:
         return None
     return next(dtype for dtype in _PREFERENCE if dtype in known and known[dtype].value * CLEARLY_FASTER >= top)

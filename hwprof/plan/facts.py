@@ -9,6 +9,7 @@ from hwprof.count.memory import largest_micro_batch, training_memory
 from hwprof.count.op import Op
 from hwprof.count.transformer import training_step_ops
 from hwprof.plan.dtypes import faster_dtype, matmul_ceilings
+from hwprof.specs.loop import LoopSettings
 from hwprof.specs.measurement import Ceiling, Origin
 from hwprof.specs.run import Dtype, Interval, OpResult, PhaseName, Recompute, RunRecord, RunSettings
 from hwprof.units import format_fraction
@@ -17,6 +18,7 @@ MEMORY_MARGIN = 0.1
 """Share of the device's memory that a recommended setting leaves free."""
 
 _ORIGINS: tuple[Origin, ...] = ("measured", "calibrated", "datasheet")
+_DTYPES: tuple[Dtype, ...] = ("fp32", "tf32", "bf16", "fp16")
 _UPDATE_PHASES: tuple[PhaseName, ...] = ("clip", "optimizer")
 
 
@@ -42,9 +44,19 @@ class Facts:
     optimizer_bytes: tuple[float, float]
 
     @property
-    def settings(self) -> RunSettings:
+    def settings(self) -> RunSettings | LoopSettings:
         """What ran."""
         return self.record.settings
+
+    @property
+    def dtype(self) -> Dtype | None:
+        """The format of its products; None where no ceiling is known for it."""
+        return next((dtype for dtype in _DTYPES if dtype == self.settings.dtype), None)
+
+    @property
+    def run_settings(self) -> RunSettings:
+        """What ``hwprof run`` ran; where memory needs are known."""
+        return self.record.run_settings
 
     @property
     def step_s(self) -> float:
@@ -61,7 +73,7 @@ class Facts:
 
     @property
     def _need(self) -> float:
-        return self.need_bytes[self.settings.recompute]
+        return self.need_bytes[self.run_settings.recompute]
 
     @property
     def dram_byte_per_s(self) -> float | None:
@@ -127,7 +139,7 @@ class Facts:
 
 def gather(record: RunRecord) -> Facts:
     """Everything that the rules look at."""
-    spec, settings = record.model, record.settings
+    spec, settings = record.spec, record.run_settings
     excess = _measured_over_counted(record)
     capacity_bytes = record.device.memory_bytes
     usable_bytes = None if capacity_bytes is None else capacity_bytes * (1 - MEMORY_MARGIN)
@@ -172,7 +184,7 @@ def _measured_over_counted(record: RunRecord) -> float:
 
 def _passes_bytes(record: RunRecord, *, compiled: bool) -> float:
     """Traffic of all passes of a step, without its update."""
-    ops = training_step_ops(record.model, record.settings.model_copy(update={"compile": compiled}))
+    ops = training_step_ops(record.spec, record.run_settings.model_copy(update={"compile": compiled}))
     return sum(_passes(op) for op in ops)
 
 
@@ -181,5 +193,5 @@ def _passes(op: Op) -> float:
 
 
 def _optimizer_bytes(record: RunRecord, settings: RunSettings) -> float:
-    ops = training_step_ops(record.model, settings)
+    ops = training_step_ops(record.spec, settings)
     return sum(op.cost("update").moved_bytes for op in ops if op.label == "optimizer")

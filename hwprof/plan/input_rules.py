@@ -14,11 +14,12 @@ def data_workers(facts: Facts) -> Recommendation | None:
     gain = gain_within(wait, low=0.0 if facts.settings.device == "cpu" else SURE * wait, high=wait)
     if gain[1] < WORTH_SAYING:
         return None
-    more = max(2 * workers, 2)
+    more = "more" if workers is None else str(max(2 * workers, 2))
+    present = "" if workers is None else f" with {workers} workers"
     return Recommendation(
         title=f"Prepare batches in {more} workers",
         change=f"--workers {more}",
-        reason=f"the step waits {format_fraction(wait)} of its time for the next batch with {workers} workers",
+        reason=f"the step waits {format_fraction(wait)} of its time for the next batch{present}",
         gain_fraction=gain,
         evidence="measured data phase and idle time of the device before it",
         basis="measured",

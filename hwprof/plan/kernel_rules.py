@@ -13,8 +13,8 @@ _FUSED_OPTIMIZERS = frozenset({"adamw", "adam", "sgd"})
 
 def precision(facts: Facts) -> Recommendation | None:
     """A dtype whose matrix products were found faster on this device, up or down."""
-    ceilings, now, dtype = facts.matmul_ceilings, facts.settings.dtype, facts.faster_dtype
-    if dtype is None:
+    ceilings, now, dtype = facts.matmul_ceilings, facts.dtype, facts.faster_dtype
+    if now is None or dtype is None:
         return None
     ceiling = ceilings[dtype]
     ratio = ceilings[now].value / ceiling.value
@@ -66,10 +66,7 @@ def compiled(facts: Facts) -> Recommendation | None:
     return Recommendation(
         title="Compile the model",
         change="--compile",
-        reason=(
-            f"fusing elementwise operations and norms spares {format_bytes(facts.fusion_saves_bytes)} of traffic "
-            f"a step, and a compiled model launches fewer kernels; the first steps take minutes longer"
-        ),
+        reason=(f"{_fusion_words(facts)} a compiled model launches fewer kernels; the first steps take minutes longer"),
         gain_fraction=gain,
         evidence=(
             f"operations under a memory roof {format_fraction(memory)}, operations too small for any roof "
@@ -80,17 +77,24 @@ def compiled(facts: Facts) -> Recommendation | None:
     )
 
 
+def _fusion_words(facts: Facts) -> str:
+    if not facts.fusion_saves_bytes:
+        return f"{facts.idle_evidence()}, and"
+    saved = format_bytes(facts.fusion_saves_bytes)
+    return f"fusing elementwise operations and norms spares {saved} of traffic a step, and"
+
+
 def optimizer_implementation(facts: Facts) -> Recommendation | None:
     """One pass over weights, gradients and state, in few kernels."""
-    best: OptimizerImplementation = "fused" if facts.settings.optimizer in _FUSED_OPTIMIZERS else "foreach"
+    best: OptimizerImplementation = "fused" if facts.settings.optimizer.lower() in _FUSED_OPTIMIZERS else "foreach"
     now, stake = facts.settings.optimizer_implementation, facts.phase_share("optimizer")
-    if now in {best, "fused"} or not stake:
+    now_bytes, fused_bytes = facts.optimizer_bytes
+    if now in {best, "fused", ""} or not stake or not now_bytes:
         return None
     roof = _optimizer_roof_share(facts)
     gain = gain_within(stake, low=SURE * (stake - roof) if now == "for-loop" else 0.0, high=stake - roof)
     if gain[1] < WORTH_SAYING:
         return None
-    now_bytes, fused_bytes = facts.optimizer_bytes
     return Recommendation(
         title=f"Use the {best} optimizer",
         change=f"--optimizer-implementation {best}",

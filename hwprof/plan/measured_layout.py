@@ -7,8 +7,8 @@ from hwprof.specs.run import LayoutRow, RunRecord
 
 def measured_layout(record: RunRecord) -> LayoutRow:
     """The run as a layout row; step time and memory are measured, the interval is that of the median."""
-    settings, step, memory = record.settings, record.step, record.memory
-    need_bytes = (memory.measured_peak_bytes or memory.predicted_peak_bytes) if memory else 0.0
+    settings, step, memory = record.run_settings, record.step, record.memory
+    need_bytes = (memory.measured_peak_bytes or memory.predicted_peak_bytes or 0.0) if memory else 0.0
     return LayoutRow(
         rank=0,
         cluster=f"this machine ({record.device.name}), measured",
@@ -27,7 +27,7 @@ def measured_layout(record: RunRecord) -> LayoutRow:
         step_s=step.median_s if step else None,
         step_lo_s=step.interval_s[0] if step else None,
         step_hi_s=step.interval_s[1] if step else None,
-        tokens_per_s_per_device=step.tokens_per_s / record.world_size if step else None,
+        tokens_per_s_per_device=step.tokens_per_s / record.world_size if step and step.tokens_per_s else None,
         mfu=step.mfu if step else None,
         bound=record.bound,
     )

@@ -21,7 +21,7 @@ def micro_batch(facts: Facts) -> Recommendation | None:
 
     On a CPU nothing of it is sure: a larger micro-batch leaves the caches, which may cost as much.
     """
-    settings, largest = facts.settings, facts.largest_micro_batch
+    settings, largest = facts.run_settings, facts.largest_micro_batch
     if largest is None or not facts.step_s:
         return None
     limit = (
@@ -65,7 +65,7 @@ def _growth(fitting: int, limit: int, accumulation: int) -> int:
 
 def accumulation(facts: Facts) -> Recommendation | None:
     """Where a larger micro-batch does not fit, several of them share one update."""
-    settings, largest = facts.settings, facts.largest_micro_batch
+    settings, largest = facts.run_settings, facts.largest_micro_batch
     if largest is None or largest >= 2 * settings.micro_batch or facts.short_of_memory:
         return None
     saved = 1 - 1 / ACCUMULATION
@@ -87,7 +87,7 @@ def accumulation(facts: Facts) -> Recommendation | None:
 
 def recompute_less(facts: Facts) -> Recommendation | None:
     """Keep activations instead of computing them again, where memory allows."""
-    now, usable_bytes = facts.settings.recompute, facts.usable_bytes
+    now, usable_bytes = facts.run_settings.recompute, facts.usable_bytes
     if now == "none" or usable_bytes is None or facts.short_of_memory:
         return None
     less: tuple[Recompute, ...] = ("none", "selective")
@@ -116,7 +116,7 @@ def recompute_less(facts: Facts) -> Recommendation | None:
 
 def fit_micro_batch(facts: Facts) -> Recommendation | None:
     """Short of memory: a smaller micro-batch, and as many more of them that the step keeps its tokens."""
-    settings, largest = facts.settings, facts.largest_micro_batch
+    settings, largest = facts.run_settings, facts.largest_micro_batch
     if not facts.short_of_memory or not largest or largest >= settings.micro_batch:
         return None
     sequences = settings.micro_batch * settings.gradient_accumulation
@@ -135,7 +135,7 @@ def fit_recompute(facts: Facts) -> Recommendation | None:
     if not facts.short_of_memory or usable_bytes is None:
         return None
     modes: tuple[Recompute, ...] = ("none", "selective", "full")
-    more = modes[modes.index(facts.settings.recompute) + 1 :]
+    more = modes[modes.index(facts.run_settings.recompute) + 1 :]
     mode = next((mode for mode in more if facts.need_bytes[mode] <= usable_bytes), None)
     if mode is None:
         return None
@@ -167,7 +167,7 @@ def fit_both(facts: Facts) -> Recommendation | None:
     alone = fit_micro_batch(facts) or fit_recompute(facts)
     if not facts.short_of_memory or usable_bytes is None or alone or facts.smallest_need_bytes > usable_bytes:
         return None
-    sequences = facts.settings.micro_batch * facts.settings.gradient_accumulation
+    sequences = facts.run_settings.micro_batch * facts.run_settings.gradient_accumulation
     return _fitting(
         facts,
         title="Micro-batch 1 and recompute",
@@ -178,7 +178,7 @@ def fit_both(facts: Facts) -> Recommendation | None:
 
 def _fitting(facts: Facts, *, title: str, change: str, then: str) -> Recommendation:
     """A change that makes the step possible; it gains no time."""
-    need, usable_bytes = facts.need_bytes[facts.settings.recompute], facts.usable_bytes
+    need, usable_bytes = facts.need_bytes[facts.run_settings.recompute], facts.usable_bytes
     has = "" if usable_bytes is None else f", and {format_bytes(usable_bytes)} of the device may be used"
     return Recommendation(
         title=f"{title}, so that the step fits",

@@ -53,17 +53,17 @@ def survey_for(record: RunRecord, cluster: ClusterSpec, *, global_batch_tokens: 
     Raises:
         SpecError: the cluster lacks a number that the estimate needs.
     """
-    peak_flop_per_s = cluster.device.matmul_flop_per_s(record.settings.dtype)
+    peak_flop_per_s = cluster.device.matmul_flop_per_s(record.run_settings.dtype)
     same = record.device.catalogue_id == cluster.device.id
     efficiency = measured_efficiency(record, peak_flop_per_s) if same and peak_flop_per_s else None
     return estimate_layouts(
-        record.model, record.settings, cluster, global_batch_tokens=global_batch_tokens, matmul_efficiency=efficiency
+        record.spec, record.run_settings, cluster, global_batch_tokens=global_batch_tokens, matmul_efficiency=efficiency
     )
 
 
 def cautions(record: RunRecord) -> tuple[str, ...]:
     """Dtypes that are narrower than the run's but were measured slower on this device: no way to save time here."""
-    ceilings, now = gather(record).matmul_ceilings, record.settings.dtype
+    ceilings, now = gather(record).matmul_ceilings, record.run_settings.dtype
     return tuple(
         f"{dtype} matrix products were measured slower than {now} on this device "
         f"({format_flop_per_s(ceiling.value)} against {format_flop_per_s(ceilings[now].value)}): no time is saved"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from hwprof.specs.loop import SeenDtype
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.run import Direction, Dtype
 
@@ -61,7 +62,7 @@ def best_ceilings(ceilings: Iterable[Ceiling]) -> dict[str, Ceiling]:
 
 
 def roofs_of(
-    ceilings: Sequence[Ceiling], dtype: Dtype, *, device: str, attention: AttentionShape | None = None
+    ceilings: Sequence[Ceiling], dtype: Dtype | SeenDtype, *, device: str, attention: AttentionShape | None = None
 ) -> Roofs:
     """The roofs that hold for ``dtype`` among all ceilings of a device (``cpu`` or ``cuda``).
 
@@ -86,7 +87,7 @@ def roofs_of(
     )
 
 
-def _shapes(ceilings: Iterable[Ceiling], dtype: Dtype) -> dict[tuple[int, int, int], float]:
+def _shapes(ceilings: Iterable[Ceiling], dtype: str) -> dict[tuple[int, int, int], float]:
     matches = ((_SHAPE.fullmatch(ceiling.name), ceiling.value) for ceiling in ceilings)
     return {
         (int(match["m"]), int(match["n"]), int(match["k"])): value
@@ -95,7 +96,7 @@ def _shapes(ceilings: Iterable[Ceiling], dtype: Dtype) -> dict[tuple[int, int, i
     }
 
 
-def _attention(best: Mapping[str, Ceiling], dtype: Dtype, shape: AttentionShape) -> dict[Direction, float]:
+def _attention(best: Mapping[str, Ceiling], dtype: str, shape: AttentionShape) -> dict[Direction, float]:
     """By direction, as far as probed; attention is computed again at the rate of its forward."""
     stem = f"attention.{dtype}." + "x".join(map(str, shape))
     names: dict[Direction, str] = {

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hwprof.count.cost import Cost
 from hwprof.predict.roofs import best_ceilings
 from hwprof.predict.work import Work
+from hwprof.specs.loop import SeenDtype
 from hwprof.specs.measurement import MAX_WAITED_FRACTION, STABLE_SPREAD, Ceiling, median_interval, quantile
 from hwprof.specs.run import BoundClass, Confidence, Dtype, PhaseName, PhaseTime, Recording, StepTime, WorkSummary
 
@@ -20,7 +21,7 @@ def relative_spread(samples: tuple[float, ...]) -> float:
     return (quantile(samples, 0.75) - quantile(samples, 0.25)) / median if median else 0.0
 
 
-def mfu_peak(ceilings: Sequence[Ceiling], dtype: Dtype) -> tuple[float | None, str]:
+def mfu_peak(ceilings: Sequence[Ceiling], dtype: Dtype | SeenDtype) -> tuple[float | None, str]:
     """The peak that MFU is measured against, in flop_per_s, and its name: the datasheet's, else the measured one."""
     name = f"matmul.{dtype}"
     datasheet = next((c for c in ceilings if c.name == name and c.origin == "datasheet"), None)
@@ -52,7 +53,7 @@ def step_time(
         stable=relative_spread(samples_s) <= STABLE_SPREAD and not _disturbed(recording),
         waited_fraction=recording.waited_fraction,
         warmups=warmups,
-        tokens_per_s=work.tokens / median_s,
+        tokens_per_s=work.tokens / median_s if work.tokens else None,
         mfu=utilisation(work.train_flop_full),
         hfu=utilisation(work.train_flop_full + work.recompute_flop_full),
         mfu_causal=utilisation(work.train_flop_causal),
@@ -146,7 +147,7 @@ def ceiling_notes(ceilings: Sequence[Ceiling], step: StepTime) -> tuple[str, ...
 
 
 def work_summary(
-    full: Sequence[Work], causal: Sequence[Work], *, parameters: int, active_parameters: int, tokens: int
+    full: Sequence[Work], causal: Sequence[Work], *, parameters: int, active_parameters: int, tokens: int | None
 ) -> WorkSummary:
     """Totals of one step from its ops, counted in both attention conventions."""
     everything = sum((item.total for item in full), Cost.ZERO)

@@ -190,10 +190,12 @@ def memory_picture(record: RunRecord) -> Picture:
     title = "Memory at its peak"
     if memory is None:
         return Picture(name="memory", title=title, empty=absence(record, "memory result"))
-    totals = [("predicted peak", memory.predicted_peak_bytes, palette.SLATE)]
-    if memory.measured_peak_bytes is not None:
-        totals.append(("measured peak", memory.measured_peak_bytes, palette.GREY))
-    largest_bytes = max(size for _, size, _ in totals)
+    peaks = (
+        ("predicted peak", memory.predicted_peak_bytes, palette.SLATE),
+        ("measured peak", memory.measured_peak_bytes, palette.GREY),
+    )
+    totals = [(label, size, colour) for label, size, colour in peaks if size is not None]
+    largest_bytes = max(sum(part.predicted_bytes for part in memory.parts), *(size for _, size, _ in totals), 0.0)
     factor, unit = scale("byte", [largest_bytes])
     marks, note = _capacity_mark(memory, largest_bytes, factor)
     return Picture(

@@ -10,6 +10,7 @@ from typing import get_args
 from hwprof.report import palette
 from hwprof.report.absence import absence
 from hwprof.report.cells import finite, number, percent, quantity_text, span_text
+from hwprof.report.settings_words import batch_words, rate_text
 from hwprof.specs.measurement import FEWEST_FOR_INTERVAL, MAX_WAITED_FRACTION
 from hwprof.specs.run import BoundClass, Interval, OpResult, PhaseName, Recommendation, RunRecord, StepTime
 
@@ -250,14 +251,8 @@ def _step_card(step: StepTime) -> Card:
 
 
 def _rate_card(record: RunRecord, step: StepTime) -> Card:
-    settings = record.settings
-    detail = (
-        f"{settings.tokens_per_step:,} tokens per step and rank = {settings.micro_batch} sequences × "
-        f"{settings.gradient_accumulation} accumulation × {settings.seq_len:,} tokens"
-    )
-    brief = f"{settings.tokens_per_step:,} tokens per step and rank"
-    value = f"{quantity_text(step.tokens_per_s, 'count')} tokens/s"
-    return Card(title="Throughput", value=value, brief=brief, detail=detail)
+    brief, detail = batch_words(record.settings)
+    return Card(title="Throughput", value=rate_text(step), brief=brief, detail=detail)
 
 
 def _mfu_card(step: StepTime) -> Card:
@@ -302,9 +297,11 @@ def _memory_card(record: RunRecord) -> Card:
     peak = memory.measured_peak_bytes
     capacity = memory.capacity_bytes
     of_capacity = f"; {percent(peak / capacity)} of {quantity_text(capacity, 'byte')}" if peak and capacity else ""
+    predicted = memory.predicted_peak_bytes
     if peak is None:
         detail = "predicted; the peak could not be measured" + of_capacity
-        value = quantity_text(memory.predicted_peak_bytes, "byte")
+        value = quantity_text(predicted, "byte")
         return Card(title="Peak memory", value=value, brief=detail, detail=detail)
-    detail = f"measured; predicted {quantity_text(memory.predicted_peak_bytes, 'byte')}{of_capacity}"
+    beside = "" if predicted is None else f"; predicted {quantity_text(predicted, 'byte')}"
+    detail = f"measured{beside}{of_capacity}"
     return Card(title="Peak memory", value=quantity_text(peak, "byte"), brief=detail, detail=detail)

@@ -150,7 +150,8 @@ def _setting_facts(record: RunRecord) -> list[_Fact]:
 def _model_facts(record: RunRecord) -> list[_Fact]:
     model = record.model.model_dump(exclude={"source", "aliases"})
     rows = {name.replace("_", " "): f"{value:,}" if type(value) is int else str(value) for name, value in model.items()}
-    rows |= {f"source of {key}": value for key, value in record.model.source.items()}
+    source = record.model.source
+    rows |= {"defined in": source} if isinstance(source, str) else {f"source of {key}": source[key] for key in source}
     work = record.work
     if work is not None:
         rows |= {
@@ -161,7 +162,7 @@ def _model_facts(record: RunRecord) -> list[_Fact]:
             "recomputed work": quantity_text(work.recompute_flop_full, "flop", 4),
             "vector work (estimate)": quantity_text(work.vector_flop, "flop", 4),
             "bytes moved (estimate)": quantity_text(work.moved_bytes, "byte", 4),
-            "tokens of a step": f"{work.tokens:,}",
+            "tokens of a step": "" if work.tokens is None else f"{work.tokens:,}",
         }
     return [_Fact("model", name, value) for name, value in rows.items()]
 

@@ -134,7 +134,9 @@ class _MemoryLine:
 _MEMORY: tuple[Field[_MemoryLine], ...] = (
     Field("part", "Part", lambda line: line.name),
     Field("size", "Size", lambda line: line.size_bytes, "byte"),
-    Field("share", "Share", lambda line: line.share, "fraction", meaning="of the predicted peak"),
+    Field(
+        "share", "Share", lambda line: line.share, "fraction", meaning="of the peak: the predicted one, if there is one"
+    ),
     Field("note", "Note", lambda line: line.note, style="long"),
 )
 
@@ -196,7 +198,7 @@ def memory_table(record: RunRecord) -> Table:
     empty = absence(record, "memory result")
     if memory is None:
         return build_table("memory", "Memory", _MEMORY, (), empty=empty)
-    whole = memory.predicted_peak_bytes
+    whole = memory.predicted_peak_bytes or memory.measured_peak_bytes
     parts = sorted(memory.parts, key=lambda part: -part.predicted_bytes)
     lines = [
         _MemoryLine(part.name, part.predicted_bytes, part.predicted_bytes / whole if whole else None, part.note)
@@ -207,7 +209,9 @@ def memory_table(record: RunRecord) -> Table:
         if memory.measured_peak_bytes is not None
         else "; not measured"
     )
-    note = f"Predicted peak {quantity_text(whole, 'byte')}{measured}."
+    predicted = "Predicted peak" if memory.predicted_peak_bytes else "Peak not predicted"
+    size = f" {quantity_text(whole, 'byte')}" if memory.predicted_peak_bytes else ""
+    note = f"{predicted}{size}{measured}."
     return build_table("memory", "Memory", _MEMORY, lines, note=note, empty=empty)
 
 

@@ -10,6 +10,7 @@ from hwprof.report.cells import Table
 from hwprof.report.figures import Picture
 from hwprof.report.headline import Headline, build_headline
 from hwprof.report.roofline import RooflineFigure, build_roofline
+from hwprof.report.settings_words import setting_words
 from hwprof.specs.run import RunRecord
 from hwprof.units import format_count
 
@@ -83,16 +84,10 @@ def build_view(record: RunRecord) -> View:
 
 
 def _subtitle(record: RunRecord) -> str:
-    settings = record.settings
     parameters = f"{format_count(record.work.parameters)} parameters" if record.work else ""
     parts = (
         parameters,
-        settings.dtype,
-        f"micro-batch {settings.micro_batch} × {settings.seq_len:,} tokens",
-        f"accumulation {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else "",
-        f"{settings.optimizer} ({settings.optimizer_implementation})",
-        "" if settings.recompute == "none" else f"{settings.recompute} recompute",
-        "compiled" if settings.compile else "",
+        *setting_words(record.settings),
         f"{record.world_size} ranks" if record.world_size > 1 else "",
     )
     return ", ".join(part for part in parts if part)

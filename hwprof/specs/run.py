@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from hwprof.specs.loop import LoopSettings, ModuleSpec
 from hwprof.specs.measurement import Ceiling, Skipped, median_interval
 from hwprof.specs.model import ModelSpec
 from hwprof.specs.record import Record
@@ -75,7 +76,8 @@ class StepTime(Record):
     stable: bool
     waited_fraction: float | None = None
     warmups: int
-    tokens_per_s: float
+    tokens_per_s: float | None = None
+    samples_per_s: float | None = None
     mfu: float | None = None
     hfu: float | None = None
     mfu_causal: float | None = None
@@ -206,7 +208,7 @@ class Recording(Record):
 
 
 class MemoryPart(Record):
-    """One part of the memory need at its peak."""
+    """One part of the memory need at its peak; of a loop that somebody else wrote its size as it was found."""
 
     name: str
     predicted_bytes: float
@@ -217,7 +219,7 @@ class MemoryResult(Record):
     """Predicted need, measured peak, and the timeline of the profiled window as (seconds, allocated bytes)."""
 
     parts: tuple[MemoryPart, ...]
-    predicted_peak_bytes: float
+    predicted_peak_bytes: float | None = None
     measured_peak_bytes: float | None = None
     measured_source: str = ""
     capacity_bytes: float | None = None
@@ -315,11 +317,14 @@ class WorkSummary(Record):
     recompute_flop_full: float
     vector_flop: float
     moved_bytes: float
-    tokens: int
+    tokens: int | None = None
 
 
 class RunRecord(Record):
-    """The whole of ``run.json``. What a killed run did not reach is None or empty, and ``status`` says so."""
+    """The whole of ``run.json``. What a killed run did not reach is None or empty, and ``status`` says so.
+
+    ``settings`` and ``model`` are those of ``hwprof run``, or what was seen of a loop that somebody else wrote.
+    """
 
     schema_version: int = SCHEMA_VERSION
     hwprof_version: str
@@ -327,9 +332,10 @@ class RunRecord(Record):
     status_note: str = ""
     created: str
     command: str
-    settings: RunSettings
-    model: ModelSpec
+    settings: RunSettings | LoopSettings
+    model: ModelSpec | ModuleSpec
     world_size: int = 1
+    rank: int = 0
     environment: dict[str, str]
     device: DeviceIdentity
     ceilings: tuple[Ceiling, ...] = ()
@@ -354,3 +360,15 @@ class RunRecord(Record):
     layouts: tuple[LayoutRow, ...] = ()
     telemetry: tuple[Series, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def run_settings(self) -> RunSettings:
+        """The settings of a run of ``hwprof run``; asked for nowhere else."""
+        assert isinstance(self.settings, RunSettings), "a loop that somebody else wrote has no run settings"
+        return self.settings
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model of a run of ``hwprof run``; asked for nowhere else."""
+        assert isinstance(self.model, ModelSpec), "a module that somebody else wrote has no model spec"
+        return self.model
