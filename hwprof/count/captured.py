@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from hwprof.count.aten import aten_cost, unpriced
 from hwprof.count.cost import Cost
 from hwprof.count.op import Op
 from hwprof.specs.captured import Capture, Place
-from hwprof.specs.labels import label_of, layer_kind
+from hwprof.specs.labels import kind_of_words, label_of, own_kind
 from hwprof.specs.run import Direction, LayerKind
 
 __all__ = ["aten_matmul", "aten_memory", "captured_kind", "captured_ops", "captured_parameters", "operators_unpriced"]
@@ -26,13 +25,6 @@ _KIND_OF_OPERATOR: dict[str, LayerKind] = {
     "nll_loss_forward": "loss",
     "_log_softmax": "loss",
 }
-_KIND_OF_WORD: tuple[tuple[str, LayerKind], ...] = (
-    (r"(^|[._])(layer|rms|batch|group)?_?norm(\d|_|\.|$)|(^|\.)ln_?(\d|f|\.|$)|LayerNorm", "norm"),
-    (r"attn|attention|_sdpa", "attention"),
-    (r"mlp|ffn|feed_?forward|expert|moe|(^|\.)fc\d?(\.|$)|DenseReluDense|intermediate", "ffn"),
-    (r"embed|(^|\.)(wte|wpe|shared)(\.|$)", "embedding"),
-    (r"(^|\.)(lm_head|head|classifier|score|cls|heads|fc)(\.|$)", "head"),
-)
 
 
 @dataclass(slots=True)
@@ -82,13 +74,13 @@ def operators_unpriced(capture: Capture) -> tuple[str, ...]:
 
 def captured_kind(label: str, operator: str) -> LayerKind:
     """The kind of layer of a row: by our own labels, else by the operator, else by the words that people use."""
-    own = layer_kind(label)
+    own = own_kind(label)
     if own != "other":
         return own
     plain = operator.partition("::")[2]
     if plain in _KIND_OF_OPERATOR:
         return _KIND_OF_OPERATOR[plain]
-    return next((kind for pattern, kind in _KIND_OF_WORD if re.search(pattern, label)), "other")
+    return kind_of_words(label)
 
 
 def _instances(capture: Capture, *, causal_half: bool) -> Mapping[Place, _Instance]:

@@ -45,7 +45,7 @@ def capture(subject: Subject, *, autocast: torch.dtype | None = None) -> Capture
     recorder = CallRecorder()
     excluded = _numbers(recorder, [*subject.module.parameters(), *subject.module.buffers()])
     recorder.mark_parameters(_numbers(recorder, list(subject.module.parameters())))
-    with _quiet(), subject.fake or nullcontext(), recorder.inside(subject.module):
+    with _quiet(), subject.fake or nullcontext(), recorder.inside(subject.module.named_modules()):
         try:
             roots = _forward(recorder, subject, autocast)
             kept = recorder.kept(without=excluded | _numbers(recorder, roots))
@@ -98,7 +98,7 @@ def _backward(recorder: CallRecorder, roots: list[torch.Tensor]) -> None:
     if not trained:
         return
     gradients = [torch.ones_like(root, memory_format=torch.contiguous_format) for root in trained]
-    recorder.outside, recorder.in_backward = MODEL_LABEL, True
+    recorder.outside, recorder.direction = MODEL_LABEL, "backward"
     with recorder:
         torch.autograd.backward(trained, gradients)
 

@@ -60,6 +60,11 @@ def _composite(operator: Any, device: str) -> bool:
     return has(operator.name(), "CompositeImplicitAutograd") and not has(operator.name(), key)
 
 
+def is_sharded(kind: type) -> bool:
+    """Whether a tensor class stands for parts on several devices, and runs its operators on its own part."""
+    return kind.__name__ == "DTensor"
+
+
 def newest_node() -> int:
     """Sequence number of the autograd node that was made last in this thread."""
     number: int = torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]

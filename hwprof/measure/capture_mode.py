@@ -8,7 +8,7 @@ off and outside modules, so a call with gradients on or inside a module is a for
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from math import prod
 from typing import Any
@@ -20,7 +20,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hwprof.measure.capture_fake import STAND_INS
-from hwprof.measure.capture_internals import Storages, is_composite, newest_node, running_node, signature_of, storage_of
+from hwprof.measure.capture_internals import (
+    Storages,
+    is_composite,
+    is_sharded,
+    newest_node,
+    running_node,
+    signature_of,
+    storage_of,
+)
 from hwprof.specs.captured import AtenCall, Kept, Place, PlacedCall, TensorView, Value
 from hwprof.specs.labels import MODEL_LABEL
 from hwprof.specs.run import Direction
@@ -39,19 +47,28 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         calls: what was called, in order.
         first_use: number of a memory -> the first forward call that reads it.
         storages: the numbers of memory.
-        in_backward: whether the backward pass runs; set by the owner.
+        direction: of what runs now, as its owner says; a forward that runs again is seen by itself.
         outside: the path of calls outside every module; set by the owner.
+        paused: whether calls go by unseen; set by the owner.
+        failure: what ended the recording, where it was to end in place of the program.
+
+    Args:
+        keep_going: what goes wrong in recording ends the recording alone, not the program that is recorded.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_going: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[PlacedCall] = []
         self.first_use: dict[int, Place] = {}
         self.storages = Storages()
-        self.in_backward = False
+        self.direction: Direction = "forward"
         self.outside = MODEL_LABEL
+        self.paused = False
+        self.failure = ""
+        self._keep_going = keep_going
         self._paths: list[str] = []
         self._place_of_node: dict[int, Place] = {}
+        self._place_of_node_again: dict[int, Place] = {}
         self._last = _BEFORE_ALL
         self._born: dict[int, Place] = {}
         self._copy_of: dict[int, int] = {}
@@ -62,15 +79,23 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     ) -> Any:
         """Run the operator and record it."""
         given = kwargs or {}
-        if func is _ASKS_DEVICE:
+        if func is _ASKS_DEVICE or self.paused:
             return func(*args, **given)
+        if any(is_sharded(kind) for kind in types):
+            return NotImplemented  # its parts come back here one by one
         if is_composite(func, args):
             with self:
                 smaller = func.decompose(*args, **given)
             if smaller is not NotImplemented:
                 return smaller
         result = self._run(func, args, given)
-        self._record(func, args, given, result)
+        try:
+            self._record(func, args, given, result)
+        except Exception as error:
+            if not self._keep_going:
+                raise
+            self.failure = f"{func}: {type(error).__name__}: {error}"
+            self.paused = True
         return result
 
     @staticmethod
@@ -80,10 +105,10 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         return func(*args, **kwargs)
 
     @contextmanager
-    def inside(self, module: nn.Module) -> Iterator[None]:
-        """Follow which of its modules is running."""
+    def inside(self, modules: Iterable[tuple[str, nn.Module]]) -> Iterator[None]:
+        """Follow which of these modules, each with its path, is running."""
         with ExitStack() as hooks:
-            for path, part in module.named_modules():
+            for path, part in modules:
                 for handle in self._hooks(part, path or MODEL_LABEL):
                     hooks.callback(handle.remove)
             yield
@@ -161,18 +186,25 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
                 self._copy_of[call.results[0].storage] = self._copy_of[source]
 
     def _place(self, name: str) -> tuple[Place, Direction]:
-        if not self.in_backward:
+        if self.direction == "update":
+            return Place(self.outside, name), "update"
+        if self.direction == "forward":
             return self._forward_place(Place(self._path(), name)), "forward"
         node, node_name = running_node() or (None, "")
         if node is not None:
-            self._last = self._place_of_node.get(node, self._last)
+            self._last = self._place_of_node.get(node) or self._place_of_node_again.get(node, self._last)
         if torch.is_grad_enabled() or self._paths or node_name == _REENTRANT:
             path = self._paths[-1] if self._paths else self._last.path
-            return self._forward_place(Place(path, name)), "recompute"
+            return self._place_again(Place(path, name)), "recompute"
         return self._last, "backward"
 
     def _forward_place(self, place: Place) -> Place:
         self._place_of_node.setdefault(newest_node(), place)
+        return place
+
+    def _place_again(self, place: Place) -> Place:
+        """A forward that runs again may do so in another thread, whose nodes are numbered from the start again."""
+        self._place_of_node_again.setdefault(newest_node(), place)
         return place
 
     def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> AtenCall:

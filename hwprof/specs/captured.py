@@ -150,3 +150,20 @@ class Capture:
     calls: tuple[PlacedCall, ...]
     kept: tuple[Kept, ...]
     parameters: tuple[ParameterUse, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedStep:
+    """One whole step of a training loop.
+
+    Attributes:
+        calls: those of forward, loss, backward, clipping and optimizer, in order.
+        beside: those between the optimizer and the next forward pass: data, and what else the loop does there.
+        backward_passes: how often gradients were computed.
+        failure: what ended the recording before the step was over; empty where it is whole.
+    """
+
+    calls: tuple[PlacedCall, ...]
+    beside: tuple[PlacedCall, ...]
+    backward_passes: int
+    failure: str = ""

@@ -38,6 +38,13 @@ _KIND_PATTERNS: tuple[tuple[str, LayerKind], ...] = (
     (r"^data$", "data"),
     (r"(^|\.)layers\.\*(\.residual|\.dropout\d?)?$", "residual"),
 )
+_KIND_OF_WORD: tuple[tuple[str, LayerKind], ...] = (
+    (r"(^|[._])(layer|rms|batch|group)?_?norm(\d|_|\.|$)|(^|\.)ln_?(\d|f|\.|$)|LayerNorm", "norm"),
+    (r"attn|attention|_sdpa", "attention"),
+    (r"mlp|ffn|feed_?forward|expert|moe|(^|\.)fc\d?(\.|$)|DenseReluDense|intermediate", "ffn"),
+    (r"embed|(^|\.)(wte|wpe|shared)(\.|$)", "embedding"),
+    (r"(^|\.)(lm_head|head|classifier|score|cls|heads|fc)(\.|$)", "head"),
+)
 _KINDS = tuple((re.compile(pattern), kind) for pattern, kind in _KIND_PATTERNS)
 _LAYER_NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
@@ -47,9 +54,20 @@ def label_of(module_path: str) -> str:
     return _LAYER_NUMBER.sub(".*", module_path)
 
 
-def layer_kind(label: str) -> LayerKind:
-    """The kind of layer that a label belongs to; ``other`` where no rule names it."""
+def own_kind(label: str) -> LayerKind:
+    """The kind of layer that a label of hwprof's own models belongs to; ``other`` where no rule names it."""
     return next((kind for pattern, kind in _KINDS if pattern.search(label)), "other")
+
+
+def kind_of_words(label: str) -> LayerKind:
+    """The kind of layer by the words that people name modules with; ``other`` where none is in the label."""
+    return next((kind for pattern, kind in _KIND_OF_WORD if re.search(pattern, label)), "other")
+
+
+def layer_kind(label: str) -> LayerKind:
+    """The kind of layer of any label: by hwprof's own names, else by people's words."""
+    own = own_kind(label)
+    return kind_of_words(label) if own == "other" else own
 
 
 def owner_of(op_label: str, measured: Collection[str]) -> str | None:

@@ -1,0 +1,147 @@
+"""What module does a loop that somebody else wrote train? Its parts by path, and what it is wrapped in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from hwprof.measure.watch import Modules
+from hwprof.specs.loop import ModuleSpec
+
+Named = Sequence[tuple[str, nn.Module]]
+
+_INNER = {
+    "DistributedDataParallel": "module",
+    "DataParallel": "module",
+    "FullyShardedDataParallel": "_fsdp_wrapped_module",
+    "OptimizedModule": "_orig_mod",
+    "CheckpointWrapper": "_checkpoint_wrapped_module",
+}
+"""Wrapper class -> the attribute that holds what it wraps; the paths of modules leave it out."""
+
+_COMPILED_NOTE = (
+    "torch.compile fuses kernels across modules, so what runs inside {what} is booked to {owner} as a whole, by "
+    "direction; its work is counted as if it ran eagerly"
+)
+_THREADS_NOTE = (
+    "DataParallel runs copies of the model in threads, so kernels can't be booked to modules; "
+    "DistributedDataParallel has one process a device and can be seen into"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenModel:
+    """A module as the loop calls it.
+
+    Attributes:
+        root: what the loop calls.
+        core: what it is without its wrappers.
+        named: all modules inside the core by path, wrappers left out.
+        modules: those that the profiler can annotate.
+        wrappers: the names of its wrappers, outermost first.
+        compiled: whether torch.compile is in use anywhere in it.
+        notes: what keeps kernels from being booked to modules.
+    """
+
+    root: nn.Module
+    core: nn.Module
+    named: Named
+    modules: Modules
+    wrappers: tuple[str, ...]
+    compiled: bool
+    notes: tuple[str, ...]
+
+    def spec(self) -> ModuleSpec:
+        """The module as it stands in ``run.json``."""
+        kind = _plain_class(self.core)
+        parameters = list(self.root.parameters())
+        return ModuleSpec(
+            name=kind.__name__,
+            source=f"{kind.__module__}.{kind.__qualname__}",
+            parameters=sum(each.numel() for each in parameters),
+            trainable_parameters=sum(each.numel() for each in parameters if each.requires_grad),
+            wrapper=" of ".join(self.wrappers),
+        )
+
+
+def see(root: nn.Module) -> SeenModel:
+    """Look into what a loop calls."""
+    core, wrappers = root, []
+    while (name := type(core).__name__) in _INNER:
+        wrappers.append(name)
+        core = getattr(core, _INNER[name])
+    if any(_is_fsdp2(module) for module in core.modules()):
+        wrappers.append("FSDP2")
+    whole = _is_compiled(root) or _is_compiled(core)
+    regions = [path for path, module in core.named_modules() if path and _is_compiled(module)]
+    named = [(path, module) for path, module in _named(core) if path]
+    visible = [(_clean(path), module) for path, module in core.named_modules() if path and not _inside(path, regions)]
+    hidden = _THREADS_NOTE if "DataParallel" in wrappers else ""
+    if whole:
+        hidden = _COMPILED_NOTE.format(what="the model", owner="the model")
+    partial = (_COMPILED_NOTE.format(what=f"{len(regions)} compiled modules", owner="each of them"),)
+    return SeenModel(
+        root=root,
+        core=core,
+        named=named,
+        modules=Modules(hidden=hidden) if hidden else Modules(named=visible),
+        wrappers=tuple(wrappers),
+        compiled=whole or bool(regions),
+        notes=partial if regions and not whole else (),
+    )
+
+
+def state_bytes(root: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> dict[str, float]:
+    """Bytes on this rank of weights and buffers, gradients that exist now, and optimizer state; each storage once."""
+    weights = [*root.parameters(), *root.buffers()]
+    gradients = [weight.grad for weight in root.parameters() if weight.grad is not None]
+    states = [value for one in optimizers for state in one.state.values() for value in state.values()]
+    return {
+        "weights": _storage_bytes(weights),
+        "gradients": _storage_bytes(gradients),
+        "optimizer state": _storage_bytes(value for value in states if torch.is_tensor(value)),
+    }
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """The part of a sharded tensor that this rank holds; any other tensor as it is."""
+    to_local: Any = getattr(tensor, "to_local", None)
+    return tensor if to_local is None else to_local()
+
+
+def _storage_bytes(tensors: Iterable[torch.Tensor]) -> float:
+    storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in map(local, tensors)}
+    return float(sum(storages.values()))
+
+
+def _named(core: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for path, module in core.named_modules():
+        yield _clean(path), module
+
+
+def _clean(path: str) -> str:
+    """A path without the attributes of wrappers inside the model."""
+    inner = {*_INNER.values()} - {"module"}
+    return ".".join(part for part in path.split(".") if part not in inner)
+
+
+def _inside(path: str, regions: Iterable[str]) -> bool:
+    return any(path.startswith(f"{region}.") for region in regions)
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None  # noqa: SLF001
+
+
+def _is_fsdp2(module: nn.Module) -> bool:
+    return any(kind.__name__ == "FSDPModule" for kind in type(module).__mro__)
+
+
+def _plain_class(module: nn.Module) -> type:
+    """The class of a module; of one that FSDP2 has changed, the class that it had."""
+    kinds = [kind for kind in type(module).__mro__ if not kind.__name__.startswith("FSDP")]
+    return kinds[0] if _is_fsdp2(module) else type(module)
