@@ -26,6 +26,9 @@ _UPDATE_PHASES = ("clip", "optimizer")
 _DEVICE_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
 _LAUNCH_CATEGORIES = ("cuda_runtime", "cuda_driver")
 """Calls into CUDA. They enclose no operator, though one may seem to by the skew between the two clocks."""
+_GLOO = "gloo:"
+_COLLECTIVE_OPERATORS = ("c10d::", "_c10d_functional::")
+"""Torch's operators that start a collective or wait for one."""
 _COLLECTIVE_MARKS = ("nccl", "rccl", "gloo", "c10d")
 
 
@@ -83,15 +86,14 @@ def attribute(spans: Sequence[Span], *, device: Literal["cpu", "cuda"], steps: i
     inside = [span for span in spans if span.start_s >= window.start_s and span.end_s <= window.end_s]
     phases = _phases(inside)
     places, own_s = _host_walk(inside, phases)
-    host_ops = [(span, place) for span, place in zip(inside, places, strict=True) if span.category == "cpu_op"]
     if device == "cpu":
+        host = _host_time(spans, window)
         pieces = [
             _Piece(span.name, place, span.start_s, span.end_s, own)
             for span, place, own in zip(inside, places, own_s, strict=True)
-            if span.category == "cpu_op" and own > 0
+            if span.category == "cpu_op" and own > 0 and host.computes(span)
         ]
-        top = [(span.start_s, span.end_s) for span, _ in host_ops]
-        attribution = _attribution_cpu(window, phases, intervals.union(top), pieces, steps)
+        attribution = _attribution_cpu(window, phases, host, pieces, steps)
     else:
         pieces = _device_pieces(spans, inside, places, window)
         if not pieces:
@@ -191,26 +193,63 @@ def _unplaced_s(pieces: Iterable[_Piece]) -> float:
     return sum(piece.busy_s for piece in pieces if piece.place is None or piece.place.label == MODEL_LABEL)
 
 
+@dataclass(frozen=True, slots=True)
+class _HostTime:
+    """What a CPU's threads do in the window: compute in operators, and collectives in threads of their own."""
+
+    busy: Intervals
+    collectives: Intervals
+    collective_threads: frozenset[int | str]
+
+    def computes(self, span: Span) -> bool:
+        """Whether an operator is compute, and no call of a collective nor a part of one."""
+        return span.thread not in self.collective_threads and not _calls_collective(span)
+
+
+def _host_time(spans: Sequence[Span], window: Span) -> _HostTime:
+    """Gloo runs a collective in a thread of its own, under an annotation.
+
+    A thread that waits for it in one of torch's ``c10d`` operators computes nothing.
+    """
+    bounds = (window.start_s, window.end_s)
+    gloo = [span for span in spans if span.name.startswith(_GLOO) and span.category == "user_annotation"]
+    threads = frozenset(span.thread for span in gloo)
+    ops = [span for span in spans if span.category == "cpu_op" and span.thread not in threads]
+    calls = intervals.clip(((span.start_s, span.end_s) for span in ops if _calls_collective(span)), bounds)
+    busy = intervals.clip(((span.start_s, span.end_s) for span in ops), bounds)
+    return _HostTime(
+        busy=intervals.subtract(busy, calls),
+        collectives=intervals.clip(((span.start_s, span.end_s) for span in gloo), bounds),
+        collective_threads=threads,
+    )
+
+
+def _calls_collective(span: Span) -> bool:
+    return span.name.startswith(_COLLECTIVE_OPERATORS)
+
+
 def _attribution_cpu(
-    window: Span, phases: _Phases, busy: Intervals, pieces: Sequence[_Piece], steps: int
+    window: Span, phases: _Phases, host: _HostTime, pieces: Sequence[_Piece], steps: int
 ) -> Attribution:
     """On a CPU the device is the host: operators compute, and what lies between them is the host's own overhead."""
     input_wait = phases.intervals("data")
     copy = phases.intervals("host_to_device")
     working = intervals.subtract(phases.intervals(), intervals.union([*input_wait, *copy]))
-    compute_s = intervals.length_s(intervals.intersect(working, busy))
+    compute_s = intervals.length_s(intervals.intersect(working, host.busy))
+    waiting = intervals.subtract(intervals.intersect(working, host.collectives), host.busy)
     outside = intervals.subtract([(window.start_s, window.end_s)], phases.intervals())
     model_pieces = [piece for piece in pieces if piece.place is None or piece.place.label != "data"]
     return _balanced(
         step_s=window.duration_s / steps,
         compute_s=compute_s / steps,
-        communication_s=0.0,
+        communication_s=intervals.length_s(waiting) / steps,
         copy_s=intervals.length_s(copy) / steps,
-        host_s=(intervals.length_s(working) - compute_s) / steps,
+        host_s=(intervals.length_s(working) - compute_s - intervals.length_s(waiting)) / steps,
         input_s=intervals.length_s(input_wait) / steps,
         residue_s=intervals.length_s(outside) / steps,
         unplaced_s=_unplaced_s(model_pieces) / steps,
-        note="CPU: time in torch operators is compute; between operators the host program itself runs",
+        note="CPU: time in torch operators is compute, gloo collectives with no operator beside them are exposed "
+        "communication; between operators the host program itself runs",
     )
 
 

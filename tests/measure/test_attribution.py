@@ -76,6 +76,28 @@ def test_parts_of_a_cpu_step_add_up_to_it():
     assert attribution.explained_fraction == pytest.approx(1 - (4 + 4 + 3) / 100)
 
 
+def _with_gloo(*spans):
+    return _ordered([*CPU_STEP, *spans])
+
+
+def test_gloo_collective_is_exposed_only_where_no_operator_computes_beside_it():
+    gloo = _span("gloo:all_reduce", 65, 78, category="user_annotation", thread=2)
+    copy_of_gloo = _span("aten::copy_", 76, 77, thread=2)
+    attribution = attribute(_with_gloo(gloo, copy_of_gloo), device="cpu", steps=1).attribution
+    assert attribution.exposed_communication_s == 78 - 72
+    assert attribution.compute_s == 63
+    assert attribution.idle_host_s == 100 - 63 - 10 - 2 - 4 - 6
+
+
+def test_waiting_for_a_collective_inside_a_torch_operator_is_no_compute():
+    gloo = _span("gloo:all_reduce", 15, 28, category="user_annotation", thread=2)
+    wait = _span("_c10d_functional::wait_tensor", 16, 26)
+    summary = attribute(_with_gloo(gloo, wait), device="cpu", steps=1)
+    assert summary.attribution.exposed_communication_s == 10
+    assert summary.attribution.compute_s == 63 - 10
+    assert sum(op.time_s for op in summary.ops if op.label != "data") == 63 - 10
+
+
 def test_own_time_of_an_operator_excludes_the_operators_it_calls():
     kernels = {kernel.name: kernel.time_s for kernel in attribute(CPU_STEP, device="cpu", steps=1).kernels}
     assert kernels["aten::addmm"] == 13
