@@ -5,6 +5,7 @@ numpy is imported only where an array comes in: counting one layout does without
 
 from __future__ import annotations
 
+import operator
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -36,6 +37,21 @@ def where(condition: Amount, yes: Amount, no: Amount) -> Amount:
         return yes if condition else no
     chosen: Amount = _numpy().where(condition, yes, no)
     return chosen
+
+
+def scaled(times: Amount, amount: Amount) -> Amount:
+    """``times`` x ``amount``, without work for an array where either is nothing."""
+    nothing = any(isinstance(factor, int | float) and not factor for factor in (times, amount))
+    return 0.0 if nothing else times * amount
+
+
+def added(*amounts: Amount) -> Amount:
+    """The sum of the amounts: numbers first, then arrays."""
+    numbers = sum(amount for amount in amounts if isinstance(amount, int | float))
+    arrays = [amount for amount in amounts if not isinstance(amount, int | float)]
+    if not arrays:
+        return numbers
+    return reduce(operator.add, arrays) + numbers if numbers else reduce(operator.add, arrays)
 
 
 def _pick(name: str, one: Amount, other: Amount) -> Amount:

@@ -14,6 +14,7 @@ from hwprof.count.lora_memory import adapted, adapters, frozen_bytes
 from hwprof.count.memory import MemoryNeed, gradient_owner, memory_need, torch_loss
 from hwprof.count.memory_build import KeptPolicy, Loss, Workload, all_layers, pieces_of
 from hwprof.count.memory_moments import Spread
+from hwprof.count.memory_overhead import allocator_bytes, libraries_bytes
 from hwprof.count.memory_pieces import Pieces
 from hwprof.count.op import Execution, Op
 from hwprof.count.parameters import parameter_tensors
@@ -40,7 +41,12 @@ def job_memory(job: TrainingJob, framework: Framework | None = None) -> MemoryNe
     Raises:
         InputError: a sequence beyond learned positions.
     """
-    return memory_need(job_pieces(job, framework), spread_of(job))
+    need = memory_need(job_pieces(job, framework), spread_of(job))
+    return replace(
+        need,
+        allocator_bytes=allocator_bytes(need.peak_bytes, job_storage(job, framework).framework),
+        libraries_bytes=libraries_bytes(job.layout.devices),
+    )
 
 
 def spread_of(job: TrainingJob) -> Spread:
@@ -121,8 +127,8 @@ def _device_ops(job: TrainingJob, storage: Storage, split: TensorSplit) -> list[
     if job.lora:
         tensors, width = parameter_tensors(spec), storage.precision.compute_bytes
         ops = [adapted(op, tensors, job.lora, width) for op in ops]
-    else:
-        ops = [gradient_owner(op, spec, int(storage.fresh_bytes)) for op in ops]
+    elif not storage.lasting_gradients:
+        ops = [gradient_owner(op, spec) for op in ops]
     return [split.of_op(_narrow(_in_context(op, job), job)) for op in ops]
 
 
@@ -169,8 +175,9 @@ def _loss(job: TrainingJob, ops: Sequence[Op], storage: Storage) -> Loss:
     """What the loss takes.
 
     Megatron-Core, fused: one kernel turns narrow logits into their gradient in place (Transformer Engine's parallel
-    cross-entropy). Megatron-LM's own: the fp32 softmax is made in place and kept, beside narrow logits or their
-    gradient. torch, compiled: narrow logits and their gradient. torch, eager: see ``torch_loss``.
+    cross-entropy). Megatron-LM's own: the fp32 softmax is made in place (in older versions beside fp32 logits) and
+    kept, beside narrow logits or their gradient. torch, compiled: narrow logits and their gradient. torch, eager: see
+    ``torch_loss``.
     """
     if storage.framework == "torch" and not job.fused:
         return torch_loss(ops, storage.precision)
@@ -180,4 +187,5 @@ def _loss(job: TrainingJob, ops: Sequence[Op], storage: Storage) -> Loss:
     if storage.framework == "megatron-core" and job.fused:
         return Loss(kept_bytes=logits, working_bytes=0.0)
     wide = logits / storage.precision.compute_bytes * LOSS_BYTES
-    return Loss(kept_bytes=wide, working_bytes=logits)
+    second = wide if storage.framework == "megatron-deepspeed" else 0.0
+    return Loss(kept_bytes=wide, working_bytes=logits + second)

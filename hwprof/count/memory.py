@@ -27,7 +27,7 @@ _NOTES = {
     "working gradients": "gradients of activations and fresh gradients of weights, and what is run again",
     "rotary tables": "cosines and sines, fp32",
     "gathered weights": "two layers' whole weights, and those of embedding and head (ZeRO stage 3)",
-    "gradient buckets": "copies of the gradients in which DDP adds them up over replicas",
+    "communication buckets": "copies of gradients in which they are added up over replicas",
     "gradients being reduced": "a layer's whole gradients on their way to the ranks that own them",
     "gradient placeholders": "empty gradients that Transformer Engine keeps, one for each shape of weight",
     "pipeline transfers": "what comes from and goes to neighbouring stages",
@@ -41,14 +41,14 @@ _POLICIES: dict[Recompute, KeptPolicy] = {"none": "none", "selective": "products
 class MemoryNeed:
     """Memory of tensors at the step's peak on the device that needs most; the parts add up to ``peak_bytes``.
 
-    Not in it: what the framework, its libraries and the allocator's fragmentation add.
-
     Attributes:
         parts: what it is for.
         peak_bytes: their sum.
         moment: when in the step it is reached.
         stage: the pipeline stage of that device.
         stage_bytes: the peak of each stage.
+        allocator_bytes: not in the peak: what the caching allocator reserves beyond it (an estimate).
+        libraries_bytes: not in the peak: what CUDA and NCCL take (an estimate).
     """
 
     parts: tuple[MemoryPart, ...]
@@ -56,6 +56,13 @@ class MemoryNeed:
     moment: str
     stage: int = 0
     stage_bytes: tuple[float, ...] = ()
+    allocator_bytes: float = 0.0
+    libraries_bytes: float = 0.0
+
+    @property
+    def device_bytes(self) -> float:
+        """What the device has to have."""
+        return self.peak_bytes + self.allocator_bytes + self.libraries_bytes
 
 
 def training_memory(
@@ -102,8 +109,8 @@ def memory_need(pieces: Pieces, spread: Spread) -> MemoryNeed:
     stages = int(_number(spread.stages))
     by_stage = tuple(_number(device_peak_bytes(pieces, spread, stage)) for stage in range(stages))
     stage = by_stage.index(max(by_stage))
-    moment = max(moments(pieces, spread, stage), key=lambda moment: _number(moment.total_bytes(pieces)))
-    parts = _parts(moment, pieces)
+    moment = max(moments(pieces, spread, stage), key=lambda moment: _number(moment.total_bytes))
+    parts = _parts(moment)
     return MemoryNeed(
         parts=parts,
         peak_bytes=sum(part.predicted_bytes for part in parts),
@@ -117,9 +124,9 @@ def _number(amount: Amount) -> float:
     return float(amount)
 
 
-def _parts(moment: Moment, pieces: Pieces) -> tuple[MemoryPart, ...]:
+def _parts(moment: Moment) -> tuple[MemoryPart, ...]:
     """In whole bytes."""
-    sizes = {name: float(round(_number(size))) for name, size in {**moment.parts, **moment.kept(pieces)}.items()}
+    sizes = {name: float(round(_number(size))) for name, size in moment.all_parts.items()}
     return tuple(
         MemoryPart(name=name, predicted_bytes=size, note=_NOTES.get(name, "")) for name, size in sizes.items() if size
     )
@@ -153,13 +160,13 @@ def torch_loss(ops: Sequence[Op], precision: Precision) -> Loss:
     return Loss(kept_bytes=kept, working_bytes=2 * wide, lasting_bytes=logits)
 
 
-def gradient_owner(op: Op, spec: ModelSpec, element_bytes: int = 4) -> Op:
+def gradient_owner(op: Op, spec: ModelSpec) -> Op:
     """With a tied table the gradient appears at the head; the embedding then makes its own and the sum of the two."""
     table = spec.vocab_size * spec.d_model
     if spec.tied_embeddings and op.label == "head":
         return replace(op, parameters=op.parameters + table)
     if spec.tied_embeddings and op.label == "embedding.tokens":
-        return replace(op, parameters=0, input_bytes=2 * table * element_bytes)
+        return replace(op, parameters=0, input_bytes=2 * table * 4)
     return op
 
 

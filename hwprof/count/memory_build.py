@@ -119,6 +119,7 @@ def pieces_of(work: Workload, loss: Loss) -> Pieces:
         lasting_logits_bytes=loss.lasting_bytes,
         stream_bytes=work.stream_bytes,
         placeholder_bytes=_placeholder_bytes(work),
+        bucket_bytes=work.storage.bucket_elements * work.storage.gradient_bytes,
         lasting_gradients=work.storage.lasting_gradients,
         bucketed_gradients=work.storage.framework == "torch",
         expert_replication=work.split.tensor_parallel / work.split.expert_shards,
@@ -177,11 +178,10 @@ def _held(work: Workload, tensors: Sequence[ParameterTensor], frozen: Sequence[t
         (work.split.parameters_of(tensor.label, tensor.elements) * tensor.repeats / work.holders(tensor.label), width)
         for tensor, width in frozen
     ]
+    master = storage.master_bytes + storage.owned_gradient_bytes
     state = sum(
         times[tensor.label]
-        * state_bytes(
-            tensor, size, work.optimizer, moment_bytes=storage.moment_bytes, master_bytes=storage.master_bytes
-        )
+        * state_bytes(tensor, size, work.optimizer, moment_bytes=storage.moment_bytes, master_bytes=master)
         for tensor, size in own
     )
     return Held(
@@ -191,7 +191,7 @@ def _held(work: Workload, tensors: Sequence[ParameterTensor], frozen: Sequence[t
         gathered_bytes=elements * storage.gathered_bytes
         + sum(size * min(width, storage.gathered_bytes) for size, width in still),
         reduced_bytes=elements * (storage.gathered_bytes + storage.gradient_bytes),
-        step_bytes=elements * (all_bytes + storage.step_bytes),
+        step_bytes=elements * all_bytes,
         largest_step_bytes=largest_bytes * max((size for _, size in own), default=0.0),
     )
 

@@ -87,6 +87,7 @@ class Pieces:
         stream_bytes: the residual stream between two layers.
         tables_bytes: rotary tables.
         placeholder_bytes: empty gradients that stay (``Storage.placeholders``).
+        bucket_bytes: the largest of either of two buckets in which gradients are reduced and weights gathered.
         lasting_gradients: gradients have their place throughout the step.
         bucketed_gradients: DDP keeps a second copy of the gradients in its buckets.
         expert_replication: replicas of an expert for each replica of the model.
@@ -108,6 +109,7 @@ class Pieces:
     stream_bytes: Amount = 0.0
     tables_bytes: Amount = 0.0
     placeholder_bytes: Amount = 0.0
+    bucket_bytes: Amount = 0.0
     lasting_gradients: bool = False
     bucketed_gradients: bool = False
     expert_replication: Amount = 1.0

@@ -8,9 +8,15 @@ from typing import Literal
 from hwprof.count.precision import Precision
 from hwprof.specs.job import TrainingJob
 
-Framework = Literal["torch", "megatron-core", "megatron-deepspeed"]
+Framework = Literal["torch", "megatron-core", "megatron-deepspeed", "internevo"]
 """Whose way of keeping gradients is meant: torch's own loop with DDP or FSDP, Megatron-Core with Transformer Engine,
-Megatron-DeepSpeed (ZeRO stage 1, BF16Optimizer)."""
+Megatron-DeepSpeed (ZeRO stage 1, BF16Optimizer), InternEvo (narrow gradients, made fp32 for torch's AdamW)."""
+
+DEEPSPEED_BUCKET_ELEMENTS = 5e8
+"""DeepSpeed's default for ``reduce_bucket_size`` and ``allgather_bucket_size``."""
+
+_WIDENING = frozenset({"megatron-deepspeed", "internevo"})
+"""Frameworks that widen narrow gradients to fp32 for the optimizer."""
 
 _WIDE_DTYPES = frozenset({"fp32", "tf32"})
 
@@ -29,7 +35,8 @@ class Storage:
         moment_bytes: of a moment.
         gathered_bytes: of a weight that ZeRO stage 3 gathers for use.
         lasting_gradients: gradients have their place throughout the step; else they come and go with backward.
-        step_bytes: of what the optimizer step takes beside, for each element.
+        owned_gradient_bytes: of the fp32 gradient of the weights that a rank updates, where all gradients are narrow.
+        bucket_elements: of each of two buckets in the gradients' format, one to reduce and one to gather.
         placeholders: products add to the gradients directly, and autograd is handed an empty tensor for each shape of
             weight in a layer, which stays (Transformer Engine's ``get_dummy_wgrad``).
         framework: whose way this is.
@@ -44,7 +51,8 @@ class Storage:
     moment_bytes: float = 4.0
     gathered_bytes: float
     lasting_gradients: bool = False
-    step_bytes: float = 0.0
+    owned_gradient_bytes: float = 0.0
+    bucket_elements: float = 0.0
     placeholders: bool = False
     framework: Framework = "torch"
 
@@ -81,13 +89,15 @@ def job_storage(job: TrainingJob, framework: Framework | None = None) -> Storage
             gathered_bytes=2,
             framework=framework,
         )
-    gradient = job.gradient_bytes or 4
+    gradient, deepspeed = job.gradient_bytes or 4, framework == "megatron-deepspeed"
     return Storage(
         precision=precision,
         weight_bytes=2,
         gradient_bytes=gradient,
         fresh_bytes=2,
-        second_gradient_bytes=2 if framework == "megatron-deepspeed" and gradient == 4 else 0,
+        second_gradient_bytes=2 if deepspeed and gradient == 4 else 0,
+        owned_gradient_bytes=4 if framework in _WIDENING and gradient == 2 else 0,
+        bucket_elements=DEEPSPEED_BUCKET_ELEMENTS if deepspeed else 0,
         master_bytes=4,
         gathered_bytes=2,
         lasting_gradients=True,
