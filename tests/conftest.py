@@ -12,6 +12,14 @@ settings.load_profile("hwprof")
 sys.path.insert(0, str(Path(__file__).parent))  # so that the processes of rank_pool can import it, too
 
 
+def pytest_collection_modifyitems(items):
+    """Where tests want ranks, begin at once to import what all of them need, in the process that they come from."""
+    if any("ranks" in getattr(item, "fixturenames", ()) for item in items):
+        from rank_pool import prepare_ranks
+
+        prepare_ranks()
+
+
 @pytest.fixture(scope="session")
 def ranks():
     """``ranks(size)``: gloo ranks on this machine, made once a session."""

@@ -41,6 +41,7 @@ PHASE_COLOURS: dict[PhaseName, str] = {
     "forward": SKY,
     "loss": ORANGE,
     "backward": BLUE,
+    "pipeline": LIGHT_GREY,
     "clip": VERMILLION,
     "optimizer": GREEN,
     "evaluation": GREY,

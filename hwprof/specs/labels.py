@@ -14,12 +14,16 @@ from hwprof.specs.run import LayerKind, PhaseName
 MODEL_LABEL = "model"
 """Work inside the model but outside every named module, or all of it when the model is compiled."""
 
+COMMUNICATION_LABEL = "communication"
+"""Collectives, and what packs and unpacks their buffers."""
+
 PHASE_LABELS: dict[PhaseName, str] = {
     "data": "data",
     "host_to_device": "data",
     "forward": MODEL_LABEL,
     "loss": "loss",
     "backward": MODEL_LABEL,
+    "pipeline": COMMUNICATION_LABEL,
     "clip": "clip",
     "optimizer": "optimizer",
     "evaluation": "evaluation",

@@ -10,6 +10,7 @@ from pydantic import Field
 from hwprof.specs.loop import LoopSettings, ModuleSpec
 from hwprof.specs.measurement import Ceiling, Skipped, median_interval
 from hwprof.specs.model import ModelSpec
+from hwprof.specs.parallel import ParallelLayout
 from hwprof.specs.record import Record
 
 SCHEMA_VERSION = 1
@@ -19,7 +20,7 @@ Recompute = Literal["none", "selective", "full"]
 OptimizerName = Literal["adamw", "adam", "sgd", "adafactor"]
 OptimizerImplementation = Literal["for-loop", "foreach", "fused"]
 PhaseName = Literal[
-    "data", "host_to_device", "forward", "loss", "backward", "clip", "optimizer", "evaluation", "checkpoint"
+    "data", "host_to_device", "forward", "loss", "backward", "pipeline", "clip", "optimizer", "evaluation", "checkpoint"
 ]
 Direction = Literal["forward", "backward", "recompute", "update"]
 LayerKind = Literal[
@@ -55,10 +56,11 @@ class RunSettings(Record):
     profiled_steps: int = Field(default=3, gt=0)
     eval_batches: int = Field(default=2, ge=0)
     seed: int = 0
+    layout: ParallelLayout = Field(default_factory=ParallelLayout)
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step on this rank."""
+        """Tokens of one optimizer step on one data rank."""
         return self.micro_batch * self.gradient_accumulation * self.seq_len
 
 

@@ -113,14 +113,39 @@ def split_windows(tokens: Tokens, *, seq_len: int, task: Task) -> tuple[Windows,
     )
 
 
-class _ShuffledForever(Sampler[int]):
-    """All indices in random order, then again in another order, without end."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Which of several equal readers one is: together they see what one with the whole batch would."""
 
-    def __init__(self, count: int, seed: int) -> None:
+    index: int
+    of: int
+
+
+WHOLE = Share(index=0, of=1)
+
+
+class _ShuffledForever(Sampler[int]):
+    """All indices in random order, then again in another order, without end; of each batch of all readers, one's part.
+
+    Args:
+        count: how many indices there are.
+        seed: of the order, the same for all readers.
+        micro_batch: indices of a batch of one reader.
+        share: which reader this is.
+    """
+
+    def __init__(self, count: int, seed: int, *, micro_batch: int, share: Share) -> None:
         self._count = count
         self._seed = seed
+        self._micro_batch = micro_batch
+        self._share = share
 
     def __iter__(self) -> Iterator[int]:
+        for place, index in enumerate(self._all()):
+            if place // self._micro_batch % self._share.of == self._share.index:
+                yield index
+
+    def _all(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed)
         while True:
             yield from torch.randperm(self._count, generator=generator).tolist()
@@ -147,13 +172,16 @@ class TrainingBatches:
         workers: processes that prepare batches ahead; 0 prepares each when it is asked for.
         pin_memory: put batches in page-locked memory, for asynchronous copies to a CUDA device.
         seed: of the order.
+        share: which reader this is, where several read from the same windows.
     """
 
-    def __init__(self, windows: Windows, *, micro_batch: int, workers: int, pin_memory: bool, seed: int) -> None:
+    def __init__(
+        self, windows: Windows, *, micro_batch: int, workers: int, pin_memory: bool, seed: int, share: Share = WHOLE
+    ) -> None:
         loader = DataLoader(
             windows,
             batch_size=micro_batch,
-            sampler=_ShuffledForever(len(windows), seed),
+            sampler=_ShuffledForever(len(windows), seed, micro_batch=micro_batch, share=share),
             num_workers=workers,
             pin_memory=pin_memory,
             multiprocessing_context=_START_METHOD if workers else None,

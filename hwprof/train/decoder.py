@@ -6,16 +6,15 @@ Module names are a contract: the recorder books kernels by module path, and the 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
 
 from hwprof.specs.model import ModelSpec
 from hwprof.specs.run import Recompute
 from hwprof.train.attention import Attention, rotary_tables
-from hwprof.train.embedding import Embedding, initial_std, initialise
+from hwprof.train.embedding import Embedding
 from hwprof.train.feed_forward import feed_forward
+from hwprof.train.initial import draw_weights
 from hwprof.train.recompute import layer_runner
 
 _NORM_EPS = 1e-5
@@ -56,8 +55,7 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """A decoder-only causal language model with fp32 weights on the default device.
 
-    Weights are drawn from normal(0, ``initial_std``); the two projections of a layer that write to the residual stream
-    are smaller by sqrt(2 layers), as in GPT-2 (Radford et al. 2019, section 2.3).
+    Weights start as ``hwprof.train.initial`` says, from torch's present seed.
 
     Args:
         spec: dimensions, of kind "decoder".
@@ -75,15 +73,7 @@ class Decoder(nn.Module):
         if spec.tied_embeddings:
             self.head.weight = self.embedding.tokens.weight
         self._run_layer = layer_runner(recompute, draws_random=spec.dropout > 0)
-        self._initialise(spec)
-
-    def _initialise(self, spec: ModelSpec) -> None:
-        std = initial_std(spec.d_model)
-        initialise(self, std)
-        for layer in self.layers:
-            assert isinstance(layer, DecoderLayer)
-            for projection in (layer.attention.output, layer.ffn.down):
-                nn.init.normal_(projection.weight, std=std / math.sqrt(2 * spec.layers))
+        draw_weights(self, spec, torch.initial_seed())
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Token ids, int64 [batch, seq] -> logits of the next token [batch, seq, vocab_size]."""

@@ -10,7 +10,8 @@ from torch import nn
 
 from hwprof.specs.model import ModelSpec
 from hwprof.specs.run import Recompute
-from hwprof.train.embedding import Embedding, initial_std, initialise
+from hwprof.train.embedding import Embedding
+from hwprof.train.initial import draw_weights
 from hwprof.train.recompute import layer_runner
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
@@ -42,8 +43,7 @@ class Encoder(nn.Module):
         )
         self.head = nn.Linear(spec.d_model, spec.vocab_size, bias=spec.head_bias)
         self._run_layer = layer_runner(recompute, draws_random=spec.dropout > 0)
-        for part in (self.embedding, self.head):  # the layers keep torch's own initial weights
-            initialise(part, initial_std(spec.d_model))
+        draw_weights(self, spec, torch.initial_seed())
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Token ids, int64 [batch, seq] -> logits of the token at each place [batch, seq, vocab_size]."""

@@ -22,6 +22,7 @@ from hwprof.train.data import (
     MaskedTokens,
     NextToken,
     TrainingBatches,
+    Windows,
     evaluation_batches,
     prepare_workers,
     split_windows,
@@ -65,7 +66,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
 
     def __init__(self, spec: ModelSpec, settings: RunSettings, *, data_path: Path | None, device: torch.device) -> None:
-        _check_seq_len(spec, settings.seq_len)
+        check_seq_len(spec, settings.seq_len)
         if settings.workers:
             prepare_workers()
         torch.manual_seed(settings.seed)
@@ -73,11 +74,7 @@ class Trainer:
         self._settings = settings
         self._device = device
         self._precision = select_precision(settings.dtype, device)
-        tokens = open_tokens(data_path or DEFAULT_TEXT, tokenizer=settings.tokenizer, vocab_size=spec.vocab_size)
-        masked = MaskedTokens(mask_id=spec.vocab_size - 1, seed=settings.seed)
-        windows, self._evaluation_windows = split_windows(
-            tokens, seq_len=settings.seq_len, task=NextToken() if spec.causal else masked
-        )
+        windows, self._evaluation_windows = open_windows(spec, settings, data_path)
         self.model = _build_model(spec, settings, device)
         self.optimizer = build_optimizer(
             self.model, settings.optimizer, settings.optimizer_implementation, learning_rate=settings.learning_rate
@@ -134,7 +131,7 @@ class Trainer:
         with phase("forward"), self._precision.autocast():
             logits = self._forward(tokens)
         with phase("loss"):
-            loss = _loss(logits, targets)
+            loss = mean_loss(logits, targets)
             if self._settings.gradient_accumulation > 1:
                 loss = loss / self._settings.gradient_accumulation
         with phase("backward"):
@@ -166,7 +163,7 @@ class Trainer:
                 tokens, targets = self._on_device(batch)
                 with self._precision.autocast():
                     logits = self.model(tokens)
-                total += float(_loss(logits, targets)) * len(tokens)
+                total += float(mean_loss(logits, targets)) * len(tokens)
                 rows += len(tokens)
         self.model.train()
         return total / rows if rows else float("nan")
@@ -201,7 +198,23 @@ class Trainer:
         self._batches.close()
 
 
-def _check_seq_len(spec: ModelSpec, seq_len: int) -> None:
+def open_windows(spec: ModelSpec, settings: RunSettings, data_path: Path | None) -> tuple[Windows, Windows]:
+    """Windows for training and for evaluation, of the task that the model is for.
+
+    Raises:
+        InputError: the data can't be read, or is too short.
+    """
+    tokens = open_tokens(data_path or DEFAULT_TEXT, tokenizer=settings.tokenizer, vocab_size=spec.vocab_size)
+    masked = MaskedTokens(mask_id=spec.vocab_size - 1, seed=settings.seed)
+    return split_windows(tokens, seq_len=settings.seq_len, task=NextToken() if spec.causal else masked)
+
+
+def check_seq_len(spec: ModelSpec, seq_len: int) -> None:
+    """Refuse sequences longer than the model has learned positions for.
+
+    Raises:
+        InputError: they are.
+    """
     if spec.positions == "learned" and seq_len > spec.max_seq_len:
         raise InputError(
             f"sequences of {seq_len} tokens don't fit model {spec.name!r}",
@@ -228,7 +241,7 @@ def _compiled(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     return run
 
 
-def _loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def mean_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy in fp32 over the targets that count."""
     return F.cross_entropy(logits.float().view(-1, logits.shape[-1]), targets.view(-1))
 

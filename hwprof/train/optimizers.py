@@ -93,9 +93,12 @@ def _missing_implementation(
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    groups = (
-        {"params": [weight for weight in weights if weight.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [weight for weight in weights if weight.dim() < 2], "weight_decay": 0.0},
-    )
-    return [group for group in groups if group["params"]]
+    """Matrices and the rest; weights that are divided over different ranks apart, as no operation takes both."""
+    groups: dict[tuple[bool, object], list[nn.Parameter]] = {}
+    for weight in model.parameters():
+        if weight.requires_grad:
+            groups.setdefault((weight.dim() >= 2, getattr(weight, "device_mesh", None)), []).append(weight)
+    return [
+        {"params": weights, "weight_decay": weight_decay if matrices else 0.0}
+        for (matrices, _), weights in sorted(groups.items(), key=lambda item: not item[0][0])
+    ]

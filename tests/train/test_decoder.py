@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hwprof.specs.model import ModelSpec
 from hwprof.train.attention import AttentionCore, Rope, rotary_tables
 from hwprof.train.decoder import Decoder
-from hwprof.train.embedding import initial_std
+from hwprof.train.initial import initial_std
 
 _GPT2 = {
     "d_ff": 3072,
