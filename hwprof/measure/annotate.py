@@ -18,10 +18,10 @@ _ACCUMULATE: dict[str, Any] = {"acc_events": True} if "acc_events" in inspect.si
 """Without it some releases of torch warn that earlier cycles are lost; torch 2.4 does not know the argument."""
 
 
-def profiler(device: torch.device, *, memory: bool = False) -> profile:
-    """Torch's profiler for a device, with the allocator's events if asked for."""
+def profiler(device: torch.device, *, memory: bool = False, shapes: bool = False) -> profile:
+    """Torch's profiler for a device, with the allocator's events or the operators' shapes if asked for."""
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
-    return profile(activities=activities, profile_memory=memory, **_ACCUMULATE)
+    return profile(activities=activities, profile_memory=memory, record_shapes=shapes, **_ACCUMULATE)
 
 
 @contextmanager

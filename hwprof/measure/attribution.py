@@ -13,10 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from hwprof.measure import intervals
+from hwprof.measure import communication, intervals
 from hwprof.measure.intervals import Intervals
 from hwprof.measure.trace import Span
-from hwprof.specs.labels import MODEL_LABEL, PHASE_LABELS, label_of, layer_kind
+from hwprof.specs.labels import COMMUNICATION_LABEL, MODEL_LABEL, PHASE_LABELS, label_of, layer_kind
+from hwprof.specs.ranks import Axis, CollectiveCall
 from hwprof.specs.run import Attribution, Direction, KernelTime, OpTime, PhaseName
 
 WINDOW = "hwprof:window"
@@ -26,10 +27,6 @@ _UPDATE_PHASES = ("clip", "optimizer")
 _DEVICE_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
 _LAUNCH_CATEGORIES = ("cuda_runtime", "cuda_driver")
 """Calls into CUDA. They enclose no operator, though one may seem to by the skew between the two clocks."""
-_GLOO = "gloo:"
-_COLLECTIVE_OPERATORS = ("c10d::", "_c10d_functional::")
-"""Torch's operators that start a collective or wait for one."""
-_COLLECTIVE_MARKS = ("nccl", "rccl", "gloo", "c10d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +36,7 @@ class TraceSummary:
     ops: tuple[OpTime, ...]
     kernels: tuple[KernelTime, ...]
     attribution: Attribution
+    calls: tuple[CollectiveCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +75,42 @@ class _Piece:
     busy_s: float
 
 
-def attribute(spans: Sequence[Span], *, device: Literal["cpu", "cuda"], steps: int) -> TraceSummary | None:
-    """Book every piece of the profiled window of ``steps`` steps; all times of the result are per step.
+def attribute(
+    spans: Sequence[Span], *, device: Literal["cpu", "cuda"], steps: int, whole_axis: Axis = "data"
+) -> TraceSummary | None:
+    """Book every piece of the profiled window of ``steps`` steps; times of the result are per step, those of calls not.
 
     None where a GPU's trace holds no kernel at all: the profiler was blind, and the step is not idle.
+
+    Args:
+        spans: of the trace, ordered by start.
+        device: where the step computes.
+        steps: how many steps the window has.
+        whole_axis: of several ranks, the axis on which all lie, or "data" where they lie on several.
     """
     window = next(span for span in spans if span.name == WINDOW and span.category == "user_annotation")
     inside = [span for span in spans if span.start_s >= window.start_s and span.end_s <= window.end_s]
     phases = _phases(inside)
     places, own_s = _host_walk(inside, phases)
     if device == "cpu":
-        host = _host_time(spans, window)
-        pieces = [
-            _Piece(span.name, place, span.start_s, span.end_s, own)
-            for span, place, own in zip(inside, places, own_s, strict=True)
-            if span.category == "cpu_op" and own > 0 and host.computes(span)
-        ]
-        attribution = _attribution_cpu(window, phases, host, pieces, steps)
+        pieces = _host_pieces(inside, places, own_s)
+        bounds = (window.start_s, window.end_s)
+        compute = intervals.clip(_host_compute(spans), bounds)
+        talking = intervals.clip(communication.host_intervals(spans), bounds)
+        attribution = _attribution_cpu(window, phases, pieces, steps, busy=compute, talking=talking)
     else:
         pieces = _device_pieces(spans, inside, places, window)
         if not pieces:
             return None
-        attribution = _attribution_cuda(window, phases, pieces, steps)
-    return TraceSummary(ops=_op_times(pieces, steps), kernels=_kernel_times(pieces, steps), attribution=attribution)
+        compute, attribution = _attribution_cuda(window, phases, pieces, steps)
+        inside = [span for span in spans if window.start_s <= span.start_s and span.end_s <= window.end_s]
+    working = [piece for piece in pieces if not communication.is_collective_kernel(piece.name)]
+    return TraceSummary(
+        ops=_op_times(working, steps),
+        kernels=_kernel_times(pieces, steps),
+        attribution=attribution,
+        calls=communication.calls_of(inside, compute, phase_at=phases.at, whole_axis=whole_axis),
+    )
 
 
 def _phases(spans: Iterable[Span]) -> _Phases:
@@ -131,7 +142,7 @@ def _host_walk(spans: Sequence[Span], phases: _Phases) -> tuple[list[_Place | No
             # its numbers would stand for other operators here. The nodes that backward runs are those of forward.
             if place and place.direction == "forward" and span.sequence is not None:
                 forward_label[span.sequence] = place.label
-        if span.category not in _LAUNCH_CATEGORIES:
+        if span.category not in _LAUNCH_CATEGORIES and communication.encloses(span):
             stack.append(index)
     return places, own_s
 
@@ -146,6 +157,8 @@ def _place(
     phase = phases.at(span.start_s)
     if phase is None:
         return None
+    if _communicates(span):
+        return _Place(COMMUNICATION_LABEL, phase, _direction(phase))
     if span.name.startswith(MODULE):
         label = label_of(span.name.removeprefix(MODULE))
         return _Place(label, phase, "recompute" if phase == "backward" else "forward")
@@ -157,6 +170,36 @@ def _place(
     if parent is not None and parent.phase == phase:
         return parent
     return _Place(PHASE_LABELS[phase], phase, _direction(phase))
+
+
+def _communicates(span: Span) -> bool:
+    packing = span.name.startswith(communication.PACKING)
+    return packing or communication.is_operator(span) or communication.is_transfer(span)
+
+
+def _host_pieces(spans: Sequence[Span], places: Sequence[_Place | None], own_s: Sequence[float]) -> list[_Piece]:
+    """Operators of a CPU by their own time; collectives and what runs in their threads are no work of the step."""
+    carriers = {span.thread for span in spans if communication.is_transfer(span) and communication.encloses(span)}
+    return [
+        _Piece(span.name, place, span.start_s, span.end_s, own)
+        for span, place, own in zip(spans, places, own_s, strict=True)
+        if span.category == "cpu_op" and own > 0 and span.thread not in carriers and not communication.is_operator(span)
+    ]
+
+
+def _host_compute(spans: Sequence[Span]) -> Intervals:
+    """When a CPU computed: in operators, but not in those that start collectives or wait for them, on some thread."""
+    operators: dict[int | str, list[tuple[float, float]]] = defaultdict(list)
+    talks: dict[int | str, list[tuple[float, float]]] = defaultdict(list)
+    carriers = {span.thread for span in spans if communication.is_transfer(span) and communication.encloses(span)}
+    for span in spans:
+        if span.category == "cpu_op" and span.thread not in carriers:
+            chosen = talks if communication.is_operator(span) else operators
+            chosen[span.thread].append((span.start_s, span.end_s))
+    busy = [
+        intervals.subtract(intervals.union(operators[thread]), intervals.union(talks[thread])) for thread in operators
+    ]
+    return intervals.union(pair for each in busy for pair in each)
 
 
 def _direction(phase: PhaseName) -> Direction:
@@ -180,10 +223,6 @@ def _device_pieces(
     ]
 
 
-def _is_collective(name: str) -> bool:
-    return any(mark in name.lower() for mark in _COLLECTIVE_MARKS)
-
-
 def _is_host_copy(name: str) -> bool:
     return name.startswith("Memcpy") and "DtoD" not in name
 
@@ -193,58 +232,23 @@ def _unplaced_s(pieces: Iterable[_Piece]) -> float:
     return sum(piece.busy_s for piece in pieces if piece.place is None or piece.place.label == MODEL_LABEL)
 
 
-@dataclass(frozen=True, slots=True)
-class _HostTime:
-    """What a CPU's threads do in the window: compute in operators, and collectives in threads of their own."""
-
-    busy: Intervals
-    collectives: Intervals
-    collective_threads: frozenset[int | str]
-
-    def computes(self, span: Span) -> bool:
-        """Whether an operator is compute, and no call of a collective nor a part of one."""
-        return span.thread not in self.collective_threads and not _calls_collective(span)
-
-
-def _host_time(spans: Sequence[Span], window: Span) -> _HostTime:
-    """Gloo runs a collective in a thread of its own, under an annotation.
-
-    A thread that waits for it in one of torch's ``c10d`` operators computes nothing.
-    """
-    bounds = (window.start_s, window.end_s)
-    gloo = [span for span in spans if span.name.startswith(_GLOO) and span.category == "user_annotation"]
-    threads = frozenset(span.thread for span in gloo)
-    ops = [span for span in spans if span.category == "cpu_op" and span.thread not in threads]
-    calls = intervals.clip(((span.start_s, span.end_s) for span in ops if _calls_collective(span)), bounds)
-    busy = intervals.clip(((span.start_s, span.end_s) for span in ops), bounds)
-    return _HostTime(
-        busy=intervals.subtract(busy, calls),
-        collectives=intervals.clip(((span.start_s, span.end_s) for span in gloo), bounds),
-        collective_threads=threads,
-    )
-
-
-def _calls_collective(span: Span) -> bool:
-    return span.name.startswith(_COLLECTIVE_OPERATORS)
-
-
 def _attribution_cpu(
-    window: Span, phases: _Phases, host: _HostTime, pieces: Sequence[_Piece], steps: int
+    window: Span, phases: _Phases, pieces: Sequence[_Piece], steps: int, *, busy: Intervals, talking: Intervals
 ) -> Attribution:
     """On a CPU the device is the host: operators compute, and what lies between them is the host's own overhead."""
     input_wait = phases.intervals("data")
     copy = phases.intervals("host_to_device")
     working = intervals.subtract(phases.intervals(), intervals.union([*input_wait, *copy]))
-    compute_s = intervals.length_s(intervals.intersect(working, host.busy))
-    waiting = intervals.subtract(intervals.intersect(working, host.collectives), host.busy)
+    compute_s = intervals.length_s(intervals.intersect(working, busy))
+    exposed_s = intervals.length_s(intervals.intersect(working, intervals.subtract(talking, busy)))
     outside = intervals.subtract([(window.start_s, window.end_s)], phases.intervals())
     model_pieces = [piece for piece in pieces if piece.place is None or piece.place.label != "data"]
     return _balanced(
         step_s=window.duration_s / steps,
         compute_s=compute_s / steps,
-        communication_s=intervals.length_s(waiting) / steps,
+        communication_s=exposed_s / steps,
         copy_s=intervals.length_s(copy) / steps,
-        host_s=(intervals.length_s(working) - compute_s - intervals.length_s(waiting)) / steps,
+        host_s=(intervals.length_s(working) - compute_s - exposed_s) / steps,
         input_s=intervals.length_s(input_wait) / steps,
         residue_s=intervals.length_s(outside) / steps,
         unplaced_s=_unplaced_s(model_pieces) / steps,
@@ -253,9 +257,12 @@ def _attribution_cpu(
     )
 
 
-def _attribution_cuda(window: Span, phases: _Phases, pieces: Sequence[_Piece], steps: int) -> Attribution:
+def _attribution_cuda(
+    window: Span, phases: _Phases, pieces: Sequence[_Piece], steps: int
+) -> tuple[Intervals, Attribution]:
+    """When the device computed, and the attribution."""
     bounds = (window.start_s, window.end_s)
-    collective = [piece for piece in pieces if _is_collective(piece.name)]
+    collective = [piece for piece in pieces if communication.is_collective_kernel(piece.name)]
     copies = [piece for piece in pieces if _is_host_copy(piece.name)]
     special = {id(piece) for piece in (*collective, *copies)}
     compute = intervals.clip(((p.start_s, p.end_s) for p in pieces if id(p) not in special), bounds)
@@ -267,7 +274,7 @@ def _attribution_cuda(window: Span, phases: _Phases, pieces: Sequence[_Piece], s
     hosted = intervals.subtract(intervals.intersect(idle, phases.intervals()), waiting)
     parts_s = [intervals.length_s(part) / steps for part in (compute, exposed, copying, hosted, waiting)]
     idle_s = intervals.length_s(idle) / steps
-    return _balanced(
+    return compute, _balanced(
         step_s=window.duration_s / steps,
         compute_s=parts_s[0],
         communication_s=parts_s[1],

@@ -13,7 +13,8 @@ import torch
 from hwprof.measure.contention import waited_s
 from hwprof.measure.phases import PhaseMarks
 from hwprof.measure.timing import Timer
-from hwprof.measure.watch import Modules, Steps, StepWatch
+from hwprof.measure.watch import ALONE, Modules, Ranks, Steps, StepWatch
+from hwprof.specs.ranks import CollectiveCall
 from hwprof.specs.run import Recording, RunSettings
 from hwprof.train.loop import PhaseContext
 
@@ -63,6 +64,7 @@ class StepRecorder:
         time_budget_s: after this long no further pair of timed steps is begun, once a median has an interval.
         progress: called with a line of text after each step.
         waited_s: thread-seconds that other processes have kept this one off the CPU so far; None where unknown.
+        ranks: the other ranks that run the same loop, if there are any.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class StepRecorder:
         time_budget_s: float = math.inf,
         progress: Callable[[str], None] = lambda _: None,
         waited_s: Callable[[], float | None] = waited_s,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._loop = loop
         self._settings = settings
@@ -89,7 +92,9 @@ class StepRecorder:
             time_budget_s=time_budget_s,
             progress=progress,
             waited_s=waited_s,
+            ranks=ranks,
         )
+        self._ranks = ranks
         self._losses: list[torch.Tensor] = []
         self._extra = PhaseMarks(timer)
         self._eval_loss: float | None = None
@@ -133,7 +138,7 @@ class StepRecorder:
     def time_checkpoint(self) -> None:
         """Time one checkpoint save beside the run, and remove the file again."""
         state_bytes = self._loop.state_bytes()
-        if state_bytes > CHECKPOINT_LIMIT_BYTES:
+        if self._ranks.any(state_bytes > CHECKPOINT_LIMIT_BYTES):
             self._watch.notes.append(
                 f"checkpoint save not timed: its {state_bytes / 1e9:.1f} GB are more than "
                 f"{CHECKPOINT_LIMIT_BYTES / 1e9:.0f} GB"
@@ -142,6 +147,11 @@ class StepRecorder:
         self._progress("checkpoint save")
         with tempfile.TemporaryDirectory(dir=self._trace_path.parent, prefix=".checkpoint-") as folder:
             self._loop.save_checkpoint(Path(folder) / "checkpoint.pt", self._extra)
+
+    @property
+    def calls(self) -> tuple[CollectiveCall, ...]:
+        """The collectives of the profiled window."""
+        return self._watch.calls
 
     def recording(self) -> Recording:
         """What has been seen so far."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,36 @@ US = 1e-6
 """Seconds in the unit of a Chrome trace's time stamps."""
 
 
+_ELEMENT_BYTES = {
+    "double": 8,
+    "long int": 8,
+    "long": 8,
+    "float": 4,
+    "int": 4,
+    "half": 2,
+    "c10::half": 2,
+    "bfloat16": 2,
+    "c10::bfloat16": 2,
+    "short": 2,
+    "byte": 1,
+    "unsigned char": 1,
+    "signed char": 1,
+    "char": 1,
+    "bool": 1,
+}
+"""Element types as operators and as NCCL's kernels name them, in lower case."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """One complete event; times in seconds on the trace's own clock."""
+    """One complete event; times in seconds on the trace's own clock.
+
+    Attributes:
+        operand_bytes: sizes of the tensors that an operator works on, where shapes were recorded; of a collective
+            kernel what goes in and what comes out.
+        collective: what a collective kernel does, as the profiler names it.
+        group: how the process group of a collective kernel is described.
+    """
 
     name: str
     category: str
@@ -27,6 +55,9 @@ class Span:
     sequence: int | None
     in_backward: bool
     correlation: int | None
+    operand_bytes: tuple[float, ...] = ()
+    collective: str = ""
+    group: str = ""
 
     @property
     def duration_s(self) -> float:
@@ -71,7 +102,23 @@ def _span(event: dict[str, Any]) -> Span:
         sequence=args.get("Sequence number"),
         in_backward=bool(args.get("Fwd thread id")),
         correlation=args.get("correlation"),
+        operand_bytes=_operand_bytes(args),
+        collective=str(args.get("Collective name", "")),
+        group=str(args.get("Process Group Description", "")),
     )
+
+
+def _operand_bytes(args: dict[str, Any]) -> tuple[float, ...]:
+    if "In msg nelems" in args:
+        each = _ELEMENT_BYTES.get(str(args.get("dtype", "")).lower(), 0)
+        return (float(args["In msg nelems"]) * each, float(args.get("Out msg nelems", 0)) * each)
+    sizes = []
+    for kind, shape in zip(args.get("Input type") or (), args.get("Input Dims") or (), strict=False):
+        if kind == "TensorList":  # which does not tell its type
+            sizes.append(float(sum(math.prod(each) for each in shape)) * _ELEMENT_BYTES["float"])
+        elif kind.lower() in _ELEMENT_BYTES:
+            sizes.append(float(math.prod(shape)) * _ELEMENT_BYTES[kind.lower()])
+    return tuple(sizes)
 
 
 def allocated_bytes(events: Iterable[dict[str, Any]], *, device_type: int) -> list[tuple[float, float]]:

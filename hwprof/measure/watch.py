@@ -26,6 +26,7 @@ from hwprof.measure.phases import PhaseMarks
 from hwprof.measure.timing import Mark, Timer
 from hwprof.measure.trace import allocated_bytes, read_events, spans_of
 from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
+from hwprof.specs.ranks import Axis, CollectiveCall
 from hwprof.specs.run import PhaseName, Recording
 from hwprof.train.loop import PhaseContext, no_phase
 
@@ -44,6 +45,24 @@ DISTURBED_WINDOW = 1.15
 """A profiled window whose steps take more than this times the timed ones is tried again."""
 
 PROFILE_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """The ranks that take the same steps: what one decides, all must.
+
+    Attributes:
+        any: whether a flag is set on any rank.
+        largest: the largest of all ranks' values.
+        whole_axis: the axis of the layout on which all ranks lie, or "data" where they lie on several.
+    """
+
+    any: Callable[[bool], bool]
+    largest: Callable[[float], float]
+    whole_axis: Axis = "data"
+
+
+ALONE = Ranks(any=bool, largest=float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +103,7 @@ class StepWatch:
         progress: called with a line of text after each step.
         waited_s: thread-seconds that other processes have kept this one off the CPU so far; None where unknown.
         disturbed: whether something else than training ran in the step just taken; it is then left out.
+        ranks: the other ranks that take the same steps, if there are any.
     """
 
     def __init__(
@@ -97,6 +117,7 @@ class StepWatch:
         progress: Callable[[str], None] = lambda _: None,
         waited_s: Callable[[], float | None] = waited_s,
         disturbed: Callable[[], bool] = lambda: False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._timer = timer
         self._device = device
@@ -106,6 +127,7 @@ class StepWatch:
         self._progress = progress
         self._waited_s = waited_s
         self._disturbed = disturbed
+        self._ranks = ranks
         self._left_out = 0
         self._recorded: list[tuple[Mark, Mark, PhaseMarks]] = []
         self._bare: list[tuple[Mark, Mark]] = []
@@ -128,7 +150,8 @@ class StepWatch:
         """Pairs of a marked and a bare step, in alternating order so that drift cancels."""
         began, waited_before_s = self._timer.mark(), self._waited_s()
         for index in range(pairs):
-            if index >= FEWEST_FOR_INTERVAL and self._timer.mark().host_s - began.host_s > self._time_budget_s:
+            late = self._timer.mark().host_s - began.host_s > self._time_budget_s
+            if index >= FEWEST_FOR_INTERVAL and self._ranks.any(late):
                 self.notes.append(
                     f"{index} of {pairs} timed steps ran: the time budget of {self._time_budget_s:g} s was up"
                 )
@@ -181,13 +204,15 @@ class StepWatch:
         while len(windows) < PROFILE_ATTEMPTS:
             self._progress("profiling")
             windows.append((yield from self._window(steps)))
-            if not windows[-1].disturbed and statistics.median(windows[-1].steps_s) <= longest_s:
+            again = windows[-1].disturbed or statistics.median(windows[-1].steps_s) > longest_s
+            if not self._ranks.any(again):
                 break
         self._keep(windows, steps)
 
     def _keep(self, windows: Sequence[_Window], steps: int) -> None:
         """Attribute the best window."""
-        best = min(windows, key=lambda window: (window.disturbed, sum(window.steps_s)))
+        slowest_s = [self._ranks.largest(sum(window.steps_s)) for window in windows]  # one window for all ranks
+        best = min(zip(windows, slowest_s, strict=True), key=lambda pair: (pair[0].disturbed, pair[1]))[0]
         self._profiled_s = best.steps_s
         if len(windows) > 1:
             self.notes.append(
@@ -198,14 +223,14 @@ class StepWatch:
         self._progress("reading the trace")
         self._export(best.session)
         spans = spans_of(read_events(self._trace_path))
-        self._summary = attribute(spans, device=_kind(self._device), steps=steps)
+        self._summary = attribute(spans, device=_kind(self._device), steps=steps, whole_axis=self._ranks.whole_axis)
         if self._summary is None:
             self.notes.append(BLIND_PROFILER)
 
     def _window(self, steps: int) -> Generator[PhaseContext, None, _Window]:
         """One window of profiled steps."""
         disturbed = False
-        with self._modules.ranges(), profiler(self._device) as session:
+        with self._modules.ranges(), profiler(self._device, shapes=self._ranks is not ALONE) as session:
             # the first step under the profiler pays its set-up; it lies outside the window
             yield phase_range
             self._disturbed()
@@ -271,6 +296,11 @@ class StepWatch:
             memory_peak_source=self._peak_source(),
             notes=(*self.notes, *self._left_out_notes()),
         )
+
+    @property
+    def calls(self) -> tuple[CollectiveCall, ...]:
+        """The collectives of the profiled window."""
+        return self._summary.calls if self._summary else ()
 
     def _left_out_notes(self) -> tuple[str, ...]:
         if not self._left_out:

@@ -68,6 +68,7 @@ KIND_COLOURS: dict[LayerKind, str] = {
     "optimizer": YELLOW,
     "clip": SLATE,
     "residual": GREY,
+    "communication": LIGHT_GREY,
     "data": LIGHT_GREY,
     "other": LIGHT_GREY,
 }

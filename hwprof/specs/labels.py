@@ -40,6 +40,7 @@ _KIND_PATTERNS: tuple[tuple[str, LayerKind], ...] = (
     (r"^optimizer$", "optimizer"),
     (r"^clip$", "clip"),
     (r"^data$", "data"),
+    (r"^communication$", "communication"),
     (r"(^|\.)layers\.\*(\.residual|\.dropout\d?)?$", "residual"),
 )
 _KIND_OF_WORD: tuple[tuple[str, LayerKind], ...] = (

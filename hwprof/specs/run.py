@@ -24,7 +24,18 @@ PhaseName = Literal[
 ]
 Direction = Literal["forward", "backward", "recompute", "update"]
 LayerKind = Literal[
-    "attention", "ffn", "norm", "embedding", "head", "loss", "optimizer", "clip", "residual", "data", "other"
+    "attention",
+    "ffn",
+    "norm",
+    "embedding",
+    "head",
+    "loss",
+    "optimizer",
+    "clip",
+    "residual",
+    "communication",
+    "data",
+    "other",
 ]
 BoundClass = Literal["compute", "memory", "communication", "transfer", "host", "latency", "unknown"]
 Confidence = Literal["high", "medium", "low"]

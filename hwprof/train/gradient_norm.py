@@ -50,8 +50,9 @@ def settle_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """
     for weight in parameters:
         gradient: Any = weight.grad
-        if hasattr(gradient, "placements") and gradient.placements != weight.placements:
-            weight.grad = gradient.redistribute(placements=weight.placements)
+        wanted = getattr(weight, "placements", None)
+        if wanted is not None and gradient is not None and gradient.placements != wanted:
+            weight.grad = gradient.redistribute(placements=wanted)
 
 
 def _local(gradient: Any) -> torch.Tensor:

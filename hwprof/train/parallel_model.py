@@ -178,4 +178,5 @@ def replicated(part: nn.Module, settings: RunSettings, mesh: RankMesh, device: t
         device_ids=None if device.type == "cpu" else [device.index],
         process_group=mesh.group(DATA),
         gradient_as_bucket_view=True,
+        broadcast_buffers=False,  # rotary tables are the same everywhere
     )

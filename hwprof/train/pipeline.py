@@ -191,7 +191,7 @@ class _Alternation:
         self._open = None
 
 
-def _shapes(spec: ModelSpec, settings: RunSettings, *, first: bool, last: bool) -> dict[str, torch.Tensor]:
+def _shapes(spec: ModelSpec, settings: RunSettings, *, first: bool, last: bool) -> dict[str, Any]:
     """What a chunk takes and gives, on the meta device; without, torch would run the chunk to find out.
 
     Logits that are divided over tensor ranks it must find out itself. DistributedDataParallel does not survive that.
