@@ -39,7 +39,8 @@ class UnknownNameError(InputError):
 
     def __init__(self, *, kind: str, name: str, known: Iterable[str], remedy: str) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
+        swapped = [known for known in names if sorted(known) == sorted(name.lower())]
+        near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6) or swapped
         expectation = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names[:12])}, ..."
         super().__init__(f"{kind} {name!r} is not in the catalogue", expectation=expectation, remedy=remedy)
 

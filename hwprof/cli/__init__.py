@@ -64,8 +64,7 @@ def main() -> None:
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        code = _report_usage(error)
     except (KeyboardInterrupt, click.Abort):
         click.echo("hwprof: interrupted", err=True)
         code = INTERRUPTED_EXIT_CODE
@@ -78,6 +77,17 @@ def main() -> None:
 
 def _interrupted(_signal: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _report_usage(error: click.ClickException) -> int:
+    """One line for a mistyped command, and where its options are listed; the help where nothing was typed."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # click 8.2 on
+        error.show()
+        return error.exit_code
+    context = getattr(error, "ctx", None)
+    where = f" (see `{context.command_path} --help`)" if context else ""
+    click.echo(f"hwprof: {error.format_message().rstrip('.')}{where}", err=True)
+    return error.exit_code
 
 
 def _report(error: Exception, exit_code: int, *, debug: bool) -> int:

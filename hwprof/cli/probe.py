@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hwprof.cli.numbers import FiniteRange
 from hwprof.cli.progress import progress_on_stderr
 from hwprof.errors import InputError
 from hwprof.specs.files import write_atomically
@@ -38,7 +39,7 @@ _DEFAULT_DTYPES: dict[str, tuple[Dtype, ...]] = {"cpu": ("fp32", "bf16", "fp16")
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=10),
+    type=FiniteRange(min=10),
     default=300.0,
     show_default=True,
     help="Several ranks: seconds without progress after which the probe ends and says which rank hangs.",

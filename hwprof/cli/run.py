@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from hwprof.cli.numbers import FiniteRange
+
 _DTYPES = ("fp32", "tf32", "bf16", "fp16")
 
 
@@ -27,8 +29,8 @@ _DTYPES = ("fp32", "tf32", "bf16", "fp16")
     type=click.Choice(("for-loop", "foreach", "fused")),
     help="Default: foreach on a GPU, fused where its temporaries would fill the memory; for-loop on a CPU.",
 )
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
-@click.option("--clip-norm", type=click.FloatRange(min=0), default=1.0, show_default=True, help="0 turns clipping off.")
+@click.option("--learning-rate", type=FiniteRange(min=0, min_open=True), default=1e-3, show_default=True)
+@click.option("--clip-norm", type=FiniteRange(min=0), default=1.0, show_default=True, help="0 turns clipping off.")
 @click.option("--recompute", type=click.Choice(("none", "selective", "full")), default="none", show_default=True)
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile the model.")
 @click.option(
@@ -40,7 +42,7 @@ _DTYPES = ("fp32", "tf32", "bf16", "fp16")
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="Timed steps at most.")
 @click.option(
     "--time-budget",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     default=60.0,
     show_default=True,
     help="Seconds of timed steps at most.",

@@ -25,7 +25,7 @@ from hwprof.measure.recorder import StepRecorder
 from hwprof.measure.telemetry import Telemetry
 from hwprof.measure.timing import timer_for
 from hwprof.predict.datasheet import datasheet_ceilings
-from hwprof.report.directory import ReportError, write_record, write_run
+from hwprof.report.directory import write_record, write_run
 from hwprof.specs.measurement import Ceiling, Skipped
 from hwprof.specs.run import Dtype, Recording, RunRecord, Status
 from hwprof.train.loop import Trainer
@@ -56,14 +56,14 @@ class Session:
         progress: told where the run is.
 
     Attributes:
-        report_error: set when a report could not be made; the record and the other reports were written all the same.
+        report_error: set when the record or a report could not be written; the others were all the same.
     """
 
     def __init__(self, request: RunRequest, directory: Path, progress: Progress) -> None:
         self._request = request
         self._directory = directory
         self._progress = progress
-        self.report_error: ReportError | None = None
+        self.report_error: WorkError | None = None
         self._fields: dict[str, Any] = {
             "hwprof_version": __version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -143,7 +143,7 @@ class Session:
 
     def _keep(self, result: ProbeResult) -> None:
         self._probed = result
-        self._save_partial()
+        self._save_if_possible()
 
     def _train(self) -> None:
         request = self._request
@@ -172,7 +172,7 @@ class Session:
         self._progress(line)
         if time.monotonic() - self._saved_s > SAVE_EVERY_S:
             self._recording = recorder.recording()
-            self._save_partial()
+            self._save_if_possible()
 
     def _record(self, status: Status, note: str) -> RunRecord:
         skipped: tuple[Skipped, ...] = (*self._probed.skipped, *self._telemetry.skipped)
@@ -196,6 +196,13 @@ class Session:
         write_record(self._analysed("partial", "the run did not come to its end"), self._directory)
         self._saved_s = time.monotonic()
 
+    def _save_if_possible(self) -> None:
+        """A disk that fills up meanwhile ends no run; it is an error when the run's end can't be written either."""
+        try:
+            self._save_partial()
+        except WorkError as error:
+            self._progress(str(error))
+
     def _finish(self, status: Status, note: str) -> RunRecord:
         self._progress("writing the report")
         record = self._analysed(status, note)
@@ -203,7 +210,7 @@ class Session:
             record = planned(record, self._request.cluster)
         try:
             write_run(record, self._directory)
-        except ReportError as error:
+        except WorkError as error:
             self.report_error = error
         return record
 

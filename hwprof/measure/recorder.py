@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 
+from hwprof.errors import WorkError
 from hwprof.measure.contention import waited_s
 from hwprof.measure.phases import PhaseMarks
 from hwprof.measure.timing import Timer
@@ -96,6 +97,7 @@ class StepRecorder:
         )
         self._ranks = ranks
         self._losses: list[torch.Tensor] = []
+        self._timer = timer
         self._extra = PhaseMarks(timer)
         self._eval_loss: float | None = None
 
@@ -145,8 +147,14 @@ class StepRecorder:
             )
             return
         self._progress("checkpoint save")
-        with tempfile.TemporaryDirectory(dir=self._trace_path.parent, prefix=".checkpoint-") as folder:
-            self._loop.save_checkpoint(Path(folder) / "checkpoint.pt", self._extra)
+        marks = PhaseMarks(self._timer)
+        try:
+            with tempfile.TemporaryDirectory(dir=self._trace_path.parent, prefix=".checkpoint-") as folder:
+                self._loop.save_checkpoint(Path(folder) / "checkpoint.pt", marks)
+        except (OSError, WorkError) as error:
+            self._watch.notes.append(f"checkpoint save not timed: {error}")
+        else:
+            self._extra.marks += marks.marks
 
     @property
     def calls(self) -> tuple[CollectiveCall, ...]:

@@ -19,6 +19,7 @@ from typing import Literal, Self
 import torch
 from torch.profiler import profile, record_function
 
+from hwprof.errors import InputError
 from hwprof.measure.annotate import module_ranges, phase_range, profiler, quiet_profiler
 from hwprof.measure.attribution import WINDOW, TraceSummary, attribute
 from hwprof.measure.contention import waited_s
@@ -45,6 +46,9 @@ DISTURBED_WINDOW = 1.15
 """A profiled window whose steps take more than this times the timed ones is tried again."""
 
 PROFILE_ATTEMPTS = 3
+
+_NO_FILE = (OSError, RuntimeError, InputError)
+"""How torch and the reader say that a trace could not be written whole: the disk is full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,8 +225,12 @@ class StepWatch:
         if best.disturbed:
             self.notes.append("an evaluation or a checkpoint ran inside the profiled window, and its time is in it")
         self._progress("reading the trace")
-        self._export(best.session)
-        spans = spans_of(read_events(self._trace_path))
+        try:
+            self._export(best.session)
+            spans = spans_of(read_events(self._trace_path))
+        except _NO_FILE as error:
+            self.notes.append(f"the step is timed but not attributed: its trace could not be kept ({error})")
+            return
         self._summary = attribute(spans, device=_kind(self._device), steps=steps, whole_axis=self._ranks.whole_axis)
         if self._summary is None:
             self.notes.append(BLIND_PROFILER)
@@ -262,10 +270,7 @@ class StepWatch:
             yield no_phase
             self._disturbed()
             self._synchronize()
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "memory.json"
-            session.export_chrome_trace(str(path))
-            points = allocated_bytes(read_events(path), device_type=1 if cuda else 0)
+        points = self._allocations(session)
         if points:
             start_s = points[0][0]
             self._timeline = tuple((time_s - start_s, size + resident_bytes) for time_s, size in points)
@@ -273,6 +278,17 @@ class StepWatch:
             self._peak_bytes = float(torch.cuda.max_memory_allocated(self._device))
         elif points:
             self._peak_bytes = max(size for _, size in self._timeline)
+
+    def _allocations(self, session: profile) -> list[tuple[float, float]]:
+        """Allocated bytes over time, through a file that is not kept."""
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "memory.json"
+                session.export_chrome_trace(str(path))
+                return allocated_bytes(read_events(path), device_type=1 if self._device.type == "cuda" else 0)
+        except _NO_FILE as error:
+            self.notes.append(f"no memory timeline: its trace could not be written ({error})")
+            return []
 
     def recording(self) -> Recording:
         """What has been seen so far."""

@@ -27,3 +27,36 @@ def test_termination_by_a_scheduler_ends_like_ctrl_c(monkeypatch, capsys):
         cli.main()
     assert stop.value.code == 130
     assert capsys.readouterr().err == "hwprof: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("frobnicate", "No such command 'frobnicate' (see `hwprof --help`)"),
+        ("run --bogus", "(see `hwprof run --help`)"),
+        ("run --micro-batch 0", "0 is not in the range x>=1 (see `hwprof run --help`)"),
+        ("run --learning-rate nan", "nan is not a finite number"),
+        ("run --clip-norm inf", "inf is not a finite number"),
+        ("run --time-budget soon", "'soon' is not a valid number"),
+        ("count", "Missing option '--model'"),
+    ],
+)
+@pytest.mark.usefixtures("_own_handler")
+def test_mistyped_command_is_one_line_and_exit_code_2(monkeypatch, capsys, line, words):
+    monkeypatch.setattr("sys.argv", ["hwprof", *line.split()])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("hwprof: ")
+    assert error.count("\n") == 1
+    assert words in error
+
+
+@pytest.mark.usefixtures("_own_handler")
+def test_nothing_typed_shows_the_commands(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["hwprof"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    shown = capsys.readouterr()
+    assert "  run " in shown.out + shown.err

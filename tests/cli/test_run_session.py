@@ -4,10 +4,11 @@ import pytest
 from click.testing import CliRunner
 
 from hwprof.cli.run import command
-from hwprof.errors import OutOfMemoryError
+from hwprof.errors import OutOfMemoryError, WorkError
 from hwprof.measure.probe import ProbeResult
 from hwprof.report.directory import read_run
 from hwprof.specs.measurement import Ceiling
+from hwprof.specs.run import RunRecord
 
 CEILING = Ceiling(
     name="matmul.fp32", kind="compute", value=1e11, unit="flop_per_s", origin="measured", source="made up"
@@ -78,3 +79,22 @@ def test_run_killed_between_two_probes_leaves_the_first(tmp_path, monkeypatch):
     with pytest.raises(_Killed):
         CliRunner().invoke(command, line)
     assert read_run(tmp_path / "run").ceilings == (CEILING,)
+
+
+def test_disk_that_fills_up_meanwhile_costs_the_files_but_not_the_summary(tmp_path, monkeypatch):
+    writes = []
+
+    def fills_up(record, _directory):
+        writes.append(record)
+        if len(writes) > 1:  # the first one finds out whether the directory can be written at all
+            raise WorkError("cannot write run.json: No space left on device")
+
+    monkeypatch.setattr("hwprof.cli.session.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("hwprof.cli.session.write_record", fills_up)
+    monkeypatch.setattr("hwprof.report.directory.write_record", fills_up)
+    sizes = ["--micro-batch", "1", "--seq-len", "32", "--steps", "2", "--warmup-steps", "0", "--workers", "0"]
+    line = ["--model", "tiny", "--device", "cpu", *sizes, "--format", "json", "--output", str(tmp_path / "run")]
+    done = CliRunner().invoke(command, line)
+    assert isinstance(done.exception, WorkError)
+    assert "No space left on device" in str(done.exception)
+    assert RunRecord.model_validate_json(done.stdout).step is not None

@@ -258,6 +258,29 @@ def test_overhead_is_the_median_of_paired_ratios(tmp_path):
     assert result.recorder_overhead_interval == pytest.approx((ratios[0], ratios[3]))  # of 4 pairs no interval: range
 
 
+def _full(*_args, **_options):
+    raise OSError(28, "No space left on device")
+
+
+def test_disk_too_full_for_a_checkpoint_costs_the_run_nothing_else(tmp_path, monkeypatch):
+    recorder = _recorder(tmp_path)
+    recorder.evaluate()
+    monkeypatch.setattr(recorder._loop, "save_checkpoint", _full)
+    recorder.time_checkpoint()
+    result = recorder.recording()
+    assert set(result.phase_samples_s) == {"evaluation"}
+    assert any("checkpoint save not timed: [Errno 28] No space" in note for note in result.notes)
+
+
+def test_disk_too_full_for_traces_leaves_the_step_times(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.profiler.profile.export_chrome_trace", _full)
+    result = _recorder(tmp_path).run()
+    assert len(result.step_samples_s) == 4
+    assert result.attribution is None
+    assert result.memory_timeline == ()
+    assert sum("No space left on device" in note for note in result.notes) == 2
+
+
 def test_large_state_is_not_saved_unasked(tmp_path, monkeypatch):
     monkeypatch.setattr("hwprof.measure.recorder.CHECKPOINT_LIMIT_BYTES", 10.0)
     recorder = _recorder(tmp_path)

@@ -234,6 +234,11 @@ def test_random_names_are_a_model_or_wrong_input(text):
         assert "\n" not in str(error) or "\n" in text  # noqa: PT017 (either outcome is right; only the form is checked)
 
 
+def test_swapped_letters_are_a_near_miss():
+    with pytest.raises(UnknownNameError, match="did you mean tiny"):
+        load_model("tyni")
+
+
 def test_a_name_too_long_for_the_file_system_is_an_unknown_name():
     with pytest.raises(UnknownNameError):
         load_model("x" * 5000)
