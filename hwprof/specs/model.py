@@ -131,6 +131,10 @@ class ModelSpec(Record):
     notes: str = ""
     source: dict[str, str] = Field(min_length=1)
 
+    def __hash__(self) -> int:
+        """Counts of a model are cached by its value; sources, a dictionary, take no part."""
+        return hash((self.name, self.kind, self.layers, self.d_model, self.d_ff, self.heads, self.vocab_size))
+
     @property
     def causal(self) -> bool:
         """Whether a token attends only to itself and to what stands before it."""

@@ -1,0 +1,137 @@
+"""What does a cluster offer to a training step? Rates, sizes and links of one device, and who is near whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwprof.errors import SpecError
+from hwprof.specs.catalogue import load_link
+from hwprof.specs.hardware import ClusterSpec, DeviceSpec, MatmulDtype
+
+_FALLBACK: dict[MatmulDtype, tuple[MatmulDtype, ...]] = {
+    "fp4": ("fp4", "fp8", "bf16", "fp16"),
+    "fp8": ("fp8", "bf16", "fp16"),
+    "bf16": ("bf16", "fp32"),
+    "fp16": ("fp16", "fp32"),
+    "tf32": ("tf32", "fp32"),
+    "fp32": ("fp32",),
+    "fp64": ("fp64",),
+}
+"""A format that a device has no path for runs in the next wider one that it has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """One device of a cluster and its surroundings. Rates of links are one direction, per device.
+
+    Attributes:
+        device: the device; of a package that frameworks see as several devices, one of them.
+        scale: how many such devices count as one here (2 for a TPU7x chip), otherwise 1.
+        devices: how many there are.
+        domain: neighbours that reach each other over the scale-up links.
+        inside_byte_per_s, inside_latency_s: scale-up links.
+        between_byte_per_s, between_latency_s: network between domains.
+        torus: whether the scale-up links form a torus.
+    """
+
+    device: DeviceSpec
+    scale: int
+    devices: int
+    domain: int
+    inside_byte_per_s: float
+    inside_latency_s: float
+    between_byte_per_s: float
+    between_latency_s: float
+    torus: bool
+
+    @property
+    def capacity_bytes(self) -> float:
+        """Memory that a program finds.
+
+        Raises:
+            SpecError: it is not known.
+        """
+        if self.device.memory.capacity_bytes is None:
+            raise _unknown(self.device, "memory capacity")
+        return self.scale * self.device.memory.capacity_bytes
+
+    @property
+    def memory_byte_per_s(self) -> float:
+        """Memory bandwidth of the datasheet."""
+        return self.scale * self.device.memory.bandwidth_byte_per_s
+
+    @property
+    def units(self) -> int:
+        """Compute units that share the tiles of a product; 0 where it is not known."""
+        return self.scale * (self.device.compute.units or 0)
+
+    def peak_flop_per_s(self, dtype: MatmulDtype) -> float:
+        """The dense matrix-multiply peak for ``dtype``, or for the next wider format that the device has.
+
+        Raises:
+            SpecError: none is known.
+        """
+        rates = (self.device.matmul_flop_per_s(each) for each in _FALLBACK[dtype])
+        found = next((rate for rate in rates if rate is not None), None)
+        if found is None:
+            raise _unknown(self.device, f"dense {dtype} peak")
+        return self.scale * found
+
+
+def machine_of(cluster: ClusterSpec, *, scale: int = 1) -> Machine:
+    """The machine that a cluster is.
+
+    Args:
+        cluster: devices, nodes and network; its rates are per device of its device file.
+        scale: devices of a package that count as one.
+
+    Raises:
+        SpecError: the way between its devices is not known.
+    """
+    device = cluster.device
+    inside_byte_per_s, domain = _inside(cluster)
+    between = cluster.inter_node_byte_per_s or device.node.inter_node_byte_per_s or inside_byte_per_s
+    if cluster.nodes == 1 and cluster.devices > domain and device.host_link is not None:
+        between = device.host_link.bandwidth_byte_per_s
+    link = device.link.link if device.link else device.host_link.link if device.host_link else ""
+    return Machine(
+        device=device,
+        scale=scale,
+        devices=cluster.devices,
+        domain=domain,
+        inside_byte_per_s=scale * inside_byte_per_s,
+        inside_latency_s=_latency_s(link),
+        between_byte_per_s=scale * between,
+        between_latency_s=_latency_s(cluster.network or device.node.network),
+        torus=device.link is not None and device.link.topology == "torus",
+    )
+
+
+UNKNOWN_LATENCY_S = 10e-6
+"""Time of an empty message over a link that no file names; a prediction that rests on it says ``assumed``."""
+
+
+def _latency_s(link: str) -> float:
+    return load_link(link).latency_s if link else UNKNOWN_LATENCY_S
+
+
+def _inside(cluster: ClusterSpec) -> tuple[float, int]:
+    """Rate between neighbours and how many they are: the scale-up links, else the host links of one node."""
+    device = cluster.device
+    if device.link is not None and (cluster.scale_up_domain > 1 or cluster.devices == 1):
+        return device.link.per_device_byte_per_s, cluster.scale_up_domain
+    if device.host_link is not None:
+        return device.host_link.bandwidth_byte_per_s, cluster.devices_per_node
+    if cluster.devices == 1:
+        return device.memory.bandwidth_byte_per_s, 1
+    if cluster.inter_node_byte_per_s is None:
+        raise _unknown(device, "link between devices")
+    return cluster.inter_node_byte_per_s, 1
+
+
+def _unknown(device: DeviceSpec, what: str) -> SpecError:
+    return SpecError(
+        f"the {what} of {device.id} is not known",
+        expectation="a step can't be predicted without it",
+        remedy="give the device file that number, or name another device",
+    )
