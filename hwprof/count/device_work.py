@@ -114,7 +114,7 @@ NARROW = Precision(name="bf16", weight_bytes=2, compute_bytes=2, residual_bytes=
 """Weights, operands and the residual stream in 2 bytes, as Megatron-LM and compiled JAX programs train."""
 
 FLASH_BACKWARD_PRODUCTS = 5
-"""q·k again, dV, dP, dQ, dK: five products in a flash kernel's backward (Dao et al. 2022), of which four are model FLOP."""
+"""q·k again, dV, dP, dQ, dK: the products of a flash kernel's backward (Dao et al. 2022); four are model FLOP."""
 
 QUANTIZE_BYTES = 4
 """Traffic of one element that is made narrow for a product: 2 read, and 1 written twice, along rows and along columns

@@ -37,6 +37,7 @@ class ParallelLayout(Record):
             et al. 2022); without effect where ``tensor_parallel`` is 1.
         schedule: order of the micro-batches in the pipeline.
         context_kind: how attention sees the tokens of other context ranks.
+        overlap: whether traffic of data and tensor ranks may run beside compute, as far as the software can.
     """
 
     data_parallel: PositiveInt = 1
@@ -50,6 +51,7 @@ class ParallelLayout(Record):
     sequence_parallel: bool = True
     schedule: Schedule = Field(default="1f1b")
     context_kind: ContextKind = "ring"
+    overlap: bool = True
 
     @property
     def devices(self) -> int:
