@@ -65,6 +65,11 @@ class Machine:
         """Compute units that share the tiles of a product; 0 where it is not known."""
         return self.scale * (self.device.compute.units or 0)
 
+    @property
+    def architecture(self) -> str:
+        """The family of devices that it belongs to, for parameters: ``hopper``, ``tpu``, ``cpu``."""
+        return architecture_of(self.device)
+
     def peak_flop_per_s(self, dtype: MatmulDtype) -> float:
         """The dense matrix-multiply peak for ``dtype``, or for the next wider format that the device has.
 
@@ -76,6 +81,29 @@ class Machine:
         if found is None:
             raise _unknown(self.device, f"dense {dtype} peak")
         return self.scale * found
+
+
+_ARCHITECTURES = (
+    "volta",
+    "turing",
+    "ampere",
+    "ada",
+    "hopper",
+    "blackwell",
+    "cdna",
+    "tpu",
+    "gaudi",
+    "trainium",
+    "apple",
+)
+
+
+def architecture_of(device: DeviceSpec) -> str:
+    """The family of a device: a word of its architecture or id, ``cpu``, or ``other``."""
+    if device.kind == "cpu":
+        return "cpu"
+    text = f"{device.architecture} {device.id}".lower()
+    return next((name for name in _ARCHITECTURES if name in text), "other")
 
 
 def machine_of(cluster: ClusterSpec, *, scale: int = 1) -> Machine:

@@ -1,8 +1,9 @@
-"""Which software trained? Stacks differ in what they overlap, fuse and launch, not in arithmetic."""
+"""Which software trained? They differ in what they overlap, fuse and launch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from hwprof.specs.job import Storage
 
@@ -13,24 +14,29 @@ class Stack:
 
     Attributes:
         name: of the stack, as parameter files name it.
+        family: stacks that are alike; what is not known of one is taken from the family.
         storage: formats in which it keeps weights, gradients and optimizer state.
         assumed_zero_stage: sharding where a run does not say.
-        compiled: whether a compiler emits the step (no host between kernels).
+        overlaps_gradients: whether gradients are reduced while backward goes on.
     """
 
     name: str
+    family: str
     storage: Storage
-    assumed_zero_stage: int = 0
-    compiled: bool = False
+    assumed_zero_stage: Literal[0, 1, 2, 3] = 0
+    overlaps_gradients: bool = True
 
 
 STACKS = (
-    Stack(name="megatron-core", storage="mixed", assumed_zero_stage=1),
-    Stack(name="megatron-lm", storage="mixed"),
-    Stack(name="megatron-deepspeed", storage="mixed"),
-    Stack(name="torch", storage="autocast", assumed_zero_stage=3),
-    Stack(name="jax", storage="autocast", assumed_zero_stage=3, compiled=True),
-    Stack(name="native", storage="mixed", assumed_zero_stage=1, compiled=True),
+    Stack(name="megatron-bridge-26", family="megatron", storage="mixed", assumed_zero_stage=1),
+    Stack(name="megatron-bridge-25", family="megatron", storage="mixed", assumed_zero_stage=1),
+    Stack(name="nemo", family="megatron", storage="mixed", assumed_zero_stage=1),
+    Stack(name="megatron-core", family="megatron", storage="mixed", assumed_zero_stage=1),
+    Stack(name="megatron-lm", family="megatron", storage="mixed"),
+    Stack(name="megatron-deepspeed", family="megatron", storage="mixed", overlaps_gradients=False),
+    Stack(name="torch", family="torch", storage="autocast", assumed_zero_stage=3),
+    Stack(name="jax", family="jax", storage="autocast", assumed_zero_stage=3),
+    Stack(name="native", family="native", storage="mixed", assumed_zero_stage=1),
 )
 """``torch``: PyTorch with FSDP or DDP (llm-foundry, torchtitan, Lightning); ``jax``: MaxText, Paxml and others on XLA;
 ``native``: hand-written kernels (llm.c)."""
@@ -43,9 +49,10 @@ _FRAMEWORKS: tuple[tuple[str, str], ...] = (
     ("deepspeed", "megatron-deepspeed"),
     ("colossal", "megatron-deepspeed"),
     ("te 2", "megatron-core"),
+    ("megatron-bridge 25", "megatron-bridge-25"),
+    ("megatron-bridge", "megatron-bridge-26"),
+    ("nemo", "nemo"),
     ("megatron-core", "megatron-core"),
-    ("megatron-bridge", "megatron-core"),
-    ("nemo", "megatron-core"),
     ("primus", "megatron-core"),
     ("megatron", "megatron-lm"),
     ("maxtext", "jax"),
@@ -60,4 +67,6 @@ _FRAMEWORKS: tuple[tuple[str, str], ...] = (
 def stack_named(framework: str) -> Stack:
     """The stack of a framework's name; PyTorch where no word of it is known."""
     lowered = framework.lower()
+    if lowered in _BY_NAME:
+        return _BY_NAME[lowered]
     return _BY_NAME[next((stack for word, stack in _FRAMEWORKS if word in lowered), "torch")]

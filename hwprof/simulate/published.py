@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
+from hwprof.count.job_memory import job_memory
 from hwprof.errors import HwprofError
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import Stack, stack_named
@@ -51,6 +55,8 @@ def case_of(run: PublishedRun) -> Case:
         stack = stack_named(run.framework)
         machine = _machine(run, notes)
         job = _job(run, model, stack, notes)
+        if not run.recompute:
+            job = _fitting(job, machine, notes)
     except (HwprofError, ValueError) as error:
         raise RefusedError(_short(error)) from error
     return Case(
@@ -64,9 +70,10 @@ def case_of(run: PublishedRun) -> Case:
 
 
 def _short(error: Exception) -> str:
-    """The first line of a message; pydantic's messages say what is wrong in their third."""
-    lines = str(error).splitlines()
-    return lines[2].strip().removeprefix("Value error, ").split(" [type=")[0] if len(lines) > 2 else lines[0]
+    """What a message says; pydantic's say it in their third line, or in their second where no key is at fault."""
+    if isinstance(error, ValidationError):
+        return str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
+    return str(error).splitlines()[0]
 
 
 def device_of(accelerator: str, memory_gb: float | None) -> tuple[DeviceSpec, int]:
@@ -125,8 +132,6 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
     if layout.devices != run.n_devices:
         raise RefusedError(f"degrees multiply to {layout.devices}, but there are {run.n_devices} devices")
     recompute: Recompute = _recompute(run.recompute)
-    if not run.recompute:
-        notes.append("recompute not stated: none, or the least that fits the memory")
     flash = not run.attention_impl.lower().startswith(("unfused", "eager", "math", "naive"))
     lora = LoraSpec(rank=ASSUMED_LORA_RANK) if "lora" in run.model_name.lower() else None
     if lora:
@@ -144,6 +149,24 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
         lora=lora,
         layout=layout,
     )
+
+
+FULL = 0.96
+"""Share of a device's memory that tensors may fill; the rest is the context's, libraries' and the allocator's."""
+
+
+def _fitting(job: TrainingJob, machine: Machine, notes: list[str]) -> TrainingJob:
+    """The job with full recompute in the fewest layers with which it fits; as stated where it fits or never does."""
+    room = FULL * machine.capacity_bytes
+    whole_bytes = job_memory(job).peak_bytes
+    if whole_bytes <= room:
+        notes.append("recompute not stated: none, since it fits without")
+        return job
+    least_bytes = job_memory(job.model_copy(update={"recompute": "full"})).peak_bytes
+    share = min((whole_bytes - room) / max(whole_bytes - least_bytes, 1.0), 1.0)
+    layers = math.ceil(share * job.model.layers)
+    notes.append(f"recompute not stated: full in {layers} of {job.model.layers} layers, the fewest with which it fits")
+    return job.model_copy(update={"recompute": "full", "recompute_layers": layers})
 
 
 def _layout(run: PublishedRun, stack: Stack, notes: list[str]) -> ParallelLayout:
@@ -174,7 +197,7 @@ def _layout(run: PublishedRun, stack: Stack, notes: list[str]) -> ParallelLayout
 
 
 def _assumed_virtual_stages(run: PublishedRun, stages: int, replicas: int) -> int:
-    """One layer a chunk, as Megatron's recipes for speed have it, where layers and micro-batches divide; otherwise 1."""
+    """One layer a chunk, as Megatron's fast recipes have it, where layers and micro-batches divide; otherwise 1."""
     micro_batches = run.global_batch_seqs / replicas / (run.micro_batch_seqs or 1)
     divides = run.n_layers is not None and run.n_layers % stages == 0 and micro_batches % stages == 0
     return run.n_layers // stages if run.n_layers and divides else 1

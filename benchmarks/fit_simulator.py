@@ -1,0 +1,304 @@
+"""Fit the simulator's parameters on published runs and write them to hardware_specs/simulator/parameters.toml.
+
+    python benchmarks/fit_simulator.py            # fit on all sources, hold each out in turn, write the file
+    python benchmarks/fit_simulator.py --no-hold  # without holding out (keeps the file's error model)
+
+Method: least squares of ln(predicted / measured) with a loss that outliers move little (soft L1 beyond 6 %), each
+parameter drawn to a prior by its stated width, every device to its architecture and every stack to its family. Sources
+with many rows weigh less than in proportion. The interval is fitted on runs whose whole source was held out.
+Needs scipy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from hwprof.predict.op_time import micro_batch_times
+from hwprof.predict.parameters import DEVICE_NAMES, NAMES, STACK_NAMES, Parameters
+from hwprof.simulate.error_model import circumstances
+from hwprof.simulate.jobs import jobs_of, rates_of, work_table
+from hwprof.simulate.published import Case, RefusedError, case_of
+from hwprof.simulate.step import step_times
+from hwprof.specs.published import PublishedRun, read_published
+from hwprof.specs.simulator import FILE
+
+SPREAD = 0.06
+"""Residuals beyond this count linearly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What a parameter is before any run is seen: its value, how far it may be off (in ln), and its limits."""
+
+    value: float
+    width: float
+    own_width: float = 0.0
+    low: float = 0.0
+    high: float = math.inf
+
+
+PRIORS = {
+    "matmul_share": Prior(0.78, 0.15, 0.08, 0.3, 0.97),
+    "fp8_matmul_share": Prior(0.65, 0.2, 0.1, 0.2, 0.97),
+    "fp4_matmul_share": Prior(0.5, 0.3, 0.15, 0.2, 0.97),
+    "attention_share": Prior(0.55, 0.3, 0.15, 0.1, 0.95),
+    "memory_share": Prior(0.8, 0.12, 0.06, 0.4, 0.95),
+    "inside_share": Prior(0.75, 0.2, 0.1, 0.2, 1.1),
+    "between_share": Prior(0.75, 0.25, 0.15, 0.2, 1.0),
+    "inner_half": Prior(150, 0.6),
+    "column_half": Prior(60, 0.6),
+    "row_half": Prior(150, 0.6),
+    "sequence_half": Prior(400, 0.7),
+    "attention_backward_share": Prior(0.7, 0.2, 0, 0.4, 1.2),
+    "grouped_share": Prior(0.75, 0.3, 0, 0.3, 1.2),
+    "batched_share": Prior(0.9, 0.3, 0, 0.2, 1.3),
+    "padding_loss": Prior(0.7, 0.4, 0, 0.05, 1.0),
+    "unaligned_share": Prior(0.2, 0.6, 0, 0.03, 1.0),
+    "matmul_factor": Prior(0.95, 0.08, 0.06, 0.6, 1.05),
+    "attention_factor": Prior(0.95, 0.25, 0.2, 0.3, 1.3),
+    "traffic_factor": Prior(1.3, 0.3, 0.2),
+    "loss_traffic_factor": Prior(2.0, 0.5, 0.4),
+    "kernel_gap_s": Prior(3e-6, 0.3, 0.2),
+    "kernel_host_s": Prior(2e-5, 0.6, 0.4),
+    "expert_layer_host_s": Prior(1e-3, 0.8, 0.5),
+    "collective_s": Prior(3e-5, 0.6, 0.5),
+    "tensor_overlap": Prior(0.3, 0.6, 0.4, 0.01, 0.95),
+    "expert_overlap": Prior(0.2, 0.6, 0.4, 0.01, 0.95),
+    "send_overlap": Prior(0.5, 0.5, 0.4, 0.02, 0.95),
+    "data_overlap": Prior(0.7, 0.3, 0.2, 0.1, 1.0),
+    "contention": Prior(0.15, 0.6, 0.4, 0.005, 0.9),
+    "step_fixed_s": Prior(5e-3, 0.9, 0.7),
+    "straggler_share": Prior(8e-3, 0.6, 0.4),
+}
+
+
+class Layout:
+    """Where each parameter stands in the vector of the fit: common ones, then per group, then per member."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self.members = {
+            "device": sorted({case.machine.device.id for case in cases}),
+            "stack": sorted({case.stack.name for case in cases}),
+        }
+        group_of = {case.machine.device.id: case.machine.architecture for case in cases}
+        group_of |= {case.stack.name: case.stack.family for case in cases}
+        self.groups = {kind: sorted({group_of[name] for name in names}) for kind, names in self.members.items()}
+        self.parent = {
+            kind: np.array([self.groups[kind].index(group_of[name]) for name in names])
+            for kind, names in self.members.items()
+        }
+        self.index = {
+            "device": np.array([self.members["device"].index(case.machine.device.id) for case in cases]),
+            "stack": np.array([self.members["stack"].index(case.stack.name) for case in cases]),
+        }
+        self.group_slice: dict[str, slice] = {}
+        self.own_slice: dict[str, slice] = {}
+        centre: list[float] = []
+        width: list[float] = []
+        self.columns: list[list[int]] = []
+        for name in NAMES:
+            prior, kind = PRIORS[name], self.kind(name)
+            count = len(self.groups[kind]) if kind else 1
+            self.group_slice[name] = slice(len(centre), len(centre) + count)
+            self.columns.append(list(range(len(centre), len(centre) + count)))
+            centre += [math.log(prior.value)] * count
+            width += [prior.width] * count
+            if kind:
+                own = len(self.members[kind])
+                self.own_slice[name] = slice(len(centre), len(centre) + own)
+                self.columns.append(list(range(len(centre), len(centre) + own)))
+                centre += [0.0] * own
+                width += [prior.own_width] * own
+        self.centre, self.width = np.array(centre), np.array(width)
+
+    @staticmethod
+    def kind(name: str) -> str:
+        """Whether a parameter belongs to devices, to stacks or to all ("")."""
+        return "device" if name in DEVICE_NAMES else "stack" if name in STACK_NAMES else ""
+
+    def members_of(self, name: str, vector: np.ndarray) -> np.ndarray:
+        """The parameter of every device or stack, or the common one."""
+        prior, kind = PRIORS[name], self.kind(name)
+        logs = vector[self.group_slice[name]]
+        if kind:
+            logs = logs[self.parent[kind]] + vector[self.own_slice[name]]
+        return np.clip(np.exp(logs), prior.low, prior.high)
+
+    def groups_of(self, name: str, vector: np.ndarray) -> np.ndarray:
+        """The parameter of every architecture or family."""
+        prior = PRIORS[name]
+        return np.clip(np.exp(vector[self.group_slice[name]]), prior.low, prior.high)
+
+    def parameters(self, vector: np.ndarray) -> Parameters:
+        """One value of each parameter for each case."""
+        values = {}
+        for name in NAMES:
+            kind, found = self.kind(name), self.members_of(name, vector)
+            values[name] = found[self.index[kind]] if kind else float(found[0])
+        return Parameters(**values)
+
+
+class Fit:
+    """Cases in arrays, and the residuals of a parameter vector."""
+
+    def __init__(self, cases: Sequence[Case], measured_s: np.ndarray) -> None:
+        self.cases, self.measured = cases, np.log(measured_s)
+        self.sources = np.array([case.id.split("-")[0] for case in cases])
+        placed = [(case.job, case.machine, case.stack) for case in cases]
+        self.table, self.rates, self.jobs = work_table(placed), rates_of(placed), jobs_of(placed)
+        self.layout = Layout(cases)
+        _, inverse, counts = np.unique(self.sources, return_inverse=True, return_counts=True)
+        self.weight = np.clip((40 / counts[inverse]) ** 0.25, 0.4, 1.5)
+        self.rows_of = self._rows_of_columns()
+
+    def _rows_of_columns(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each set of columns that move together: the column that moves each case."""
+        found = []
+        for columns in self.layout.columns:
+            name = next(name for name in NAMES if columns[0] in self._range(name))
+            kind = Layout.kind(name)
+            own = name in self.layout.own_slice and columns[0] == self.layout.own_slice[name].start
+            member = self.layout.index[kind] if kind else np.zeros(len(self.cases), int)
+            group = member if own or not kind else self.layout.parent[kind][member]
+            found.append((np.array(columns), columns[0] + group))
+        return found
+
+    def _range(self, name: str) -> range:
+        own = self.layout.own_slice.get(name)
+        group = self.layout.group_slice[name]
+        return range(group.start, own.stop if own else group.stop)
+
+    def predict(self, vector: np.ndarray) -> np.ndarray:
+        """ln of the predicted step of every case."""
+        p = self.layout.parameters(vector)
+        return np.log(step_times(self.jobs, micro_batch_times(self.table, self.rates, p), p).step_s)
+
+    def solve(self, kept: np.ndarray, start: np.ndarray | None = None, evaluations: int = 30) -> np.ndarray:
+        """The vector that fits the kept cases best."""
+        layout, weight = self.layout, self.weight[kept] / SPREAD
+
+        def residuals(vector: np.ndarray) -> np.ndarray:
+            off = (self.predict(vector) - self.measured)[kept] * weight
+            return np.concatenate([off, 0.7 * (vector - layout.centre) / layout.width])
+
+        def slopes(vector: np.ndarray) -> np.ndarray:
+            step, base = 1e-4, self.predict(vector)
+            matrix = np.zeros((len(self.cases), len(vector)))
+            for columns, moved in self.rows_of:
+                shifted = vector.copy()
+                shifted[columns] += step
+                slope = (self.predict(shifted) - base) / step
+                matrix[np.arange(len(slope)), moved] = slope
+            return np.concatenate([matrix[kept] * weight[:, None], np.diag(0.7 / layout.width)])
+
+        found = least_squares(
+            residuals,
+            layout.centre if start is None else start,
+            jac=slopes,
+            loss="soft_l1",
+            x_scale=layout.width,
+            max_nfev=evaluations,
+        )
+        return found.x
+
+
+def measured_cases(runs: Sequence[PublishedRun]) -> tuple[list[Case], np.ndarray]:
+    """The runs with a step time that can be modelled."""
+    cases, steps = [], []
+    for run in runs:
+        if run.step_s is None:
+            continue
+        try:
+            cases.append(case_of(run))
+        except RefusedError:
+            continue
+        steps.append(run.step_s)
+    return cases, np.array(steps)
+
+
+def described(off: np.ndarray) -> str:
+    """Errors in words: count, median, 90th percentile and largest of |error|, median error."""
+    error = np.expm1(off)
+    size = np.abs(error) * 100
+    return (
+        f"n={len(off):4d} median={np.median(size):5.1f} p90={np.percentile(size, 90):5.1f} max={size.max():5.0f} "
+        f"bias={np.median(error) * 100:+5.1f}"
+    )
+
+
+def hold_out(fit: Fit, start: np.ndarray) -> np.ndarray:
+    """ln(predicted / measured) of every case, fitted without any case of its source."""
+    off = np.zeros(len(fit.cases))
+    for source in np.unique(fit.sources):
+        kept = fit.sources != source
+        vector = fit.solve(kept, forgotten(fit, start, kept), evaluations=10)
+        off[~kept] = (fit.predict(vector) - fit.measured)[~kept]
+        print(f"  without {source}: {described(off[~kept])}", flush=True)
+    return off
+
+
+def forgotten(fit: Fit, start: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The start without what only the held-out source could have taught: its own device or stack is as the group's."""
+    vector = start.copy()
+    for name, where in fit.layout.own_slice.items():
+        kind = Layout.kind(name)
+        lost = set(range(len(fit.layout.members[kind]))) - set(fit.layout.index[kind][kept])
+        vector[[where.start + member for member in lost]] = 0.0
+    return vector
+
+
+def error_model(cases: Sequence[Case], off: np.ndarray) -> dict[str, object]:
+    """Scale by circumstance (least squares of ln|error|), and the quantiles that hold 90 % of the held-out runs."""
+    names = ["base", *sorted({name for case in cases for name in circumstances(case)})]
+    matrix = np.array([[1.0, *(name in circumstances(case) for name in names[1:])] for case in cases], dtype=float)
+    size = np.log(np.maximum(np.abs(off), 5e-3))
+    ridge = np.diag([1e-9] + [4.0] * (len(names) - 1))
+    coefficients = np.linalg.solve(matrix.T @ matrix + ridge, matrix.T @ size)
+    score = -off / np.exp(matrix @ coefficients)
+    return {
+        "coefficients": dict(zip(names, coefficients, strict=True)),
+        "low": float(np.quantile(score, 0.04)),
+        "high": float(np.quantile(score, 0.96)),
+    }
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--no-hold", action="store_true", help="do not hold sources out")
+    parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parents[1] / FILE)
+    options = parser.parse_args(arguments)
+    start = time.monotonic()
+    cases, steps = measured_cases([run for run in read_published() if isinstance(run, PublishedRun)])
+    fit = Fit(cases, steps)
+    print(f"{len(cases)} cases in {time.monotonic() - start:.0f} s", flush=True)
+    vector = fit.solve(np.ones(len(cases), bool))
+    off = fit.predict(vector) - fit.measured
+    print(f"fitted in {time.monotonic() - start:.0f} s: {described(off)}", flush=True)
+    for label, keys in (("source", fit.sources), ("stack", np.array([case.stack.name for case in cases]))):
+        for key in np.unique(keys):
+            print(f"  {label} {key:20s} {described(off[keys == key])}")
+    np.savez(options.output.with_suffix(".npz"), vector=vector)
+    errors = None
+    if not options.no_hold:
+        held = hold_out(fit, vector)
+        print(f"held out: {described(held)}", flush=True)
+        errors = error_model(cases, held)
+    from simulator_file import write_parameters
+
+    write_parameters(
+        options.output, fit.layout, vector, rows=len(cases), errors=errors, date=dt.datetime.now(tz=dt.UTC).date()
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

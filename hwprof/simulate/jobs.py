@@ -1,0 +1,185 @@
+"""What does the step formula need to know of a job? Its numbers and its machine's, as arrays for many jobs at once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from hwprof.count.device_work import Share, device_rows
+from hwprof.count.parameters import parameter_tensors
+from hwprof.predict.group_time import Links
+from hwprof.predict.machine import Machine
+from hwprof.predict.op_time import Rates, RowTable, row_table
+from hwprof.predict.stacks import Stack
+from hwprof.simulate.step import Floats, Jobs
+from hwprof.specs.hardware import MatmulDtype
+from hwprof.specs.job import JobDtype, JobOptimizer, TrainingJob
+from hwprof.specs.labels import layer_kind
+from hwprof.specs.model import ModelSpec
+
+Placed = tuple[TrainingJob, Machine, Stack]
+"""A job on a machine with its software."""
+
+_UPDATE_BYTES: dict[JobOptimizer, float] = {
+    "adamw": 30.0,
+    "adam": 30.0,
+    "adamw-8bit": 18.0,
+    "lion": 22.0,
+    "sgd": 22.0,
+    "adafactor": 16.0,
+    "muon": 22.0,
+}
+"""Traffic of an update for each parameter: gradient, fp32 weight and moments read, weight and moments written, and the
+2-byte copy. AdamW: 4 + 4 + 8 read, 4 + 8 + 2 written."""
+
+NEW_ATTENTION = frozenset({"hopper", "blackwell"})
+"""Architectures on which attention kernels of one generation differ from the next (flash attention 2 and 3, cuDNN)."""
+
+
+def share_of(job: TrainingJob) -> Share:
+    """What decides the work of one device on one micro-batch of the job."""
+    layout = job.layout
+    return Share(
+        model=job.model,
+        micro_batch=job.micro_batch,
+        seq_len=job.seq_len,
+        dtype=job.dtype,
+        flash=job.attention == "flash",
+        tensor=layout.tensor_parallel,
+        context=layout.context_parallel,
+        expert=layout.expert_parallel,
+        sequence_parallel=layout.sequence_parallel,
+        recompute=job.recompute,
+        lora=job.lora,
+    )
+
+
+def work_table(placed: Sequence[Placed]) -> RowTable:
+    """The rows of every job's micro-batch."""
+    return row_table([_rows(share_of(job)) for job, _, _ in placed])
+
+
+@functools.lru_cache(maxsize=4096)
+def _rows(share: Share) -> tuple[Any, ...]:
+    return device_rows(share)
+
+
+def rates_of(placed: Sequence[Placed]) -> Rates:
+    """What each job's device offers.
+
+    Raises:
+        SpecError: a peak is not known.
+    """
+
+    def of(value: Callable[[TrainingJob, Machine], float]) -> Floats:
+        return np.array([value(job, machine) for job, machine, _ in placed], dtype=float)
+
+    return Rates(
+        peak_flop_per_s=of(lambda job, machine: machine.peak_flop_per_s(wide_dtype(job.dtype))),
+        narrow_flop_per_s=of(lambda job, machine: machine.peak_flop_per_s(job.dtype)),
+        fp4=of(lambda job, _: job.dtype == "fp4") > 0,
+        memory_byte_per_s=of(lambda _, machine: machine.memory_byte_per_s),
+        units=of(lambda _, machine: machine.units or FEWEST_UNITS),
+        expert_layers=of(lambda job, _: job.model.moe_layers / job.model.layers),
+        new_attention=of(lambda _, machine: machine.architecture in NEW_ATTENTION) > 0,
+    )
+
+
+FEWEST_UNITS = 1
+
+
+def wide_dtype(dtype: JobDtype) -> MatmulDtype:
+    """The format of everything that is not a linear layer of a narrow job."""
+    return "bf16" if dtype in {"fp8", "fp4"} else dtype
+
+
+def jobs_of(placed: Sequence[Placed]) -> Jobs:
+    """The arrays of the step formula."""
+    return Jobs(
+        links=_links([machine for _, machine, _ in placed]),
+        **{name: np.array([value(*each) for each in placed], dtype=float) for name, value in NUMBERS.items()},
+        **{name: np.array([value(*each) for each in placed], dtype=bool) for name, value in SWITCHES.items()},
+    )
+
+
+def _links(machines: Sequence[Machine]) -> Links:
+    names = ("domain", "inside_byte_per_s", "between_byte_per_s", "inside_latency_s", "between_latency_s")
+    return Links(**{name: np.array([getattr(each, name) for each in machines], dtype=float) for name in names})
+
+
+def gradient_bytes(job: TrainingJob) -> float:
+    """Width of a gradient as it is reduced: fp32 unless everything is narrow or the job says otherwise."""
+    return job.gradient_bytes or (2.0 if job.storage == "pure" else 4.0)
+
+
+def weight_bytes(job: TrainingJob) -> float:
+    """Width of a weight as it is gathered, and of an activation."""
+    return 4.0 if job.dtype in {"fp32", "tf32"} else 2.0
+
+
+@functools.lru_cache(maxsize=512)
+def parameter_parts(model: ModelSpec) -> dict[str, int]:
+    """Parameters of layers without routed experts, of routed experts, of the embedding, and of what follows."""
+    parts = dict.fromkeys(("layer", "expert", "embedding", "head"), 0)
+    for tensor in parameter_tensors(model):
+        in_layer = "layers.*" in tensor.label
+        outside = "embedding" if layer_kind(tensor.label) == "embedding" else "head"
+        parts["expert" if tensor.experts > 1 else "layer" if in_layer else outside] += tensor.total
+    return parts
+
+
+Number = Callable[[TrainingJob, Machine, Stack], float]
+
+NUMBERS: dict[str, Number] = {
+    "memory_byte_per_s": lambda _, machine, __: machine.memory_byte_per_s,
+    "devices": lambda job, _, __: job.layout.devices,
+    "layers": lambda job, _, __: job.model.layers,
+    "stages": lambda job, _, __: job.layout.pipeline_parallel,
+    "chunks": lambda job, _, __: job.layout.chunks,
+    "micro_batches": lambda job, _, __: job.micro_batches,
+    "tensor": lambda job, _, __: job.layout.tensor_parallel,
+    "context": lambda job, _, __: job.layout.context_parallel,
+    "expert": lambda job, _, __: job.layout.expert_parallel,
+    "data": lambda job, _, __: job.layout.data_parallel,
+    "zero_stage": lambda job, _, __: job.layout.zero_stage,
+    "shards": lambda job, _, __: job.layout.shards,
+    "recompute_share": lambda job, _, __: min((job.recompute_layers or job.model.layers) / job.model.layers, 1.0),
+    "tokens": lambda job, _, __: job.micro_batch * job.seq_len / job.layout.context_parallel,
+    "d_model": lambda job, _, __: job.model.d_model,
+    "kv_width": lambda job, _, __: kv_width(job.model),
+    "top_k": lambda job, _, __: job.model.moe.top_k if job.model.moe else 0,
+    "expert_layers": lambda job, _, __: job.model.moe_layers / job.model.layers,
+    "blocks": lambda job, _, __: 2 if job.model.block == "sequential" else 1,
+    "element_bytes": lambda job, _, __: weight_bytes(job),
+    "gradient_bytes": lambda job, _, __: gradient_bytes(job),
+    "weight_bytes": lambda job, _, __: weight_bytes(job),
+    "layer_parameters": lambda job, _, __: parameter_parts(job.model)["layer"],
+    "expert_parameters": lambda job, _, __: parameter_parts(job.model)["expert"],
+    "embedding_parameters": lambda job, _, __: parameter_parts(job.model)["embedding"],
+    "head_parameters": lambda job, _, __: parameter_parts(job.model)["head"],
+    "trained": lambda job, _, __: trained_share(job),
+    "update_bytes": lambda job, _, __: _UPDATE_BYTES[job.optimizer],
+}
+
+SWITCHES: dict[str, Callable[[TrainingJob, Machine, Stack], bool]] = {
+    "sequence_parallel": lambda job, _, __: job.layout.sequence_parallel and job.layout.tensor_parallel > 1,
+    "overlap": lambda job, _, __: job.layout.overlap,
+    "full_recompute": lambda job, _, __: job.recompute == "full",
+    "buckets": lambda _, __, stack: stack.overlaps_gradients,
+}
+
+
+def kv_width(model: ModelSpec) -> float:
+    """Mean width of the keys and of the values of one token; latent attention spans them for every head."""
+    return model.heads * (model.head_dim + model.value_dim) / 2 if model.mla else model.kv_dim
+
+
+def trained_share(job: TrainingJob) -> float:
+    """Share of the parameters that have gradients; adapters add r x (n + k) to a matrix of n x k."""
+    if job.lora is None:
+        return 1.0
+    width = (job.model.d_model + job.model.d_ff) / 2
+    return 2 * job.lora.rank / width

@@ -1,0 +1,296 @@
+"""How long does a training step take? One formula for one job and for many at once, term by term."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwprof.predict.group_time import Links, all_to_all_s, ring_s, send_s
+from hwprof.predict.op_time import MicroBatchTimes
+from hwprof.predict.parameters import Parameters
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jobs:
+    """Many jobs: arrays of one for each. Degrees and sizes as in ``ParallelLayout`` and ``TrainingJob``.
+
+    Attributes:
+        links, memory_byte_per_s, devices: the machine; links as the datasheet has them.
+        layers, stages, chunks, micro_batches: the pipeline; ``chunks`` of one device.
+        tensor, context, expert, data, zero_stage, shards: degrees.
+        sequence_parallel, overlap, full_recompute: switches.
+        buckets: whether the software reduces gradients in buckets while backward goes on.
+        recompute_share: share of the layers in which something runs again.
+        tokens: of one micro-batch on one context rank.
+        d_model, kv_width, top_k: of the model; ``kv_width`` of keys or values of one token.
+        expert_layers: share of the layers that have experts.
+        blocks: all-reduces of a layer's forward pass under tensor parallelism.
+        element_bytes, gradient_bytes, weight_bytes: widths of activations, reduced gradients and gathered weights.
+        layer_parameters, expert_parameters, embedding_parameters, head_parameters: of the whole model.
+        trained: share of the parameters that have gradients.
+        update_bytes: traffic of the optimizer for each parameter.
+    """
+
+    links: Links
+    memory_byte_per_s: Floats
+    devices: Floats
+    layers: Floats
+    stages: Floats
+    chunks: Floats
+    micro_batches: Floats
+    tensor: Floats
+    context: Floats
+    expert: Floats
+    data: Floats
+    zero_stage: Floats
+    shards: Floats
+    sequence_parallel: Flags
+    overlap: Flags
+    full_recompute: Flags
+    buckets: Flags
+    recompute_share: Floats
+    tokens: Floats
+    d_model: Floats
+    kv_width: Floats
+    top_k: Floats
+    expert_layers: Floats
+    blocks: Floats
+    element_bytes: Floats
+    gradient_bytes: Floats
+    weight_bytes: Floats
+    layer_parameters: Floats
+    expert_parameters: Floats
+    embedding_parameters: Floats
+    head_parameters: Floats
+    trained: Floats
+    update_bytes: Floats
+
+    @property
+    def replicas(self) -> Floats:
+        """Data and context ranks."""
+        return self.data * self.context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerTimes:
+    """One average layer on one micro-batch, with the traffic that compute does not hide; arrays of one for each job."""
+
+    forward_s: Floats
+    backward_s: Floats
+    recompute_s: Floats
+    tensor_s: Floats
+    context_s: Floats
+    expert_s: Floats
+    gather_s: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTimes:
+    """Seconds of a step, arrays of one for each job. ``parts`` add up to ``step_s``."""
+
+    step_s: Floats
+    parts: dict[str, Floats]
+
+
+FORWARD_OVERLAP_OF_ATTENTION = 0.8
+"""Share of attention's time behind which a ring of keys and values hides."""
+
+RING_REST = 0.1
+"""Share of a ring's traffic that is exposed even where it fits behind attention: its first step, and its kernels."""
+
+BACKWARD_GATHER = 0.3
+"""Share of the input's second all-gather in the backward pass of sequence parallelism that is exposed."""
+
+REDUCED_SHARE = 1.5
+"""Bytes of a reduced gradient over those of a gathered weight where reduction is in fp32 and padded."""
+
+LONGEST_OVERLAP = 0.95
+
+
+def step_times(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTimes:
+    """The step of every job; ``work`` is that of its micro-batches on one device."""
+    links = _effective(jobs.links, p)
+    layer = layer_times(jobs, work, links, p)
+    held = np.ceil(jobs.layers / jobs.stages)
+    pass_s = layer.forward_s + layer.backward_s + layer.recompute_s
+    stage_s = held * pass_s
+    head_s = work.head_forward_s + work.head_backward_s
+    embedding_s = work.embedding_forward_s + work.embedding_backward_s
+    slowest_s = _slowest_stage_s(jobs, stage_s, pass_s, head_s, embedding_s)
+    sends_s = _sends_s(jobs, links)
+    exposed_send_s = sends_s * (1 - np.minimum(p.send_overlap, LONGEST_OVERLAP) * np.where(jobs.chunks > 1, 1.0, 0.5))
+    bubble_s = (jobs.stages - 1) / jobs.chunks * (stage_s + sends_s)
+    span_s = jobs.micro_batches * (slowest_s + exposed_send_s) + bubble_s
+    data_s = _data_s(jobs, links, stage_s, p)
+    update_s = _update_s(jobs, p)
+    slowdown = p.straggler_share * np.log2(np.maximum(jobs.devices / 8, 1.0))
+    straggler_s = (span_s + data_s + update_s) * slowdown
+    step_s = span_s + data_s + update_s + straggler_s + p.step_fixed_s
+    m = jobs.micro_batches
+    traffic_s = layer.tensor_s + layer.context_s + layer.expert_s + layer.gather_s
+    host_s = np.minimum(work.host_s, pass_s - traffic_s)
+    parts = {
+        "compute": m * held * (pass_s - traffic_s - layer.recompute_s - host_s),
+        "recompute": m * held * layer.recompute_s,
+        "host": m * held * host_s,
+        "embedding and head": m * (slowest_s - stage_s),
+        "tensor communication": m * held * layer.tensor_s,
+        "context communication": m * held * layer.context_s,
+        "expert communication": m * held * layer.expert_s,
+        "weight gathering": m * held * layer.gather_s,
+        "pipeline sends": m * exposed_send_s,
+        "pipeline bubble": bubble_s,
+        "gradient reduction": data_s,
+        "optimizer": update_s,
+        "stragglers": straggler_s,
+        "fixed": p.step_fixed_s + 0 * step_s,
+    }
+    return StepTimes(step_s=step_s, parts=parts)
+
+
+def _effective(links: Links, p: Parameters) -> Links:
+    return Links(
+        domain=links.domain,
+        inside_byte_per_s=links.inside_byte_per_s * p.inside_share,
+        between_byte_per_s=links.between_byte_per_s * p.between_share,
+        inside_latency_s=links.inside_latency_s,
+        between_latency_s=links.between_latency_s,
+    )
+
+
+def layer_times(jobs: Jobs, work: MicroBatchTimes, links: Links, p: Parameters) -> LayerTimes:
+    """One layer: its kernels, and the exposed traffic of tensor, context, expert and sharded data ranks."""
+    forward_tensor_s, backward_tensor_s, again_s = _tensor_s(jobs, links, p)
+    forward_context_s, backward_context_s = _context_s(jobs, links, work.attention_s)
+    expert_s = _expert_s(jobs, links, p)
+    forward_s = work.forward_s + forward_tensor_s + forward_context_s + expert_s
+    backward_s = work.input_s + work.weight_s + backward_tensor_s + backward_context_s + expert_s
+    again_s = work.recompute_s + again_s + np.where(jobs.full_recompute, expert_s, 0.0)
+    recompute_s = jobs.recompute_share * again_s
+    forward_gather_s, backward_gather_s = _gather_s(jobs, links, forward_s, backward_s + recompute_s, p)
+    return LayerTimes(
+        forward_s=forward_s + forward_gather_s,
+        backward_s=backward_s + backward_gather_s,
+        recompute_s=recompute_s,
+        tensor_s=forward_tensor_s + backward_tensor_s,
+        context_s=forward_context_s + backward_context_s,
+        expert_s=2 * expert_s,
+        gather_s=forward_gather_s + backward_gather_s,
+    )
+
+
+def _stream_bytes(jobs: Jobs) -> Floats:
+    """The residual stream between two layers, of one context rank."""
+    return jobs.tokens * jobs.d_model * jobs.element_bytes
+
+
+def _tensor_s(jobs: Jobs, links: Links, p: Parameters) -> tuple[Floats, Floats, Floats]:
+    """An all-reduce after attention and one after the feed-forward network, each way (Shoeybi et al. 2019, section 3).
+
+    With sequence parallelism each is a reduce-scatter and an all-gather, and backward gathers the inputs once more
+    (Korthikanti et al. 2022, section 4.2.2).
+    """
+    split = jobs.tensor > 1
+    one = np.ones_like(jobs.tensor)
+    ring = 2 * ring_s(_stream_bytes(jobs), jobs.tensor, one, links)
+    calls_s = p.collective_s * np.where(jobs.sequence_parallel, 2.0, 1.0)
+    all_reduce_s = np.where(split, ring + calls_s, 0.0)
+    exposed = 1 - np.minimum(p.tensor_overlap, LONGEST_OVERLAP) * jobs.overlap
+    forward_s = jobs.blocks * all_reduce_s * exposed
+    gathered_s = np.where(jobs.sequence_parallel & split, jobs.blocks * all_reduce_s / 2 * BACKWARD_GATHER, 0.0)
+    return forward_s, forward_s + gathered_s, np.where(jobs.full_recompute, forward_s, 0.0)
+
+
+def _context_s(jobs: Jobs, links: Links, attention_s: Floats) -> tuple[Floats, Floats]:
+    """A ring of keys and values hides behind attention (Liu et al. 2023); backward carries their gradients too."""
+    block_bytes = 2 * jobs.kv_width / jobs.tensor * jobs.tokens * jobs.element_bytes
+    near = jobs.tensor * jobs.context <= links.domain
+    byte_per_s = np.where(near, links.inside_byte_per_s, links.between_byte_per_s)
+    ring = np.where(jobs.context > 1, (jobs.context - 1) * (block_bytes / byte_per_s + links.inside_latency_s), 0.0)
+    forward_s = np.maximum(0.0, ring - FORWARD_OVERLAP_OF_ATTENTION * attention_s) + RING_REST * ring
+    backward_s = np.maximum(0.0, 2 * ring - 2 * attention_s) + RING_REST * ring
+    return forward_s, backward_s
+
+
+def _expert_s(jobs: Jobs, links: Links, p: Parameters) -> Floats:
+    """Tokens to their experts and back, one way through the layer."""
+    sent_bytes = jobs.tokens / jobs.tensor * jobs.top_k * jobs.d_model * 2 * jobs.expert_layers
+    both_s = 2 * all_to_all_s(sent_bytes, jobs.expert, np.ones_like(jobs.expert), links)
+    exposed: Floats = both_s * (1 - np.minimum(p.expert_overlap, LONGEST_OVERLAP))
+    return exposed
+
+
+def _gather_s(jobs: Jobs, links: Links, forward_s: Floats, backward_s: Floats, p: Parameters) -> tuple[Floats, Floats]:
+    """ZeRO stage 3: weights of a layer are gathered each way and its gradients scattered, beside compute."""
+    sharded = jobs.zero_stage == 3
+    layer = (jobs.layer_parameters / jobs.tensor + jobs.expert_parameters / jobs.expert) / jobs.layers
+    layer_bytes = layer * jobs.weight_bytes
+    gather_s = ring_s(layer_bytes, jobs.shards, jobs.tensor, links)
+    wide = np.where(jobs.gradient_bytes > jobs.weight_bytes, REDUCED_SHARE, 1.0)
+    scatter_s = ring_s(layer_bytes * wide, jobs.shards, jobs.tensor, links)
+    groups = np.maximum(jobs.replicas / jobs.shards, 1.0)
+    across_s = 2 * ring_s(layer_bytes * 2 / jobs.shards, groups, jobs.tensor * jobs.shards, links)
+    both_s = gather_s + scatter_s
+    reduced_s = both_s + np.where(groups > 1, across_s / jobs.micro_batches, 0.0)
+    window = np.minimum(p.data_overlap, 1.2)
+    forward = np.maximum(0.0, gather_s - window * forward_s) + p.contention * np.minimum(gather_s, forward_s)
+    backward = np.maximum(0.0, reduced_s - window * backward_s) + p.contention * np.minimum(both_s, backward_s)
+    return np.where(sharded, forward, 0.0), np.where(sharded, backward, 0.0)
+
+
+def _slowest_stage_s(jobs: Jobs, stage_s: Floats, layer_s: Floats, head_s: Floats, embedding_s: Floats) -> Floats:
+    """The stage that sets the pace: one of layers alone, or the first with the embedding, or the last with the head.
+
+    Where layers do not divide by the stages, the first and the last hold a layer less, as Megatron-LM places them.
+    """
+    uneven = jobs.layers % jobs.stages != 0
+    ends = np.where(uneven, stage_s - layer_s + head_s, stage_s + np.maximum(head_s, embedding_s))
+    piped = np.maximum(stage_s, ends)
+    return np.where(jobs.stages > 1, piped, stage_s + head_s + embedding_s)
+
+
+def _sends_s(jobs: Jobs, links: Links) -> Floats:
+    """Activations on to the next chunk and gradients back, for one micro-batch over a device's chunks."""
+    size_bytes = _stream_bytes(jobs) / jobs.tensor
+    stride = jobs.tensor * jobs.replicas
+    return np.where(jobs.stages > 1, 2 * jobs.chunks * send_s(size_bytes, stride, links), 0.0)
+
+
+def parameters_held(jobs: Jobs) -> tuple[Floats, Floats]:
+    """Dense and expert parameters of the fullest device, before ZeRO."""
+    ends = jobs.embedding_parameters + jobs.head_parameters
+    at_end = np.where(jobs.stages > 1, ends / 2, ends)
+    dense = (jobs.layer_parameters / jobs.stages + at_end) / jobs.tensor
+    return dense, jobs.expert_parameters / jobs.expert / jobs.stages
+
+
+def _data_s(jobs: Jobs, links: Links, stage_s: Floats, p: Parameters) -> Floats:
+    """Gradients of a step reduced over replicas, and ZeRO's weights gathered, as far as compute does not hide them."""
+    dense, experts = parameters_held(jobs)
+    held = (dense + experts) * jobs.trained
+    reduce_s = ring_s(held * jobs.gradient_bytes, jobs.replicas, jobs.tensor, links)
+    gather_s = ring_s(held * jobs.weight_bytes, jobs.replicas, jobs.tensor, links)
+    traffic_s = np.where(jobs.zero_stage == 0, 2 * reduce_s, reduce_s + gather_s)
+    window_s = np.where(jobs.overlap & jobs.buckets, np.minimum(p.data_overlap, 1.2) * stage_s, 0.0)
+    exposed_s = np.maximum(0.0, traffic_s - window_s) + p.contention * np.minimum(traffic_s, window_s)
+    return np.where((jobs.zero_stage == 3) | (jobs.replicas == 1), 0.0, exposed_s)
+
+
+GRADIENT_PASSES_BYTES = 8.0
+"""Traffic of each local gradient beside the update: its norm, and setting it to zero."""
+
+
+def _update_s(jobs: Jobs, p: Parameters) -> Floats:
+    """The optimizer's passes over what each rank updates, at memory bandwidth."""
+    dense, experts = parameters_held(jobs)
+    shards = np.where(jobs.zero_stage >= 1, jobs.shards, 1.0)
+    expert_shards = np.maximum(np.where(jobs.zero_stage >= 1, jobs.shards, 1.0) / jobs.expert, 1.0)
+    moved = dense * (jobs.update_bytes / shards + GRADIENT_PASSES_BYTES)
+    moved = moved + experts * (jobs.update_bytes / expert_shards + GRADIENT_PASSES_BYTES)
+    seconds: Floats = moved * jobs.trained / (jobs.memory_byte_per_s * p.memory_share)
+    return seconds
