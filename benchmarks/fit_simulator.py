@@ -22,11 +22,12 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import least_squares
+from simulator_file import write_parameters
 
 from hwprof.predict.op_time import micro_batch_times
 from hwprof.predict.parameters import DEVICE_NAMES, NAMES, STACK_NAMES, Parameters
 from hwprof.simulate.error_model import circumstances
-from hwprof.simulate.jobs import jobs_of, rates_of, work_table
+from hwprof.simulate.jobs import jobs_of, rates_of, share_of, work_table
 from hwprof.simulate.published import Case, RefusedError, case_of
 from hwprof.simulate.step import step_times
 from hwprof.specs.published import PublishedRun, read_published
@@ -155,7 +156,14 @@ class Fit:
         self.cases, self.measured = cases, np.log(measured_s)
         self.sources = np.array([case.id.split("-")[0] for case in cases])
         placed = [(case.job, case.machine, case.stack) for case in cases]
-        self.table, self.rates, self.jobs = work_table(placed), rates_of(placed), jobs_of(placed)
+        keys = [(share_of(job), machine.device.id, stack.name) for job, machine, stack in placed]
+        first = {key: number for number, key in reversed(list(enumerate(keys)))}
+        distinct = sorted(first.values())
+        place = {keys[number]: position for position, number in enumerate(distinct)}
+        self.distinct = np.array(distinct)
+        self.work_of = np.array([place[key] for key in keys])
+        self.table = work_table([placed[number] for number in distinct])
+        self.rates, self.jobs = rates_of([placed[number] for number in distinct]), jobs_of(placed)
         self.layout = Layout(cases)
         _, inverse, counts = np.unique(self.sources, return_inverse=True, return_counts=True)
         self.weight = np.clip((40 / counts[inverse]) ** 0.25, 0.4, 1.5)
@@ -181,9 +189,11 @@ class Fit:
     def predict(self, vector: np.ndarray) -> np.ndarray:
         """ln of the predicted step of every case."""
         p = self.layout.parameters(vector)
-        return np.log(step_times(self.jobs, micro_batch_times(self.table, self.rates, p), p).step_s)
+        of_work = Parameters(**{name: _chosen(getattr(p, name), self.distinct) for name in NAMES})
+        work = micro_batch_times(self.table, self.rates, of_work).of(self.work_of)
+        return np.log(step_times(self.jobs, work, p).step_s)
 
-    def solve(self, kept: np.ndarray, start: np.ndarray | None = None, evaluations: int = 30) -> np.ndarray:
+    def solve(self, kept: np.ndarray, start: np.ndarray | None = None, evaluations: int = 40) -> np.ndarray:
         """The vector that fits the kept cases best."""
         layout, weight = self.layout, self.weight[kept] / SPREAD
 
@@ -210,6 +220,10 @@ class Fit:
             max_nfev=evaluations,
         )
         return found.x
+
+
+def _chosen(values: float | np.ndarray, index: np.ndarray) -> float | np.ndarray:
+    return values[index] if isinstance(values, np.ndarray) else values
 
 
 def measured_cases(runs: Sequence[PublishedRun]) -> tuple[list[Case], np.ndarray]:
@@ -259,8 +273,9 @@ def forgotten(fit: Fit, start: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 def error_model(cases: Sequence[Case], off: np.ndarray) -> dict[str, object]:
     """Scale by circumstance (least squares of ln|error|), and the quantiles that hold 90 % of the held-out runs."""
-    names = ["base", *sorted({name for case in cases for name in circumstances(case)})]
-    matrix = np.array([[1.0, *(name in circumstances(case) for name in names[1:])] for case in cases], dtype=float)
+    held = [circumstances(case.job, case.machine, recompute_stated=case.recompute_stated) for case in cases]
+    names = ["base", *sorted({name for each in held for name in each})]
+    matrix = np.array([[1.0, *(name in each for name in names[1:])] for each in held], dtype=float)
     size = np.log(np.maximum(np.abs(off), 5e-3))
     ridge = np.diag([1e-9] + [4.0] * (len(names) - 1))
     coefficients = np.linalg.solve(matrix.T @ matrix + ridge, matrix.T @ size)
@@ -275,26 +290,26 @@ def error_model(cases: Sequence[Case], off: np.ndarray) -> dict[str, object]:
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--no-hold", action="store_true", help="do not hold sources out")
+    parser.add_argument("--start", type=Path, help="start from the vector of an earlier fit (.npz)")
     parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parents[1] / FILE)
     options = parser.parse_args(arguments)
     start = time.monotonic()
     cases, steps = measured_cases([run for run in read_published() if isinstance(run, PublishedRun)])
     fit = Fit(cases, steps)
     print(f"{len(cases)} cases in {time.monotonic() - start:.0f} s", flush=True)
-    vector = fit.solve(np.ones(len(cases), bool))
+    begin = np.load(options.start)["vector"] if options.start else None
+    vector = fit.solve(np.ones(len(cases), bool), begin)
     off = fit.predict(vector) - fit.measured
     print(f"fitted in {time.monotonic() - start:.0f} s: {described(off)}", flush=True)
     for label, keys in (("source", fit.sources), ("stack", np.array([case.stack.name for case in cases]))):
         for key in np.unique(keys):
             print(f"  {label} {key:20s} {described(off[keys == key])}")
-    np.savez(options.output.with_suffix(".npz"), vector=vector)
+    np.savez(options.output.with_suffix(".npz"), vector=vector, off=off)
     errors = None
     if not options.no_hold:
         held = hold_out(fit, vector)
         print(f"held out: {described(held)}", flush=True)
         errors = error_model(cases, held)
-    from simulator_file import write_parameters
-
     write_parameters(
         options.output, fit.layout, vector, rows=len(cases), errors=errors, date=dt.datetime.now(tz=dt.UTC).date()
     )

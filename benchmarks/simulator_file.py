@@ -24,7 +24,7 @@ ASSUMED: dict[str, tuple[str, dict[str, float]]] = {
         dict(zip(DEVICE_NAMES, (0.70, 0.60, 0.50, 0.45, 0.80, 0.70, 0.75), strict=True)),
     ),
     "cdna": (
-        "matrix products as measured with mamf-finder, 51 to 65 % of peak: stas00/ml-engineering; rest as other devices",
+        "products as measured with mamf-finder, 51 to 65 % of peak: stas00/ml-engineering; the rest as other devices",
         {"matmul_share": 0.56, "fp8_matmul_share": 0.48, "attention_share": 0.32},
     ),
     "gaudi": (

@@ -71,7 +71,15 @@ class Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicroBatchTimes:
-    """Seconds of one micro-batch, arrays of one for each share; of the average layer, of the embedding, of the head."""
+    """Seconds of one micro-batch, arrays of one for each share; of the average layer, of the embedding, of the head.
+
+    Attributes:
+        forward_s, input_s, weight_s, recompute_s: of the average layer, with what the host adds.
+        attention_s: attention's forward pass in it.
+        embedding_forward_s, embedding_backward_s, head_forward_s, head_backward_s: of the ends.
+        host_s: what the host adds to a layer's passes because it launches too slowly.
+        traffic_share: share of the layer's kernels whose roof is the memory.
+    """
 
     forward_s: Floats
     input_s: Floats
@@ -83,6 +91,7 @@ class MicroBatchTimes:
     head_forward_s: Floats
     head_backward_s: Floats
     host_s: Floats
+    traffic_share: Floats
 
     def of(self, index: NDArray[np.int64]) -> MicroBatchTimes:
         """The times of the shares at ``index``, which may repeat."""
@@ -91,7 +100,9 @@ class MicroBatchTimes:
 
 def micro_batch_times(table: RowTable, rates: Rates, p: Parameters) -> MicroBatchTimes:
     """Sums over each share's kernels; where the host is slower than the device, the host's time counts."""
-    seconds = kernel_s(table, rates, p) * table.times
+    once_s, by_traffic = kernel_s(table, rates, p)
+    seconds = once_s * table.times
+    in_layer = table.part == Part.LAYER
 
     def total(part: Part, *passes: Pass) -> Floats:
         chosen = (table.part == part) & np.isin(table.when, passes)
@@ -120,6 +131,7 @@ def micro_batch_times(table: RowTable, rates: Rates, p: Parameters) -> MicroBatc
         head_forward_s=total(Part.HEAD, Pass.FORWARD),
         head_backward_s=total(Part.HEAD, Pass.INPUT, Pass.WEIGHT),
         host_s=paced_forward_s - forward_s + backward_s - input_s - weight_s,
+        traffic_share=_sums(table, seconds, in_layer & by_traffic) / np.maximum(_sums(table, seconds, in_layer), TINY),
     )
 
 
@@ -138,8 +150,11 @@ def _beside(device_s: Floats, host_s: Floats) -> Floats:
     return (device_s**SMOOTH + host_s**SMOOTH) ** (1 / SMOOTH)
 
 
-def kernel_s(table: RowTable, rates: Rates, p: Parameters) -> Floats:
-    """Time of each row's kernels, once: the slower of arithmetic and traffic, and the gap before the next."""
+def kernel_s(table: RowTable, rates: Rates, p: Parameters) -> tuple[Floats, NDArray[np.bool_]]:
+    """Time of each row's kernels, once, and whether it is traffic that takes so long.
+
+    The slower of arithmetic and traffic, and the gap before the next kernel.
+    """
     here = table.share
     matmul = table.unit <= Unit.NARROW_GROUPED
     attention = (table.unit == Unit.ATTENTION) | (table.unit == Unit.ATTENTION_BACKWARD)
@@ -151,7 +166,7 @@ def kernel_s(table: RowTable, rates: Rates, p: Parameters) -> Floats:
     traffic_s = table.moved_bytes / _at(rates.memory_byte_per_s * p.memory_share, here)
     factor = np.where(table.part == Part.HEAD, _at(p.loss_traffic_factor, here), _at(p.traffic_factor, here))
     traffic_s = np.where(table.unit == Unit.TRAFFIC, traffic_s * factor, traffic_s)
-    return np.maximum(arithmetic_s, traffic_s) + _at(p.kernel_gap_s, here)
+    return np.maximum(arithmetic_s, traffic_s) + _at(p.kernel_gap_s, here), traffic_s > arithmetic_s
 
 
 def _at(values: float | Floats, index: NDArray[np.int64]) -> float | Floats:

@@ -3,46 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator
 
+from hwprof.predict.machine import Machine
+from hwprof.specs.job import TrainingJob
 from hwprof.specs.simulator import ErrorModel
 
-if TYPE_CHECKING:
-    from hwprof.simulate.published import Case
-
-SHORT_STEP_TOKENS = 4096
-"""Micro-batches of fewer tokens, or narrow models, leave the device waiting for the host."""
-
-
-def circumstances(case: Case) -> tuple[str, ...]:
-    """What holds of a case that makes a prediction less sure, by the names of the error model."""
-    return tuple(_circumstances(case))
-
-
-def _circumstances(case: Case) -> Iterator[str]:
-    job, layout = case.job, case.job.layout
-    if job.model.moe:
-        yield "experts"
-    if not case.recompute_stated:
-        yield "recompute not stated"
-    if job.dtype in {"fp8", "fp4"}:
-        yield "narrow products"
-    if layout.pipeline_parallel > 1:
-        yield "pipeline"
-    if layout.devices > case.machine.domain:
-        yield "several domains"
-    if job.model.d_model <= SMALL_WIDTH:
-        yield "small model"
-    if job.attention == "materialised":
-        yield "stored scores"
-
-
 SMALL_WIDTH = 2048
+"""Models of at most this width leave the device waiting for the host."""
+
+UNKNOWN_DEVICE = 0.7
+"""Added to the logarithm of the scale where no published run of the device's architecture took part in the fit: such
+predictions are about twice as far off as those for an architecture that did (sources held out with their device)."""
 
 
-def interval(step_s: float, scale_of: ErrorModel, names: tuple[str, ...]) -> tuple[float, float]:
-    """Low and high end of what 90 % of comparable held-out runs measured where hwprof predicted ``step_s``."""
-    coefficients = scale_of.coefficients
-    scale = math.exp(coefficients["base"] + sum(coefficients.get(name, 0.0) for name in names))
-    return step_s * math.exp(scale_of.low * scale), step_s * math.exp(scale_of.high * scale)
+def circumstances(job: TrainingJob, machine: Machine, *, recompute_stated: bool = True) -> tuple[str, ...]:
+    """What holds of a job that makes its prediction less sure, by the names of the error model."""
+    return tuple(_circumstances(job, machine, recompute_stated=recompute_stated))
+
+
+def _circumstances(job: TrainingJob, machine: Machine, *, recompute_stated: bool) -> Iterator[str]:
+    layout = job.layout
+    holds = {
+        "experts": job.model.moe is not None,
+        "recompute not stated": not recompute_stated,
+        "narrow products": job.dtype in {"fp8", "fp4"},
+        "pipeline": layout.pipeline_parallel > 1,
+        "several domains": layout.devices > machine.domain,
+        "small model": job.model.d_model <= SMALL_WIDTH,
+        "stored scores": job.attention == "materialised",
+    }
+    yield from (name for name, held in holds.items() if held)
+
+
+def interval(
+    predicted: float, model: ErrorModel, names: Collection[str], *, known_device: bool = True
+) -> tuple[float, float]:
+    """Low and high end of what 90 % of comparable held-out runs measured where hwprof predicted as much."""
+    logarithm = model.coefficients["base"] + sum(model.coefficients.get(name, 0.0) for name in names)
+    scale = math.exp(logarithm + (0.0 if known_device else UNKNOWN_DEVICE))
+    return predicted * math.exp(model.low * scale), predicted * math.exp(model.high * scale)

@@ -112,45 +112,83 @@ REDUCED_SHARE = 1.5
 LONGEST_OVERLAP = 0.95
 
 
-def step_times(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTimes:
-    """The step of every job; ``work`` is that of its micro-batches on one device."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTerms:
+    """What a step is made of, arrays of one for each job.
+
+    Attributes:
+        layer: one average layer on one micro-batch.
+        send_s: one message to the next chunk's stage.
+        exposed_send_s: exposed sends of one micro-batch over a device's chunks, both ways.
+        chunks: of one device.
+        data_s: exposed reduction of gradients and gathering of weights, once a step.
+        update_s: the optimizer.
+        slowdown: by stragglers.
+        fixed_s: what depends on nothing.
+    """
+
+    layer: LayerTimes
+    send_s: Floats
+    exposed_send_s: Floats
+    chunks: Floats
+    data_s: Floats
+    update_s: Floats
+    slowdown: Floats
+    fixed_s: Floats
+
+
+def step_terms(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTerms:
+    """The terms of every job's step; ``work`` is that of its micro-batches on one device."""
     links = _effective(jobs.links, p)
     layer = layer_times(jobs, work, links, p)
+    one_send_s = _send_s(jobs, links)
+    hidden = np.minimum(p.send_overlap, LONGEST_OVERLAP) * np.where(jobs.chunks > 1, 1.0, 0.5)
+    stage_s = np.ceil(jobs.layers / jobs.stages) * (layer.forward_s + layer.backward_s + layer.recompute_s)
+    return StepTerms(
+        layer=layer,
+        send_s=one_send_s,
+        exposed_send_s=2 * jobs.chunks * one_send_s * (1 - hidden),
+        chunks=jobs.chunks,
+        data_s=_data_s(jobs, links, stage_s, p),
+        update_s=_update_s(jobs, p),
+        slowdown=p.straggler_share * np.log2(np.maximum(jobs.devices / 8, 1.0)),
+        fixed_s=p.step_fixed_s + np.zeros_like(jobs.layers),
+    )
+
+
+def step_times(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTimes:
+    """The step of every job in closed form."""
+    terms = step_terms(jobs, work, p)
+    layer, m = terms.layer, jobs.micro_batches
     held = np.ceil(jobs.layers / jobs.stages)
     pass_s = layer.forward_s + layer.backward_s + layer.recompute_s
     stage_s = held * pass_s
     head_s = work.head_forward_s + work.head_backward_s
     embedding_s = work.embedding_forward_s + work.embedding_backward_s
     slowest_s = _slowest_stage_s(jobs, stage_s, pass_s, head_s, embedding_s)
-    sends_s = _sends_s(jobs, links)
-    exposed_send_s = sends_s * (1 - np.minimum(p.send_overlap, LONGEST_OVERLAP) * np.where(jobs.chunks > 1, 1.0, 0.5))
-    bubble_s = (jobs.stages - 1) / jobs.chunks * (stage_s + sends_s)
-    span_s = jobs.micro_batches * (slowest_s + exposed_send_s) + bubble_s
-    data_s = _data_s(jobs, links, stage_s, p)
-    update_s = _update_s(jobs, p)
-    slowdown = p.straggler_share * np.log2(np.maximum(jobs.devices / 8, 1.0))
-    straggler_s = (span_s + data_s + update_s) * slowdown
-    step_s = span_s + data_s + update_s + straggler_s + p.step_fixed_s
-    m = jobs.micro_batches
+    bubble_s = (jobs.stages - 1) / jobs.chunks * (stage_s + 2 * jobs.chunks * terms.send_s)
+    busy_s = m * (slowest_s + terms.exposed_send_s) + bubble_s + terms.data_s + terms.update_s
     traffic_s = layer.tensor_s + layer.context_s + layer.expert_s + layer.gather_s
     host_s = np.minimum(work.host_s, pass_s - traffic_s)
-    parts = {
-        "compute": m * held * (pass_s - traffic_s - layer.recompute_s - host_s),
-        "recompute": m * held * layer.recompute_s,
-        "host": m * held * host_s,
-        "embedding and head": m * (slowest_s - stage_s),
-        "tensor communication": m * held * layer.tensor_s,
-        "context communication": m * held * layer.context_s,
-        "expert communication": m * held * layer.expert_s,
-        "weight gathering": m * held * layer.gather_s,
-        "pipeline sends": m * exposed_send_s,
-        "pipeline bubble": bubble_s,
-        "gradient reduction": data_s,
-        "optimizer": update_s,
-        "stragglers": straggler_s,
-        "fixed": p.step_fixed_s + 0 * step_s,
-    }
-    return StepTimes(step_s=step_s, parts=parts)
+    return StepTimes(
+        step_s=busy_s * (1 + terms.slowdown) + terms.fixed_s,
+        parts={
+            "compute": m * held * (pass_s - traffic_s - layer.recompute_s - host_s),
+            "recompute": m * held * layer.recompute_s,
+            "host": m * held * host_s,
+            "embedding and head": m * (slowest_s - stage_s),
+            "tensor communication": m * held * layer.tensor_s,
+            "context communication": m * held * layer.context_s,
+            "expert communication": m * held * layer.expert_s,
+            "weight gathering": m * held * layer.gather_s,
+            "pipeline sends": m * terms.exposed_send_s,
+            "pipeline bubble": bubble_s,
+            "gradient reduction": terms.data_s,
+            "optimizer": terms.update_s,
+            "stragglers": busy_s * terms.slowdown,
+            "fixed": terms.fixed_s,
+        },
+    )
 
 
 def _effective(links: Links, p: Parameters) -> Links:
@@ -254,11 +292,10 @@ def _slowest_stage_s(jobs: Jobs, stage_s: Floats, layer_s: Floats, head_s: Float
     return np.where(jobs.stages > 1, piped, stage_s + head_s + embedding_s)
 
 
-def _sends_s(jobs: Jobs, links: Links) -> Floats:
-    """Activations on to the next chunk and gradients back, for one micro-batch over a device's chunks."""
+def _send_s(jobs: Jobs, links: Links) -> Floats:
+    """Activations to the next chunk's stage, or gradients back; each tensor rank sends its share."""
     size_bytes = _stream_bytes(jobs) / jobs.tensor
-    stride = jobs.tensor * jobs.replicas
-    return np.where(jobs.stages > 1, 2 * jobs.chunks * send_s(size_bytes, stride, links), 0.0)
+    return np.where(jobs.stages > 1, send_s(size_bytes, jobs.tensor * jobs.replicas, links), 0.0)
 
 
 def parameters_held(jobs: Jobs) -> tuple[Floats, Floats]:

@@ -1,0 +1,99 @@
+"""What does each pipeline stage of a job have to do? The step formula's layer times, laid out for the event engine."""
+
+from __future__ import annotations
+
+from hwprof.count.job_memory import job_pieces
+from hwprof.count.memory import MemoryNeed
+from hwprof.count.pipeline_stages import in_flight, stage_layers
+from hwprof.predict.op_time import MicroBatchTimes
+from hwprof.predict.parameters import Parameters
+from hwprof.simulate.pipeline import ChunkCost, PipelineWork, StageWork
+from hwprof.simulate.step import Jobs, StepTerms, step_terms
+from hwprof.specs.job import TrainingJob
+
+
+def pipeline_work(
+    job: TrainingJob, jobs: Jobs, work: MicroBatchTimes, p: Parameters, memory: MemoryNeed
+) -> PipelineWork:
+    """One job (``jobs`` and ``work`` have one entry) as stages of chunks.
+
+    Stragglers stretch everything; the exposed part of sends stands in the passes, their travel between them.
+    """
+    terms = step_terms(jobs, work, p)
+    stages, layout = job.layout.pipeline_parallel, job.layout
+    stretch = 1 + float(terms.slowdown[0])
+    held = stage_layers(job.model.layers, stages)
+    kept_bytes = float(job_pieces(job).body.kept_bytes)
+    chunks = layout.chunks
+    built = []
+    for stage in range(stages):
+        own = tuple(
+            _chunk(terms, work, share, kept_bytes, stretch, first=first, last=last)
+            for share, first, last in _shares(layout.schedule, stage, held, chunks)
+        )
+        flying = float(
+            in_flight(
+                layout.schedule,
+                stage,
+                stages=stages,
+                virtual_stages=layout.virtual_stages,
+                micro_batches=job.micro_batches,
+            )
+        )
+        kept = flying * kept_bytes * held[stage]
+        built.append(
+            StageWork(
+                chunks=own,
+                before_s=float(terms.fixed_s[0]),
+                reduce_s=float(terms.data_s[0]) * stretch,
+                optimizer_s=float(terms.update_s[0]) * stretch,
+                fixed_bytes=max(memory.stage_bytes[stage] - kept, 0.0) if stage < len(memory.stage_bytes) else 0.0,
+            )
+        )
+    return PipelineWork(stages=tuple(built), micro_batches=job.micro_batches, schedule=layout.schedule)
+
+
+def _shares(schedule: str, stage: int, held: tuple[int, ...], chunks: int) -> list[tuple[float, bool, bool]]:
+    """Layers of each chunk of a stage, and whether it begins or ends the model."""
+    stages = len(held)
+    if schedule == "zb-v":
+        return [(held[stage] / 2, stage == 0, False), (held[stage] / 2, False, stage == 0)]
+    if schedule == "dualpipe":
+        other = stages - 1 - stage
+        return [(held[each], each == 0, each == stages - 1) for each in (stage, other)]
+    first, last = stage == 0, stage == stages - 1
+    return [(held[stage] / chunks, first and turn == 0, last and turn == chunks - 1) for turn in range(chunks)]
+
+
+def _chunk(
+    terms: StepTerms,
+    work: MicroBatchTimes,
+    layers: float,
+    kept_bytes: float,
+    stretch: float,
+    *,
+    first: bool,
+    last: bool,
+) -> ChunkCost:
+    """So many average layers, with the embedding before them and the head after them where the model begins or ends."""
+    layer = terms.layer
+    exposed_s = float(terms.exposed_send_s[0]) / (2 * float(terms.chunks[0]))
+    weight_s = layers * float(work.weight_s[0])
+    forward_s = layers * float(layer.forward_s[0]) + exposed_s
+    backward_s = layers * float(layer.backward_s[0] + layer.recompute_s[0]) + exposed_s
+    if first:
+        forward_s += float(work.embedding_forward_s[0])
+        backward_s += float(work.embedding_backward_s[0])
+    if last:
+        forward_s += float(work.head_forward_s[0])
+        backward_s += float(work.head_backward_s[0])
+    half_s = layers * float(layer.tensor_s[0] + layer.context_s[0] + layer.expert_s[0] + layer.gather_s[0]) / 2
+    return ChunkCost(
+        forward_s=forward_s * stretch,
+        backward_input_s=(backward_s - weight_s) * stretch,
+        backward_weight_s=weight_s * stretch,
+        send_s=float(terms.send_s[0]) * stretch,
+        kept_bytes=kept_bytes * layers,
+        forward_communication_s=min(half_s + exposed_s, forward_s) * stretch,
+        backward_communication_s=min(half_s + exposed_s, backward_s) * stretch,
+    )

@@ -1,0 +1,146 @@
+"""What will one training step take on hardware that is not here? Time with its interval, memory, bound, timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hwprof.count.job_memory import job_memory
+from hwprof.count.memory import MemoryNeed
+from hwprof.count.model_flop import job_flop
+from hwprof.predict.machine import Machine
+from hwprof.predict.op_time import MicroBatchTimes, micro_batch_times
+from hwprof.predict.parameters import parameters_for
+from hwprof.predict.stacks import Stack
+from hwprof.simulate.engine import simulate_pipeline
+from hwprof.simulate.error_model import circumstances, interval
+from hwprof.simulate.jobs import jobs_of, rates_of, wide_dtype, work_table
+from hwprof.simulate.pipeline_work import pipeline_work
+from hwprof.simulate.step import Jobs, StepTimes, step_times
+from hwprof.simulate.timeline import Timeline
+from hwprof.specs.job import TrainingJob
+from hwprof.specs.run import BoundClass, Interval
+from hwprof.specs.simulator import SimulatorParameters
+
+_BOUND_OF_PART: dict[str, BoundClass] = {
+    "host": "host",
+    "fixed": "host",
+    "optimizer": "memory",
+    "tensor communication": "communication",
+    "context communication": "communication",
+    "expert communication": "communication",
+    "weight gathering": "communication",
+    "pipeline sends": "communication",
+    "gradient reduction": "communication",
+    "pipeline bubble": "latency",
+    "stragglers": "communication",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One step of a job on a machine.
+
+    Attributes:
+        step_s: time of the step, through the event engine.
+        interval_s: 90 % of comparable runs lie inside.
+        tokens_per_s_per_device: throughput.
+        mfu, hfu: model FLOP, and all FLOP that run, over the dense peak of the job's format.
+        mfu_causal: the same with half of the attention.
+        memory: of the device that needs most.
+        memory_interval_bytes: 90 % of comparable runs lie inside.
+        fits: whether it fits the device.
+        breakdown_s: where the time goes; adds up to ``step_s`` of the closed form.
+        bound: what takes most of it.
+        basis: in words, what each term rests on.
+        timeline: every item of the pipeline.
+    """
+
+    step_s: float
+    interval_s: Interval
+    tokens_per_s_per_device: float
+    mfu: float
+    hfu: float
+    mfu_causal: float
+    memory: MemoryNeed
+    memory_interval_bytes: Interval
+    fits: bool
+    breakdown_s: Mapping[str, float]
+    bound: BoundClass
+    basis: tuple[str, ...]
+    timeline: Timeline
+
+
+def predict_job(
+    job: TrainingJob,
+    machine: Machine,
+    stack: Stack,
+    table: SimulatorParameters,
+    *,
+    recompute_stated: bool = True,
+) -> Prediction:
+    """One step of ``job``.
+
+    Raises:
+        InputError: the pipeline can't run with these numbers, or a sequence is beyond learned positions.
+        SpecError: the device lacks a number that is needed.
+    """
+    parameters, basis = parameters_for(table, machine, stack)
+    placed = [(job, machine, stack)]
+    jobs = jobs_of(placed)
+    work = micro_batch_times(work_table(placed), rates_of(placed), parameters)
+    closed = step_times(jobs, work, parameters)
+    memory = job_memory(job)
+    timeline = simulate_pipeline(pipeline_work(job, jobs, work, parameters, memory))
+    step_s = timeline.step_s
+    names = circumstances(job, machine, recompute_stated=recompute_stated)
+    known = machine.device.id in table.device or _architecture_fitted(table, machine)
+    peak_flop_per_s = machine.peak_flop_per_s(job.dtype) * job.layout.devices
+    flop = job_flop(job)
+    return Prediction(
+        step_s=step_s,
+        interval_s=interval(step_s, table.step_time, names, known_device=known),
+        tokens_per_s_per_device=job.tokens / step_s / job.layout.devices,
+        mfu=flop.model / step_s / peak_flop_per_s,
+        hfu=flop.hardware / step_s / peak_flop_per_s,
+        mfu_causal=job_flop(job, "causal").model / step_s / peak_flop_per_s,
+        memory=memory,
+        memory_interval_bytes=interval(memory.device_bytes, table.memory, ()),
+        fits=memory.device_bytes <= machine.capacity_bytes,
+        breakdown_s=_breakdown(closed, step_s),
+        bound=_bound(closed, work, jobs),
+        basis=(
+            *(f"parameters {each}" for each in basis),
+            f"{job.dtype} peak, {wide_dtype(job.dtype)} outside linear layers, memory and links of {machine.device.id}: datasheet",
+            "interval: held-out published runs" + ("" if known else ", widened: no run on this architecture"),
+        ),
+        timeline=timeline,
+    )
+
+
+def _architecture_fitted(table: SimulatorParameters, machine: Machine) -> bool:
+    found = table.architecture.get(machine.architecture)
+    return found is not None and found.basis == "fitted"
+
+
+def _breakdown(closed: StepTimes, step_s: float) -> dict[str, float]:
+    """The closed form's parts; what the engine sees beyond them is pipeline bubble."""
+    parts = {name: float(values[0]) for name, values in closed.parts.items()}
+    parts["pipeline bubble"] += step_s - float(closed.step_s[0])
+    return {name: value for name, value in parts.items() if abs(value) > 1e-12 * step_s}
+
+
+def _bound(closed: StepTimes, work: MicroBatchTimes, jobs: Jobs) -> BoundClass:
+    """The class whose parts take most of the step; kernels count as memory-bound as far as traffic is their roof."""
+    totals: dict[BoundClass, float] = {}
+    memory_share = float(work.traffic_share[0])
+    for name, values in closed.parts.items():
+        value = float(values[0])
+        if name in _BOUND_OF_PART:
+            bound = _BOUND_OF_PART[name]
+            totals[bound] = totals.get(bound, 0.0) + value
+        else:
+            totals["compute"] = totals.get("compute", 0.0) + value * (1 - memory_share)
+            totals["memory"] = totals.get("memory", 0.0) + value * memory_share
+    assert len(jobs.layers) == 1
+    return max(totals, key=lambda bound: totals[bound])

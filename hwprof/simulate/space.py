@@ -1,0 +1,136 @@
+"""How are many layouts of one job predicted at once? Equal-length arrays, and the work of each distinct share once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwprof.count.device_work import device_rows
+from hwprof.predict.group_time import Links
+from hwprof.predict.machine import Machine
+from hwprof.predict.op_time import MicroBatchTimes, Rates, micro_batch_times, row_table
+from hwprof.predict.parameters import Parameters
+from hwprof.predict.stacks import Stack
+from hwprof.simulate.jobs import NUMBERS, jobs_of, rates_of, share_of
+from hwprof.simulate.step import Floats, Jobs, StepTimes, step_times
+from hwprof.specs.job import TrainingJob
+from hwprof.specs.parallel import SCHEDULES, TWO_CHUNK_SCHEDULES, ParallelLayout
+from hwprof.specs.run import Recompute
+
+Integers = NDArray[np.int64]
+
+RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
+"""What the codes of ``Space.recompute`` mean."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """Many layouts of one job, as arrays of equal length.
+
+    Attributes:
+        base: the job; model, sequence, global batch, formats, optimizer and LoRA hold for all.
+        tensor, context, expert, pipeline, virtual, data, zero_stage, shard_ranks: as in ``ParallelLayout``;
+            ``shard_ranks`` is a number in every place.
+        micro_batch: sequences of one replica at a time.
+        recompute: index into ``RECOMPUTE``.
+        schedule: index into ``SCHEDULES``.
+        sequence_parallel, overlap: switches.
+    """
+
+    base: TrainingJob
+    tensor: Integers
+    context: Integers
+    expert: Integers
+    pipeline: Integers
+    virtual: Integers
+    data: Integers
+    micro_batch: Integers
+    zero_stage: Integers
+    shard_ranks: Integers
+    recompute: Integers
+    schedule: Integers
+    sequence_parallel: NDArray[np.bool_]
+    overlap: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def job(self, index: int) -> TrainingJob:
+        """One of the layouts as a job."""
+        replicas = int(self.data[index] * self.context[index])
+        shards = int(self.shard_ranks[index])
+        layout = ParallelLayout(
+            data_parallel=int(self.data[index]),
+            tensor_parallel=int(self.tensor[index]),
+            pipeline_parallel=int(self.pipeline[index]),
+            virtual_stages=int(self.virtual[index]),
+            context_parallel=int(self.context[index]),
+            expert_parallel=int(self.expert[index]),
+            zero_stage=int(self.zero_stage[index]),
+            shard_ranks=shards if shards < replicas else None,
+            sequence_parallel=bool(self.sequence_parallel[index]),
+            schedule=SCHEDULES[int(self.schedule[index])],
+            overlap=bool(self.overlap[index]),
+        )
+        update = {
+            "layout": layout,
+            "micro_batch": int(self.micro_batch[index]),
+            "recompute": RECOMPUTE[int(self.recompute[index])],
+        }
+        return self.base.model_copy(update=update)
+
+
+def predict_space(space: Space, machine: Machine, stack: Stack, parameters: Parameters) -> StepTimes:
+    """The step of every layout, in seconds.
+
+    Raises:
+        SpecError: a peak of the device is not known.
+    """
+    work = _work(space, machine, stack, parameters)
+    return step_times(_jobs(space, machine, stack), work, parameters)
+
+
+def _work(space: Space, machine: Machine, stack: Stack, parameters: Parameters) -> MicroBatchTimes:
+    """Times of each layout's micro-batch; layouts that differ only beyond it share one row."""
+    keys = np.stack(
+        [space.tensor, space.context, space.expert, space.micro_batch, space.recompute, space.sequence_parallel], axis=1
+    )
+    _, first, index = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    jobs = [space.job(int(row)) for row in first]
+    table = row_table([device_rows(share_of(job)) for job in jobs])
+    one: Rates = rates_of([(jobs[0], machine, stack)])
+    rates = Rates(**{name: np.repeat(getattr(one, name), len(jobs)) for name in Rates.__slots__})
+    return micro_batch_times(table, rates, parameters).of(index.reshape(-1))
+
+
+def _jobs(space: Space, machine: Machine, stack: Stack) -> Jobs:
+    """The numbers of each layout; those of the model and the machine are the same for all."""
+    count = len(space)
+    one = jobs_of([(space.job(0), machine, stack)])
+    context = space.context.astype(float)
+    two_chunks = np.isin(space.schedule, [SCHEDULES.index(name) for name in TWO_CHUNK_SCHEDULES])
+    changing: dict[str, Floats] = {
+        "stages": space.pipeline.astype(float),
+        "chunks": np.where(two_chunks, 2, space.virtual).astype(float),
+        "micro_batches": space.base.global_batch / (space.micro_batch * space.data),
+        "tensor": space.tensor.astype(float),
+        "context": context,
+        "expert": space.expert.astype(float),
+        "data": space.data.astype(float),
+        "zero_stage": space.zero_stage.astype(float),
+        "shards": space.shard_ranks.astype(float),
+        "devices": (space.tensor * space.context * space.pipeline * space.data).astype(float),
+        "tokens": space.micro_batch * space.base.seq_len / context,
+    }
+    same = {name: np.repeat(getattr(one, name), count) for name in NUMBERS if name not in changing}
+    return Jobs(
+        links=Links(**{name: np.repeat(getattr(one.links, name), count) for name in Links.__slots__}),
+        **changing,
+        **same,
+        sequence_parallel=space.sequence_parallel & (space.tensor > 1),
+        overlap=space.overlap,
+        full_recompute=space.recompute == RECOMPUTE.index("full"),
+        buckets=np.repeat(one.buckets, count),
+    )
