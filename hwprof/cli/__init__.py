@@ -18,6 +18,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "view": ("hwprof.cli.view", "Render a run directory again."),
     "probe": ("hwprof.cli.probe", "Measure this machine's ceilings and save them."),
     "count": ("hwprof.cli.count", "Count parameters, FLOP, bytes and memory; no hardware needed."),
+    "simulate": ("hwprof.cli.simulate", "Predict one training step on other hardware and layouts."),
+    "validate": ("hwprof.cli.validate", "Predict published measurements and print the error."),
     "specs": ("hwprof.cli.specs", "List, show and check the catalogue of models and hardware."),
 }
 """Command name -> module that holds a click command called ``command``, and its one-line help."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hwprof.count.storage import Framework
 from hwprof.specs.job import Storage
+
+DEEPSPEED: Framework = "megatron-deepspeed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +20,7 @@ class Stack:
         family: stacks that are alike; what is not known of one is taken from the family.
         storage: formats in which it keeps weights, gradients and optimizer state.
         assumed_zero_stage: sharding where a run does not say.
+        memory: whose way of keeping gradients and states it has, by the names of the memory model.
         overlaps_gradients: whether gradients are reduced while backward goes on.
     """
 
@@ -24,6 +28,7 @@ class Stack:
     family: str
     storage: Storage
     assumed_zero_stage: Literal[0, 1, 2, 3] = 0
+    memory: Framework = "megatron-core"
     overlaps_gradients: bool = True
 
 
@@ -33,9 +38,10 @@ STACKS = (
     Stack(name="nemo", family="megatron", storage="mixed", assumed_zero_stage=1),
     Stack(name="megatron-core", family="megatron", storage="mixed", assumed_zero_stage=1),
     Stack(name="megatron-lm", family="megatron", storage="mixed"),
-    Stack(name="megatron-deepspeed", family="megatron", storage="mixed", overlaps_gradients=False),
-    Stack(name="torch", family="torch", storage="autocast", assumed_zero_stage=3),
-    Stack(name="jax", family="jax", storage="autocast", assumed_zero_stage=3),
+    Stack(name="megatron-deepspeed", family="megatron", storage="mixed", memory=DEEPSPEED, overlaps_gradients=False),
+    Stack(name="internevo", family="megatron", storage="mixed", memory="internevo"),
+    Stack(name="torch", family="torch", storage="autocast", assumed_zero_stage=3, memory="torch"),
+    Stack(name="jax", family="jax", storage="autocast", assumed_zero_stage=3, memory="torch"),
     Stack(name="native", family="native", storage="mixed", assumed_zero_stage=1),
 )
 """``torch``: PyTorch with FSDP or DDP (llm-foundry, torchtitan, Lightning); ``jax``: MaxText, Paxml and others on XLA;
@@ -45,7 +51,7 @@ _BY_NAME = {stack.name: stack for stack in STACKS}
 
 _FRAMEWORKS: tuple[tuple[str, str], ...] = (
     ("megatron-deepspeed", "megatron-deepspeed"),
-    ("internevo", "megatron-deepspeed"),
+    ("internevo", "internevo"),
     ("deepspeed", "megatron-deepspeed"),
     ("colossal", "megatron-deepspeed"),
     ("te 2", "megatron-core"),

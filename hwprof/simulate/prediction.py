@@ -90,7 +90,7 @@ def predict_job(
     jobs = jobs_of(placed)
     work = micro_batch_times(work_table(placed), rates_of(placed), parameters)
     closed = step_times(jobs, work, parameters)
-    memory = job_memory(job)
+    memory = job_memory(job, stack.memory)
     timeline = simulate_pipeline(pipeline_work(job, jobs, work, parameters, memory))
     step_s = timeline.step_s
     names = circumstances(job, machine, recompute_stated=recompute_stated)
@@ -111,7 +111,7 @@ def predict_job(
         bound=_bound(closed, work, jobs),
         basis=(
             *(f"parameters {each}" for each in basis),
-            f"{job.dtype} peak, {wide_dtype(job.dtype)} outside linear layers, memory and links of {machine.device.id}: datasheet",
+            f"{job.dtype} peak ({wide_dtype(job.dtype)} outside linear layers), memory and links: datasheet",
             "interval: held-out published runs" + ("" if known else ", widened: no run on this architecture"),
         ),
         timeline=timeline,

@@ -56,7 +56,7 @@ def case_of(run: PublishedRun) -> Case:
         machine = _machine(run, notes)
         job = _job(run, model, stack, notes)
         if not run.recompute:
-            job = _fitting(job, machine, notes)
+            job = _fitting(job, machine, stack, notes)
     except (HwprofError, ValueError) as error:
         raise RefusedError(_short(error)) from error
     return Case(
@@ -155,14 +155,14 @@ FULL = 0.96
 """Share of a device's memory that tensors may fill; the rest is the context's, libraries' and the allocator's."""
 
 
-def _fitting(job: TrainingJob, machine: Machine, notes: list[str]) -> TrainingJob:
+def _fitting(job: TrainingJob, machine: Machine, stack: Stack, notes: list[str]) -> TrainingJob:
     """The job with full recompute in the fewest layers with which it fits; as stated where it fits or never does."""
     room = FULL * machine.capacity_bytes
-    whole_bytes = job_memory(job).peak_bytes
+    whole_bytes = job_memory(job, stack.memory).peak_bytes
     if whole_bytes <= room:
         notes.append("recompute not stated: none, since it fits without")
         return job
-    least_bytes = job_memory(job.model_copy(update={"recompute": "full"})).peak_bytes
+    least_bytes = job_memory(job.model_copy(update={"recompute": "full"}), stack.memory).peak_bytes
     share = min((whole_bytes - room) / max(whole_bytes - least_bytes, 1.0), 1.0)
     layers = math.ceil(share * job.model.layers)
     notes.append(f"recompute not stated: full in {layers} of {job.model.layers} layers, the fewest with which it fits")

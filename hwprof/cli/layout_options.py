@@ -1,0 +1,176 @@
+"""How does a person type a training job and its layout? Options that commands share, and their checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args
+
+import click
+from pydantic import ValidationError
+
+from hwprof.errors import InputError
+from hwprof.predict.machine import Machine, machine_of
+from hwprof.predict.stacks import STACKS, Stack, stack_named
+from hwprof.specs.catalogue import load_cluster, load_model
+from hwprof.specs.job import JobDtype, JobOptimizer, LoraSpec, Offload, TrainingJob
+from hwprof.specs.model import ModelSpec
+from hwprof.specs.parallel import SCHEDULES, ParallelLayout
+from hwprof.specs.record import Record
+from hwprof.specs.run import Recompute
+
+POSITIVE = click.IntRange(min=1)
+LONGEST_DEFAULT = 4096
+"""Tokens of a sequence where none are said and the model was made for more."""
+
+Command = Callable[..., None]
+
+
+def job_options(command: Command) -> Command:
+    """Options of the model, the batch and the formats."""
+    for option in reversed(
+        (
+            click.option("--model", required=True, help="Catalogue name, TOML file or Hugging Face config.json."),
+            click.option("--seq-len", type=POSITIVE, help="Tokens of a sequence; default: the model's, at most 4096."),
+            click.option("--global-batch", type=POSITIVE, help="Sequences of a step over all devices."),
+            click.option("--micro-batch", type=POSITIVE, default=1, show_default=True, help="Of one replica."),
+            click.option("--dtype", type=click.Choice(get_args(JobDtype)), default="bf16", show_default=True),
+            click.option("--optimizer", type=click.Choice(get_args(JobOptimizer)), default="adamw", show_default=True),
+            click.option("--recompute", type=click.Choice(get_args(Recompute)), default="none", show_default=True),
+            click.option("--recompute-layers", type=POSITIVE, help="In how many layers; default: in all."),
+            click.option("--attention", type=click.Choice(["flash", "materialised"]), default="flash"),
+            click.option("--offload", type=click.Choice(get_args(Offload)), default="none", show_default=True),
+            click.option("--lora-rank", type=POSITIVE, help="Train low-rank adapters of this rank only."),
+            click.option(
+                "--stack",
+                type=click.Choice([stack.name for stack in STACKS]),
+                default="megatron-core",
+                show_default=True,
+                help="Training software, whose overlap and overheads are meant.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def layout_options(command: Command) -> Command:
+    """Options of the parallel layout."""
+    for option in reversed(
+        (
+            click.option("--tp", type=POSITIVE, default=1, show_default=True, help="Tensor parallel."),
+            click.option("--pp", type=POSITIVE, default=1, show_default=True, help="Pipeline stages."),
+            click.option(
+                "--vp", type=POSITIVE, default=1, show_default=True, help="Model chunks a stage (interleaved)."
+            ),
+            click.option("--cp", type=POSITIVE, default=1, show_default=True, help="Context parallel."),
+            click.option("--ep", type=POSITIVE, default=1, show_default=True, help="Expert parallel."),
+            click.option("--dp", type=POSITIVE, help="Data parallel; default: what the other degrees leave."),
+            click.option(
+                "--zero", type=click.IntRange(0, 3), default=1, show_default=True, help="ZeRO stage; 3 = FSDP."
+            ),
+            click.option("--shard-ranks", type=POSITIVE, help="Ranks over which ZeRO shards (HSDP); default: all."),
+            click.option("--schedule", type=click.Choice(SCHEDULES), help="Default: 1f1b, interleaved with --vp."),
+            click.option("--no-sequence-parallel", is_flag=True, help="Norms and residuals whole on each tensor rank."),
+            click.option("--no-overlap", is_flag=True, help="Traffic never runs beside compute."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A job as typed, on a machine, with its software."""
+
+    job: TrainingJob
+    machine: Machine
+    stack: Stack
+
+
+def placed_job(hardware: str, devices: int, **typed: Any) -> Placed:
+    """The job that a person typed.
+
+    Raises:
+        InputError: it can't be, and why.
+    """
+    model = load_model(typed["model"])
+    machine = machine_of(load_cluster(f"{devices}x{hardware}"))
+    layout = _layout(devices, typed)
+    _check_model(model, layout)
+    share = typed["micro_batch"] * layout.data_parallel
+    seq_len = typed["seq_len"] or min(model.max_seq_len, LONGEST_DEFAULT)
+    stack = stack_named(typed["stack"])
+    lora = LoraSpec(rank=typed["lora_rank"]) if typed["lora_rank"] else None
+    job = checked(
+        TrainingJob,
+        model=model,
+        seq_len=seq_len,
+        global_batch=typed["global_batch"] or share * layout.pipeline_parallel,
+        micro_batch=typed["micro_batch"],
+        dtype=typed["dtype"],
+        storage=stack.storage,
+        optimizer=typed["optimizer"],
+        recompute=typed["recompute"],
+        recompute_layers=typed["recompute_layers"],
+        attention=typed["attention"],
+        offload=typed["offload"],
+        lora=lora,
+        layout=layout,
+    )
+    return Placed(job=job, machine=machine, stack=stack)
+
+
+def _layout(devices: int, typed: dict[str, Any]) -> ParallelLayout:
+    product = typed["tp"] * typed["pp"] * typed["cp"]
+    if devices % product or (typed["dp"] and typed["dp"] * product != devices):
+        shown = f" x dp {typed['dp']}" if typed["dp"] else ""
+        raise InputError(
+            f"tp {typed['tp']} x pp {typed['pp']} x cp {typed['cp']}{shown} does not make up {devices} devices",
+            expectation="the degrees multiply to the number of devices",
+            remedy="change a degree or --devices",
+        )
+    return checked(
+        ParallelLayout,
+        data_parallel=devices // product,
+        tensor_parallel=typed["tp"],
+        pipeline_parallel=typed["pp"],
+        virtual_stages=typed["vp"],
+        context_parallel=typed["cp"],
+        expert_parallel=typed["ep"],
+        zero_stage=typed["zero"],
+        shard_ranks=typed["shard_ranks"],
+        sequence_parallel=not typed["no_sequence_parallel"],
+        schedule=typed["schedule"] or ("interleaved" if typed["vp"] > 1 else "1f1b"),
+        overlap=not typed["no_overlap"],
+    )
+
+
+Noun = TypeVar("Noun", bound=Record)
+
+
+def checked(noun: type[Noun], **values: Any) -> Noun:
+    """The noun, with what is wrong in one line.
+
+    Raises:
+        InputError: the values contradict each other.
+    """
+    try:
+        return noun(**values)
+    except ValidationError as error:
+        raise InputError(str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")) from error
+
+
+def _check_model(model: ModelSpec, layout: ParallelLayout) -> None:
+    experts = model.moe.experts if model.moe else 1
+    tensor, chunks = layout.tensor_parallel, layout.pipeline_parallel * layout.chunks
+    wrong = {
+        f"{model.heads} heads do not divide by tensor parallel {tensor}": model.heads % tensor != 0,
+        f"{model.layers} layers are fewer than {chunks} pipeline chunks": model.layers < chunks,
+        f"{experts} experts do not divide by expert parallel {layout.expert_parallel}": (
+            experts % layout.expert_parallel != 0
+        ),
+    }
+    for fact, holds in wrong.items():
+        if holds:
+            raise InputError(f"{model.name}: {fact}", remedy="change the degree, or name another model")

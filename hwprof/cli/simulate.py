@@ -1,0 +1,83 @@
+"""What would a step take elsewhere? ``hwprof simulate``: time with its interval, memory, bound, timeline."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwprof.cli.layout_options import POSITIVE, Placed, job_options, layout_options, placed_job
+from hwprof.specs.simulator import simulator_parameters
+from hwprof.units import format_bytes, format_fraction, format_seconds
+
+if TYPE_CHECKING:
+    from hwprof.simulate.prediction import Prediction
+
+
+@click.command(short_help="Predict one training step on other hardware and layouts.")
+@click.option("--hardware", required=True, help="Device of the catalogue, or a TOML file.")
+@click.option("--devices", type=POSITIVE, required=True, help="How many there are.")
+@job_options
+@layout_options
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def command(*, hardware: str, devices: int, form: str, **typed: Any) -> None:
+    """Predict one optimizer step of MODEL on DEVICES of HARDWARE; nothing runs, no torch is needed."""
+    from hwprof.simulate.prediction import predict_job
+
+    placed = placed_job(hardware, devices, **typed)
+    found = predict_job(placed.job, placed.machine, placed.stack, simulator_parameters())
+    click.echo(json.dumps(prediction_json(found), indent=2) if form == "json" else _text(placed, found))
+
+
+def prediction_json(found: Prediction) -> dict[str, Any]:
+    """A prediction with the fields of the JSON contract."""
+    stages = found.timeline.stage_times
+    return {
+        "step_s": found.step_s,
+        "interval_s": list(found.interval_s),
+        "tokens_per_s_per_device": found.tokens_per_s_per_device,
+        "mfu": found.mfu,
+        "hfu": found.hfu,
+        "mfu_causal": found.mfu_causal,
+        "memory": {
+            "peak_bytes": found.memory.peak_bytes,
+            "device_bytes": found.memory.device_bytes,
+            "interval_bytes": list(found.memory_interval_bytes),
+            "fits": found.fits,
+            "moment": found.memory.moment,
+            "breakdown": {part.name: part.predicted_bytes for part in found.memory.parts},
+            "stage_bytes": list(found.memory.stage_bytes),
+        },
+        "breakdown_s": dict(found.breakdown_s),
+        "bubble_s": [float(value) for value in stages.bubble_s],
+        "bound": found.bound,
+        "basis": list(found.basis),
+    }
+
+
+def _text(placed: Placed, found: Prediction) -> str:
+    job, machine = placed.job, placed.machine
+    low_s, high_s = found.interval_s
+    need, room = format_bytes(found.memory.device_bytes), format_bytes(machine.capacity_bytes)
+    parts = sorted(found.breakdown_s.items(), key=lambda part: -part[1])
+    memory = sorted(found.memory.parts, key=lambda part: -part.predicted_bytes)
+    return "\n".join(
+        [
+            f"{job.model.name} on {job.layout.devices} x {machine.device.id}, {job.dtype}, {job.tokens:,} tokens a step",
+            "",
+            f"step    {format_seconds(found.step_s)}  (90 %: {format_seconds(low_s)} to {format_seconds(high_s)})",
+            f"rate    {found.tokens_per_s_per_device:,.0f} tokens/s/device",
+            f"MFU     {format_fraction(found.mfu)}, HFU {format_fraction(found.hfu)}",
+            f"bound   {found.bound}",
+            f"memory  {need} of {room}" + ("" if found.fits else ": DOES NOT FIT"),
+            "",
+            "where the step goes",
+            *(f"  {name:24} {format_seconds(value):>10}  {value / found.step_s:6.1%}" for name, value in parts),
+            "",
+            f"memory at its peak ({found.memory.moment})",
+            *(f"  {part.name:24} {format_bytes(part.predicted_bytes):>10}" for part in memory),
+            "",
+            *(f"basis: {line}" for line in found.basis),
+        ]
+    )

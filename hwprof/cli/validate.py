@@ -1,0 +1,104 @@
+"""How good are the predictions? ``hwprof validate``: published measurements next to what hwprof predicts for them."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwprof.specs.files import write_atomically
+from hwprof.specs.published import read_published
+from hwprof.specs.simulator import simulator_parameters
+
+if TYPE_CHECKING:
+    from hwprof.simulate.validation import Errors, Row, Validation
+
+COLUMNS = (
+    "id",
+    "measured_step_s",
+    "predicted_step_s",
+    "step_lo_s",
+    "step_hi_s",
+    "measured_memory_gib",
+    "predicted_memory_gib",
+    "assumptions",
+    "refused",
+)
+
+
+@click.command(short_help="Predict published measurements and print the error.")
+@click.option("--data", type=click.Path(path_type=Path), help="CSV with the columns of the table that hwprof ships.")
+@click.option("--csv", "out", type=click.Path(path_type=Path), help="Write a line for each input row.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def command(*, data: Path | None, out: Path | None, form: str) -> None:
+    """Predict published training runs from their configuration alone and compare with what they measured.
+
+    Blank cells get stated assumptions (see --csv); rows that can't be modelled are refused with the reason.
+    """
+    from hwprof.simulate.validation import validate
+
+    result = validate(read_published(data), simulator_parameters())
+    if out is not None:
+        write_atomically(out, _csv(result.rows))
+    click.echo(json.dumps(_json(result), indent=2) if form == "json" else _text(result))
+
+
+def _csv(rows: tuple[Row, ...]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        low_s, high_s = row.interval_s or (None, None)
+        numbers = (row.measured_step_s, row.predicted_step_s, low_s, high_s)
+        memory = (row.measured_memory_gib, row.predicted_memory_gib)
+        shown = ["" if number is None else f"{number:.6g}" for number in (*numbers, *memory)]
+        writer.writerow([row.id, *shown, "; ".join(row.assumptions), row.refused])
+    return text.getvalue()
+
+
+def _json(result: Validation) -> dict[str, Any]:
+    return {
+        "rows": len(result.rows),
+        "predicted": len(result.predicted),
+        "coverage": result.coverage,
+        "step_time": {**_errors(result.step_time), "interval_coverage": result.interval_coverage},
+        "memory": _errors(result.memory),
+        "by_accelerator": {key: _errors(errors) for key, errors in result.by("accelerator").items()},
+        "by_source": {key: _errors(errors) for key, errors in result.by("source").items()},
+        "by_kind": {key: _errors(errors) for key, errors in result.by("kind").items()},
+        "refused": dict(result.refused),
+    }
+
+
+def _errors(errors: Errors | None) -> dict[str, Any]:
+    return {} if errors is None else dataclasses.asdict(errors)
+
+
+def _text(result: Validation) -> str:
+    covered = result.interval_coverage
+    lines = [
+        f"{len(result.rows)} rows, {len(result.predicted)} predicted ({result.coverage:.1%})",
+        f"step time    {_line(result.step_time)}"
+        + (f"   {covered:.0%} inside the 90 % interval" if covered is not None else ""),
+        f"peak memory  {_line(result.memory)}",
+    ]
+    for kind in ("accelerator", "source", "kind"):
+        lines += ["", f"step time by {kind}"]
+        lines += [f"  {key[:48]:48} {_line(errors)}" for key, errors in result.by(kind).items()]
+    if result.refused:
+        lines += ["", "refused", *(f"  {count:4}  {reason}" for reason, count in result.refused.items())]
+    return "\n".join(lines)
+
+
+def _line(errors: Errors | None) -> str:
+    if errors is None:
+        return "nothing to compare"
+    return (
+        f"n {errors.count:4}  median {errors.median_abs_pct:5.1f} %  p90 {errors.p90_abs_pct:5.1f} %  "
+        f"max {errors.max_abs_pct:5.0f} %  bias {errors.bias_pct:+5.1f} %"
+    )
