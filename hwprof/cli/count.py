@@ -17,7 +17,7 @@ from hwprof.count.totals import StepFlop, cost_by_kind, step_flop, total_cost
 from hwprof.count.transformer import training_step_ops
 from hwprof.errors import InputError
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import Dtype, OptimizerName, Recompute, RunSettings
+from hwprof.specs.settings import Dtype, OptimizerName, Recompute, RunSettings
 from hwprof.units import format_bytes, format_count, format_flop
 
 POSITIVE = click.IntRange(min=1)

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from hwprof.count.inference_serving import MlaForm, Serving, WeightFormat
 from hwprof.errors import InputError
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import Dtype
+from hwprof.specs.settings import Dtype
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from hwprof.errors import InputError
-from hwprof.specs.run import Dtype
+from hwprof.specs.settings import Dtype
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -12,7 +12,7 @@ from hwprof.count.cost import Cost
 from hwprof.count.op import Op
 from hwprof.specs.captured import Capture, Place
 from hwprof.specs.labels import kind_of_words, label_of, own_kind
-from hwprof.specs.run import Direction, LayerKind
+from hwprof.specs.settings import Direction, LayerKind
 
 __all__ = ["aten_matmul", "aten_memory", "captured_kind", "captured_ops", "captured_parameters", "operators_unpriced"]
 

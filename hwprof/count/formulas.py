@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hwprof.count.parameters import parameters
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import RunSettings
+from hwprof.specs.settings import RunSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

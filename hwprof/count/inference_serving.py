@@ -9,7 +9,7 @@ from hwprof.count.op import Execution
 from hwprof.count.precision import Precision
 from hwprof.errors import InputError
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import Dtype
+from hwprof.specs.settings import Dtype
 
 WeightFormat = Literal["fp8", "int8", "int4"]
 CacheDtype = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8"]

@@ -23,7 +23,7 @@ from hwprof.count.tensor_split import TensorSplit
 from hwprof.count.transformer import loss_ops, model_ops
 from hwprof.count.vector_ops import LOSS_BYTES, ROPE_BYTES
 from hwprof.specs.job import TrainingJob
-from hwprof.specs.run import Recompute
+from hwprof.specs.settings import Recompute
 
 _POLICIES: dict[Recompute, KeptPolicy] = {"none": "none", "selective": "core", "full": "full"}
 

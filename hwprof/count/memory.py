@@ -17,8 +17,9 @@ from hwprof.count.tensor_split import TensorSplit
 from hwprof.count.transformer import training_step_ops
 from hwprof.count.vector_ops import LOSS_BYTES, ROPE_BYTES
 from hwprof.errors import InputError
+from hwprof.specs.memory import MemoryPart
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import MemoryPart, Recompute, RunSettings
+from hwprof.specs.settings import Recompute, RunSettings
 
 _NOTES = {
     "weight copies": "narrow copies that autocast keeps for the backward pass",

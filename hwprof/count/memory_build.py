@@ -15,7 +15,7 @@ from hwprof.count.storage import Storage
 from hwprof.count.tensor_split import TensorSplit, is_expert
 from hwprof.specs.job import JobOptimizer
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import OptimizerImplementation
+from hwprof.specs.settings import OptimizerImplementation
 
 Place = Literal["before", "leading", "body", "after"]
 

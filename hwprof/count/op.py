@@ -8,7 +8,7 @@ from typing import Literal
 
 from hwprof.count.cost import Cost
 from hwprof.count.precision import Precision
-from hwprof.specs.run import Direction, LayerKind
+from hwprof.specs.settings import Direction, LayerKind
 
 Device = Literal["cpu", "cuda"]
 AttentionKernel = Literal["flash", "materialised"]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from hwprof.count.parameter_tensor import ParameterTensor
 from hwprof.specs.job import JobOptimizer
-from hwprof.specs.run import OptimizerImplementation
+from hwprof.specs.settings import OptimizerImplementation
 
 _COUNT_BYTES = 4
 """The step count that every optimizer with moments but SGD keeps for each tensor, fp32."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from hwprof.specs.run import Dtype
+from hwprof.specs.settings import Dtype
 
 _COMPUTE_BYTES: dict[Dtype, int] = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 

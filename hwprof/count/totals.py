@@ -10,7 +10,7 @@ from hwprof.count.cost import Cost
 from hwprof.count.op import Op
 from hwprof.count.transformer import training_step_ops
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import Direction, LayerKind, RunSettings
+from hwprof.specs.settings import Direction, LayerKind, RunSettings
 
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward", "recompute", "update")
 

@@ -16,7 +16,7 @@ from hwprof.count.parameters import ParameterCount, parameter_tensors, parameter
 from hwprof.count.precision import Precision
 from hwprof.errors import InputError
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import Direction, RunSettings
+from hwprof.specs.settings import Direction, RunSettings
 
 __all__ = [
     "AttentionConvention",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hwprof.count.cost import Cost
 from hwprof.count.op import Execution, OpCost, register
-from hwprof.specs.run import OptimizerImplementation, OptimizerName
+from hwprof.specs.settings import OptimizerImplementation, OptimizerName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from hwprof.measure.attribution import MODULE, PHASE
-from hwprof.specs.run import PhaseName
+from hwprof.specs.settings import PhaseName
 
 _ACCUMULATE: dict[str, Any] = {"acc_events": True} if "acc_events" in inspect.signature(profile).parameters else {}
 """Without it some releases of torch warn that earlier cycles are lost; torch 2.4 does not know the argument."""

@@ -20,7 +20,7 @@ from hwprof.measure.matmul import TORCH_DTYPE, l2_flush, matmul_precision, requi
 from hwprof.measure.sampling import Work
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import Dtype
+from hwprof.specs.settings import Dtype
 from hwprof.train.attention import AttentionCore, supports_native_gqa
 
 Pass = Literal["forward", "backward"]

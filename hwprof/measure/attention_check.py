@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from hwprof.errors import WorkError
-from hwprof.specs.run import Dtype
+from hwprof.specs.settings import Dtype
 
 Core = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """query, key, value, each [batch, seq_len, (kv_)heads, head_dim] -> mixed values [batch, seq_len, heads * head_dim]."""

@@ -31,7 +31,7 @@ from hwprof.measure.capture_internals import (
 )
 from hwprof.specs.captured import AtenCall, Kept, Place, PlacedCall, TensorView, Value
 from hwprof.specs.labels import MODEL_LABEL
-from hwprof.specs.run import Direction
+from hwprof.specs.settings import Direction
 
 _ASKS_DEVICE = torch.ops.prim.device.default
 _REENTRANT = "CheckpointFunctionBackward"

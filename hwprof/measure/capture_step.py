@@ -12,7 +12,7 @@ from hwprof.measure.capture_mode import CallRecorder
 from hwprof.measure.seen_model import SeenModel
 from hwprof.specs.captured import CapturedStep
 from hwprof.specs.labels import PHASE_LABELS
-from hwprof.specs.run import Direction, PhaseName
+from hwprof.specs.settings import Direction, PhaseName
 
 _UNCOUNTED: tuple[PhaseName, ...] = ("evaluation", "checkpoint")
 _DIRECTIONS: dict[PhaseName, Direction] = {"backward": "backward", "clip": "update", "optimizer": "update"}

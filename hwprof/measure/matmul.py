@@ -17,7 +17,7 @@ from hwprof.errors import WorkError
 from hwprof.measure.bench import Bench, Budget, CannotRunError, Conditions, best_ceiling
 from hwprof.measure.sampling import Work, sample_s
 from hwprof.specs.measurement import Ceiling
-from hwprof.specs.run import Dtype
+from hwprof.specs.settings import Dtype
 from hwprof.train.precision import set_matmul_precision
 
 TORCH_DTYPE: dict[Dtype, torch.dtype] = {

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from hwprof.specs.run import PhaseName
+from hwprof.specs.settings import PhaseName
 from hwprof.train.loop import PhaseContext, no_phase
 
 GAPS: frozenset[PhaseName] = frozenset({"loss", "clip"})

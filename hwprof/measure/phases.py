@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from hwprof.measure.timing import Mark, Timer
-from hwprof.specs.run import PhaseName
+from hwprof.specs.settings import PhaseName
 
 
 class PhaseMarks:

@@ -20,7 +20,7 @@ from hwprof.measure.memory import cpu_level_ceiling, cuda_l2_ceiling, dram_ceili
 from hwprof.measure.timing import Timer, WallTimer, timer_for
 from hwprof.measure.transfer import DIRECTIONS, HOST_MEMORIES, NO_ACCELERATOR, transfer_ceiling
 from hwprof.specs.measurement import Ceiling, Skipped
-from hwprof.specs.run import Dtype
+from hwprof.specs.settings import Dtype
 
 SHAPES_PROBES = 2.0
 """The model's own shapes together may take this many times what one probe may."""

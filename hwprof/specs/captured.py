@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from hwprof.specs.run import Direction
+from hwprof.specs.settings import Direction
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,17 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hwprof.errors import InputError, SpecError, UnknownNameError
 from hwprof.specs.files import PATH_VARIABLE
-from hwprof.specs.hardware import ClusterSpec, DeviceSpec, LinkSpec
 from hwprof.specs.model import ModelSpec
 from hwprof.specs.parsing import build, read_toml
 from hwprof.specs.record import Record
 from hwprof.specs.shelves import SHELVES, Sort, claims_of, files_of, find_file
+
+if TYPE_CHECKING:
+    from hwprof.specs.hardware import ClusterSpec, DeviceSpec, LinkSpec
 
 _COUNTED_DEVICE = re.compile(r"([0-9]+)\s*x\s*(.+)", re.IGNORECASE)
 
@@ -33,6 +35,8 @@ def load_model(name_or_path: str | Path) -> ModelSpec:
 
 def load_device(name_or_path: str | Path) -> DeviceSpec:
     """The device of a catalogue name, an alias or a TOML file; raises as ``load_model`` does."""
+    from hwprof.specs.hardware import DeviceSpec
+
     device = _load("device", name_or_path)
     assert isinstance(device, DeviceSpec)
     return device
@@ -40,6 +44,8 @@ def load_device(name_or_path: str | Path) -> DeviceSpec:
 
 def load_link(name_or_path: str | Path) -> LinkSpec:
     """The link of a catalogue name, an alias or a TOML file; raises as ``load_model`` does."""
+    from hwprof.specs.hardware import LinkSpec
+
     link = _load("link", name_or_path)
     assert isinstance(link, LinkSpec)
     return link
@@ -55,6 +61,8 @@ def load_cluster(text: str | Path) -> ClusterSpec:
         SpecError: the file is wrong, or no usual network is known for so many devices.
         InputError: the number of devices is zero or fills no whole nodes.
     """
+    from hwprof.specs.hardware import ClusterSpec
+
     counted = _COUNTED_DEVICE.fullmatch(str(text).strip())
     if counted is not None and not _exists(text):
         return _usual_cluster(int(counted.group(1)), load_device(counted.group(2)))
@@ -70,16 +78,22 @@ def list_models() -> tuple[ModelSpec, ...]:
 
 def list_devices() -> tuple[DeviceSpec, ...]:
     """Every device of the catalogue, by file name."""
+    from hwprof.specs.hardware import DeviceSpec
+
     return tuple(spec for spec in _all("device") if isinstance(spec, DeviceSpec))
 
 
 def list_links() -> tuple[LinkSpec, ...]:
     """Every link of the catalogue, by file name."""
+    from hwprof.specs.hardware import LinkSpec
+
     return tuple(spec for spec in _all("link") if isinstance(spec, LinkSpec))
 
 
 def list_clusters() -> tuple[ClusterSpec, ...]:
     """Every cluster of the catalogue, by file name."""
+    from hwprof.specs.hardware import ClusterSpec
+
     return tuple(spec for spec in _all("cluster") if isinstance(spec, ClusterSpec))
 
 
@@ -138,6 +152,8 @@ def _exists(path: str | Path) -> bool:
 
 
 def _usual_cluster(devices: int, device: DeviceSpec) -> ClusterSpec:
+    from hwprof.specs.hardware import ClusterSpec
+
     node, name = device.node, f"{devices}x{device.id}"
     if devices == 0 or (devices > node.devices and devices % node.devices):
         raise InputError(

@@ -10,7 +10,7 @@ from hwprof.specs.model import ModelSpec
 from hwprof.specs.model_parts import PositiveInt
 from hwprof.specs.parallel import ParallelLayout
 from hwprof.specs.record import Record
-from hwprof.specs.run import Recompute
+from hwprof.specs.settings import Recompute
 
 JobDtype = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "fp4"]
 """What the linear layers multiply in; below 16 bits everything else works in bf16."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from hwprof.specs.run import LayerKind, PhaseName
+from hwprof.specs.settings import LayerKind, PhaseName
 
 MODEL_LABEL = "model"
 """Work inside the model but outside every named module, or all of it when the model is compiled."""

@@ -5,74 +5,62 @@ from __future__ import annotations
 import statistics
 from typing import Literal
 
-from pydantic import Field
-
 from hwprof.specs.loop import LoopSettings, ModuleSpec
 from hwprof.specs.measurement import Ceiling, Skipped, median_interval
+from hwprof.specs.memory import MemoryPart, MemoryResult
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.parallel import ParallelLayout
 from hwprof.specs.record import Record
+from hwprof.specs.settings import (
+    Direction,
+    Dtype,
+    LayerKind,
+    OptimizerImplementation,
+    OptimizerName,
+    PhaseName,
+    Recompute,
+    RunSettings,
+)
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Attribution",
+    "BoundClass",
+    "Confidence",
+    "DeviceIdentity",
+    "Direction",
+    "Dtype",
+    "Interval",
+    "KernelTime",
+    "KindResult",
+    "LayerKind",
+    "LayoutRow",
+    "MemoryPart",
+    "MemoryResult",
+    "OpResult",
+    "OpTime",
+    "OptimizerImplementation",
+    "OptimizerName",
+    "PhaseName",
+    "PhaseTime",
+    "Prediction",
+    "Recommendation",
+    "Recompute",
+    "Recording",
+    "RunRecord",
+    "RunSettings",
+    "Series",
+    "Status",
+    "StepTime",
+    "Verdict",
+    "WorkSummary",
+]
 
 SCHEMA_VERSION = 1
 
-Dtype = Literal["fp32", "tf32", "bf16", "fp16"]
-Recompute = Literal["none", "selective", "full"]
-OptimizerName = Literal["adamw", "adam", "sgd", "adafactor"]
-OptimizerImplementation = Literal["for-loop", "foreach", "fused"]
-PhaseName = Literal[
-    "data", "host_to_device", "forward", "loss", "backward", "pipeline", "clip", "optimizer", "evaluation", "checkpoint"
-]
-Direction = Literal["forward", "backward", "recompute", "update"]
-LayerKind = Literal[
-    "attention",
-    "ffn",
-    "norm",
-    "embedding",
-    "head",
-    "loss",
-    "optimizer",
-    "clip",
-    "residual",
-    "communication",
-    "data",
-    "other",
-]
 BoundClass = Literal["compute", "memory", "communication", "transfer", "host", "latency", "unknown"]
 Confidence = Literal["high", "medium", "low"]
 Status = Literal["complete", "partial", "interrupted", "out_of_memory", "failed"]
 Interval = tuple[float, float]
-
-
-class RunSettings(Record):
-    """What one training step does, as the user asked for it or by default."""
-
-    model: str
-    device: Literal["cpu", "cuda"]
-    dtype: Dtype = "fp32"
-    micro_batch: int = Field(gt=0)
-    seq_len: int = Field(gt=0)
-    target_len: int | None = Field(default=None, gt=0)
-    gradient_accumulation: int = Field(default=1, gt=0)
-    optimizer: OptimizerName = "adamw"
-    optimizer_implementation: OptimizerImplementation = "for-loop"
-    learning_rate: float = Field(default=1e-3, gt=0)
-    clip_norm: float | None = 1.0
-    recompute: Recompute = "none"
-    compile: bool = False
-    data: str = ""
-    tokenizer: str = "bytes"
-    workers: int = Field(default=1, ge=0)
-    warmup_steps: int = Field(default=3, ge=0)
-    steps: int = Field(default=20, gt=0)
-    profiled_steps: int = Field(default=3, gt=0)
-    eval_batches: int = Field(default=2, ge=0)
-    seed: int = 0
-    layout: ParallelLayout = Field(default_factory=ParallelLayout)
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step on one data rank."""
-        return self.micro_batch * self.gradient_accumulation * self.seq_len
 
 
 class StepTime(Record):
@@ -218,26 +206,6 @@ class Recording(Record):
     def _overheads(self) -> tuple[float, ...]:
         pairs = zip(self.step_samples_s, self.bare_step_samples_s, strict=False)
         return tuple(recorded / bare - 1 for recorded, bare in pairs)
-
-
-class MemoryPart(Record):
-    """One part of the memory need at its peak; of a loop that somebody else wrote its size as it was found."""
-
-    name: str
-    predicted_bytes: float
-    note: str = ""
-
-
-class MemoryResult(Record):
-    """Predicted need, measured peak, and the timeline of the profiled window as (seconds, allocated bytes)."""
-
-    parts: tuple[MemoryPart, ...]
-    predicted_peak_bytes: float | None = None
-    measured_peak_bytes: float | None = None
-    measured_source: str = ""
-    capacity_bytes: float | None = None
-    capacity_source: str = ""
-    timeline: tuple[tuple[float, float], ...] = ()
 
 
 class Prediction(Record):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hwprof.errors import SpecError
 from hwprof.specs.files import data_roots
-from hwprof.specs.hardware import ClusterSpec, DeviceSpec, LinkSpec
-from hwprof.specs.model import ModelSpec
 from hwprof.specs.parsing import read_toml
 from hwprof.specs.record import Record
 
@@ -17,19 +16,38 @@ Sort = Literal["model", "device", "link", "cluster"]
 
 
 class Shelf(NamedTuple):
-    """One sort of spec: its folder under a data root, its noun, a complete example, and the values of ``kind``."""
+    """One sort of spec.
+
+    Attributes:
+        folder: under a data root.
+        module: where its noun is; imported when it is needed, as counting a model needs no hardware.
+        class_name: the noun's.
+        example: a complete one.
+        kinds: values of ``kind``.
+    """
 
     folder: str
-    noun: type[Record]
+    module: str
+    class_name: str
     example: str
     kinds: tuple[str, ...]
 
+    @property
+    def noun(self) -> type[Record]:
+        """What a file of this sort is read as."""
+        noun: type[Record] = getattr(import_module(self.module), self.class_name)
+        return noun
+
+
+_HARDWARE = "hwprof.specs.hardware"
 
 SHELVES: dict[Sort, Shelf] = {
-    "model": Shelf("models", ModelSpec, "tiny", ("decoder", "encoder", "encoder_decoder", "vit")),
-    "device": Shelf("hardware_specs/devices", DeviceSpec, "h100-sxm", ("gpu", "accelerator", "cpu")),
-    "link": Shelf("hardware_specs/links", LinkSpec, "nvlink4", ("scale_up", "host", "network")),
-    "cluster": Shelf("hardware_specs/clusters", ClusterSpec, "dgx-h100", ("cluster",)),
+    "model": Shelf(
+        "models", "hwprof.specs.model", "ModelSpec", "tiny", ("decoder", "encoder", "encoder_decoder", "vit")
+    ),
+    "device": Shelf("hardware_specs/devices", _HARDWARE, "DeviceSpec", "h100-sxm", ("gpu", "accelerator", "cpu")),
+    "link": Shelf("hardware_specs/links", _HARDWARE, "LinkSpec", "nvlink4", ("scale_up", "host", "network")),
+    "cluster": Shelf("hardware_specs/clusters", _HARDWARE, "ClusterSpec", "dgx-h100", ("cluster",)),
 }
 SORTS: tuple[Sort, ...] = tuple(SHELVES)
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import Recompute
+from hwprof.specs.settings import Recompute
 from hwprof.train.attention import Attention, rotary_tables
 from hwprof.train.embedding import Embedding
 from hwprof.train.feed_forward import feed_forward

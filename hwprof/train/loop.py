@@ -14,7 +14,7 @@ from torch import nn
 
 from hwprof.errors import InputError, WorkError
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import PhaseName, RunSettings
+from hwprof.specs.settings import PhaseName, RunSettings
 from hwprof.specs.trainable import check_trainable
 from hwprof.train.corpus import DEFAULT_TEXT, open_tokens
 from hwprof.train.data import (
