@@ -64,7 +64,7 @@ def _text(placed: Placed, found: Prediction) -> str:
     memory = sorted(found.memory.parts, key=lambda part: -part.predicted_bytes)
     return "\n".join(
         [
-            f"{job.model.name} on {job.layout.devices} x {machine.device.id}, {job.dtype}, {job.tokens:,} tokens a step",
+            f"{job.model.name}, {job.layout.devices} x {machine.device.id}, {job.dtype}, {job.tokens:,} tokens a step",
             "",
             f"step    {format_seconds(found.step_s)}  (90 %: {format_seconds(low_s)} to {format_seconds(high_s)})",
             f"rate    {found.tokens_per_s_per_device:,.0f} tokens/s/device",
