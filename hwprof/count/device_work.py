@@ -14,7 +14,7 @@ from hwprof.count.precision import Precision
 from hwprof.count.transformer import model_ops
 from hwprof.specs.job import JobDtype, LoraSpec
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import Recompute
+from hwprof.specs.run import LayerKind, Recompute
 
 
 class Part(IntEnum):
@@ -80,6 +80,7 @@ class Share:
         recompute: what runs again in the backward pass.
         lora: adaptation; None = everything is trained.
         fused: chains of elementwise operations are single kernels.
+        expert_tensor: devices that share the matrices of one expert.
     """
 
     model: ModelSpec
@@ -94,6 +95,7 @@ class Share:
     recompute: Recompute = "none"
     lora: LoraSpec | None = None
     fused: bool = True
+    expert_tensor: int = 1
 
 
 _MERGED = {
@@ -234,9 +236,14 @@ def _experts(share: Share, ops: tuple[Op, ...]) -> Iterator[Row]:
     """Products of the experts on this device, every expert with its even share of the tokens."""
     op, moe, shapes = ops[0], share.model.moe, _weight_shapes(share.model)
     assert moe is not None
-    n = sum(shapes[each.label][0] for each in ops)
-    k = shapes[op.label][1]
+    n: float = sum(shapes[each.label][0] for each in ops)
+    k: float = shapes[op.label][1]
     rows = ops[0].forward.matmul_flop / (2 * shapes[op.label][0] * k) / (share.context * share.tensor)
+    rows *= share.expert_tensor
+    if op.label.endswith(_ROW):
+        k /= share.expert_tensor
+    else:
+        n /= share.expert_tensor
     groups = max(moe.experts / share.expert, 1.0)
     yield from _products(share, op, m=rows / groups, n=n, k=k, groups=groups)
 
@@ -257,8 +264,11 @@ def _products(share: Share, op: Op, *, m: float, n: float, k: float, groups: flo
         quantized = {Pass.FORWARD: m * k + n * k, Pass.INPUT: m * n}
         for when, elements in quantized.items():
             yield _moved(part, when, groups * elements * QUANTIZE_BYTES, times)
-    if share.lora is not None and op.in_layer:
+    if share.lora is not None and op.in_layer and op.layer_kind in _ADAPTED[share.lora.targets]:
         yield from _adapters(share.lora, part, times, m=m, n=n, k=k, width=width)
+
+
+_ADAPTED: dict[str, tuple[LayerKind, ...]] = {"attention": ("attention",), "ffn": ("ffn",), "all": ("attention", "ffn")}
 
 
 def _adapters(lora: LoraSpec, part: Part, times: float, *, m: float, n: float, k: float, width: int) -> Iterator[Row]:

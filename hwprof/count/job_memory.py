@@ -77,6 +77,7 @@ def job_pieces(job: TrainingJob, framework: Framework | None = None) -> Pieces:
         tensor_parallel=layout.tensor_parallel,
         sequence_parallel=layout.sequence_parallel and layout.tensor_parallel > 1,
         expert_parallel=layout.expert_parallel if spec.moe else 1,
+        expert_tensor=layout.expert_tensor_parallel,
         latent=spec.mla is not None,
     )
     ops = _device_ops(job, storage, split)

@@ -43,20 +43,21 @@ class TensorSplit:
         tensor_parallel: devices that share each layer's matrices by columns and rows (Shoeybi et al. 2019).
         sequence_parallel: between these matrices tokens are split (Korthikanti et al. 2022, section 4.2.2); else
             their inputs, norms and residuals are whole on each device (section 4.1).
-        expert_parallel: devices over which the experts of a layer are spread; as long as they are fewer than tensor
-            ranks, the latter also share the matrices of each expert.
+        expert_parallel: devices over which the experts of a layer are spread.
+        expert_tensor: devices that share the matrices of each expert.
         latent: attention is latent, its query and key norms come before the split by heads.
     """
 
     tensor_parallel: int = 1
     sequence_parallel: bool = False
     expert_parallel: int = 1
+    expert_tensor: int = 1
     latent: bool = False
 
     @property
     def expert_shards(self) -> int:
         """Into how many parts the experts' weights of a layer are split."""
-        return max(self.tensor_parallel, self.expert_parallel)
+        return self.expert_tensor * self.expert_parallel
 
     @property
     def stream_share(self) -> float:
@@ -103,7 +104,7 @@ class TensorSplit:
     def _expert_shares(self, op: Op) -> tuple[float, float, float]:
         """Each device has its tokens' share; devices that share an expert's matrices gather them."""
         split = 1 / self.tensor_parallel
-        gathered = max(1, self.tensor_parallel // self.expert_parallel) * split
+        gathered = self.expert_tensor * split
         if op.kind == "expert_linear" and not op.label.endswith(".down"):
             return gathered, gathered, split
         return split, split, split

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,9 +34,14 @@ class Stack:
 
 
 STACKS = (
-    Stack(name="megatron-bridge-26", family="megatron", storage="mixed", assumed_zero_stage=1),
-    Stack(name="megatron-bridge-25", family="megatron", storage="mixed", assumed_zero_stage=1),
-    Stack(name="nemo", family="megatron", storage="mixed", assumed_zero_stage=1),
+    *(
+        Stack(name=f"megatron-bridge-{version}", family="megatron", storage="mixed", assumed_zero_stage=1)
+        for version in ("25.09", "25.11", "26.02", "26.04", "26.06", "26.08")
+    ),
+    *(
+        Stack(name=f"nemo-{version}", family="megatron", storage="mixed", assumed_zero_stage=1)
+        for version in ("23", "24.11", "25.02", "25.04", "25.05")
+    ),
     Stack(name="megatron-core", family="megatron", storage="mixed", assumed_zero_stage=1),
     Stack(name="megatron-lm", family="megatron", storage="mixed"),
     Stack(name="megatron-deepspeed", family="megatron", storage="mixed", memory=DEEPSPEED, overlaps_gradients=False),
@@ -55,8 +61,7 @@ _FRAMEWORKS: tuple[tuple[str, str], ...] = (
     ("deepspeed", "megatron-deepspeed"),
     ("colossal", "megatron-deepspeed"),
     ("te 2", "megatron-core"),
-    ("megatron-bridge 25", "megatron-bridge-25"),
-    ("megatron-bridge", "megatron-bridge-26"),
+    ("megatron-bridge", "megatron-bridge"),
     ("nemo", "nemo"),
     ("megatron-core", "megatron-core"),
     ("primus", "megatron-core"),
@@ -70,9 +75,26 @@ _FRAMEWORKS: tuple[tuple[str, str], ...] = (
 """Words in a framework's name, first match first."""
 
 
+_VERSION = re.compile(r"\d+\.\d+|\b\d\d\b")
+
+
 def stack_named(framework: str) -> Stack:
-    """The stack of a framework's name; PyTorch where no word of it is known."""
+    """The stack of a framework's name: of its versions the last up to the asked one; PyTorch where nothing is known.
+
+    >>> stack_named("Megatron-Bridge 26.02.01 NeMo Container").name
+    'megatron-bridge-26.02'
+    """
     lowered = framework.lower()
     if lowered in _BY_NAME:
         return _BY_NAME[lowered]
-    return _BY_NAME[next((stack for word, stack in _FRAMEWORKS if word in lowered), "torch")]
+    product = next((stack for word, stack in _FRAMEWORKS if word in lowered), "torch")
+    if product in _BY_NAME:
+        return _BY_NAME[product]
+    versions = sorted((_number(name), name) for name in _BY_NAME if name.startswith(product + "-"))
+    asked = _number(lowered)
+    return _BY_NAME[next((name for number, name in reversed(versions) if number <= asked), versions[-1][1])]
+
+
+def _number(text: str) -> float:
+    found = _VERSION.search(text)
+    return float(found.group()) if found else float("inf")

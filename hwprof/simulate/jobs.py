@@ -54,6 +54,7 @@ def share_of(job: TrainingJob) -> Share:
         sequence_parallel=layout.sequence_parallel,
         recompute=job.recompute,
         lora=job.lora,
+        expert_tensor=layout.expert_tensor_parallel,
     )
 
 
@@ -143,6 +144,7 @@ NUMBERS: dict[str, Number] = {
     "tensor": lambda job, _, __: job.layout.tensor_parallel,
     "context": lambda job, _, __: job.layout.context_parallel,
     "expert": lambda job, _, __: job.layout.expert_parallel,
+    "expert_tensor": lambda job, _, __: job.layout.expert_tensor_parallel,
     "data": lambda job, _, __: job.layout.data_parallel,
     "zero_stage": lambda job, _, __: job.layout.zero_stage,
     "shards": lambda job, _, __: job.layout.shards,

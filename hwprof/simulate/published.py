@@ -23,7 +23,7 @@ from hwprof.specs.published import PublishedRun
 from hwprof.specs.run import Recompute
 
 ASSUMED_LORA_RANK = 16
-"""NeMo's and Megatron-Bridge's default is 32, PEFT's 8; the rank hardly moves time."""
+"""NeMo's default is 32, PEFT's 8; it hardly moves time. NeMo's fast recipes adapt attention's projections only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +133,9 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
         raise RefusedError(f"degrees multiply to {layout.devices}, but there are {run.n_devices} devices")
     recompute: Recompute = _recompute(run.recompute)
     flash = not run.attention_impl.lower().startswith(("unfused", "eager", "math", "naive"))
-    lora = LoraSpec(rank=ASSUMED_LORA_RANK) if "lora" in run.model_name.lower() else None
+    lora = LoraSpec(rank=ASSUMED_LORA_RANK, targets="attention") if "lora" in run.model_name.lower() else None
     if lora:
-        notes.append(f"LoRA of rank {ASSUMED_LORA_RANK} on all linear layers")
+        notes.append(f"LoRA of rank {ASSUMED_LORA_RANK} on the projections of attention")
     return TrainingJob(
         model=model,
         seq_len=run.seq_len,

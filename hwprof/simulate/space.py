@@ -95,7 +95,16 @@ def predict_space(space: Space, machine: Machine, stack: Stack, parameters: Para
 def _work(space: Space, machine: Machine, stack: Stack, parameters: Parameters) -> MicroBatchTimes:
     """Times of each layout's micro-batch; layouts that differ only beyond it share one row."""
     keys = np.stack(
-        [space.tensor, space.context, space.expert, space.micro_batch, space.recompute, space.sequence_parallel], axis=1
+        [
+            space.tensor,
+            space.context,
+            space.expert,
+            space.data * space.context % space.expert == 0,
+            space.micro_batch,
+            space.recompute,
+            space.sequence_parallel,
+        ],
+        axis=1,
     )
     _, first, index = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     jobs = [space.job(int(row)) for row in first]
@@ -118,6 +127,7 @@ def _jobs(space: Space, machine: Machine, stack: Stack) -> Jobs:
         "tensor": space.tensor.astype(float),
         "context": context,
         "expert": space.expert.astype(float),
+        "expert_tensor": np.where(space.data * space.context % space.expert == 0, space.tensor, 1).astype(float),
         "data": space.data.astype(float),
         "zero_stage": space.zero_stage.astype(float),
         "shards": space.shard_ranks.astype(float),

@@ -22,7 +22,7 @@ class Jobs:
     Attributes:
         links, memory_byte_per_s, devices: the machine; links as the datasheet has them.
         layers, stages, chunks, micro_batches: the pipeline; ``chunks`` of one device.
-        tensor, context, expert, data, zero_stage, shards: degrees.
+        tensor, context, expert, expert_tensor, data, zero_stage, shards: degrees.
         sequence_parallel, overlap, full_recompute: switches.
         buckets: whether the software reduces gradients in buckets while backward goes on.
         recompute_share: share of the layers in which something runs again.
@@ -46,6 +46,7 @@ class Jobs:
     tensor: Floats
     context: Floats
     expert: Floats
+    expert_tensor: Floats
     data: Floats
     zero_stage: Floats
     shards: Floats
@@ -266,7 +267,7 @@ def _expert_s(jobs: Jobs, links: Links, p: Parameters) -> Floats:
 def _gather_s(jobs: Jobs, links: Links, forward_s: Floats, backward_s: Floats, p: Parameters) -> tuple[Floats, Floats]:
     """ZeRO stage 3: weights of a layer are gathered each way and its gradients scattered, beside compute."""
     sharded = jobs.zero_stage == 3
-    layer = (jobs.layer_parameters / jobs.tensor + jobs.expert_parameters / jobs.expert) / jobs.layers
+    layer = (jobs.layer_parameters / jobs.tensor + jobs.expert_parameters / _expert_shards(jobs)) / jobs.layers
     layer_bytes = layer * jobs.weight_bytes
     gather_s = ring_s(layer_bytes, jobs.shards, jobs.tensor, links)
     wide = np.where(jobs.gradient_bytes > jobs.weight_bytes, REDUCED_SHARE, 1.0)
@@ -303,7 +304,12 @@ def parameters_held(jobs: Jobs) -> tuple[Floats, Floats]:
     ends = jobs.embedding_parameters + jobs.head_parameters
     at_end = np.where(jobs.stages > 1, ends / 2, ends)
     dense = (jobs.layer_parameters / jobs.stages + at_end) / jobs.tensor
-    return dense, jobs.expert_parameters / jobs.expert / jobs.stages
+    return dense, jobs.expert_parameters / _expert_shards(jobs) / jobs.stages
+
+
+def _expert_shards(jobs: Jobs) -> Floats:
+    """Devices that share the experts of a layer."""
+    return jobs.expert * jobs.expert_tensor
 
 
 def _data_s(jobs: Jobs, links: Links, stage_s: Floats, p: Parameters) -> Floats:
@@ -326,7 +332,7 @@ def _update_s(jobs: Jobs, p: Parameters) -> Floats:
     """The optimizer's passes over what each rank updates, at memory bandwidth."""
     dense, experts = parameters_held(jobs)
     shards = np.where(jobs.zero_stage >= 1, jobs.shards, 1.0)
-    expert_shards = np.maximum(np.where(jobs.zero_stage >= 1, jobs.shards, 1.0) / jobs.expert, 1.0)
+    expert_shards = np.maximum(shards * jobs.tensor / _expert_shards(jobs), 1.0)
     moved = dense * (jobs.update_bytes / shards + GRADIENT_PASSES_BYTES)
     moved = moved + experts * (jobs.update_bytes / expert_shards + GRADIENT_PASSES_BYTES)
     seconds: Floats = moved * jobs.trained / (jobs.memory_byte_per_s * p.memory_share)

@@ -69,6 +69,15 @@ class ParallelLayout(Record):
         return self.shard_ranks or self.replicas
 
     @property
+    def expert_tensor_parallel(self) -> int:
+        """Devices that share the matrices of one expert.
+
+        The tensor ranks, as long as there are data and context ranks enough to spread the experts over (the default of
+        Megatron-Core), otherwise 1.
+        """
+        return self.tensor_parallel if self.replicas % self.expert_parallel == 0 else 1
+
+    @property
     def chunks(self) -> int:
         """Model chunks that each device holds."""
         return 2 if self.schedule in TWO_CHUNK_SCHEDULES else self.virtual_stages
