@@ -66,6 +66,12 @@ class Machine:
         return self.scale * (self.device.compute.units or 0)
 
     @property
+    def host_byte_per_s(self) -> float:
+        """Link to host memory, one direction; that of PCIe 4.0 x16 where the device's is not known."""
+        link = self.device.host_link
+        return self.scale * link.bandwidth_byte_per_s if link else USUAL_HOST_BYTE_PER_S
+
+    @property
     def architecture(self) -> str:
         """The family of devices that it belongs to, for parameters: ``hopper``, ``tpu``, ``cpu``."""
         return architecture_of(self.device)
@@ -134,6 +140,8 @@ def machine_of(cluster: ClusterSpec, *, scale: int = 1) -> Machine:
         torus=device.link is not None and device.link.topology == "torus",
     )
 
+
+USUAL_HOST_BYTE_PER_S = 31.5e9
 
 UNKNOWN_LATENCY_S = 10e-6
 """Time of an empty message over a link that no file names; a prediction that rests on it says ``assumed``."""

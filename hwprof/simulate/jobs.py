@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hwprof.count.device_work import Share, device_rows
+from hwprof.count.job_memory import job_pieces
 from hwprof.count.parameters import parameter_tensors
 from hwprof.predict.group_time import Links
 from hwprof.predict.machine import Machine
@@ -163,6 +164,8 @@ NUMBERS: dict[str, Number] = {
     "embedding_parameters": lambda job, _, __: parameter_parts(job.model)["embedding"],
     "head_parameters": lambda job, _, __: parameter_parts(job.model)["head"],
     "trained": lambda job, _, __: trained_share(job),
+    "host_byte_per_s": lambda _, machine, __: machine.host_byte_per_s,
+    "offloaded_bytes": lambda job, _, stack: offloaded_bytes(job, stack),
     "update_bytes": lambda job, _, __: _UPDATE_BYTES[job.optimizer],
 }
 
@@ -170,6 +173,7 @@ SWITCHES: dict[str, Callable[[TrainingJob, Machine, Stack], bool]] = {
     "sequence_parallel": lambda job, _, __: job.layout.sequence_parallel and job.layout.tensor_parallel > 1,
     "overlap": lambda job, _, __: job.layout.overlap,
     "full_recompute": lambda job, _, __: job.recompute == "full",
+    "host_update": lambda job, _, __: job.offload == "optimizer",
     "buckets": lambda _, __, stack: stack.overlaps_gradients,
 }
 
@@ -177,6 +181,19 @@ SWITCHES: dict[str, Callable[[TrainingJob, Machine, Stack], bool]] = {
 def kv_width(model: ModelSpec) -> float:
     """Mean width of the keys and of the values of one token; latent attention spans them for every head."""
     return model.heads * (model.head_dim + model.value_dim) / 2 if model.mla else model.kv_dim
+
+
+def offloaded_bytes(job: TrainingJob, stack: Stack) -> float:
+    """What a layer keeps for backward, or its weights, on one device: it goes to the host and comes back."""
+    if job.offload == "activations":
+        pieces = job_pieces(job.model_copy(update={"offload": "none"}), stack.memory)
+        return float(pieces.body.kept_bytes)
+    if job.offload == "weights":
+        parts = parameter_parts(job.model)
+        shards = job.layout.expert_parallel * job.layout.expert_tensor_parallel
+        held = parts["layer"] / job.layout.tensor_parallel + parts["expert"] / shards
+        return held / job.model.layers * weight_bytes(job)
+    return 0.0
 
 
 def trained_share(job: TrainingJob) -> float:

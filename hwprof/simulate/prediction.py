@@ -30,6 +30,7 @@ _BOUND_OF_PART: dict[str, BoundClass] = {
     "context communication": "communication",
     "expert communication": "communication",
     "weight gathering": "communication",
+    "offload": "transfer",
     "pipeline sends": "communication",
     "gradient reduction": "communication",
     "pipeline bubble": "latency",

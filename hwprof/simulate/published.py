@@ -145,7 +145,7 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
         storage=_storage(run, stack),
         recompute=recompute,
         attention="flash" if flash else "materialised",
-        offload=_offload(run.offload),
+        offload=_offload(run.offload, notes),
         lora=lora,
         layout=layout,
     )
@@ -253,11 +253,14 @@ def _storage(run: PublishedRun, stack: Stack) -> Storage:
     return "pure" if "pure" in run.precision.lower() else stack.storage
 
 
-def _offload(text: str) -> Offload:
+def _offload(text: str, notes: list[str]) -> Offload:
+    """Of the optimizer or the weights; what is said of activations concerns some of them only."""
     lowered = text.lower()
     if not lowered or lowered.startswith("none"):
         return "none"
-    return "optimizer" if "optim" in lowered else "weights" if "weight" in lowered else "activations"
+    if "optim" not in lowered and "weight" not in lowered:
+        notes.append(f"offload ({text}): hidden behind compute")
+    return "optimizer" if "optim" in lowered else "weights" if "weight" in lowered else "none"
 
 
 LARGEST_ASSUMED_TOKENS = 16384

@@ -142,5 +142,6 @@ def _jobs(space: Space, machine: Machine, stack: Stack) -> Jobs:
         sequence_parallel=space.sequence_parallel & (space.tensor > 1),
         overlap=space.overlap,
         full_recompute=space.recompute == RECOMPUTE.index("full"),
+        host_update=np.repeat(one.host_update, count),
         buckets=np.repeat(one.buckets, count),
     )

@@ -34,6 +34,10 @@ class Jobs:
         layer_parameters, expert_parameters, embedding_parameters, head_parameters: of the whole model.
         trained: share of the parameters that have gradients.
         update_bytes: traffic of the optimizer for each parameter.
+        host_byte_per_s: of one device to host memory, one way.
+        offloaded_bytes: of a layer's activations or weights on one device that go to the host and back for each
+            micro-batch.
+        host_update: whether the optimizer runs on the host.
     """
 
     links: Links
@@ -70,6 +74,9 @@ class Jobs:
     head_parameters: Floats
     trained: Floats
     update_bytes: Floats
+    host_byte_per_s: Floats
+    offloaded_bytes: Floats
+    host_update: Flags
 
     @property
     def replicas(self) -> Floats:
@@ -88,6 +95,7 @@ class LayerTimes:
     context_s: Floats
     expert_s: Floats
     gather_s: Floats
+    offload_s: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +177,7 @@ def step_times(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTimes:
     slowest_s = _slowest_stage_s(jobs, stage_s, pass_s, head_s, embedding_s)
     bubble_s = (jobs.stages - 1) / jobs.chunks * (stage_s + 2 * jobs.chunks * terms.send_s)
     busy_s = m * (slowest_s + terms.exposed_send_s) + bubble_s + terms.data_s + terms.update_s
-    traffic_s = layer.tensor_s + layer.context_s + layer.expert_s + layer.gather_s
+    traffic_s = layer.tensor_s + layer.context_s + layer.expert_s + layer.gather_s + layer.offload_s
     host_s = np.minimum(work.host_s, pass_s - traffic_s)
     return StepTimes(
         step_s=busy_s * (1 + terms.slowdown) + terms.fixed_s,
@@ -182,6 +190,7 @@ def step_times(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTimes:
             "context communication": m * held * layer.context_s,
             "expert communication": m * held * layer.expert_s,
             "weight gathering": m * held * layer.gather_s,
+            "offload": m * held * layer.offload_s,
             "pipeline sends": m * terms.exposed_send_s,
             "pipeline bubble": bubble_s,
             "gradient reduction": terms.data_s,
@@ -212,14 +221,18 @@ def layer_times(jobs: Jobs, work: MicroBatchTimes, links: Links, p: Parameters) 
     again_s = work.recompute_s + again_s + np.where(jobs.full_recompute, expert_s, 0.0)
     recompute_s = jobs.recompute_share * again_s
     forward_gather_s, backward_gather_s = _gather_s(jobs, links, forward_s, backward_s + recompute_s, p)
+    copy_s = jobs.offloaded_bytes / jobs.host_byte_per_s
+    forward_copy_s = np.maximum(copy_s - forward_s, 0.0)
+    backward_copy_s = np.maximum(copy_s - backward_s - recompute_s, 0.0)
     return LayerTimes(
-        forward_s=forward_s + forward_gather_s,
-        backward_s=backward_s + backward_gather_s,
+        forward_s=forward_s + forward_gather_s + forward_copy_s,
+        backward_s=backward_s + backward_gather_s + backward_copy_s,
         recompute_s=recompute_s,
         tensor_s=forward_tensor_s + backward_tensor_s,
         context_s=forward_context_s + backward_context_s,
         expert_s=2 * expert_s,
         gather_s=forward_gather_s + backward_gather_s,
+        offload_s=forward_copy_s + backward_copy_s,
     )
 
 
@@ -324,6 +337,9 @@ def _data_s(jobs: Jobs, links: Links, stage_s: Floats, p: Parameters) -> Floats:
     return np.where((jobs.zero_stage == 3) | (jobs.replicas == 1), 0.0, exposed_s)
 
 
+HOST_MEMORY_BYTE_PER_S = 40e9
+"""Host memory bandwidth of one device's share of its node: an assumption (a server of 8 devices has some 300 GB/s)."""
+
 GRADIENT_PASSES_BYTES = 8.0
 """Traffic of each local gradient beside the update: its norm, and setting it to zero."""
 
@@ -336,4 +352,6 @@ def _update_s(jobs: Jobs, p: Parameters) -> Floats:
     moved = dense * (jobs.update_bytes / shards + GRADIENT_PASSES_BYTES)
     moved = moved + experts * (jobs.update_bytes / expert_shards + GRADIENT_PASSES_BYTES)
     seconds: Floats = moved * jobs.trained / (jobs.memory_byte_per_s * p.memory_share)
-    return seconds
+    own = (dense / shards + experts / expert_shards) * jobs.trained
+    crossing_s = own * (jobs.gradient_bytes + jobs.weight_bytes) / jobs.host_byte_per_s
+    return np.where(jobs.host_update, crossing_s + own * jobs.update_bytes / HOST_MEMORY_BYTE_PER_S, seconds)
