@@ -12,7 +12,7 @@ run: setup
 	@$(BIN)/hwprof run --model tiny $(ARGS)
 
 test: setup
-	@$(BIN)/pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile $(ARGS)
 
 check: lint types imports
 

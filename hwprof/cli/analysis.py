@@ -72,7 +72,9 @@ def _memory(record: RunRecord, recording: Recording) -> MemoryResult:
 def _classified(record: RunRecord, recording: Recording, work: Sequence[Work], roofs: Roofs) -> dict[str, Any]:
     attribution = recording.attribution
     assert attribution is not None
-    advice = functools.partial(advice_for, faster=faster_dtype(record.ceilings, record.run_settings))
+    settings = record.run_settings
+    faster = faster_dtype(record.ceilings, settings)
+    advice = functools.partial(advice_for, faster=faster, compiled=settings.compile)
     ops = classify.classify_ops(recording.ops, work, roofs, step_s=attribution.step_s, advice=advice)
     verdict = classify.verdict(ops, attribution, at_most=summary.confidence_in(recording))
     return {

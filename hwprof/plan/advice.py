@@ -53,14 +53,25 @@ _BY_BOUND: dict[BoundClass, str] = {
 }
 
 
-def advice_for(layer_kind: LayerKind, bound: BoundClass, *, faster: Dtype | None) -> str:
+_COMPILED: dict[BoundClass, str] = {
+    "memory": "at the memory roof, compiled already: store less, or a device with faster memory",
+    "host": "the device waits for the host: larger work per launch (--micro-batch), or CUDA graphs",
+    "latency": "too small to reach a roof, compiled already: a larger --micro-batch",
+    "unknown": "below every roof, compiled already: other shapes, or threads that compete",
+}
+"""What to say of a compiled model in place of advice to compile it."""
+
+
+def advice_for(layer_kind: LayerKind, bound: BoundClass, *, faster: Dtype | None, compiled: bool = False) -> str:
     """One line on what to do about an operation of a layer kind that a class binds.
 
     Args:
         layer_kind: whose operation it is.
         bound: what holds it back.
         faster: the dtype in which the device multiplies faster, if there is one.
+        compiled: whether the model is compiled already.
     """
     if bound == "compute" and faster is not None:
         return f"lower precision: --dtype {faster}, in which this device multiplies faster"
-    return _BY_KIND.get((layer_kind, bound), _BY_BOUND[bound])
+    line = _BY_KIND.get((layer_kind, bound), _BY_BOUND[bound])
+    return _COMPILED.get(bound, line) if compiled and "--compile" in line else line

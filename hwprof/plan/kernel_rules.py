@@ -135,7 +135,7 @@ def slowest_kind(facts: Facts) -> Recommendation | None:
         return None
     return Recommendation(
         title=f"Look into {kind}: {bound}-bound" if bound != "unknown" else f"Look into {kind}: far below its roofs",
-        change=advice_for(kind, bound, faster=facts.faster_dtype),
+        change=advice_for(kind, bound, faster=facts.faster_dtype, compiled=facts.settings.compile),
         reason=f"{kind} operations lose {format_fraction(stake)} of the step against their least possible time",
         gain_fraction=gain_within(stake, low=0.0, high=stake),
         evidence="profiled time of the operations less their roof time",

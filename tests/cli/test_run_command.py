@@ -156,20 +156,15 @@ def test_tables_open_with_one_header_row_and_units(real_run):
 
 
 @pytest.mark.usefixtures("quick_probes")
-def test_text_token_file_and_user_model_run_too(tmp_path):
+def test_own_text_is_trained_on_and_a_cluster_adds_layouts_and_their_assumptions(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("it is a truth universally acknowledged. " * 500)
-    done = _run("--model", "tiny", *QUICK, "--data", str(text), "--output", str(tmp_path / "run"))
+    more = ["--data", str(text), "--cluster", "8xh100-sxm"]
+    done = _run("--model", "tiny", *QUICK, *more, "--output", str(tmp_path / "run"))
     assert done.exit_code == 0, done.output
     assert "report.html" in done.output
-    assert read_run(tmp_path / "run").settings.data == str(text)
-
-
-@pytest.mark.usefixtures("quick_probes")
-def test_cluster_adds_layouts_and_their_assumptions(tmp_path):
-    done = _run("--model", "tiny", *QUICK, "--cluster", "8xh100-sxm", "--output", str(tmp_path / "run"))
-    assert done.exit_code == 0, done.output
     record = read_run(tmp_path / "run")
+    assert record.settings.data == str(text)
     assert {row.devices for row in record.layouts} == {1, 8}
     assert any("assumed" in note for note in record.notes)
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprof.errors import InputError, SpecError, UnknownNameError
@@ -226,6 +226,7 @@ def test_random_bytes_are_never_a_traceback(tmp_path_factory, content):
         load_model(path)
 
 
+@settings(max_examples=25)
 @given(st.text(max_size=60))
 def test_random_names_are_a_model_or_wrong_input(text):
     try:
