@@ -115,7 +115,7 @@ def _place(time: OpTime, work: Sequence[Work], roofs: Roofs, *, step_s: float, a
     read_bytes = sum(item.total.read_bytes for item in work)
     write_bytes = sum(item.total.write_bytes for item in work)
     moved_bytes = read_bytes + write_bytes
-    bound, margin, fraction = _bound(floor, time.time_s, counted=bool(work))
+    placed = placement(floor, time.time_s, roofs, counted=bool(work))
     flop = matmul_flop + vector_flop
     return OpResult(
         **time.model_dump(),
@@ -127,14 +127,46 @@ def _place(time: OpTime, work: Sequence[Work], roofs: Roofs, *, step_s: float, a
         intensity_flop_per_byte=flop / moved_bytes if moved_bytes else None,
         flop_per_s=flop / time.time_s if time.time_s else 0.0,
         byte_per_s=moved_bytes / time.time_s if time.time_s else 0.0,
-        roof_name=_roof_name(floor, bound, roofs),
+        roof_name=placed.roof_name,
         roof_s=floor.roof_s,
-        roof_fraction=fraction,
+        roof_fraction=placed.fraction,
+        bound=placed.bound,
+        margin=placed.margin,
+        confidence=placed.confidence,
+        lost_s=max(time.time_s - floor.roof_s, 0.0) if work else 0.0,
+        advice=_remark(placed.fraction)
+        or advice(time.layer_kind, placed.bound if (placed.fraction or 0) >= NEAR_ROOF else "unknown"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a measured time stands under its floors.
+
+    Attributes:
+        bound: the binding floor's class; ``unknown`` where the time is far above every floor.
+        margin: 1 - next floor / binding floor; None where nothing was counted.
+        fraction: binding floor / time; None as above.
+        roof_name: of the nearest roof.
+        confidence: in the class.
+    """
+
+    bound: BoundClass
+    margin: float | None
+    fraction: float | None
+    roof_name: str
+    confidence: Confidence
+
+
+def placement(floor: Floor, time_s: float, roofs: Roofs, *, counted: bool) -> Placement:
+    """The class of one measured time; ``counted`` says whether its work is known at all."""
+    bound, margin, fraction = _bound(floor, time_s, counted=counted)
+    return Placement(
         bound=bound,
         margin=margin,
+        fraction=fraction,
+        roof_name=_roof_name(floor, bound, roofs),
         confidence=_confidence(fraction, margin),
-        lost_s=max(time.time_s - floor.roof_s, 0.0) if work else 0.0,
-        advice=_remark(fraction) or advice(time.layer_kind, bound if (fraction or 0) >= NEAR_ROOF else "unknown"),
     )
 
 

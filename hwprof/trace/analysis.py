@@ -1,0 +1,171 @@
+"""What do the traces of one program say? Each file's devices one after the other, then all ranks together."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwprof.errors import InputError
+from hwprof.specs.measurement import Ceiling, median_interval
+from hwprof.specs.trace import Stragglers, TraceBreak, TraceDevice
+from hwprof.trace import breakdown, idle, launches, memory, stragglers, tables
+from hwprof.trace.calls import Calls, calls_of
+from hwprof.trace.columns import Trace
+from hwprof.trace.critical import critical_path
+from hwprof.trace.findings import findings
+from hwprof.trace.pieces import Pieces, cpu_pieces, gpu_pieces
+from hwprof.trace.placing import placed
+from hwprof.trace.reader import read_trace
+from hwprof.trace.stragglers import Meeting
+from hwprof.trace.windows import Windows, cpu_windows, device_windows, host_steps
+
+_RANK_IN_NAME = re.compile(r"rank[_-]?(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """All devices of all files, and what their ranks waited for each other; None with one rank."""
+
+    devices: tuple[TraceDevice, ...]
+    stragglers: Stragglers | None
+    notes: tuple[str, ...]
+
+
+def analyse(
+    paths: Sequence[Path], ceilings: Sequence[Ceiling] = (), *, progress: Callable[[str], None] = lambda _text: None
+) -> Analysis:
+    """Read and analyse one file after the other; only one is in memory at a time.
+
+    Args:
+        paths: traces, one per rank.
+        ceilings: of the device, for the bound classes; may be empty.
+        progress: told what is being done.
+
+    Raises:
+        InputError: a file is no trace, or nothing in it can be analysed.
+    """
+    devices: list[TraceDevice] = []
+    met: list[tuple[int, Sequence[Meeting]]] = []
+    for number, path in enumerate(paths):
+        progress(f"reading {path.name}")
+        trace = read_trace(path)
+        progress(f"analysing {path.name}")
+        for device, meetings in _of_file(trace, number, ceilings):
+            devices.append(device)
+            met.append((device.rank, meetings))
+    repeated = len({rank for rank, _ in met}) < len(met)
+    notes = ("several devices have the same rank: who waits for whom is not said",) if repeated else ()
+    return Analysis(tuple(devices), None if repeated else stragglers.stragglers(met), notes)
+
+
+def _of_file(trace: Trace, number: int, ceilings: Sequence[Ceiling]) -> Iterator[tuple[TraceDevice, Sequence[Meeting]]]:
+    if not len(trace.host) and not len(trace.device):
+        raise _nothing(trace)
+    calls = calls_of(trace)
+    found = [
+        (f"gpu:{device}", gpu_pieces(trace, calls, device)) for device in np.unique(trace.device.device).tolist()
+    ] or [("cpu", cpu_pieces(trace, calls))]
+    if not any(len(pieces) for _, pieces in found):
+        raise _nothing(trace)
+    for name, pieces in found:
+        if len(pieces):
+            yield _device(trace, calls, pieces, name=name, number=number, ceilings=ceilings)
+
+
+def _nothing(trace: Trace) -> InputError:
+    where = f"; reading stopped at byte {trace.broken.offset_bytes}: {trace.broken.reason}" if trace.broken else ""
+    return InputError(
+        f"{trace.path} has no operators and no kernels ({trace.events} events){where}",
+        expectation="expected a trace that torch.profiler recorded with activities CPU or CUDA",
+        remedy="record it with torch.profiler.profile around some steps, and export_chrome_trace",
+    )
+
+
+def _device(
+    trace: Trace, calls: Calls, pieces: Pieces, *, name: str, number: int, ceilings: Sequence[Ceiling]
+) -> tuple[TraceDevice, Sequence[Meeting]]:
+    on_gpu = name != "cpu"
+    steps = host_steps(trace)
+    windows, chosen = device_windows(trace, pieces, steps) if on_gpu else cpu_windows(pieces, steps)
+    parts = breakdown.split(chosen, windows)
+    gaps = idle.gaps_of(trace, chosen, parts.idle) if on_gpu else None
+    why = idle.gpu_idle(trace, gaps) if gaps else idle.cpu_idle(trace, parts.idle)
+    times = breakdown.breakdown(parts, windows, why)
+    each = breakdown.steps(parts, windows)
+    durations_s = tuple(step.duration_s for step in each)
+    ops = placed(tables.op_table(trace, calls, chosen), ceilings, kind="gpu" if on_gpu else "cpu")
+    facts: dict[str, Any] = {
+        "overlap": breakdown.overlap(chosen),
+        "kernels": tables.kernel_table(trace, chosen, by_call=not on_gpu),
+        "ops": ops,
+        "launches": launches.launches(trace, chosen) if on_gpu else None,
+        "causes": idle.causes(trace, calls, gaps) if gaps else (),
+        "memory": memory.memory(trace, calls, steps),
+    }
+    device = TraceDevice(
+        file=trace.path,
+        rank=_rank(trace, number),
+        world_size=_world_size(trace),
+        device=_name(trace, name),
+        kind="gpu" if on_gpu else "cpu",
+        broken=TraceBreak(offset_bytes=trace.broken.offset_bytes, reason=trace.broken.reason) if trace.broken else None,
+        events=trace.events,
+        steps=each,
+        step_median_s=statistics.median(durations_s),
+        step_interval_s=median_interval(durations_s),
+        breakdown=times,
+        shares=breakdown.shares(times),
+        modules=tables.module_table(ops),
+        queues=launches.queues(trace, chosen) if on_gpu else (),
+        path=critical_path(trace, calls, chosen, windows),
+        notes=tuple(_notes(trace, windows, ops, on_gpu=on_gpu)),
+        findings=(),
+        **facts,
+    )
+    return device.model_copy(update={"findings": findings(device)}), stragglers.meetings(trace, chosen)
+
+
+def _facts(trace: Trace) -> dict[str, Any]:
+    found = trace.metadata.get("distributedInfo")
+    return found if isinstance(found, dict) else {}
+
+
+def _rank(trace: Trace, number: int) -> int:
+    """As the trace says, else as its file name says, else its place on the command line."""
+    said = _facts(trace).get("rank")
+    if isinstance(said, int):
+        return said
+    named = _RANK_IN_NAME.search(Path(trace.path).name)
+    return int(named[1]) if named else number
+
+
+def _world_size(trace: Trace) -> int:
+    said = _facts(trace).get("world_size")
+    return said if isinstance(said, int) else 1
+
+
+def _name(trace: Trace, name: str) -> str:
+    """The GPU's name from the trace's device properties."""
+    properties = trace.metadata.get("deviceProperties")
+    for each in properties if isinstance(properties, list) else []:
+        if isinstance(each, dict) and name == f"gpu:{each.get('id')}" and isinstance(each.get("name"), str):
+            return f"{each['name']} ({name})"
+    return name
+
+
+def _notes(trace: Trace, windows: Windows, ops: Sequence[Any], *, on_gpu: bool) -> Iterator[str]:
+    yield f"steps: {windows.basis}"
+    if trace.skipped:
+        yield f"{trace.skipped} events without a usable time were left out"
+    if not any(op.shapes for op in ops):
+        yield "no shapes were recorded, so FLOP and bytes are not known: profile with record_shapes=True"
+    if not any(op.module for op in ops):
+        yield "no modules were recorded: profile with with_stack=True, or mark parts with record_function"
+    if on_gpu and not len(trace.host):
+        yield "the trace has no host events: why the device was idle is not known; profile with ProfilerActivity.CPU"

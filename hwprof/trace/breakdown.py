@@ -1,0 +1,96 @@
+"""Where did the time of each step go: computation, communication and copies that nothing hides, or nothing at all?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwprof.specs.intervals import Intervals, intersect, join, subtract
+from hwprof.specs.trace import TimePart, TraceBreakdown, TraceIdle, TraceOverlap, TraceStep
+from hwprof.trace.pieces import Kind, Pieces
+from hwprof.trace.windows import Windows
+
+NS = 1e-9
+"""Seconds in the unit of the columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Disjoint parts of the time from the first to the last step."""
+
+    compute: Intervals
+    communication: Intervals
+    copies: Intervals
+    idle: Intervals
+
+
+def split(pieces: Pieces, windows: Windows) -> Split:
+    """What hides behind computation counts as computation; copies hide behind communication, too."""
+    compute = intersect(pieces.of(Kind.COMPUTE), windows.spans)
+    communication = subtract(intersect(pieces.of(Kind.COMMUNICATION), windows.spans), compute)
+    busy = join(compute, communication)
+    copies = subtract(intersect(pieces.of(Kind.COPY), windows.spans), busy)
+    return Split(compute, communication, copies, subtract(windows.spans, join(busy, copies)))
+
+
+def steps(parts: Split, windows: Windows) -> tuple[TraceStep, ...]:
+    """The parts of each step; they add up to its duration."""
+    lengths = [
+        part.within(windows.starts_ns, windows.ends_ns)
+        for part in (parts.compute, parts.communication, parts.copies, parts.idle)
+    ]
+    rows = zip(windows.names, windows.starts_ns, windows.ends_ns, *lengths, strict=True)
+    return tuple(
+        TraceStep(
+            name=name,
+            start_s=start * NS,
+            duration_s=(end - start) * NS,
+            compute_s=compute * NS,
+            exposed_communication_s=communication * NS,
+            exposed_copy_s=copy * NS,
+            idle_s=idle * NS,
+        )
+        for name, start, end, compute, communication, copy, idle in rows
+    )
+
+
+def breakdown(parts: Split, windows: Windows, idle: TraceIdle) -> TraceBreakdown:
+    """The parts of all steps together."""
+    return TraceBreakdown(
+        span_s=float((windows.ends_ns - windows.starts_ns).sum()) * NS,
+        compute_s=parts.compute.length * NS,
+        exposed_communication_s=parts.communication.length * NS,
+        exposed_copy_s=parts.copies.length * NS,
+        idle_s=parts.idle.length * NS,
+        idle=idle,
+    )
+
+
+def overlap(pieces: Pieces) -> TraceOverlap:
+    """How much of communication and of copies is hidden behind computation."""
+    compute = pieces.of(Kind.COMPUTE)
+    communication, copies = pieces.of(Kind.COMMUNICATION), pieces.of(Kind.COPY)
+    hidden = [intersect(part, compute).length for part in (communication, copies)]
+    return TraceOverlap(
+        communication_s=communication.length * NS,
+        hidden_communication_s=hidden[0] * NS,
+        communication_fraction=hidden[0] / communication.length if len(communication) else None,
+        copy_s=copies.length * NS,
+        hidden_copy_s=hidden[1] * NS,
+        copy_fraction=hidden[1] / copies.length if len(copies) else None,
+    )
+
+
+def shares(times: TraceBreakdown) -> dict[TimePart, float]:
+    """Every part of the span as a share of it, idle by its causes; parts that took no time are left out."""
+    parts: dict[TimePart, float] = {
+        "compute": times.compute_s,
+        "communication": times.exposed_communication_s,
+        "copy": times.exposed_copy_s,
+        "input": times.idle.input_s,
+        "synchronisation": times.idle.synchronisation_s,
+        "host": times.idle.host_s,
+        "launch": times.idle.launch_s,
+        "queued": times.idle.queued_s,
+        "unknown": times.idle.unknown_s,
+    }
+    return {part: time_s / times.span_s for part, time_s in parts.items() if time_s > 0}

@@ -1,0 +1,107 @@
+"""What should change? The parts of the time that are not work, each with what shows it and what usually helps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from hwprof.specs.trace import TimePart, TraceDevice, TraceFinding
+from hwprof.units import format_bytes, format_fraction, format_seconds
+
+WORTH_SAYING = 0.03
+"""Smaller shares of the time are not worth a change."""
+_GROWS = 0.005
+"""Growth a step, as a share of the peak, that is called a leak."""
+
+
+def findings(device: TraceDevice) -> tuple[TraceFinding, ...]:
+    """What holds this device back, the largest share first; a leak of memory last."""
+    found = [
+        TraceFinding(title=title, share=share, evidence=evidence(device), change=change)
+        for part, title, evidence, change in _RULES[device.kind]
+        for share in [device.shares.get(part, 0.0)]
+        if share >= WORTH_SAYING
+    ]
+    return (*sorted(found, key=lambda finding: -finding.share), *_leaks(device))
+
+
+def _top_cause(device: TraceDevice) -> str:
+    named = [f"{cause.what} ({format_seconds(cause.time_s)})" for cause in device.causes[:3]]
+    return f"meanwhile the host was in: {', '.join(named)}" if named else ""
+
+
+def _short(device: TraceDevice) -> str:
+    if device.launches is None:
+        return ""
+    few = format_fraction(device.launches.short_kernels / max(device.launches.kernels, 1))
+    delay = format_seconds(device.launches.delay_median_s)
+    return f"{few} of {device.launches.kernels} kernels are shorter than the call that launches them; delay {delay}"
+
+
+def _hidden(device: TraceDevice) -> str:
+    fraction = device.overlap.communication_fraction
+    largest = next((kernel.name for kernel in device.kernels if kernel.kind == "communication"), "")
+    hidden = "" if fraction is None else f"{format_fraction(fraction)} of communication is hidden; "
+    return f"{hidden}most time in {largest[:60]}" if largest else hidden
+
+
+def _copies(device: TraceDevice) -> str:
+    named = [f"{each.name} ({format_seconds(each.time_s)})" for each in device.kernels if each.kind == "copy"]
+    return ", ".join(named[:3])
+
+
+def _nothing(_device: TraceDevice) -> str:
+    return ""
+
+
+_Rule = tuple[TimePart, str, Callable[[TraceDevice], str], str]
+
+_COMMUNICATION = "larger or earlier buckets, more work between collectives, a layout with less traffic"
+_INPUT: _Rule = (
+    "input",
+    "waits for the next batch",
+    _nothing,
+    "more DataLoader workers, prefetching, cheaper decoding, batches prepared beforehand",
+)
+_RULES: dict[str, tuple[_Rule, ...]] = {
+    "gpu": (
+        ("communication", "waits for communication", _hidden, _COMMUNICATION),
+        ("copy", "waits for copies", _copies, "pinned memory, non_blocking=True, a stream of its own for copies"),
+        _INPUT,
+        (
+            "synchronisation",
+            "ran dry while the host waited for it",
+            _top_cause,
+            "no .item(), .cpu() or print of a tensor in every step; log every so many steps",
+        ),
+        (
+            "host",
+            "waits for the host to launch its next kernel",
+            _top_cause,
+            "torch.compile, CUDA graphs, fused or foreach optimizers, larger batches",
+        ),
+        ("launch", "waits for launches to arrive", _short, "fewer, larger kernels: torch.compile or CUDA graphs"),
+        (
+            "queued",
+            "waits between kernels that are launched already",
+            _short,
+            "see which stream the kernels wait for; join short kernels with torch.compile",
+        ),
+    ),
+    "cpu": (
+        ("communication", "waits for communication", _hidden, _COMMUNICATION),
+        _INPUT,
+        ("host", "runs Python between operators", _nothing, "torch.compile, larger batches, fewer small operators"),
+    ),
+}
+
+
+def _leaks(device: TraceDevice) -> Iterator[TraceFinding]:
+    for memory in device.memory:
+        growth_bytes = memory.growth_bytes_per_step or 0.0
+        if growth_bytes > _GROWS * memory.peak_allocated_bytes > 0:
+            yield TraceFinding(
+                title=f"allocates more memory in every step ({memory.device})",
+                share=0.0,
+                evidence=f"{format_bytes(growth_bytes)} more after each step",
+                change="do not keep tensors with their graph (losses in a list); use .detach() or .item()",
+            )

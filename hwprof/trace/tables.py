@@ -1,0 +1,216 @@
+"""Which kernels, operators and modules take the time?"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwprof.count.aten_recorded import Recorded, recorded_cost, recorded_dtype
+from hwprof.count.cost import Cost
+from hwprof.specs.trace import KernelKind, TraceKernel, TraceModule, TraceOp
+from hwprof.trace.breakdown import NS
+from hwprof.trace.calls import DIRECTIONS, OTHER, Calls, Places
+from hwprof.trace.columns import Ints, Shapes, Trace
+from hwprof.trace.grouping import groups
+from hwprof.trace.pieces import Pieces
+
+_KINDS: tuple[KernelKind, ...] = ("compute", "communication", "copy")
+
+
+def kernel_table(trace: Trace, pieces: Pieces, *, by_call: bool) -> tuple[TraceKernel, ...]:
+    """All runs of each kernel, most time first.
+
+    Args:
+        trace: where the names are from.
+        pieces: what ran.
+        by_call: whether pieces of one call are one run (a CPU's operator is interrupted by those it calls).
+    """
+    name, kind, time_ns = pieces.name, pieces.kind, pieces.end_ns - pieces.start_ns
+    if by_call:
+        _, first, call = np.unique(pieces.host, return_index=True, return_inverse=True)
+        name, kind = name[first], kind[first]
+        time_ns = np.bincount(call, weights=time_ns).astype(np.int64)
+    total_ns = float(time_ns.sum())
+    rows = [
+        _kernel(trace.names[name[first]], int(kind[first]), time_ns[members], total_ns)
+        for first, members in _members(name, kind)
+    ]
+    return tuple(sorted(rows, key=lambda row: (-row.time_s, row.name)))
+
+
+def _members(*columns: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """The first row, and all rows, of each group of equal ones."""
+    first, group = groups(*columns)
+    order = np.argsort(group, kind="stable")
+    cuts = np.cumsum(np.bincount(group, minlength=len(first)))[:-1]
+    yield from zip(first.tolist(), np.split(order, cuts), strict=True)
+
+
+def _kernel(name: str, kind: int, time_ns: Ints, total_ns: float) -> TraceKernel:
+    total = int(time_ns.sum())
+    return TraceKernel(
+        name=name,
+        kind=_KINDS[kind],
+        calls=len(time_ns),
+        time_s=total * NS,
+        share=total / total_ns if total_ns else 0.0,
+        mean_s=float(time_ns.mean()) * NS,
+        min_s=int(time_ns.min()) * NS,
+        max_s=int(time_ns.max()) * NS,
+        deviation_s=float(time_ns.std(ddof=1)) * NS if len(time_ns) > 1 else 0.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """For each piece: the operator that it is counted at (-1 for none), and the columns that rows are made by.
+
+    What no operator launched (a Triton kernel called from Python, a collective's own thread) goes by its own name.
+    """
+
+    owner: Places
+    name: NDArray[np.integer[Any]]
+    label: Places
+    direction: Places
+    shape: Places
+
+
+def _placed(trace: Trace, calls: Calls, pieces: Pieces) -> _Places:
+    known = pieces.host >= 0
+    at = np.where(known, pieces.host, 0)
+    if not len(trace.host):
+        nothing = np.full(len(pieces), -1, dtype=np.int64)
+        return _Places(nothing, pieces.name, np.zeros_like(nothing), np.full_like(nothing, OTHER), nothing)
+    owner = np.where(known, calls.owner[at], -1)
+    owned, of = owner >= 0, np.where(owner >= 0, owner, 0)
+    return _Places(
+        owner=owner,
+        name=np.where(owned, trace.host.name[of], pieces.name).astype(np.int64),
+        label=np.where(known, calls.label[np.where(owned, of, at)], 0),
+        direction=np.where(known, calls.direction[np.where(owned, of, at)], OTHER).astype(np.int64),
+        shape=np.where(owned, trace.host.shape[of], -1).astype(np.int64),
+    )
+
+
+def op_table(trace: Trace, calls: Calls, pieces: Pieces) -> tuple[TraceOp, ...]:
+    """Time, work and traffic by module, operator, direction and shapes, most time first."""
+    where = _placed(trace, calls, pieces)
+    time_ns = pieces.end_ns - pieces.start_ns
+    total_ns = float(time_ns.sum())
+    shapes = _ShapeTexts(trace)
+    rows = [
+        _op(
+            trace,
+            calls,
+            where,
+            members,
+            time_s=float(time_ns[members].sum()) * NS,
+            total_s=total_ns * NS,
+            shapes=shapes,
+        )
+        for _, members in _members(where.label, where.name, where.direction, where.shape)
+    ]
+    return tuple(sorted(rows, key=lambda row: (-row.time_s, row.module, row.op)))
+
+
+class _ShapeTexts:
+    """What the numbered shapes of a trace say; each is read once. Mutable: it remembers."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._shapes = trace.shapes
+        self._read: dict[int, Recorded | None] = {-1: None}
+
+    def __getitem__(self, place: int) -> Recorded | None:
+        if place not in self._read:
+            self._read[place] = recorded(self._shapes[place])
+        return self._read[place]
+
+
+def recorded(shapes: Shapes) -> Recorded | None:
+    """The arguments that a trace spells; None where they are damaged."""
+    try:
+        dims, types, strides, values = (
+            json.loads(text) if text else [] for text in (shapes.dims, shapes.types, shapes.strides, shapes.concrete)
+        )
+    except (ValueError, RecursionError):
+        return None
+    fields = (dims, types, strides, values)
+    if not all(isinstance(field, list) for field in fields) or not all(isinstance(kind, str) for kind in types):
+        return None
+    return Recorded(dims=dims, types=types, strides=strides, values=[str(value) for value in values])
+
+
+def _op(
+    trace: Trace, calls: Calls, where: _Places, group: NDArray[np.intp], *, time_s: float, total_s: float,
+    shapes: _ShapeTexts,
+) -> TraceOp:  # fmt: skip
+    first = int(group[0])
+    name = trace.names[where.name[first]]
+    own = shapes[int(where.shape[first])]
+    count = len(np.unique(where.owner[group])) if where.owner[first] >= 0 else len(group)
+    cost = recorded_cost(name, own) if own else None
+    work = {} if cost is None else _work(cost * count, time_s)
+    return TraceOp(
+        module=calls.labels[where.label[first]],
+        op=name,
+        direction=DIRECTIONS[where.direction[first]],
+        shapes=_sizes(own),
+        dtype=recorded_dtype(own) if own else "",
+        calls=count,
+        kernels=len(group),
+        time_s=time_s,
+        share=time_s / total_s if total_s else 0.0,
+        **work,
+    )
+
+
+def _work(cost: Cost, time_s: float) -> dict[str, float | None]:
+    return {
+        "matmul_flop": float(cost.matmul_flop),
+        "vector_flop": float(cost.vector_flop),
+        "moved_bytes": float(cost.moved_bytes),
+        "flop_per_s": cost.flop / time_s if time_s else None,
+        "byte_per_s": cost.moved_bytes / time_s if time_s else None,
+    }
+
+
+_MOST_SHOWN = 4
+
+
+def _sizes(own: Recorded | None) -> str:
+    """``64x128, 128``: the tensors' sizes; of a list how many there are."""
+    if own is None:
+        return ""
+    words = [_size(dims) for dims in own.dims if isinstance(dims, list) and dims]
+    return ", ".join(words[:_MOST_SHOWN]) + (", …" if len(words) > _MOST_SHOWN else "")
+
+
+def _size(dims: Sequence[object]) -> str:
+    if any(isinstance(each, list) for each in dims):
+        return f"{len(dims)} tensors"
+    return "x".join(map(str, dims))
+
+
+def module_table(ops: Sequence[TraceOp]) -> tuple[TraceModule, ...]:
+    """Operators of each module together, most time first."""
+    groups: Mapping[tuple[str, str], list[TraceOp]] = defaultdict(list)
+    for op in ops:
+        groups[op.module, op.direction].append(op)
+    rows = [
+        TraceModule(
+            module=module,
+            direction=group[0].direction,
+            time_s=sum(op.time_s for op in group),
+            share=sum(op.share for op in group),
+            matmul_flop=sum(op.matmul_flop or 0.0 for op in group),
+            moved_bytes=sum(op.moved_bytes or 0.0 for op in group),
+        )
+        for (module, _), group in groups.items()
+    ]
+    return tuple(sorted(rows, key=lambda row: (-row.time_s, row.module)))

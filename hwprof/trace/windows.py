@@ -1,0 +1,113 @@
+"""Which steps does a trace hold, and when did the device work on each?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hwprof.specs.intervals import Intervals
+from hwprof.trace.calls import OPTIMIZER
+from hwprof.trace.columns import HostKind, Ints, Trace
+from hwprof.trace.pieces import Pieces
+
+_PROFILER_STEP = re.compile(r"ProfilerStep\s*#\s*(\d+)")
+_OWN_WINDOW = "hwprof:window"
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Steps in order; ``basis`` says how they were found, ``marked`` whether the program marked them itself."""
+
+    names: tuple[str, ...]
+    starts_ns: Ints
+    ends_ns: Ints
+    basis: str
+    marked: bool
+
+    @property
+    def spans(self) -> Intervals:
+        """The windows as intervals; neighbours may touch."""
+        return Intervals(self.starts_ns, self.ends_ns)
+
+
+def host_steps(trace: Trace) -> Windows | None:
+    """The steps as the host ran them; None where nothing in the trace marks one."""
+    return _profiler_steps(trace) or _optimizer_steps(trace)
+
+
+def _profiler_steps(trace: Trace) -> Windows | None:
+    host = trace.host
+    numbers = [_PROFILER_STEP.match(name) for name in trace.names]
+    is_step = np.array([found is not None for found in numbers], dtype=np.bool_)[host.name]
+    places = np.flatnonzero(is_step & (host.kind != HostKind.RUNTIME))
+    if not len(places):
+        return None
+    _, first = np.unique(host.name[places], return_index=True)
+    places = places[np.sort(first)]
+    places = places[np.argsort(host.start_ns[places], kind="stable")]
+    names = tuple(trace.names[name] for name in host.name[places])
+    return Windows(names, host.start_ns[places], host.end_ns[places], "ProfilerStep annotations", marked=True)
+
+
+def _optimizer_steps(trace: Trace) -> Windows | None:
+    """From the end of one optimizer step to that of the next; the first from the trace's first event."""
+    host = trace.host
+    is_update = np.array([name.startswith(OPTIMIZER) for name in trace.names], dtype=np.bool_)[host.name]
+    places = np.flatnonzero(is_update & (host.kind == HostKind.ANNOTATION))
+    if not len(places):
+        return None
+    names, counts = np.unique(host.name[places], return_counts=True)
+    places = places[host.name[places] == names[np.argmax(counts)]]
+    ends = np.sort(host.end_ns[places])
+    start, ends = _own_window(trace, ends)
+    starts = np.concatenate([[start], ends[:-1]])
+    steps = tuple(f"step {number}" for number in range(1, len(ends) + 1))
+    return Windows(steps, starts, ends, f"ends of {trace.names[host.name[places[0]]]}", marked=False)
+
+
+def _own_window(trace: Trace, ends: Ints) -> tuple[int, Ints]:
+    """Start of the first step: the window of hwprof's own recorder where there is one, else the first event."""
+    if _OWN_WINDOW not in trace.names:
+        return int(trace.host.start_ns.min()), ends
+    place = np.flatnonzero(trace.host.name == trace.names.index(_OWN_WINDOW))[0]
+    start, end = int(trace.host.start_ns[place]), int(trace.host.end_ns[place])
+    inside = ends[(ends > start) & (ends <= end)]
+    return (start, np.concatenate([inside[:-1], [end]])) if len(inside) else (start, np.array([end]))
+
+
+def device_windows(trace: Trace, pieces: Pieces, steps: Windows | None) -> tuple[Windows, Pieces]:
+    """The steps on a GPU, and the pieces that were launched in them.
+
+    A step runs from the start of its first kernel to that of the next step's; the last one to the end of all kernels.
+    A kernel belongs to the step that launched it, one without a launch to the step at its own start.
+    """
+    if steps is None:
+        return _whole(pieces), pieces
+    known = pieces.host >= 0
+    moment = pieces.start_ns.copy()
+    moment[known] = trace.host.start_ns[pieces.host[known]]
+    step = np.searchsorted(steps.starts_ns, moment, side="right") - 1
+    inside = (step >= 0) & (moment <= steps.ends_ns[-1])
+    if not inside.any():
+        return _whole(pieces), pieces
+    kept, step = pieces.where(inside), step[inside]
+    present, first = np.unique(step, return_index=True)  # pieces are ordered by start: the first is the earliest
+    starts = np.maximum.accumulate(kept.start_ns[first])
+    ends = np.concatenate([starts[1:], [kept.end_ns.max()]])
+    names = tuple(steps.names[number] for number in present)
+    return replace(steps, names=names, starts_ns=starts, ends_ns=ends), kept
+
+
+def cpu_windows(pieces: Pieces, steps: Windows | None) -> tuple[Windows, Pieces]:
+    """The steps on a CPU, and the pieces that begin in them."""
+    if steps is None:
+        return _whole(pieces), pieces
+    inside = (pieces.end_ns > steps.starts_ns[0]) & (pieces.start_ns < steps.ends_ns[-1])
+    return (steps, pieces.where(inside)) if inside.any() else (_whole(pieces), pieces)
+
+
+def _whole(pieces: Pieces) -> Windows:
+    starts = np.array([pieces.start_ns.min()])
+    return Windows(("whole trace",), starts, np.array([pieces.end_ns.max()]), "no marks: the whole trace", marked=False)
