@@ -17,6 +17,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("hwprof.cli.run", "Probe, train, record, classify, predict, recommend, report."),
     "view": ("hwprof.cli.view", "Render a run directory again."),
     "probe": ("hwprof.cli.probe", "Measure this machine's ceilings and save them."),
+    "trace": ("hwprof.cli.trace", "Analyse Kineto traces of any training loop, one per rank."),
     "count": ("hwprof.cli.count", "Count parameters, FLOP, bytes and memory; no hardware needed."),
     "simulate": ("hwprof.cli.simulate", "Predict one training step on other hardware and layouts."),
     "validate": ("hwprof.cli.validate", "Predict published measurements and print the error."),

@@ -10,7 +10,32 @@ Shape = tuple[int, ...]
 Arguments = Mapping[str, Value]
 
 _REDUCTIONS = frozenset(
-    ["sum", "mean", "prod", "amax", "amin", "max", "min", "any", "all", "argmax", "argmin", "norm", "linalg_vector_norm", "var", "std", "var_mean", "std_mean", "logsumexp", "isfinite_all", "count_nonzero", "nansum", "item", "is_nonzero", "equal"]
+    [
+        "sum",
+        "mean",
+        "prod",
+        "amax",
+        "amin",
+        "max",
+        "min",
+        "any",
+        "all",
+        "argmax",
+        "argmin",
+        "norm",
+        "linalg_vector_norm",
+        "var",
+        "std",
+        "var_mean",
+        "std_mean",
+        "logsumexp",
+        "isfinite_all",
+        "count_nonzero",
+        "nansum",
+        "item",
+        "is_nonzero",
+        "equal",
+    ]
 )
 """Operators whose result is small beside what they read, and is left out."""
 

@@ -45,7 +45,8 @@ _ATTENTION = {
         "grad_out query key value out logsumexp dropout_p is_causal attn_mask"
     ),
     "_scaled_dot_product_efficient_attention_backward": (
-        "grad_out_ query key value attn_bias out logsumexp philox_seed philox_offset dropout_p grad_input_mask is_causal"
+        "grad_out_ query key value attn_bias out logsumexp philox_seed philox_offset dropout_p grad_input_mask "
+        "is_causal"
     ),
     "_scaled_dot_product_cudnn_attention_backward": (
         "grad_out query key value out logsumexp philox_seed philox_offset attn_bias cum_seq_q cum_seq_k max_q max_k "

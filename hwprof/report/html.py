@@ -30,6 +30,20 @@ def render_html(view: View) -> str:
     )
 
 
+def render_page(template: str, *, page: object) -> str:
+    """A page of tables without charts, from a template of its own and the report's style and script."""
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            page=page,
+            css=_own_text(_TEMPLATES / "report.css"),
+            js=_own_text(_TEMPLATES / "report.js"),
+            data=embedded_json({"charts": {}, "markers": {}}),
+        )
+    )
+
+
 def render_verdict(view: View) -> str:
     """The first screen alone, as an HTML fragment."""
     return _environment().get_template("_verdict.html.j2").render(view=view)

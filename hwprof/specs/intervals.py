@@ -1,4 +1,4 @@
-"""How long is a union of time intervals, and what of it lies outside or inside another? Columns of numbers throughout."""
+"""How long is a union of time intervals, and what of it lies inside or outside another? Columns of numbers."""
 
 from __future__ import annotations
 

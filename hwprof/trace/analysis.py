@@ -16,7 +16,7 @@ from hwprof.specs.measurement import Ceiling, median_interval
 from hwprof.specs.trace import Stragglers, TraceBreak, TraceDevice
 from hwprof.trace import breakdown, idle, launches, memory, stragglers, tables
 from hwprof.trace.calls import Calls, calls_of
-from hwprof.trace.columns import Trace
+from hwprof.trace.columns import HostKind, Trace
 from hwprof.trace.critical import critical_path
 from hwprof.trace.findings import findings
 from hwprof.trace.pieces import Pieces, cpu_pieces, gpu_pieces
@@ -167,5 +167,7 @@ def _notes(trace: Trace, windows: Windows, ops: Sequence[Any], *, on_gpu: bool) 
         yield "no shapes were recorded, so FLOP and bytes are not known: profile with record_shapes=True"
     if not any(op.module for op in ops):
         yield "no modules were recorded: profile with with_stack=True, or mark parts with record_function"
+    if not on_gpu and (trace.host.kind == HostKind.RUNTIME).any():
+        yield "the trace has calls to a GPU but none of its kernels: only the host is analysed"
     if on_gpu and not len(trace.host):
         yield "the trace has no host events: why the device was idle is not known; profile with ProfilerActivity.CPU"

@@ -52,7 +52,8 @@ class KinetoFile:
         body = ", ".join(f"{json.dumps(key.replace('__', ' '))}: {json.dumps(value)}" for key, value in args.items())
         self.events.append(
             f'\n  {{\n    "ph": "i", "cat": "cpu_instant_event", "s": "t", "name": "{name}",\n'
-            f'    "pid": {self.pid}, "tid": {tid},\n    "ts": {_us(time_ns)},\n    "args": {{\n      {body}\n    }}\n  }}'
+            f'    "pid": {self.pid}, "tid": {tid},\n    "ts": {_us(time_ns)},\n'
+            f'    "args": {{\n      {body}\n    }}\n  }}'
         )
 
     def text(self) -> str:
