@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import prod
 from typing import Any
 
 from hwprof.count import aten_matmul, aten_memory
@@ -43,6 +43,8 @@ _DTYPES: dict[str, tuple[str, int]] = {
 
 _LIST = "TensorList"
 _MOST_LISTED = 100_000
+_MOST = 1e30
+"""FLOP or bytes beyond this are those of a damaged trace."""
 _VALUES: dict[str, Value] = {"True": True, "False": False, "": None}
 
 
@@ -73,10 +75,11 @@ def recorded_cost(name: str, recorded: Recorded) -> Cost | None:
     if not name.startswith("aten::") or unpriced([name]):
         return None
     try:
-        cost = aten_cost(_call(name, recorded))
+        call = _call(name, recorded)
+        cost = aten_cost(call) if call.inputs else None
     except (LookupError, TypeError, ValueError, AssertionError, ArithmeticError, StopIteration):
         return None  # a damaged trace, or another operator of the same name: the formula asks for what is not there
-    return cost if isfinite(cost.flop) and isfinite(cost.moved_bytes) and cost.moved_bytes >= 0 <= cost.flop else None
+    return cost if cost and 0 <= cost.flop < _MOST and 0 <= cost.moved_bytes < _MOST else None
 
 
 def recorded_dtype(recorded: Recorded) -> str:

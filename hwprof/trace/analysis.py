@@ -98,7 +98,7 @@ def _device(
     why = idle.gpu_idle(trace, gaps) if gaps else idle.cpu_idle(trace, parts.idle)
     times = breakdown.breakdown(parts, windows, why)
     each = breakdown.steps(parts, windows)
-    durations_s = tuple(step.duration_s for step in each)
+    durations_s = tuple(step.duration_s for step in each if step.complete) or (each[-1].duration_s,)
     ops = placed(tables.op_table(trace, calls, chosen), ceilings, kind="gpu" if on_gpu else "cpu")
     facts: dict[str, Any] = {
         "overlap": breakdown.overlap(chosen),

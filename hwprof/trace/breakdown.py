@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hwprof.specs.intervals import Intervals, intersect, join, subtract
 from hwprof.specs.trace import TimePart, TraceBreakdown, TraceIdle, TraceOverlap, TraceStep
 from hwprof.trace.pieces import Kind, Pieces
-from hwprof.trace.windows import Windows
+from hwprof.trace.windows import REST, Windows
 
 NS = 1e-9
 """Seconds in the unit of the columns."""
@@ -48,6 +48,7 @@ def steps(parts: Split, windows: Windows) -> tuple[TraceStep, ...]:
             exposed_communication_s=communication * NS,
             exposed_copy_s=copy * NS,
             idle_s=idle * NS,
+            complete=name != REST,
         )
         for name, start, end, compute, communication, copy, idle in rows
     )

@@ -14,6 +14,7 @@ from hwprof.trace.pieces import Pieces
 
 _PROFILER_STEP = re.compile(r"ProfilerStep\s*#\s*(\d+)")
 _OWN_WINDOW = "hwprof:window"
+REST = "after the last step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def _profiler_steps(trace: Trace) -> Windows | None:
 
 
 def _optimizer_steps(trace: Trace) -> Windows | None:
-    """From the end of one optimizer step to that of the next; the first from the trace's first event."""
+    """From the end of one optimizer step to that of the next; the first from the trace's first event, and the rest."""
     host = trace.host
     is_update = np.array([name.startswith(OPTIMIZER) for name in trace.names], dtype=np.bool_)[host.name]
     places = np.flatnonzero(is_update & (host.kind == HostKind.ANNOTATION))
@@ -60,21 +61,23 @@ def _optimizer_steps(trace: Trace) -> Windows | None:
         return None
     names, counts = np.unique(host.name[places], return_counts=True)
     places = places[host.name[places] == names[np.argmax(counts)]]
+    first, last = _bounds(trace)
     ends = np.sort(host.end_ns[places])
-    start, ends = _own_window(trace, ends)
-    starts = np.concatenate([[start], ends[:-1]])
-    steps = tuple(f"step {number}" for number in range(1, len(ends) + 1))
-    return Windows(steps, starts, ends, f"ends of {trace.names[host.name[places[0]]]}", marked=False)
+    ends = ends[(ends > first) & (ends <= last)]
+    steps = [f"step {number}" for number in range(1, len(ends) + 1)]
+    if not len(ends) or ends[-1] < last:
+        ends, steps = np.append(ends, last), [*steps, REST]
+    starts = np.concatenate([[first], ends[:-1]])
+    return Windows(tuple(steps), starts, ends, f"ends of {trace.names[host.name[places[0]]]}", marked=False)
 
 
-def _own_window(trace: Trace, ends: Ints) -> tuple[int, Ints]:
-    """Start of the first step: the window of hwprof's own recorder where there is one, else the first event."""
-    if _OWN_WINDOW not in trace.names:
-        return int(trace.host.start_ns.min()), ends
-    place = np.flatnonzero(trace.host.name == trace.names.index(_OWN_WINDOW))[0]
-    start, end = int(trace.host.start_ns[place]), int(trace.host.end_ns[place])
-    inside = ends[(ends > start) & (ends <= end)]
-    return (start, np.concatenate([inside[:-1], [end]])) if len(inside) else (start, np.array([end]))
+def _bounds(trace: Trace) -> tuple[int, int]:
+    """The window of hwprof's own recorder where there is one, else all host events."""
+    if _OWN_WINDOW in trace.names:
+        place = np.flatnonzero(trace.host.name == trace.names.index(_OWN_WINDOW))[:1]
+        if len(place):
+            return int(trace.host.start_ns[place[0]]), int(trace.host.end_ns[place[0]])
+    return int(trace.host.start_ns.min()), int(trace.host.end_ns.max())
 
 
 def device_windows(trace: Trace, pieces: Pieces, steps: Windows | None) -> tuple[Windows, Pieces]:

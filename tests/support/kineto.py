@@ -16,7 +16,7 @@ from typing import Any
 
 COMPUTE_STREAM, COPY_STREAM, COMM_STREAM = 7, 13, 20
 MAIN_THREAD, BACKWARD_THREAD = 4000, 4077
-ORIGIN_NS = 4_720_968_684_114_420
+ORIGIN_NS = 4_720_968_684_114_000
 
 Collective = Generator[int, int, None]
 """A rank's program: yields when it arrives at a collective, is sent when that ends."""
@@ -102,6 +102,17 @@ class Loop:
     whole_microseconds: bool = False
     comm_kernel: str = "ncclDevKernel_AllReduce_Sum_bf16_RING_LL(ncclDevKernelArgsStorage<4096ul>)"
     comm_args: bool = True
+    frames: int = 0
+
+
+CASES: dict[str, tuple[Loop, int]] = {
+    "one rank": (Loop(), 1),
+    "whole microseconds": (Loop(seed=1, whole_microseconds=True, rows=4096), 2),
+    "four ranks, one late": (Loop(seed=2, straggler=2, rows=2048), 4),
+    "CUDA graph": (Loop(seed=3, graph=True), 1),
+    "no marked steps": (Loop(seed=4, profiler_steps=False, rows=8192), 2),
+}
+"""Loops on which our numbers are held against those of Holistic Trace Analysis."""
 
 
 class Rank:
@@ -144,7 +155,20 @@ class Rank:
             yield
             return
         with self.host("python_function", f"nn.Module: {name}", 500, Python__id=1, Python__module__id=0):
+            start_ns = self.now_ns
             yield
+        for number in range(self.loop.frames):
+            frame = f"torch/nn/modules/module.py({1700 + number}): _call_impl"
+            self.file.complete(
+                "python_function",
+                frame,
+                self.file.pid,
+                self.thread,
+                start_ns,
+                100,
+                Python__id=number,
+                Python__parent__id=1,
+            )
 
     def runtime(self, name: str, dur_ns: int, *, flow: bool = True) -> tuple[int, int]:
         """A call into CUDA; its correlation id and end."""
@@ -159,6 +183,8 @@ class Rank:
         return self.correlation, self.now_ns
 
     def device(self, cat: str, name: str, stream: int, ready_ns: int, dur_ns: int, ident: int, **args: Any) -> int:
+        if self.loop.whole_microseconds:
+            dur_ns = max(dur_ns // 1000, 1) * 1000
         start_ns = max(ready_ns + 1000, self.free_ns[stream])
         self.free_ns[stream] = start_ns + dur_ns
         self.file.complete(

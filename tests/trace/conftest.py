@@ -1,0 +1,68 @@
+"""Traces that several tests read: made once, by torch's own profiler and by the simulated loop."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import kineto
+import pytest
+
+from hwprof.trace.columns import Trace
+from hwprof.trace.reader import read_trace
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., Path]:
+    """Writes events as a trace file."""
+
+    def write(events: kineto.KinetoFile, name: str = "trace.json") -> Path:
+        return events.write(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def gpu_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return kineto.simulate(kineto.Loop())[0].write(tmp_path_factory.mktemp("traces") / "gpu.json")
+
+
+@pytest.fixture(scope="session")
+def gpu_trace(gpu_file: Path) -> Trace:
+    return read_trace(gpu_file)
+
+
+PROGRAM = """
+import sys, torch
+from torch.profiler import ProfilerActivity, profile
+torch.manual_seed(0)
+layer = torch.nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+model = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+optimizer = torch.optim.AdamW(model.parameters())
+data = torch.randn(4, 8, 32)
+with profile(activities=[ProfilerActivity.CPU], record_shapes=True, with_stack=True, profile_memory=True) as prof:
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(data).pow(2).mean().backward()
+        optimizer.step()
+        prof.step()
+prof.export_chrome_trace(sys.argv[1])
+"""
+
+
+@pytest.fixture(scope="session")
+def torch_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three steps of a small Transformer on the CPU, with shapes, modules and memory.
+
+    In a process of its own: torch's stack recorder stumbles over frames of this one.
+    """
+    path = tmp_path_factory.mktemp("traces") / "torch.json"
+    subprocess.run([sys.executable, "-c", PROGRAM, str(path)], check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def torch_trace(torch_file: Path) -> Trace:
+    return read_trace(torch_file)
