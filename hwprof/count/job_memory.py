@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hwprof.count.job_ops import micro_batch_ops, recomputed_share
 from hwprof.count.lora_memory import adapted, adapters, frozen_bytes
 from hwprof.count.memory import MemoryNeed, gradient_owner, memory_need, torch_loss
-from hwprof.count.memory_build import KeptPolicy, Loss, Workload, all_layers, pieces_of
+from hwprof.count.memory_build import KeptPolicy, Loss, Workload, pieces_of
 from hwprof.count.memory_moments import Spread
 from hwprof.count.memory_overhead import allocator_bytes, libraries_bytes
 from hwprof.count.memory_pieces import Pieces
-from hwprof.count.op import Execution, Op
+from hwprof.count.op import Op
 from hwprof.count.parameters import parameter_tensors
 from hwprof.count.storage import Framework, Storage, job_storage
 from hwprof.count.tensor_split import TensorSplit
-from hwprof.count.transformer import loss_ops, model_ops
 from hwprof.count.vector_ops import LOSS_BYTES, ROPE_BYTES
 from hwprof.specs.job import TrainingJob
 from hwprof.specs.settings import Recompute
@@ -82,7 +82,6 @@ def job_pieces(job: TrainingJob, framework: Framework | None = None) -> Pieces:
     )
     ops = _device_ops(job, storage, split)
     tensors, lora = parameter_tensors(spec), job.lora
-    shared = job.recompute_layers or all_layers(spec)
     tokens = job.micro_batch * _local_len(job)
     work = Workload(
         spec=spec,
@@ -94,7 +93,7 @@ def job_pieces(job: TrainingJob, framework: Framework | None = None) -> Pieces:
         optimizer=job.optimizer,
         implementation="fused" if job.fused else "foreach",
         policy=_POLICIES[job.recompute],
-        policy_share=min(1.0, shared / all_layers(spec)),
+        policy_share=recomputed_share(job),
         stream_bytes=tokens * spec.d_model * storage.precision.residual_bytes * split.stream_share,
     )
     return replace(
@@ -112,19 +111,8 @@ def _local_len(job: TrainingJob) -> int:
 
 def _device_ops(job: TrainingJob, storage: Storage, split: TensorSplit) -> list[Op]:
     """The operations of one micro-batch as one device runs them, with its share of tokens, heads and experts."""
-    spec, how = job.model, Execution(precision=storage.precision, fused=job.fused, attention=job.attention)
-    length = _local_len(job)
-    ops: Sequence[Op] = (
-        *model_ops(
-            spec,
-            batch_size=job.micro_batch,
-            seq_len=length,
-            precision=storage.precision,
-            fused=job.fused,
-            scores=job.attention,
-        ),
-        *loss_ops(spec, how, batch_size=job.micro_batch, seq_len=length),
-    )
+    spec = job.model
+    ops: Sequence[Op] = micro_batch_ops(job, storage, seq_len=_local_len(job))
     if job.lora:
         tensors, width = parameter_tensors(spec), storage.precision.compute_bytes
         ops = [adapted(op, tensors, job.lora, width) for op in ops]
