@@ -8,19 +8,22 @@ from typing import Any, get_args
 import click
 
 from hwprof.cli.count_inference import InferenceRequest, count_inference, inference_options, refuse_inference_options
+from hwprof.cli.count_job import JobRequest, counted_job, is_job, job_options, refuse_job_options
 from hwprof.cli.count_module import ModuleRequest, count_module, module_options, refuse_module_options
-from hwprof.cli.op_json import bytes_json, op_json
-from hwprof.count.formulas import formulas
-from hwprof.count.memory import MemoryNeed, training_memory
-from hwprof.count.parameters import ParameterCount, parameters
-from hwprof.count.totals import StepFlop, cost_by_kind, step_flop, total_cost
-from hwprof.count.transformer import training_step_ops
+from hwprof.cli.count_report import Counted, as_json, as_text
+from hwprof.count.memory import training_memory
+from hwprof.count.totals import flop_of
+from hwprof.count.transformer import CONVENTIONS, training_step_ops
 from hwprof.errors import InputError
+from hwprof.specs.job import JobDtype, JobOptimizer
 from hwprof.specs.model import ModelSpec
 from hwprof.specs.settings import Dtype, OptimizerName, Recompute, RunSettings
-from hwprof.units import format_bytes, format_count, format_flop
 
 POSITIVE = click.IntRange(min=1)
+
+_RUN_DTYPES: dict[JobDtype, Dtype] = {name: name for name in get_args(Dtype)}
+_RUN_OPTIMIZERS: dict[JobOptimizer, OptimizerName] = {name: name for name in get_args(OptimizerName)}
+"""What hwprof's own training loop has; of the rest, jobs alone are counted."""
 
 
 @click.command(short_help="Count parameters, FLOP, bytes and memory; no hardware needed.")
@@ -28,13 +31,14 @@ POSITIVE = click.IntRange(min=1)
 @click.option("--batch-size", type=POSITIVE, help="Sequences in the batch.")
 @click.option("--seq-len", type=POSITIVE, help="Tokens of a sequence; an image has those of its patches.")
 @click.option("--target-len", type=POSITIVE, help="Tokens of an encoder-decoder's target; default: --seq-len.")
-@click.option("--dtype", type=click.Choice(get_args(Dtype)), default="bf16", show_default=True)
+@click.option("--dtype", type=click.Choice(get_args(JobDtype)), default="bf16", show_default=True)
 @click.option("--recompute", type=click.Choice(get_args(Recompute)), default="none", show_default=True)
-@click.option("--optimizer", type=click.Choice(get_args(OptimizerName)), default="adamw", show_default=True)
+@click.option("--optimizer", type=click.Choice(get_args(JobOptimizer)), default="adamw", show_default=True)
 @click.option("--compile", "compiled", is_flag=True, help="Bytes of compiled kernels, which join elementwise passes.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @module_options
 @inference_options
+@job_options
 @click.pass_context
 def command(
     context: click.Context,
@@ -44,16 +48,16 @@ def command(
     batch_size: int | None,
     seq_len: int | None,
     target_len: int | None,
-    dtype: Dtype,
+    dtype: JobDtype,
     recompute: Recompute,
-    optimizer: OptimizerName,
+    optimizer: JobOptimizer,
     compiled: bool,
     form: str,
     target: str | None,
     inputs: tuple[str, ...],
     device: str,
     inference: bool,
-    **serving: Any,
+    **more: Any,
 ) -> None:
     """Count one training step of MODEL: parameters, FLOP, bytes moved, memory. Needs no hardware.
 
@@ -62,12 +66,19 @@ def command(
 
     With --inference: a prefill over prompts, the decode steps after it, the key-value cache and the memory; with
     --hardware also the least time of a token that the device's datasheet allows.
+
+    With a degree (--tp, --pp ...), a storage or an adaptation: the memory of one device of a training job, whose
+    replicas work on micro-batches of --batch-size sequences; FLOP and bytes are those of one micro-batch.
     """
+    run_dtype = _RUN_DTYPES.get(dtype, "bf16")
+    asked = JobRequest(**{name: more.pop(name) for name in JobRequest.__slots__})
+    if target is not None or inference:
+        refuse_job_options(asked, dtype=dtype, optimizer=optimizer)
     if target is not None or not inference:
         refuse_inference_options(context)
     if target is not None:
         own = ModuleRequest(target=target, inputs=inputs, device=device, batch_size=batch_size, seq_len=seq_len)
-        count_module(context, own, dtype=dtype, form=form)
+        count_module(context, own, dtype=run_dtype, form=form)
         return
     refuse_module_options(context)
     if model is None or batch_size is None:
@@ -76,22 +87,26 @@ def command(
 
     spec = load_model(model)
     if inference:
-        count_inference(context, spec, InferenceRequest(**serving), batch_size=batch_size, dtype=dtype, form=form)
+        count_inference(context, spec, InferenceRequest(**more), batch_size=batch_size, dtype=run_dtype, form=form)
         return
     length = _length(spec, seq_len=seq_len, target_len=target_len)
     _note(spec, length=length, target_len=target_len)
     settings = RunSettings(
         model=spec.name,
         device="cuda",
-        dtype=dtype,
+        dtype=run_dtype,
         micro_batch=batch_size,
         seq_len=length,
         target_len=(target_len or length) if spec.kind == "encoder_decoder" else None,
         compile=compiled,
         recompute=recompute,
-        optimizer=optimizer,
+        optimizer=_RUN_OPTIMIZERS.get(optimizer, "adamw"),
     )
-    click.echo(json.dumps(as_json(spec, settings), indent=2) if form == "json" else as_text(spec, settings))
+    if is_job(asked, dtype=dtype, optimizer=optimizer):
+        counted = counted_job(asked, spec, settings, dtype=dtype, optimizer=optimizer)
+    else:
+        counted = _counted_run(spec, settings)
+    click.echo(json.dumps(as_json(counted), indent=2) if form == "json" else as_text(counted))
 
 
 def _length(spec: ModelSpec, *, seq_len: int | None, target_len: int | None) -> int:
@@ -127,111 +142,15 @@ def _say(note: str) -> None:
     click.echo(f"hwprof: note: {note}", err=True)
 
 
-def as_json(spec: ModelSpec, settings: RunSettings) -> dict[str, Any]:
-    """The JSON contract of ``hwprof count``: counts are integers, of one step over one batch."""
-    ops = training_step_ops(spec, settings)
-    flop, need, count = step_flop(spec, settings), training_memory(spec, settings), parameters(spec)
-    return {
-        "model": spec.name,
-        "batch_size": settings.micro_batch,
-        "seq_len": settings.seq_len,
-        "target_len": settings.target_len,
-        "dtype": settings.dtype,
-        "recompute": settings.recompute,
-        "optimizer": settings.optimizer,
-        "parameters": count.total,
-        "active_parameters": count.active,
-        "active_non_embedding_parameters": count.active_non_embedding,
-        "parameters_by_part": _parts(count),
-        "flop": {
-            "forward": {"full": flop.forward_full, "causal": flop.forward_causal},
-            "train": {"full": flop.train_full, "causal": flop.train_causal},
-            "recompute": flop.recompute_full,
-        },
-        "vector_flop": int(total_cost(ops).vector_flop),
-        "per_token": _per(flop, settings.tokens_per_step),
-        "per_sample": _per(flop, settings.micro_batch),
-        "bytes": bytes_json(ops),
-        "ops": [op_json(op) for op in ops],
-        "memory": _memory(need),
-        "formulas": [
-            {"name": f.name, "train_flop": f.flop, "source": f.source, "differs": f.differs}
-            for f in formulas(spec, settings)
-        ],
-    }
-
-
-def _parts(count: ParameterCount) -> dict[str, int]:
-    parts = ("embedding", "attention", "ffn", "norm", "head", "other")
-    return {part: int(getattr(count, part)) for part in parts}
-
-
-def _per(flop: StepFlop, units: int) -> dict[str, dict[str, float]]:
-    """Matrix-multiply FLOP of one of the step's ``units``."""
-    return {
-        "forward": {"full": flop.forward_full / units, "causal": flop.forward_causal / units},
-        "train": {"full": flop.train_full / units, "causal": flop.train_causal / units},
-    }
-
-
-def _memory(need: MemoryNeed) -> dict[str, Any]:
-    return {
-        "peak_bytes": round(need.peak_bytes),
-        "moment": need.moment,
-        "parts": [{"name": part.name, "bytes": round(part.predicted_bytes), "note": part.note} for part in need.parts],
-    }
-
-
-def as_text(spec: ModelSpec, settings: RunSettings) -> str:
-    """A summary for people."""
-    return "\n".join((*_headline(spec, settings), "", *_flop_lines(spec, settings), "", *_memory_lines(spec, settings)))
-
-
-def _headline(spec: ModelSpec, settings: RunSettings) -> list[str]:
-    count = parameters(spec)
-    target = f" -> {settings.target_len}" if settings.target_len else ""
-    work = f"{settings.micro_batch} x {settings.seq_len}{target} tokens, {settings.dtype}"
-    active = f", {format_count(count.active)} active ({count.active:,})" if count.active != count.total else ""
-    return [
-        f"{spec.name}: {format_count(count.total)} parameters ({count.total:,}){active}",
-        "  " + ", ".join(f"{part} {format_count(number)}" for part, number in _parts(count).items() if number),
-        f"one step over {work}, recompute {settings.recompute}, {settings.optimizer}",
-    ]
-
-
-def _flop_lines(spec: ModelSpec, settings: RunSettings) -> list[str]:
-    ops, flop = training_step_ops(spec, settings), step_flop(spec, settings)
-    rows = [
-        f"  forward    {format_flop(flop.forward_full):>14} {format_flop(flop.forward_causal):>14}",
-        f"  train      {format_flop(flop.train_full):>14} {format_flop(flop.train_causal):>14}",
-    ]
-    if flop.recompute_full:
-        rows.append(f"  recompute  {format_flop(flop.recompute_full):>14}")
-    estimates = [
-        f"  {f.name:<17} {format_flop(f.flop):>14} {f.flop / flop.train_full - 1:>+8.1%}   {f.differs} ({f.source})"
-        for f in formulas(spec, settings)
-    ]
-    header = "  layer kind direction        matrix FLOP     other FLOP     bytes moved"
-    kinds = [
-        f"  {kind:<10} {direction:<10} {format_flop(cost.matmul_flop):>16} {format_flop(cost.vector_flop):>14} "
-        f"{format_bytes(cost.moved_bytes):>15}"
-        for (kind, direction), cost in cost_by_kind(ops).items()
-    ]
-    return [
-        "matrix FLOP          full attention         causal",
-        *rows,
-        "",
-        *(
-            ["formulas for train, and how far they are from the exact count (full)", *estimates, ""]
-            if estimates
-            else []
-        ),
-        header,
-        *kinds,
-    ]
-
-
-def _memory_lines(spec: ModelSpec, settings: RunSettings) -> list[str]:
-    need = training_memory(spec, settings)
-    parts = [f"  {part.name:<24} {format_bytes(part.predicted_bytes):>10}  {part.note}".rstrip() for part in need.parts]
-    return [f"memory at its peak ({need.moment}): {format_bytes(need.peak_bytes)}", *parts]
+def _counted_run(spec: ModelSpec, settings: RunSettings) -> Counted:
+    """A step of hwprof's own training loop on one device."""
+    full, causal = (training_step_ops(spec, settings, attention=convention) for convention in CONVENTIONS)
+    return Counted(
+        spec=spec,
+        settings=settings,
+        dtype=settings.dtype,
+        optimizer=settings.optimizer,
+        ops=full,
+        flop=flop_of(full, causal),
+        need=training_memory(spec, settings),
+    )

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import click
-from pydantic import ValidationError
 
+from hwprof.cli.job_checks import check_model, checked
 from hwprof.errors import InputError
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import STACKS, Stack, stack_named
 from hwprof.specs.catalogue import load_cluster, load_model
 from hwprof.specs.job import JobDtype, JobOptimizer, LoraSpec, Offload, TrainingJob
-from hwprof.specs.model import ModelSpec
 from hwprof.specs.parallel import SCHEDULES, ParallelLayout
-from hwprof.specs.record import Record
 from hwprof.specs.run import Recompute
 
 POSITIVE = click.IntRange(min=1)
@@ -97,7 +95,7 @@ def placed_job(hardware: str, devices: int, **typed: Any) -> Placed:
     model = load_model(typed["model"])
     machine = machine_of(load_cluster(f"{devices}x{hardware}"))
     layout = _layout(devices, typed)
-    _check_model(model, layout)
+    check_model(model, layout)
     share = typed["micro_batch"] * layout.data_parallel
     seq_len = typed["seq_len"] or min(model.max_seq_len, LONGEST_DEFAULT)
     stack = stack_named(typed["stack"])
@@ -144,33 +142,3 @@ def _layout(devices: int, typed: dict[str, Any]) -> ParallelLayout:
         schedule=typed["schedule"] or ("interleaved" if typed["vp"] > 1 else "1f1b"),
         overlap=not typed["no_overlap"],
     )
-
-
-Noun = TypeVar("Noun", bound=Record)
-
-
-def checked(noun: type[Noun], **values: Any) -> Noun:
-    """The noun, with what is wrong in one line.
-
-    Raises:
-        InputError: the values contradict each other.
-    """
-    try:
-        return noun(**values)
-    except ValidationError as error:
-        raise InputError(str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")) from error
-
-
-def _check_model(model: ModelSpec, layout: ParallelLayout) -> None:
-    experts = model.moe.experts if model.moe else 1
-    tensor, chunks = layout.tensor_parallel, layout.pipeline_parallel * layout.chunks
-    wrong = {
-        f"{model.heads} heads do not divide by tensor parallel {tensor}": model.heads % tensor != 0,
-        f"{model.layers} layers are fewer than {chunks} pipeline chunks": model.layers < chunks,
-        f"{experts} experts do not divide by expert parallel {layout.expert_parallel}": (
-            experts % layout.expert_parallel != 0
-        ),
-    }
-    for fact, holds in wrong.items():
-        if holds:
-            raise InputError(f"{model.name}: {fact}", remedy="change the degree, or name another model")

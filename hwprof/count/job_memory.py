@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hwprof.count.job_ops import micro_batch_ops, recomputed_share
-from hwprof.count.lora_memory import adapted, adapters, frozen_bytes
+from hwprof.count.job_ops import micro_batch_ops, recomputed_share, trained_tensors
+from hwprof.count.lora_ops import frozen_bytes
 from hwprof.count.memory import MemoryNeed, gradient_owner, memory_need, torch_loss
 from hwprof.count.memory_build import KeptPolicy, Loss, Workload, pieces_of
 from hwprof.count.memory_moments import Spread
@@ -86,7 +86,7 @@ def job_pieces(job: TrainingJob, framework: Framework | None = None) -> Pieces:
     work = Workload(
         spec=spec,
         ops=[op for op in ops if op.layer_kind != "loss"],
-        tensors=adapters(tensors, lora) if lora else tensors,
+        tensors=trained_tensors(job),
         frozen=[(tensor, frozen_bytes(tensor, lora, storage.weight_bytes)) for tensor in tensors] if lora else (),
         split=split,
         storage=storage,
@@ -113,10 +113,7 @@ def _device_ops(job: TrainingJob, storage: Storage, split: TensorSplit) -> list[
     """The operations of one micro-batch as one device runs them, with its share of tokens, heads and experts."""
     spec = job.model
     ops: Sequence[Op] = micro_batch_ops(job, storage, seq_len=_local_len(job))
-    if job.lora:
-        tensors, width = parameter_tensors(spec), storage.precision.compute_bytes
-        ops = [adapted(op, tensors, job.lora, width) for op in ops]
-    elif not storage.lasting_gradients:
+    if not (job.lora or storage.lasting_gradients):
         ops = [gradient_owner(op, spec) for op in ops]
     return [split.of_op(_narrow(_in_context(op, job), job)) for op in ops]
 

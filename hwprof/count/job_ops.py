@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hwprof.count.cost import Cost
+from hwprof.count.lora_ops import adapted, adapters
 from hwprof.count.op import Execution, Op
+from hwprof.count.parameter_tensor import ParameterTensor
 from hwprof.count.parameters import parameter_tensors
 from hwprof.count.storage import Storage, job_storage
 from hwprof.count.transformer import AttentionConvention, loss_ops, model_ops
@@ -31,13 +33,17 @@ def micro_batch_ops(
         fused=job.fused,
         scores=job.attention,
     )
-    return (*ops, *loss_ops(job.model, how, batch_size=job.micro_batch, seq_len=seq_len))
+    loss = tuple(loss_ops(job.model, how, batch_size=job.micro_batch, seq_len=seq_len))
+    if job.lora is None:
+        return (*ops, *loss)
+    tensors, width = parameter_tensors(job.model), storage.precision.compute_bytes
+    return (*(adapted(op, tensors, job.lora, width) for op in ops), *loss)
 
 
 def job_step_ops(job: TrainingJob, *, attention: AttentionConvention = "full") -> tuple[Op, ...]:
     """One micro-batch through the whole model, with what is run again, and one update of all weights.
 
-    The costs are those of all devices that share the model together. Adaptation is counted as full training.
+    The costs are those of all devices that share the model together.
 
     Raises:
         InputError: a sequence beyond learned positions.
@@ -45,6 +51,12 @@ def job_step_ops(job: TrainingJob, *, attention: AttentionConvention = "full") -
     storage = job_storage(job)
     ops = micro_batch_ops(job, storage, seq_len=job.seq_len, attention=attention)
     return (*(_with_recompute(op, job) for op in ops), _update(job, storage))
+
+
+def trained_tensors(job: TrainingJob) -> tuple[ParameterTensor, ...]:
+    """The weights that the optimizer updates: all, or those of adapters."""
+    tensors = parameter_tensors(job.model)
+    return adapters(tensors, job.lora) if job.lora else tensors
 
 
 def recomputed_share(job: TrainingJob) -> float:
@@ -65,7 +77,7 @@ def _with_recompute(op: Op, job: TrainingJob) -> Op:
 def _update(job: TrainingJob, storage: Storage) -> Op:
     weights = tuple(
         UpdatedWeight(tensor.shape, tensor.repeats, orthogonal=len(tensor.shape) > 1 and "layers.*" in tensor.label)
-        for tensor in parameter_tensors(job.model)
+        for tensor in trained_tensors(job)
     )
     cost = update_cost(
         weights,

@@ -44,7 +44,12 @@ def cost_by_kind(ops: Iterable[Op]) -> dict[tuple[LayerKind, Direction], Cost]:
 def step_flop(spec: ModelSpec, settings: RunSettings) -> StepFlop:
     """Matrix-multiply FLOP of one optimizer step, as torch's ``FlopCounterMode`` counts them (``full``)."""
     full = training_step_ops(spec, settings, attention="full")
-    causal = training_step_ops(spec, settings, attention="causal")
+    return flop_of(full, training_step_ops(spec, settings, attention="causal"))
+
+
+def flop_of(full: Iterable[Op], causal: Iterable[Op]) -> StepFlop:
+    """The same, of operations in both attention conventions."""
+    full, causal = tuple(full), tuple(causal)
 
     def matmul_flop(ops: tuple[Op, ...], *directions: Direction) -> int:
         return int(total_cost(ops, *directions).matmul_flop)

@@ -19,6 +19,7 @@ from hwprof.specs.model import ModelSpec
 from hwprof.specs.settings import Direction, RunSettings
 
 __all__ = [
+    "CONVENTIONS",
     "AttentionConvention",
     "MatmulShape",
     "Op",
@@ -34,6 +35,8 @@ AttentionConvention = Literal["full", "causal"]
 """``full``: every product of attention (PaLM, appendix B), in every layer. ``causal``: half, for a decoder that skips
 what lies above the diagonal; in layers that attend to a window also what lies outside it. Attention of an encoder, and
 to an encoder's result, counts whole in both."""
+
+CONVENTIONS: tuple[AttentionConvention, ...] = ("full", "causal")
 
 _KEPT_BY_SELECTIVE = frozenset({"linear", "attention_core", "attention_core_materialised"})
 """Op kinds whose results selective recompute keeps."""

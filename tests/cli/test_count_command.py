@@ -90,6 +90,30 @@ def test_recompute_full_runs_the_layers_again() -> None:
     assert count["flop"]["train"]["full"] == 3 * count["flop"]["forward"]["full"]
 
 
+def test_a_layout_gives_the_memory_of_every_stage_and_what_comes_on_top() -> None:
+    degrees = ("--tp", "2", "--pp", "4", "--dp", "2", "--zero", "1", "--micro-batches", "8")
+    memory = counted("--model", "llama-3.1-8b", "--batch-size", "1", "--seq-len", "4096", *degrees)["memory"]
+    assert memory["peak_bytes"] == max(memory["stage_bytes"]) == sum(part["bytes"] for part in memory["parts"])
+    first, second, third, _ = memory["stage_bytes"]
+    assert first > second > third  # 4, 3 and 2 micro-batches under way; the fourth stage has the head
+    assert memory["device_bytes"] == memory["peak_bytes"] + memory["allocator_bytes"] + memory["libraries_bytes"]
+    assert (memory["layout"]["tensor_parallel"], memory["micro_batches"]) == (2, 8)
+
+
+def test_adapters_leave_out_the_gradients_of_frozen_weights() -> None:
+    size = ("--model", "llama-2-7b", "--batch-size", "1", "--seq-len", "512")
+    whole, lora = counted(*size, "--storage", "mixed"), counted(*size, "--lora-rank", "8", "--qlora")
+    assert whole["flop"]["forward"]["full"] < lora["flop"]["forward"]["full"] < 1.01 * whole["flop"]["forward"]["full"]
+    assert 2.0 < lora["flop"]["train"]["full"] / whole["flop"]["forward"]["full"] < 2.1
+    assert lora["memory"]["peak_bytes"] < whole["memory"]["peak_bytes"] / 8
+
+
+def test_text_of_a_job_names_its_devices_and_stages() -> None:
+    result = CliRunner().invoke(command, [*GPT2, "--pp", "2", "--dtype", "fp8"], catch_exceptions=False)
+    for needed in ("fp8", "on each of 2 device(s)", "stages: ", "CUDA and NCCL"):
+        assert needed in result.stdout
+
+
 def test_text_names_parameters_flop_and_memory_with_units() -> None:
     result = CliRunner().invoke(command, [*GPT2], catch_exceptions=False)
     assert "124.4 M parameters (124,439,808)" in result.stdout
@@ -105,7 +129,11 @@ def test_text_names_parameters_flop_and_memory_with_units() -> None:
         (("--model", "gpt2-124m", "--batch-size", "2", "--seq-len", "1025"), "learned positions end at 1024"),
         (("--model", "gpt2-125m", "--batch-size", "2", "--seq-len", "8"), "did you mean"),
         ((*GPT2, "--target-len", "4"), "only an encoder-decoder has a target sequence"),
-        ((*GPT2, "--dtype", "fp8"), "'fp8' is not one of"),
+        ((*GPT2, "--dtype", "int3"), "'int3' is not one of"),
+        ((*GPT2, "--tp", "5"), "12 heads do not divide by tensor parallel 5"),
+        ((*GPT2, "--vp", "2"), "there is one pipeline stage"),
+        ((*GPT2, "--qlora"), "add --lora-rank"),
+        (("--module", "a:b", "--input", "8x3:float32", "--tp", "2"), "--tp does not go here"),
         (("--model", "gpt2", "--batch-size", "2"), "--seq-len is missing; gpt2-124m reads tokens"),
         (("--model", "whisper-large", "--batch-size", "1", "--seq-len", "1500"), "decoder of whisper-large-v2 can't"),
     ],

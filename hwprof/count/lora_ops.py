@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hwprof.count.cost import Cost
 from hwprof.count.op import Op
 from hwprof.count.parameter_tensor import ParameterTensor
 from hwprof.specs.job import LoraSpec
@@ -46,21 +47,30 @@ def frozen_bytes(tensor: ParameterTensor, lora: LoraSpec, weight_bytes: float) -
 
 
 def adapted(op: Op, tensors: Sequence[ParameterTensor], lora: LoraSpec, compute_bytes: int) -> Op:
-    """An operation of the frozen model: its product keeps its input only for a pair, which adds its narrow result.
+    """An operation of the frozen model, with the pair beside it if it has one.
 
-    A quantized weight is widened while it is used.
+    A frozen product makes no gradient of its weight, and keeps its input only for a pair; that adds products of
+    2·N·r·(I + O) FLOP forward, twice that backward, and its narrow result. A quantized weight is widened while it is
+    used. That nothing below the first pair needs a gradient is not counted.
     """
     own = [tensor for tensor in tensors if tensor.label == op.label and len(tensor.shape) > 1]
-    targets = [tensor for tensor in own if is_target(tensor, lora)]
-    if op.kind not in _PRODUCTS or not own:
+    if op.kind not in _PRODUCTS:
         return replace(op, parameters=0)
-    widened = own[0].elements * compute_bytes if frozen_bytes(own[0], lora, compute_bytes) < compute_bytes else 0
+    backward = replace(op.backward, matmul_flop=op.backward.matmul_flop // 2)
+    widened = sum(
+        tensor.elements * compute_bytes for tensor in own if frozen_bytes(tensor, lora, compute_bytes) < compute_bytes
+    )
+    frozen = replace(op, parameters=0, backward=backward, input_bytes=op.input_bytes + widened)
+    targets = [tensor for tensor in own if is_target(tensor, lora)]
     if not targets:
-        return replace(op, parameters=0, saved_bytes=0, input_bytes=op.input_bytes + widened)
-    out = targets[0].shape[-2]
+        return replace(frozen, saved_bytes=0)
+    *_, out, inside = targets[0].shape
+    narrow_bytes = op.output_bytes // out * lora.rank
+    pair = Cost(matmul_flop=2 * narrow_bytes // compute_bytes * (inside + out))
     return replace(
-        op,
+        frozen,
+        forward=op.forward + pair,
+        backward=backward + pair * 2,
         parameters=sum(pair.elements for pair in adapters(targets, lora)),
-        saved_bytes=op.saved_bytes + op.output_bytes // out * lora.rank,
-        input_bytes=op.input_bytes + widened,
+        saved_bytes=op.saved_bytes + narrow_bytes,
     )
