@@ -5,7 +5,8 @@
 
 Method: least squares of ln(predicted / measured) with a loss that outliers move little (soft L1 beyond 6 %), each
 parameter drawn to a prior by its stated width, every device to its architecture and every stack to its family. Sources
-with many rows weigh less than in proportion. The interval is fitted on runs whose whole source was held out.
+with many rows weigh less than in proportion. The interval is fitted on held-out runs: half of them without their
+configuration, half without their whole source.
 Needs scipy.
 """
 
@@ -16,6 +17,7 @@ import datetime as dt
 import math
 import sys
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,15 +252,21 @@ def described(off: np.ndarray) -> str:
     )
 
 
-def hold_out(fit: Fit, start: np.ndarray) -> np.ndarray:
-    """ln(predicted / measured) of every case, fitted without any case of its source."""
+def hold_out(fit: Fit, start: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """ln(predicted / measured) of every case, fitted without any case of its group."""
     off = np.zeros(len(fit.cases))
-    for source in np.unique(fit.sources):
-        kept = fit.sources != source
+    for group in np.unique(groups):
+        kept = groups != group
         vector = fit.solve(kept, forgotten(fit, start, kept), evaluations=10)
         off[~kept] = (fit.predict(vector) - fit.measured)[~kept]
-        print(f"  without {source}: {described(off[~kept])}", flush=True)
+        print(f"  without {group}: {described(off[~kept])}", flush=True)
     return off
+
+
+def folds(cases: Sequence[Case], count: int = 5) -> np.ndarray:
+    """A fold for every case; measurements of one configuration are in one fold."""
+    keys = [f"{case.job.model.name} {case.job.layout} {case.job.dtype} {case.machine.device.id}" for case in cases]
+    return np.array([f"fold {zlib.crc32(key.encode()) % count}" for key in keys])
 
 
 def forgotten(fit: Fit, start: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -307,9 +315,12 @@ def main(arguments: Sequence[str]) -> None:
     np.savez(options.output.with_suffix(".npz"), vector=vector, off=off)
     errors = None
     if not options.no_hold:
-        held = hold_out(fit, vector)
-        print(f"held out: {described(held)}", flush=True)
-        errors = error_model(cases, held)
+        by_fold = hold_out(fit, vector, folds(cases))
+        print(f"configurations held out: {described(by_fold)}", flush=True)
+        by_source = hold_out(fit, vector, fit.sources)
+        print(f"sources held out: {described(by_source)}", flush=True)
+        errors = error_model([*cases, *cases], np.concatenate([by_fold, by_source]))
+        np.savez(options.output.with_suffix(".npz"), vector=vector, by_fold=by_fold, by_source=by_source)
     write_parameters(
         options.output, fit.layout, vector, rows=len(cases), errors=errors, date=dt.datetime.now(tz=dt.UTC).date()
     )

@@ -15,7 +15,7 @@ from hwprof.specs.simulator import simulator_file, simulator_parameters
 
 METHOD = (
     "least squares of ln(predicted / measured), soft L1 beyond 6 %, with priors; devices drawn to their architecture "
-    "and stacks to their family; error model from runs whose source was held out (benchmarks/fit_simulator.py)"
+    "and stacks to their family; error model from runs held out by configuration and by source"
 )
 
 ASSUMED: dict[str, tuple[str, dict[str, float]]] = {

@@ -45,17 +45,27 @@ STACKS = (
     Stack(name="megatron-core", family="megatron", storage="mixed", assumed_zero_stage=1),
     Stack(name="megatron-lm", family="megatron", storage="mixed"),
     Stack(name="megatron-deepspeed", family="megatron", storage="mixed", memory=DEEPSPEED, overlaps_gradients=False),
+    Stack(
+        name="megatron-deepspeed-bigscience",
+        family="megatron",
+        storage="mixed",
+        memory=DEEPSPEED,
+        overlaps_gradients=False,
+    ),
     Stack(name="internevo", family="megatron", storage="mixed", memory="internevo"),
     Stack(name="torch", family="torch", storage="autocast", assumed_zero_stage=3, memory="torch"),
+    Stack(name="maxtext", family="jax", storage="autocast", assumed_zero_stage=3, memory="torch"),
+    Stack(name="paxml", family="jax", storage="autocast", assumed_zero_stage=3, memory="torch"),
     Stack(name="jax", family="jax", storage="autocast", assumed_zero_stage=3, memory="torch"),
     Stack(name="native", family="native", storage="mixed", assumed_zero_stage=1),
 )
-"""``torch``: PyTorch with FSDP or DDP (llm-foundry, torchtitan, Lightning); ``jax``: MaxText, Paxml and others on XLA;
-``native``: hand-written kernels (llm.c)."""
+"""``torch``: PyTorch with FSDP or DDP (llm-foundry, torchtitan, Lightning); ``jax``: others on XLA;
+``native``: hand-written kernels (llm.c). BigScience's fork runs DeepSpeed's own pipeline engine."""
 
 _BY_NAME = {stack.name: stack for stack in STACKS}
 
 _FRAMEWORKS: tuple[tuple[str, str], ...] = (
+    ("bigscience", "megatron-deepspeed-bigscience"),
     ("megatron-deepspeed", "megatron-deepspeed"),
     ("internevo", "internevo"),
     ("deepspeed", "megatron-deepspeed"),
@@ -66,8 +76,8 @@ _FRAMEWORKS: tuple[tuple[str, str], ...] = (
     ("megatron-core", "megatron-core"),
     ("primus", "megatron-core"),
     ("megatron", "megatron-lm"),
-    ("maxtext", "jax"),
-    ("paxml", "jax"),
+    ("maxtext", "maxtext"),
+    ("paxml", "paxml"),
     ("jax", "jax"),
     ("levanter", "jax"),
     ("llm.c", "native"),
