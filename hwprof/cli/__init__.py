@@ -18,6 +18,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "view": ("hwprof.cli.view", "Render a run directory again."),
     "probe": ("hwprof.cli.probe", "Measure this machine's ceilings and save them."),
     "trace": ("hwprof.cli.trace", "Analyse Kineto traces of any training loop, one per rank."),
+    "diff": ("hwprof.cli.diff", "What changed between two runs or traces, by how much beyond noise."),
     "count": ("hwprof.cli.count", "Count parameters, FLOP, bytes and memory; no hardware needed."),
     "simulate": ("hwprof.cli.simulate", "Predict one training step on other hardware and layouts."),
     "validate": ("hwprof.cli.validate", "Predict published measurements and print the error."),

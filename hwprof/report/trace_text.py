@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -27,19 +28,34 @@ _WIDEST = 60
 """Longer names of kernels are cut in the middle; JSON and CSV have them whole."""
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A title, lines below it, tables and notes."""
+
+    title: str
+    lead: list[str]
+    tables: list[Table]
+    notes: list[str]
+
+
 def print_trace(report: TraceReport, stream: TextIO, *, top: int) -> None:
     """Print the analysis; ``top`` rows a table."""
+    print_sections(trace_sections(report, top), stream)
+
+
+def print_sections(sections: Sequence[Section], stream: TextIO) -> None:
+    """Print sections of tables, styled if the stream is a terminal."""
     if stream.isatty():
-        Console(file=stream, highlight=False).print(rich_trace(report, top=top))
+        Console(file=stream, highlight=False).print(rich_sections(sections))
     else:
         encoding = stream.encoding or "utf-8"
-        stream.write(plain_trace(report, top=top).encode(encoding, "replace").decode(encoding))
+        stream.write(plain_sections(sections).encode(encoding, "replace").decode(encoding))
 
 
-def plain_trace(report: TraceReport, *, top: int) -> str:
-    """The analysis as aligned lines without colour; ends with a newline."""
+def plain_sections(sections: Sequence[Section]) -> str:
+    """Aligned lines without colour; ends with a newline."""
     blocks = []
-    for section in _sections(report, top):
+    for section in sections:
         blocks.append("\n".join([section.title, *(_INDENT + line for line in section.lead)]))
         blocks += [
             "\n".join([_INDENT + table.title, *(_INDENT * 2 + line for line in _lines(table))])
@@ -49,10 +65,10 @@ def plain_trace(report: TraceReport, *, top: int) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def rich_trace(report: TraceReport, *, top: int) -> RenderableType:
-    """The analysis for a terminal."""
+def rich_sections(sections: Sequence[Section]) -> RenderableType:
+    """The same for a terminal."""
     parts: list[RenderableType] = []
-    for section in _sections(report, top):
+    for section in sections:
         parts += [
             Text(section.title, style="bold"),
             *(Padding(Text(line), (0, 0, 0, 2)) for line in section.lead),
@@ -66,29 +82,20 @@ def rich_trace(report: TraceReport, *, top: int) -> RenderableType:
     return Group(*parts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """One device, or all ranks together."""
-
-    title: str
-    lead: list[str]
-    tables: list[Table]
-    notes: list[str]
-
-
-def _sections(report: TraceReport, top: int) -> list[_Section]:
+def trace_sections(report: TraceReport, top: int) -> list[Section]:
+    """One section a device, and one for all ranks together."""
     sections = [_section(device, top) for device in report.devices]
     tables = [device_table(report.devices)] if len(report.devices) > 1 else []
     tables += [straggler_table(report.stragglers)] if report.stragglers else []
     if tables or report.notes:
-        sections.append(_Section("All ranks", [], tables, list(report.notes)))
+        sections.append(Section("All ranks", [], tables, list(report.notes)))
     return sections
 
 
-def _section(device: TraceDevice, top: int) -> _Section:
+def _section(device: TraceDevice, top: int) -> Section:
     tables = [table for table in detail_tables(device, top) if table.name != "findings"]
     lead = [broken_words(device), headline(device), *(line for found in device.findings for line in _finding(found))]
-    return _Section(
+    return Section(
         device_title(device), [line for line in lead if line], [part_table(device), *tables], list(device.notes)
     )
 

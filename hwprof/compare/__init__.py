@@ -1,0 +1,1 @@
+"""What changed between two runs, or between two traces, and by how much beyond noise?"""

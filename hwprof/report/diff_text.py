@@ -1,0 +1,92 @@
+"""What does the terminal show of a comparison? The step, what explains the change, what else differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TextIO
+
+from hwprof.report.cells import Field, Table, build_table, percent
+from hwprof.report.trace_text import Section, print_sections
+from hwprof.specs.diff import DiffLevel, DiffReport, DiffRow, DiffSetting, DiffSide
+
+_LEVELS: dict[DiffLevel, str] = {
+    "part": "Where the time went",
+    "phase": "Phases",
+    "module": "Modules",
+    "operation": "Operations",
+    "kernel": "Kernels",
+}
+_VERDICTS = {
+    "slower": "B is slower than A, beyond noise",
+    "faster": "B is faster than A, beyond noise",
+    "within noise": "no change beyond noise",
+    "too few samples": "too few steps to tell a change from noise",
+}
+_YES = {True: "yes", False: "no", None: ""}
+
+_SIDES: tuple[Field[tuple[str, DiffSide]], ...] = (
+    Field("side", "", lambda side: side[0]),
+    Field("name", "Of", lambda side: side[1].name, style="code"),
+    Field("step", "Step", lambda side: side[1].step_median_s, "s", meaning="median"),
+    Field("samples", "Steps", lambda side: side[1].samples, "count"),
+    Field("memory", "Peak memory", lambda side: side[1].peak_memory_bytes, "byte"),
+)
+_ROWS: tuple[Field[DiffRow], ...] = (
+    Field("name", "Name", lambda row: row.name, style="code"),
+    Field("a", "A", lambda row: row.a_s, "s", meaning="per step"),
+    Field("b", "B", lambda row: row.b_s, "s", meaning="per step"),
+    Field("change", "Change", lambda row: row.change_s, "s"),
+    Field("share", "Of the change", lambda row: row.share, "fraction", meaning="of the step's change"),
+    Field("noise", "Beyond noise", lambda row: _YES[row.beyond_noise]),
+    Field("a_calls", "Calls A", lambda row: row.a_calls, "count", meaning="per step"),
+    Field("b_calls", "Calls B", lambda row: row.b_calls, "count", meaning="per step"),
+)
+_SETTINGS: tuple[Field[DiffSetting], ...] = (
+    Field("key", "Name", lambda row: row.key, style="code"),
+    Field("a", "A", lambda row: row.a, style="long"),
+    Field("b", "B", lambda row: row.b, style="long"),
+)
+
+
+def print_diff(report: DiffReport, stream: TextIO, *, top: int) -> None:
+    """Print the comparison; ``top`` rows a level."""
+    print_sections([_section(report, top)], stream)
+
+
+def _section(report: DiffReport, top: int) -> Section:
+    return Section(_sentence(report), _lead(report), [*_tables(report, top)], list(report.notes))
+
+
+def _sentence(report: DiffReport) -> str:
+    return f"{_VERDICTS[report.step.verdict]}: {_signed(report.step.change_fraction)} of the step time"
+
+
+def _lead(report: DiffReport) -> list[str]:
+    lines = []
+    if report.step.interval is not None:
+        low, high = report.step.interval
+        lines.append(f"95 % interval of the change: {_signed(low)} to {_signed(high)}")
+    if report.limit_fraction is not None:
+        outcome = "FAILED" if report.failed else "passed"
+        lines.append(f"{outcome}: the limit is {_signed(report.limit_fraction)}, beyond noise")
+    return lines
+
+
+def _signed(fraction: float) -> str:
+    return percent(fraction) if fraction < 0 else f"+{percent(fraction)}"
+
+
+def _tables(report: DiffReport, top: int) -> Sequence[Table]:
+    tables = [build_table("sides", "Compared", _SIDES, [("A", report.a), ("B", report.b)])]
+    for level, title in _LEVELS.items():
+        rows = [row for row in report.rows if row.level == level]
+        if rows:
+            hidden = f"The {top} largest changes of {len(rows)}; --top N shows more." if len(rows) > top else ""
+            tables.append(build_table(level, title, _ROWS, rows[:top], note=hidden))
+    for name, title, settings in (
+        ("settings", "Settings that differ", report.settings),
+        ("environment", "Machine and software that differ", report.environment),
+    ):
+        if settings:
+            tables.append(build_table(name, title, _SETTINGS, settings))
+    return tables

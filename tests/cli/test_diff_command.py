@@ -1,0 +1,126 @@
+"""``hwprof diff``: what it finds, and when it fails a build."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import kineto
+import pytest
+from click.testing import CliRunner, Result
+
+from hwprof.cli.diff import command
+from hwprof.errors import InputError, WorkError
+from hwprof.report.directory import write_record
+from hwprof.specs.catalogue import load_model
+from hwprof.specs.diff import DiffReport
+from hwprof.specs.run import DeviceIdentity, PhaseTime, RunRecord, RunSettings, StepTime
+
+LOOP = kineto.Loop(steps=8, layers=4, rows=65536)
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The same loop with other noise, and with one layer more; large kernels, so that the device is busy."""
+    folder = tmp_path_factory.mktemp("diff")
+    loops = {"base": LOOP, "again": replace(LOOP, seed=5), "more": replace(LOOP, layers=5)}
+    return {name: str(kineto.simulate(loop)[0].write(folder / f"{name}.json")) for name, loop in loops.items()}
+
+
+def _run(*args: str) -> Result:
+    return CliRunner().invoke(command, args)
+
+
+def _report(*args: str) -> DiffReport:
+    return DiffReport.model_validate(json.loads(_run(*args, "--format", "json").stdout))
+
+
+def test_a_layer_more_is_slower_and_its_kernels_are_why(traces):
+    report = _report(traces["base"], traces["more"])
+    assert report.step.verdict == "slower"
+    assert report.step.interval is not None
+    assert report.step.interval[0] <= report.step.change_fraction <= report.step.interval[1]
+    part = {row.name: row for row in report.rows if row.level == "part"}["compute"]
+    assert part.beyond_noise
+    assert part.share == pytest.approx(1, abs=0.1)
+    module = next(row for row in report.rows if row.level == "module")
+    assert module.name == "Model.Block.Linear backward"
+    kernel = {row.name: row for row in report.rows if row.level == "kernel"}[
+        "nvjet_tst_192x192_64x3_2x1_v_bz_coopB_TNN"
+    ]
+    assert (kernel.a_calls, kernel.b_calls) == (16, 20)
+
+
+def test_parts_explain_the_change_of_the_step(traces):
+    report = _report(traces["base"], traces["more"])
+    parts = [row.change_s for row in report.rows if row.level == "part"]
+    assert sum(parts) == pytest.approx(report.step.change_s, rel=0.1)
+
+
+def test_the_build_fails_only_beyond_the_limit_and_noise(traces):
+    slower = _run(traces["base"], traces["more"], "--fail-if-slower", "3%")
+    assert isinstance(slower.exception, WorkError)
+    assert slower.exception.exit_code == 1
+    assert "FAILED" in slower.stdout
+    assert _run(traces["base"], traces["again"], "--fail-if-slower", "3%").exit_code == 0
+    assert _run(traces["base"], traces["more"], "--fail-if-slower", "500%").exit_code == 0
+    assert _run(traces["more"], traces["base"], "--fail-if-slower", "0").exit_code == 0
+
+
+def test_ranks_in_a_folder_are_one_side(tmp_path: Path):
+    for side, seed in (("a", 1), ("b", 2)):
+        (tmp_path / side).mkdir()
+        for rank, file in enumerate(kineto.simulate(kineto.Loop(seed=seed), 2)):
+            file.write(tmp_path / side / f"rank{rank}.json.gz")
+    report = _report(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (report.a.samples, report.b.samples) == (6, 6)
+    assert not report.settings
+
+
+def test_few_steps_give_no_verdict(tmp_path: Path):
+    path = kineto.simulate(kineto.Loop(steps=2))[0].write(tmp_path / "t.json")
+    report = _report(str(path), str(path))
+    assert report.step.verdict == "too few samples"
+    assert not report.failed
+
+
+def _record(step_s: float, *, batch: int, torch: str) -> RunRecord:
+    samples = tuple(step_s * (1 + 0.001 * number) for number in range(10))
+    model = load_model("tiny")
+    phase = PhaseTime(
+        name="forward", median_s=step_s / 2, interval_s=(0, 1), share=0.5, in_step=True,
+        samples_s=tuple(sample / 2 for sample in samples),
+    )  # fmt: skip
+    return RunRecord(
+        hwprof_version="0", status="complete", created="2024-01-01T00:00:00+00:00", command="hwprof run",
+        settings=RunSettings(model="small", device="cpu", micro_batch=batch, seq_len=8), model=model,
+        environment={"torch.version": torch}, device=DeviceIdentity(name="cpu", catalogue_id=None, note=""),
+        step=StepTime(
+            median_s=step_s * 1.0045, interval_s=(step_s, step_s), samples_s=samples, spread=0.0, stable=True,
+            warmups=1, tokens_per_s=1.0,
+        ),
+        phases=(phase,),
+    )  # fmt: skip
+
+
+def test_runs_are_compared_by_phase_settings_and_machine(tmp_path: Path):
+    write_record(_record(1.0, batch=2, torch="2.12"), tmp_path / "a")
+    write_record(_record(1.1, batch=4, torch="2.13"), tmp_path / "b")
+    report = _report(str(tmp_path / "a"), str(tmp_path / "b" / "run.json"))
+    assert report.step.verdict == "slower"
+    assert report.step.change_fraction == pytest.approx(0.1)
+    (phase,) = report.rows
+    assert (phase.level, phase.name, phase.beyond_noise) == ("phase", "forward", True)
+    assert [(row.key, row.a, row.b) for row in report.settings] == [("micro_batch", "2", "4")]
+    assert [(row.key, row.a, row.b) for row in report.environment] == [("torch.version", "2.12", "2.13")]
+
+
+def test_wrong_input_is_refused(traces, tmp_path: Path):
+    write_record(_record(1.0, batch=2, torch="2.12"), tmp_path / "run")
+    write_record(_record(1.0, batch=2, torch="2.12").model_copy(update={"step": None}), tmp_path / "short")
+    (tmp_path / "empty").mkdir()
+    for pair in ((tmp_path / "run", traces["base"]), (tmp_path / "empty", traces["base"]), (tmp_path / "short",) * 2,
+                 (tmp_path / "nosuch", traces["base"])):  # fmt: skip
+        assert isinstance(_run(*map(str, pair)).exception, InputError), pair
+    assert _run(traces["base"], traces["base"], "--fail-if-slower", "fast").exit_code == 2
