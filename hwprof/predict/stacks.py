@@ -9,8 +9,6 @@ from typing import Literal
 from hwprof.count.storage import Framework
 from hwprof.specs.job import Storage
 
-DEEPSPEED: Framework = "megatron-deepspeed"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
@@ -22,6 +20,9 @@ class Stack:
         storage: formats in which it keeps weights, gradients and optimizer state.
         assumed_zero_stage: sharding where a run does not say.
         memory: whose way of keeping gradients and states it has, by the names of the memory model.
+        gradient_bytes: width of gradients where a run does not say; None = as ``storage`` has it.
+        dropout: share of elements dropped where a run does not say.
+        device_reading: whether its published memory figures are the device's (nvidia-smi), not the allocator's.
         overlaps_gradients: whether gradients are reduced while backward goes on.
     """
 
@@ -30,7 +31,24 @@ class Stack:
     storage: Storage
     assumed_zero_stage: Literal[0, 1, 2, 3] = 0
     memory: Framework = "megatron-core"
+    gradient_bytes: Literal[2, 4] | None = None
+    dropout: float = 0.0
+    device_reading: bool = False
     overlaps_gradients: bool = True
+
+
+def _deepspeed(name: str, memory: Framework) -> Stack:
+    """Megatron-DeepSpeed and its kin: narrow gradients, no reduction beside backward, GPT-3's dropout."""
+    return Stack(
+        name=name,
+        family="megatron",
+        storage="mixed",
+        memory=memory,
+        gradient_bytes=2,
+        dropout=0.1 if memory == "megatron-deepspeed" else 0.0,
+        device_reading=True,
+        overlaps_gradients=False,
+    )
 
 
 STACKS = (
@@ -43,16 +61,10 @@ STACKS = (
         for version in ("23", "24.11", "25.02", "25.04", "25.05")
     ),
     Stack(name="megatron-core", family="megatron", storage="mixed", assumed_zero_stage=1),
-    Stack(name="megatron-lm", family="megatron", storage="mixed"),
-    Stack(name="megatron-deepspeed", family="megatron", storage="mixed", memory=DEEPSPEED, overlaps_gradients=False),
-    Stack(
-        name="megatron-deepspeed-bigscience",
-        family="megatron",
-        storage="mixed",
-        memory=DEEPSPEED,
-        overlaps_gradients=False,
-    ),
-    Stack(name="internevo", family="megatron", storage="mixed", memory="internevo"),
+    Stack(name="megatron-lm", family="megatron", storage="mixed", dropout=0.1),
+    _deepspeed("megatron-deepspeed", "megatron-deepspeed"),
+    _deepspeed("megatron-deepspeed-bigscience", "megatron-deepspeed"),
+    _deepspeed("internevo", "internevo"),
     Stack(name="torch", family="torch", storage="autocast", assumed_zero_stage=3, memory="torch"),
     Stack(name="maxtext", family="jax", storage="autocast", assumed_zero_stage=3, memory="torch"),
     Stack(name="paxml", family="jax", storage="autocast", assumed_zero_stage=3, memory="torch"),

@@ -54,6 +54,9 @@ def case_of(run: PublishedRun) -> Case:
         notes += assumed
         stack = stack_named(run.framework)
         machine = _machine(run, notes)
+        if stack.dropout:
+            model = model.model_copy(update={"dropout": stack.dropout})
+            notes.append(f"dropout not stated: {stack.dropout:.0%}, the default of {stack.name}")
         job = _job(run, model, stack, notes)
         if not run.recompute:
             job = _fitting(job, machine, stack, notes)
@@ -143,6 +146,8 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
         micro_batch=_micro_batch(run, layout, notes),
         dtype=_dtype(run.precision, notes),
         storage=_storage(run, stack),
+        gradient_bytes=4 if "fp32 grad" in run.zero_stage_or_fsdp else stack.gradient_bytes,
+        fused=stack.name != "internevo",
         recompute=recompute,
         attention="flash" if flash else "materialised",
         offload=_offload(run.offload, notes),
