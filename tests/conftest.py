@@ -1,5 +1,6 @@
 """Settings of all tests: a slow machine is no failed claim, and drawn examples are the same on every machine."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -35,3 +36,16 @@ def ranks():
     yield pool
     for made in pools.values():
         made.close()
+
+
+@pytest.fixture
+def golden():
+    """Compare a text with its golden file byte by byte; with HWPROF_UPDATE_GOLDEN=1 write the file instead."""
+
+    def check(name, actual):
+        path = Path(__file__).parent / "golden" / name
+        if os.environ.get("HWPROF_UPDATE_GOLDEN") == "1":
+            path.write_bytes(actual.encode())
+        assert path.read_bytes().decode() == actual
+
+    return check

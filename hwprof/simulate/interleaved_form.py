@@ -16,6 +16,7 @@ Letters: p stages, v chunks, m micro-batches, W the warm-up passes of a stage.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class _Side:
     neighbour: Integers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Interleaved:
     """Many interleaved pipelines. Items of a stage are counted as in its list: forward passes 0 ..., backward 0 ..."""
 
@@ -87,7 +88,21 @@ class _Interleaved:
         here_s = self.ramp_s(side, stage) + other.pass_s + np.where(at_last, other.last_s, 0.0)
         back = self.p - 1 - stage
         back_s = other.last_s + (back + 1) * other.pass_s + back * self.send_s
-        return longest([here_s, self.ramp_s(side, self.p - 1) + back_s])
+        return longest([here_s, self.ramp_to_last_s(side) + back_s])
+
+    def ramp_to_last_s(self, side: _Side) -> Floats:
+        """The ramp to the last stage."""
+        return self._to_last_s[0 if side is self.filling else 1]
+
+    @cached_property
+    def _to_last_s(self) -> tuple[Floats, Floats]:
+        return self.ramp_s(self.filling, self.p - 1), self.ramp_s(self.draining, self.p - 1)
+
+    @cached_property
+    def first_edges_s(self) -> tuple[Floats, Floats]:
+        """The edges of the first stage, at the start and at the end."""
+        first = np.zeros_like(self.p)
+        return self.edge_s(self.filling, self.draining, first), self.edge_s(self.draining, self.filling, first)
 
     @property
     def items(self) -> Integers:
@@ -110,8 +125,10 @@ class _Interleaved:
             0.0,
         )
         between_s += np.where(stage == self.p - 1, (self.m - 2) * (f.last_s + b.last_s), 0.0)
-        steady_s = self.edge_s(f, b, stage) + between_s + self.edge_s(b, f, stage)
-        return np.where(self.items > rows, steady_s, self._short_s(stage))
+        edges_s = self.first_edges_s if not stage.any() else (self.edge_s(f, b, stage), self.edge_s(b, f, stage))
+        short = self.items <= rows
+        short_s = self._short_s(stage) if short.any() else 0.0
+        return np.where(short, short_s, edges_s[0] + between_s + edges_s[1])
 
     def _short_s(self, stage: Integers) -> Floats:
         """Where a stage has all forward passes behind it before its first backward pass."""
@@ -128,7 +145,7 @@ class _Interleaved:
         longest_s = way_s[0] + own_s[0] + own_s[1] + way_s[1]
         for side, other, way, own in ((f, b, way_s[0], own_s[0]), (b, f, way_s[1], own_s[1])):
             back_s = back * (side.pass_s + self.send_s) + np.where(at_last, 0.0, side.last_s)
-            longest_s = np.maximum(longest_s, way + own + back_s + self.ramp_s(other, self.p - 1))
+            longest_s = np.maximum(longest_s, way + own + back_s + self.ramp_to_last_s(other))
         return longest_s
 
     def single_group_s(self) -> Floats:
@@ -161,8 +178,8 @@ class _Interleaved:
         from_start_s += (self.items - early - rows) * f.pass_s + (self.m - self.first_chunks(f, rows)) * f.first_s
         both_s = (self.items - there - early) * f.pass_s + after * f.first_s
         both_s += (self.items - late - here) * b.pass_s + before * b.first_s
-        to_end_s = into_s + to_end_s + self.edge_s(b, f, first_stage)
-        from_start_s = self.edge_s(f, b, first_stage) + from_start_s + out_s
+        to_end_s = into_s + to_end_s + self.first_edges_s[1]
+        from_start_s = self.first_edges_s[0] + from_start_s + out_s
         two, three = self.m >= 2 * self.p, self.m >= 3 * self.p
         longest_s = np.where(two & (self.items - late >= rows), to_end_s, -np.inf)
         longest_s = np.maximum(longest_s, np.where(two & (self.items - early >= rows), from_start_s, -np.inf))
@@ -176,7 +193,7 @@ class _Interleaved:
         on_last_s += (side.group - 1) * side.last_s + pairs * other.last_s
         beside_s = (side.group - 1) * side.pass_s + (pairs - 1) * other.pass_s + other.last_s + 2 * self.send_s
         longest_s = np.maximum(on_last_s, np.where(pairs > 0, beside_s, -np.inf))
-        return self.ramp_s(side, self.p - 1) - unequal * side.pass_s + self.send_s + longest_s
+        return self.ramp_to_last_s(side) - unequal * side.pass_s + self.send_s + longest_s
 
 
 def interleaved_span_s(times: PipelineTimes) -> Floats:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -516,19 +513,3 @@ def hostile_record(record: RunRecord) -> RunRecord:
         "telemetry": tuple(series.model_copy(update={"name": HOSTILE}) for series in record.telemetry),
     }
     return record.model_copy(update=changed)
-
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-@pytest.fixture
-def golden() -> Callable[[str, str], None]:
-    """Compare a text with its golden file byte by byte; with HWPROF_UPDATE_GOLDEN=1 write the file instead."""
-
-    def check(name: str, actual: str) -> None:
-        path = GOLDEN / name
-        if os.environ.get("HWPROF_UPDATE_GOLDEN") == "1":
-            path.write_bytes(actual.encode())
-        assert path.read_bytes().decode() == actual
-
-    return check
