@@ -11,6 +11,7 @@ import numpy as np
 
 from hwprof.simulate.interleaved_form import interleaved_span_s
 from hwprof.simulate.pipeline_times import Floats, Integers, PipelineTimes, longest
+from hwprof.simulate.zb_h1_form import zb_h1_span_s
 from hwprof.specs.parallel import Schedule
 
 _BLOCK = 4096
@@ -156,4 +157,5 @@ _SPANS: dict[Schedule, Callable[[PipelineTimes], Floats]] = {
     "gpipe": _gpipe_span_s,
     "1f1b": _one_forward_one_backward_span_s,
     "interleaved": _interleaved_span_s,
+    "zb-h1": zb_h1_span_s,
 }
