@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hwprof.cli.layout_options import POSITIVE, Placed, job_options, layout_options, placed_job
+from hwprof.specs.files import write_atomically
 from hwprof.specs.simulator import simulator_parameters
 from hwprof.units import format_bytes, format_fraction, format_seconds
 
@@ -20,13 +22,18 @@ if TYPE_CHECKING:
 @click.option("--devices", type=POSITIVE, required=True, help="How many there are.")
 @job_options
 @layout_options
+@click.option("--trace", type=click.Path(path_type=Path), help="Write the timeline as a Chrome trace (Perfetto).")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(*, hardware: str, devices: int, form: str, **typed: Any) -> None:
+def command(*, hardware: str, devices: int, trace: Path | None, form: str, **typed: Any) -> None:
     """Predict one optimizer step of MODEL on DEVICES of HARDWARE; nothing runs, no torch is needed."""
     from hwprof.simulate.prediction import predict_job
 
     placed = placed_job(hardware, devices, **typed)
     found = predict_job(placed.job, placed.machine, placed.stack, simulator_parameters())
+    if trace is not None:
+        from hwprof.simulate.trace import chrome_trace_json
+
+        write_atomically(trace, chrome_trace_json(found.timeline))
     click.echo(json.dumps(prediction_json(found), indent=2) if form == "json" else _text(placed, found))
 
 
