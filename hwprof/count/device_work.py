@@ -132,16 +132,25 @@ MATERIALISED_BACKWARD_BYTES = 19
 
 def device_rows(share: Share) -> tuple[Row, ...]:
     """All rows of one micro-batch: embedding, the average layer, head and loss."""
-    return tuple(row for ops in _kernels(share) for row in (*_op_rows(share, ops), *_recomputed(share, ops)))
-
-
-def _kernels(share: Share) -> tuple[tuple[Op, ...], ...]:
-    """The ops of a micro-batch; linear layers that read the same input stand together, as one product."""
+    rows: list[Row] = []
     wide = share.dtype in {"fp32", "tf32"}
-    ops = _ops(share.model, share.micro_batch, share.seq_len, wide=wide, flash=share.flash, fused=share.fused)
+    for ops in _kernels(
+        share.model, share.micro_batch, share.seq_len, wide=wide, flash=share.flash, fused=share.fused
+    ):
+        own = tuple(_op_rows(share, ops))
+        rows += own
+        rows += _recomputed(share, ops[0], own)
+    return tuple(rows)
+
+
+@functools.lru_cache(maxsize=512)
+def _kernels(
+    model: ModelSpec, micro_batch: int, seq_len: int, *, wide: bool, flash: bool, fused: bool
+) -> tuple[tuple[Op, ...], ...]:
+    """The ops of a replica's micro-batch; linear layers that read the same input stand together, as one product."""
     kernels: dict[str, list[Op]] = {}
-    for op in ops:
-        kernels.setdefault(_kernel_label(op.label, latent=share.model.mla is not None), []).append(op)
+    for op in _ops(model, micro_batch, seq_len, wide=wide, flash=flash, fused=fused):
+        kernels.setdefault(_kernel_label(op.label, latent=model.mla is not None), []).append(op)
     return tuple(map(tuple, kernels.values()))
 
 
@@ -153,7 +162,6 @@ def _kernel_label(label: str, *, latent: bool) -> str:
     return label
 
 
-@functools.lru_cache(maxsize=512)
 def _ops(model: ModelSpec, micro_batch: int, seq_len: int, *, wide: bool, flash: bool, fused: bool) -> tuple[Op, ...]:
     """The op table's rows at the shape of one replica's micro-batch, loss included."""
     precision = Precision.of("fp32") if wide else NARROW
@@ -329,9 +337,8 @@ def _moved(part: Part, when: Pass, moved_bytes: float, times: float) -> Row:
     return Row(part, when, Unit.TRAFFIC, 0, 0, 0, 1, 0, moved_bytes, times)
 
 
-def _recomputed(share: Share, ops: tuple[Op, ...]) -> Iterator[Row]:
+def _recomputed(share: Share, op: Op, rows: tuple[Row, ...]) -> Iterator[Row]:
     """What runs again: everything of a layer; or the attention core; with flash attention what is no product."""
-    op = ops[0]
     if share.recompute == "none" or not op.in_layer:
         return
     core = op.kind.startswith("attention_core")
@@ -339,6 +346,6 @@ def _recomputed(share: Share, ops: tuple[Op, ...]) -> Iterator[Row]:
         return
     if share.recompute == "selective" and share.flash and op.forward.matmul_flop:
         return
-    for row in _op_rows(share, ops):
+    for row in rows:
         if row.when is Pass.FORWARD:
             yield row._replace(when=Pass.RECOMPUTE)

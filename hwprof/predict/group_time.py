@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hwprof.predict.distinct import distinct
+
 Floats = NDArray[np.float64]
 
 
@@ -60,11 +62,12 @@ def send_s(size_bytes: Floats, stride: Floats, links: Links) -> Floats:
 
 def ranks_inside(ranks: Floats, room: Floats) -> Floats:
     """How many ranks of a group share a node that has ``room``: the largest divisor of ``ranks`` that fits."""
-    pairs = np.stack([np.broadcast_to(ranks, np.shape(room)), np.maximum(np.floor(room), 1)], axis=-1).astype(np.int64)
-    found, index = np.unique(pairs, axis=0, return_inverse=True)
-    fitting = np.array([_divisor(int(number), int(limit)) for number, limit in found], dtype=float)
-    return fitting[index.reshape(-1)]
+    number = np.broadcast_to(ranks, np.shape(room)).astype(np.int64)
+    limit = np.minimum(np.maximum(np.floor(room), 1).astype(np.int64), number)
+    first, index = distinct(number, limit)
+    fitting = np.array([_divisor(int(number[row]), int(limit[row])) for row in first], dtype=float)
+    return fitting[index]
 
 
 def _divisor(number: int, limit: int) -> int:
-    return next(size for size in range(min(number, limit), 0, -1) if number % size == 0)
+    return next(size for size in range(limit, 0, -1) if number % size == 0)

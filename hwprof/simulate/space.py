@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.count.device_work import device_rows
+from hwprof.predict.distinct import distinct
 from hwprof.predict.group_time import Links
 from hwprof.predict.machine import Machine
 from hwprof.predict.op_time import MicroBatchTimes, Rates, micro_batch_times, row_table
@@ -94,24 +95,20 @@ def predict_space(space: Space, machine: Machine, stack: Stack, parameters: Para
 
 def _work(space: Space, machine: Machine, stack: Stack, parameters: Parameters) -> MicroBatchTimes:
     """Times of each layout's micro-batch; layouts that differ only beyond it share one row."""
-    keys = np.stack(
-        [
-            space.tensor,
-            space.context,
-            space.expert,
-            space.data * space.context % space.expert == 0,
-            space.micro_batch,
-            space.recompute,
-            space.sequence_parallel,
-        ],
-        axis=1,
+    first, index = distinct(
+        space.tensor,
+        space.context,
+        space.expert,
+        (space.data * space.context % space.expert == 0).astype(np.int64),
+        space.micro_batch,
+        space.recompute,
+        space.sequence_parallel.astype(np.int64),
     )
-    _, first, index = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     jobs = [space.job(int(row)) for row in first]
     table = row_table([device_rows(share_of(job)) for job in jobs])
     one: Rates = rates_of([(jobs[0], machine, stack)])
     rates = Rates(**{name: np.repeat(getattr(one, name), len(jobs)) for name in Rates.__slots__})
-    return micro_batch_times(table, rates, parameters).of(index.reshape(-1))
+    return micro_batch_times(table, rates, parameters).of(index)
 
 
 def _jobs(space: Space, machine: Machine, stack: Stack) -> Jobs:
