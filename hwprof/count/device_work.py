@@ -134,9 +134,7 @@ def device_rows(share: Share) -> tuple[Row, ...]:
     """All rows of one micro-batch: embedding, the average layer, head and loss."""
     rows: list[Row] = []
     wide = share.dtype in {"fp32", "tf32"}
-    for ops in _kernels(
-        share.model, share.micro_batch, share.seq_len, wide=wide, flash=share.flash, fused=share.fused
-    ):
+    for ops in _kernels(share.model, share.micro_batch, share.seq_len, wide=wide, flash=share.flash, fused=share.fused):
         own = tuple(_op_rows(share, ops))
         rows += own
         rows += _recomputed(share, ops[0], own)

@@ -7,6 +7,7 @@ of spreads together at once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -72,6 +73,23 @@ def job_pieces(job: TrainingJob, framework: Framework | None = None) -> Pieces:
     Raises:
         InputError: a sequence beyond learned positions.
     """
+    layout = job.layout.model_copy(
+        update={
+            "data_parallel": 1,
+            "pipeline_parallel": 1,
+            "virtual_stages": 1,
+            "zero_stage": 0,
+            "shard_ranks": None,
+            "schedule": "1f1b",
+            "overlap": True,
+        }
+    )
+    return _pieces(job.model_copy(update={"global_batch": job.micro_batch, "layout": layout}), framework)
+
+
+@functools.lru_cache(maxsize=512)
+def _pieces(job: TrainingJob, framework: Framework | None) -> Pieces:
+    """Of a job whose pieces depend on all that it states."""
     spec, layout, storage = job.model, job.layout, job_storage(job, framework)
     split = TensorSplit(
         tensor_parallel=layout.tensor_parallel,

@@ -107,8 +107,7 @@ def training_memory(
 
 def memory_need(pieces: Pieces, spread: Spread) -> MemoryNeed:
     """The peak of the device that needs most, part by part."""
-    stages = int(_number(spread.stages))
-    by_stage = tuple(_number(device_peak_bytes(pieces, spread, stage)) for stage in range(stages))
+    by_stage = _peak_of_stages(pieces, spread, int(_number(spread.stages)))
     stage = by_stage.index(max(by_stage))
     moment = max(moments(pieces, spread, stage), key=lambda moment: _number(moment.total_bytes))
     parts = _parts(moment)
@@ -119,6 +118,16 @@ def memory_need(pieces: Pieces, spread: Spread) -> MemoryNeed:
         stage=stage,
         stage_bytes=by_stage,
     )
+
+
+def _peak_of_stages(pieces: Pieces, spread: Spread, stages: int) -> tuple[float, ...]:
+    """The peak of every stage: of one as numbers, of more as arrays, which costs no more than of two."""
+    if stages == 1:
+        return (_number(device_peak_bytes(pieces, spread, 0)),)
+    import numpy as np
+
+    peaks = np.broadcast_to(device_peak_bytes(pieces, spread, np.arange(stages)), (stages,))
+    return tuple(peaks.tolist())
 
 
 def _number(amount: Amount) -> float:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from hwprof.count.job_memory import job_pieces
 from hwprof.count.memory import MemoryNeed
 from hwprof.count.pipeline_stages import in_flight, stage_layers
 from hwprof.predict.op_time import MicroBatchTimes
-from hwprof.predict.parameters import Parameters
 from hwprof.simulate.pipeline import ChunkCost, PipelineWork, StageWork
-from hwprof.simulate.step import Jobs, StepTerms, step_terms
+from hwprof.simulate.step import StepTerms
 from hwprof.specs.job import TrainingJob
 
 
 def pipeline_work(
-    job: TrainingJob, jobs: Jobs, work: MicroBatchTimes, p: Parameters, memory: MemoryNeed
+    job: TrainingJob, terms: StepTerms, work: MicroBatchTimes, memory: MemoryNeed, *, kept_bytes: float
 ) -> PipelineWork:
-    """One job (``jobs`` and ``work`` have one entry) as stages of chunks.
+    """One job (``terms`` and ``work`` have one entry) as stages of chunks; a layer keeps ``kept_bytes`` for backward.
 
     Stragglers stretch everything; the exposed part of sends stands in the passes, their travel between them.
     """
-    terms = step_terms(jobs, work, p)
     stages, layout = job.layout.pipeline_parallel, job.layout
     stretch = 1 + float(terms.slowdown[0])
     held = stage_layers(job.model.layers, stages)
-    kept_bytes = float(job_pieces(job).body.kept_bytes)
     chunks = layout.chunks
     built = []
     for stage in range(stages):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hwprof.count.job_memory import job_memory
+from hwprof.count.job_memory import job_memory, job_pieces
 from hwprof.count.memory import MemoryNeed
 from hwprof.count.model_flop import job_flop
 from hwprof.predict.machine import Machine
@@ -16,7 +16,7 @@ from hwprof.simulate.engine import simulate_pipeline
 from hwprof.simulate.error_model import circumstances, interval
 from hwprof.simulate.jobs import jobs_of, rates_of, wide_dtype, work_table
 from hwprof.simulate.pipeline_work import pipeline_work
-from hwprof.simulate.step import Jobs, StepTimes, step_times
+from hwprof.simulate.step import Jobs, StepTimes, closed_form, step_terms
 from hwprof.simulate.timeline import Timeline
 from hwprof.specs.job import TrainingJob
 from hwprof.specs.run import BoundClass, Interval
@@ -90,9 +90,11 @@ def predict_job(
     placed = [(job, machine, stack)]
     jobs = jobs_of(placed)
     work = micro_batch_times(work_table(placed), rates_of(placed), parameters)
-    closed = step_times(jobs, work, parameters)
+    terms = step_terms(jobs, work, parameters)
+    closed = closed_form(jobs, work, terms)
     memory = job_memory(job, stack.memory)
-    timeline = simulate_pipeline(pipeline_work(job, jobs, work, parameters, memory))
+    kept_bytes = float(job_pieces(job, stack.memory).body.kept_bytes)
+    timeline = simulate_pipeline(pipeline_work(job, terms, work, memory, kept_bytes=kept_bytes))
     step_s = timeline.step_s
     names = circumstances(job, machine, recompute_stated=recompute_stated)
     known = machine.device.id in table.device or _architecture_fitted(table, machine)

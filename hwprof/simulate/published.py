@@ -104,7 +104,7 @@ def _device(name: str, memory_gb: float | None) -> tuple[DeviceSpec, int]:
 
 
 def _machine(run: PublishedRun, notes: list[str]) -> Machine:
-    device, scale = device_of(run.accelerator, run.accel_mem_gb)
+    device, _ = device_of(run.accelerator, run.accel_mem_gb)
     node, domain = device.node.devices, device.node.scale_up_domain
     if run.devices_per_node and (device.link is None or device.link.topology == "torus" or node < run.devices_per_node):
         node = domain = run.devices_per_node
@@ -116,16 +116,37 @@ def _machine(run: PublishedRun, notes: list[str]) -> Machine:
         shown = f"{rate * 8e-9:.0f} Gb/s" if rate else "that of the scale-up links"
         notes.append(f"network of a device not stated: {shown}, the usual one of {device.id}")
     gbps = run.inter_node_link_gbps_per_gpu
-    cluster = ClusterSpec.model_construct(
-        id=f"{run.n_devices}x{device.id}",
-        device=device,
+    return _usual_machine(
+        run.accelerator,
+        run.accel_mem_gb,
         devices=run.n_devices,
-        devices_per_node=min(node, run.n_devices),
-        scale_up_domain=min(domain, run.n_devices),
-        inter_node_byte_per_s=gbps * 1e9 / 8 if gbps else device.node.inter_node_byte_per_s,
+        node=min(node, run.n_devices),
+        domain=min(domain, run.n_devices),
+        between_byte_per_s=gbps * 1e9 / 8 if gbps else device.node.inter_node_byte_per_s,
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _usual_machine(
+    accelerator: str,
+    memory_gb: float | None,
+    *,
+    devices: int,
+    node: int,
+    domain: int,
+    between_byte_per_s: float | None,
+) -> Machine:
+    device, scale = device_of(accelerator, memory_gb)
+    cluster = ClusterSpec.model_construct(
+        id=f"{devices}x{device.id}",
+        device=device,
+        devices=devices,
+        devices_per_node=node,
+        scale_up_domain=domain,
+        inter_node_byte_per_s=between_byte_per_s,
         network=device.node.network,
         notes="",
-        source={"all": run.source_ref},
+        source={},
     )
     return machine_of(cluster, scale=scale)
 

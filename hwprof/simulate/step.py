@@ -167,7 +167,11 @@ def step_terms(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTerms:
 
 def step_times(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTimes:
     """The step of every job in closed form."""
-    terms = step_terms(jobs, work, p)
+    return closed_form(jobs, work, step_terms(jobs, work, p))
+
+
+def closed_form(jobs: Jobs, work: MicroBatchTimes, terms: StepTerms) -> StepTimes:
+    """The step of every job, put together from its terms."""
     layer, m = terms.layer, jobs.micro_batches
     held = np.ceil(jobs.layers / jobs.stages)
     pass_s = layer.forward_s + layer.backward_s + layer.recompute_s
