@@ -67,15 +67,16 @@ def spread_of(job: TrainingJob) -> Spread:
 def job_pieces(job: TrainingJob, framework: Framework | None = None) -> Pieces:
     """The job's model in pieces, as one device sees them.
 
-    They do not depend on ``global_batch``, ``data_parallel``, ``pipeline_parallel``, ``virtual_stages``,
-    ``zero_stage``, ``shard_ranks`` and ``schedule``.
+    They do not depend on ``global_batch``, ``pipeline_parallel``, ``virtual_stages``, ``zero_stage``, ``shard_ranks``
+    and ``schedule``, and on ``data_parallel`` only as far as ``expert_tensor_parallel`` does.
 
     Raises:
         InputError: a sequence beyond learned positions.
     """
+    spread_out = job.layout.replicas % job.layout.expert_parallel == 0
     layout = job.layout.model_copy(
         update={
-            "data_parallel": 1,
+            "data_parallel": job.layout.expert_parallel if spread_out else 1,
             "pipeline_parallel": 1,
             "virtual_stages": 1,
             "zero_stage": 0,

@@ -40,11 +40,11 @@ def job_flop(job: TrainingJob, attention: AttentionConvention = "full") -> JobFl
 class _SequenceFlop(NamedTuple):
     """Of one sequence: both passes; of forward that of linear layers, of all layers, of the attention cores."""
 
-    forward: int
-    backward: int
-    linear: int
-    layers: int
-    cores: int
+    forward: float
+    backward: float
+    linear: float
+    layers: float
+    cores: float
 
 
 @functools.lru_cache(maxsize=512)

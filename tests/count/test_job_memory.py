@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwprof.count.job_memory import job_memory, job_pieces, spread_of
+from hwprof.count.job_memory import _pieces, job_memory, job_pieces, spread_of
 from hwprof.count.memory import MemoryNeed
-from hwprof.count.memory_moments import Spread, peak_bytes
+from hwprof.count.memory_moments import Spread, device_peak_bytes, peak_bytes
 from hwprof.count.parameters import parameters
 from hwprof.count.pipeline_stages import in_flight, stage_layers
 from hwprof.specs.catalogue import load_model
@@ -214,3 +214,34 @@ def test_hybrid_sharding_divides_over_fewer_ranks(make_spec: Callable[..., Model
     layout = ParallelLayout(data_parallel=8, zero_stage=3, shard_ranks=2)
     need = job_memory(job_of(make_spec(layers=4), layout=layout.model_dump()))
     assert part(need, "weights") == parameters(make_spec(layers=4)).total
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"data_parallel": 16},
+        {"data_parallel": 16, "expert_parallel": 8, "tensor_parallel": 4},
+        {"data_parallel": 2, "expert_parallel": 8, "tensor_parallel": 4},
+        {"data_parallel": 4, "context_parallel": 2, "expert_parallel": 8, "tensor_parallel": 2, "zero_stage": 3},
+        {"data_parallel": 4, "pipeline_parallel": 2, "virtual_stages": 2, "schedule": "interleaved"},
+    ],
+)
+@pytest.mark.parametrize("name", ["mixtral-8x7b", "llama-3.1-8b"])
+def test_pieces_shared_between_layouts_are_those_of_the_layout_itself(name: str, layout: dict[str, Any]) -> None:
+    job = job_of(load_model(name), global_batch=32, layout=layout)
+    assert job_pieces(job) == _pieces.__wrapped__(job, None)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("zero_stage", [0, 1, 3])
+def test_peaks_of_all_stages_at_once_are_those_one_by_one(schedule: str, zero_stage: int) -> None:
+    layout = {
+        "data_parallel": 4,
+        "pipeline_parallel": 4,
+        "virtual_stages": 2 if schedule == "interleaved" else 1,
+        "schedule": schedule,
+        "zero_stage": zero_stage,
+    }
+    job = job_of(load_model("llama-3.1-8b"), global_batch=64, layout=layout)
+    one_by_one = [device_peak_bytes(job_pieces(job), spread_of(job), stage) for stage in range(4)]
+    assert job_memory(job).stage_bytes == pytest.approx(one_by_one, rel=1e-12)
