@@ -65,7 +65,8 @@ class _Chains:
         chain_s = way_s + np.maximum(stays_s, loop_s + on_last_s + leave_s)
         rows_s = (m - 1) * input_s + np.maximum(m - 1 - j, 0) * self.weight_s(j) + self.tail_s(j)
         few_s = way_s + np.maximum(loop_s + rows_s, (m - 1) * forward_s + leave_s)
-        return np.where(m > below + 1, chain_s, few_s)
+        slowest_s: Floats = np.where(m > below + 1, chain_s, few_s)
+        return slowest_s
 
     def leave_s(self, j: Integers) -> Floats:
         """From the last forward pass of stage j to the end: down to a stage where it turns back."""
