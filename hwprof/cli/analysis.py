@@ -92,7 +92,7 @@ def _timed(record: RunRecord, recording: Recording, work: Sequence[Work], roofs:
     step = summary.step_time(
         recording, totals, warmups=settings.warmup_steps, peak_flop_per_s=peak_flop_per_s, peak_basis=peak_basis
     )
-    prediction = _prediction(record, work, roofs)
+    prediction = _prediction(record, work, roofs) if record.world_size == 1 else None
     phases = summary.phase_times(
         recording,
         step_s=step.median_s,
@@ -116,7 +116,7 @@ def _work_summary(spec: ModelSpec, settings: RunSettings, causal: Sequence[Work]
         causal,
         parameters=count.total,
         active_parameters=count.active,
-        tokens=settings.tokens_per_step,
+        tokens=settings.tokens_per_step * settings.layout.data_parallel,
     )
 
 

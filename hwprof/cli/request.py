@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from hwprof.errors import InputError, OutOfMemoryError
 from hwprof.specs.hardware import ClusterSpec, DeviceSpec
+from hwprof.specs.layout_text import parse_layout
 from hwprof.specs.model import ModelSpec
+from hwprof.specs.parallel import ParallelLayout, Schedule
 from hwprof.specs.run import (
     DeviceIdentity,
     Dtype,
@@ -60,9 +62,16 @@ def request_of(
     cluster: str | None,
     full_probes: bool,
     time_budget: float,
+    gradient_accumulation: int | None = None,
+    parallel: str | None = None,
+    schedule: Schedule = "1f1b",
+    ranks: int = 1,
+    sharing_memory: int = 1,
     **same: object,
 ) -> RunRequest:
-    """Settle the options of `hwprof run`.
+    """Settle the options of `hwprof run`, called as there; of several ranks those that all have alike.
+
+    There are ``ranks`` of them, and ``sharing_memory`` live in this machine's memory where the device is a CPU.
 
     Raises:
         InputError: unknown model, device, cluster or a combination that can't be.
@@ -77,7 +86,8 @@ def request_of(
     cluster_spec = load_cluster(cluster) if cluster else None
     torch_device = resolve_device(device)
     kind = torch_device.type
-    identity, device_spec = _identify(torch_device)
+    identity, device_spec = identify(torch_device, sharing_memory=sharing_memory)
+    layout = _layout(parallel, ranks, schedule)
     cluster_spec = cluster_spec or _visible_cluster(device_spec)
     length = seq_len or min(DEFAULT_SEQ_LEN[kind], spec.max_seq_len)
     if spec.positions == "learned" and length > spec.max_seq_len:
@@ -96,6 +106,8 @@ def request_of(
             "clip_norm": clip_norm or None,
             "compile": compiled,
             "data": str(data) if data else "Pride and Prejudice (shipped)",
+            "gradient_accumulation": gradient_accumulation or _default_accumulation(layout),
+            "layout": layout,
             **same,
         }
     )
@@ -115,6 +127,26 @@ def request_of(
     )
 
 
+def _layout(parallel: str | None, ranks: int, schedule: Schedule) -> ParallelLayout:
+    if ranks > 1 and parallel is None:
+        raise InputError(
+            f"{ranks} ranks were started, and nothing says what they share",
+            expectation="expected --parallel with a layout such as ddp, fsdp, tp2, pp2 or fsdp-tp2",
+            remedy="add --parallel fsdp, or start one process without torchrun",
+        )
+    if ranks == 1 and parallel is not None:
+        raise InputError(
+            f"--parallel {parallel} is for several ranks, and there is one",
+            remedy=f"start them: torchrun --nproc-per-node 2 -m hwprof run --parallel {parallel} ...",
+        )
+    return ParallelLayout() if parallel is None else parse_layout(parallel, ranks, schedule=schedule)
+
+
+def _default_accumulation(layout: ParallelLayout) -> int:
+    """One micro-batch, or two for each stage of a pipeline, which would stand idle for most of its time with fewer."""
+    return 2 * layout.pipeline_parallel if layout.pipeline_parallel > 1 else 1
+
+
 def _default_dtype(device: torch.device) -> Dtype:
     """bf16 where the device computes in it; torch also says that one "supports" what it only emulates."""
     import torch
@@ -122,13 +154,16 @@ def _default_dtype(device: torch.device) -> Dtype:
     return "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
 
 
-def _identify(device: torch.device) -> tuple[DeviceIdentity, DeviceSpec | None]:
+def identify(device: torch.device, *, sharing_memory: int = 1) -> tuple[DeviceIdentity, DeviceSpec | None]:
+    """The device, and its catalogue entry if it has one; a CPU's memory is divided by how many ranks live in it."""
     from hwprof.measure.environment import available_memory_bytes, device_name
     from hwprof.specs.detect import detect_device
 
     name = device_name(device)
     spec = detect_device(name, kind="cuda" if device.type == "cuda" else "cpu")
     memory_bytes, source = available_memory_bytes(device)
+    if device.type == "cpu" and sharing_memory > 1:
+        memory_bytes, source = memory_bytes / sharing_memory, f"a share of 1 / {sharing_memory} of what is {source}"
     note = f"catalogue entry {spec.id}" if spec else "not in the catalogue: measured ceilings only"
     identity = DeviceIdentity(
         name=name,

@@ -20,7 +20,11 @@ _DTYPES = ("fp32", "tf32", "bf16", "fp16")
 @click.option("--dtype", type=click.Choice(_DTYPES), help="Precision; default bf16 on GPUs that have it, else fp32.")
 @click.option("--micro-batch", "--batch-size", type=click.IntRange(min=1), help="Sequences a micro-step; default fits.")
 @click.option("--seq-len", type=click.IntRange(min=2), help="Tokens a sequence; default 256 on a CPU, 2048 on a GPU.")
-@click.option("--gradient-accumulation", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--gradient-accumulation",
+    type=click.IntRange(min=1),
+    help="Micro-batches a step; default 1, in a pipeline 2 for each stage.",
+)
 @click.option(
     "--optimizer", type=click.Choice(("adamw", "adam", "sgd", "adafactor")), default="adamw", show_default=True
 )
@@ -50,6 +54,22 @@ _DTYPES = ("fp32", "tf32", "bf16", "fp16")
 @click.option("--profiled-steps", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--eval-batches", type=click.IntRange(min=0), default=2, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--parallel",
+    metavar="LAYOUT",
+    help="Several ranks (torchrun ... -m hwprof run): ddp, zero2 or fsdp; tp<N>, sp; pp<N>, vp<N>; joined by dashes.",
+)
+@click.option(
+    "--schedule", type=click.Choice(("gpipe", "1f1b")), default="1f1b", show_default=True, help="Of the pipeline."
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=10),
+    default=300.0,
+    show_default=True,
+    help="Several ranks: seconds without progress after which the run ends and says which rank hangs.",
+)
 @click.option("--full-probes", is_flag=True, help="Probe longer, more shapes and sizes.")
 @click.option("--cluster", help="Also plan layouts for it: 8xh100-sxm, a cluster name or TOML file.")
 @click.option(
@@ -57,15 +77,23 @@ _DTYPES = ("fp32", "tf32", "bf16", "fp16")
 )
 @click.option("--format", "output_format", type=click.Choice(("text", "json")), default="text", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress, only the summary.")
-def command(output_format: str, output: Path | None, *, quiet: bool, **options: Any) -> None:
+def command(output_format: str, output: Path | None, *, quiet: bool, timeout_s: float, **options: Any) -> None:
     """Run the main job."""
     from hwprof.cli.progress import progress_on_stderr
     from hwprof.cli.request import request_of
     from hwprof.cli.session import Session
+    from hwprof.measure.world import launched
     from hwprof.report.text import print_summary
 
+    if launched():
+        from hwprof.cli.probe_ranks import speaking_once
+        from hwprof.cli.run_ranks import run_ranks
+
+        with speaking_once():
+            run_ranks(options, output=output, output_format=output_format, quiet=quiet, timeout_s=timeout_s)
+        return
     request = request_of(**options)
-    directory = output or _default_directory(request.settings.model, request.settings.device)
+    directory = output or default_directory(request.settings.model, request.settings.device)
     with progress_on_stderr(quiet=quiet) as progress:
         session = Session(request, directory, progress)
         record = session.execute()
@@ -77,6 +105,7 @@ def command(output_format: str, output: Path | None, *, quiet: bool, **options: 
         raise session.report_error
 
 
-def _default_directory(model: str, device: str) -> Path:
+def default_directory(model: str, device: str) -> Path:
+    """Where a run goes that was not told: a folder of its own under ``reports``."""
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     return Path("reports") / f"{Path(model).stem}-{device}-{stamp}"

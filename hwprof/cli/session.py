@@ -64,15 +64,7 @@ class Session:
         self._directory = directory
         self._progress = progress
         self.report_error: WorkError | None = None
-        self._fields: dict[str, Any] = {
-            "hwprof_version": __version__,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": " ".join(["hwprof", *sys.argv[1:]]),
-            "settings": request.settings,
-            "model": request.model,
-            "environment": environment(request.device),
-            "device": request.identity,
-        }
+        self._fields = fixed_fields(request)
         self._datasheet: tuple[Ceiling, ...] = datasheet_ceilings(request.device_spec) if request.device_spec else ()
         self._probed = ProbeResult()
         self._recording: Recording | None = None
@@ -101,7 +93,7 @@ class Session:
             self._finish("failed", str(error))
             raise
         except (RuntimeError, OSError) as error:
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 shortage = self._memory_shortage(error)
                 self._finish("out_of_memory", shortage)
                 raise OutOfMemoryError(shortage, remedy=kept) from error
@@ -130,7 +122,7 @@ class Session:
         shapes = matmul_shapes(request.model, request.settings)
         probe_device(
             request.device,
-            dtypes=_probed_dtypes(request),
+            dtypes=probed_dtypes(request),
             shapes=[MatmulShape(m=shape.m, n=shape.n, k=shape.k) for shape in shapes],
             shape_dtype=request.settings.dtype,
             attention=AttentionShape(
@@ -226,11 +218,25 @@ class Session:
         )
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def fixed_fields(request: RunRequest) -> dict[str, Any]:
+    """What of a run's record is known before anything is measured."""
+    return {
+        "hwprof_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["hwprof", *sys.argv[1:]]),
+        "settings": request.settings,
+        "model": request.model,
+        "environment": environment(request.device),
+        "device": request.identity,
+    }
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, whichever library says so."""
     return isinstance(error, _OUT_OF_MEMORY) or any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
 
 
-def _probed_dtypes(request: RunRequest) -> tuple[Dtype, ...]:
+def probed_dtypes(request: RunRequest) -> tuple[Dtype, ...]:
     """The run's own dtype first, so that it is there even when a later probe is interrupted."""
     others: tuple[Dtype, ...] = ("bf16", "tf32", "fp16", "fp32") if request.device.type == "cuda" else ("fp32", "bf16")
     return tuple(dict.fromkeys((request.settings.dtype, *others)))

@@ -70,21 +70,28 @@ def training_memory(
     spec: ModelSpec,
     settings: RunSettings,
     *,
-    data_parallel: int = 1,
-    tensor_parallel: int = 1,
-    pipeline_parallel: int = 1,
-    zero_stage: int = 0,
+    data_parallel: int | None = None,
+    tensor_parallel: int | None = None,
+    pipeline_parallel: int | None = None,
+    zero_stage: int | None = None,
 ) -> MemoryNeed:
-    """The peak over one step after the first (when the optimizer state exists).
+    """The peak over one step after the first (when the optimizer state exists), on the fullest device.
 
     Followed through the step: end of forward and start of the loss's backward, the backward of each op of the last and
     of the first layer (it changes evenly between them), the optimizer. Gradients grow while activations shrink, so
     the peak is one of these moments and not the sum of the largest parts.
     ``micro_batch`` is that of one replica, ``gradient_accumulation`` the number of micro-batches through a pipeline.
 
+    Degrees that are not given are those of the settings' layout.
+
     Raises:
         InputError: a shape without tokens or beyond learned positions, a degree below 1, an unknown ZeRO stage.
     """
+    layout = settings.layout
+    data_parallel = layout.data_parallel if data_parallel is None else data_parallel
+    tensor_parallel = layout.tensor_parallel if tensor_parallel is None else tensor_parallel
+    pipeline_parallel = layout.pipeline_parallel if pipeline_parallel is None else pipeline_parallel
+    zero_stage = layout.zero_stage if zero_stage is None else zero_stage
     degrees = {
         "data_parallel": data_parallel,
         "tensor_parallel": tensor_parallel,

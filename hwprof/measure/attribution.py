@@ -241,12 +241,14 @@ def _attribution_cpu(
     working = intervals.subtract(phases.intervals(), intervals.union([*input_wait, *copy]))
     compute_s = intervals.length_s(intervals.intersect(working, busy))
     exposed_s = intervals.length_s(intervals.intersect(working, intervals.subtract(talking, busy)))
+    talking_s = intervals.length_s(intervals.intersect(working, talking))
     outside = intervals.subtract([(window.start_s, window.end_s)], phases.intervals())
     model_pieces = [piece for piece in pieces if piece.place is None or piece.place.label != "data"]
     return _balanced(
         step_s=window.duration_s / steps,
         compute_s=compute_s / steps,
-        communication_s=exposed_s / steps,
+        communication_s=talking_s / steps,
+        exposed_s=exposed_s / steps,
         copy_s=intervals.length_s(copy) / steps,
         host_s=(intervals.length_s(working) - compute_s - exposed_s) / steps,
         input_s=intervals.length_s(input_wait) / steps,
@@ -266,7 +268,8 @@ def _attribution_cuda(
     copies = [piece for piece in pieces if _is_host_copy(piece.name)]
     special = {id(piece) for piece in (*collective, *copies)}
     compute = intervals.clip(((p.start_s, p.end_s) for p in pieces if id(p) not in special), bounds)
-    exposed = intervals.subtract(intervals.clip(((p.start_s, p.end_s) for p in collective), bounds), compute)
+    talking = intervals.clip(((p.start_s, p.end_s) for p in collective), bounds)
+    exposed = intervals.subtract(talking, compute)
     busy = intervals.union([*compute, *exposed])
     copying = intervals.subtract(intervals.clip(((p.start_s, p.end_s) for p in copies), bounds), busy)
     idle = intervals.subtract([bounds], intervals.union([*busy, *copying]))
@@ -277,7 +280,8 @@ def _attribution_cuda(
     return compute, _balanced(
         step_s=window.duration_s / steps,
         compute_s=parts_s[0],
-        communication_s=parts_s[1],
+        communication_s=intervals.length_s(talking) / steps,
+        exposed_s=parts_s[1],
         copy_s=parts_s[2],
         host_s=parts_s[3],
         input_s=parts_s[4],
@@ -292,6 +296,7 @@ def _balanced(
     step_s: float,
     compute_s: float,
     communication_s: float,
+    exposed_s: float,
     copy_s: float,
     host_s: float,
     input_s: float,
@@ -300,13 +305,14 @@ def _balanced(
     note: str,
 ) -> Attribution:
     """The attribution, after checking that its parts add up to the step."""
-    total_s = compute_s + communication_s + copy_s + host_s + input_s + residue_s
+    total_s = compute_s + exposed_s + copy_s + host_s + input_s + residue_s
     assert abs(total_s - step_s) <= 1e-6 * step_s + 1e-9, f"parts {total_s} s do not add up to the step {step_s} s"
     unplaced_s = min(unplaced_s, compute_s)
     return Attribution(
         step_s=step_s,
         compute_s=compute_s,
-        exposed_communication_s=communication_s,
+        communication_s=communication_s,
+        exposed_communication_s=exposed_s,
         exposed_copy_s=copy_s,
         idle_host_s=host_s,
         idle_input_s=input_s,

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch.distributed as dist
 
@@ -187,12 +187,13 @@ class Lifeline:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="hwprof-lifeline", daemon=True)
         self._wake, self._woken = socket.socketpair()
+        self._handler_before: Any = signal.SIG_DFL
 
     def start(self) -> None:
         """Begin to beat and to watch; every rank calls it, from its main thread."""
         self._woken.setblocking(False)
         self._wake.setblocking(False)
-        signal.signal(signal.SIGTERM, _leave_to_the_thread)
+        self._handler_before = signal.signal(signal.SIGTERM, _leave_to_the_thread)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         self._beat()
         self._world.barrier()
@@ -209,7 +210,7 @@ class Lifeline:
         self._stop.set()
         self._thread.join()
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, self._handler_before)
         self._beat()
 
     def fail(self, error: BaseException) -> NoReturn:

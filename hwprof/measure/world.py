@@ -19,6 +19,8 @@ from hwprof.measure.environment import resolve_device
 
 _NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LAUNCH = "torchrun --nproc-per-node <ranks> -m hwprof ..."
+TORCH_LATER_S = 60.0
+"""torch's own limit for one collective comes so much later than hwprof's for a rank that hangs, which names it."""
 OWN_KEYS = "hwprof"
 """Prefix of what hwprof itself writes into the store of the rendezvous."""
 
@@ -106,7 +108,7 @@ def open_world(device_text: str, *, timeout_s: float) -> World:
 
     Args:
         device_text: ``auto``, ``cpu`` or ``cuda``; each rank takes the CUDA device of its local rank.
-        timeout_s: how long to wait for the others, and torch's own limit for one collective.
+        timeout_s: how long a rank may take to join, and to move on.
 
     Raises:
         InputError: not launched as several ranks, or no device for this one.
@@ -118,7 +120,7 @@ def open_world(device_text: str, *, timeout_s: float) -> World:
     rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     device = _device_of(device_text, local_rank)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    timeout = timedelta(seconds=timeout_s)
+    timeout = timedelta(seconds=timeout_s + TORCH_LATER_S)
     try:
         store = _store(timeout)
         if device.type == "cuda":

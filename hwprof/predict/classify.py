@@ -238,6 +238,7 @@ def dominant(times_s: Mapping[BoundClass, float]) -> BoundClass:
 _FIXED_PHASE_BOUNDS: dict[PhaseName, BoundClass] = {
     "data": "host",
     "host_to_device": "transfer",
+    "pipeline": "communication",
     "checkpoint": "transfer",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwprof.count.cost import Cost
 from hwprof.count.op import Op
@@ -11,6 +11,7 @@ from hwprof.count.parameters import parameter_tensors, parameters
 from hwprof.count.transformer import AttentionConvention, training_step_ops
 from hwprof.specs.labels import owner_of
 from hwprof.specs.model import ModelSpec
+from hwprof.specs.parallel import ParallelLayout
 from hwprof.specs.run import Direction, LayerKind, PhaseName, RunSettings
 
 _DIRECTIONS: tuple[Direction, ...] = ("forward", "recompute", "backward", "update")
@@ -61,10 +62,21 @@ class Work:
 
 
 def step_work(spec: ModelSpec, settings: RunSettings, *, attention: AttentionConvention) -> tuple[Work, ...]:
-    """The counted ops of a training step, one entry for each direction in which an op does anything."""
+    """The counted ops of a training step on one rank, one entry for each direction in which an op does anything.
+
+    On several ranks it is the mean rank's share: the model over tensor ranks and stages, its update over the ranks that
+    ZeRO shards it over, too. What each tensor rank repeats (norms) is counted once.
+    """
     ops = training_step_ops(spec, settings, attention=attention)
     model = (work for op in ops if op.update == Cost.ZERO for work in _model_work(op, {op.label for op in ops}))
-    return (*model, *_update_work(spec, settings, ops))
+    return tuple(_of_one_rank(work, settings.layout) for work in (*model, *_update_work(spec, settings, ops)))
+
+
+def _of_one_rank(work: Work, layout: ParallelLayout) -> Work:
+    parts = layout.tensor_parallel * layout.pipeline_parallel
+    if work.direction == "update" and layout.zero_stage:
+        parts *= layout.shards
+    return work if parts == 1 else replace(work, instances=work.instances / parts)
 
 
 def _model_work(op: Op, labels: Collection[str]) -> Iterator[Work]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from hwprof.report.cells import Table
 from hwprof.report.csv import render_csv
 from hwprof.report.html import render_html
 from hwprof.report.png import render_memory, render_roofline, render_step
+from hwprof.report.rank_tables import rank_sheets
 from hwprof.report.sheets import build_sheets
 from hwprof.report.view import View, build_view
 from hwprof.specs.files import write_atomically
@@ -106,6 +107,7 @@ def _renderers(record: RunRecord) -> dict[str, Callable[[], str | bytes]]:
         "ops.csv": lambda: render_csv(sheets()["ops"]),
         "memory.csv": lambda: render_csv(sheets()["memory"]),
         "plan.csv": lambda: render_csv(sheets()["plan"]),
+        **{name: partial(render_csv, sheet) for name, sheet in rank_sheets(record).items()},
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hwprof.report import figures, provenance, tables
+from hwprof.report import figures, provenance, rank_tables, tables
 from hwprof.report.absence import STATUS_WORDS, missing_parts
 from hwprof.report.cells import Table
 from hwprof.report.figures import Picture
@@ -20,7 +20,7 @@ class View:
     """One report.
 
     ``tables`` has: phases, kinds, ops, kernels, memory, recommendations, layouts, ceilings, skipped, environment,
-    telemetry, losses.
+    telemetry, losses; where several ranks ran ranks, rank_phases, collectives, links.
     """
 
     title: str
@@ -59,6 +59,7 @@ def build_view(record: RunRecord) -> View:
         provenance.environment_table(record),
         provenance.telemetry_table(record),
         provenance.loss_table(record),
+        *(_rank_tables(record) if record.ranks else ()),
     )
     return View(
         title=f"{record.model.name} on {record.device.name}",
@@ -80,6 +81,15 @@ def build_view(record: RunRecord) -> View:
         telemetry=figures.telemetry_pictures(record),
         basis=_basis(record),
         tables={table.name: table for table in all_tables},
+    )
+
+
+def _rank_tables(record: RunRecord) -> tuple[Table, ...]:
+    return (
+        rank_tables.rank_table(record),
+        rank_tables.rank_phase_table(record),
+        rank_tables.collective_table(record),
+        rank_tables.link_table(record),
     )
 
 

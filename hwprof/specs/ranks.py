@@ -79,10 +79,12 @@ class CollectiveResult(Record):
         ranks: how many take part in one.
         calls: per step and rank.
         size_bytes: of a call, median.
+        largest_bytes: of a call.
         time_s: in it per step, waiting for late ranks included.
         exposed_s: the part in which the device computed nothing.
         hidden_s: the rest.
-        transfer_s: of a call, from the last rank's entry until all have left, median.
+        transfer_s: of a call, from the last rank's entry until all have left, median; None for messages of a pipeline,
+            which may be there before they are asked for.
         bus_byte_per_s: bus bandwidth of that, as nccl-tests defines it.
         probe_bus_byte_per_s: what the probe reached at that size, alone; None where it was not probed.
         probe_fraction: the first over the second.
@@ -93,10 +95,11 @@ class CollectiveResult(Record):
     ranks: int
     calls: float
     size_bytes: float
+    largest_bytes: float
     time_s: float
     exposed_s: float
     hidden_s: float
-    transfer_s: float
+    transfer_s: float | None
     bus_byte_per_s: float | None
     probe_bus_byte_per_s: float | None = None
     probe_fraction: float | None = None

@@ -9,6 +9,7 @@ from hwprof.specs.loop import LoopSettings, ModuleSpec
 from hwprof.specs.measurement import Ceiling, Skipped, median_interval
 from hwprof.specs.memory import MemoryPart, MemoryResult
 from hwprof.specs.model import ModelSpec
+from hwprof.specs.ranks import RanksResult
 from hwprof.specs.record import Record
 from hwprof.specs.settings import (
     Direction,
@@ -159,11 +160,13 @@ class Attribution(Record):
 
     ``idle_host_s`` is time in which the device waits for the host program between operations, ``idle_input_s`` for the
     next batch. ``explained_fraction`` is the share of the step with both a cause and a place (an operation of a
-    module, a copy, a collective, or a named idle in a named phase).
+    module, a copy, a collective, or a named idle in a named phase). ``communication_s`` is the time in which a
+    collective was under way, hidden behind computation or exposed.
     """
 
     step_s: float
     compute_s: float
+    communication_s: float = 0.0
     exposed_communication_s: float
     exposed_copy_s: float
     idle_host_s: float
@@ -340,6 +343,7 @@ class RunRecord(Record):
     recommendations: tuple[Recommendation, ...] = ()
     layouts: tuple[LayoutRow, ...] = ()
     telemetry: tuple[Series, ...] = ()
+    ranks: RanksResult | None = None
     notes: tuple[str, ...] = ()
 
     @property

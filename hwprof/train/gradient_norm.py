@@ -75,8 +75,9 @@ def _slot(gradient: Any) -> int:
 
 def _over_all(squares: torch.Tensor, mesh: RankMesh) -> torch.Tensor:
     """The sum of squares over all ranks: each slot over the axes that it is divided over, then over the stages."""
+    divides = {DATA: mesh.layout.zero_stage >= 2, TENSOR: True}
     for place, axis in enumerate(_DIVIDED):
-        if mesh.degree(axis) > 1:
+        if divides[axis] and mesh.degree(axis) > 1:
             slots = [slot for slot in range(len(squares)) if slot >> place & 1]
             part = squares[slots]
             dist.all_reduce(part, group=mesh.group(axis))

@@ -5,12 +5,14 @@ The model is described on the meta device first, so that no rank ever holds more
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from hwprof.errors import InputError
 from hwprof.specs.model import ModelSpec
@@ -23,6 +25,9 @@ from hwprof.train.mesh import DATA, PIPELINE, TENSOR, RankMesh
 from hwprof.train.recompute import LayerRunner, layer_runner
 from hwprof.train.tensor_parallel import divide
 
+_HAS_SYNC = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+_NO_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _HAS_SYNC else "broadcast_buffers": False}
+"""Rotary tables are the same everywhere; torch 2.13 calls the argument otherwise than those before."""
 _NARROW: dict[Dtype, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -171,12 +176,10 @@ def replicated(part: nn.Module, settings: RunSettings, mesh: RankMesh, device: t
     """The part under torch's DistributedDataParallel where weights are copied to several data ranks; else itself."""
     if settings.layout.zero_stage >= 2 or mesh.degree(DATA) == 1:
         return part
-    from torch.nn.parallel import DistributedDataParallel
-
     return DistributedDataParallel(
         part,
         device_ids=None if device.type == "cpu" else [device.index],
         process_group=mesh.group(DATA),
         gradient_as_bucket_view=True,
-        broadcast_buffers=False,  # rotary tables are the same everywhere
+        **_NO_BUFFERS,
     )
