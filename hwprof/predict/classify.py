@@ -130,7 +130,7 @@ def _place(time: OpTime, work: Sequence[Work], roofs: Roofs, *, step_s: float, a
         roof_name=placed.roof_name,
         roof_s=floor.roof_s,
         roof_fraction=placed.fraction,
-        bound=placed.bound,
+        bound="communication" if time.layer_kind == "communication" else placed.bound,  # what packs buffers for it
         margin=placed.margin,
         confidence=placed.confidence,
         lost_s=max(time.time_s - floor.roof_s, 0.0) if work else 0.0,

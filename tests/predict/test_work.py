@@ -5,6 +5,7 @@ import pytest
 from hwprof.count.transformer import training_step_ops
 from hwprof.predict.work import by_measured_label, step_work
 from hwprof.specs.catalogue import load_model
+from hwprof.specs.parallel import ParallelLayout
 from hwprof.specs.run import RunSettings
 
 
@@ -68,3 +69,22 @@ def test_every_op_finds_an_owner_among_measured_labels_or_is_left_out():
     assert {item.label for item in owned["head", "forward"]} == {"head"}
     assert all(item.label.startswith("layers.") for item in owned["layers.*", "forward"])
     assert set(owned) == {("layers.*", "forward"), ("head", "forward")}
+
+
+@pytest.mark.parametrize(
+    ("layout", "model_share", "update_share"),
+    [
+        ({"data_parallel": 4}, 1, 1),
+        ({"data_parallel": 4, "zero_stage": 3}, 1, 1 / 4),
+        ({"tensor_parallel": 2}, 1 / 2, 1 / 2),
+        ({"pipeline_parallel": 2, "data_parallel": 2, "zero_stage": 2}, 1 / 2, 1 / 4),
+    ],
+)
+def test_mean_rank_has_its_share_of_the_work(layout, model_share, update_share):
+    spec = load_model("tiny")
+    fields = {"model": "tiny", "device": "cpu", "micro_batch": 2, "seq_len": 64}
+    whole = step_work(spec, RunSettings(**fields), attention="full")
+    share = step_work(spec, RunSettings(**fields, layout=ParallelLayout(**layout)), attention="full")
+    for one, part in zip(whole, share, strict=True):
+        expected = update_share if one.direction == "update" else model_share
+        assert part.instances == pytest.approx(one.instances * expected)
