@@ -33,7 +33,7 @@ from hwprof.measure.world import World
 from hwprof.predict.datasheet import datasheet_ceilings
 from hwprof.predict.rank_merge import merged_ceilings, merged_recording, merged_skipped, unequal_devices
 from hwprof.predict.rank_waits import ranks_result
-from hwprof.report.directory import ReportError, write_run
+from hwprof.report.directory import write_run
 from hwprof.specs.layout_text import layout_text
 from hwprof.specs.rank_record import RankRecord
 from hwprof.specs.ranks import Axis, RankPlace
@@ -58,7 +58,7 @@ class RankSession:
         progress: told where the run is.
 
     Attributes:
-        report_error: set when a report could not be made; the record and the other reports were written all the same.
+        report_error: set when the record or a report could not be written; the others were all the same.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class RankSession:
         self._snapshot_s = 0.0
         self._telemetry = Telemetry(device_index=world.device.index) if self._watches else None
         self._lifeline = Lifeline(world, salvage=self._salvage, report=self._report_end, stuck_s=timeout_s)
-        self.report_error: ReportError | None = None
+        self.report_error: WorkError | None = None
 
     def execute(self) -> RunRecord | None:
         """Probe, train, record, hand in; on rank 0 the merged record, whose directory is complete.
@@ -226,7 +226,7 @@ class RankSession:
         record = self._merged(records, status, note)
         try:
             write_run(record, self._directory)
-        except ReportError as error:
+        except WorkError as error:
             self.report_error = error
         return record
 
