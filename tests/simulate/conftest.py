@@ -169,3 +169,42 @@ def sizes(request):
     """A schedule with numbers of stages, chunks and micro-batches."""
     schedule, stages, chunks, micro_batches = request.param
     return {"schedule": schedule, "stages": stages, "chunks": chunks, "micro_batches": micro_batches}
+
+
+@pytest.fixture(scope="session")
+def placed():
+    """``placed(model, devices, hardware=..., stack=..., layout={...}, **job)``: a job, its machine, its software."""
+    return _placed
+
+
+def _placed(model, devices, *, hardware="h100-sxm", stack="megatron-core", layout=None, **job):
+    from hwprof.predict.machine import machine_of
+    from hwprof.predict.stacks import stack_named
+    from hwprof.specs.catalogue import load_cluster, load_model
+    from hwprof.specs.job import TrainingJob
+    from hwprof.specs.parallel import ParallelLayout
+
+    shape = ParallelLayout(**{"zero_stage": 1} | (layout or {}))
+    assert shape.devices == devices
+    values = {"seq_len": 2048, "global_batch": 8 * shape.data_parallel * shape.pipeline_parallel} | job
+    made = TrainingJob(model=load_model(model) if isinstance(model, str) else model, layout=shape, **values)
+    return made, machine_of(load_cluster(f"{devices}x{hardware}")), stack_named(stack)
+
+
+@pytest.fixture(scope="session")
+def closed_form_s():
+    """Step time of a placed job in closed form, with its parts."""
+    return _closed_form
+
+
+def _closed_form(job, machine, stack):
+    from hwprof.predict.op_time import micro_batch_times
+    from hwprof.predict.parameters import parameters_for
+    from hwprof.simulate.jobs import jobs_of, rates_of, work_table
+    from hwprof.simulate.step import step_times
+    from hwprof.specs.simulator import simulator_parameters
+
+    each = [(job, machine, stack)]
+    parameters, _ = parameters_for(simulator_parameters(), machine, stack)
+    found = step_times(jobs_of(each), micro_batch_times(work_table(each), rates_of(each), parameters), parameters)
+    return float(found.step_s[0]), {name: float(values[0]) for name, values in found.parts.items()}

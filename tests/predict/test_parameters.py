@@ -1,0 +1,59 @@
+"""Which value of a parameter holds: the most particular one, and it says what it rests on."""
+
+from __future__ import annotations
+
+import pytest
+
+from hwprof.errors import SpecError
+from hwprof.predict.machine import machine_of
+from hwprof.predict.parameters import COMMON_NAMES, DEVICE_NAMES, NAMES, STACK_NAMES, parameters_for
+from hwprof.predict.stacks import stack_named
+from hwprof.specs.catalogue import load_cluster
+from hwprof.specs.simulator import ErrorModel, ParameterSet, SimulatorParameters
+
+H100, STACK = machine_of(load_cluster("8xh100-sxm")), stack_named("megatron-core")
+NOTHING = ErrorModel(coefficients={"base": 0.0}, low=-1, high=1)
+
+
+def table(**levels):
+    sets = {
+        "common": ParameterSet(values=dict.fromkeys(COMMON_NAMES, 1.0)),
+        "architecture": {"other": ParameterSet(basis="assumed", source="all", values=dict.fromkeys(DEVICE_NAMES, 2.0))},
+        "family": {"megatron": ParameterSet(values=dict.fromkeys(STACK_NAMES, 3.0))},
+    }
+    general = {"fitted_on": "today", "method": "by hand", "rows": 0, "step_time": NOTHING, "memory": NOTHING}
+    return SimulatorParameters(**general | sets | levels)
+
+
+def one(value):
+    return ParameterSet(values={"matmul_share": value, "kernel_gap_s": value})
+
+
+def test_every_parameter_belongs_to_exactly_one_kind():
+    assert (*DEVICE_NAMES, *COMMON_NAMES, *STACK_NAMES) == NAMES
+
+
+def test_the_more_particular_value_holds_and_the_rest_is_inherited():
+    other = table().architecture["other"]
+    found, basis = parameters_for(
+        table(
+            architecture={"other": other, "hopper": one(0.5)},
+            device={H100.device.id: one(0.6)},
+            stack={"megatron-core": one(0.7)},
+        ),
+        H100,
+        STACK,
+    )
+    assert (found.matmul_share, found.memory_share) == (0.6, 2.0)
+    assert (found.kernel_gap_s, found.tensor_overlap, found.inner_half) == (0.7, 3.0, 1.0)
+    assert basis == (f"fitted for {H100.device.id}", "fitted for megatron-core")
+
+
+def test_an_assumption_is_called_one():
+    _, basis = parameters_for(table(), H100, STACK)
+    assert basis == ("assumed for other devices: all", "fitted for the megatron family")
+
+
+def test_a_value_that_is_missing_is_refused_by_name():
+    with pytest.raises(SpecError, match="has no matmul_share"):
+        parameters_for(table(architecture={"other": ParameterSet(values={})}), H100, STACK)

@@ -1,0 +1,110 @@
+"""The step formula: parts that add up, textbook terms, and laws that no fit may break."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwprof.simulate.jobs import jobs_of
+from hwprof.simulate.step import parameters_held
+
+LAYOUTS = st.fixed_dictionaries(
+    {
+        "tensor_parallel": st.sampled_from([1, 2, 8]),
+        "pipeline_parallel": st.sampled_from([1, 4]),
+        "data_parallel": st.sampled_from([1, 4]),
+        "context_parallel": st.sampled_from([1, 2]),
+        "zero_stage": st.sampled_from([0, 1, 3]),
+    }
+)
+
+
+def devices_of(layout):
+    return int(np.prod([value for name, value in layout.items() if name.endswith("parallel")]))
+
+
+@pytest.fixture(scope="module")
+def step_s(placed, closed_form_s):
+    def seconds(layout, model="llama-3.1-8b", **changes):
+        return closed_form_s(*placed(model, devices_of(layout), layout=layout, **changes))[0]
+
+    return seconds
+
+
+@given(layout=LAYOUTS)
+@settings(max_examples=25)
+def test_parts_add_up_to_the_step(layout, placed, closed_form_s):
+    step, parts = closed_form_s(*placed("llama-3.1-8b", devices_of(layout), layout=layout))
+    assert sum(parts.values()) == pytest.approx(step, rel=1e-9)
+    assert min(parts.values()) >= 0
+
+
+@given(layout=LAYOUTS, times=st.sampled_from([2, 4]))
+@settings(max_examples=15)
+def test_more_flop_is_never_faster(layout, times, step_s):
+    whole = step_s(layout)
+    base = 8 * layout["data_parallel"] * layout["pipeline_parallel"]
+    assert step_s(layout, global_batch=times * base) > whole
+    assert step_s(layout, seq_len=2048 * times) > whole
+    assert step_s(layout, recompute="full") >= whole
+
+
+@given(layout=LAYOUTS, faster=st.floats(1.05, 4))
+@settings(max_examples=15)
+def test_a_faster_machine_is_never_slower(layout, faster, placed, closed_form_s):
+    job, machine, stack = placed("llama-3.1-8b", devices_of(layout), layout=layout)
+    before, _ = closed_form_s(job, machine, stack)
+    for rate in ("inside_byte_per_s", "between_byte_per_s"):
+        quicker = dataclasses.replace(machine, **{rate: getattr(machine, rate) * faster})
+        assert closed_form_s(job, quicker, stack)[0] <= before * (1 + 1e-12)
+    for latency in ("inside_latency_s", "between_latency_s"):
+        quicker = dataclasses.replace(machine, **{latency: getattr(machine, latency) / faster})
+        assert closed_form_s(job, quicker, stack)[0] <= before * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(("stages", "accumulated"), [(2, 4), (4, 8), (8, 32)])
+def test_the_bubble_is_p_minus_1_passes(stages, accumulated, placed, closed_form_s):
+    """(p - 1)/m of the work in stages (Narayanan et al. 2021, section 2.2.1), without what lies outside."""
+    layout = {"pipeline_parallel": stages, "data_parallel": 1}
+    _, parts = closed_form_s(*placed("llama-3.1-8b", stages, layout=layout, global_batch=accumulated))
+    in_stages = sum(parts[name] for name in ("compute", "recompute", "host"))
+    assert parts["pipeline bubble"] / in_stages == pytest.approx((stages - 1) / accumulated, rel=0.02)
+
+
+def test_a_pipeline_of_one_stage_has_no_bubble_and_sends_nothing(placed, closed_form_s):
+    _, parts = closed_form_s(*placed("llama-3.1-8b", 8, layout={"data_parallel": 8}))
+    assert parts["pipeline bubble"] == parts["pipeline sends"] == 0
+    assert parts["tensor communication"] == parts["context communication"] == parts["expert communication"] == 0
+
+
+def test_one_device_communicates_nothing(placed, closed_form_s):
+    _, parts = closed_form_s(*placed("llama-3.1-8b", 1))
+    moved = ("tensor communication", "weight gathering", "gradient reduction", "pipeline sends", "stragglers")
+    assert [parts[name] for name in moved] == [0] * 5
+
+
+def test_recompute_costs_about_a_forward_pass(placed, closed_form_s):
+    """Full recompute of an 8B model: 4/3 of the FLOP, less head and traffic."""
+    plain, _ = closed_form_s(*placed("llama-3.1-8b", 1))
+    again, parts = closed_form_s(*placed("llama-3.1-8b", 1, recompute="full"))
+    assert 1.2 < again / plain < 1.4
+    assert parts["recompute"] == pytest.approx(again - plain, rel=1e-6)
+
+
+def test_parameters_held_are_those_of_the_model(placed):
+    """One device has them all; eight tensor ranks an eighth each."""
+    whole, _ = parameters_held(jobs_of([placed("llama-3.1-8b", 1)]))
+    assert float(whole[0]) == 8_030_261_248
+    split, _ = parameters_held(jobs_of([placed("llama-3.1-8b", 8, layout={"tensor_parallel": 8})]))
+    assert float(split[0]) == pytest.approx(8_030_261_248 / 8, rel=1e-9)
+
+
+def test_experts_are_spread_over_their_ranks(placed):
+    _, one = parameters_held(jobs_of([placed("mixtral-8x7b", 8, layout={"data_parallel": 8})]))
+    _, spread = parameters_held(jobs_of([placed("mixtral-8x7b", 8, layout={"data_parallel": 8, "expert_parallel": 8})]))
+    assert float(one[0]) == pytest.approx(8 * 32 * 3 * 4096 * 14336)
+    assert float(spread[0]) == pytest.approx(float(one[0]) / 8)
