@@ -21,6 +21,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "diff": ("hwprof.cli.diff", "What changed between two runs or traces, by how much beyond noise."),
     "count": ("hwprof.cli.count", "Count parameters, FLOP, bytes and memory; no hardware needed."),
     "simulate": ("hwprof.cli.simulate", "Predict one training step on other hardware and layouts."),
+    "plan": ("hwprof.cli.plan", "Choose layout, hardware and number of devices for a training."),
     "validate": ("hwprof.cli.validate", "Predict published measurements and print the error."),
     "specs": ("hwprof.cli.specs", "List, show and check the catalogue of models and hardware."),
 }

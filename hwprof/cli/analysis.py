@@ -12,8 +12,9 @@ from hwprof.count.precision import Precision
 from hwprof.count.transformer import matmul_shapes, parameters
 from hwprof.plan.advice import advice_for
 from hwprof.plan.dtypes import faster_dtype
+from hwprof.plan.layouts import survey_for
 from hwprof.plan.measured_layout import measured_layout
-from hwprof.plan.recommend import cautions, recommend, survey_for
+from hwprof.plan.recommend import cautions, recommend
 from hwprof.predict import classify, summary
 from hwprof.predict.prediction import predict_step, roof_by_phase, with_residual
 from hwprof.predict.roofs import Roofs, roofs_of
@@ -21,6 +22,7 @@ from hwprof.predict.work import Work, step_work
 from hwprof.specs.hardware import ClusterSpec
 from hwprof.specs.model import ModelSpec
 from hwprof.specs.run import Direction, MemoryResult, Prediction, Recording, RunRecord, RunSettings, WorkSummary
+from hwprof.specs.simulator import simulator_parameters
 
 TOKEN_BYTES = 8
 """A token id on its way to the device is an int64."""
@@ -140,7 +142,7 @@ def _prediction(record: RunRecord, work: Sequence[Work], roofs: Roofs) -> Predic
 
 def planned(record: RunRecord, cluster: ClusterSpec | None) -> RunRecord:
     """The record with recommendations, and with layouts of the cluster if there is one."""
-    survey = survey_for(record, cluster) if cluster else None
+    survey = survey_for(record, cluster, simulator_parameters()) if cluster else None
     return record.model_copy(
         update={
             "recommendations": recommend(record, survey=survey),

@@ -1,72 +1,197 @@
-"""Why can a layout not run? Named constraints; each returns None or the reason, with the numbers."""
+"""Why can a layout not run? Named constraints on many layouts at once, each with the reason in numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from hwprof.plan.layout import Degrees, Problem
-from hwprof.units import format_bytes, format_fraction
+import numpy as np
 
-Constraint = Callable[[Degrees, Problem], str | None]
+from hwprof.plan.columns import Columns, Truths
+from hwprof.plan.question import FAMILY_STAGES_WITH_PIPELINE, SHORTEST_CONTEXT, Question
+from hwprof.specs.parallel import SCHEDULES
+from hwprof.units import format_bytes, format_fraction, format_seconds
 
-
-def heads_divide(degrees: Degrees, problem: Problem) -> str | None:
-    """Tensor parallelism gives each rank whole attention heads (Shoeybi et al. 2019, section 3)."""
-    heads, ranks = problem.spec.heads, degrees.tensor_parallel
-    return f"{heads} heads do not divide by tensor parallel {ranks}" if heads % ranks else None
-
-
-def kv_heads_divide(degrees: Degrees, problem: Problem) -> str | None:
-    """Key and value heads are shared out whole, or each is repeated on whole groups of ranks."""
-    heads, ranks = problem.spec.kv_heads, degrees.tensor_parallel
-    if heads % ranks == 0 or ranks % heads == 0:
-        return None
-    return f"{heads} key and value heads neither divide by tensor parallel {ranks} nor into it"
+Row = Mapping[str, int]
 
 
-def tensor_inside_domain(degrees: Degrees, problem: Problem) -> str | None:
-    """Tensor parallelism communicates in every layer and so stays on the scale-up links."""
-    domain, ranks = problem.machine.domain, degrees.tensor_parallel
-    return f"tensor parallel {ranks} leaves the scale-up domain of {domain} devices" if ranks > domain else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """A rule, which layouts break it, and why one of them does.
+
+    Attributes:
+        name: of the rule.
+        broken: which rows break it.
+        reason: the numbers, for one such row.
+    """
+
+    name: str
+    broken: Callable[[Columns, Question], Truths]
+    reason: Callable[[Row, Question], str]
 
 
-def layers_divide(degrees: Degrees, problem: Problem) -> str | None:
-    """Pipeline stages hold equally many layers."""
-    layers, stages = problem.spec.layers, degrees.pipeline_parallel
-    return f"{layers} layers do not divide by pipeline parallel {stages}" if layers % stages else None
+def _heads(columns: Columns, question: Question) -> Truths:
+    broken: Truths = question.base.model.heads % columns["tensor"] != 0
+    return broken
 
 
-def batch_divides(degrees: Degrees, problem: Problem) -> str | None:
-    """Every data rank gets equally many whole sequences."""
-    sequences, ranks = problem.sequences, degrees.data_parallel
-    return f"{sequences} sequences a step do not divide by data parallel {ranks}" if sequences % ranks else None
+def _kv_heads(columns: Columns, question: Question) -> Truths:
+    heads, tensor = question.base.model.kv_heads, columns["tensor"]
+    broken: Truths = (heads % tensor != 0) & (tensor % heads != 0)
+    return broken
 
 
-STRUCTURE: tuple[Constraint, ...] = (
-    heads_divide,
-    kv_heads_divide,
-    tensor_inside_domain,
-    layers_divide,
-    batch_divides,
+def _domain(columns: Columns, question: Question) -> Truths:
+    broken: Truths = columns["tensor"] > question.machine.domain
+    return broken
+
+
+def _batch(columns: Columns, question: Question) -> Truths:
+    broken: Truths = question.base.global_batch % columns["data"] != 0
+    return broken
+
+
+def _context(columns: Columns, question: Question) -> Truths:
+    length, ranks = question.base.seq_len, columns["context"]
+    broken: Truths = (ranks > 1) & ((length % (2 * ranks) != 0) | (length // ranks < SHORTEST_CONTEXT))
+    return broken
+
+
+def _experts(columns: Columns, _: Question) -> Truths:
+    ranks, expert = columns["data"] * columns["context"] * columns["tensor"], columns["expert"]
+    broken: Truths = ranks % expert != 0
+    return broken
+
+
+def _layers(columns: Columns, question: Question) -> Truths:
+    """At least a layer for each chunk; the chunks of an interleaved schedule are equal but for the two ends.
+
+    Megatron-LM and BLOOM count embedding and head as a layer each, so that the first and last chunk have one less.
+    """
+    layers, stages = question.base.model.layers, columns["pipeline"]
+    chunks = stages * columns.get("chunks", np.ones_like(stages))
+    even = (layers % chunks == 0) | ((layers + 2) % chunks == 0)
+    broken: Truths = (chunks > layers) | ((chunks > stages) & ~even)
+    return broken
+
+
+def _micro_batches(columns: Columns, question: Question) -> Truths:
+    """Interleaving passes micro-batches in groups of as many as there are stages; two-way schedules need as many."""
+    count = question.base.global_batch // (columns["data"] * columns["micro_batch"])
+    schedule, stages = columns["schedule"], columns["pipeline"]
+    interleaved = (schedule == SCHEDULES.index("interleaved")) & (count % stages != 0)
+    two_way = (schedule >= SCHEDULES.index("zb-h1")) & (count < stages)
+    dual = (schedule == SCHEDULES.index("dualpipe")) & ((stages % 2 != 0) | (count % 2 != 0) | (count < 2 * stages))
+    broken: Truths = interleaved | two_way | dual
+    return broken
+
+
+def _zero_in_pipeline(columns: Columns, question: Question) -> Truths:
+    allowed = FAMILY_STAGES_WITH_PIPELINE.get(question.stack.family, (0, 1))
+    broken: Truths = (columns["pipeline"] > 1) & ~np.isin(columns["zero_stage"], allowed)
+    return broken
+
+
+HEADS_DIVIDE = Constraint(
+    name="heads_divide",
+    broken=_heads,
+    reason=lambda row, q: f"{q.base.model.heads} heads do not divide by tensor parallel {row['tensor']}",
 )
-"""Constraints on the degrees alone; ``memory_fits`` follows once micro-batch, ZeRO stage and recompute are chosen."""
+"""Tensor parallelism gives each rank whole attention heads (Shoeybi et al. 2019, section 3)."""
+
+KV_HEADS_DIVIDE = Constraint(
+    name="kv_heads_divide",
+    broken=_kv_heads,
+    reason=lambda row, q: (
+        f"{q.base.model.kv_heads} key and value heads neither divide by tensor parallel {row['tensor']} nor into it"
+    ),
+)
+"""Key and value heads are shared out whole, or each is repeated on whole groups of ranks."""
+
+TENSOR_INSIDE_DOMAIN = Constraint(
+    name="tensor_inside_domain",
+    broken=_domain,
+    reason=lambda row, q: f"tensor parallel {row['tensor']} leaves the scale-up domain of {q.machine.domain} devices",
+)
+"""Tensor parallelism communicates in every layer and so stays on the scale-up links."""
+
+BATCH_DIVIDES = Constraint(
+    name="batch_divides",
+    broken=_batch,
+    reason=lambda row, q: f"{q.base.global_batch} sequences a step do not divide by data parallel {row['data']}",
+)
+"""Every data rank gets equally many whole sequences."""
+
+CONTEXT_DIVIDES = Constraint(
+    name="context_divides",
+    broken=_context,
+    reason=lambda row, q: (
+        f"context parallel {row['context']} leaves {q.base.seq_len / row['context']:g} tokens of a sequence to a rank; "
+        f"2 chunks of equal size and {SHORTEST_CONTEXT} tokens are the least"
+    ),
+)
+"""Each context rank takes two chunks of a sequence, so that causal work is even (Megatron-Core), and not too short."""
+
+EXPERTS_DIVIDE = Constraint(
+    name="experts_divide",
+    broken=_experts,
+    reason=lambda row, _: (
+        f"expert parallel {row['expert']} does not divide {row['data'] * row['context'] * row['tensor']} tensor, "
+        "context and data ranks"
+    ),
+)
+"""Experts are spread evenly over the ranks of one stage."""
+
+LAYERS_DIVIDE = Constraint(
+    name="layers_divide",
+    broken=_layers,
+    reason=lambda row, q: (
+        f"{q.base.model.layers} layers are too few for {row['pipeline'] * row.get('chunks', 1)} pipeline chunks, or do "
+        "not divide by them, nor with embedding and head as a layer each"
+    ),
+)
+
+MICRO_BATCHES_FILL = Constraint(
+    name="micro_batches_fill",
+    broken=_micro_batches,
+    reason=lambda row, q: (
+        f"{q.base.global_batch // (row['data'] * row['micro_batch'])} micro-batches do not fill the "
+        f"{SCHEDULES[row['schedule']]} schedule of {row['pipeline']} stages"
+    ),
+)
+
+ZERO_IN_PIPELINE = Constraint(
+    name="zero_in_pipeline",
+    broken=_zero_in_pipeline,
+    reason=lambda row, q: f"{q.stack.name} has no ZeRO stage {row['zero_stage']} in a pipeline",
+)
+
+OF_DEGREES = (
+    HEADS_DIVIDE,
+    KV_HEADS_DIVIDE,
+    TENSOR_INSIDE_DOMAIN,
+    BATCH_DIVIDES,
+    CONTEXT_DIVIDES,
+    EXPERTS_DIVIDE,
+    LAYERS_DIVIDE,
+)
+"""Constraints on the degrees alone, in the order in which they are asked."""
+
+OF_SETTINGS = (LAYERS_DIVIDE, ZERO_IN_PIPELINE, MICRO_BATCHES_FILL)
+"""Constraints on all settings together; memory follows."""
+
+MEMORY_FITS = "memory_fits"
+INSIDE_LIMITS = "inside_limits"
 
 
-def memory_fits(need_bytes: float, problem: Problem) -> str | None:
-    """The peak need of one device stays inside its memory less the margin."""
-    if need_bytes <= problem.usable_bytes:
-        return None
-    need, capacity = format_bytes(need_bytes), format_bytes(problem.machine.capacity_bytes)
-    if not problem.margin:
-        return f"needs {need}, device has {capacity}"
-    usable, kept = format_bytes(problem.usable_bytes), format_fraction(problem.margin)
-    return f"needs {need}, device has {usable} ({capacity} less {kept})"
+def memory_reason(need_bytes: float, question: Question) -> str:
+    """Why a need of so many bytes, allocator and libraries included, does not fit; in numbers."""
+    capacity = question.machine.capacity_bytes
+    usable, kept = format_bytes(capacity * (1 - question.margin)), format_fraction(question.margin)
+    return f"needs {format_bytes(need_bytes)}, device has {usable} ({format_bytes(capacity)} less {kept})"
 
 
-def broken_constraint(degrees: Degrees, problem: Problem) -> tuple[str, str] | None:
-    """(name, reason) of the first broken constraint on the degrees; None where all hold."""
-    for constraint in STRUCTURE:
-        reason = constraint(degrees, problem)
-        if reason is not None:
-            return constraint.__name__, reason
-    return None
+def limit_reason(step_s: float, question: Question) -> str:
+    """Why a step of this length is too long."""
+    assert question.longest_step_s is not None
+    return f"a step takes {format_seconds(step_s)}, the limits leave {format_seconds(question.longest_step_s)}"

@@ -11,7 +11,7 @@ from hwprof.count.transformer import training_step_ops
 from hwprof.plan.dtypes import faster_dtype, matmul_ceilings
 from hwprof.specs.loop import LoopSettings
 from hwprof.specs.measurement import Ceiling, Origin
-from hwprof.specs.run import Dtype, Interval, OpResult, PhaseName, Recompute, RunRecord, RunSettings
+from hwprof.specs.run import Dtype, OpResult, PhaseName, Recompute, RunRecord, RunSettings
 from hwprof.units import format_fraction
 
 MEMORY_MARGIN = 0.1
@@ -164,15 +164,6 @@ def gather(record: RunRecord) -> Facts:
             _optimizer_bytes(record, settings.model_copy(update={"optimizer_implementation": "fused"})),
         ),
     )
-
-
-def measured_efficiency(record: RunRecord, peak_flop_per_s: float) -> Interval | None:
-    """Share of a peak that the run's operations with matrix products reached, less and plus a tenth of it."""
-    ops = [op for op in record.ops if op.matmul_flop > 0 and op.time_s > 0]
-    if not ops:
-        return None
-    reached = sum(op.matmul_flop for op in ops) / sum(op.time_s for op in ops) / peak_flop_per_s
-    return min(0.9 * reached, 1.0), min(1.1 * reached, 1.0)
 
 
 def _measured_over_counted(record: RunRecord) -> float:

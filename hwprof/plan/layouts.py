@@ -1,41 +1,25 @@
-"""Which parallel layouts of a training step fit a cluster, and how fast is each by a first estimate?
-
-Every data, tensor and pipeline degree whose product is the number of devices is tried with each ZeRO stage, recompute
-mode and power-of-two micro-batch. A layout that can't run is counted under its reason. This module is the seam for a
-simulator and a search: they return the same ``LayoutSurvey``.
-"""
+"""Which parallel layouts would a measured run have on a cluster? The planner's answer as rows of the run's report."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from hwprof.errors import InputError
-from hwprof.plan.candidates import Candidate, Estimator, Refused, outcomes
-from hwprof.plan.constraints import memory_fits
-from hwprof.plan.layout import Degrees, Problem
-from hwprof.plan.layout_cost import Efficiency
-from hwprof.plan.layout_rows import feasible_row, infeasible_row
-from hwprof.plan.machine import ASSUMED_LATENCIES, Latencies, Machine, machine_of
+from hwprof.plan.answer import Option, option_of
+from hwprof.plan.constraints import memory_reason
+from hwprof.plan.cost import rates_of
+from hwprof.plan.from_run import TORCH, calibrated, job_of_run
+from hwprof.plan.plans import Plan
+from hwprof.plan.question import Question
+from hwprof.predict.machine import Machine, machine_of
 from hwprof.specs.hardware import ClusterSpec
-from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import Interval, LayoutRow, RunSettings
-from hwprof.units import format_bytes, format_flop_per_s, format_fraction, format_seconds
+from hwprof.specs.run import LayoutRow, RunRecord
+from hwprof.specs.simulator import SimulatorParameters
+from hwprof.units import format_fraction
 
-MEMORY_MARGIN = 0.1
-"""Share of a device's memory kept free for the CUDA context, NCCL's buffers and the allocator's fragmentation."""
-
-ASSUMED_MATMUL_EFFICIENCY: Interval = (0.35, 0.65)
-"""Share of the dense datasheet peak that matrix products reach: published MFU of large runs lies in this range."""
-
-ASSUMED_MEMORY_EFFICIENCY: Interval = (0.7, 0.95)
-"""Share of the datasheet's memory bandwidth that operations without matrix products reach."""
-
-ASSUMED_LINK_EFFICIENCY: Interval = (0.7, 1.0)
-"""Share of the one-way link bandwidth that rings reach (all-reduce bus bandwidth over link bandwidth)."""
-
-FEASIBLE_ROWS = 20
 INFEASIBLE_ROWS = 10
+_COMMUNICATION = ("communication", "gathering", "sends", "reduction", "stragglers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +27,10 @@ class LayoutSurvey:
     """What was looked at, and what is worth showing.
 
     Attributes:
-        rows: the best feasible layouts by step time, then infeasible ones with their reasons.
-        evaluated: candidates looked at.
+        rows: layouts that fit, best first, then families of degrees that don't with their reasons.
+        evaluated: layouts looked at.
         rejected: how many of them broke each constraint.
-        assumptions: every number that is neither counted nor from the cluster's data, in words.
+        assumptions: what the predictions rest on, in words.
     """
 
     rows: tuple[LayoutRow, ...]
@@ -55,126 +39,134 @@ class LayoutSurvey:
     assumptions: tuple[str, ...]
 
 
-def estimate_layouts(
-    spec: ModelSpec,
-    settings: RunSettings,
-    cluster: ClusterSpec,
-    *,
-    global_batch_tokens: int | None = None,
-    matmul_efficiency: Interval | None = None,
-    latencies: Latencies = ASSUMED_LATENCIES,
-    margin: float = MEMORY_MARGIN,
+def survey_for(
+    record: RunRecord, cluster: ClusterSpec, table: SimulatorParameters, *, global_batch_tokens: int | None = None
 ) -> LayoutSurvey:
-    """A first estimate of every layout of ``settings`` on ``cluster``.
+    """Layouts of the run's step on ``cluster``.
+
+    Where the cluster is made of the device that ran, the run's ceilings and residual calibrate the predictions.
 
     Args:
-        spec: the model.
-        settings: dtype, sequence length, optimizer; micro-batch, accumulation and recompute are chosen here.
+        record: a run.
         cluster: the devices.
+        table: the simulator's fitted parameters.
         global_batch_tokens: tokens of one step over all devices; the run's tokens a step on each device by default.
-        matmul_efficiency: share of the dense peak that matrix products reach, lo to hi, as measured on this device;
-            an assumption by default.
-        latencies: times of empty messages.
-        margin: share of each device's memory kept free.
 
     Raises:
         InputError: the global batch holds no whole sequence.
-        SpecError: the cluster lacks a number that the estimate needs.
+        SpecError: the cluster lacks a number that memory or time need.
     """
-    machine = machine_of(cluster, settings.dtype, latencies)
-    problem = Problem(
-        spec=spec,
-        settings=settings.model_copy(update={"device": "cuda"}),
-        machine=machine,
-        sequences=_sequences(settings, machine, global_batch_tokens),
-        margin=margin,
-    )
-    estimator = _estimator(problem, matmul_efficiency or ASSUMED_MATMUL_EFFICIENCY)
-    found = list(outcomes(estimator))
-    refused = [outcome for outcome in found if isinstance(outcome, Refused)]
-    best = _best([outcome for outcome in found if isinstance(outcome, Candidate)])
-    feasible = [feasible_row(item, rank, estimator) for rank, item in enumerate(best, start=1)]
-    infeasible = [
-        infeasible_row(item, rank, estimator) for rank, item in enumerate(_representative(refused), len(best) + 1)
-    ]
-    return LayoutSurvey(
-        rows=(*feasible, *infeasible),
-        evaluated=len(found),
-        rejected=dict(Counter(item.constraint for item in refused)),
-        assumptions=_assumptions(problem, latencies, matmul_efficiency),
-    )
-
-
-def _sequences(settings: RunSettings, machine: Machine, global_batch_tokens: int | None) -> int:
+    machine, settings = _sized(machine_of(cluster), record), record.run_settings
     tokens = settings.tokens_per_step * machine.devices if global_batch_tokens is None else global_batch_tokens
     if tokens < settings.seq_len:
         raise InputError(
             f"a global batch of {tokens} tokens holds no sequence of {settings.seq_len}",
             remedy=f"give at least {settings.seq_len} tokens",
         )
-    return tokens // settings.seq_len
-
-
-def _estimator(problem: Problem, matmul: Interval) -> Estimator:
-    """Fast, middling and slow assumptions; the middle is halfway in each."""
-    shares = (matmul, ASSUMED_MEMORY_EFFICIENCY, ASSUMED_LINK_EFFICIENCY, (0.0, 1.0))
-
-    def efficiency(weight: float) -> Efficiency:
-        chosen = [low + weight * (high - low) for low, high in shares]
-        return Efficiency(matmul=chosen[0], memory=chosen[1], link=chosen[2], overlap=chosen[3])
-
-    return Estimator(problem=problem, fast=efficiency(1.0), middle=efficiency(0.5), slow=efficiency(0.0))
-
-
-def _best(fitting: list[Candidate]) -> list[Candidate]:
-    """The fastest of each choice of degrees and ZeRO stage, fastest first; of equals, the one with less to manage."""
-    best: dict[tuple[Degrees, int], Candidate] = {}
-    for item in sorted(fitting, key=_order):
-        best.setdefault((item.layout.degrees, item.layout.zero_stage), item)
-    return list(best.values())[:FEASIBLE_ROWS]
-
-
-def _order(item: Candidate) -> tuple[float, int, int, int, int]:
-    layout, degrees = item.layout, item.layout.degrees
-    return (
-        item.middle.step_s,
-        layout.zero_stage,
-        degrees.pipeline_parallel,
-        degrees.tensor_parallel,
-        layout.micro_batch,
+    question = Question(
+        base=job_of_run(record).model_copy(update={"global_batch": tokens // settings.seq_len, "recompute": "none"}),
+        machine=machine,
+        stack=TORCH,
+        table=table,
+    )
+    notes: tuple[str, ...] = ()
+    if record.device.catalogue_id == cluster.device.id:
+        found = calibrated(record, table, replace(machine, devices=1))
+        question, notes = replace(question, table=found.table, memory_scale=found.memory_scale), found.notes
+    option = option_of(question, rates_of(machine.device))
+    return LayoutSurvey(
+        rows=tuple(_rows(option, cluster.id)),
+        evaluated=option.found.tally.evaluated,
+        rejected={refusal.rule: refusal.count for refusal in option.refusals},
+        assumptions=(*notes, *_assumptions(option)),
     )
 
 
-def _representative(refused: list[Refused]) -> list[Refused]:
-    """One layout for each broken constraint on the degrees, then the leanest too big one of each choice of degrees."""
-    constraints: dict[str, Refused] = {}
-    degrees: dict[Degrees, Refused] = {}
-    for item in sorted(refused, key=lambda item: item.least_bytes):
-        if item.constraint == memory_fits.__name__:
-            degrees.setdefault(item.layout.degrees, item)
-        else:
-            constraints.setdefault(item.constraint, item)
-    return [*constraints.values(), *degrees.values()][:INFEASIBLE_ROWS]
+def _sized(machine: Machine, record: RunRecord) -> Machine:
+    """With the memory that the run found, where the device's file does not say."""
+    memory = machine.device.memory
+    if memory.capacity_bytes is not None or record.device.memory_bytes is None:
+        return machine
+    known = memory.model_copy(update={"capacity_bytes": record.device.memory_bytes})
+    return replace(machine, device=machine.device.model_copy(update={"memory": known}))
 
 
-def _assumptions(problem: Problem, latencies: Latencies, measured: Interval | None) -> tuple[str, ...]:
-    """Every number that was neither counted nor read from the cluster's data."""
-    machine, dtype = problem.machine, problem.settings.dtype
-    origin = "measured on this device" if measured else "assumed"
-    matmul, memory, link = (
-        f"{format_fraction(low)} to {format_fraction(high)}"
-        for low, high in (measured or ASSUMED_MATMUL_EFFICIENCY, ASSUMED_MEMORY_EFFICIENCY, ASSUMED_LINK_EFFICIENCY)
+def _rows(option: Option, cluster: str) -> Iterable[LayoutRow]:
+    yield from (_feasible(plan, cluster) for plan in option.plans)
+    tally, count = option.found.tally, len(option.plans)
+    capacity = option.question.machine.capacity_bytes
+    worst = sorted(tally.family_bytes.items(), key=lambda family: family[1])[:INFEASIBLE_ROWS]
+    for rank, ((tensor, _, pipeline, data, _), need) in enumerate(worst, start=count + 1):
+        needed = option.question.needed_bytes(need)
+        yield LayoutRow(
+            rank=rank,
+            cluster=cluster,
+            devices=option.question.machine.devices,
+            data_parallel=data,
+            tensor_parallel=tensor,
+            pipeline_parallel=pipeline,
+            zero_stage=0,
+            micro_batch=1,
+            gradient_accumulation=option.question.base.global_batch // data,
+            recompute="full",
+            fits=False,
+            reason="at its leanest " + memory_reason(needed, option.question),
+            memory_bytes=needed,
+            capacity_bytes=capacity,
+        )
+
+
+def _feasible(plan: Plan, cluster: str) -> LayoutRow:
+    job, layout, found = plan.job, plan.job.layout, plan.prediction
+    parts = found.breakdown_s
+    communication_s = sum(value for name, value in parts.items() if name.split()[-1] in _COMMUNICATION)
+    bubble_s = parts.get("pipeline bubble", 0.0)
+    return LayoutRow(
+        rank=plan.rank,
+        cluster=cluster,
+        devices=plan.devices,
+        data_parallel=layout.data_parallel,
+        tensor_parallel=layout.tensor_parallel,
+        pipeline_parallel=layout.pipeline_parallel,
+        zero_stage=layout.zero_stage,
+        micro_batch=job.micro_batch,
+        gradient_accumulation=job.micro_batches,
+        recompute=job.recompute,
+        fits=True,
+        reason=_composition(plan),
+        memory_bytes=found.memory.device_bytes,
+        capacity_bytes=plan.question.machine.capacity_bytes,
+        step_s=found.step_s,
+        step_lo_s=found.interval_s[0],
+        step_hi_s=found.interval_s[1],
+        tokens_per_s_per_device=found.tokens_per_s_per_device,
+        mfu=found.mfu,
+        compute_s=found.step_s - communication_s - bubble_s,
+        communication_s=communication_s,
+        bubble_s=bubble_s,
+        bound=found.bound,
     )
-    peak = format_flop_per_s(machine.peak_flop_per_s)
-    inside, between = format_seconds(latencies.inside_s), format_seconds(latencies.between_s)
-    kept, capacity = format_fraction(problem.margin), format_bytes(machine.capacity_bytes)
+
+
+def _composition(plan: Plan) -> str:
+    """The largest parts of the step, and what else sets the layout apart."""
+    found, layout = plan.prediction, plan.job.layout
+    parts = sorted(found.breakdown_s.items(), key=lambda part: -part[1])[:4]
+    shown = ", ".join(f"{name} {format_fraction(value / found.step_s)}" for name, value in parts if value > 0)
+    extra = [f"context parallel {layout.context_parallel}"] if layout.context_parallel > 1 else []
+    extra += [f"{layout.schedule} schedule"] if layout.pipeline_parallel > 1 else []
+    extra += [f"{plan.job.recompute_layers} layers recompute"] if plan.job.recompute_layers else []
+    return "; ".join((shown, *extra))
+
+
+def _assumptions(option: Option) -> tuple[str, ...]:
+    question = option.question
+    basis = option.plans[0].prediction.basis if option.plans else ()
     return (
-        f"matrix products reach {matmul} of the dense {dtype} peak, {peak} ({origin})",
-        f"other operations reach {memory} of the memory bandwidth (assumed)",
-        f"ring collectives reach {link} of the one-way link bandwidth (assumed)",
-        f"an empty message takes {inside} inside a scale-up domain and {between} between them (assumed)",
-        "data-parallel traffic hides behind none (slow end) to all (fast end) of the passes in which it may run",
-        f"{kept} of the {capacity} on each device is kept free",
-        f"one step is {problem.sequences} sequences of {problem.settings.seq_len} tokens on {machine.devices} devices",
-        "the slowest pipeline stage holds its share of the layers and the output head; the schedule is 1F1B",
+        *basis,
+        f"{format_fraction(question.margin)} of each device's memory is kept free",
+        (
+            f"one step is {question.base.global_batch} sequences of {question.base.seq_len} tokens on "
+            f"{question.machine.devices} devices"
+        ),
     )

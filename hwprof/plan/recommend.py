@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from hwprof.plan import input_rules, kernel_rules, memory_rules
-from hwprof.plan.facts import Facts, gather, measured_efficiency
+from hwprof.plan.facts import Facts, gather
 from hwprof.plan.gain import Rule, gain_within
-from hwprof.plan.layouts import LayoutSurvey, estimate_layouts
-from hwprof.specs.hardware import ClusterSpec
+from hwprof.plan.layouts import LayoutSurvey
 from hwprof.specs.run import LayoutRow, Recommendation, RunRecord
 from hwprof.units import format_bytes, format_flop_per_s, format_seconds
 
@@ -44,23 +43,6 @@ def recommend(record: RunRecord, *, survey: LayoutSurvey | None = None) -> tuple
     return (*fits, *gains, *([layout] if layout is not None else []))
 
 
-def survey_for(record: RunRecord, cluster: ClusterSpec, *, global_batch_tokens: int | None = None) -> LayoutSurvey:
-    """Layouts of the run's step on ``cluster``.
-
-    Where the cluster is made of the device that ran, matrix products take the share of the peak that they reached in
-    the run; on another device an assumed share.
-
-    Raises:
-        SpecError: the cluster lacks a number that the estimate needs.
-    """
-    peak_flop_per_s = cluster.device.matmul_flop_per_s(record.run_settings.dtype)
-    same = record.device.catalogue_id == cluster.device.id
-    efficiency = measured_efficiency(record, peak_flop_per_s) if same and peak_flop_per_s else None
-    return estimate_layouts(
-        record.spec, record.run_settings, cluster, global_batch_tokens=global_batch_tokens, matmul_efficiency=efficiency
-    )
-
-
 def cautions(record: RunRecord) -> tuple[str, ...]:
     """Dtypes that are narrower than the run's but were measured slower on this device: no way to save time here."""
     ceilings, now = gather(record).matmul_ceilings, record.run_settings.dtype
@@ -95,7 +77,7 @@ def best_layout(survey: LayoutSurvey) -> Recommendation | None:
             f"{format_bytes(best.capacity_bytes)}{second}; gain against {_named(baseline)}"
         ),
         gain_fraction=_gain_over(best, baseline),
-        evidence="; ".join((f"{survey.evaluated} layouts estimated", *survey.assumptions)),
+        evidence="; ".join((f"{survey.evaluated} layouts evaluated", *survey.assumptions)),
         basis="roofline",
         kind="layout",
     )
@@ -113,7 +95,7 @@ def _plainest(fitting: list[LayoutRow]) -> LayoutRow:
 
 
 def _gain_over(best: LayoutRow, baseline: LayoutRow) -> tuple[float, float]:
-    """Time saved under the fast, the middling and the slow assumptions; both layouts take the same ones."""
+    """Time saved at the low end of both intervals, in the middle and at the high end: mostly the same errors."""
     pairs = (
         (best.step_lo_s, baseline.step_lo_s),
         (best.step_s, baseline.step_s),
@@ -133,7 +115,7 @@ def _no_layout(survey: LayoutSurvey) -> Recommendation | None:
         change="--cluster with more devices or with more memory on each",
         reason=f"the nearest to fitting is {_named(nearest)}: {nearest.reason}",
         gain_fraction=(0.0, 0.0),
-        evidence=f"{survey.evaluated} layouts estimated, none fits",
+        evidence=f"{survey.evaluated} layouts evaluated, none fits",
         basis="roofline",
         kind="layout",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,11 @@ class Space:
 
     def __len__(self) -> int:
         return len(self.tensor)
+
+    def at(self, places: Integers) -> Space:
+        """Some of the layouts."""
+        arrays = {each.name: getattr(self, each.name)[places] for each in fields(self) if each.name != "base"}
+        return Space(base=self.base, **arrays)
 
     def job(self, index: int) -> TrainingJob:
         """One of the layouts as a job."""

@@ -166,7 +166,8 @@ def test_own_text_is_trained_on_and_a_cluster_adds_layouts_and_their_assumptions
     record = read_run(tmp_path / "run")
     assert record.settings.data == str(text)
     assert {row.devices for row in record.layouts} == {1, 8}
-    assert any("assumed" in note for note in record.notes)
+    assert any("memory is kept free" in note for note in record.notes)
+    assert any("parameters fitted for h100-sxm5-80gb" in note for note in record.notes)
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def make_cluster(
         "compute": made_up,
         "peaks": made_up | {"dense": {"fp32": "100 TFLOP/s", "bf16": "100 TFLOP/s"}},
         "memory": made_up | {"capacity": capacity, "type": "HBM", "bandwidth": "1 TB/s"},
-        "link": made_up | {"link": "fast", "per_device": "100 GB/s", "topology": "switch"},
+        "link": made_up | {"link": "nvlink4", "per_device": "100 GB/s", "topology": "switch"},
         "host_link": made_up | {"type": "bus", "bandwidth": "20 GB/s"},
         "node": made_up | {"devices": node, "scale_up_domain": max(domain, 1)},
     }
@@ -204,6 +204,7 @@ def make_cluster(
         "devices_per_node": min(node, devices),
         "scale_up_domain": min(domain, devices),
         "inter_node": "10 GB/s",
+        "network": "ib-ndr",
         "source": {"all": "made up"},
     }
     return ClusterSpec.model_validate(fields)

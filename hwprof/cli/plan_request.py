@@ -1,0 +1,234 @@
+"""What does a person ask of the planner? Options of ``hwprof plan`` to questions, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args
+
+import click
+
+from hwprof.cli.job_checks import checked
+from hwprof.cli.layout_options import LONGEST_DEFAULT, POSITIVE, Command
+from hwprof.cli.numbers import FiniteRange
+from hwprof.errors import InputError
+from hwprof.plan.cost import Rates, longest_step_s, rates_of, steps_of
+from hwprof.plan.question import MEMORY_MARGIN, Choices, Question
+from hwprof.predict.machine import machine_of
+from hwprof.predict.stacks import STACKS, Stack, stack_named
+from hwprof.specs.catalogue import load_cluster, load_model
+from hwprof.specs.hardware import ClusterSpec
+from hwprof.specs.job import JobDtype, JobOptimizer, TrainingJob
+from hwprof.specs.parallel import SCHEDULES
+from hwprof.specs.settings import Recompute
+from hwprof.specs.simulator import simulator_parameters
+from hwprof.units import parse
+
+_AMOUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([kKMGBT]?)")
+_FACTORS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
+NONNEGATIVE = FiniteRange(min=0, min_open=True)
+Item = TypeVar("Item")
+
+
+class Amount(click.ParamType[float]):
+    """A positive number that may end in k, M, B (or G) or T: ``15T`` tokens, ``2M`` dollars."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number, or a usage error."""
+        match = _AMOUNT.fullmatch(str(value).strip())
+        if match is None or not 0 < float(match[1]) * _FACTORS[match[2]] < float("inf"):
+            self.fail(f"{value!r} is no positive number such as 15T, 300B or 2.5M.", param, ctx)
+        return float(match[1]) * _FACTORS[match[2]]
+
+
+class Listed(click.ParamType[tuple[Any, ...]]):
+    """Several values with commas between them."""
+
+    name = "list"
+
+    def __init__(self, kind: click.ParamType[Any]) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """The values, or a usage error."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(self.kind.convert(part.strip(), param, ctx) for part in str(value).split(","))
+
+
+NUMBERS = Listed(POSITIVE)
+
+
+def job_options(command: Command) -> Command:
+    """What is trained, and in which formats."""
+    return _with(
+        command,
+        click.option("--model", help="Catalogue name, TOML file or Hugging Face config.json."),
+        click.option("--hardware", type=Listed(click.STRING), help="Devices of the catalogue, commas between them."),
+        click.option("--devices", type=NUMBERS, help="How many; several counts with commas between them."),
+        click.option("--max-devices", type=POSITIVE, help="Without --devices: all doublings of a node up to this."),
+        click.option("--global-batch", type=POSITIVE, help="Sequences of a step over all devices."),
+        click.option("--seq-len", type=POSITIVE, help="Tokens of a sequence; default: the model's, at most 4096."),
+        click.option("--dtype", type=click.Choice(get_args(JobDtype)), help="Default: bf16."),
+        click.option("--optimizer", type=click.Choice(get_args(JobOptimizer)), help="Default: adamw."),
+        click.option("--attention", type=click.Choice(["flash", "materialised"]), default="flash", show_default=True),
+        click.option(
+            "--stack",
+            type=click.Choice([stack.name for stack in STACKS]),
+            help="Training software; default: megatron-core, on a CPU torch.",
+        ),
+    )
+
+
+def goal_options(command: Command) -> Command:
+    """What is best, and what a plan must keep to."""
+    return _with(
+        command,
+        click.option("--objective", type=click.Choice(["time", "throughput", "cost", "energy"]), default="time"),
+        click.option("--tokens", type=Amount(), help="Tokens of the whole training, for example 15T."),
+        click.option("--deadline", help="Longest time of the whole training, for example 30d."),
+        click.option("--budget", type=Amount(), help="Most that the whole training may cost in USD, for example 2M."),
+        click.option("--price", type=NONNEGATIVE, help="USD for an hour of one device; default: the device file's."),
+        click.option("--watt", type=NONNEGATIVE, help="Power of one device; default: its TDP."),
+        click.option("--pue", type=FiniteRange(min=1), help="Power of the building over that of its devices."),
+        click.option(
+            "--memory-margin",
+            type=FiniteRange(min=0, max=0.9),
+            default=MEMORY_MARGIN,
+            show_default=True,
+            help="Share of a device's memory to leave free.",
+        ),
+        click.option("--device-memory", help="Memory of a device, where its file does not say: 512GB."),
+    )
+
+
+def choice_options(command: Command) -> Command:
+    """What the search may choose."""
+    return _with(
+        command,
+        *(
+            click.option(f"--{name}", type=NUMBERS, help=f"Only these {meaning}.")
+            for name, meaning in (
+                ("tp", "tensor-parallel degrees"),
+                ("pp", "numbers of pipeline stages"),
+                ("vp", "chunks a stage"),
+                ("cp", "context-parallel degrees"),
+                ("ep", "expert-parallel degrees"),
+                ("dp", "data-parallel degrees"),
+                ("micro-batch", "micro-batches"),
+            )
+        ),
+        click.option("--zero", type=Listed(click.IntRange(0, 3)), help="Only these ZeRO stages; 3 = FSDP."),
+        click.option("--recompute", type=Listed(click.Choice(get_args(Recompute))), help="Only these modes."),
+        click.option("--schedule", type=Listed(click.Choice(SCHEDULES)), help="Default: those that --stack has."),
+        click.option("--no-hybrid", is_flag=True, help="ZeRO shards over all replicas, never over fewer (HSDP)."),
+    )
+
+
+def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One machine's question and rates."""
+
+    question: Question
+    rates: Rates
+
+
+def questions_of(typed: dict[str, Any]) -> list[Asked]:
+    """One question for every hardware and every number of devices.
+
+    Raises:
+        InputError: something that is needed is missing, or can't be.
+        SpecError: a machine lacks a number.
+    """
+    names = _needed(typed["hardware"], "--hardware")
+    counts = {name: _counts(name, typed) for name in names}
+    return [_asked(name, devices, typed) for name in names for devices in counts[name]]
+
+
+def _needed(value: Item | None, option: str) -> Item:
+    if not value:
+        raise InputError(f"{option} is missing", remedy=f"give {option}; `hwprof plan --help` explains it")
+    return value
+
+
+def _counts(hardware: str, typed: dict[str, Any]) -> Sequence[int]:
+    if typed["devices"]:
+        return [int(count) for count in typed["devices"]]
+    most = _needed(typed["max_devices"], "--devices or --max-devices")
+    node = load_cluster(f"1x{hardware}").device.node.devices
+    counts = [1, *(node * 2**power for power in range(32) if node > 1 or power)]
+    return [count for count in counts if count <= most]
+
+
+def _asked(hardware: str, devices: int, typed: dict[str, Any]) -> Asked:
+    machine = machine_of(_with_memory(load_cluster(f"{devices}x{hardware}"), typed["device_memory"]))
+    cpu = machine.device.kind == "cpu"
+    stack = stack_named(typed["stack"] or ("torch" if cpu else "megatron-core"))
+    base = _base(typed, stack)
+    rates = rates_of(machine.device, usd_per_hour=typed["price"], watt=typed["watt"], pue=typed["pue"])
+    question = Question(
+        base=base,
+        machine=machine,
+        stack=stack,
+        table=simulator_parameters(),
+        choices=_choices(typed),
+        margin=typed["memory_margin"],
+        longest_step_s=_longest(typed, base, devices, rates),
+    )
+    return Asked(question=question, rates=rates)
+
+
+def _with_memory(cluster: ClusterSpec, text: str | None) -> ClusterSpec:
+    if text is None:
+        return cluster
+    memory = cluster.device.memory.model_copy(update={"capacity_bytes": parse(text, "byte")})
+    return cluster.model_copy(update={"device": cluster.device.model_copy(update={"memory": memory})})
+
+
+def _base(typed: dict[str, Any], stack: Stack) -> TrainingJob:
+    model = load_model(_needed(typed["model"], "--model"))
+    return checked(
+        TrainingJob,
+        model=model,
+        seq_len=typed["seq_len"] or min(model.max_seq_len, LONGEST_DEFAULT),
+        global_batch=_needed(typed["global_batch"], "--global-batch"),
+        dtype=typed["dtype"] or "bf16",
+        storage=stack.storage,
+        optimizer=typed["optimizer"] or "adamw",
+        attention=typed["attention"],
+    )
+
+
+def _choices(typed: dict[str, Any]) -> Choices:
+    plain = Choices()
+    return Choices(
+        tensor=typed["tp"] or (),
+        context=typed["cp"] or (),
+        pipeline=typed["pp"] or (),
+        data=typed["dp"] or (),
+        expert=typed["ep"] or (),
+        virtual=typed["vp"] or (),
+        micro_batch=typed["micro_batch"] or (),
+        zero=typed["zero"] or plain.zero,
+        recompute=typed["recompute"] or plain.recompute,
+        schedule=typed["schedule"] or (),
+        hybrid=not typed["no_hybrid"],
+    )
+
+
+def _longest(typed: dict[str, Any], base: TrainingJob, devices: int, rates: Rates) -> float | None:
+    if typed["deadline"] is None and typed["budget"] is None:
+        return None
+    tokens = _needed(typed["tokens"], "--tokens, which --deadline and --budget need,")
+    deadline_s = parse(typed["deadline"], "s") if typed["deadline"] else None
+    steps = steps_of(base, tokens)
+    return longest_step_s(steps=steps, devices=devices, rates=rates, deadline_s=deadline_s, budget_usd=typed["budget"])

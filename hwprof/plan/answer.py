@@ -1,0 +1,179 @@
+"""What does the planner answer? For each machine the plans that fit or why none does; over all machines a ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from hwprof.plan.constraints import MEMORY_FITS, OF_DEGREES, OF_SETTINGS, limit_reason, memory_reason
+from hwprof.plan.cost import Rates
+from hwprof.plan.pareto import front
+from hwprof.plan.plans import Plan, compared, plans_of
+from hwprof.plan.question import Question
+from hwprof.plan.search import Found, search
+from hwprof.plan.sensitivity import Gain, gains
+
+Objective = Literal["time", "throughput", "cost", "energy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A rule that ruled layouts out: how many, and one of them with its numbers."""
+
+    rule: str
+    count: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One machine: a device and how many of it.
+
+    Attributes:
+        question: what was asked of it.
+        rates: of its devices.
+        found: what the search found.
+        plans: best first; empty where nothing fits.
+        refusals: why layouts were ruled out, most frequent first.
+        gains: what more of each resource would give the best plan.
+        reason: why there is no plan, else empty.
+    """
+
+    question: Question
+    rates: Rates
+    found: Found
+    plans: tuple[Plan, ...]
+    refusals: tuple[Refusal, ...]
+    gains: tuple[Gain, ...]
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """Devices and how many: ``8 x h100-sxm5-80gb``."""
+        return f"{self.question.machine.devices} x {self.question.machine.device.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """All options, and all plans of all of them ranked by the objective.
+
+    Attributes:
+        objective: what is best.
+        options: in the order in which they were asked for.
+        plans: best first.
+        front: of them, those that none beats in time, devices, memory and cost together.
+    """
+
+    objective: Objective
+    options: tuple[Option, ...]
+    plans: tuple[Plan, ...]
+    front: tuple[Plan, ...]
+
+    @property
+    def evaluated(self) -> int:
+        """Layouts looked at one by one: by a rule, the memory formula or the step formula."""
+        return sum(option.found.tally.evaluated for option in self.options)
+
+    @property
+    def search_s(self) -> float:
+        """Time of all searches."""
+        return sum(option.found.search_s for option in self.options)
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """How many layouts each rule ruled out."""
+        total: dict[str, int] = {}
+        for option in self.options:
+            for refusal in option.refusals:
+                total[refusal.rule] = total.get(refusal.rule, 0) + refusal.count
+        return total
+
+
+def option_of(question: Question, rates: Rates, *, tokens: float | None = None) -> Option:
+    """Search one machine.
+
+    Raises:
+        SpecError: the machine lacks a number that memory or time need.
+        InputError: the model's positions end before the sequence does.
+    """
+    found = search(question)
+    plans = plans_of(found, rates, tokens=tokens)
+    return Option(
+        question=question,
+        rates=rates,
+        found=found,
+        plans=tuple(plans),
+        refusals=_refusals(found),
+        gains=gains(found),
+        reason="" if plans else _why_none(found),
+    )
+
+
+def answer_of(options: Sequence[Option], objective: Objective) -> Answer:
+    """All options side by side."""
+    ranked = sorted((plan for option in options for plan in option.plans), key=_KEYS[objective])
+    plans = [replace(plan, rank=place) for place, plan in enumerate(ranked, start=1)]
+    return Answer(objective=objective, options=tuple(options), plans=tuple(compared(plans)), front=_front(plans))
+
+
+def _cost(plan: Plan) -> float:
+    return sum(plan.bill.usd) / 2 if plan.bill.usd else float("inf")
+
+
+_KEYS: dict[Objective, Callable[[Plan], tuple[float, ...]]] = {
+    "time": lambda plan: (plan.bill.time_s, plan.devices),
+    "throughput": lambda plan: (-plan.prediction.tokens_per_s_per_device, plan.devices),
+    "cost": lambda plan: (_cost(plan), plan.bill.time_s),
+    "energy": lambda plan: (
+        float("inf") if plan.bill.energy_kwh is None else plan.bill.energy_kwh,
+        plan.bill.time_s,
+    ),
+}
+
+
+def _front(plans: Sequence[Plan]) -> tuple[Plan, ...]:
+    if not plans:
+        return ()
+    largest = 1e300
+    points = np.array(
+        [
+            (plan.bill.time_s, plan.devices, plan.prediction.memory.device_bytes, min(_cost(plan), largest))
+            for plan in plans
+        ]
+    )
+    return tuple(plans[place] for place in front(points))
+
+
+def _refusals(found: Found) -> tuple[Refusal, ...]:
+    tally, question = found.tally, found.question
+    reasons = {rule.name: rule.reason for rule in (*OF_DEGREES, *OF_SETTINGS)}
+    told = [
+        Refusal(
+            rule=name,
+            count=count,
+            example=reasons[name](tally.examples[name], question) if name in reasons else _example(found, name),
+        )
+        for name, count in tally.rejected.items()
+    ]
+    return tuple(sorted(told, key=lambda refusal: -refusal.count))
+
+
+def _example(found: Found, rule: str) -> str:
+    """Of memory and limits, the layout that was nearest to fitting."""
+    tally, question = found.tally, found.question
+    if rule == MEMORY_FITS:
+        return memory_reason(question.needed_bytes(tally.nearest_bytes), question)
+    return limit_reason(tally.nearest_s, question)
+
+
+def _why_none(found: Found) -> str:
+    tally, question = found.tally, found.question
+    if tally.rejected.get("inside_limits"):
+        return limit_reason(tally.nearest_s, question)
+    if tally.rejected.get(MEMORY_FITS):
+        return "the leanest layout " + memory_reason(question.needed_bytes(tally.nearest_bytes), question)
+    refusals = _refusals(found)
+    return refusals[0].example if refusals else "no layout divides so many devices"

@@ -1,0 +1,95 @@
+"""What is asked of the planner? A job, a machine, what may be chosen, and what the answer must keep to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hwprof.count.memory_overhead import FRAGMENTATION, allocator_bytes, libraries_bytes
+from hwprof.predict.machine import Machine
+from hwprof.predict.stacks import Stack
+from hwprof.specs.job import TrainingJob
+from hwprof.specs.parallel import Schedule
+from hwprof.specs.settings import Recompute
+from hwprof.specs.simulator import SimulatorParameters
+
+MEMORY_MARGIN = 0.05
+"""Share of a device's memory that a plan leaves free, beside what allocator and libraries are known to take."""
+
+SHORTEST_CONTEXT = 1024
+"""Tokens of a sequence that a context rank keeps at least."""
+
+FAMILY_SCHEDULES: dict[str, tuple[Schedule, ...]] = {"torch": ("1f1b", "interleaved", "zb-v")}
+"""Schedules that a family of stacks can run, others 1f1b and interleaved. ``torch`` is
+``torch.distributed.pipelining``. gpipe takes as long as 1f1b and holds more; zb-h1 and dualpipe are in no released
+stack. These have to be asked for by name."""
+
+FAMILY_STAGES_WITH_PIPELINE: dict[str, tuple[int, ...]] = {"torch": (0, 1, 2, 3), "jax": (0, 1, 2, 3)}
+"""ZeRO stages that a family of stacks combines with a pipeline; others stop at 1, since 2 and 3 would reduce or gather
+for every micro-batch (DeepSpeed refuses them, Megatron-Core's distributed optimizer is stage 1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What may be chosen for each setting; empty = everything that divides.
+
+    Attributes:
+        tensor, context, pipeline, data, expert: degrees.
+        virtual: chunks of a device under the interleaved schedule.
+        zero, micro_batch, recompute, schedule: settings of the same names.
+        sequence_parallel: with and without.
+        hybrid: whether ZeRO may shard over fewer ranks than all.
+    """
+
+    tensor: tuple[int, ...] = ()
+    context: tuple[int, ...] = ()
+    pipeline: tuple[int, ...] = ()
+    data: tuple[int, ...] = ()
+    expert: tuple[int, ...] = ()
+    virtual: tuple[int, ...] = ()
+    zero: tuple[int, ...] = (0, 1, 2, 3)
+    micro_batch: tuple[int, ...] = ()
+    recompute: tuple[Recompute, ...] = ("none", "selective", "full")
+    schedule: tuple[Schedule, ...] = ()
+    sequence_parallel: tuple[bool, ...] = (True,)
+    hybrid: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One job on one machine.
+
+    Attributes:
+        base: the job; its layout, micro-batch and recompute are chosen anew.
+        machine: the devices.
+        stack: the software.
+        table: how well devices and software do.
+        choices: what may be chosen.
+        margin: share of each device's memory to leave free.
+        longest_step_s: a step that takes longer answers nothing (from a deadline or a budget); None = no limit.
+        memory_scale: counted memory times this is what is needed (from a measured run).
+    """
+
+    base: TrainingJob
+    machine: Machine
+    stack: Stack
+    table: SimulatorParameters
+    choices: Choices = field(default_factory=Choices)
+    margin: float = MEMORY_MARGIN
+    longest_step_s: float | None = None
+    memory_scale: float = 1.0
+
+    @property
+    def usable_bytes(self) -> float:
+        """Memory of tensors that a layout may need on a device."""
+        own = self.machine.capacity_bytes * (1 - self.margin) - libraries_bytes(self.machine.devices)
+        return own / (1 + FRAGMENTATION[self.stack.memory]) / self.memory_scale
+
+    def needed_bytes(self, peak_bytes: float) -> float:
+        """What a peak of so many bytes of tensors needs of the device, allocator and libraries included."""
+        tensors = peak_bytes * self.memory_scale
+        return tensors + allocator_bytes(tensors, self.stack.memory) + libraries_bytes(self.machine.devices)
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """Schedules to look at."""
+        return self.choices.schedule or FAMILY_SCHEDULES.get(self.stack.family, ("1f1b", "interleaved"))

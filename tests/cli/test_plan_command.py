@@ -1,0 +1,99 @@
+"""``hwprof plan``: the JSON contract, tables, several machines, wrong input."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from hwprof.cli.plan import command
+from hwprof.errors import HwprofError
+
+SMALL = ["--model", "1b", "--hardware", "h100-sxm", "--devices", "4", "--global-batch", "16", "--seq-len", "1024"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(command, list(arguments), catch_exceptions=False)
+
+
+def test_json_keeps_the_contract():
+    found = json.loads(run(*SMALL, "--tokens", "1B", "--format", "json").stdout)
+    plans = found["plans"]
+    assert found["evaluated"] > sum(found["rejected"].values())
+    assert found["search_s"] > 0
+    assert [plan["rank"] for plan in plans] == list(range(1, len(plans) + 1))
+    for plan in plans:
+        assert plan["tp"] * plan["pp"] * plan["dp"] * plan["cp"] == 4
+        assert plan["micro_batch"] * plan["micro_batches"] * plan["dp"] == 16
+        assert plan["interval_s"][0] < plan["step_s"] < plan["interval_s"][1]
+        assert plan["memory"]["device_bytes"] < plan["memory"]["capacity_bytes"]
+        assert 0 < plan["mfu"] < 1
+        # 10^9 tokens of 16 x 1024 a step
+        assert plan["bill"]["days"] == pytest.approx(1e9 / (16 * 1024) * plan["step_s"] / 86400)
+    assert 1 in found["pareto"]
+    assert set(found["options"][0]["sensitivity"]) >= {"matrix-multiply rate", "memory capacity"}
+
+
+def test_machines_stand_side_by_side_and_one_is_too_small(tmp_path):
+    options = ["--model", "7b", "--hardware", "rtx-4090,h100-sxm", "--devices", "1,8", "--global-batch", "64"]
+    result = run(*options, "--seq-len", "2048", "--output", str(tmp_path), "--objective", "cost")
+    with (tmp_path / "capacity.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["hardware"], row["devices"]) for row in rows] == [
+        ("rtx-4090", "1"),
+        ("rtx-4090", "8"),
+        ("h100-sxm5-80gb", "1"),
+        ("h100-sxm5-80gb", "8"),
+    ]
+    assert (rows[0]["fits"], rows[3]["fits"]) == ("no", "yes")
+    assert "device has" in rows[0]["reason"]
+    assert float(rows[3]["step_lo_s"]) < float(rows[3]["step_s"]) < float(rows[3]["step_hi_s"])
+    assert "no plan: " in result.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"plan.csv", "capacity.csv", "assumptions.csv", "rejected.csv"}
+
+
+def test_csv_has_a_header_row_and_a_row_a_plan(tmp_path):
+    path = tmp_path / "out" / "plans.csv"
+    found = json.loads(run(*SMALL, "--csv", str(path), "--format", "json").stdout)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(found["plans"])
+    assert float(rows[0]["step_s"]) == pytest.approx(found["plans"][0]["step_s"])
+
+
+def test_a_deadline_that_can_not_be_met_is_a_reason():
+    found = json.loads(run(*SMALL, "--tokens", "15T", "--deadline", "1d", "--format", "json").stdout)
+    assert found["plans"] == []
+    assert found["rejected"]["inside_limits"] > 0
+    assert "the limits leave" in found["options"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--devices", "-1"],
+        ["--devices", "two"],
+        ["--hardware", "h999"],
+        ["--model", "nosuch"],
+        ["--tokens", "nan"],
+        ["--budget", "2M"],
+        ["--deadline", "soon", "--tokens", "1T"],
+        ["--schedule", "sideways"],
+        ["--pue", "0.5"],
+    ],
+)
+def test_wrong_input_is_refused_with_exit_code_2(wrong):
+    try:
+        code = run(*SMALL, *wrong).exit_code
+    except HwprofError as error:
+        code = error.exit_code
+    assert code == 2
+
+
+@pytest.mark.parametrize("missing", ["--model", "--hardware", "--devices", "--global-batch"])
+def test_what_is_needed_is_asked_for(missing):
+    place = SMALL.index(missing)
+    with pytest.raises(HwprofError, match=f"{missing}.* is missing"):
+        run(*SMALL[:place], *SMALL[place + 2 :])

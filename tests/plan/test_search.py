@@ -1,0 +1,170 @@
+"""The search against brute force: every layout counted and timed one by one through the nouns."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from hwprof.count.job_memory import job_memory
+from hwprof.plan.columns import divisors, widened
+from hwprof.plan.cost import rates_of
+from hwprof.plan.plans import plans_of
+from hwprof.plan.question import Choices, Question
+from hwprof.plan.search import search
+from hwprof.predict.machine import machine_of
+from hwprof.predict.parameters import parameters_for
+from hwprof.predict.stacks import stack_named
+from hwprof.simulate.prediction import predict_job
+from hwprof.specs.catalogue import load_cluster, load_model
+from hwprof.specs.job import TrainingJob
+from hwprof.specs.parallel import ParallelLayout
+from hwprof.specs.simulator import simulator_parameters
+
+TABLE = simulator_parameters()
+
+
+def question_of(model, cluster, *, stack="megatron-core", batch=16, seq_len=1024, **changes):
+    software = stack_named(stack)
+    base = TrainingJob(model=load_model(model), seq_len=seq_len, global_batch=batch, storage=software.storage)
+    return Question(base=base, machine=machine_of(load_cluster(cluster)), stack=software, table=TABLE, **changes)
+
+
+def every_job(question):
+    """All layouts that the nouns themselves accept, by nested loops; no code of the planner."""
+    devices, base, domain = question.machine.devices, question.base, question.machine.domain
+    heads, layers = base.model.heads, base.model.layers
+    experts = base.model.moe.experts if base.model.moe else 1
+    counts = [n for n in range(1, devices + 1) if devices % n == 0]
+    for tp, pp, dp in itertools.product(counts, repeat=3):
+        if tp * pp * dp != devices or heads % tp or tp > domain or pp > layers or base.global_batch % dp:
+            continue
+        for ep, zero, shards, mb, recompute, vp in itertools.product(
+            [n for n in range(1, experts + 1) if experts % n == 0 and (dp * tp) % n == 0],
+            range(4 if dp > 1 else 1),
+            [n for n in range(1, dp + 1) if dp % n == 0],
+            [n for n in range(1, base.global_batch // dp + 1) if (base.global_batch // dp) % n == 0],
+            ("none", "full"),
+            range(1, layers + 1),
+        ):
+            m, near = base.global_batch // dp // mb, max(min(domain // tp, dp), 1)
+            if (zero == 0) != (shards == dp) and zero == 0:
+                continue
+            if zero and (shards == 1 or (shards < near)):
+                continue
+            if vp > 1 and (pp == 1 or (layers % (pp * vp) and (layers + 2) % (pp * vp)) or pp * vp > layers or m % pp):
+                continue
+            if pp > 1 and zero > 1:
+                continue
+            layout = ParallelLayout(
+                data_parallel=dp,
+                tensor_parallel=tp,
+                pipeline_parallel=pp,
+                virtual_stages=vp,
+                expert_parallel=ep,
+                zero_stage=zero,
+                shard_ranks=shards if shards < dp else None,
+                schedule="interleaved" if vp > 1 else "1f1b",
+            )
+            yield base.model_copy(update={"micro_batch": mb, "recompute": recompute, "layout": layout})
+
+
+@pytest.mark.parametrize(
+    ("model", "cluster", "batch"),
+    [("125m", "4xrtx-4090", 8), ("1b", "8xh100-sxm", 16), ("1b", "8xv100-sxm2-16gb", 8)],
+)
+def test_the_search_finds_what_brute_force_finds(model, cluster, batch):
+    question = question_of(model, cluster, batch=batch, choices=Choices(context=(1,)))
+    found = search(question)
+    fitting = []
+    for job in every_job(question):
+        need = job_memory(job, question.stack.memory).device_bytes
+        if need <= 0.95 * question.machine.capacity_bytes:
+            fitting.append(job)
+    assert {found.space.job(int(i)) for i in found.order} == set(fitting)
+    assert len(found.order) == len(fitting) > 50
+    best_s = min(closed_form_s(job, question) for job in fitting)
+    assert found.times.step_s[found.order[0]] == pytest.approx(best_s, rel=1e-9)
+
+
+def closed_form_s(job, question):
+    from hwprof.predict.op_time import micro_batch_times
+    from hwprof.simulate.jobs import jobs_of, work_table
+    from hwprof.simulate.jobs import rates_of as device_rates
+    from hwprof.simulate.step import step_times
+
+    placed = [(job, question.machine, question.stack)]
+    parameters, _ = parameters_for(TABLE, question.machine, question.stack)
+    work = micro_batch_times(work_table(placed), device_rates(placed), parameters)
+    return float(step_times(jobs_of(placed), work, parameters).step_s[0])
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "mixtral-8x7b"])
+@pytest.mark.parametrize("stack", ["megatron-core", "torch"])
+def test_memory_of_many_layouts_is_that_of_each(model, stack):
+    found = search(question_of(model, "16xh100-sxm", stack=stack, batch=32, seq_len=4096))
+    assert len(found.order) > 100
+    for place in found.order[:: len(found.order) // 25]:
+        counted = job_memory(found.space.job(int(place)), found.question.stack.memory).peak_bytes
+        assert found.peak_bytes[place] == pytest.approx(counted, rel=2e-3)
+
+
+def test_every_layout_is_counted_once():
+    found = search(question_of("1b", "8xv100-sxm2-16gb"))
+    assert found.tally.evaluated == sum(found.tally.rejected.values()) + len(found.order)
+    assert found.tally.rejected["memory_fits"] > 0
+    jobs = [found.space.job(int(place)) for place in found.order]
+    assert len(set(jobs)) == len(jobs)
+
+
+def test_a_limit_on_the_step_is_a_reason():
+    free = search(question_of("1b", "8xh100-sxm"))
+    best_s = float(free.times.step_s[free.order[0]])
+    limited = search(question_of("1b", "8xh100-sxm", longest_step_s=1.05 * best_s))
+    assert 0 < len(limited.order) < len(free.order)
+    assert limited.tally.rejected["inside_limits"] == len(free.order) - len(limited.order)
+    none = search(question_of("1b", "8xh100-sxm", longest_step_s=0.5 * best_s))
+    assert not len(none.order)
+    assert none.tally.nearest_s == pytest.approx(best_s)
+
+
+def test_choices_are_kept_to():
+    choices = Choices(tensor=(2,), pipeline=(2,), zero=(1,), micro_batch=(2,), recompute=("full",))
+    space = search(question_of("1b", "8xh100-sxm", choices=choices)).space
+    assert len(space)
+    for name, value in {"tensor": 2, "pipeline": 2, "zero_stage": 1, "micro_batch": 2, "recompute": 2}.items():
+        assert set(getattr(space, name).tolist()) == {value}
+
+
+def test_finalists_need_no_more_recompute_than_memory_asks_for():
+    question = question_of(
+        "llama-2-7b", "8xa100-40gb-sxm", batch=32, seq_len=4096, choices=Choices(recompute=("full",))
+    )
+    plans = plans_of(search(question), rates_of(question.machine.device))
+    partly = [plan for plan in plans if plan.job.recompute_layers is not None]
+    assert partly
+    for plan in partly:
+        assert plan.prediction.memory.device_bytes <= 0.95 * question.machine.capacity_bytes
+        if plan.job.recompute_layers > 1:
+            less = plan.job.model_copy(update={"recompute_layers": plan.job.recompute_layers - 1})
+            assert job_memory(less, question.stack.memory).device_bytes > 0.95 * question.machine.capacity_bytes
+
+
+def test_plans_are_ranked_by_the_engine():
+    question = question_of("llama-2-7b", "16xh100-sxm", batch=64, seq_len=4096)
+    plans = plans_of(search(question), rates_of(question.machine.device))
+    steps = [plan.prediction.step_s for plan in plans]
+    assert steps == sorted(steps)
+    assert all(0.5 <= plan.ahead <= 1 for plan in plans[:-1])
+    assert plans[-1].ahead is None
+    again = predict_job(plans[0].job, question.machine, question.stack, TABLE)
+    assert again.step_s == steps[0]
+
+
+def test_columns_are_widened_by_their_key():
+    import numpy as np
+
+    wide = widened({"a": np.array([5, 6, 7])}, np.array([1, 2, 1]), ("b",), lambda k: [(10 * k + i,) for i in range(k)])
+    assert wide["a"].tolist() == [5, 6, 6, 7]
+    assert wide["b"].tolist() == [10, 20, 21, 10]
+    assert divisors(16384)[-2:] == [8192, 16384]
