@@ -1,0 +1,110 @@
+"""``hwprof simulate``: its JSON contract, its text, its trace, its refusals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from hwprof.cli import main
+from hwprof.cli.simulate import command
+
+JOB = ("--model", "llama-3.1-70b", "--hardware", "h100-sxm", "--devices", "64", "--tp", "8", "--pp", "4")
+
+
+def simulated(*arguments: str) -> Any:
+    result = CliRunner().invoke(command, [*arguments, "--format", "json"], catch_exceptions=False)
+    assert result.exit_code == 0
+    return json.loads(result.stdout)
+
+
+def failed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["hwprof", "simulate", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert isinstance(stop.value.code, int)
+    return stop.value.code, output.err
+
+
+def test_json_keeps_its_contract() -> None:
+    found = simulated(*JOB)
+    low, high = found["interval_s"]
+    assert low < found["step_s"] < high
+    assert 0 < found["mfu"] <= found["hfu"] < 1
+    assert found["tokens_per_s_per_device"] * found["step_s"] * 64 == pytest.approx(8 * 4096)
+    memory = found["memory"]
+    assert memory["peak_bytes"] == pytest.approx(sum(memory["breakdown"].values()))
+    assert memory["peak_bytes"] == pytest.approx(max(memory["stage_bytes"]), abs=64)
+    assert len(memory["stage_bytes"]) == len(found["bubble_s"]) == 4
+    assert sum(found["breakdown_s"].values()) == pytest.approx(found["step_s"])
+    assert found["bound"] in {"compute", "memory", "communication", "transfer", "host", "latency", "unknown"}
+    assert isinstance(found["basis"], list)
+    assert found["basis"]
+
+
+def test_options_reach_the_prediction() -> None:
+    plain = simulated(*JOB)
+    assert simulated(*JOB, "--recompute", "full")["memory"]["peak_bytes"] < plain["memory"]["peak_bytes"]
+    assert simulated(*JOB, "--recompute", "full")["step_s"] > plain["step_s"]
+    assert simulated(*JOB, "--seq-len", "8192")["step_s"] > plain["step_s"]
+    assert simulated(*JOB, "--dtype", "fp8")["step_s"] < plain["step_s"]
+    assert simulated(*JOB, "--zero", "0")["memory"]["peak_bytes"] > plain["memory"]["peak_bytes"]
+    assert simulated(*JOB, "--lora-rank", "8")["step_s"] < plain["step_s"]
+
+
+def test_text_says_what_does_not_fit() -> None:
+    result = CliRunner().invoke(command, ["--model", "70b", "--hardware", "h100-sxm", "--devices", "1"])
+    assert result.exit_code == 0
+    assert "DOES NOT FIT" in result.stdout
+    assert "90 %" in result.stdout
+    assert "basis: parameters" in result.stdout
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "zb-h1"])
+def test_a_trace_has_a_track_for_every_stage(tmp_path: Path, schedule: str) -> None:
+    path = tmp_path / "trace.json"
+    simulated(*JOB, "--schedule", schedule, "--trace", str(path))
+    events = json.loads(path.read_text())["traceEvents"]
+    tracks = {event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    assert {"stage 0", "stage 1", "stage 2", "stage 3"} <= tracks
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fact"),
+    [
+        (("--model", "70b", "--hardware", "h100-sxn", "--devices", "8"), "did you mean"),
+        (("--model", "70c", "--hardware", "h100-sxm", "--devices", "8"), "did you mean"),
+        ((*JOB, "--dp", "3"), "does not make up 64 devices"),
+        ((*JOB, "--tp", "5"), "does not make up 64 devices"),
+        (("--model", "8b", "--hardware", "h100-sxm", "--devices", "64", "--tp", "64"), "do not divide"),
+        (("--model", "8b", "--hardware", "h100-sxm", "--devices", "64", "--pp", "64"), "fewer than"),
+        ((*JOB, "--vp", "2", "--schedule", "1f1b"), "needs the interleaved schedule"),
+        ((*JOB, "--global-batch", "3"), "does not divide"),
+        (("--model", "gpt2-124m", "--hardware", "l4", "--devices", "1", "--seq-len", "4096"), "1024"),
+        (("--model", "8b", "--devices", "8"), "--hardware"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], fact: str
+) -> None:
+    code, message = failed(capsys, monkeypatch, *arguments)
+    assert code == 2
+    assert fact in message
+    assert "Traceback" not in message
+
+
+def test_it_runs_without_torch() -> None:
+    program = (
+        "import sys; sys.modules['torch'] = None; from hwprof.cli import main; "
+        "sys.argv = ['hwprof', 'simulate', '--model', '8b', '--hardware', 'h100-sxm', '--devices', '8']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "MFU" in done.stdout

@@ -1,0 +1,132 @@
+"""``hwprof validate``: its JSON contract, its CSV, and tables with bad cells."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from hwprof.cli import main
+from hwprof.cli.validate import command
+from hwprof.specs.simulator import simulator_file
+
+SHIPPED = simulator_file().parents[1] / "published" / "measurements.csv"
+COLUMNS = [
+    "id",
+    "measured_step_s",
+    "predicted_step_s",
+    "step_lo_s",
+    "step_hi_s",
+    "measured_memory_gib",
+    "predicted_memory_gib",
+    "assumptions",
+    "refused",
+]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Six shipped rows, two of them spoilt."""
+    with SHIPPED.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["step_s"]][::150][:6]
+    rows[1]["tp"] = "many"
+    rows[3]["accelerator"] = "Abacus 9000"
+    path = tmp_path / "runs.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def validated(*arguments: str | Path) -> Any:
+    result = CliRunner().invoke(command, [*map(str, arguments), "--format", "json"], catch_exceptions=False)
+    assert result.exit_code == 0
+    return json.loads(result.stdout)
+
+
+def test_json_keeps_its_contract(table: Path) -> None:
+    found = validated("--data", table)
+    assert (found["rows"], found["predicted"]) == (6, 4)
+    assert found["coverage"] == pytest.approx(4 / 6)
+    assert {"median_abs_pct", "p90_abs_pct", "max_abs_pct", "bias_pct", "interval_coverage"} <= set(found["step_time"])
+    assert found["step_time"]["count"] == 4
+    assert isinstance(found["memory"], dict)
+    assert sum(errors["count"] for errors in found["by_accelerator"].values()) == 4
+    assert sum(found["refused"].values()) == 2
+    assert any("'many'" in reason for reason in found["refused"])
+
+
+def test_the_csv_has_a_line_for_each_row_in_order(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    validated("--data", table, "--csv", out)
+    with out.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    with table.open(newline="", encoding="utf-8") as file:
+        given = [row["id"] for row in csv.DictReader(file)]
+    assert list(lines[0]) == COLUMNS
+    assert [line["id"] for line in lines] == given
+    assert [bool(line["refused"]) for line in lines] == [False, True, False, True, False, False]
+    for line in lines:
+        if line["refused"]:
+            assert line["predicted_step_s"] == line["step_lo_s"] == ""
+        else:
+            assert float(line["step_lo_s"]) < float(line["predicted_step_s"]) < float(line["step_hi_s"])
+            assert float(line["measured_step_s"]) > 0
+
+
+def test_rows_that_measured_nothing_are_predicted_all_the_same(table: Path, tmp_path: Path) -> None:
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = [row | {"step_s": "", "peak_mem_gib_per_device": ""} for row in csv.DictReader(file)]
+    blank, out = tmp_path / "blank.csv", tmp_path / "out.csv"
+    with blank.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    found = validated("--data", blank, "--csv", out)
+    assert found["predicted"] == 4
+    assert out.read_text().count("\n") == 7
+    assert found["step_time"]["interval_coverage"] is None
+
+
+def test_text_shows_errors_and_refusals(table: Path) -> None:
+    result = CliRunner().invoke(command, ["--data", str(table)])
+    assert result.exit_code == 0
+    assert "6 rows, 4 predicted (66.7%)" in result.stdout
+    assert "step time by accelerator" in result.stdout
+    assert "refused" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [(None, "cannot read"), ("", "has no column"), ("id,model_name\n1,2\n", "has no column accelerator")],
+)
+def test_a_table_that_is_none_is_exit_code_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None, fact: str
+) -> None:
+    path = tmp_path / "runs.csv"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(sys, "argv", ["hwprof", "validate", "--data", str(path)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    output = capsys.readouterr()
+    assert (stop.value.code, output.out) == (2, "")
+    assert fact in output.err
+    assert "Traceback" not in output.err
+
+
+def test_a_place_that_cannot_be_written_is_exit_code_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, table: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "absent" / "out.csv"
+    monkeypatch.setattr(sys, "argv", ["hwprof", "validate", "--data", str(table), "--csv", str(out)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    assert "cannot write" in capsys.readouterr().err
