@@ -105,11 +105,11 @@ def micro_batch_times(table: RowTable, rates: Rates, p: Parameters) -> MicroBatc
     in_layer = table.part == Part.LAYER
 
     def total(part: Part, *passes: Pass) -> Floats:
-        chosen = (table.part == part) & np.isin(table.when, passes)
+        chosen = (table.part == part) & _runs_in(table, passes)
         return _sums(table, seconds, chosen)
 
     def launches(*passes: Pass) -> Floats:
-        chosen = (table.part == Part.LAYER) & np.isin(table.when, passes)
+        chosen = in_layer & _runs_in(table, passes)
         return _sums(table, table.times, chosen)
 
     expert_s = p.expert_layer_host_s * rates.expert_layers
@@ -139,6 +139,14 @@ BACKWARD_EXPERT_HOST = 1.3
 """Host time of an expert layer's backward pass over its forward pass."""
 
 TINY = 1e-30
+
+
+def _runs_in(table: RowTable, passes: tuple[Pass, ...]) -> NDArray[np.bool_]:
+    """Which rows run in one of the passes; comparing is ten times faster than ``np.isin`` for so few rows."""
+    chosen: NDArray[np.bool_] = table.when == passes[0]
+    for one in passes[1:]:
+        chosen |= table.when == one
+    return chosen
 
 
 def _sums(table: RowTable, values: Floats, chosen: NDArray[np.bool_]) -> Floats:
