@@ -1,7 +1,8 @@
 """Every published run that hwprof ships, predicted: how far off may predictions be, and do intervals hold?
 
 The bounds leave some room above what the parameters reach today (step time median 2.9 %, p90 11 %), so that a
-refitting passes and a broken term does not. Figures of held-out sources stand in docs/accuracy.md.
+refitting passes and a broken term does not. These are the runs that the parameters were fitted on: the bounds guard
+against breakage and say nothing of software or devices that the fit has not seen.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def test_step_time_is_close(result):
 
 
 def test_intervals_hold_their_promise_and_no_more(result):
-    """90 % intervals fitted on held-out sources hold more of the runs that took part in the fit."""
+    """90 % intervals fitted on held-out runs hold more of the runs that took part in the fit."""
     assert 0.85 <= result.interval_coverage <= 0.97
 
 
