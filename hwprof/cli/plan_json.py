@@ -90,5 +90,6 @@ def _option_json(option: Option) -> dict[str, Any]:
         "rejected": {refusal.rule: refusal.count for refusal in option.refusals},
         "rejected_examples": {refusal.rule: refusal.example for refusal in option.refusals},
         "sensitivity": {gain.resource: gain.saved_fraction for gain in option.gains},
+        "calibration": list(option.question.notes),
         "rates_basis": list(option.rates.basis),
     }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
@@ -14,14 +15,17 @@ from hwprof.cli.layout_options import LONGEST_DEFAULT, POSITIVE, Command
 from hwprof.cli.numbers import FiniteRange
 from hwprof.errors import InputError
 from hwprof.plan.cost import Rates, longest_step_s, rates_of, steps_of
+from hwprof.plan.from_run import calibrated, job_of_run
 from hwprof.plan.question import MEMORY_MARGIN, Choices, Question
 from hwprof.predict.machine import machine_of
 from hwprof.predict.stacks import STACKS, Stack, stack_named
 from hwprof.specs.catalogue import load_cluster, load_model
 from hwprof.specs.hardware import ClusterSpec
 from hwprof.specs.job import JobDtype, JobOptimizer, TrainingJob
+from hwprof.specs.model import ModelSpec
 from hwprof.specs.parallel import SCHEDULES
-from hwprof.specs.settings import Recompute
+from hwprof.specs.run import RunRecord
+from hwprof.specs.settings import Recompute, RunSettings
 from hwprof.specs.simulator import simulator_parameters
 from hwprof.units import parse
 
@@ -78,7 +82,10 @@ def job_options(command: Command) -> Command:
         click.option(
             "--stack",
             type=click.Choice([stack.name for stack in STACKS]),
-            help="Training software; default: megatron-core, on a CPU torch.",
+            help="Training software; default: megatron-core, on a CPU and with --run torch.",
+        ),
+        click.option(
+            "--run", "run_directory", type=click.Path(path_type=Path), help="A run on one device: job and calibration."
         ),
     )
 
@@ -149,9 +156,29 @@ def questions_of(typed: dict[str, Any]) -> list[Asked]:
         InputError: something that is needed is missing, or can't be.
         SpecError: a machine lacks a number.
     """
-    names = _needed(typed["hardware"], "--hardware")
+    record = _run_of(typed["run_directory"]) if typed["run_directory"] else None
+    names = typed["hardware"] or _needed(_hardware_of(record), "--hardware")
     counts = {name: _counts(name, typed) for name in names}
-    return [_asked(name, devices, typed) for name in names for devices in counts[name]]
+    return [_asked(name, devices, typed, record) for name in names for devices in counts[name]]
+
+
+def _run_of(directory: Path) -> RunRecord:
+    """A run that plans may start from.
+
+    Raises:
+        InputError: there is none, it is of a loop that somebody else wrote, or of several devices.
+    """
+    from hwprof.report.directory import read_run
+
+    record = read_run(directory)
+    if not isinstance(record.settings, RunSettings) or record.world_size > 1:
+        what = "several devices" if record.world_size > 1 else "a loop of somebody else"
+        raise InputError(f"{directory} is a run of {what}", expectation="plans start from `hwprof run` on one device")
+    return record
+
+
+def _hardware_of(record: RunRecord | None) -> tuple[str, ...]:
+    return (record.device.catalogue_id,) if record is not None and record.device.catalogue_id else ()
 
 
 def _needed(value: Item | None, option: str) -> Item:
@@ -169,11 +196,11 @@ def _counts(hardware: str, typed: dict[str, Any]) -> Sequence[int]:
     return [count for count in counts if count <= most]
 
 
-def _asked(hardware: str, devices: int, typed: dict[str, Any]) -> Asked:
+def _asked(hardware: str, devices: int, typed: dict[str, Any], record: RunRecord | None) -> Asked:
     machine = machine_of(_with_memory(load_cluster(f"{devices}x{hardware}"), typed["device_memory"]))
     cpu = machine.device.kind == "cpu"
-    stack = stack_named(typed["stack"] or ("torch" if cpu else "megatron-core"))
-    base = _base(typed, stack)
+    stack = stack_named(typed["stack"] or ("torch" if cpu or record else "megatron-core"))
+    base = _base(typed, stack, record)
     rates = rates_of(machine.device, usd_per_hour=typed["price"], watt=typed["watt"], pue=typed["pue"])
     question = Question(
         base=base,
@@ -184,6 +211,9 @@ def _asked(hardware: str, devices: int, typed: dict[str, Any]) -> Asked:
         margin=typed["memory_margin"],
         longest_step_s=_longest(typed, base, devices, rates),
     )
+    if record is not None and record.device.catalogue_id == machine.device.id:
+        found = calibrated(record, question.table, replace(machine, devices=1))
+        question = replace(question, table=found.table, memory_scale=found.memory_scale, notes=found.notes)
     return Asked(question=question, rates=rates)
 
 
@@ -194,17 +224,21 @@ def _with_memory(cluster: ClusterSpec, text: str | None) -> ClusterSpec:
     return cluster.model_copy(update={"device": cluster.device.model_copy(update={"memory": memory})})
 
 
-def _base(typed: dict[str, Any], stack: Stack) -> TrainingJob:
-    model = load_model(_needed(typed["model"], "--model"))
+def _base(typed: dict[str, Any], stack: Stack, record: RunRecord | None) -> TrainingJob:
+    """The job as typed; what was not typed is the run's, if there is one."""
+    run = job_of_run(record) if record is not None else None
+    own: ModelSpec | None = load_model(typed["model"]) if typed["model"] else run.model if run else None
+    model = _needed(own, "--model")
     return checked(
         TrainingJob,
         model=model,
-        seq_len=typed["seq_len"] or min(model.max_seq_len, LONGEST_DEFAULT),
+        seq_len=typed["seq_len"] or (run.seq_len if run else min(model.max_seq_len, LONGEST_DEFAULT)),
         global_batch=_needed(typed["global_batch"], "--global-batch"),
-        dtype=typed["dtype"] or "bf16",
+        dtype=typed["dtype"] or (run.dtype if run else "bf16"),
         storage=stack.storage,
-        optimizer=typed["optimizer"] or "adamw",
+        optimizer=typed["optimizer"] or (run.optimizer if run else "adamw"),
         attention=typed["attention"],
+        fused=run.fused if run else True,
     )
 
 

@@ -67,6 +67,7 @@ class Question:
         margin: share of each device's memory to leave free.
         longest_step_s: a step that takes longer answers nothing (from a deadline or a budget); None = no limit.
         memory_scale: counted memory times this is what is needed (from a measured run).
+        notes: what was taken from a measured run, in words.
     """
 
     base: TrainingJob
@@ -77,6 +78,7 @@ class Question:
     margin: float = MEMORY_MARGIN
     longest_step_s: float | None = None
     memory_scale: float = 1.0
+    notes: tuple[str, ...] = ()
 
     @property
     def usable_bytes(self) -> float:

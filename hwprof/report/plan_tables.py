@@ -146,7 +146,7 @@ def _assumptions(answer: Answer) -> Iterator[tuple[str, str]]:
     seen: set[tuple[str, str]] = set()
     for option in answer.options:
         basis = option.plans[0].prediction.basis if option.plans else ()
-        for line in (*basis, *option.rates.basis):
+        for line in (*option.question.notes, *basis, *option.rates.basis):
             pair = (option.question.machine.device.id, line)
             if pair not in seen:
                 seen.add(pair)

@@ -10,6 +10,11 @@ from click.testing import CliRunner
 
 from hwprof.cli.plan import command
 from hwprof.errors import HwprofError
+from hwprof.report.directory import write_record
+from hwprof.specs.catalogue import load_model
+from hwprof.specs.measurement import Ceiling
+from hwprof.specs.run import DeviceIdentity, RunRecord, StepTime
+from hwprof.specs.settings import RunSettings
 
 SMALL = ["--model", "1b", "--hardware", "h100-sxm", "--devices", "4", "--global-batch", "16", "--seq-len", "1024"]
 
@@ -97,3 +102,56 @@ def test_what_is_needed_is_asked_for(missing):
     place = SMALL.index(missing)
     with pytest.raises(HwprofError, match=f"{missing}.* is missing"):
         run(*SMALL[:place], *SMALL[place + 2 :])
+
+
+@pytest.fixture
+def measured_run(tmp_path):
+    """A run of 1b on an H100, whose products reached half of the datasheet's peak."""
+    spec = load_model("1b")
+    settings = RunSettings(model="1b", device="cuda", dtype="bf16", micro_batch=2, seq_len=1024)
+    record = RunRecord(
+        hwprof_version="0",
+        status="complete",
+        created="2026-01-01T00:00:00",
+        command="hwprof run",
+        settings=settings,
+        model=spec,
+        environment={},
+        device=DeviceIdentity(name="H100", catalogue_id="h100-sxm5-80gb", note=""),
+        ceilings=(
+            Ceiling(
+                name="matmul.bf16", kind="compute", value=494.7e12, unit="flop_per_s", origin="measured", source="hand"
+            ),
+        ),
+        step=StepTime(
+            median_s=0.5,
+            interval_s=(0.5, 0.5),
+            samples_s=(0.5,),
+            spread=0.0,
+            stable=True,
+            warmups=1,
+            tokens_per_s=4096.0,
+        ),
+    )
+    write_record(record, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_run_gives_the_job_and_the_calibration(measured_run):
+    fixed = ["--devices", "1", "--global-batch", "2", "--micro-batch", "2", "--recompute", "none", "--zero", "0"]
+    found = json.loads(run("--run", str(measured_run), *fixed, "--format", "json").stdout)
+    plan = found["plans"][0]
+    assert (plan["hardware"], plan["stack"]) == ("h100-sxm5-80gb", "torch")
+    assert plan["step_s"] == pytest.approx(0.5, rel=0.01)  # one device: the run itself
+    assert any("50 % of the datasheet" in note for note in found["options"][0]["calibration"])
+
+
+def test_another_device_is_not_calibrated_by_the_run(measured_run):
+    fixed = ["--hardware", "a100-sxm", "--devices", "4", "--global-batch", "16"]
+    found = json.loads(run("--run", str(measured_run), *fixed, "--format", "json").stdout)
+    assert found["options"][0]["calibration"] == []
+
+
+def test_a_directory_without_a_run_is_refused(tmp_path):
+    with pytest.raises(HwprofError, match=r"has no run\.json"):
+        run("--run", str(tmp_path), "--devices", "4", "--global-batch", "16")
