@@ -115,8 +115,10 @@ def option_of(question: Question, rates: Rates, *, tokens: float | None = None) 
 def answer_of(options: Sequence[Option], objective: Objective) -> Answer:
     """All options side by side."""
     ranked = sorted((plan for option in options for plan in option.plans), key=_KEYS[objective])
-    plans = [replace(plan, rank=place) for place, plan in enumerate(ranked, start=1)]
-    return Answer(objective=objective, options=tuple(options), plans=tuple(compared(plans)), front=_front(plans))
+    plans = [replace(plan, rank=place, ahead=None) for place, plan in enumerate(ranked, start=1)]
+    if objective == "time":  # what is known of the errors is known of steps
+        plans = compared(plans)
+    return Answer(objective=objective, options=tuple(options), plans=tuple(plans), front=_front(plans))
 
 
 def _cost(plan: Plan) -> float:

@@ -59,6 +59,15 @@ def test_machines_stand_side_by_side_and_one_is_too_small(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"plan.csv", "capacity.csv", "assumptions.csv", "rejected.csv"}
 
 
+def test_chances_are_told_of_time_alone():
+    plans = json.loads(run(*SMALL, "--format", "json").stdout)["plans"]
+    assert all(0.5 <= plan["faster_than_next_probability"] <= 1 for plan in plans[:-1])
+    cheapest = json.loads(run(*SMALL, "--objective", "cost", "--format", "json").stdout)["plans"]
+    assert {plan["faster_than_next_probability"] for plan in cheapest} == {None}
+    costs = [sum(plan["bill"]["usd"]) for plan in cheapest]
+    assert costs == sorted(costs)
+
+
 def test_csv_has_a_header_row_and_a_row_a_plan(tmp_path):
     path = tmp_path / "out" / "plans.csv"
     found = json.loads(run(*SMALL, "--csv", str(path), "--format", "json").stdout)
