@@ -264,7 +264,11 @@ def test_interrupt_leaves_a_readable_run_one_line_and_exit_code_130(tmp_path):
         str(folder),
     ]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in a shell's background job, and then inherited
+    try:
+        process = subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    finally:
+        signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 120
     while not (folder / "run.json").exists():
         assert time.monotonic() < deadline

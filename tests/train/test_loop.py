@@ -211,13 +211,14 @@ def test_data_shorter_than_two_sequences_is_refused(trainer, tmp_path):
 
 
 _INTERRUPTED = """
-    import json, multiprocessing, sys, time
+    import json, multiprocessing, signal, sys, time
     import torch
     from hwprof.specs.model import ModelSpec
     from hwprof.specs.run import RunSettings
     from hwprof.train.loop import Trainer
 
     if __name__ == "__main__":
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
         spec = ModelSpec(**json.loads(sys.argv[1]))
         settings = RunSettings(model="small", device="cpu", micro_batch=2, seq_len=32, workers=2)
         trainer = Trainer(spec, settings, data_path=None, device=torch.device("cpu"))
@@ -247,7 +248,11 @@ def test_interrupted_run_ends_with_its_workers_and_prints_nothing(on_interrupt, 
         workers = json.loads(run.stdout.readline())
         assert len(workers) == 2
         os.killpg(run.pid, signal.SIGINT)
-        output = run.communicate(timeout=120)  # it would never end by itself; a busy machine takes its time
+        try:
+            output = run.communicate(timeout=120)  # it would never end by itself; a busy machine takes its time
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
     assert output == ("", "")
     assert run.returncode == 0
     deadline_s = time.monotonic() + 60
