@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hwprof.errors import SpecError
@@ -32,6 +33,7 @@ class Machine:
         inside_byte_per_s, inside_latency_s: scale-up links.
         between_byte_per_s, between_latency_s: network between domains.
         torus: whether the scale-up links form a torus.
+        assumed_links: in words, which of these numbers no file has.
     """
 
     device: DeviceSpec
@@ -43,6 +45,13 @@ class Machine:
     between_byte_per_s: float
     between_latency_s: float
     torus: bool
+    assumed_links: tuple[str, ...] = ()
+
+    def assumptions(self, dtype: MatmulDtype) -> tuple[str, ...]:
+        """In words, what is not from a datasheet, and where another format's peak stands in for ``dtype``."""
+        format_used = self._format_used(dtype)
+        replaced = () if format_used == dtype else (f"{self.device.id} has no {dtype} peak: that of {format_used}",)
+        return (*self.assumed_links, *replaced)
 
     @property
     def capacity_bytes(self) -> float:
@@ -82,11 +91,15 @@ class Machine:
         Raises:
             SpecError: none is known.
         """
-        rates = (self.device.matmul_flop_per_s(each) for each in _FALLBACK[dtype])
-        found = next((rate for rate in rates if rate is not None), None)
-        if found is None:
-            raise _unknown(self.device, f"dense {dtype} peak")
-        return self.scale * found
+        rate = self.device.matmul_flop_per_s(self._format_used(dtype))
+        assert rate is not None
+        return self.scale * rate
+
+    def _format_used(self, dtype: MatmulDtype) -> MatmulDtype:
+        for each in _FALLBACK[dtype]:
+            if self.device.matmul_flop_per_s(each) is not None:
+                return each
+        raise _unknown(self.device, f"dense {dtype} peak")
 
 
 _ARCHITECTURES = (
@@ -128,6 +141,7 @@ def machine_of(cluster: ClusterSpec, *, scale: int = 1) -> Machine:
     if cluster.nodes == 1 and cluster.devices > domain and device.host_link is not None:
         between = device.host_link.bandwidth_byte_per_s
     link = device.link.link if device.link else device.host_link.link if device.host_link else ""
+    network = cluster.network or device.node.network
     return Machine(
         device=device,
         scale=scale,
@@ -136,15 +150,29 @@ def machine_of(cluster: ClusterSpec, *, scale: int = 1) -> Machine:
         inside_byte_per_s=scale * inside_byte_per_s,
         inside_latency_s=_latency_s(link),
         between_byte_per_s=scale * between,
-        between_latency_s=_latency_s(cluster.network or device.node.network),
+        between_latency_s=_latency_s(network),
         torus=device.link is not None and device.link.topology == "torus",
+        assumed_links=tuple(_assumed_links(cluster, link, network, domain=domain)),
     )
 
 
+def _assumed_links(cluster: ClusterSpec, link: str, network: str, *, domain: int) -> Iterator[str]:
+    """What a prediction rests on without a file that says it."""
+    if cluster.devices > 1 and not link:
+        yield f"latency inside a node: {UNKNOWN_LATENCY_S * 1e6:.0f} us (assumed, the link has no file)"
+    if cluster.devices > domain and not network:
+        yield f"latency between nodes: {UNKNOWN_LATENCY_S * 1e6:.0f} us (assumed, the network has no file)"
+    if cluster.devices > domain and not (cluster.inter_node_byte_per_s or cluster.device.node.inter_node_byte_per_s):
+        yield "network between nodes: as fast as the links inside one (assumed, no rate is known)"
+    if cluster.device.host_link is None:
+        yield f"link to the host: {USUAL_HOST_BYTE_PER_S / 1e9:.1f} GB/s, PCIe 4.0 x16 (assumed; matters for offload)"
+
+
 USUAL_HOST_BYTE_PER_S = 31.5e9
+"""PCIe 4.0 x16, one direction: 16 GT/s x 16 lanes x 128/130 / 8 bit."""
 
 UNKNOWN_LATENCY_S = 10e-6
-"""Time of an empty message over a link that no file names; a prediction that rests on it says ``assumed``."""
+"""Time of an empty message over a link that no file names: an assumption, which ``Machine.assumptions`` states."""
 
 
 def _latency_s(link: str) -> float:

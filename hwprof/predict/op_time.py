@@ -15,13 +15,13 @@ Floats = NDArray[np.float64]
 
 TILE = 128
 """Rows and columns of the tile that one compute unit makes of a product's result; tiles are waves of as many as there
-are units (cuBLAS' most common tile)."""
+are units. An assumption: libraries choose among several."""
 
 PADDED = 64
 """Results are padded to multiples of this many rows and columns."""
 
 WAVE_LOSS = 0.3
-"""Share of the idle units in the last wave that costs time; the rest is made up for by splitting tiles."""
+"""Share of the idle units in the last wave that costs time, assumed; the rest is made up for by splitting tiles."""
 
 FEW_UNITS = 16
 """Devices with fewer, larger units than this (TPU) have no waves and no padding to speak of."""

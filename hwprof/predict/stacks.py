@@ -97,6 +97,16 @@ _FRAMEWORKS: tuple[tuple[str, str], ...] = (
 """Words in a framework's name, first match first."""
 
 
+_TORCH_WORDS = ("fsdp", "pytorch", "torch", "lightning", "fabric", "composer", "ddp")
+
+
+def framework_known(framework: str) -> bool:
+    """Whether a word of the name says which stack it is; else ``stack_named`` takes PyTorch's."""
+    lowered = framework.lower()
+    words = (*_BY_NAME, *(word for word, _ in _FRAMEWORKS), *_TORCH_WORDS)
+    return any(word in lowered for word in words)
+
+
 _VERSION = re.compile(r"\d+\.\d+|\b\d\d\b")
 
 

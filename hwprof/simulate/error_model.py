@@ -13,8 +13,8 @@ SMALL_WIDTH = 2048
 """Models of at most this width leave the device waiting for the host."""
 
 UNKNOWN_DEVICE = 0.7
-"""Added to the logarithm of the scale where no published run of the device's architecture took part in the fit: such
-predictions are about twice as far off as those for an architecture that did (sources held out with their device)."""
+"""Added to the logarithm of the scale where no published run of the device's architecture took part in the fit: the
+interval is twice as wide. An assumption, not measured."""
 
 
 def circumstances(job: TrainingJob, machine: Machine, *, recompute_stated: bool = True) -> tuple[str, ...]:

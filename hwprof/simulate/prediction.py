@@ -49,7 +49,7 @@ class Prediction:
         mfu, hfu: model FLOP, and all FLOP that run, over the dense peak of the job's format.
         mfu_causal: the same with half of the attention.
         memory: of the device that needs most.
-        memory_interval_bytes: 90 % of comparable runs lie inside.
+        memory_interval_bytes: 90 % of the published figures lie inside, those that overheads were fitted on included.
         fits: whether it fits the device.
         breakdown_s: where the time goes; adds up to ``step_s`` of the closed form.
         bound: what takes most of it.
@@ -115,7 +115,10 @@ def predict_job(
         basis=(
             *(f"parameters {each}" for each in basis),
             f"{job.dtype} peak ({wide_dtype(job.dtype)} outside linear layers), memory and links: datasheet",
-            "interval: held-out published runs" + ("" if known else ", widened: no run on this architecture"),
+            *machine.assumptions(job.dtype),
+            "interval: held-out published runs"
+            + ("" if known else ", widened by assumption: no run on this architecture"),
+            "memory interval: published runs, the fit's own among them",
         ),
         timeline=timeline,
     )

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from hwprof.count.job_memory import job_memory
 from hwprof.errors import HwprofError
 from hwprof.predict.machine import Machine, machine_of
-from hwprof.predict.stacks import Stack, stack_named
+from hwprof.predict.stacks import Stack, framework_known, stack_named
 from hwprof.simulate.published_model import published_model
 from hwprof.specs.catalogue import load_device
 from hwprof.specs.hardware import ClusterSpec, DeviceSpec
@@ -23,7 +23,7 @@ from hwprof.specs.published import PublishedRun
 from hwprof.specs.run import Recompute
 
 ASSUMED_LORA_RANK = 16
-"""NeMo's default is 32, PEFT's 8; it hardly moves time. NeMo's fast recipes adapt attention's projections only."""
+"""An assumption, as is that the projections of attention alone are adapted; that fits the published times better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,8 @@ def case_of(run: PublishedRun) -> Case:
         model, assumed = published_model(run)
         notes += assumed
         stack = stack_named(run.framework)
+        if not framework_known(run.framework):
+            notes.append(f"framework {run.framework or '(blank)'} not known: overheads of {stack.name}")
         machine = _machine(run, notes)
         if stack.dropout:
             model = model.model_copy(update={"dropout": stack.dropout})
@@ -156,6 +158,8 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
     if layout.devices != run.n_devices:
         raise RefusedError(f"degrees multiply to {layout.devices}, but there are {run.n_devices} devices")
     recompute: Recompute = _recompute(run.recompute)
+    if not run.attention_impl:
+        notes.append("attention not stated: flash")
     flash = not run.attention_impl.lower().startswith(("unfused", "eager", "math", "naive"))
     lora = LoraSpec(rank=ASSUMED_LORA_RANK, targets="attention") if "lora" in run.model_name.lower() else None
     if lora:

@@ -107,7 +107,7 @@ class StepTimes:
 
 
 FORWARD_OVERLAP_OF_ATTENTION = 0.8
-"""Share of attention's time behind which a ring of keys and values hides."""
+"""An assumption, like the three after it. Share of attention's time behind which a ring of keys and values hides."""
 
 RING_REST = 0.1
 """Share of a ring's traffic that is exposed even where it fits behind attention: its first step, and its kernels."""

@@ -33,10 +33,13 @@ class ParameterSet(Record):
 
 
 class ErrorModel(Record):
-    """How far predictions were off on sources that took no part in the fit.
+    """How far predictions were off.
+
+    Of step time: on held-out runs, half without their configuration, half without their whole source. Of memory: on
+    all published figures, the fit's own among them.
 
     The scale of |ln(predicted / measured)| is exp(sum of the coefficients of what holds of a job). ``low`` and ``high``
-    are quantiles of ln(measured / predicted) over that scale, such that 90 % of the held-out runs lie between.
+    are quantiles of ln(measured / predicted) over that scale, such that some 90 % of these runs lie between.
 
     Attributes:
         coefficients: by circumstance; ``base`` always holds.

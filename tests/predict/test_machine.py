@@ -59,3 +59,16 @@ def test_every_device_has_a_family():
     assert {"hopper", "blackwell", "ampere", "volta", "tpu", "cdna", "cpu"} <= families
     assert architecture_of(load_device("b200")) == "blackwell"
     assert architecture_of(load_device("mi300x")) == "cdna"
+
+
+def test_a_format_without_a_peak_is_replaced_and_said_so():
+    node = machine("8xa100-sxm")
+    assert node.peak_flop_per_s("fp8") == node.peak_flop_per_s("bf16")
+    assert node.assumptions("fp8") == ("a100-sxm4-80gb has no fp8 peak: that of bf16",)
+    assert node.assumptions("bf16") == ()
+
+
+def test_a_host_link_that_no_file_names_is_said_so():
+    device = next(device for device in list_devices() if device.host_link is None and device.kind != "cpu")
+    assert any(line.startswith("link to the host") for line in machine(f"1x{device.id}").assumptions("bf16"))
+    assert not any(line.startswith("link to the host") for line in machine("1xh100-sxm").assumptions("bf16"))
