@@ -30,6 +30,8 @@ def main() -> None:
     for number, run in enumerate(runs, 1):
         print(f"run {number}: explained share {run['attribution']['explained_fraction']:.4f}")
         print(f"run {number}: recorder overhead, profiler off {run['recorder_overhead_fraction']:+.4%}")
+        low, high = run["marked_over_bare_interval"]
+        print(f"run {number}: marked over bare steps, 95 % interval {low:+.2%} to {high:+.2%}")
         print(f"run {number}: profiler overhead inside the window {run['profiler_overhead_fraction']:+.2%}")
         print(f"run {number}: step spread {run['step']['spread']:.2%}")
         for ceiling in run["ceilings"]:

@@ -49,7 +49,7 @@ def _recorded(record: RunRecord, recording: Recording) -> dict[str, Any]:
         "kernels": recording.kernels,
         "attribution": recording.attribution,
         "recorder_overhead_fraction": recording.recorder_overhead_fraction,
-        "recorder_overhead_interval": recording.recorder_overhead_interval,
+        "marked_over_bare_interval": recording.marked_over_bare_interval,
         "profiler_overhead_fraction": summary.profiler_overhead_fraction(recording),
         "losses": recording.losses,
         "eval_loss": recording.eval_loss,

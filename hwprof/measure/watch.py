@@ -23,7 +23,7 @@ from hwprof.errors import InputError
 from hwprof.measure.annotate import module_ranges, phase_range, profiler, quiet_profiler
 from hwprof.measure.attribution import WINDOW, TraceSummary, attribute
 from hwprof.measure.contention import waited_s
-from hwprof.measure.phases import PhaseMarks
+from hwprof.measure.phases import PhaseMarks, marking_s
 from hwprof.measure.timing import Mark, Timer
 from hwprof.measure.trace import allocated_bytes, read_events, spans_of
 from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
@@ -136,6 +136,7 @@ class StepWatch:
         self._recorded: list[tuple[Mark, Mark, PhaseMarks]] = []
         self._bare: list[tuple[Mark, Mark]] = []
         self._waited: float | None = None
+        self._marking_s: float | None = None
         self._summary: TraceSummary | None = None
         self._profiled_s: tuple[float, ...] = ()
         self._timeline: tuple[tuple[float, float], ...] = ()
@@ -167,6 +168,8 @@ class StepWatch:
         self._synchronize()
         elapsed_s = self._timer.mark().host_s - began.host_s
         self._waited = self._waited_fraction(waited_before_s, elapsed_s=elapsed_s)
+        if self._recorded:
+            self._marking_s = marking_s(self._timer, [name for name, _, _ in self._recorded[-1][2].marks])
 
     def _waited_fraction(self, before_s: float | None, *, elapsed_s: float) -> float | None:
         after_s = self._waited_s()
@@ -302,6 +305,7 @@ class StepWatch:
             step_samples_s=tuple(self._timer.elapsed_s(start, stop) for start, stop, _ in self._recorded),
             bare_step_samples_s=tuple(self._timer.elapsed_s(start, stop) for start, stop in self._bare),
             waited_fraction=self._waited,
+            marking_s=self._marking_s,
             profiled_step_samples_s=self._profiled_s,
             phase_samples_s={name: tuple(samples) for name, samples in phases.items()},
             ops=summary.ops if summary else (),

@@ -152,7 +152,7 @@ def _overhead_note(record: RunRecord) -> str:
     parts = [
         f"{name} changes the time of a step by {percent(fraction)}{between}"
         for name, fraction, between in (
-            ("recording the phases", record.recorder_overhead_fraction, _between(record.recorder_overhead_interval)),
+            ("recording the phases", record.recorder_overhead_fraction, _between(record.marked_over_bare_interval)),
             ("profiling (only in the profiled window)", record.profiler_overhead_fraction, ""),
         )
         if fraction is not None
@@ -163,8 +163,7 @@ def _overhead_note(record: RunRecord) -> str:
 def _between(interval: Interval | None) -> str:
     if interval is None:
         return ""
-    seen = "" if interval[0] > 0 or interval[1] < 0 else ", so it can't be told from nothing"
-    return f" (95 % interval {span_text(interval, 'fraction')}{seen})"
+    return f" (steps with marks against steps without: {span_text(interval, 'fraction')}, 95 % interval)"
 
 
 def kind_table(record: RunRecord) -> Table:

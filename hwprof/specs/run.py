@@ -184,6 +184,7 @@ class Recording(Record):
     phase_samples_s: dict[PhaseName, tuple[float, ...]]
     bare_step_samples_s: tuple[float, ...] = ()
     waited_fraction: float | None = None
+    marking_s: float | None = None
     profiled_step_samples_s: tuple[float, ...] = ()
     losses: tuple[float, ...] = ()
     eval_loss: float | None = None
@@ -197,18 +198,20 @@ class Recording(Record):
 
     @property
     def recorder_overhead_fraction(self) -> float | None:
-        """What phase marks cost with the profiler off: median over pairs of (recorded / bare) - 1."""
-        return statistics.median(self._overheads) if self._overheads else None
+        """What phase marks cost with the profiler off: host time of a step's marks over the median step."""
+        if self.marking_s is None or not self.step_samples_s:
+            return None
+        return self.marking_s / statistics.median(self.step_samples_s)
 
     @property
-    def recorder_overhead_interval(self) -> Interval | None:
-        """A 95 % confidence interval of that median; one around 0 says that the marks cost less than can be seen."""
-        return median_interval(self._overheads) if self._overheads else None
+    def marked_over_bare_interval(self) -> Interval | None:
+        """The same from outside, as a 95 % confidence interval: median over pairs of (marked step / bare step) - 1.
 
-    @property
-    def _overheads(self) -> tuple[float, ...]:
+        It sees effects beside the marks' own time, as finely as the steps are steady.
+        """
         pairs = zip(self.step_samples_s, self.bare_step_samples_s, strict=False)
-        return tuple(recorded / bare - 1 for recorded, bare in pairs)
+        ratios = tuple(marked / bare - 1 for marked, bare in pairs)
+        return median_interval(ratios) if ratios else None
 
 
 class Prediction(Record):
@@ -332,7 +335,7 @@ class RunRecord(Record):
     kernels: tuple[KernelTime, ...] = ()
     attribution: Attribution | None = None
     recorder_overhead_fraction: float | None = None
-    recorder_overhead_interval: Interval | None = None
+    marked_over_bare_interval: Interval | None = None
     profiler_overhead_fraction: float | None = None
     losses: tuple[float, ...] = ()
     eval_loss: float | None = None

@@ -1,10 +1,12 @@
 """Claims about the step recorder, on a small real loop on the CPU."""
 
 import itertools
+import statistics
 
 import pytest
 import torch
 
+from hwprof.measure.phases import marking_s
 from hwprof.measure.recorder import StepRecorder
 from hwprof.measure.timing import Mark, WallTimer
 from hwprof.measure.trace import read_events
@@ -205,11 +207,15 @@ def test_time_budget_ends_the_timed_steps_but_leaves_enough_for_an_interval(tmp_
 
 @pytest.mark.parametrize(("waits_s", "seconds"), [((2.0, 102.0), 100.0), ((2.0, 2.5), 0.5), ((None, None), None)])
 def test_waiting_for_a_cpu_is_held_against_the_wall_time_of_the_timed_steps(tmp_path, waits_s, seconds):
-    timer, readings = _SlowClock(), iter(waits_s)
-    recorder = _recorder(tmp_path, timer=timer, steps=1, waited_s=lambda: next(readings))
-    before_s = timer.mark().host_s
+    timer, readings, read_s = _SlowClock(), iter(waits_s), []
+
+    def waited_s():
+        read_s.append(timer.mark().host_s)  # each 10 s after the watch's own mark
+        return next(readings)
+
+    recorder = _recorder(tmp_path, timer=timer, steps=1, waited_s=waited_s)
     recorder.time_steps()
-    wall_s = timer.mark().host_s - before_s - 2 * 10  # between the watch's own first and last mark
+    wall_s = read_s[1] - read_s[0]
     waited = recorder.recording().waited_fraction
     assert waited == (None if seconds is None else pytest.approx(seconds / wall_s))
 
@@ -249,13 +255,27 @@ def test_disturbed_window_is_profiled_again_and_the_fastest_kept(tmp_path, windo
     assert any("windows were profiled" in note for note in result.notes) is noted
 
 
-def test_overhead_is_the_median_of_paired_ratios(tmp_path):
+def test_overhead_is_the_time_of_the_marks_over_that_of_the_step_and_pairs_bound_it(tmp_path):
     recorder = _recorder(tmp_path)
     recorder.time_steps()
     result = recorder.recording()
     ratios = sorted(m / b - 1 for m, b in zip(result.step_samples_s, result.bare_step_samples_s, strict=True))
-    assert result.recorder_overhead_fraction == pytest.approx((ratios[1] + ratios[2]) / 2)
-    assert result.recorder_overhead_interval == pytest.approx((ratios[0], ratios[3]))  # of 4 pairs no interval: range
+    assert result.marked_over_bare_interval == pytest.approx((ratios[0], ratios[3]))  # of 4 pairs: their range
+    assert result.marking_s < 1e-3  # five phases: ten readings of a clock
+    assert result.recorder_overhead_fraction == result.marking_s / statistics.median(result.step_samples_s)
+
+
+def test_marking_is_timed_as_often_as_a_step_marks():
+    class Counting(WallTimer):
+        marks = 0
+
+        def mark(self):
+            self.marks += 1
+            return super().mark()
+
+    few, many = Counting(), Counting()
+    assert 0 < marking_s(few, ["forward"]) < marking_s(many, ["forward"] * 1000)
+    assert many.marks == 1000 * few.marks
 
 
 def _full(*_args, **_options):
