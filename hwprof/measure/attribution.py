@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from hwprof.measure import communication, intervals
+from hwprof.measure.idle import causes
 from hwprof.measure.intervals import Intervals
 from hwprof.measure.trace import Span
 from hwprof.specs.labels import COMMUNICATION_LABEL, MODEL_LABEL, PHASE_LABELS, label_of, layer_kind
@@ -73,6 +74,8 @@ class _Piece:
     start_s: float
     end_s: float
     busy_s: float
+    called_s: float | None = None
+    """On a GPU, when the host called for it."""
 
 
 def attribute(
@@ -216,8 +219,16 @@ def _device_pieces(
         for span, place in zip(inside, places, strict=True)
         if span.correlation is not None and span.category in _LAUNCH_CATEGORIES
     }
+    called_s = {span.correlation: span.start_s for span in spans if span.category in _LAUNCH_CATEGORIES}
     return [
-        _Piece(span.name, launched.get(span.correlation), span.start_s, span.end_s, span.duration_s)
+        _Piece(
+            span.name,
+            launched.get(span.correlation),
+            span.start_s,
+            span.end_s,
+            span.duration_s,
+            called_s.get(span.correlation),
+        )
         for span in spans
         if span.category in _DEVICE_CATEGORIES and window.start_s <= span.start_s and span.end_s <= window.end_s
     ]
@@ -275,6 +286,8 @@ def _attribution_cuda(
     idle = intervals.subtract([bounds], intervals.union([*busy, *copying]))
     waiting = intervals.intersect(idle, phases.intervals("data"))
     hosted = intervals.subtract(intervals.intersect(idle, phases.intervals()), waiting)
+    why = causes(hosted, sorted(((piece.start_s, piece.called_s) for piece in pieces), key=lambda start: start[0]))
+    split = tuple(intervals.length_s(part) / steps for part in (why.host, why.dependency, why.other))
     parts_s = [intervals.length_s(part) / steps for part in (compute, exposed, copying, hosted, waiting)]
     idle_s = intervals.length_s(idle) / steps
     return compute, _balanced(
@@ -287,6 +300,7 @@ def _attribution_cuda(
         input_s=parts_s[4],
         residue_s=idle_s - parts_s[3] - parts_s[4],
         unplaced_s=_unplaced_s(pieces) / steps,
+        split_s=split,
         note="GPU: union of kernels first, then what of collectives and copies they do not hide, then idle",
     )
 
@@ -303,8 +317,15 @@ def _balanced(
     residue_s: float,
     unplaced_s: float,
     note: str,
+    split_s: tuple[float, float, float] | None = None,
 ) -> Attribution:
-    """The attribution, after checking that its parts add up to the step."""
+    """The attribution, after checking that its parts add up to the step, and the causes of idle time to that.
+
+    ``split_s`` is idle time by cause (host, dependency, other); None where all of it is the host's.
+    """
+    late_s, dependency_s, other_s = (host_s, 0.0, 0.0) if split_s is None else split_s
+    causes_s = late_s + dependency_s + other_s
+    assert abs(causes_s - host_s) <= 1e-6 * step_s + 1e-9, f"causes {causes_s} s do not add up to idle {host_s} s"
     total_s = compute_s + exposed_s + copy_s + host_s + input_s + residue_s
     assert abs(total_s - step_s) <= 1e-6 * step_s + 1e-9, f"parts {total_s} s do not add up to the step {step_s} s"
     unplaced_s = min(unplaced_s, compute_s)
@@ -316,6 +337,9 @@ def _balanced(
         exposed_copy_s=copy_s,
         idle_host_s=host_s,
         idle_input_s=input_s,
+        late_host_s=late_s,
+        dependency_s=dependency_s,
+        other_s=other_s,
         residue_s=residue_s,
         explained_fraction=1.0 - (residue_s + unplaced_s) / step_s,
         attributed_op_fraction=1.0 - unplaced_s / compute_s if compute_s else 0.0,

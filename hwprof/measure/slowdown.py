@@ -26,6 +26,10 @@ _SAMPLES = 5
 _OUTLASTS = 3
 """What goes on beside is given this many times the work that would take as long, so that it does not end first."""
 
+_MOST_S = 20.0
+"""The products beside end by themselves after this long: a thread that must be stopped might never be, where a
+scheduler gives the one that would stop it no CPU (real-time policies do that)."""
+
 Work = Callable[[], None]
 
 
@@ -124,8 +128,10 @@ def _beside_products_s(world: World, timer: Timer, product: Work, work: Work) ->
 
     def go_on() -> None:
         with torch.cuda.stream(stream) if stream is not None else nullcontext():
-            while not stop.is_set():
+            until_s = time.monotonic() + _MOST_S
+            while not stop.is_set() and time.monotonic() < until_s:
                 product()
+                time.sleep(0)  # others of the same priority get their turn
                 if stream is not None and not stream.query():
                     time.sleep(1e-4)  # a short queue: what is enqueued here can't be called back
 

@@ -161,7 +161,9 @@ class Attribution(Record):
     ``idle_host_s`` is time in which the device waits for the host program between operations, ``idle_input_s`` for the
     next batch. ``explained_fraction`` is the share of the step with both a cause and a place (an operation of a
     module, a copy, a collective, or a named idle in a named phase). ``communication_s`` is the time in which a
-    collective was under way, hidden behind computation or exposed.
+    collective was under way, hidden behind computation or exposed. Of a GPU's ``idle_host_s``, in ``late_host_s`` the
+    host had not called for the next kernel, in ``dependency_s`` the kernel stood in its queue and waited for something
+    else, and ``other_s`` is the launch itself or unknown; on a CPU all of it is the host's.
     """
 
     step_s: float
@@ -171,6 +173,9 @@ class Attribution(Record):
     exposed_copy_s: float
     idle_host_s: float
     idle_input_s: float
+    late_host_s: float = 0.0
+    dependency_s: float = 0.0
+    other_s: float = 0.0
     residue_s: float
     explained_fraction: float
     attributed_op_fraction: float

@@ -154,6 +154,9 @@ def test_gpu_step_splits_into_compute_then_exposed_collectives_then_exposed_copi
     assert attribution.exposed_copy_s == 4
     assert attribution.idle_input_s == 8
     assert attribution.idle_host_s == 4 + 10 + (98 - 84)
+    assert attribution.late_host_s == pytest.approx((10.2 - 8) + (98 - 84))  # until the call, and after the last kernel
+    assert attribution.dependency_s == 10  # its kernel had been called for at 21.5
+    assert attribution.other_s == pytest.approx(12 - 10.2)
     assert attribution.residue_s == 2
 
 
