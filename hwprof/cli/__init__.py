@@ -23,6 +23,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("hwprof.cli.simulate", "Predict one training step on other hardware and layouts."),
     "plan": ("hwprof.cli.plan", "Choose layout, hardware and number of devices for a training."),
     "validate": ("hwprof.cli.validate", "Predict published measurements and print the error."),
+    "doctor": ("hwprof.cli.doctor", "What works on this machine, and what to do about what does not."),
     "specs": ("hwprof.cli.specs", "List, show and check the catalogue of models and hardware."),
 }
 """Command name -> module that holds a click command called ``command``, and its one-line help."""

@@ -1,0 +1,36 @@
+"""``hwprof doctor``: what works on this machine, and what to do about what does not."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from hwprof import __version__
+from hwprof.specs.doctor import DoctorReport
+
+
+@click.command(short_help="What works on this machine, and what to do about what does not.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="What stands on standard output.",
+)
+def command(*, output_format: str) -> None:
+    """Look at what is installed, visible and permitted; say what each missing piece would add, and how to get it."""
+    begun_s = time.perf_counter()
+    from hwprof.measure.doctor import examine
+    from hwprof.measure.doctor_machine import Machine
+
+    checks = examine(Machine())
+    report = DoctorReport(hwprof_version=__version__, checks=checks, duration_s=time.perf_counter() - begun_s)
+    if output_format == "json":
+        click.echo(report.model_dump_json(indent=1))
+    else:
+        from hwprof.report.doctor_text import print_doctor
+
+        print_doctor(report, sys.stdout)
