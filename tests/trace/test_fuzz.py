@@ -22,7 +22,7 @@ from hwprof.trace.analysis import analyse
 
 TRACE_CASES, EVENT_CASES, CONFIG_CASES, SPEC_CASES = 700, 500, 700, 400
 SLOWEST_S = 2.0
-"""No single case may take so much of the processor; a usual one takes 5 ms. Other work on the machine does not count."""
+"""No case may take so much of the processor; a usual one takes 5 ms. Other work on the machine does not count."""
 _ODD = [None, True, -1, 0, 1e300, float("nan"), "", "x" * 50, [], {}, [[]], 2**70, "NaN", "\ud800", -(2**63), [[[1]]]]
 _ROOT = Path(__file__).resolve().parents[2]
 
