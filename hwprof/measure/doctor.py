@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import platform
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pynvml
-import torch
 
 from hwprof.measure.doctor_host import HOST_CHECKS
-from hwprof.measure.doctor_machine import Machine
+from hwprof.measure.doctor_machine import TORCH_GUIDE, Machine
 from hwprof.specs.doctor import Check
 
-_TORCH_GUIDE = "https://pytorch.org/get-started"
-_NEEDED = ("numpy", "psutil", "matplotlib", "msgspec")
+_EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
+_NAME = re.compile(r"[\w.-]+")
+_EXTRAS = {"": "all of hwprof", "bpe": "byte-pair tokens of a text"}
+"""What each extra adds; one that is not here is described by the packages that it brings."""
 _PROFILING_PARAMETER = re.compile(r"^RmProfilingAdminOnly:\s*(\d+)", re.MULTILINE)
 _CAP_SYS_ADMIN, _CAP_PERFMON = 1 << 21, 1 << 38
 """Linux capability bits (linux/capability.h)."""
@@ -32,48 +31,47 @@ def _python(_machine: Machine) -> Iterator[Check]:
     yield Check(name="python", area="software", status="ok", found=platform.python_version(), adds="runs hwprof")
 
 
-def _torch(_machine: Machine) -> Iterator[Check]:
-    cuda, hip = torch.version.cuda, torch.version.hip
-    build = f"CUDA {cuda}" if cuda else f"ROCm {hip}" if hip else "CPU only"
-    yield Check(
-        name="torch",
-        area="software",
-        status="ok",
-        found=f"{torch.__version__}, {build}",
-        adds="training and measuring (run, probe); count, simulate, plan, trace, diff need none",
-    )
+def _torch(machine: Machine) -> Iterator[Check]:
+    """What torch brings; a torch that cannot be imported is one finding, and no reason to stop."""
+    try:
+        from hwprof.measure.doctor_torch import TORCH_CHECKS
+    except (ImportError, OSError) as error:  # OSError: a library that torch loads is missing or of another system
+        yield Check(
+            name="torch",
+            area="software",
+            status="missing",
+            found=f"cannot be imported: {error}",
+            adds="training and measuring (run, probe); count, simulate, plan, trace, diff need none",
+            remedy=f"install torch: {TORCH_GUIDE}",
+        )
+        return
+    for check in TORCH_CHECKS:
+        yield from check(machine)
 
 
 def _packages(_machine: Machine) -> Iterator[Check]:
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    yield Check(
-        name="packages",
-        area="software",
-        status="missing" if missing else "ok",
-        found=f"missing: {', '.join(missing)}" if missing else f"{', '.join(_NEEDED)} and the others are there",
-        adds="counting, charts, telemetry, traces",
-        remedy=f"pip install {' '.join(missing)}" if missing else "",
-    )
-
-
-def _extras(_machine: Machine) -> Iterator[Check]:
-    """The optional dependencies that the installed package declares, but for those of its developers."""
-    wanted: dict[str, list[str]] = {}
-    for requirement in importlib.metadata.requires("hwprof") or []:
-        extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", requirement)
-        name = re.match(r"[\w.-]+", requirement)
-        if extra and name and extra[1] != "dev":
-            wanted.setdefault(extra[1], []).append(name[0])
-    for extra_name, names in wanted.items():
+    """The dependencies that the installed package declares, and its extras but for the developers'."""
+    for extra, names in _declared().items():
         missing = [name for name in names if not _installed(name)]
         yield Check(
-            name=f"extra {extra_name}",
+            name=f"extra {extra}" if extra else "packages",
             area="software",
             status="missing" if missing else "ok",
             found=f"missing: {', '.join(missing)}" if missing else ", ".join(names),
-            adds=f"what needs {', '.join(names)}",
-            remedy=f"pip install 'hwprof[{extra_name}]'" if missing else "",
+            adds=_EXTRAS.get(extra, f"what needs {', '.join(names)}"),
+            remedy=f"pip install 'hwprof[{extra}]'" if missing and extra else "pip install hwprof" if missing else "",
         )
+
+
+def _declared() -> dict[str, list[str]]:
+    """Names of packages by the extra that asks for them; "" for what is always needed."""
+    declared: dict[str, list[str]] = {}
+    for requirement in importlib.metadata.requires("hwprof") or []:
+        extra = _EXTRA.search(requirement)
+        name = _NAME.match(requirement)
+        if name and not (extra and extra[1] == "dev"):
+            declared.setdefault(extra[1] if extra else "", []).append(name[0])
+    return declared
 
 
 def _installed(name: str) -> bool:
@@ -96,31 +94,6 @@ def _compiler(machine: Machine) -> Iterator[Check]:
     )
 
 
-def _cuda(machine: Machine) -> Iterator[Check]:
-    adds = "measuring on a GPU"
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count:
-        names = ", ".join(sorted({torch.cuda.get_device_name(index) for index in range(count)}))
-        yield Check(name="GPU", area="gpu", status="ok", found=f"{count} visible: {names}", adds=adds)
-        return
-    if not _has_nvidia(machine):
-        yield Check(name="GPU", area="gpu", status="not here", found="no NVIDIA driver on this machine", adds=adds)
-        return
-    hidden = machine.environ.get("CUDA_VISIBLE_DEVICES")
-    if torch.version.cuda is None:
-        found, remedy = "a driver, but torch is built without CUDA", f"install a torch with CUDA: {_TORCH_GUIDE}"
-    elif hidden is not None:
-        found, remedy = f"hidden by CUDA_VISIBLE_DEVICES={hidden!r}", "unset CUDA_VISIBLE_DEVICES"
-    else:
-        found = f"a driver, but none that torch's CUDA {torch.version.cuda} can use"
-        remedy = "compare `nvidia-smi` with torch's CUDA: update the driver, or start the container with --gpus all"
-    yield Check(name="GPU", area="gpu", status="missing", found=found, adds=adds, remedy=remedy)
-
-
-def _has_nvidia(machine: Machine) -> bool:
-    return machine.exists("/proc/driver/nvidia") or machine.exists("/dev/nvidiactl")
-
-
 def _nvml(machine: Machine) -> Iterator[Check]:
     adds = "power, clocks, temperature, throttling and PCIe traffic beside a run"
     try:
@@ -128,7 +101,7 @@ def _nvml(machine: Machine) -> Iterator[Check]:
         found = f"driver {pynvml.nvmlSystemGetDriverVersion()}, {pynvml.nvmlDeviceGetCount()} devices"
         pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
-        here = _has_nvidia(machine)
+        here = machine.has_nvidia()
         yield Check(
             name="NVML",
             area="gpu",
@@ -146,7 +119,7 @@ def _counters(machine: Machine) -> Iterator[Check]:
     adds = "hardware counters of kernels (Nsight Compute, CUPTI); hwprof's own times need none"
     parameter = _PROFILING_PARAMETER.search(machine.text("/proc/driver/nvidia/params"))
     if parameter is None:
-        status, found = ("limited", "unknown") if _has_nvidia(machine) else ("not here", "no NVIDIA driver")
+        status, found = ("limited", "unknown") if machine.has_nvidia() else ("not here", "no NVIDIA driver")
         yield Check(name="GPU counters", area="gpu", status=status, found=found, adds=adds)
         return
     capabilities = int(machine.status("CapEff") or "0", 16)
@@ -164,60 +137,13 @@ def _counters(machine: Machine) -> Iterator[Check]:
     )
 
 
-def _profiler(_machine: Machine) -> Iterator[Check]:
-    names = sorted(activity.name for activity in torch.profiler.supported_activities())  # type: ignore[no-untyped-call]
-    gpu = torch.cuda.is_available() and "CUDA" not in names
-    yield Check(
-        name="torch profiler",
-        area="software",
-        status="limited" if gpu else "ok",
-        found=f"records {', '.join(names)}",
-        adds="the times of operators and kernels",
-        remedy=f"install a torch whose Kineto has CUPTI: {_TORCH_GUIDE}" if gpu else "",
-    )
-
-
-def _ranks(machine: Machine) -> Iterator[Check]:
-    distributed: Any = torch.distributed
-    backends = [
-        name
-        for name, available in (
-            ("gloo", "is_gloo_available"),
-            ("nccl", "is_nccl_available"),
-            ("mpi", "is_mpi_available"),
-        )
-        if distributed.is_available() and getattr(distributed, available)()
-    ]
-    yield Check(
-        name="backends",
-        area="ranks",
-        status="ok" if backends else "missing",
-        found=", ".join(backends) or "torch.distributed is not built in",
-        adds="several ranks: gloo on CPUs, nccl on GPUs",
-        remedy="" if backends else f"install a torch with distributed: {_TORCH_GUIDE}",
-    )
-    torchrun = machine.which("torchrun")
-    yield Check(
-        name="torchrun",
-        area="ranks",
-        status="ok" if torchrun else "limited",
-        found=torchrun or "not on PATH",
-        adds="starts the ranks of a run",
-        remedy="" if torchrun else "python -m torch.distributed.run does the same",
-    )
-
-
 CHECKS: tuple[Callable[[Machine], Iterator[Check]], ...] = (
     _python,
-    _torch,
     _packages,
-    _extras,
     _compiler,
-    _profiler,
-    _cuda,
+    _torch,
     _nvml,
     _counters,
-    _ranks,
     *HOST_CHECKS,
 )
 """Every check; each yields one result or several."""

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+TORCH_GUIDE = "https://pytorch.org/get-started"
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -32,6 +34,10 @@ class Machine:
     def exists(self, absolute: str) -> bool:
         """Whether there is such a file."""
         return self.path(absolute).exists()
+
+    def has_nvidia(self) -> bool:
+        """Whether the driver of NVIDIA is loaded or a device of it is passed through."""
+        return self.exists("/proc/driver/nvidia") or self.exists("/dev/nvidiactl")
 
     def text(self, absolute: str) -> str:
         """A small file's text; empty where it is not there, or not for us to read."""

@@ -104,10 +104,17 @@ def _lenient_args(args: Mapping[str, Any]) -> Args:
 
 def _converted(name: str, value: object) -> Any:
     if name in _RAW_FIELDS:
-        return msgspec.Raw(msgspec.json.encode(value))
+        return _raw(value)
     if name == "group":
         return _identity(value)
     return _text(value) if _TYPES[name] is str else _integer(value, getattr(NO_ARGS, name))
+
+
+def _raw(value: object) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(msgspec.json.encode(value))
+    except UnicodeEncodeError:  # halves of surrogate pairs are no shape
+        return NOTHING
 
 
 def _text(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pynvml
@@ -102,6 +103,15 @@ def test_a_folder_that_is_not_there_cannot_be_written(tmp_path: Path):
 def test_a_missing_extra_says_how_to_install_it(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(doctor, "_installed", lambda _name: False)
     assert _checks(tmp_path, {})["extra bpe"].remedy == "pip install 'hwprof[bpe]'"
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_torch_that_cannot_be_loaded_is_a_finding_and_the_rest_goes_on(tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hwprof.measure.doctor_torch", None)
+    checks = _checks(tmp_path, {})
+    assert checks["torch"].status == "missing"
+    assert "install torch" in checks["torch"].remedy
+    assert {"python", "NVML", "cores", "runs"} <= set(checks)
 
 
 @pytest.mark.usefixtures("no_gpu")
