@@ -12,6 +12,7 @@ import numpy as np
 from hwprof.simulate.interleaved_form import interleaved_span_s
 from hwprof.simulate.pipeline_times import Floats, Integers, PipelineTimes, longest
 from hwprof.simulate.zb_h1_form import zb_h1_span_s
+from hwprof.simulate.zb_v_form import zb_v_span_s
 from hwprof.specs.parallel import Schedule
 
 _BLOCK = 4096
@@ -158,4 +159,5 @@ _SPANS: dict[Schedule, Callable[[PipelineTimes], Floats]] = {
     "1f1b": _one_forward_one_backward_span_s,
     "interleaved": _interleaved_span_s,
     "zb-h1": zb_h1_span_s,
+    "zb-v": zb_v_span_s,
 }
