@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from hwprof.simulate.dualpipe_form import dualpipe_span_s
 from hwprof.simulate.interleaved_form import interleaved_span_s
 from hwprof.simulate.pipeline_times import Floats, Integers, PipelineTimes, longest
 from hwprof.simulate.zb_h1_form import zb_h1_span_s
@@ -160,4 +161,5 @@ _SPANS: dict[Schedule, Callable[[PipelineTimes], Floats]] = {
     "interleaved": _interleaved_span_s,
     "zb-h1": zb_h1_span_s,
     "zb-v": zb_v_span_s,
+    "dualpipe": dualpipe_span_s,
 }

@@ -62,9 +62,9 @@ class _Chains:
         single_s = advance * (forward_s + input_s) + weights * self.weight_s(j)
         on_last_s = advance * (self.forward_s(last, last) + self.input_s(last, last)) + weights * self.weight_s(last)
         stays_s = fill_s + single_s + leave_s
-        chain_s = way_s + np.maximum(stays_s, loop_s + on_last_s + leave_s)
+        chain_s = way_s + longest([stays_s, loop_s + on_last_s + leave_s])
         rows_s = (m - 1) * input_s + np.maximum(m - 1 - j, 0) * self.weight_s(j) + self.tail_s(j)
-        few_s = way_s + np.maximum(loop_s + rows_s, (m - 1) * forward_s + leave_s)
+        few_s = way_s + longest([loop_s + rows_s, (m - 1) * forward_s + leave_s])
         slowest_s: Floats = np.where(m > below + 1, chain_s, few_s)
         return slowest_s
 

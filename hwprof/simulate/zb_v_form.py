@@ -1,13 +1,13 @@
 """How long does a ZB-V pipeline take? The longest of the chains of passes that can hold up its step.
 
-A chain gets to a stage (the first wait that it can't avoid there: its first pass, or the micro-batch coming up again, or
-its gradient going down, or up), stays with the stage's work, and leaves it along one of the last micro-batches. The
-orders of ``zero_bubble.zb_v_order`` say how much of a stage's work lies before and after; both outer chunks of the model
-are on the first stage.
+A chain gets to a stage (the first wait that it can't avoid there: its first pass, or the micro-batch coming up again,
+or its gradient going down, or up), stays with the stage's work, and leaves it along one of the last micro-batches. The
+orders of ``zero_bubble.zb_v_order`` say how much of a stage's work lies before and after; both outer chunks of the
+model are on the first stage.
 
-Letters: p stages, m micro-batches; F, I, W the passes of a typical chunk (forward, input gradient, weight gradient), F0
-... of chunk 0 on the way down, F1 ... of chunk 1 on the way up; ``down`` and ``up`` what the first and the last chunk of
-the model, both on stage 0, take more.
+Letters: p stages, m micro-batches; F, I, W the passes of a typical chunk (forward, input gradient, weight gradient),
+F0 ... of chunk 0 on the way down, F1 ... of chunk 1 on the way up; ``down`` and ``up`` what the first and the last
+chunk of the model, both on stage 0, take more.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class _Chains:
         outer_s = self.down_f + self.down_i + self.down_w + self.up_f + self.up_i + self.up_w
         turn_s = self.turn_f + self.turn_i
         extra_s = np.where(j == 0, outer_s, 0.0) + np.where(j == self.p - 1, turn_s, 0.0)
-        return self.m * (2 * (self.f + self.i + self.w) + extra_s)
+        work_s: Floats = self.m * (2 * (self.f + self.i + self.w) + extra_s)
+        return work_s
 
     def starts_s(self, j: Integers) -> Floats:
         """The longest way to one of the places where stage j waits, less its work before that."""
@@ -72,7 +73,9 @@ class _Chains:
         to_i1 = 2 * p * f + self.up_f + longer + gradient_down
         busy_first = (p - j) * (f + self.up_f + i + self.up_i + w + self.up_w) - (w + self.up_w)
         to_last_i1 = (2 * p - 1) * f + longer + busy_first + (j - 1) * i + j * s
-        at_turn = w + np.where(self.m > p, f + self.turn_f, 0.0)  # between the turning gradient and I0 on the last stage
+        at_turn = w + np.where(
+            self.m > p, f + self.turn_f, 0.0
+        )  # between the turning gradient and I0 on the last stage
         to_i0 = 2 * p * f + self.up_f + longer + self.up_i + self.turn_i + (p - 1) * s
         to_i0 += (2 * p - 1 - j) * i + (p - 1 - j) * s + at_turn
         return longest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def drawn(seed, schedule, count):
         }
 
 
-def simulated_span_s(schedule, drawn_one):
+def simulated_span_s(schedule, drawn_one, **more):
     """What the engine says."""
     stages, chunks = drawn_one["stages"], drawn_one["chunks"]
     ways = routes(schedule, stages=stages, chunks=chunks)
@@ -50,7 +51,7 @@ def simulated_span_s(schedule, drawn_one):
 
     def chunk(place):
         times = drawn_one["typical"] + (place in firsts) * drawn_one["first"] + (place in lasts) * drawn_one["last"]
-        return ChunkCost(**dict(zip(PASSES, times, strict=True)), send_s=drawn_one["send_s"], kept_bytes=1.0)
+        return ChunkCost(**dict(zip(PASSES, times, strict=True)), send_s=drawn_one["send_s"], kept_bytes=1.0, **more)
 
     work = PipelineWork(
         stages=tuple(StageWork(chunks=tuple(chunk((i, k)) for k in range(chunks))) for i in range(stages)),
@@ -112,6 +113,43 @@ def test_interleaved_agrees_to_one_percent():
     assert off[~unequal].max() < 0.01
     assert off[unequal].max() < 0.02
     assert off.mean() < 0.0005
+
+
+@pytest.mark.parametrize(
+    ("schedule", "most", "on_average"),
+    [("zb-h1", 0.01, 0.0005), ("zb-v", 0.03, 0.002), ("dualpipe", 0.03, 0.003)],
+)
+def test_zero_bubble_schedules_agree(schedule, most, on_average):
+    """ZB-H1 to one percent; ZB-V and DualPipe to three, a few tenths on average."""
+    off = np.abs(errors(schedule, list(drawn(7, schedule, 250))))
+    assert off.max() < most
+    assert off.mean() < on_average
+
+
+def test_zb_v_with_enough_micro_batches_agrees_to_two_percent():
+    """From 2p - 1 micro-batches on, where the pipeline fills before the first one comes back."""
+    many = [one for one in drawn(8, "zb-v", 400) if one["micro_batches"] >= 2 * one["stages"] - 1]
+    off = np.abs(errors("zb-v", many))
+    assert off.max() < 0.02
+    assert off.mean() < 0.0005
+
+
+@pytest.mark.parametrize(("schedule", "most"), [("zb-h1", 1e-9), ("zb-v", 1e-9), ("dualpipe", 1e-9)])
+def test_zero_bubble_schedules_of_equal_stages_without_messages(schedule, most):
+    plain = {"send_s": 0.0, "typical": np.ones(3), "first": np.zeros(3), "last": np.zeros(3)}
+    even = [one | plain for one in drawn(9, schedule, 120)]
+    even = [one for one in even if one["micro_batches"] >= 2 * one["stages"]]
+    assert np.abs(errors(schedule, even)).max() < most
+
+
+def test_what_runs_together_hides_communication_in_dualpipe():
+    """Hidden seconds of a pair against the engine, where communication is a share of each pass."""
+    many = [one | {"first": np.zeros(3), "last": np.zeros(3)} for one in drawn(10, "dualpipe", 60)]
+    times = as_times(many)
+    shares = {"forward_communication_s": 0.3, "backward_communication_s": 0.4}
+    expected = np.array([simulated_span_s("dualpipe", one, **shares) for one in many])
+    off = pipeline_span_s("dualpipe", replace(times, hidden_s=np.full(len(many), 0.7))) / expected - 1
+    assert np.abs(off).max() < 0.03
 
 
 def test_a_block_more_changes_nothing():
