@@ -31,7 +31,7 @@ from hwprof.predict.parameters import DEVICE_NAMES, NAMES, STACK_NAMES, Paramete
 from hwprof.simulate.error_model import circumstances
 from hwprof.simulate.jobs import jobs_of, rates_of, share_of, work_table
 from hwprof.simulate.published import Case, RefusedError, case_of
-from hwprof.simulate.step import step_times
+from hwprof.simulate.whole_step import step_times
 from hwprof.specs.published import PublishedRun, read_published
 from hwprof.specs.simulator import FILE
 

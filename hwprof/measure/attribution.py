@@ -287,7 +287,7 @@ def _attribution_cuda(
     waiting = intervals.intersect(idle, phases.intervals("data"))
     hosted = intervals.subtract(intervals.intersect(idle, phases.intervals()), waiting)
     why = causes(hosted, sorted(((piece.start_s, piece.called_s) for piece in pieces), key=lambda start: start[0]))
-    split = tuple(intervals.length_s(part) / steps for part in (why.host, why.dependency, why.other))
+    late_s, dependency_s, other_s = (intervals.length_s(part) / steps for part in (why.host, why.dependency, why.other))
     parts_s = [intervals.length_s(part) / steps for part in (compute, exposed, copying, hosted, waiting)]
     idle_s = intervals.length_s(idle) / steps
     return compute, _balanced(
@@ -300,7 +300,7 @@ def _attribution_cuda(
         input_s=parts_s[4],
         residue_s=idle_s - parts_s[3] - parts_s[4],
         unplaced_s=_unplaced_s(pieces) / steps,
-        split_s=split,
+        split_s=(late_s, dependency_s, other_s),
         note="GPU: union of kernels first, then what of collectives and copies they do not hide, then idle",
     )
 

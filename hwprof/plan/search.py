@@ -16,7 +16,7 @@ from hwprof.plan.question import Question
 from hwprof.plan.space_memory import PieceShelf, shelf_of
 from hwprof.predict.parameters import parameters_for
 from hwprof.simulate.space import Space, predict_space
-from hwprof.simulate.step import StepTimes
+from hwprof.simulate.whole_step import StepTimes
 
 Floats = NDArray[np.float64]
 

@@ -20,6 +20,7 @@ from hwprof.specs.hardware import MatmulDtype
 from hwprof.specs.job import JobDtype, JobOptimizer, TrainingJob
 from hwprof.specs.labels import layer_kind
 from hwprof.specs.model import ModelSpec
+from hwprof.specs.parallel import SCHEDULES
 
 Placed = tuple[TrainingJob, Machine, Stack]
 """A job on a machine with its software."""
@@ -141,6 +142,7 @@ NUMBERS: dict[str, Number] = {
     "layers": lambda job, _, __: job.model.layers,
     "stages": lambda job, _, __: job.layout.pipeline_parallel,
     "chunks": lambda job, _, __: job.layout.chunks,
+    "schedule": lambda job, _, __: SCHEDULES.index(job.layout.schedule),
     "micro_batches": lambda job, _, __: job.micro_batches,
     "tensor": lambda job, _, __: job.layout.tensor_parallel,
     "context": lambda job, _, __: job.layout.context_parallel,

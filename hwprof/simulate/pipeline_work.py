@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from hwprof.count.memory import MemoryNeed
-from hwprof.count.pipeline_stages import in_flight, stage_layers
+from hwprof.count.pipeline_stages import device_chunks, in_flight, stage_layers
 from hwprof.predict.op_time import MicroBatchTimes
 from hwprof.simulate.pipeline import ChunkCost, PipelineWork, StageWork
 from hwprof.simulate.step import StepTerms
 from hwprof.specs.job import TrainingJob
+from hwprof.specs.parallel import TWO_CHUNK_SCHEDULES, ParallelLayout
 
 
 def pipeline_work(
@@ -19,13 +20,12 @@ def pipeline_work(
     """
     stages, layout = job.layout.pipeline_parallel, job.layout
     stretch = 1 + float(terms.slowdown[0])
-    held = stage_layers(job.model.layers, stages)
-    chunks = layout.chunks
-    built = []
+    cut = device_chunks(layout.schedule, stages=stages, virtual_stages=layout.virtual_stages)
+    held, built = stage_layers(job.model.layers, int(cut)), []
     for stage in range(stages):
+        shares = _shares(layout, stage, held)
         own = tuple(
-            _chunk(terms, work, share, kept_bytes, stretch, first=first, last=last)
-            for share, first, last in _shares(layout.schedule, stage, held, chunks)
+            _chunk(terms, work, share, kept_bytes, stretch, first=first, last=last) for share, first, last in shares
         )
         flying = float(
             in_flight(
@@ -36,7 +36,7 @@ def pipeline_work(
                 micro_batches=job.micro_batches,
             )
         )
-        kept = flying * kept_bytes * held[stage]
+        kept = flying * kept_bytes * sum(share for share, _, _ in shares)
         built.append(
             StageWork(
                 chunks=own,
@@ -49,16 +49,12 @@ def pipeline_work(
     return PipelineWork(stages=tuple(built), micro_batches=job.micro_batches, schedule=layout.schedule)
 
 
-def _shares(schedule: str, stage: int, held: tuple[int, ...], chunks: int) -> list[tuple[float, bool, bool]]:
-    """Layers of each chunk of a stage, and whether it begins or ends the model."""
-    stages = len(held)
-    if schedule == "zb-v":
-        return [(held[stage] / 2, stage == 0, False), (held[stage] / 2, False, stage == 0)]
-    if schedule == "dualpipe":
-        other = stages - 1 - stage
-        return [(held[each], each == 0, each == stages - 1) for each in (stage, other)]
-    first, last = stage == 0, stage == stages - 1
-    return [(held[stage] / chunks, first and turn == 0, last and turn == chunks - 1) for turn in range(chunks)]
+def _shares(layout: ParallelLayout, stage: int, held: tuple[int, ...]) -> list[tuple[int, bool, bool]]:
+    """Layers of each chunk of a stage, and whether it begins or ends the model; ``held`` are those of all chunks."""
+    cut = len(held)
+    two_ended = layout.schedule in TWO_CHUNK_SCHEDULES
+    places = [stage, cut - 1 - stage] if two_ended else list(range(stage, cut, layout.pipeline_parallel))
+    return [(held[place], place == 0, place == cut - 1) for place in places]
 
 
 def _chunk(

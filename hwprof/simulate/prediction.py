@@ -16,8 +16,9 @@ from hwprof.simulate.engine import simulate_pipeline
 from hwprof.simulate.error_model import circumstances, interval
 from hwprof.simulate.jobs import jobs_of, rates_of, wide_dtype, work_table
 from hwprof.simulate.pipeline_work import pipeline_work
-from hwprof.simulate.step import Jobs, StepTimes, closed_form, step_terms
+from hwprof.simulate.step import Jobs, step_terms
 from hwprof.simulate.timeline import Timeline
+from hwprof.simulate.whole_step import StepTimes, whole_step
 from hwprof.specs.job import TrainingJob
 from hwprof.specs.run import BoundClass, Interval
 from hwprof.specs.simulator import SimulatorParameters
@@ -91,7 +92,7 @@ def predict_job(
     jobs = jobs_of(placed)
     work = micro_batch_times(work_table(placed), rates_of(placed), parameters)
     terms = step_terms(jobs, work, parameters)
-    closed = closed_form(jobs, work, terms)
+    closed = whole_step(jobs, work, terms)
     memory = job_memory(job, stack.memory)
     kept_bytes = float(job_pieces(job, stack.memory).body.kept_bytes)
     timeline = simulate_pipeline(pipeline_work(job, terms, work, memory, kept_bytes=kept_bytes))

@@ -15,7 +15,8 @@ from hwprof.predict.op_time import MicroBatchTimes, Rates, micro_batch_times, ro
 from hwprof.predict.parameters import Parameters
 from hwprof.predict.stacks import Stack
 from hwprof.simulate.jobs import NUMBERS, jobs_of, rates_of, share_of
-from hwprof.simulate.step import Floats, Jobs, StepTimes, step_times
+from hwprof.simulate.step import Floats, Jobs
+from hwprof.simulate.whole_step import StepTimes, step_times
 from hwprof.specs.job import TrainingJob
 from hwprof.specs.parallel import SCHEDULES, TWO_CHUNK_SCHEDULES, ParallelLayout
 from hwprof.specs.run import Recompute
@@ -125,6 +126,7 @@ def _jobs(space: Space, machine: Machine, stack: Stack) -> Jobs:
     changing: dict[str, Floats] = {
         "stages": space.pipeline.astype(float),
         "chunks": np.where(two_chunks, 2, space.virtual).astype(float),
+        "schedule": space.schedule.astype(float),
         "micro_batches": space.base.global_batch / (space.micro_batch * space.data),
         "tensor": space.tensor.astype(float),
         "context": context,

@@ -1,4 +1,4 @@
-"""How long does a training step take? One formula for one job and for many at once, term by term."""
+"""What is a training step made of? Its terms, one formula for one job and for many at once."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Jobs:
     Attributes:
         links, memory_byte_per_s, devices: the machine; links as the datasheet has them.
         layers, stages, chunks, micro_batches: the pipeline; ``chunks`` of one device.
+        schedule: index into ``SCHEDULES``.
         tensor, context, expert, expert_tensor, data, zero_stage, shards: degrees.
         sequence_parallel, overlap, full_recompute: switches.
         buckets: whether the software reduces gradients in buckets while backward goes on.
@@ -46,6 +47,7 @@ class Jobs:
     layers: Floats
     stages: Floats
     chunks: Floats
+    schedule: Floats
     micro_batches: Floats
     tensor: Floats
     context: Floats
@@ -96,14 +98,6 @@ class LayerTimes:
     expert_s: Floats
     gather_s: Floats
     offload_s: Floats
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepTimes:
-    """Seconds of a step, arrays of one for each job. ``parts`` add up to ``step_s``."""
-
-    step_s: Floats
-    parts: dict[str, Floats]
 
 
 FORWARD_OVERLAP_OF_ATTENTION = 0.8
@@ -162,46 +156,6 @@ def step_terms(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTerms:
         update_s=_update_s(jobs, p),
         slowdown=p.straggler_share * np.log2(np.maximum(jobs.devices / 8, 1.0)),
         fixed_s=p.step_fixed_s + np.zeros_like(jobs.layers),
-    )
-
-
-def step_times(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTimes:
-    """The step of every job in closed form."""
-    return closed_form(jobs, work, step_terms(jobs, work, p))
-
-
-def closed_form(jobs: Jobs, work: MicroBatchTimes, terms: StepTerms) -> StepTimes:
-    """The step of every job, put together from its terms."""
-    layer, m = terms.layer, jobs.micro_batches
-    held = np.ceil(jobs.layers / jobs.stages)
-    pass_s = layer.forward_s + layer.backward_s + layer.recompute_s
-    stage_s = held * pass_s
-    head_s = work.head_forward_s + work.head_backward_s
-    embedding_s = work.embedding_forward_s + work.embedding_backward_s
-    slowest_s = _slowest_stage_s(jobs, stage_s, pass_s, head_s, embedding_s)
-    bubble_s = (jobs.stages - 1) / jobs.chunks * (stage_s + 2 * jobs.chunks * terms.send_s)
-    busy_s = m * (slowest_s + terms.exposed_send_s) + bubble_s + terms.data_s + terms.update_s
-    traffic_s = layer.tensor_s + layer.context_s + layer.expert_s + layer.gather_s + layer.offload_s
-    host_s = np.minimum(work.host_s, pass_s - traffic_s)
-    return StepTimes(
-        step_s=busy_s * (1 + terms.slowdown) + terms.fixed_s,
-        parts={
-            "compute": m * held * (pass_s - traffic_s - layer.recompute_s - host_s),
-            "recompute": m * held * layer.recompute_s,
-            "host": m * held * host_s,
-            "embedding and head": m * (slowest_s - stage_s),
-            "tensor communication": m * held * layer.tensor_s,
-            "context communication": m * held * layer.context_s,
-            "expert communication": m * held * layer.expert_s,
-            "weight gathering": m * held * layer.gather_s,
-            "offload": m * held * layer.offload_s,
-            "pipeline sends": m * terms.exposed_send_s,
-            "pipeline bubble": bubble_s,
-            "gradient reduction": terms.data_s,
-            "optimizer": terms.update_s,
-            "stragglers": busy_s * terms.slowdown,
-            "fixed": terms.fixed_s,
-        },
     )
 
 
@@ -297,17 +251,6 @@ def _gather_s(jobs: Jobs, links: Links, forward_s: Floats, backward_s: Floats, p
     forward = np.maximum(0.0, gather_s - window * forward_s) + p.contention * np.minimum(gather_s, forward_s)
     backward = np.maximum(0.0, reduced_s - window * backward_s) + p.contention * np.minimum(both_s, backward_s)
     return np.where(sharded, forward, 0.0), np.where(sharded, backward, 0.0)
-
-
-def _slowest_stage_s(jobs: Jobs, stage_s: Floats, layer_s: Floats, head_s: Floats, embedding_s: Floats) -> Floats:
-    """The stage that sets the pace: one of layers alone, or the first with the embedding, or the last with the head.
-
-    Where layers do not divide by the stages, the first and the last hold a layer less, as Megatron-LM places them.
-    """
-    uneven = jobs.layers % jobs.stages != 0
-    ends = np.where(uneven, stage_s - layer_s + head_s, stage_s + np.maximum(head_s, embedding_s))
-    piped = np.maximum(stage_s, ends)
-    return np.where(jobs.stages > 1, piped, stage_s + head_s + embedding_s)
 
 
 def _send_s(jobs: Jobs, links: Links) -> Floats:

@@ -16,7 +16,7 @@ from hwprof.predict.parameters import NAMES, Parameters, parameters_for
 from hwprof.simulate.error_model import circumstances, interval
 from hwprof.simulate.jobs import jobs_of, rates_of, work_table
 from hwprof.simulate.published import Case, RefusedError, case_of
-from hwprof.simulate.step import step_times
+from hwprof.simulate.whole_step import step_times
 from hwprof.specs.published import PublishedRun, UnreadableRun
 from hwprof.specs.run import Interval
 from hwprof.specs.simulator import SimulatorParameters

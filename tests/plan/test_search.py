@@ -91,7 +91,7 @@ def closed_form_s(job, question):
     from hwprof.predict.op_time import micro_batch_times
     from hwprof.simulate.jobs import jobs_of, work_table
     from hwprof.simulate.jobs import rates_of as device_rates
-    from hwprof.simulate.step import step_times
+    from hwprof.simulate.whole_step import step_times
 
     placed = [(job, question.machine, question.stack)]
     parameters, _ = parameters_for(TABLE, question.machine, question.stack)

@@ -201,7 +201,7 @@ def _closed_form(job, machine, stack):
     from hwprof.predict.op_time import micro_batch_times
     from hwprof.predict.parameters import parameters_for
     from hwprof.simulate.jobs import jobs_of, rates_of, work_table
-    from hwprof.simulate.step import step_times
+    from hwprof.simulate.whole_step import step_times
     from hwprof.specs.simulator import simulator_parameters
 
     each = [(job, machine, stack)]
