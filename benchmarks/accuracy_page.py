@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hwprof.specs.simulator import simulator_parameters
+from hwprof.specs.simulator import HeldOut, simulator_parameters
 
 PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 
@@ -20,7 +20,8 @@ INTRODUCTION = """# How close predictions are to published runs
 Written by `benchmarks/accuracy_page.py` from `hwprof validate`; parameters of {fitted_on}, fitted on {rows} runs.
 
 **The runs below are those that the parameters were fitted on.** On software, devices and configurations that the fit
-has not seen, expect larger errors; the intervals are meant for those: they were fitted on runs that were held out.
+has not seen, expect larger errors, like those [of runs that were held out](#step-time-of-runs-that-were-held-out); the
+intervals are meant for those.
 
 | | runs | median | 90th percentile | largest | bias (median) |
 |---|---|---|---|---|---|
@@ -50,7 +51,21 @@ def page(found: dict[str, Any]) -> str:
     for kind in ("accelerator", "kind", "source"):
         text += f"\n## Step time by {kind}\n\n" + HEADER.format(kind=kind)
         text += "".join(row(name, errors) for name, errors in found[f"by_{kind}"].items())
+    text += held_out(table.held_out)
     text += "\n## Refused\n\n" + "".join(f"- {count} x {reason}\n" for reason, count in found["refused"].items())
+    return text
+
+
+def held_out(figures: dict[str, HeldOut]) -> str:
+    """A section; the two figures of all runs first."""
+    text = "\n## Step time of runs that were held out\n\nEach group was predicted by a fit without it; "
+    text += "sources by the first letters of their rows.\n\n"
+    text += "| without | runs | median | 90th percentile |\n|---|---|---|---|\n"
+    for name, each in figures.items():
+        label = {"configurations": "their configurations (5 folds)", "sources": "their sources, one at a time"}.get(
+            name
+        )
+        text += f"| {label or name} | {each.runs} | {each.median_pct:.1f} % | {each.p90_pct:.1f} % |\n"
     return text
 
 

@@ -33,7 +33,7 @@ from hwprof.simulate.jobs import jobs_of, rates_of, share_of, work_table
 from hwprof.simulate.published import Case, RefusedError, case_of
 from hwprof.simulate.whole_step import step_times
 from hwprof.specs.published import PublishedRun, read_published
-from hwprof.specs.simulator import FILE
+from hwprof.specs.simulator import FILE, HeldOut
 
 SPREAD = 0.06
 """Residuals beyond this count linearly."""
@@ -263,6 +263,19 @@ def hold_out(fit: Fit, start: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return off
 
 
+def figures(by_fold: np.ndarray, by_source: np.ndarray, sources: np.ndarray) -> dict[str, HeldOut]:
+    """Errors of held-out runs in figures: of all, both ways, and of each source."""
+    groups = {source: by_source[sources == source] for source in np.unique(sources)}
+    return {
+        str(name): HeldOut(
+            runs=len(off),
+            median_pct=float(np.median(np.abs(np.expm1(off))) * 100),
+            p90_pct=float(np.percentile(np.abs(np.expm1(off)), 90) * 100),
+        )
+        for name, off in {"configurations": by_fold, "sources": by_source, **groups}.items()
+    }
+
+
 def folds(cases: Sequence[Case], count: int = 5) -> np.ndarray:
     """A fold for every case; measurements of one configuration are in one fold."""
     keys = [f"{case.job.model.name} {case.job.layout} {case.job.dtype} {case.machine.device.id}" for case in cases]
@@ -313,16 +326,23 @@ def main(arguments: Sequence[str]) -> None:
         for key in np.unique(keys):
             print(f"  {label} {key:20s} {described(off[keys == key])}")
     np.savez(options.output.with_suffix(".npz"), vector=vector, off=off)
-    errors = None
+    errors, held_out = None, {}
     if not options.no_hold:
         by_fold = hold_out(fit, vector, folds(cases))
         print(f"configurations held out: {described(by_fold)}", flush=True)
         by_source = hold_out(fit, vector, fit.sources)
         print(f"sources held out: {described(by_source)}", flush=True)
         errors = error_model([*cases, *cases], np.concatenate([by_fold, by_source]))
+        held_out = figures(by_fold, by_source, fit.sources)
         np.savez(options.output.with_suffix(".npz"), vector=vector, by_fold=by_fold, by_source=by_source)
     write_parameters(
-        options.output, fit.layout, vector, rows=len(cases), errors=errors, date=dt.datetime.now(tz=dt.UTC).date()
+        options.output,
+        fit.layout,
+        vector,
+        rows=len(cases),
+        errors=errors,
+        held_out=held_out,
+        date=dt.datetime.now(tz=dt.UTC).date(),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from hwprof.predict.parameters import COMMON_NAMES, DEVICE_NAMES, STACK_NAMES
 from hwprof.specs.files import write_atomically
-from hwprof.specs.simulator import simulator_file, simulator_parameters
+from hwprof.specs.simulator import HeldOut, simulator_file, simulator_parameters
 
 METHOD = (
     "least squares of ln(predicted / measured), soft L1 beyond 6 %, with priors; devices drawn to their architecture "
@@ -45,9 +45,16 @@ ASSUMED: dict[str, tuple[str, dict[str, float]]] = {
 
 
 def write_parameters(
-    path: Path, layout: Any, vector: np.ndarray, *, rows: int, errors: Mapping[str, Any] | None, date: dt.date
+    path: Path,
+    layout: Any,
+    vector: np.ndarray,
+    *,
+    rows: int,
+    errors: Mapping[str, Any] | None,
+    held_out: Mapping[str, HeldOut],
+    date: dt.date,
 ) -> None:
-    """The whole file; without ``errors`` the error models stay as they were."""
+    """The whole file; without ``errors`` the error models and the figures of held-out runs stay as they were."""
     lines = [f'fitted_on = "{date}"', f'method = "{METHOD}"', f"rows = {rows}", ""]
     lines += _table("common", _common(layout, vector))
     for kind, section, group_section, names in (
@@ -65,6 +72,7 @@ def write_parameters(
             lines += _table(f"architecture.{name}", values, basis="assumed", source=source)
     for section in ("step_time", "memory"):
         lines += _errors(section, errors if section == "step_time" and errors else _kept(section))
+    lines += ["[held_out]", *(_figures(name, each) for name, each in (held_out or _kept_figures()).items()), ""]
     write_atomically(path, "\n".join(lines))
 
 
@@ -82,6 +90,14 @@ def _kept(section: str) -> Mapping[str, Any]:
         return {"coefficients": {"base": -2.5}, "low": -2.5, "high": 2.5}
     model = getattr(simulator_parameters(), section)
     return {"coefficients": model.coefficients, "low": model.low, "high": model.high}
+
+
+def _kept_figures() -> Mapping[str, HeldOut]:
+    return simulator_parameters().held_out if simulator_file().exists() else {}
+
+
+def _figures(name: str, each: HeldOut) -> str:
+    return f"{name} = {{ runs = {each.runs}, median_pct = {each.median_pct:.1f}, p90_pct = {each.p90_pct:.1f} }}"
 
 
 def _errors(section: str, errors: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import STACKS, Stack, stack_named
 from hwprof.specs.catalogue import load_cluster, load_model
 from hwprof.specs.job import JobDtype, JobOptimizer, LoraSpec, Offload, TrainingJob
-from hwprof.specs.parallel import SCHEDULES, ParallelLayout
+from hwprof.specs.parallel import CONTEXT_KINDS, SCHEDULES, ParallelLayout
 from hwprof.specs.run import Recompute
 
 POSITIVE = click.IntRange(min=1)
@@ -62,7 +62,17 @@ def layout_options(command: Command) -> Command:
                 "--vp", type=POSITIVE, default=1, show_default=True, help="Model chunks a stage (interleaved)."
             ),
             click.option("--cp", type=POSITIVE, default=1, show_default=True, help="Context parallel."),
+            click.option(
+                "--context-kind", type=click.Choice(CONTEXT_KINDS), default="ring", show_default=True, help="With --cp."
+            ),
             click.option("--ep", type=POSITIVE, default=1, show_default=True, help="Expert parallel."),
+            click.option(
+                "--expert-skew",
+                type=click.FloatRange(min=1.0),
+                default=1.0,
+                show_default=True,
+                help="Tokens of the busiest expert rank over the mean.",
+            ),
             click.option("--dp", type=POSITIVE, help="Data parallel; default: what the other degrees leave."),
             click.option(
                 "--zero", type=click.IntRange(0, 3), default=1, show_default=True, help="ZeRO stage; 3 = FSDP."
@@ -113,6 +123,7 @@ def placed_job(hardware: str, devices: int, **typed: Any) -> Placed:
         recompute_layers=typed["recompute_layers"],
         attention=typed["attention"],
         offload=typed["offload"],
+        expert_skew=typed["expert_skew"],
         lora=lora,
         layout=layout,
     )
@@ -135,6 +146,7 @@ def _layout(devices: int, typed: dict[str, Any]) -> ParallelLayout:
         pipeline_parallel=typed["pp"],
         virtual_stages=typed["vp"],
         context_parallel=typed["cp"],
+        context_kind=typed["context_kind"],
         expert_parallel=typed["ep"],
         zero_stage=typed["zero"],
         shard_ranks=typed["shard_ranks"],

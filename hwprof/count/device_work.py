@@ -81,6 +81,7 @@ class Share:
         lora: adaptation; None = everything is trained.
         fused: chains of elementwise operations are single kernels.
         expert_tensor: devices that share the matrices of one expert.
+        expert_skew: tokens of the busiest expert rank over the mean; its work is what is counted.
     """
 
     model: ModelSpec
@@ -96,6 +97,7 @@ class Share:
     lora: LoraSpec | None = None
     fused: bool = True
     expert_tensor: int = 1
+    expert_skew: float = 1.0
 
 
 _MERGED = {
@@ -239,13 +241,13 @@ def _linear(share: Share, ops: tuple[Op, ...]) -> Iterator[Row]:
 
 
 def _experts(share: Share, ops: tuple[Op, ...]) -> Iterator[Row]:
-    """Products of the experts on this device, every expert with its even share of the tokens."""
+    """Products of the experts on the busiest device; every expert there has the same number of tokens."""
     op, moe, shapes = ops[0], share.model.moe, _weight_shapes(share.model)
     assert moe is not None
     n: float = sum(shapes[each.label][0] for each in ops)
     k: float = shapes[op.label][1]
     rows = ops[0].forward.matmul_flop / (2 * shapes[op.label][0] * k) / (share.context * share.tensor)
-    rows *= share.expert_tensor
+    rows *= share.expert_tensor * share.expert_skew
     if op.label.endswith(_ROW):
         k /= share.expert_tensor
     else:

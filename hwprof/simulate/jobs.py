@@ -20,7 +20,7 @@ from hwprof.specs.hardware import MatmulDtype
 from hwprof.specs.job import JobDtype, JobOptimizer, TrainingJob
 from hwprof.specs.labels import layer_kind
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.parallel import SCHEDULES
+from hwprof.specs.parallel import CONTEXT_KINDS, SCHEDULES
 
 Placed = tuple[TrainingJob, Machine, Stack]
 """A job on a machine with its software."""
@@ -57,6 +57,7 @@ def share_of(job: TrainingJob) -> Share:
         recompute=job.recompute,
         lora=job.lora,
         expert_tensor=layout.expert_tensor_parallel,
+        expert_skew=job.expert_skew if job.model.moe else 1.0,
     )
 
 
@@ -155,6 +156,9 @@ NUMBERS: dict[str, Number] = {
     "tokens": lambda job, _, __: job.micro_batch * job.seq_len / job.layout.context_parallel,
     "d_model": lambda job, _, __: job.model.d_model,
     "kv_width": lambda job, _, __: kv_width(job.model),
+    "query_width": lambda job, _, __: job.model.heads * (job.model.head_dim + job.model.value_dim) / 2,
+    "context_kind": lambda job, _, __: CONTEXT_KINDS.index(job.layout.context_kind),
+    "expert_skew": lambda job, _, __: job.expert_skew,
     "top_k": lambda job, _, __: job.model.moe.top_k if job.model.moe else 0,
     "expert_layers": lambda job, _, __: job.model.moe_layers / job.model.layers,
     "blocks": lambda job, _, __: 2 if job.model.block == "sequential" else 1,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hwprof.predict.group_time import Links, all_to_all_s, ring_s, send_s
 from hwprof.predict.op_time import MicroBatchTimes
 from hwprof.predict.parameters import Parameters
+from hwprof.specs.parallel import CONTEXT_KINDS
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -28,7 +29,10 @@ class Jobs:
         buckets: whether the software reduces gradients in buckets while backward goes on.
         recompute_share: share of the layers in which something runs again.
         tokens: of one micro-batch on one context rank.
-        d_model, kv_width, top_k: of the model; ``kv_width`` of keys or values of one token.
+        d_model, kv_width, query_width, top_k: of the model; widths of keys or values, and of queries or outputs, of one
+            token.
+        context_kind: index into ``CONTEXT_KINDS``.
+        expert_skew: tokens of the busiest expert rank over the mean.
         expert_layers: share of the layers that have experts.
         blocks: all-reduces of a layer's forward pass under tensor parallelism.
         element_bytes, gradient_bytes, weight_bytes: widths of activations, reduced gradients and gathered weights.
@@ -64,7 +68,10 @@ class Jobs:
     tokens: Floats
     d_model: Floats
     kv_width: Floats
+    query_width: Floats
+    context_kind: Floats
     top_k: Floats
+    expert_skew: Floats
     expert_layers: Floats
     blocks: Floats
     element_bytes: Floats
@@ -217,19 +224,29 @@ def _tensor_s(jobs: Jobs, links: Links, p: Parameters) -> tuple[Floats, Floats, 
 
 
 def _context_s(jobs: Jobs, links: Links, attention_s: Floats) -> tuple[Floats, Floats]:
-    """A ring of keys and values hides behind attention (Liu et al. 2023); backward carries their gradients too."""
+    """Keys and values, each way; backward carries their gradients too.
+
+    A ring hides behind attention (Liu et al. 2023). A gather does not, nor does the change between tokens and heads
+    (Jacobs et al. 2023, section 3.2: queries, keys, values and outputs), whose backward is the change back.
+    """
     block_bytes = 2 * jobs.kv_width / jobs.tensor * jobs.tokens * jobs.element_bytes
     near = jobs.tensor * jobs.context <= links.domain
     byte_per_s = np.where(near, links.inside_byte_per_s, links.between_byte_per_s)
     ring = np.where(jobs.context > 1, (jobs.context - 1) * (block_bytes / byte_per_s + links.inside_latency_s), 0.0)
     forward_s = np.maximum(0.0, ring - FORWARD_OVERLAP_OF_ATTENTION * attention_s) + RING_REST * ring
     backward_s = np.maximum(0.0, 2 * ring - 2 * attention_s) + RING_REST * ring
+    gathers, ulysses = (jobs.context_kind == CONTEXT_KINDS.index(kind) for kind in ("all-gather", "ulysses"))
+    forward_s, backward_s = np.where(gathers, ring, forward_s), np.where(gathers, 2 * ring, backward_s)
+    if ulysses.any():
+        changed_bytes = 2 * (jobs.query_width + jobs.kv_width) / jobs.tensor * jobs.tokens * jobs.element_bytes
+        change_s = all_to_all_s(changed_bytes, jobs.context, jobs.tensor, links)
+        forward_s, backward_s = np.where(ulysses, change_s, forward_s), np.where(ulysses, change_s, backward_s)
     return forward_s, backward_s
 
 
 def _expert_s(jobs: Jobs, links: Links, p: Parameters) -> Floats:
     """Tokens to their experts and back, one way through the layer."""
-    sent_bytes = jobs.tokens / jobs.tensor * jobs.top_k * jobs.d_model * 2 * jobs.expert_layers
+    sent_bytes = jobs.tokens / jobs.tensor * jobs.top_k * jobs.expert_skew * jobs.d_model * 2 * jobs.expert_layers
     both_s = 2 * all_to_all_s(sent_bytes, jobs.expert, np.ones_like(jobs.expert), links)
     exposed: Floats = both_s * (1 - np.minimum(p.expert_overlap, LONGEST_OVERLAP))
     return exposed

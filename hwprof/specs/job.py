@@ -56,6 +56,7 @@ class TrainingJob(Record):
         fused: chains of elementwise operations and norms are single kernels.
         offload: what lives in host memory.
         lora: low-rank adaptation; None = everything is trained.
+        expert_skew: tokens of the busiest expert rank over the mean; all wait for it. 1 = even routing.
         layout: the parallel layout.
     """
 
@@ -73,6 +74,7 @@ class TrainingJob(Record):
     fused: bool = True
     offload: Offload = "none"
     lora: LoraSpec | None = None
+    expert_skew: float = Field(default=1.0, ge=1.0)
     layout: ParallelLayout = Field(default_factory=ParallelLayout)
 
     @property

@@ -12,6 +12,7 @@ from hwprof.specs.record import Record
 Schedule = Literal["gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe"]
 ContextKind = Literal["ring", "all-gather", "ulysses"]
 
+CONTEXT_KINDS: tuple[ContextKind, ...] = ("ring", "all-gather", "ulysses")
 SCHEDULES: tuple[Schedule, ...] = ("gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe")
 TWO_CHUNK_SCHEDULES = frozenset({"zb-v", "dualpipe"})
 """Schedules in which every device holds two model chunks, one from each end of the model."""
@@ -36,7 +37,9 @@ class ParallelLayout(Record):
         sequence_parallel: norms and residuals between tensor-parallel parts are split over the sequence (Korthikanti
             et al. 2022); without effect where ``tensor_parallel`` is 1.
         schedule: order of the micro-batches in the pipeline.
-        context_kind: how attention sees the tokens of other context ranks.
+        context_kind: how attention sees the tokens of other context ranks. Keys and values pass round a ring beside it
+            (Liu et al. 2023), are gathered before it (Llama Team 2024, section 3.3.2), or all ranks change from tokens
+            to heads and back (Jacobs et al. 2023, DeepSpeed-Ulysses).
         overlap: whether traffic of data and tensor ranks may run beside compute, as far as the software can.
     """
 

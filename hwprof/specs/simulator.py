@@ -51,6 +51,14 @@ class ErrorModel(Record):
     high: float
 
 
+class HeldOut(Record):
+    """Errors of step time on runs that a fit had not seen, in per cent of the measured time; ``runs`` of them."""
+
+    runs: int
+    median_pct: float
+    p90_pct: float
+
+
 class SimulatorParameters(Record):
     """The whole parameter file.
 
@@ -62,6 +70,8 @@ class SimulatorParameters(Record):
         architecture, device: of devices; a device's values stand before those of its architecture.
         family, stack: of software; a stack's values stand before those of its family.
         step_time, memory: how far off predictions were.
+        held_out: the same in figures: all runs, each without its configuration (``configurations``) and each without
+            its source (``sources``), and those of each source by its code.
     """
 
     fitted_on: str
@@ -74,6 +84,7 @@ class SimulatorParameters(Record):
     stack: dict[str, ParameterSet] = Field(default_factory=dict)
     step_time: ErrorModel
     memory: ErrorModel
+    held_out: dict[str, HeldOut] = Field(default_factory=dict)
 
 
 def simulator_file() -> Path:

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwprof.predict.parameters import parameters_for
 from hwprof.simulate.jobs import jobs_of
 from hwprof.simulate.step import parameters_held
+from hwprof.specs.simulator import simulator_parameters
 
 LAYOUTS = st.fixed_dictionaries(
     {
@@ -93,6 +95,44 @@ def test_recompute_costs_about_a_forward_pass(placed, closed_form_s):
     again, parts = closed_form_s(*placed("llama-3.1-8b", 1, recompute="full"))
     assert 1.2 < again / plain < 1.4
     assert parts["recompute"] == pytest.approx(again - plain, rel=1e-6)
+
+
+CONTEXT = {"tensor_parallel": 2, "context_parallel": 4}
+
+
+def test_gathered_keys_are_exposed_and_a_ring_hides_behind_long_attention(placed, closed_form_s):
+    """Bytes of a gather: keys and values of the other three ranks, once forward, and twice with gradients backward."""
+    parts = {}
+    for kind in ("ring", "all-gather"):
+        job, machine, stack = placed("llama-3.1-8b", 8, layout=CONTEXT | {"context_kind": kind}, seq_len=65536)
+        parts[kind] = closed_form_s(job, machine, stack)[1]["context communication"]
+    p, _ = parameters_for(simulator_parameters(), machine, stack)
+    gathered_bytes = 3 * 2 * (1024 / 2) * (65536 / 4) * 2  # 8 key-value heads of 128 over two tensor ranks
+    once_s = gathered_bytes / (machine.inside_byte_per_s * p.inside_share) + 3 * machine.inside_latency_s
+    assert parts["all-gather"] == pytest.approx(3 * once_s * 32 * 8, rel=1e-6)
+    assert parts["ring"] < 0.2 * parts["all-gather"]
+
+
+def test_changing_to_heads_moves_less_per_rank_the_more_ranks_there_are(placed, closed_form_s):
+    """DeepSpeed-Ulysses: traffic of a rank falls with the ranks, that of a gather does not (Jacobs et al. 2023)."""
+
+    def moved_s(kind, ranks, devices):
+        layout = {"context_parallel": ranks, "context_kind": kind}
+        return closed_form_s(*placed("gpt3-6.7b", devices, layout=layout, seq_len=2048, global_batch=8))[1]
+
+    few, many = (moved_s("ulysses", ranks, ranks)["context communication"] for ranks in (2, 8))
+    assert many < few
+    gathered = [moved_s("all-gather", ranks, ranks)["context communication"] for ranks in (2, 8)]
+    assert gathered[1] > gathered[0]
+
+
+@pytest.mark.parametrize("skew", [1.5, 3.0])
+def test_all_wait_for_the_busiest_expert_rank(skew, placed, closed_form_s):
+    layout = {"data_parallel": 8, "expert_parallel": 8}
+    even_s, even = closed_form_s(*placed("mixtral-8x7b", 8, layout=layout))
+    skewed_s, skewed = closed_form_s(*placed("mixtral-8x7b", 8, layout=layout, expert_skew=skew))
+    assert skewed["expert communication"] == pytest.approx(skew * even["expert communication"], rel=0.05)
+    assert even_s < skewed_s < skew * even_s
 
 
 def test_parameters_held_are_those_of_the_model(placed):
