@@ -55,3 +55,10 @@ class WorkError(HwprofError):
 
 class OutOfMemoryError(WorkError):
     """The work needs more memory than the device has."""
+
+
+class MissingLibraryError(InputError):
+    """Something was asked for that needs a library which is not installed."""
+
+    def __init__(self, library: str, *, extra: str) -> None:
+        super().__init__(f"{library} is not installed", remedy=f"pip install 'hwprof[{extra}]'")

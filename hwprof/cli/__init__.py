@@ -10,8 +10,8 @@ from typing import NoReturn
 
 import click
 
-from hwprof import __version__
 from hwprof.errors import HwprofError
+from hwprof.version import __version__
 
 _COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("hwprof.cli.run", "Probe, train, record, classify, predict, recommend, report."),

@@ -7,8 +7,8 @@ import time
 
 import click
 
-from hwprof import __version__
 from hwprof.specs.doctor import DoctorReport
+from hwprof.version import __version__
 
 
 @click.command(short_help="What works on this machine, and what to do about what does not.")

@@ -78,6 +78,7 @@ def request_of(
         OutOfMemoryError: the model does not fit this machine at the asked-for size.
     """
     from hwprof.measure.environment import resolve_device
+    from hwprof.measure.identity import identify
     from hwprof.specs.catalogue import load_cluster, load_model
     from hwprof.specs.trainable import check_trainable
 
@@ -152,27 +153,6 @@ def _default_dtype(device: torch.device) -> Dtype:
     import torch
 
     return "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
-
-
-def identify(device: torch.device, *, sharing_memory: int = 1) -> tuple[DeviceIdentity, DeviceSpec | None]:
-    """The device, and its catalogue entry if it has one; a CPU's memory is divided by how many ranks live in it."""
-    from hwprof.measure.environment import available_memory_bytes, device_name
-    from hwprof.specs.detect import detect_device
-
-    name = device_name(device)
-    spec = detect_device(name, kind="cuda" if device.type == "cuda" else "cpu")
-    memory_bytes, source = available_memory_bytes(device)
-    if device.type == "cpu" and sharing_memory > 1:
-        memory_bytes, source = memory_bytes / sharing_memory, f"a share of 1 / {sharing_memory} of what is {source}"
-    note = f"catalogue entry {spec.id}" if spec else "not in the catalogue: measured ceilings only"
-    identity = DeviceIdentity(
-        name=name,
-        catalogue_id=spec.id if spec else None,
-        note=note,
-        memory_bytes=memory_bytes,
-        memory_source=source,
-    )
-    return identity, spec
 
 
 def _visible_cluster(device_spec: DeviceSpec | None) -> ClusterSpec | None:

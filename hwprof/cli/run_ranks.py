@@ -12,9 +12,10 @@ import click
 
 from hwprof.cli.progress import progress_on_stderr
 from hwprof.cli.rank_session import RankSession
-from hwprof.cli.request import RunRequest, identify, request_of
+from hwprof.cli.request import RunRequest, request_of
 from hwprof.cli.run import default_directory
 from hwprof.errors import HwprofError, WorkError
+from hwprof.measure.identity import identify
 from hwprof.measure.world import World, close_world, open_world
 from hwprof.report.text import print_summary
 from hwprof.specs.model import ModelSpec

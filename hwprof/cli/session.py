@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from hwprof import __version__
 from hwprof.cli.analysis import analysed, planned
 from hwprof.cli.progress import Progress
 from hwprof.cli.request import RunRequest, what_would_fit
@@ -30,6 +29,7 @@ from hwprof.specs.measurement import Ceiling, Skipped
 from hwprof.specs.run import Dtype, Recording, RunRecord, Status
 from hwprof.train.loop import Trainer
 from hwprof.units import format_bytes
+from hwprof.version import __version__
 
 _OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 """torch.OutOfMemoryError from torch 2.5 on."""

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from hwprof import __version__
 from hwprof.cli.ceilings import ceiling_options, chosen_ceilings
 from hwprof.cli.progress import progress_on_stderr
 from hwprof.errors import WorkError
 from hwprof.specs.trace import TraceReport
+from hwprof.version import __version__
 
 
 @click.command(short_help="Analyse Kineto traces of any training loop, one per rank.")

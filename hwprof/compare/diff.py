@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import hwprof
 from hwprof.compare.bootstrap import FEWEST, median_change, median_ratio_change
 from hwprof.compare.sides import Item, Key, Side
 from hwprof.specs.diff import ChangeVerdict, DiffReport, DiffRow, DiffSetting, DiffSide, DiffStep
+from hwprof.version import __version__
 
 _NOTHING = Item(0.0)
 
@@ -24,7 +24,7 @@ def compare(a: Side, b: Side, *, limit_fraction: float | None = None) -> DiffRep
     step = _step(a, b)
     failed = limit_fraction is not None and step.verdict == "slower" and step.change_fraction > limit_fraction
     return DiffReport(
-        hwprof_version=hwprof.__version__,
+        hwprof_version=__version__,
         a=_side(a),
         b=_side(b),
         step=step,

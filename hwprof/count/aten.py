@@ -49,6 +49,7 @@ FLOP_PER_ELEMENT: dict[str, int] = {
     "std": 4,
     "std_mean": 4,
     "logsumexp": 4,
+    "linalg_vector_norm": 2,
     "_fused_adam": 13,
     "_fused_adamw": 14,
     "_fused_sgd": 6,
@@ -229,7 +230,8 @@ def _registered(name: str) -> AtenCost | None:
 
 
 def _counts_by_elements(name: str) -> bool:
-    return name.startswith("aten::") and not plain_name(name).startswith(WITHOUT_FORMULA)
+    plain = plain_name(name)
+    return name.startswith("aten::") and (plain in FLOP_PER_ELEMENT or not plain.startswith(WITHOUT_FORMULA))
 
 
 def _by_elements(call: AtenCall) -> Cost:

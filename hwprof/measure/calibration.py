@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-import hwprof
 from hwprof.measure.environment import device_name, environment
 from hwprof.measure.link_probe import LinkResult
 from hwprof.measure.probe import ProbeResult
 from hwprof.measure.world import World
 from hwprof.specs.calibration import Calibration, CalibrationStatus
+from hwprof.version import __version__
 
 
 def calibration(device: torch.device, result: ProbeResult, *, quick: bool, complete: bool) -> Calibration:
@@ -49,7 +49,7 @@ def link_calibration(
 def _provenance(device: torch.device) -> dict[str, Any]:
     facts = environment(device)
     return {
-        "hwprof_version": hwprof.__version__,
+        "hwprof_version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device_name(device),
         "torch_version": torch.__version__,

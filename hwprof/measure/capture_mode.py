@@ -193,7 +193,8 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         node, node_name = running_node() or (None, "")
         if node is not None:
             self._last = self._place_of_node.get(node) or self._place_of_node_again.get(node, self._last)
-        if torch.is_grad_enabled() or self._paths or node_name == _REENTRANT:
+        runs_again = node is not None and torch.is_grad_enabled()
+        if runs_again or self._paths or node_name == _REENTRANT:
             path = self._paths[-1] if self._paths else self._last.path
             return self._place_again(Place(path, name)), "recompute"
         return self._last, "backward"

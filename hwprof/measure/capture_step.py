@@ -10,9 +10,12 @@ import torch
 
 from hwprof.measure.capture_mode import CallRecorder
 from hwprof.measure.seen_model import SeenModel
-from hwprof.specs.captured import CapturedStep
+from hwprof.specs.captured import CapturedStep, PlacedCall
 from hwprof.specs.labels import PHASE_LABELS
 from hwprof.specs.settings import Direction, PhaseName
+
+_MARKS = "profiler::"
+"""Namespace of the operators that only name a range in a trace."""
 
 _UNCOUNTED: tuple[PhaseName, ...] = ("evaluation", "checkpoint")
 _DIRECTIONS: dict[PhaseName, Direction] = {"backward": "backward", "clip": "update", "optimizer": "update"}
@@ -32,7 +35,7 @@ class StepCapture:
         self._model = model
         self._recorder = CallRecorder(keep_going=True)
         self._recorder.paused = True
-        self._backward_passes = 0
+        self._segments: list[tuple[PhaseName, int]] = []
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -50,7 +53,7 @@ class StepCapture:
         recorder.outside = PHASE_LABELS[name]
         recorder.direction = _DIRECTIONS.get(name, "forward")
         recorder.paused = name in _UNCOUNTED or bool(recorder.failure)
-        self._backward_passes += name == "backward"
+        self._segments.append((name, len(recorder.calls)))
         try:
             yield
         finally:
@@ -58,14 +61,22 @@ class StepCapture:
 
     def captured(self) -> CapturedStep:
         """What was seen; ``failure`` says what ended the recording early."""
-        data = PHASE_LABELS["data"]
-        calls = self._recorder.calls
+        calls: list[PlacedCall] = []
+        beside: list[PlacedCall] = []
+        ends = [*self._segments[1:], ("data", len(self._recorder.calls))]
+        for (name, start), (following, stop) in zip(self._segments, ends, strict=True):
+            before_more_data = name == "clip" and following == "forward"  # gradients accumulate
+            (beside if name == "data" or before_more_data else calls).extend(self._recorder.calls[start:stop])
         return CapturedStep(
-            calls=tuple(placed for placed in calls if placed.place.path != data),
-            beside=tuple(placed for placed in calls if placed.place.path == data),
-            backward_passes=self._backward_passes,
+            calls=_without_marks(calls),
+            beside=_without_marks(beside),
+            backward_passes=sum(name == "backward" for name, _ in self._segments),
             failure=self._recorder.failure,
         )
+
+
+def _without_marks(calls: list[PlacedCall]) -> tuple[PlacedCall, ...]:
+    return tuple(placed for placed in calls if not placed.call.name.startswith(_MARKS))
 
 
 def _eager(*, compiled: bool) -> AbstractContextManager[Any]:

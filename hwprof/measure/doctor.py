@@ -15,7 +15,16 @@ from hwprof.specs.doctor import Check
 
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
 _NAME = re.compile(r"[\w.-]+")
-_EXTRAS = {"": "all of hwprof", "bpe": "byte-pair tokens of a text"}
+_EXTRAS = {
+    "": "all of hwprof",
+    "accelerate": "profiles of Accelerate's loops",
+    "bpe": "byte-pair tokens of a text",
+    "lightning": "profiles of Lightning's Trainer",
+    "mlflow": "live metrics in MLflow",
+    "tensorboard": "live metrics in TensorBoard",
+    "transformers": "profiles of Hugging Face's Trainer",
+    "wandb": "live metrics in Weights & Biases",
+}
 """What each extra adds; one that is not here is described by the packages that it brings."""
 _PROFILING_PARAMETER = re.compile(r"^RmProfilingAdminOnly:\s*(\d+)", re.MULTILINE)
 _CAP_SYS_ADMIN, _CAP_PERFMON = 1 << 21, 1 << 38

@@ -28,7 +28,7 @@ BESIDE_TRAINING: frozenset[PhaseName] = frozenset({"evaluation", "checkpoint"})
 USUAL_AFTER = 3
 """So many steps in a row with an evaluation in them, and it is a part of the step."""
 
-OnForward = Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any]], None]
+OnForward = Callable[[tuple[Any, ...], Mapping[str, Any]], None]
 
 
 class PhaseFinder:
@@ -40,8 +40,11 @@ class PhaseFinder:
 
     Attributes:
         empty_gaps: gaps that are no phase, because nothing runs in them; set by the owner.
-        on_forward: called with the module and its arguments before each forward pass; set by the owner.
+        backward_passes: of a step; after an earlier one comes more data and no clipping. None = not known; set by the
+            owner.
+        on_forward: called with its arguments before each forward pass; set by the owner.
         seen: phases that were found or named so far.
+        stepped: the optimizers whose steps were found so far.
     """
 
     def __init__(self, root: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -56,15 +59,19 @@ class PhaseFinder:
         self._backward_depth = 0
         self._update_depth = 0
         self._beside = False
+        self._backward_done = 0
         self._in_a_row = 0
         self.empty_gaps: frozenset[PhaseName] = frozenset()
+        self.backward_passes: int | None = None
         self.on_forward: OnForward | None = None
         self.seen: set[PhaseName] = set()
+        self.stepped: list[torch.optim.Optimizer] = []
 
     def begin(self, phase: PhaseContext) -> None:
         """A step begins, whose phases run in this context; ``no_phase`` leaves nothing in the loop's way."""
         self._phase = phase
         self._beside = False
+        self._backward_done = 0
         self._forward_depth = self._backward_depth = self._update_depth = 0
         if phase is no_phase:
             self._remove()
@@ -84,13 +91,20 @@ class PhaseFinder:
         self._phase = no_phase
 
     @contextmanager
-    def by_hand(self, name: PhaseName) -> Iterator[None]:
-        """A phase that the loop names itself; nothing is looked for inside it."""
+    def by_hand(self, name: PhaseName, inputs: Any = None) -> Iterator[None]:
+        """A phase that the loop names itself; nothing is looked for inside it.
+
+        Args:
+            name: of the phase.
+            inputs: of a forward pass.
+        """
         self._beside |= name in BESIDE_TRAINING
         if self._phase is no_phase or self._by_hand:
             yield
             return
         before = self._open[0] if self._open else None
+        if inputs is not None and self.on_forward is not None:
+            self.on_forward((inputs,), {})
         self._by_hand += 1
         self._switch(name)
         try:
@@ -148,13 +162,13 @@ class PhaseFinder:
             self._hooks.close()
             self._hooks = None
 
-    def _enter_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def _enter_forward(self, _module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._forward_depth += 1
         if self._forward_depth > 1 or self._backward_depth or not self._looking:
             return
         if torch.is_grad_enabled():
             if self.on_forward is not None:
-                self.on_forward(module, args, kwargs)
+                self.on_forward(args, kwargs)
             self._switch("forward")
         else:
             self._beside = True
@@ -173,11 +187,17 @@ class PhaseFinder:
 
     def _leave_backward(self) -> None:
         self._backward_depth -= 1
-        if not self._backward_depth and self._looking:
-            self._switch("optimizer" if self._update_depth else "clip")
+        if self._backward_depth:
+            return
+        self._backward_done += 1
+        if self._looking:
+            more = self.backward_passes is not None and self._backward_done < self.backward_passes
+            self._switch("optimizer" if self._update_depth else "data" if more else "clip")
 
-    def _enter_update(self, *_: object) -> None:
+    def _enter_update(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         self._update_depth += 1
+        if not any(optimizer is known for known in self.stepped):
+            self.stepped.append(optimizer)
         if self._update_depth == 1 and self._looking:
             self._switch("optimizer")
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hwprof.errors import InputError
 from hwprof.measure.watch import Modules
 from hwprof.specs.loop import ModuleSpec
 
@@ -26,6 +27,10 @@ _INNER = {
 _COMPILED_NOTE = (
     "torch.compile fuses kernels across modules, so what runs inside {what} is booked to {owner} as a whole, by "
     "direction; its work is counted as if it ran eagerly"
+)
+_FSDP2_NOTE = (
+    "FSDP2 gathers parameters before a module runs and frees them after it: the copies that this takes are booked to "
+    "the module around it, or to the model as a whole"
 )
 _THREADS_NOTE = (
     "DataParallel runs copies of the model in threads, so kernels can't be booked to modules; "
@@ -55,6 +60,11 @@ class SeenModel:
     compiled: bool
     notes: tuple[str, ...]
 
+    @property
+    def device(self) -> torch.device:
+        """Where its first parameter is; the CPU where it has none."""
+        return next((each.device for each in self.root.parameters()), torch.device("cpu"))
+
     def spec(self) -> ModuleSpec:
         """The module as it stands in ``run.json``."""
         kind = _plain_class(self.core)
@@ -69,7 +79,15 @@ class SeenModel:
 
 
 def see(root: nn.Module) -> SeenModel:
-    """Look into what a loop calls."""
+    """Look into what a loop calls.
+
+    Raises:
+        InputError: it is no module, or on a device that can't be timed.
+    """
+    if not isinstance(root, nn.Module):
+        raise InputError(
+            f"{type(root).__name__} is no torch.nn.Module", expectation="expected the module that the loop calls"
+        )
     core, wrappers = root, []
     while (name := type(core).__name__) in _INNER:
         wrappers.append(name)
@@ -83,6 +101,7 @@ def see(root: nn.Module) -> SeenModel:
     hidden = _THREADS_NOTE if "DataParallel" in wrappers else ""
     if whole:
         hidden = _COMPILED_NOTE.format(what="the model", owner="the model")
+    sharded = (_FSDP2_NOTE,) if "FSDP2" in wrappers else ()
     partial = (_COMPILED_NOTE.format(what=f"{len(regions)} compiled modules", owner="each of them"),)
     return SeenModel(
         root=root,
@@ -91,7 +110,7 @@ def see(root: nn.Module) -> SeenModel:
         modules=Modules(hidden=hidden) if hidden else Modules(named=visible),
         wrappers=tuple(wrappers),
         compiled=whole or bool(regions),
-        notes=partial if regions and not whole else (),
+        notes=(*(partial if regions and not whole else ()), *sharded),
     )
 
 

@@ -45,8 +45,6 @@ BUSY_PROFILER = (
 DISTURBED_WINDOW = 1.15
 """A profiled window whose steps take more than this times the timed ones is tried again."""
 
-PROFILE_ATTEMPTS = 3
-
 _NO_FILE = (OSError, RuntimeError, InputError)
 """How torch and the reader say that a trace could not be written whole: the disk is full."""
 
@@ -108,6 +106,7 @@ class StepWatch:
         waited_s: thread-seconds that other processes have kept this one off the CPU so far; None where unknown.
         disturbed: whether something else than training ran in the step just taken; it is then left out.
         ranks: the other ranks that take the same steps, if there are any.
+        window_attempts: how many windows are profiled at most, where they ran slower than the timed steps.
     """
 
     def __init__(
@@ -122,6 +121,7 @@ class StepWatch:
         waited_s: Callable[[], float | None] = waited_s,
         disturbed: Callable[[], bool] = lambda: False,
         ranks: Ranks = ALONE,
+        window_attempts: int = 3,
     ) -> None:
         self._timer = timer
         self._device = device
@@ -132,6 +132,7 @@ class StepWatch:
         self._waited_s = waited_s
         self._disturbed = disturbed
         self._ranks = ranks
+        self._window_attempts = window_attempts
         self._left_out = 0
         self._recorded: list[tuple[Mark, Mark, PhaseMarks]] = []
         self._bare: list[tuple[Mark, Mark]] = []
@@ -208,12 +209,17 @@ class StepWatch:
         timed = [self._timer.elapsed_s(start, stop) for start, stop, _ in self._recorded]
         longest_s = statistics.median(timed) * DISTURBED_WINDOW if timed else math.inf
         windows: list[_Window] = []
-        while len(windows) < PROFILE_ATTEMPTS:
-            self._progress("profiling")
-            windows.append((yield from self._window(steps)))
-            again = windows[-1].disturbed or statistics.median(windows[-1].steps_s) > longest_s
-            if not self._ranks.any(again):
-                break
+        try:
+            while len(windows) < self._window_attempts:
+                self._progress("profiling")
+                windows.append((yield from self._window(steps)))
+                again = windows[-1].disturbed or statistics.median(windows[-1].steps_s) > longest_s
+                if not self._ranks.any(again):
+                    break
+        except GeneratorExit:  # a loop that ends during a repetition leaves the windows before it
+            if windows and self._ranks is ALONE:  # other ranks may be gone
+                self._keep(windows, steps)
+            raise
         self._keep(windows, steps)
 
     def _keep(self, windows: Sequence[_Window], steps: int) -> None:

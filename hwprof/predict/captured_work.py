@@ -16,6 +16,9 @@ from hwprof.specs.run import Direction
 
 _DTYPES: dict[str, SeenDtype] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float64": "fp64"}
 _COLLECTIVES = ("c10d::", "_c10d_functional::", "_dtensor::")
+"""Namespaces of collectives, whose bytes are not this device's memory traffic alone."""
+_COPIES = ("fsdp::",)
+"""Namespaces of operators that only move memory."""
 
 
 def captured_work(calls: Iterable[PlacedCall], *, causal_half: bool = False) -> tuple[Work, ...]:
@@ -29,7 +32,7 @@ def captured_work(calls: Iterable[PlacedCall], *, causal_half: bool = False) -> 
     times: Counter[tuple[str, Direction, str]] = Counter()
     for placed in calls:
         if placed.call.name.startswith(_COLLECTIVES):
-            continue  # what a collective moves is no traffic of this device's memory alone
+            continue
         key = label_of(placed.place.path), placed.direction, placed.place.kind
         sums[key] += aten_cost(placed.call, causal_half=causal_half)
         times[key] += 1
@@ -65,9 +68,9 @@ def _dtype(call: AtenCall) -> str:
 
 
 def unpriced_operators(calls: Iterable[PlacedCall]) -> tuple[str, ...]:
-    """Operators whose FLOP nobody has said how to count; collectives do none."""
+    """Operators whose FLOP nobody has said how to count; collectives, and the copies around them, do none."""
     names = (placed.call.name for placed in calls)
-    return unpriced(name for name in names if not name.startswith(_COLLECTIVES))
+    return unpriced(name for name in names if not name.startswith((*_COLLECTIVES, *_COPIES)))
 
 
 def recomputes(calls: Iterable[PlacedCall]) -> bool:

@@ -133,9 +133,8 @@ def _place(time: OpTime, work: Sequence[Work], roofs: Roofs, *, step_s: float, a
         bound="communication" if time.layer_kind == "communication" else placed.bound,  # what packs buffers for it
         margin=placed.margin,
         confidence=placed.confidence,
-        lost_s=max(time.time_s - floor.roof_s, 0.0) if work else 0.0,
-        advice=_remark(placed.fraction)
-        or advice(time.layer_kind, placed.bound if (placed.fraction or 0) >= NEAR_ROOF else "unknown"),
+        lost_s=max(time.time_s - floor.roof_s, 0.0) if work and roofs.known else 0.0,
+        advice=_advice(time, placed.bound, placed.fraction, advice) if roofs.known else "",
     )
 
 
@@ -168,6 +167,10 @@ def placement(floor: Floor, time_s: float, roofs: Roofs, *, counted: bool) -> Pl
         roof_name=_roof_name(floor, bound, roofs),
         confidence=_confidence(fraction, margin),
     )
+
+
+def _advice(time: OpTime, bound: BoundClass, fraction: float | None, advice: Advice) -> str:
+    return _remark(fraction) or advice(time.layer_kind, bound if (fraction or 0) >= NEAR_ROOF else "unknown")
 
 
 def _within(floor: Floor, time_s: float) -> Floor:
@@ -318,6 +321,8 @@ def verdict(ops: Sequence[OpResult], attribution: Attribution, *, at_most: Confi
 
 
 def _sentence(bound: BoundClass, shares: Mapping[BoundClass, float], ops: Sequence[OpResult]) -> str:
+    if bound == "unknown" and not any(op.roof_s for op in ops):
+        return f"No roof is known here: {format_fraction(shares[bound])} of the step is held against nothing."
     head = f"The step is {_CLASS_WORDS[bound]}: {format_fraction(shares[bound])} of it is {_CLASS_MEANS[bound]}"
     if not ops or ops[0].lost_s <= 0:
         return head + "."

@@ -49,6 +49,11 @@ class Roofs:
     dispatch_s: float
     host_to_device_byte_per_s: float | None
 
+    @property
+    def known(self) -> bool:
+        """Whether there is any roof to hold an operation against."""
+        return bool(self.matmul_flop_per_s or self.memory)
+
     def memory_for(self, working_set_bytes: float) -> MemoryRoof | None:
         """The fastest level that holds the working set; None where no memory ceiling is known."""
         holding = (roof for roof in self.memory if working_set_bytes <= roof.capacity_bytes)

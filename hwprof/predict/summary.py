@@ -32,9 +32,15 @@ def mfu_peak(ceilings: Sequence[Ceiling], dtype: Dtype | SeenDtype) -> tuple[flo
 
 
 def step_time(
-    recording: Recording, work: WorkSummary, *, warmups: int, peak_flop_per_s: float | None, peak_basis: str
+    recording: Recording,
+    work: WorkSummary,
+    *,
+    warmups: int,
+    peak_flop_per_s: float | None,
+    peak_basis: str,
+    samples: int | None = None,
 ) -> StepTime:
-    """The unprofiled step.
+    """The unprofiled step, of so many tokens and, where that is known, samples.
 
     MFU = training matmul FLOP without recompute / (step time x peak) (PaLM, appendix B: full attention;
     ``mfu_causal`` halves attention); HFU adds the recomputed FLOP (Korthikanti et al. 2022, section 6).
@@ -54,6 +60,7 @@ def step_time(
         waited_fraction=recording.waited_fraction,
         warmups=warmups,
         tokens_per_s=work.tokens / median_s if work.tokens else None,
+        samples_per_s=samples / median_s if samples else None,
         mfu=utilisation(work.train_flop_full),
         hfu=utilisation(work.train_flop_full + work.recompute_flop_full),
         mfu_causal=utilisation(work.train_flop_causal),
@@ -147,7 +154,7 @@ def ceiling_notes(ceilings: Sequence[Ceiling], step: StepTime) -> tuple[str, ...
 
 
 def work_summary(
-    full: Sequence[Work], causal: Sequence[Work], *, parameters: int, active_parameters: int, tokens: int | None
+    full: Sequence[Work], causal: Sequence[Work], *, parameters: int, active_parameters: int | None, tokens: int | None
 ) -> WorkSummary:
     """Totals of one step from its ops, counted in both attention conventions."""
     everything = sum((item.total for item in full), Cost.ZERO)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hwprof.specs.run import RunRecord, Status
+from hwprof.specs.run import RunRecord, RunSettings, Status
 
 STATUS_WORDS: dict[Status, str] = {
     "complete": "complete",
@@ -36,7 +36,7 @@ def missing_parts(record: RunRecord) -> tuple[str, ...]:
         ("operation times", record.ops),
         ("attribution of the step", record.attribution),
         ("memory result", record.memory),
-        ("prediction", record.prediction),
+        *((("prediction", record.prediction),) if isinstance(record.settings, RunSettings) else ()),
         ("verdict", record.verdict),
     )
     return tuple(absence(record, name) for name, part in parts if not part)

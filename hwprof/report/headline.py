@@ -208,7 +208,7 @@ def phase_segments(record: RunRecord) -> tuple[Segment, ...]:
         (
             phase.name.replace("_", " "),
             phase.share,
-            f"{quantity_text(phase.median_s, 's')}, {_bound_phrase(phase.bound)}",
+            f"{quantity_text(phase.median_s, 's')}, {_bound_phrase(record, phase.bound)}",
             palette.PHASE_COLOURS[phase.name],
         )
         for phase in phases
@@ -216,8 +216,15 @@ def phase_segments(record: RunRecord) -> tuple[Segment, ...]:
     return _segments(parts, "between phases")
 
 
-def _bound_phrase(bound: BoundClass) -> str:
-    return BOUND_WORDS[bound] if bound == "unknown" else f"bound by {BOUND_WORDS[bound]}"
+def _bound_phrase(record: RunRecord, bound: BoundClass) -> str:
+    words = _bound_words(record, bound)
+    return words if bound == "unknown" else f"bound by {words}"
+
+
+def _bound_words(record: RunRecord, bound: BoundClass) -> str:
+    """What a class means; without a ceiling nothing is far below one."""
+    roofs = any(ceiling.kind in {"compute", "memory"} for ceiling in record.ceilings)
+    return BOUND_WORDS[bound] if roofs or bound != "unknown" else "no roof is known"
 
 
 def bound_segments(record: RunRecord) -> tuple[Segment, ...]:
@@ -225,7 +232,7 @@ def bound_segments(record: RunRecord) -> tuple[Segment, ...]:
     if record.verdict is None:
         return ()
     shares = sorted(record.verdict.shares.items(), key=lambda item: -item[1])
-    parts = [(bound, share, BOUND_WORDS[bound], palette.BOUND_COLOURS[bound]) for bound, share in shares]
+    parts = [(bound, share, _bound_words(record, bound), palette.BOUND_COLOURS[bound]) for bound, share in shares]
     return _segments(parts, "not classified")
 
 

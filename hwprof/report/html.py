@@ -49,6 +49,12 @@ def render_verdict(view: View) -> str:
     return _environment().get_template("_verdict.html.j2").render(view=view)
 
 
+def render_notebook(view: View) -> str:
+    """The first screen with its own style, as a fragment that a notebook shows below a cell."""
+    css = _own_text(_TEMPLATES / "notebook.css")
+    return _environment().get_template("notebook.html.j2").render(view=view, css=css)
+
+
 def embedded_json(value: object) -> Markup:
     """JSON that cannot end the ``<script>`` element it stands in: ``<``, ``>``, ``&`` and all non-ASCII are escaped.
 

@@ -156,7 +156,7 @@ def _model_facts(record: RunRecord) -> list[_Fact]:
     if work is not None:
         rows |= {
             "parameters": f"{work.parameters:,}",
-            "active parameters": f"{work.active_parameters:,}",
+            "active parameters": "" if work.active_parameters is None else f"{work.active_parameters:,}",
             "work of a step, full attention": quantity_text(work.train_flop_full, "flop", 4),
             "work of a step, causal attention": quantity_text(work.train_flop_causal, "flop", 4),
             "recomputed work": quantity_text(work.recompute_flop_full, "flop", 4),

@@ -303,7 +303,7 @@ class WorkSummary(Record):
     """Analytical totals of one step on this rank, both attention conventions."""
 
     parameters: int
-    active_parameters: int
+    active_parameters: int | None = None
     train_flop_full: float
     train_flop_causal: float
     recompute_flop_full: float
