@@ -1,5 +1,56 @@
-"""hwprof: what holds a Transformer training step back, and what should change?"""
+"""hwprof: what holds a Transformer training step back, and what should change?
 
-__version__ = "0.1.0"
+Names are imported when they are first used, so that ``import hwprof`` itself loads neither torch nor numpy.
+"""
 
-__all__ = ["__version__"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from hwprof.version import __version__
+
+if TYPE_CHECKING:
+    from hwprof.errors import HwprofError, InputError, WorkError
+    from hwprof.loop.live import Logger
+    from hwprof.loop.profile import Profile, profile
+    from hwprof.loop.schedule import Schedule
+    from hwprof.report.directory import read_run
+    from hwprof.specs.run import RunRecord
+
+__all__ = [
+    "HwprofError",
+    "InputError",
+    "Logger",
+    "Profile",
+    "RunRecord",
+    "Schedule",
+    "WorkError",
+    "__version__",
+    "profile",
+    "read_run",
+]
+
+_HOME = {
+    "HwprofError": "hwprof.errors",
+    "InputError": "hwprof.errors",
+    "Logger": "hwprof.loop.live",
+    "Profile": "hwprof.loop.profile",
+    "RunRecord": "hwprof.specs.run",
+    "Schedule": "hwprof.loop.schedule",
+    "WorkError": "hwprof.errors",
+    "profile": "hwprof.loop.profile",
+    "read_run": "hwprof.report.directory",
+}
+"""Name -> the module that it is defined in."""
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from its own module."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'hwprof' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

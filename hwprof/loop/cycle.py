@@ -1,0 +1,177 @@
+"""How does one measurement of a loop go? It says how each next step is watched, and keeps what was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwprof.loop.conclusions import Seen
+from hwprof.loop.counted import CountedStep, counted
+from hwprof.loop.schedule import WINDOW_ATTEMPTS, Schedule
+from hwprof.measure.capture_step import StepCapture
+from hwprof.measure.phase_finder import PhaseFinder
+from hwprof.measure.seen_inputs import SeenInputs, see_inputs
+from hwprof.measure.seen_model import SeenModel, state_bytes
+from hwprof.measure.telemetry import Telemetry
+from hwprof.measure.timing import timer_for
+from hwprof.measure.watch import Steps, StepWatch
+from hwprof.specs.measurement import Skipped
+from hwprof.specs.run import Series
+
+if TYPE_CHECKING:
+    import torch
+
+TRACE_FILE = "trace.json.gz"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """The loop that is measured.
+
+    Attributes:
+        model: what it calls.
+        optimizers: what it updates with; empty = whatever optimizer steps.
+        device: where it runs.
+        tokens_per_step: as the loop says; None = as seen at the model's inputs.
+    """
+
+    model: SeenModel
+    optimizers: tuple[torch.optim.Optimizer, ...]
+    device: torch.device
+    tokens_per_step: int | None
+
+
+class Cycle:
+    """One measurement, from its first warm-up step to its end.
+
+    Args:
+        subject: the loop.
+        finder: finds the phases of its steps.
+        schedule: which steps are measured.
+        folder: where the trace goes.
+        progress: told what is going on.
+
+    Attributes:
+        done: whether every step of the schedule was taken.
+        steps: steps taken so far.
+    """
+
+    def __init__(
+        self, subject: Subject, finder: PhaseFinder, schedule: Schedule, folder: Path, progress: Callable[[str], None]
+    ) -> None:
+        self._subject = subject
+        self._finder = finder
+        self._schedule = schedule
+        self._telemetry = Telemetry(device_index=(subject.device.index or 0) if subject.device.type == "cuda" else None)
+        self._watch = StepWatch(
+            timer=timer_for(subject.device),
+            device=subject.device,
+            trace_path=folder / TRACE_FILE,
+            modules=subject.model.modules,
+            progress=progress,
+            disturbed=finder.disturbed,
+            window_attempts=WINDOW_ATTEMPTS,
+        )
+        self._inputs = SeenInputs()
+        self._counted = CountedStep()
+        self._state_bytes: dict[str, float] = {}
+        self._open = ExitStack()
+        self._plan = self._steps()
+        self.done = False
+        self.steps = -1
+
+    def next(self) -> bool:
+        """The step before is over and another begins; False once the schedule is done and nothing is left behind."""
+        self._finder.end()
+        self.steps += 1
+        if self.steps == 0:
+            self._open.enter_context(self._telemetry)
+        phase = next(self._plan, None)
+        if phase is None:
+            self.done = True
+            self.close()
+            return False
+        self._finder.begin(phase)
+        return True
+
+    def close(self) -> None:
+        """End the measurement where it is; may be called at any time, and again."""
+        self._finder.stop()
+        self._plan.close()
+        self._open.close()
+
+    def _steps(self) -> Steps:
+        schedule = self._schedule
+        yield from self._watch.warm_up(1)
+        yield from self._count()
+        yield from self._watch.warm_up(schedule.warmup - 2)
+        yield from self._watch.timed(schedule.pairs)
+        if schedule.profiled:
+            yield from self._watch.profiled(schedule.profiled)
+            yield from self._watch.memory(self._resident_bytes)
+
+    def _count(self) -> Steps:
+        """One step whose operators are recorded."""
+        capture = StepCapture(self._subject.model)
+        self._finder.on_forward = self._see_inputs
+        self._finder.empty_gaps, self._finder.backward_passes = frozenset(), None
+        try:
+            with capture.open():
+                yield capture
+        finally:
+            self._finder.on_forward = None
+        given = self._subject.tokens_per_step
+        inputs = self._inputs if given is None else replace(self._inputs, tokens=given)
+        self._counted = counted(capture.captured(), inputs)
+        self._finder.empty_gaps = self._counted.empty_gaps
+        self._finder.backward_passes = self._counted.backward_passes
+        self._finder.disturbed()
+
+    def _see_inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._inputs = self._inputs.plus(see_inputs(self._subject.model.core, args, kwargs))
+
+    def _resident_bytes(self) -> float:
+        self._state_bytes = state_bytes(self._subject.model.root, self._finder.stepped)
+        return sum(self._state_bytes.values())
+
+    def seen(self) -> Seen:
+        """What was seen so far."""
+        notes = (*self._subject.model.notes, *self._unseen_notes())
+        recording = self._watch.recording()
+        return Seen(
+            module=self._subject.model.spec(),
+            recording=recording.model_copy(update={"notes": (*notes, *recording.notes)}),
+            counted=self._counted,
+            state_bytes=self._state_bytes,
+        )
+
+    @property
+    def telemetry(self) -> tuple[Series, ...]:
+        """What the machine did meanwhile."""
+        return self._telemetry.series
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Counters that could not be read."""
+        return self._telemetry.skipped
+
+    def _unseen_notes(self) -> tuple[str, ...]:
+        """What should have been found in the steps and was not."""
+        if self.steps < self._schedule.warmup:
+            return ()
+        remedies = {
+            "forward": "pass what the loop calls to hwprof.profile",
+            "backward": "it does not go through torch.autograd.backward",
+            "optimizer": "pass the optimizer that steps",
+        }
+        notes = [
+            f'no {name} phase was found: {remedy}, or name it with prof.phase("{name}")'
+            for name, remedy in remedies.items()
+            if name not in self._finder.seen
+        ]
+        if self._finder.evaluates_always:
+            notes.append("an evaluation runs in every step, so its time is in the step time")
+        return tuple(notes)
