@@ -89,10 +89,10 @@ class Facts:
 
     @property
     def input_wait_share(self) -> float:
-        """Waiting for the next batch: idle of the device or the data phase, whichever is longer."""
-        attribution = self.record.attribution
-        idle = attribution.idle_input_s / attribution.step_s if attribution else 0.0
-        return max(idle, self.phase_share("data"))
+        """Waiting for the next batch: the data phase, profiler off; without phases, idle time in the trace."""
+        if self.record.phases or self.record.attribution is None:
+            return self.phase_share("data")
+        return self.record.attribution.idle_input_s / self.record.attribution.step_s
 
     @property
     def copy_share(self) -> float:

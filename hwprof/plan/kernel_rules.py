@@ -73,7 +73,7 @@ def compiled(facts: Facts) -> Recommendation | None:
             f"{format_fraction(small)}, {facts.idle_evidence()}; "
             + (f"memory.dram {format_byte_per_s(rate)}" if rate else "no memory ceiling")
         ),
-        basis="roofline",
+        basis="roofline" if rate else "measured",
     )
 
 
@@ -91,34 +91,35 @@ def optimizer_implementation(facts: Facts) -> Recommendation | None:
     now_bytes, fused_bytes = facts.optimizer_bytes
     if now in {best, "fused", ""} or not stake or not now_bytes:
         return None
-    roof = _optimizer_roof_share(facts)
-    gain = gain_within(stake, low=SURE * (stake - roof) if now == "for-loop" else 0.0, high=stake - roof)
+    known = _optimizer_roof_share(facts)
+    roof = known or 0.0
+    sure = now == "for-loop" and known is not None
+    gain = gain_within(stake, low=SURE * (stake - roof) if sure else 0.0, high=stake - roof)
     if gain[1] < WORTH_SAYING:
         return None
     return Recommendation(
         title=f"Use the {best} optimizer",
         change=f"--optimizer-implementation {best}",
-        reason=(
-            f"the optimizer takes {format_fraction(stake)} of the step; its traffic in one pass would take "
-            f"{format_fraction(roof)}"
-        ),
+        reason=f"the optimizer takes {format_fraction(stake)} of the step; its traffic in one pass would take "
+        + ("less, how much no ceiling says" if known is None else format_fraction(roof)),
         gain_fraction=gain,
-        evidence=(
-            f"measured optimizer phase; {format_bytes(now_bytes)} moved by {now}, "
-            f"{format_bytes(fused_bytes)} at the memory ceiling"
-        ),
-        basis="roofline",
+        evidence=f"measured optimizer phase; {format_bytes(now_bytes)} moved by {now}, {format_bytes(fused_bytes)} "
+        + ("in one pass, no memory ceiling" if known is None else "at the memory ceiling"),
+        basis="measured" if known is None else "roofline",
     )
 
 
-def _optimizer_roof_share(facts: Facts) -> float:
-    """The optimizer's least time, as a share of the step: its roof in the run, scaled to the fewer bytes."""
+def _optimizer_roof_share(facts: Facts) -> float | None:
+    """The optimizer's least time, as a share of the step: its roof in the run, scaled to the fewer bytes.
+
+    None where no memory ceiling is known.
+    """
     now_bytes, fused_bytes = facts.optimizer_bytes
     phase = next((phase for phase in facts.record.phases if phase.name == "optimizer"), None)
-    if phase is not None and phase.roof_s is not None and phase.median_s:
+    if phase is not None and phase.roof_s and phase.median_s:
         return phase.share * phase.roof_s / phase.median_s * fused_bytes / now_bytes
     rate = facts.dram_byte_per_s
-    return fused_bytes / rate / facts.step_s if rate and facts.step_s else 0.0
+    return fused_bytes / rate / facts.step_s if rate and facts.step_s else None
 
 
 def slowest_kind(facts: Facts) -> Recommendation | None:

@@ -60,6 +60,17 @@ def test_fused_optimizer_is_for_optimizers_that_torch_can_fuse(loop_record, hand
     assert recommend_loop(loop_record(settings=seen | {"optimizer_implementation": ""}, **changes)) == ()
 
 
+def test_without_a_memory_ceiling_a_fused_optimizer_promises_nothing(loop_record, hand):
+    update = hand.op(label="optimizer", direction="update", phase="optimizer", read_bytes=12e9, write_bytes=8e9)
+    changes = {"ops": (hand.op(), update), "phases": (hand.phase("optimizer", 0.2),), "ceilings": ()}
+    (answer,) = recommend_loop(
+        loop_record(settings={"optimizer": "AdamW", "optimizer_implementation": "for-loop"}, **changes)
+    )
+    assert answer.gain_fraction == (0.0, pytest.approx(0.2))
+    assert "no memory ceiling" in answer.evidence
+    assert answer.basis == "measured"
+
+
 def test_exposed_collectives_are_at_most_what_can_be_saved(loop_record, hand):
     record = loop_record(attribution=hand.attribution(exposed_communication_s=0.2))
     (answer,) = recommend_loop(record)
@@ -72,6 +83,13 @@ def test_waiting_for_data_asks_for_workers_whose_number_is_not_known(loop_record
     (answer,) = recommend_loop(loop_record(phases=(hand.phase("data", 0.1),)))
     assert answer.change == "more num_workers in the DataLoader"
     assert answer.title == "Prepare batches in more workers"
+
+
+def test_waiting_is_that_of_the_unprofiled_steps_where_phases_were_timed(loop_record, hand):
+    waiting = hand.attribution(idle_input_s=0.3)
+    assert recommend_loop(loop_record(attribution=waiting, phases=(hand.phase("data", 0.005),))) == ()
+    (answer,) = recommend_loop(loop_record(attribution=waiting))
+    assert answer.gain_fraction[1] == pytest.approx(0.3)
 
 
 def test_loop_without_a_step_gets_no_advice(loop_record):
