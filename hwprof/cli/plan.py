@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from hwprof.specs.files import write_atomically
 
 if TYPE_CHECKING:
     from hwprof.plan.answer import Answer
+    from hwprof.predict.machine import Machine
 
 
 @click.command(short_help="Choose layout, hardware and number of devices for a training.")
@@ -20,33 +22,58 @@ if TYPE_CHECKING:
 @goal_options
 @choice_options
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the plans here.")
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Write all tables into this folder.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write tables and settings of training frameworks for the first plan into this folder.",
+)
+@click.option(
+    "--scaling", "with_scaling", is_flag=True, help="Plan for fewer and more devices too (always with --output)."
+)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(*, csv_path: Path | None, output: Path | None, form: str, **typed: Any) -> None:
+def command(*, csv_path: Path | None, output: Path | None, with_scaling: bool, form: str, **typed: Any) -> None:
     """Search every layout of MODEL on each HARDWARE; rank those that fit, say why the others don't.
 
     Nothing runs and no torch is needed. Several --hardware or --devices stand side by side: capacity planning.
     """
     from hwprof.cli.plan_json import answer_json
-    from hwprof.cli.plan_request import questions_of
-    from hwprof.plan.answer import answer_of, option_of
+    from hwprof.cli.plan_request import options_of
+    from hwprof.plan.answer import answer_of
     from hwprof.report.plan_text import plan_text
 
-    asked = questions_of(typed)
-    options = [option_of(one.question, one.rates, tokens=typed["tokens"]) for one in asked]
-    answer = answer_of(options, typed["objective"])
+    options, unable = options_of(typed)
+    answer = answer_of(options, typed["objective"], unable)
+    if with_scaling or output:
+        answer = _scaled(answer, typed["device_memory"])
     _write(answer, csv_path, output)
     click.echo(json.dumps(answer_json(answer), indent=2, allow_nan=False) if form == "json" else plan_text(answer))
 
 
+def _scaled(answer: Answer, device_memory: str | None) -> Answer:
+    """The answer with scaling curves of its first plan."""
+    from hwprof.cli.plan_request import machine_for
+    from hwprof.plan.scaling import scaling
+
+    if not answer.plans:
+        return answer
+    question = answer.plans[0].question
+    hardware = question.machine.device.id
+
+    def machine_at(devices: int) -> Machine:
+        return machine_for(hardware, devices, device_memory)
+
+    strong = scaling(question, "strong", machine_at)
+    return replace(answer, scaling=(*strong, *scaling(question, "weak", machine_at)))
+
+
 def _write(answer: Answer, csv_path: Path | None, output: Path | None) -> None:
-    """The plans into a file; all tables, one a file, into a folder."""
+    """The plans into a file; everything, one file each, into a folder."""
     from hwprof.report.csv import render_csv
+    from hwprof.report.plan_directory import write_plan
     from hwprof.report.plan_tables import build_plan_sheets
 
-    sheets = {sheet.name: sheet for sheet in build_plan_sheets(answer)}
-    targets = [(output / f"{name}.csv", sheet) for name, sheet in sheets.items()] if output else []
-    targets += [(csv_path, sheets["plan"])] if csv_path else []
-    for path, sheet in targets:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, render_csv(sheet))
+    if output:
+        write_plan(answer, output)
+    if csv_path:
+        csv_path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(csv_path, render_csv(build_plan_sheets(answer)[0]))

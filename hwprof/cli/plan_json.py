@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from hwprof.plan.answer import Answer, Option
+from hwprof.plan.answer import Answer, Option, Unable
 from hwprof.plan.cost import Bill
 from hwprof.plan.plans import Plan
+from hwprof.plan.scaling import ScalingPoint
+from hwprof.plan.settings.frameworks import settings_of
+from hwprof.plan.settings.launch import Settings
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
@@ -22,7 +25,51 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "rejected": answer.rejected,
         "plans": [plan_json(plan) for plan in answer.plans],
         "pareto": [plan.rank for plan in answer.front],
-        "options": [_option_json(option) for option in answer.options],
+        "options": [
+            *(_option_json(option) for option in answer.options),
+            *(_unable_json(unable) for unable in answer.unable),
+        ],
+        "scaling": [_point_json(point) for point in answer.scaling],
+        "settings": [_settings_json(one) for one in settings_of(answer.plans[0])] if answer.plans else [],
+    }
+
+
+def _unable_json(unable: Unable) -> dict[str, Any]:
+    return {
+        "hardware": unable.hardware,
+        "devices": unable.devices,
+        "fits": False,
+        "reason": unable.reason,
+        "evaluated": 0,
+        "search_s": 0.0,
+        "rejected": {},
+        "rejected_examples": {},
+        "sensitivity": {},
+        "calibration": [],
+        "rates_basis": [],
+    }
+
+
+def _point_json(point: ScalingPoint) -> dict[str, Any]:
+    return {
+        "kind": point.kind,
+        "devices": point.devices,
+        "global_batch": point.global_batch,
+        "step_s": point.step_s,
+        "tokens_per_s": point.tokens_per_s,
+        "efficiency": point.efficiency,
+        "working_fraction": point.working_fraction,
+        "waiting_fraction": point.waiting_fraction,
+        "waiting_has_taken_over": point.taken_over,
+    }
+
+
+def _settings_json(one: Settings) -> dict[str, Any]:
+    return {
+        "framework": one.framework,
+        "file": one.file_name if one.text else None,
+        "lacks": list(one.lacks),
+        "besides": list(one.besides),
     }
 
 

@@ -13,13 +13,14 @@ import click
 from hwprof.cli.job_checks import checked
 from hwprof.cli.layout_options import LONGEST_DEFAULT, POSITIVE, Command
 from hwprof.cli.numbers import FiniteRange
-from hwprof.errors import InputError
+from hwprof.errors import InputError, UnknownNameError
+from hwprof.plan.answer import Option, Unable, option_of
 from hwprof.plan.cost import Rates, longest_step_s, rates_of, steps_of
 from hwprof.plan.from_run import calibrated, job_of_run
 from hwprof.plan.question import MEMORY_MARGIN, Choices, Question
-from hwprof.predict.machine import machine_of
+from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import STACKS, Stack, stack_named
-from hwprof.specs.catalogue import load_cluster, load_model
+from hwprof.specs.catalogue import load_cluster, load_device, load_model
 from hwprof.specs.hardware import ClusterSpec
 from hwprof.specs.job import JobDtype, JobOptimizer, TrainingJob
 from hwprof.specs.model import ModelSpec
@@ -149,17 +150,38 @@ class Asked:
     rates: Rates
 
 
-def questions_of(typed: dict[str, Any]) -> list[Asked]:
-    """One question for every hardware and every number of devices.
+def options_of(typed: dict[str, Any]) -> tuple[list[Option], list[Unable]]:
+    """Every hardware with every number of devices, searched; those that can't be are set apart with the reason.
 
     Raises:
-        InputError: something that is needed is missing, or can't be.
-        SpecError: a machine lacks a number.
+        UnknownNameError: a name is in no catalogue.
+        InputError: something that is needed is missing, or no machine can be searched.
     """
     record = _run_of(typed["run_directory"]) if typed["run_directory"] else None
     names = typed["hardware"] or _needed(_hardware_of(record), "--hardware")
-    counts = {name: _counts(name, typed) for name in names}
-    return [_asked(name, devices, typed, record) for name in names for devices in counts[name]]
+    options, errors, unable = [], [], []
+    machines = [(name, devices) for name in names for devices in _counts(name, typed)]
+    for hardware, devices in machines:
+        try:
+            asked = _asked(hardware, devices, typed, record)
+            options.append(option_of(asked.question, asked.rates, tokens=typed["tokens"]))
+        except UnknownNameError:
+            raise
+        except InputError as error:  # one machine of several; told in its row
+            errors.append(error)
+            unable.append(Unable(hardware=load_device(hardware).id, devices=devices, reason=error.fact))
+    if not options:
+        raise errors[0]
+    return options, unable
+
+
+def machine_for(hardware: str, devices: int, device_memory: str | None) -> Machine:
+    """So many devices of a name, in their usual nodes.
+
+    Raises:
+        InputError: there is no such device, or so many of it are not defined.
+    """
+    return machine_of(_with_memory(load_cluster(f"{devices}x{hardware}"), device_memory))
 
 
 def _run_of(directory: Path) -> RunRecord:
@@ -197,7 +219,7 @@ def _counts(hardware: str, typed: dict[str, Any]) -> Sequence[int]:
 
 
 def _asked(hardware: str, devices: int, typed: dict[str, Any], record: RunRecord | None) -> Asked:
-    machine = machine_of(_with_memory(load_cluster(f"{devices}x{hardware}"), typed["device_memory"]))
+    machine = machine_for(hardware, devices, typed["device_memory"])
     cpu = machine.device.kind == "cpu"
     stack = stack_named(typed["stack"] or ("torch" if cpu or record else "megatron-core"))
     base = _base(typed, stack, record)

@@ -13,6 +13,7 @@ from hwprof.plan.cost import Rates
 from hwprof.plan.pareto import front
 from hwprof.plan.plans import Plan, compared, plans_of
 from hwprof.plan.question import Question
+from hwprof.plan.scaling import ScalingPoint
 from hwprof.plan.search import Found, search
 from hwprof.plan.sensitivity import Gain, gains
 
@@ -57,6 +58,15 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unable:
+    """A machine that could not even be searched, and why: it is not defined, or a number of it is not known."""
+
+    hardware: str
+    devices: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """All options, and all plans of all of them ranked by the objective.
 
@@ -65,12 +75,16 @@ class Answer:
         options: in the order in which they were asked for.
         plans: best first.
         front: of them, those that none beats in time, devices, memory and cost together.
+        unable: machines beside the options that could not be searched.
+        scaling: of the first plan's job on more and fewer of its devices; empty where nobody asked.
     """
 
     objective: Objective
     options: tuple[Option, ...]
     plans: tuple[Plan, ...]
     front: tuple[Plan, ...]
+    unable: tuple[Unable, ...] = ()
+    scaling: tuple[ScalingPoint, ...] = ()
 
     @property
     def evaluated(self) -> int:
@@ -112,13 +126,15 @@ def option_of(question: Question, rates: Rates, *, tokens: float | None = None) 
     )
 
 
-def answer_of(options: Sequence[Option], objective: Objective) -> Answer:
+def answer_of(options: Sequence[Option], objective: Objective, unable: Sequence[Unable] = ()) -> Answer:
     """All options side by side."""
     ranked = sorted((plan for option in options for plan in option.plans), key=_KEYS[objective])
     plans = [replace(plan, rank=place, ahead=None) for place, plan in enumerate(ranked, start=1)]
     if objective == "time":  # what is known of the errors is known of steps
         plans = compared(plans)
-    return Answer(objective=objective, options=tuple(options), plans=tuple(plans), front=_front(plans))
+    return Answer(
+        objective=objective, options=tuple(options), plans=tuple(plans), front=_front(plans), unable=tuple(unable)
+    )
 
 
 def _cost(plan: Plan) -> float:

@@ -43,11 +43,12 @@ def widened(
     keys, place = np.unique(key, return_inverse=True)
     tables = [np.array(choices(int(value)), dtype=np.int64).reshape(-1, len(names)) for value in keys]
     sizes = np.array([len(table) for table in tables], dtype=np.int64)
-    starts = np.concatenate(([0], np.cumsum(sizes)[:-1]))
+    starts = np.cumsum(sizes) - sizes
     repeats = sizes[place]
     rows = np.repeat(np.arange(len(key)), repeats)
     within = np.arange(len(rows)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-    chosen = np.concatenate(tables)[starts[place][rows] + within]
+    table = np.concatenate([*tables, np.empty((0, len(names)), dtype=np.int64)])
+    chosen = table[starts[place][rows] + within]
     return only(columns, rows) | {name: chosen[:, place] for place, name in enumerate(names)}
 
 

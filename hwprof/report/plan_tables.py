@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from hwprof.plan.answer import Answer, Option, Refusal
+from hwprof.plan.answer import Answer, Refusal
 from hwprof.plan.plans import Plan
+from hwprof.plan.scaling import ScalingPoint
+from hwprof.plan.settings.frameworks import settings_of
+from hwprof.plan.settings.launch import Settings
 from hwprof.report.cells import Field, Table, Value, build_sheet, yes
+from hwprof.specs.job import TrainingJob
 
 
-def _usd(plan: Plan | None, end: int) -> Value:
+def usd_of(plan: Plan | None, end: int) -> Value:
+    """Cost at the lowest (0) or highest (1) price."""
     return plan.bill.usd[end] if plan is not None and plan.bill.usd else None
 
 
-def _layers_again(plan: Plan) -> int:
-    return 0 if plan.job.recompute == "none" else plan.job.recompute_layers or plan.job.model.layers
+def _layers_again(job: TrainingJob) -> int:
+    return 0 if job.recompute == "none" else job.recompute_layers or job.model.layers
 
 
-def layout_words(plan: Plan) -> str:
+def layout_words(job: TrainingJob) -> str:
     """A layout in one line, as engineers write it: ``tp8 pp16 vp2 dp64 zero1 mb1``; degrees of 1 are left out."""
-    layout, job = plan.job.layout, plan.job
+    layout = job.layout
     degrees = {
         "tp": layout.tensor_parallel,
         "cp": layout.context_parallel,
@@ -33,9 +38,7 @@ def layout_words(plan: Plan) -> str:
     words += [f"zero{layout.zero_stage}"] if layout.zero_stage else []
     words += [f"over{layout.shard_ranks}"] if layout.shard_ranks else []
     words += [f"mb{job.micro_batch}"]
-    return " ".join(
-        words + ([f"{job.recompute} recompute in {_layers_again(plan)} layers"] * (job.recompute != "none"))
-    )
+    return " ".join(words + ([f"{job.recompute} recompute in {_layers_again(job)} layers"] * (job.recompute != "none")))
 
 
 _PLANS: tuple[Field[Plan], ...] = (
@@ -54,7 +57,7 @@ _PLANS: tuple[Field[Plan], ...] = (
     Field("micro_batch_sequences", "Micro-batch", lambda plan: plan.job.micro_batch, "count"),
     Field("micro_batches", "Micro-batches", lambda plan: plan.job.micro_batches, "count"),
     Field("recompute", "Recompute", lambda plan: plan.job.recompute),
-    Field("recompute_layers", "Layers recomputed", _layers_again, "count"),
+    Field("recompute_layers", "Layers recomputed", lambda plan: _layers_again(plan.job), "count"),
     Field("schedule", "Schedule", lambda plan: plan.job.layout.schedule),
     Field("step_s", "Step", lambda plan: plan.prediction.step_s, "s"),
     Field("step_lo_s", "Step from", lambda plan: plan.prediction.interval_s[0], "s"),
@@ -73,43 +76,81 @@ _PLANS: tuple[Field[Plan], ...] = (
     Field("capacity_bytes", "Capacity", lambda plan: plan.question.machine.capacity_bytes, "byte"),
     Field("steps_count", "Steps", lambda plan: plan.bill.steps, "count"),
     Field("time_days", "Days", lambda plan: plan.bill.days),
-    Field("cost_lo_usd", "Cost from", lambda plan: _usd(plan, 0)),
-    Field("cost_hi_usd", "Cost to", lambda plan: _usd(plan, 1)),
+    Field("cost_lo_usd", "Cost from", lambda plan: usd_of(plan, 0)),
+    Field("cost_hi_usd", "Cost to", lambda plan: usd_of(plan, 1)),
     Field("energy_kwh", "Energy", lambda plan: plan.bill.energy_kwh),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
-    """One machine with its best plan, if there is one."""
+class Side:
+    """One machine of the comparison: with its best plan, or with the reason why there is none."""
 
-    option: Option
+    hardware: str
+    devices: int
     best: Plan | None
+    reason: str
+    evaluated: int
 
 
-def _best(read: Callable[[Plan], Value]) -> Callable[[_Side], Value]:
+def sides_of(answer: Answer) -> tuple[Side, ...]:
+    """The machines in the order in which they were asked for, then those that could not be searched."""
+    searched = [
+        Side(
+            option.question.machine.device.id,
+            option.question.machine.devices,
+            option.plans[0] if option.plans else None,
+            option.reason,
+            option.found.tally.evaluated,
+        )
+        for option in answer.options
+    ]
+    return (*searched, *(Side(one.hardware, one.devices, None, one.reason, 0) for one in answer.unable))
+
+
+def best_of(read: Callable[[Plan], Value]) -> Callable[[Side], Value]:
     """What to read of a machine's best plan; nothing where it has none."""
     return lambda side: None if side.best is None else read(side.best)
 
 
-_CAPACITY: tuple[Field[_Side], ...] = (
-    Field("hardware", "Hardware", lambda side: side.option.question.machine.device.id),
-    Field("devices", "Devices", lambda side: side.option.question.machine.devices, "count"),
+_CAPACITY: tuple[Field[Side], ...] = (
+    Field("hardware", "Hardware", lambda side: side.hardware),
+    Field("devices", "Devices", lambda side: side.devices, "count"),
     Field("fits", "Fits", lambda side: yes(answer=side.best is not None)),
-    Field("reason", "Reason", lambda side: side.option.reason),
-    Field("step_s", "Step", _best(lambda plan: plan.prediction.step_s), "s"),
-    Field("step_lo_s", "Step from", _best(lambda plan: plan.prediction.interval_s[0]), "s"),
-    Field("step_hi_s", "Step to", _best(lambda plan: plan.prediction.interval_s[1]), "s"),
-    Field("tokens_per_s", "Tokens/s", _best(lambda plan: plan.tokens_per_s), "count"),
-    Field("mfu_fraction", "MFU", _best(lambda plan: plan.prediction.mfu), "fraction"),
-    Field("bound", "Bound", _best(lambda plan: plan.prediction.bound)),
-    Field("time_days", "Days", _best(lambda plan: plan.bill.days)),
-    Field("cost_lo_usd", "Cost from", lambda side: _usd(side.best, 0)),
-    Field("cost_hi_usd", "Cost to", lambda side: _usd(side.best, 1)),
-    Field("energy_kwh", "Energy", _best(lambda plan: plan.bill.energy_kwh)),
-    Field("memory_bytes", "Memory", _best(lambda plan: plan.prediction.memory.device_bytes), "byte"),
-    Field("layout", "Layout", _best(layout_words)),
-    Field("layouts_evaluated", "Evaluated", lambda side: side.option.found.tally.evaluated, "count"),
+    Field("reason", "Reason", lambda side: side.reason),
+    Field("step_s", "Step", best_of(lambda plan: plan.prediction.step_s), "s"),
+    Field("step_lo_s", "Step from", best_of(lambda plan: plan.prediction.interval_s[0]), "s"),
+    Field("step_hi_s", "Step to", best_of(lambda plan: plan.prediction.interval_s[1]), "s"),
+    Field("tokens_per_s", "Tokens/s", best_of(lambda plan: plan.tokens_per_s), "count"),
+    Field("mfu_fraction", "MFU", best_of(lambda plan: plan.prediction.mfu), "fraction"),
+    Field("bound", "Bound", best_of(lambda plan: plan.prediction.bound)),
+    Field("time_days", "Days", best_of(lambda plan: plan.bill.days)),
+    Field("cost_lo_usd", "Cost from", lambda side: usd_of(side.best, 0)),
+    Field("cost_hi_usd", "Cost to", lambda side: usd_of(side.best, 1)),
+    Field("energy_kwh", "Energy", best_of(lambda plan: plan.bill.energy_kwh)),
+    Field("memory_bytes", "Memory", best_of(lambda plan: plan.prediction.memory.device_bytes), "byte"),
+    Field("layout", "Layout", best_of(lambda plan: layout_words(plan.job))),
+    Field("layouts_evaluated", "Evaluated", lambda side: side.evaluated, "count"),
+)
+
+_SCALING: tuple[Field[ScalingPoint], ...] = (
+    Field("kind", "Scaling", lambda point: point.kind),
+    Field("devices", "Devices", lambda point: point.devices, "count"),
+    Field("global_batch_sequences", "Global batch", lambda point: point.global_batch, "count"),
+    Field("step_s", "Step", lambda point: point.step_s, "s"),
+    Field("tokens_per_s", "Tokens/s", lambda point: point.tokens_per_s, "count"),
+    Field("efficiency_fraction", "Efficiency", lambda point: point.efficiency, "fraction"),
+    Field("working_fraction", "Working", lambda point: point.working_fraction, "fraction"),
+    Field("waiting_fraction", "Waiting", lambda point: point.waiting_fraction, "fraction"),
+    Field("waiting_has_taken_over", "Taken over", lambda point: yes(answer=point.taken_over)),
+    Field("layout", "Layout", lambda point: layout_words(point.job)),
+)
+
+_SETTINGS: tuple[Field[Settings], ...] = (
+    Field("framework", "Framework", lambda one: one.framework),
+    Field("file", "File", lambda one: f"settings/{one.file_name}" if one.text else ""),
+    Field("lacks", "Can't express", lambda one: "; ".join(one.lacks)),
+    Field("besides", "To set elsewhere", lambda one: "; ".join(one.besides)),
 )
 
 _ASSUMPTIONS: tuple[Field[tuple[str, str]], ...] = (
@@ -126,12 +167,14 @@ _REFUSALS: tuple[Field[tuple[str, Refusal]], ...] = (
 
 
 def build_plan_sheets(answer: Answer) -> tuple[Table, ...]:
-    """The tables behind ``plan.csv``, ``capacity.csv``, ``assumptions.csv`` and ``rejected.csv``."""
-    sides = [_Side(option, option.plans[0] if option.plans else None) for option in answer.options]
+    """The tables behind ``plan.csv``, ``capacity.csv``, ``scaling.csv``, ``settings.csv`` and the others."""
+    settings = settings_of(answer.plans[0]) if answer.plans else ()
     refusals = [(option.name, refusal) for option in answer.options for refusal in option.refusals]
     return (
         build_sheet("plan", "Plans", _PLANS, answer.plans),
-        build_sheet("capacity", "Machines", _CAPACITY, sides),
+        build_sheet("capacity", "Machines", _CAPACITY, sides_of(answer)),
+        build_sheet("scaling", "Scaling", _SCALING, answer.scaling),
+        build_sheet("settings", "Settings of frameworks", _SETTINGS, settings),
         build_sheet("assumptions", "Assumptions", _ASSUMPTIONS, list(_assumptions(answer))),
         build_sheet("rejected", "Ruled out", _REFUSALS, refusals),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hwprof.plan.answer import Answer, Option
 from hwprof.plan.plans import Plan
+from hwprof.plan.scaling import ScalingPoint, taken_over_at
+from hwprof.plan.settings.frameworks import settings_of
 from hwprof.report.cells import percent, quantity_text, span_text
 from hwprof.report.plan_tables import layout_words
 
@@ -21,7 +23,40 @@ def plan_text(answer: Answer) -> str:
     ]
     for option in answer.options:
         lines += ["", *_option_lines(option)]
+    lines += [f"{one.devices} x {one.hardware}: no: {one.reason}" for one in answer.unable]
+    lines += _scaling_lines(answer.scaling)
+    if answer.plans:
+        lines += ["", "settings of the first plan (written with --output):", *_settings_lines(answer.plans[0])]
     return "\n".join(lines)
+
+
+def _scaling_lines(points: Sequence[ScalingPoint]) -> Iterator[str]:
+    for kind in ("strong", "weak"):
+        curve = [point for point in points if point.kind == kind]
+        if not curve:
+            continue
+        yield f"\n{kind} scaling: {scaling_words(curve)}"
+        for point in curve:
+            step, share = quantity_text(point.step_s, "s"), percent(point.efficiency)
+            yield (
+                f"{point.devices:>9,} devices  batch {point.global_batch:,}  step {step}, efficiency {share}, "
+                f"waiting {percent(point.waiting_fraction)}  {layout_words(point.job)}"
+            )
+
+
+def scaling_words(curve: Sequence[ScalingPoint]) -> str:
+    """Where waiting takes over on a curve, in a sentence."""
+    late = taken_over_at(curve)
+    if late is not None:
+        return f"from {late:,} devices on, communication, bubble and stragglers take longer than the work"
+    return f"devices work longer than they wait on all counts looked at, up to {curve[-1].devices:,}"
+
+
+def _settings_lines(plan: Plan) -> Iterator[str]:
+    for one in settings_of(plan):
+        can = one.file_name if one.text else "can't express " + "; ".join(one.lacks)
+        besides = f" (besides: {'; '.join(one.besides)})" if one.besides else ""
+        yield f"  {one.framework}: {can}{besides}"
 
 
 def _plan_line(plan: Plan) -> str:
@@ -30,7 +65,7 @@ def _plan_line(plan: Plan) -> str:
     step, span = quantity_text(found.step_s, "s"), span_text(found.interval_s, "s")
     memory = quantity_text(found.memory.device_bytes, "byte")
     return (
-        f"{plan.rank:>3}  {plan.devices} x {plan.question.machine.device.id}  {layout_words(plan)}\n"
+        f"{plan.rank:>3}  {plan.devices} x {plan.question.machine.device.id}  {layout_words(plan.job)}\n"
         f"     step {step} (90 %: {span}), MFU {percent(found.mfu)}, {found.bound}-bound, memory {memory}"
         f"{' (tight)' if plan.tight else ''}{ahead}{_bill_words(plan)}"
     )
@@ -46,7 +81,7 @@ def _bill_words(plan: Plan) -> str:
 
 
 def _option_lines(option: Option) -> Iterator[str]:
-    yield f"{option.name}: " + (layout_words(option.plans[0]) if option.plans else f"no plan: {option.reason}")
+    yield f"{option.name}: " + (layout_words(option.plans[0].job) if option.plans else f"no: {option.reason}")
     if option.gains:
         named = ", ".join(f"{gain.resource} {percent(gain.saved_fraction, 2)}" for gain in option.gains)
         yield f"  10 % more of each would shorten the step by: {named}"

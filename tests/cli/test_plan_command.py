@@ -55,8 +55,45 @@ def test_machines_stand_side_by_side_and_one_is_too_small(tmp_path):
     assert (rows[0]["fits"], rows[3]["fits"]) == ("no", "yes")
     assert "device has" in rows[0]["reason"]
     assert float(rows[3]["step_lo_s"]) < float(rows[3]["step_s"]) < float(rows[3]["step_hi_s"])
-    assert "no plan: " in result.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {"plan.csv", "capacity.csv", "assumptions.csv", "rejected.csv"}
+    assert "1 x rtx-4090: no: " in result.stdout
+
+
+def test_a_machine_that_does_not_exist_is_a_row_beside_others(tmp_path):
+    """There is no usual network of a consumer card: 64 of them are no machine."""
+    options = ["--model", "7b", "--hardware", "rtx-4090,h100-sxm", "--devices", "64", "--global-batch", "64"]
+    result = run(*options, "--seq-len", "2048", "--output", str(tmp_path), "--format", "json")
+    found = json.loads(result.stdout)
+    assert {plan["hardware"] for plan in found["plans"]} == {"h100-sxm5-80gb"}
+    assert [(option["hardware"], option["fits"]) for option in found["options"]] == [
+        ("h100-sxm5-80gb", True),
+        ("rtx-4090", False),
+    ]
+    with (tmp_path / "capacity.csv").open(newline="") as file:
+        row = list(csv.DictReader(file))[1]
+    assert (row["hardware"], row["devices"], row["fits"]) == ("rtx-4090", "64", "no")
+    assert "no usual network is known" in row["reason"]
+    with pytest.raises(HwprofError, match="no usual network is known"):
+        run(*options[:3], "rtx-4090", *options[4:])
+
+
+def test_output_holds_tables_and_the_settings_that_can_be(tmp_path):
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings" / "accelerate.yaml").write_text("of an earlier plan")
+    fixed = ["--pp", "2", "--schedule", "1f1b"]
+    found = json.loads(run(*SMALL, *fixed, "--output", str(tmp_path), "--format", "json").stdout)
+    made = {one["framework"].split(" ")[0]: one for one in found["settings"]}
+    assert "pipeline parallel" in made["Accelerate"]["lacks"]
+    assert made["Megatron-LM"]["file"] == "megatron.sh"
+    assert not (tmp_path / "settings" / "accelerate.yaml").exists()
+    assert {path.name for path in (tmp_path / "settings").iterdir()} == {
+        one["file"] for one in found["settings"] if one["file"]
+    }
+    script = (tmp_path / "settings" / "megatron.sh").read_text()
+    assert "--pipeline-model-parallel-size 2 " in script
+    with (tmp_path / "settings.csv").open(newline="") as file:
+        rows = {row["framework"].split(" ")[0]: row for row in csv.DictReader(file)}
+    assert rows["Megatron-LM"]["file"] == "settings/megatron.sh"
+    assert rows["Accelerate"]["lacks"].startswith("pipeline parallel")
 
 
 def test_chances_are_told_of_time_alone():
@@ -164,3 +201,25 @@ def test_another_device_is_not_calibrated_by_the_run(measured_run):
 def test_a_directory_without_a_run_is_refused(tmp_path):
     with pytest.raises(HwprofError, match=r"has no run\.json"):
         run("--run", str(tmp_path), "--devices", "4", "--global-batch", "16")
+
+
+def test_a_choice_that_divides_nothing_is_a_reason():
+    found = json.loads(run(*SMALL, "--pp", "3", "--format", "json").stdout)
+    assert found["plans"] == []
+    assert found["options"][0]["reason"] == "no layout divides so many devices"
+
+
+def test_scaling_is_around_the_asked_number_of_devices():
+    found = json.loads(run(*SMALL, "--scaling", "--format", "json").stdout)
+    assert json.loads(run(*SMALL, "--format", "json").stdout)["scaling"] == []
+    curves = {kind: [point for point in found["scaling"] if point["kind"] == kind] for kind in ("strong", "weak")}
+    for kind, curve in curves.items():
+        counts = [point["devices"] for point in curve]
+        assert counts == sorted(counts)
+        assert {1, 2, 4, 8} <= set(counts)
+        assert curve[0]["efficiency"] == 1
+        batches = {point["global_batch"] for point in curve}
+        assert batches == ({16} if kind == "strong" else {4 * count for count in counts})
+    own = {kind: next(point for point in curve if point["devices"] == 4) for kind, curve in curves.items()}
+    assert own["strong"]["step_s"] == own["weak"]["step_s"]
+    assert any("strong scaling: from" in line for line in run(*SMALL, "--scaling").stdout.splitlines())

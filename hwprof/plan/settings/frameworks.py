@@ -1,0 +1,17 @@
+"""Which frameworks can a plan be told to? All of them, in the order in which they are shown."""
+
+from __future__ import annotations
+
+from hwprof.plan.plans import Plan
+from hwprof.plan.settings import accelerate, deepspeed, megatron, torchrun, torchtitan
+from hwprof.plan.settings.launch import Settings, launch_of
+
+FRAMEWORKS = (torchtitan, megatron, deepspeed, accelerate, torchrun)
+
+FILE_NAMES = tuple(framework.FILE_NAME for framework in FRAMEWORKS)
+
+
+def settings_of(plan: Plan) -> tuple[Settings, ...]:
+    """What each framework is told of the plan."""
+    launch = launch_of(plan)
+    return tuple(framework.settings_for(launch) for framework in FRAMEWORKS)

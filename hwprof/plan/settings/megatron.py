@@ -1,0 +1,159 @@
+"""How is a plan told to Megatron-LM? A shell script that starts ``pretrain_gpt.py`` with its arguments.
+
+Arguments and their meaning: NVIDIA/Megatron-LM, ``megatron/training/arguments.py``; the fields of the same names in
+Megatron-Core 0.16.1, ``TransformerConfig`` and ``DistributedDataParallelConfig``.
+"""
+
+from __future__ import annotations
+
+from hwprof.plan.settings.launch import Launch, Settings, told
+from hwprof.plan.settings.megatron_model import arguments_of_model, missing_of_model
+from hwprof.plan.settings.torchrun import launcher
+from hwprof.specs.job import TrainingJob
+
+FRAMEWORK = "Megatron-LM (core 0.16)"
+FILE_NAME = "megatron.sh"
+
+_FORMATS: dict[str, list[str]] = {
+    "fp32": [],
+    "bf16": ["--bf16"],
+    "fp16": ["--fp16"],
+    "fp8": ["--bf16", "--fp8-format hybrid"],
+    "fp4": ["--bf16", "--fp4-format e2m1", "--fp4-recipe nvfp4"],
+}
+_OPTIMIZERS = {"adamw": "adam", "adam": "adam", "sgd": "sgd", "muon": "muon"}
+_CONTEXT = {"ring": "p2p", "all-gather": "all_gather", "ulysses": "a2a"}
+_SHARDING = {2: "optim_grads", 3: "optim_grads_params"}
+
+
+def settings_for(launch: Launch) -> Settings:
+    """The script, or what it can't say."""
+    lacks = told([*_missing(launch), *missing_of_model(launch.job.model)])
+    if lacks:
+        return Settings(framework=FRAMEWORK, file_name=FILE_NAME, lacks=lacks)
+    arguments = [
+        *arguments_of_model(launch.job.model),
+        *_of_batch(launch),
+        *_of_layout(launch.job),
+        *_of_pipeline(launch.job),
+        *_of_sharding(launch.job),
+        *_of_recompute(launch.job),
+        *_of_numbers(launch.job),
+    ]
+    lines = [
+        "#!/bin/sh",
+        *(f"# {line}" for line in launch.about),
+        "# in a checkout of Megatron-LM, on each node: sh megatron.sh --data-path ... --tokenizer-type ... --lr ...",
+        " \\\n    ".join(["exec " + " ".join(launcher(launch)), "pretrain_gpt.py", *arguments, '"$@"']),
+    ]
+    return Settings(framework=FRAMEWORK, file_name=FILE_NAME, text="\n".join(lines) + "\n")
+
+
+def _missing(launch: Launch) -> list[tuple[bool, str]]:
+    job, layout = launch.job, launch.job.layout
+    hybrid = layout.shards < layout.replicas
+    return [
+        (launch.backend != "cuda", f"device {launch.device}"),
+        (job.dtype not in _FORMATS, f"{job.dtype} training"),
+        (job.optimizer not in _OPTIMIZERS, f"optimizer {job.optimizer}"),
+        (layout.schedule not in {"1f1b", "interleaved"}, f"schedule {layout.schedule}"),
+        (layout.zero_stage > 1 and layout.pipeline_parallel > 1, f"ZeRO stage {layout.zero_stage} in a pipeline"),
+        (layout.zero_stage > 1 and hybrid, f"ZeRO stage {layout.zero_stage} over fewer than all replicas"),
+        (job.offload not in {"none", "optimizer"}, f"offload of {job.offload} in all layers"),
+        (job.recompute == "selective" and job.recompute_layers is not None, "selective recompute in some layers"),
+    ]
+
+
+def _of_batch(launch: Launch) -> list[str]:
+    job = launch.job
+    length = [
+        f"--seq-length {job.seq_len}",
+        f"--max-position-embeddings {max(job.seq_len, job.model.max_seq_len)}",
+        f"--micro-batch-size {job.micro_batch}",
+        f"--global-batch-size {job.global_batch}",
+    ]
+    return length + ([] if launch.steps is None else [f"--train-iters {launch.steps}"])
+
+
+def _of_layout(job: TrainingJob) -> list[str]:
+    layout = job.layout
+    found = [
+        f"--tensor-model-parallel-size {layout.tensor_parallel}",
+        f"--pipeline-model-parallel-size {layout.pipeline_parallel}",
+    ]
+    found += ["--sequence-parallel"] if layout.tensor_parallel > 1 and layout.sequence_parallel else []
+    if layout.context_parallel > 1:
+        found += [
+            f"--context-parallel-size {layout.context_parallel}",
+            f"--cp-comm-type {_CONTEXT[layout.context_kind]}",
+        ]
+    if job.model.moe:
+        found += [
+            f"--expert-model-parallel-size {layout.expert_parallel}",
+            f"--expert-tensor-parallel-size {layout.expert_tensor_parallel}",
+        ]
+    return found
+
+
+def _of_pipeline(job: TrainingJob) -> list[str]:
+    layout, layers = job.layout, job.model.layers
+    if layout.pipeline_parallel == 1:
+        return []
+    chunks = layout.pipeline_parallel * layout.virtual_stages
+    found = (
+        [f"--num-virtual-stages-per-pipeline-rank {layout.virtual_stages}"] if layout.schedule == "interleaved" else []
+    )
+    if layers % chunks == 0:
+        return found
+    if (layers + 2) % chunks == 0:
+        return [*found, "--account-for-embedding-in-pipeline-split", "--account-for-loss-in-pipeline-split"]
+    return [*found, f"--pipeline-model-parallel-layout '{_uneven(layers, chunks)}'"]
+
+
+def _uneven(layers: int, chunks: int) -> str:
+    """Chunks written out; those with a layer less stand at both ends, where embedding and loss are.
+
+    >>> _uneven(7, 4)
+    'Et|t*2|t*2|t*2L'
+    """
+    least, more = divmod(layers, chunks)
+    fewer = chunks - more
+    sizes = [least] * ((fewer + 1) // 2) + [least + 1] * more + [least] * (fewer // 2)
+    parts = ["t" if size == 1 else f"t*{size}" for size in sizes]
+    return "E" + "|".join(parts) + "L"
+
+
+def _of_sharding(job: TrainingJob) -> list[str]:
+    layout = job.layout
+    overlap = ["--overlap-grad-reduce"] if layout.overlap and layout.replicas > 1 else []
+    if layout.zero_stage == 0:
+        return overlap
+    groups = layout.replicas // layout.shards
+    found = ["--use-distributed-optimizer", *overlap, *(["--overlap-param-gather"] if overlap else [])]
+    found += [f"--num-distributed-optimizer-instances {groups}"] if groups > 1 else []
+    if layout.zero_stage > 1:
+        found += [
+            "--use-megatron-fsdp",
+            f"--data-parallel-sharding-strategy {_SHARDING[layout.zero_stage]}",
+            "--no-gradient-accumulation-fusion",
+            "--ckpt-format fsdp_dtensor",
+        ]
+    return found
+
+
+def _of_recompute(job: TrainingJob) -> list[str]:
+    if job.recompute == "none":
+        return []
+    if job.recompute == "selective":
+        return ["--recompute-granularity selective"]
+    if job.recompute_layers is None or job.recompute_layers >= job.model.layers:
+        return ["--recompute-granularity full", "--recompute-method uniform", "--recompute-num-layers 1"]
+    each = -(-job.recompute_layers // (job.layout.pipeline_parallel * job.layout.virtual_stages))
+    return ["--recompute-granularity full", "--recompute-method block", f"--recompute-num-layers {each}"]
+
+
+def _of_numbers(job: TrainingJob) -> list[str]:
+    attention = "flash" if job.attention == "flash" else "unfused"
+    found = [*_FORMATS[job.dtype], f"--optimizer {_OPTIMIZERS[job.optimizer]}", f"--attention-backend {attention}"]
+    found += ["--grad-reduce-in-bf16"] if job.gradient_bytes == 2 and job.dtype != "fp32" else []
+    return found + (["--optimizer-cpu-offload"] if job.offload == "optimizer" else [])

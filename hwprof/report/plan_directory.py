@@ -1,0 +1,43 @@
+"""How does a planner's answer become files? Tables, and the settings of each framework that can express the winner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from hwprof.plan.answer import Answer
+from hwprof.plan.settings.frameworks import FILE_NAMES, settings_of
+from hwprof.report.csv import render_csv
+from hwprof.report.plan_tables import build_plan_sheets
+from hwprof.specs.files import write_atomically
+
+SETTINGS_FOLDER = "settings"
+
+
+def write_plan(answer: Answer, directory: Path) -> list[Path]:
+    """Write all files of an answer into ``directory``, which is made if need be.
+
+    Settings of an earlier plan that a framework can't express any more are removed.
+
+    Raises:
+        WorkError: a file could not be written.
+    """
+    written = []
+    for name, content in _contents(answer):
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+        written.append(path)
+    for name in FILE_NAMES:
+        stale = directory / SETTINGS_FOLDER / name
+        if stale not in written:
+            stale.unlink(missing_ok=True)
+    return written
+
+
+def _contents(answer: Answer) -> Iterator[tuple[str, str | bytes]]:
+    for sheet in build_plan_sheets(answer):
+        yield f"{sheet.name}.csv", render_csv(sheet)
+    for one in settings_of(answer.plans[0]) if answer.plans else ():
+        if one.text:
+            yield f"{SETTINGS_FOLDER}/{one.file_name}", one.text

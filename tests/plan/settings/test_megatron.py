@@ -1,0 +1,125 @@
+"""Are Megatron-LM's arguments those that its parser knows, and do they mean the plan?
+
+Where Megatron-Core is installed, its own TransformerConfig is made of them, which checks how they go together.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import warnings
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from hwprof.plan.settings.megatron import settings_for
+
+LAYOUTS = {
+    "distributed optimizer": {"layout": {"data_parallel": 2, "tensor_parallel": 8, "zero_stage": 1}},
+    "partial": {"layout": {"data_parallel": 16, "zero_stage": 1, "shard_ranks": 8}},
+    "fsdp": {"layout": {"data_parallel": 16, "zero_stage": 3}},
+    "context": {"layout": {"data_parallel": 2, "context_parallel": 2, "tensor_parallel": 4, "zero_stage": 1}},
+    "interleaved": {
+        "layout": {"tensor_parallel": 4, "pipeline_parallel": 4, "schedule": "interleaved", "virtual_stages": 2}
+    },
+    "recompute": {
+        "layout": {"tensor_parallel": 4, "pipeline_parallel": 4},
+        "recompute": "full",
+        "recompute_layers": 10,
+    },
+    "fp8": {"dtype": "fp8", "recompute": "full"},
+    "learned positions": {"model": "gpt3-13b", "seq_len": 2048},
+    "query biases": {"model": "qwen2.5-7b", "seq_len": 4096},
+    "experts": {"model": "mixtral-8x7b", "layout": {"data_parallel": 16, "expert_parallel": 8, "zero_stage": 1}},
+    "latent": {"model": "deepseek-v3", "layout": {"data_parallel": 16, "expert_parallel": 16, "zero_stage": 1}},
+}
+
+
+def parsed(text):
+    spec = importlib.util.spec_from_file_location("megatron_flags", Path(__file__).parent / "megatron_flags.py")
+    flags = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(flags)
+    words = shlex.split(text.replace("\\\n", ""), comments=True)
+    return flags.parser().parse_args(words[words.index("pretrain_gpt.py") + 1 : -1])
+
+
+def args_of(launch, **changes):
+    return parsed(settings_for(launch(**({"storage": "mixed"} | changes))).text)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_argument_is_one_of_megatron_s(launch, name):
+    args = args_of(launch, **LAYOUTS[name])
+    asked = launch(**({"storage": "mixed"} | LAYOUTS[name])).job
+    held = args.tensor_model_parallel_size * args.pipeline_model_parallel_size * (args.context_parallel_size or 1)
+    assert 16 // held == asked.layout.data_parallel
+    assert args.global_batch_size % (args.micro_batch_size * asked.layout.data_parallel) == 0
+    assert (args.num_layers, args.hidden_size) == (asked.model.layers, asked.model.d_model)
+
+
+def test_full_recompute_in_some_layers_is_counted_in_each_stage(launch):
+    args = args_of(launch, **LAYOUTS["recompute"])
+    # 10 layers over 4 stages: 3 in each
+    assert (args.recompute_granularity, args.recompute_method, args.recompute_num_layers) == ("full", "block", 3)
+
+
+def test_hybrid_sharding_is_several_optimizers(launch):
+    assert args_of(launch, **LAYOUTS["partial"]).num_distributed_optimizer_instances == 2
+
+
+def test_layers_that_do_not_divide(launch):
+    even = args_of(launch, model="llama-3.1-405b", layout={"data_parallel": 1, "pipeline_parallel": 16})
+    assert even.account_for_embedding_in_pipeline_split
+    assert even.account_for_loss_in_pipeline_split
+    odd = args_of(launch, model="llama-3.1-405b", layout={"pipeline_parallel": 12}).pipeline_model_parallel_layout
+    # 126 = 6 x 11 + 6 x 10
+    assert odd.strip("EL").split("|") == [*["t*10"] * 3, *["t*11"] * 6, *["t*10"] * 3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "lack"),
+    [
+        ({"backend": "cpu", "device": "cpu"}, "device cpu"),
+        ({"optimizer": "lion"}, "optimizer lion"),
+        ({"layout": {"data_parallel": 2, "pipeline_parallel": 8, "schedule": "zb-v"}}, "schedule zb-v"),
+        ({"layout": {"data_parallel": 16, "zero_stage": 3, "shard_ranks": 8}}, "over fewer than all replicas"),
+        ({"model": "gemma-2-9b"}, "gated gelu activation"),
+        ({"model": "falcon-7b", "seq_len": 2048}, "parallel_shared_norm blocks"),
+        ({"model": "bloom-176b", "seq_len": 2048}, "alibi positions"),
+    ],
+)
+def test_what_it_lacks_is_said_and_no_file_made(launch, changes, lack):
+    found = settings_for(launch(**changes))
+    assert found.text == ""
+    assert any(lack in words for words in found.lacks)
+
+
+@pytest.fixture(scope="session")
+def config_class():
+    """Megatron-Core's own class, with the same checks as in a training."""
+    with warnings.catch_warnings(action="ignore"):  # of what Megatron-Core imports
+        reason = "Megatron-Core is not installed: arguments are compared with their list alone"
+        return pytest.importorskip("megatron.core.transformer.transformer_config", reason=reason)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_megatron_core_takes_them_together(launch, config_class, name):
+    args = vars(args_of(launch, **LAYOUTS[name]))
+    latent = bool(args["multi_latent_attention"])
+    kind = config_class.MLATransformerConfig if latent else config_class.TransformerConfig
+    names = {field.name for field in fields(kind) if field.init}
+    renamed = args | {
+        "num_moe_experts": args["num_experts"],
+        "add_bias_linear": not args["disable_bias_linear"],
+        "gated_linear_unit": args["swiglu"],
+        "params_dtype": torch.bfloat16,
+        "pipeline_dtype": torch.bfloat16,
+    }
+    switches = {"attention_backend", "moe_layer_freq", "cp_comm_type"}
+    kept = {key: value for key, value in renamed.items() if key in names - switches and value is not None}
+    with warnings.catch_warnings(action="ignore"):
+        config = kind(**kept)
+    assert config.num_layers == args["num_layers"]
+    assert config.recompute_num_layers == args["recompute_num_layers"]
