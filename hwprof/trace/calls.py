@@ -29,7 +29,7 @@ OWN_MODULE = "hwprof:module:"
 LOADER = re.compile(r"enumerate\(DataLoader\)|hwprof:phase:data$")
 _TRANSPARENT = re.compile(
     r"ProfilerStep|hwprof:(window|phase)|(DistributedDataParallel|FullyShardedDataParallel)\.forward|"
-    r"PyTorch Profiler|Torch-Compiled Region|(nccl|gloo|mpi|ucc|xccl|hccl):"
+    r"FSDP::|PyTorch Profiler|Torch-Compiled Region|(nccl|gloo|mpi|ucc|xccl|hccl):"
 )
 """Annotations that say nothing of the place of the operators in them."""
 _INSTANCE = re.compile(r"_\d+$")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.specs.intervals import Intervals, union
-from hwprof.trace.calls import LOADER, Calls, Places, nearest
+from hwprof.trace.calls import LOADER, NODE, Calls, Places, nearest
 from hwprof.trace.columns import DeviceKind, HostKind, Ints, Trace
 
 
@@ -118,12 +118,16 @@ def _table(pattern: re.Pattern[str], names: tuple[str, ...]) -> NDArray[np.bool_
 
 
 def cpu_pieces(trace: Trace, calls: Calls) -> Pieces:
-    """The own time of every operator outside the input pipeline, and the spans of collectives on their threads."""
+    """The own time of every operator outside the input pipeline, and the spans of collectives on their threads.
+
+    What the autograd engine does around an operator is none: hooks run there, and may wait.
+    """
     host = trace.host
     is_call = np.array([COMMUNICATION_CALL.match(name) is not None for name in trace.names], dtype=np.bool_)[host.name]
     loads = np.array([LOADER.match(name) is not None for name in trace.names], dtype=np.bool_)[host.name]
     is_input = nearest(calls.parent, loads) >= 0
-    is_operator = (host.kind == HostKind.OPERATOR) & ~is_input
+    is_engine = np.array([name.startswith(NODE) for name in trace.names], dtype=np.bool_)[host.name]
+    is_operator = (host.kind == HostKind.OPERATOR) & ~is_input & ~is_engine
     annotated = np.flatnonzero((host.kind == HostKind.ANNOTATION) & is_call)
     spans = (host.start_ns[annotated], host.end_ns[annotated], annotated)
     segments = [*own_segments(trace, calls, is_operator), spans]

@@ -49,18 +49,37 @@ with profile(activities=[ProfilerActivity.CPU], record_shapes=True, with_stack=T
         optimizer.step()
         prof.step()
 prof.export_chrome_trace(sys.argv[1])
+
+model = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.GELU(), torch.nn.Linear(16, 16))
+compiled, data = torch.compile(model, backend="aot_eager"), torch.randn(8, 16)
+compiled(data).sum().backward()
+with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as prof:
+    for _ in range(2):
+        compiled(data).square().mean().backward()
+        prof.step()
+prof.export_chrome_trace(sys.argv[2])
 """
 
 
 @pytest.fixture(scope="session")
-def torch_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three steps of a small Transformer on the CPU, with shapes, modules and memory.
+def torch_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Traces of torch's own, in a process of its own: torch's stack recorder stumbles over frames of this one."""
+    folder = tmp_path_factory.mktemp("traces")
+    eager, compiled = folder / "torch.json", folder / "compiled.json"
+    subprocess.run([sys.executable, "-c", PROGRAM, str(eager), str(compiled)], check=True, capture_output=True)
+    return eager, compiled
 
-    In a process of its own: torch's stack recorder stumbles over frames of this one.
-    """
-    path = tmp_path_factory.mktemp("traces") / "torch.json"
-    subprocess.run([sys.executable, "-c", PROGRAM, str(path)], check=True, capture_output=True)
-    return path
+
+@pytest.fixture(scope="session")
+def compiled_file(torch_files: tuple[Path, Path]) -> Path:
+    """Two steps of a compiled model on the CPU, with shapes."""
+    return torch_files[1]
+
+
+@pytest.fixture(scope="session")
+def torch_file(torch_files: tuple[Path, Path]) -> Path:
+    """Three steps of a small Transformer on the CPU, with shapes, modules and memory."""
+    return torch_files[0]
 
 
 @pytest.fixture(scope="session")

@@ -147,6 +147,14 @@ def test_kernels_of_triton_go_by_their_own_name(written: Write):
     assert (op.op, op.module, op.calls) == ("triton_poi_fused_gelu_0", "", 1)
 
 
+def test_a_compiled_model_on_the_cpu_is_its_operators(compiled_file: Path):
+    device = _one(compiled_file)
+    assert not [row for row in device.ops if "Compiled Region" in row.module]
+    products = [row for row in device.ops if row.matmul_flop]
+    assert {row.direction for row in products} == {"forward", "backward"}
+    assert sum(row.matmul_flop for row in products) == 2 * (2 * 8 * 16 * 16) * (3 + 2)  # steps, layers; no first input
+
+
 def test_the_queue_of_a_stream(written: Write):
     """Called at 0, 1, 2; started at 10, 20, 30: three wait from 2 to 10, two until 20, one until 30."""
     hand = Hand()
@@ -171,6 +179,22 @@ def test_a_program_on_the_cpu_alone_is_its_operators(torch_file: Path):
     assert device.memory[0].peak_allocated_bytes > 0
     assert device.path is not None
     assert sum(part.time_s for part in device.path.parts) == pytest.approx(device.path.span_s)
+
+
+def test_what_a_hook_of_autograd_waits_for_is_exposed(written: Write):
+    """Engine 0-100 with a product 10-30 and an all-gather 20-90 on another thread: 20 compute, 60 exposed, 20 idle."""
+    hand = Hand()
+    hand.host("FSDP::pre_backward (0)", 0, 100, "user_annotation")
+    hand.host("autograd::engine::evaluate_function: MmBackward0", 0, 100)
+    hand.host("aten::mm", 10, 30)
+    hand.complete("user_annotation", "gloo:all_gather", 1, 2, 20 * 1000, 70 * 1000)
+    hand.host("aten::add", 99, 100)
+    device = _one(written(hand))
+    times = device.breakdown
+    assert times.exposed_communication_s == pytest.approx(60 * US)
+    assert times.compute_s == pytest.approx(21 * US)
+    assert times.idle_s == pytest.approx(9 * US)
+    assert {row.module for row in device.ops} == {""}
 
 
 def test_memory_that_grows_from_step_to_step_is_a_finding(written: Write):
