@@ -29,8 +29,17 @@ import kineto  # noqa: E402 (found by the line before)
 
 GOLDEN = ROOT / "tests" / "trace" / "hta_golden.json"
 
-HTA = """
-import json, resource, sys, time
+_PEAK = """
+from pathlib import Path
+def peak_bytes():  # not ru_maxrss, which begins with what the parent process held
+    words = Path("/proc/self/status").read_text().split()
+    return int(words[words.index("VmHWM:") + 1]) * 1024
+"""
+
+HTA = (
+    _PEAK
+    + """
+import json, sys, time
 wall, cpu = time.time(), time.process_time()
 from hta.trace_analysis import TraceAnalysis
 files = dict(enumerate(sys.argv[1:]))
@@ -43,16 +52,18 @@ overlap = analysis.get_comm_comp_overlap(visualize=False)
 print(json.dumps({
     "load_wall_s": loaded[0], "load_cpu_s": loaded[1],
     "wall_s": time.time() - wall, "cpu_s": time.process_time() - cpu,
-    "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    "peak_bytes": peak_bytes(),
     "temporal": json.loads(temporal.to_json(orient="records")),
     "kinds": json.loads(kinds.to_json(orient="records")),
     "kernels": json.loads(kernels.to_json(orient="records")),
     "overlap": json.loads(overlap.to_json(orient="records")),
 }))
 """
-HWPROF = """
-import json, resource, sys, time
-from pathlib import Path
+)
+HWPROF = (
+    _PEAK
+    + """
+import json, sys, time
 wall, cpu = time.time(), time.process_time()
 from hwprof.trace.reader import read_trace
 from hwprof.trace.analysis import analyse
@@ -61,8 +72,9 @@ if len(sys.argv) > 2:
 else:
     analyse([Path(sys.argv[1])])
 print(json.dumps({"wall_s": time.time() - wall, "cpu_s": time.process_time() - cpu,
-    "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+    "peak_bytes": peak_bytes()}))
 """
+)
 
 
 def output_of(python: str, program: str, *args: str) -> dict:

@@ -16,11 +16,11 @@ import kineto
 import pytest
 
 from hwprof.errors import HwprofError
-from hwprof.specs.catalogue import load_device, load_model
+from hwprof.specs.catalogue import load_cluster, load_device, load_link, load_model
 from hwprof.specs.trace import TraceDevice
 from hwprof.trace.analysis import analyse
 
-TRACE_CASES, EVENT_CASES, CONFIG_CASES, SPEC_CASES = 700, 500, 700, 400
+TRACE_CASES, EVENT_CASES, CONFIG_CASES, SPEC_CASES = 600, 350, 700, 500
 SLOWEST_S = 2.0
 """No case may take so much of the processor; a usual one takes 5 ms. Other work on the machine does not count."""
 _ODD = [None, True, -1, 0, 1e300, float("nan"), "", "x" * 50, [], {}, [[]], 2**70, "NaN", "\ud800", -(2**63), [[[1]]]]
@@ -132,6 +132,8 @@ def test_configurations(tmp_path: Path):
 def _specs() -> Iterator[tuple[bytes, Callable[[Path], object]]]:
     for name in ("h100-sxm5-80gb", "mi300x"):
         yield (_ROOT / "hardware_specs" / "devices" / f"{name}.toml").read_bytes(), load_device
+    yield (_ROOT / "hardware_specs" / "clusters" / "dgx-h100.toml").read_bytes(), load_cluster
+    yield min((_ROOT / "hardware_specs" / "links").glob("*.toml")).read_bytes(), load_link
     for path in sorted((_ROOT / "models").rglob("*.toml"))[:2]:
         yield path.read_bytes(), load_model
 
