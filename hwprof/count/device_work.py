@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -135,12 +135,18 @@ MATERIALISED_BACKWARD_BYTES = 19
 def device_rows(share: Share) -> tuple[Row, ...]:
     """All rows of one micro-batch: embedding, the average layer, head and loss."""
     rows: list[Row] = []
-    wide = share.dtype in {"fp32", "tf32"}
-    for ops in _kernels(share.model, share.micro_batch, share.seq_len, wide=wide, flash=share.flash, fused=share.fused):
-        own = tuple(_op_rows(share, ops))
+    for op, own in _rows_by_kernel(replace(share, recompute="none")):
         rows += own
-        rows += _recomputed(share, ops[0], own)
+        rows += _recomputed(share, op, own)
     return tuple(rows)
+
+
+@functools.lru_cache(maxsize=1024)
+def _rows_by_kernel(share: Share) -> tuple[tuple[Op, tuple[Row, ...]], ...]:
+    """The rows of each kernel without what runs again, with the first of its ops."""
+    wide = share.dtype in {"fp32", "tf32"}
+    kernels = _kernels(share.model, share.micro_batch, share.seq_len, wide=wide, flash=share.flash, fused=share.fused)
+    return tuple((ops[0], tuple(_op_rows(share, ops))) for ops in kernels)
 
 
 @functools.lru_cache(maxsize=512)

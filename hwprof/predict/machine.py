@@ -32,7 +32,8 @@ class Machine:
         domain: neighbours that reach each other over the scale-up links.
         inside_byte_per_s, inside_latency_s: scale-up links.
         between_byte_per_s, between_latency_s: network between domains.
-        torus: whether the scale-up links form a torus.
+        mesh: whether every two neighbours have scale-up links of their own.
+        torus_axes: axes of the torus that the scale-up links form; 0 where they form none, or how many is not known.
         assumed_links: in words, which of these numbers no file has.
     """
 
@@ -44,7 +45,8 @@ class Machine:
     inside_latency_s: float
     between_byte_per_s: float
     between_latency_s: float
-    torus: bool
+    mesh: bool
+    torus_axes: int
     assumed_links: tuple[str, ...] = ()
 
     def assumptions(self, dtype: MatmulDtype) -> tuple[str, ...]:
@@ -79,6 +81,24 @@ class Machine:
         """Link to host memory, one direction; that of PCIe 4.0 x16 where the device's is not known."""
         link = self.device.host_link
         return self.scale * link.bandwidth_byte_per_s if link else USUAL_HOST_BYTE_PER_S
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether the torus closes: cubes of 4 x 4 x 4 (Jouppi et al. 2023, section 2), or whole pods of 16 x 16."""
+        return self.torus_axes > 0 and self.domain >= (SMALLEST_CLOSED_3D if self.torus_axes > 2 else CLOSED_2D)
+
+    @property
+    def adds_in_switch(self) -> bool:
+        """NVSwitch adds from its third generation on (Hopper; NVLink SHARP)."""
+        link = self.device.link
+        return (
+            link is not None and link.topology == "switch" and link.link in {"nvlink4", "nvlink5"} and self.domain > 2
+        )
+
+    @property
+    def protocols(self) -> bool:
+        """NCCL, and RCCL after it, have protocols for small messages."""
+        return self.device.kind == "gpu"
 
     @property
     def architecture(self) -> str:
@@ -151,9 +171,20 @@ def machine_of(cluster: ClusterSpec, *, scale: int = 1) -> Machine:
         inside_latency_s=_latency_s(link),
         between_byte_per_s=scale * between,
         between_latency_s=_latency_s(network),
-        torus=device.link is not None and device.link.topology == "torus",
+        mesh=device.link is not None and device.link.topology == "mesh",
+        torus_axes=_torus_axes(device),
         assumed_links=tuple(_assumed_links(cluster, link, network, domain=domain)),
     )
+
+
+SMALLEST_CLOSED_3D, CLOSED_2D = 64, 256
+
+
+def _torus_axes(device: DeviceSpec) -> int:
+    """Two links of a package for each axis."""
+    if device.link is None or device.link.topology != "torus" or not device.link.links:
+        return 0
+    return device.link.links * device.devices_per_package // 2
 
 
 def _assumed_links(cluster: ClusterSpec, link: str, network: str, *, domain: int) -> Iterator[str]:

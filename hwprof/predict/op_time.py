@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,8 @@ class RowTable:
 def row_table(rows_by_share: Sequence[Sequence[Row]]) -> RowTable:
     """The rows of each share, in order."""
     share = np.repeat(np.arange(len(rows_by_share)), [len(rows) for rows in rows_by_share])
-    values = np.array([row for rows in rows_by_share for row in rows], dtype=float).reshape(-1, len(Row._fields))
+    numbers = chain.from_iterable(chain.from_iterable(rows_by_share))
+    values = np.fromiter(numbers, dtype=float, count=len(share) * len(Row._fields)).reshape(-1, len(Row._fields))
     part, when, unit = (values[:, column].astype(np.int64) for column in range(3))
     return RowTable(share, len(rows_by_share), part, when, unit, *(values[:, column] for column in range(3, 10)))
 

@@ -110,8 +110,9 @@ def jobs_of(placed: Sequence[Placed]) -> Jobs:
 
 
 def _links(machines: Sequence[Machine]) -> Links:
-    names = ("domain", "inside_byte_per_s", "between_byte_per_s", "inside_latency_s", "between_latency_s")
-    return Links(**{name: np.array([getattr(each, name) for each in machines], dtype=float) for name in names})
+    return Links(
+        **{name: np.array([getattr(each, name) for each in machines], dtype=float) for name in Links.__slots__}
+    )
 
 
 def gradient_bytes(job: TrainingJob) -> float:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.predict.group_time import Links, all_to_all_s, ring_s, send_s
+from hwprof.predict.group_time import Links, all_reduce_s, all_to_all_s, ring_s, send_s
 from hwprof.predict.op_time import MicroBatchTimes
 from hwprof.predict.parameters import Parameters
 from hwprof.specs.parallel import CONTEXT_KINDS
@@ -167,12 +167,10 @@ def step_terms(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTerms:
 
 
 def _effective(links: Links, p: Parameters) -> Links:
-    return Links(
-        domain=links.domain,
+    return replace(
+        links,
         inside_byte_per_s=links.inside_byte_per_s * p.inside_share,
         between_byte_per_s=links.between_byte_per_s * p.between_share,
-        inside_latency_s=links.inside_latency_s,
-        between_latency_s=links.between_latency_s,
     )
 
 
@@ -215,11 +213,13 @@ def _tensor_s(jobs: Jobs, links: Links, p: Parameters) -> tuple[Floats, Floats, 
     split = jobs.tensor > 1
     one = np.ones_like(jobs.tensor)
     ring = 2 * ring_s(_stream_bytes(jobs), jobs.tensor, one, links)
+    if not jobs.sequence_parallel.all():
+        ring = np.where(jobs.sequence_parallel, ring, all_reduce_s(_stream_bytes(jobs), jobs.tensor, one, links))
     calls_s = p.collective_s * np.where(jobs.sequence_parallel, 2.0, 1.0)
-    all_reduce_s = np.where(split, ring + calls_s, 0.0)
+    summed_s = np.where(split, ring + calls_s, 0.0)
     exposed = 1 - np.minimum(p.tensor_overlap, LONGEST_OVERLAP) * jobs.overlap
-    forward_s = jobs.blocks * all_reduce_s * exposed
-    gathered_s = np.where(jobs.sequence_parallel & split, jobs.blocks * all_reduce_s / 2 * BACKWARD_GATHER, 0.0)
+    forward_s = jobs.blocks * summed_s * exposed
+    gathered_s = np.where(jobs.sequence_parallel & split, jobs.blocks * summed_s / 2 * BACKWARD_GATHER, 0.0)
     return forward_s, forward_s + gathered_s, np.where(jobs.full_recompute, forward_s, 0.0)
 
 
@@ -261,7 +261,7 @@ def _gather_s(jobs: Jobs, links: Links, forward_s: Floats, backward_s: Floats, p
     wide = np.where(jobs.gradient_bytes > jobs.weight_bytes, REDUCED_SHARE, 1.0)
     scatter_s = ring_s(layer_bytes * wide, jobs.shards, jobs.tensor, links)
     groups = np.maximum(jobs.replicas / jobs.shards, 1.0)
-    across_s = 2 * ring_s(layer_bytes * 2 / jobs.shards, groups, jobs.tensor * jobs.shards, links)
+    across_s = all_reduce_s(layer_bytes * 2 / jobs.shards, groups, jobs.tensor * jobs.shards, links)
     both_s = gather_s + scatter_s
     reduced_s = both_s + np.where(groups > 1, across_s / jobs.micro_batches, 0.0)
     window = np.minimum(p.data_overlap, 1.2)
@@ -295,7 +295,10 @@ def _data_s(jobs: Jobs, links: Links, stage_s: Floats, p: Parameters) -> Floats:
     held = (dense + experts) * jobs.trained
     reduce_s = ring_s(held * jobs.gradient_bytes, jobs.replicas, jobs.tensor, links)
     gather_s = ring_s(held * jobs.weight_bytes, jobs.replicas, jobs.tensor, links)
-    traffic_s = np.where(jobs.zero_stage == 0, 2 * reduce_s, reduce_s + gather_s)
+    traffic_s = reduce_s + gather_s
+    if not jobs.zero_stage.all():
+        summed_s = all_reduce_s(held * jobs.gradient_bytes, jobs.replicas, jobs.tensor, links)
+        traffic_s = np.where(jobs.zero_stage == 0, summed_s, traffic_s)
     window_s = np.where(jobs.overlap & jobs.buckets, np.minimum(p.data_overlap, 1.2) * stage_s, 0.0)
     exposed_s = np.maximum(0.0, traffic_s - window_s) + p.contention * np.minimum(traffic_s, window_s)
     return np.where((jobs.zero_stage == 3) | (jobs.replicas == 1), 0.0, exposed_s)

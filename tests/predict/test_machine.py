@@ -16,7 +16,7 @@ def machine(text, **changes):
 def test_an_h100_node_and_its_network():
     """NVLink 4: 450 GB/s one direction; NDR InfiniBand: 400 Gb/s a device."""
     many = machine("64xh100-sxm")
-    assert (many.devices, many.domain, many.scale, many.torus) == (64, 8, 1, False)
+    assert (many.devices, many.domain, many.scale, many.torus_axes) == (64, 8, 1, 0)
     assert many.inside_byte_per_s == 450e9
     assert many.between_byte_per_s == 50e9
     assert many.capacity_bytes == pytest.approx(79.6 * 2**30)
@@ -42,7 +42,7 @@ def test_devices_of_a_package_that_count_as_one_bring_their_rates_together():
     assert two.capacity_bytes == 2 * one.capacity_bytes
     assert two.memory_byte_per_s == 2 * one.memory_byte_per_s
     assert two.inside_byte_per_s == 2 * one.inside_byte_per_s
-    assert two.torus
+    assert two.torus_axes == 3
 
 
 def test_one_device_alone_needs_no_link():
