@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.layout_options import POSITIVE, Placed, job_options, layout_options, placed_job
+from hwprof.errors import InputError
 from hwprof.specs.files import write_atomically
 from hwprof.specs.simulator import simulator_parameters
 from hwprof.units import format_bytes, format_fraction, format_seconds
 
 if TYPE_CHECKING:
     from hwprof.simulate.prediction import Prediction
+    from hwprof.specs.simulator import SimulatorParameters
 
 
 @click.command(short_help="Predict one training step on other hardware and layouts.")
@@ -22,19 +24,51 @@ if TYPE_CHECKING:
 @click.option("--devices", type=POSITIVE, required=True, help="How many there are.")
 @job_options
 @layout_options
+@click.option(
+    "--calibration", type=click.Path(path_type=Path), help="File of `hwprof probe` on HARDWARE: measured rates first."
+)
 @click.option("--trace", type=click.Path(path_type=Path), help="Write the timeline as a Chrome trace (Perfetto).")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(*, hardware: str, devices: int, trace: Path | None, form: str, **typed: Any) -> None:
+def command(
+    *, hardware: str, devices: int, calibration: Path | None, trace: Path | None, form: str, **typed: Any
+) -> None:
     """Predict one optimizer step of MODEL on DEVICES of HARDWARE; nothing runs, no torch is needed."""
     from hwprof.simulate.prediction import predict_job
 
     placed = placed_job(hardware, devices, **typed)
-    found = predict_job(placed.job, placed.machine, placed.stack, simulator_parameters())
+    table, notes = _calibrated(placed, calibration)
+    found = predict_job(placed.job, placed.machine, placed.stack, table, notes=notes)
     if trace is not None:
         from hwprof.simulate.trace import chrome_trace_json
 
         write_atomically(trace, chrome_trace_json(found.timeline))
     click.echo(json.dumps(prediction_json(found), indent=2) if form == "json" else _text(placed, found))
+
+
+def _calibrated(placed: Placed, path: Path | None) -> tuple[SimulatorParameters, tuple[str, ...]]:
+    """The shipped parameters, the device's as measured where there is a calibration, and what was taken from it."""
+    if path is None:
+        return simulator_parameters(), ()
+    from hwprof.predict.calibrated import with_ceilings
+    from hwprof.simulate.jobs import wide_dtype
+    from hwprof.specs.calibration import read_calibration
+    from hwprof.specs.detect import detect_device
+
+    found, device = read_calibration(path), placed.machine.device
+    seen = detect_device(found.device, kind="cpu" if device.kind == "cpu" else "cuda")
+    if seen is None or seen.id != device.id:
+        raise InputError(
+            f"calibration {path} is of {found.device!r}",
+            expectation=f"expected one of {device.id}",
+            remedy="name the device that was probed with --hardware, or leave --calibration out",
+        )
+    return with_ceilings(
+        simulator_parameters(),
+        placed.machine,
+        found.ceilings,
+        wide_dtype(placed.job.dtype),
+        collectives=found.collectives,
+    )
 
 
 def prediction_json(found: Prediction) -> dict[str, Any]:

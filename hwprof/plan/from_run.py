@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwprof.count.job_memory import job_memory
+from hwprof.predict.calibrated import with_ceilings, with_device
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack, stack_named
 from hwprof.simulate.prediction import predict_job
 from hwprof.specs.job import TrainingJob
-from hwprof.specs.measurement import Ceiling
 from hwprof.specs.run import RunRecord
-from hwprof.specs.simulator import ParameterSet, SimulatorParameters
+from hwprof.specs.simulator import SimulatorParameters
 from hwprof.units import format_fraction, format_seconds
 
 TORCH: Stack = stack_named("torch")
@@ -62,9 +62,8 @@ def calibrated(record: RunRecord, table: SimulatorParameters, machine: Machine) 
     Raises:
         SpecError: the device lacks a number that a prediction needs.
     """
-    shares, notes = _measured_shares(record, machine)
-    fitted = _with_device(table, machine, shares)
-    scale = 1.0
+    fitted, taken = with_ceilings(table, machine, record.ceilings, record.run_settings.dtype)
+    notes, scale = list(taken), 1.0
     if record.step is not None:
         predicted_s = _step_s(record, machine, fitted)
         scale = _scale(record, machine, fitted, record.step.median_s)
@@ -97,27 +96,11 @@ def _step_s(record: RunRecord, machine: Machine, table: SimulatorParameters) -> 
 
 
 def _slowed(table: SimulatorParameters, machine: Machine, scale: float) -> SimulatorParameters:
-    return _with_device(table, machine, {name: value / scale for name, value in _shares_of(table, machine).items()})
-
-
-def _measured_shares(record: RunRecord, machine: Machine) -> tuple[dict[str, float], list[str]]:
-    dtype = record.run_settings.dtype
-    ceilings = {ceiling.name: ceiling for ceiling in record.ceilings if ceiling.origin in {"measured", "calibrated"}}
-    peaks = {
-        "matmul_share": (ceilings.get(f"matmul.{dtype}"), machine.peak_flop_per_s(dtype)),
-        "memory_share": (ceilings.get("memory.dram"), machine.memory_byte_per_s),
-    }
-    shares: dict[str, float] = {}
-    notes: list[str] = []
-    for name, (ceiling, peak) in peaks.items():
-        if ceiling is not None:
-            shares[name] = ceiling.value / peak
-            notes.append(_share_note(ceiling, shares[name]))
-    return shares, notes
-
-
-def _share_note(ceiling: Ceiling, share: float) -> str:
-    return f"{ceiling.name} {ceiling.origin} in the run: {format_fraction(share)} of the datasheet"
+    """All kernels of the device slower by ``scale``, those that were measured one by one too."""
+    known = table.device.get(machine.device.id)
+    rates = tuple(rate.model_copy(update={"share": rate.share / scale}) for rate in (known.measured if known else ()))
+    values = {name: value / scale for name, value in _shares_of(table, machine).items()}
+    return with_device(table, machine, values, rates)
 
 
 def _shares_of(table: SimulatorParameters, machine: Machine) -> dict[str, float]:
@@ -129,13 +112,6 @@ def _shares_of(table: SimulatorParameters, machine: Machine) -> dict[str, float]
     )
     values = {name: value for one in sets if one is not None for name, value in one.values.items()}
     return {name: values[name] for name in _PASSES if name in values}
-
-
-def _with_device(table: SimulatorParameters, machine: Machine, values: dict[str, float]) -> SimulatorParameters:
-    known = table.device.get(machine.device.id)
-    merged = (known.values if known else {}) | values
-    own = ParameterSet(basis="fitted", source="a measured run", values=merged)
-    return table.model_copy(update={"device": {**table.device, machine.device.id: own}})
 
 
 def _memory_scale(record: RunRecord) -> float:

@@ -2,73 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.count.device_work import Part, Pass, Row, Unit
+from hwprof.count.device_work import Part, Pass, Unit
+from hwprof.predict.kernel_rates import at, attention_flop_per_s, matmul_flop_per_s
+from hwprof.predict.measured_rates import corrections
 from hwprof.predict.parameters import Parameters
-
-Floats = NDArray[np.float64]
-
-TILE = 128
-"""Rows and columns of the tile that one compute unit makes of a product's result; tiles are waves of as many as there
-are units. An assumption: libraries choose among several."""
-
-PADDED = 64
-"""Results are padded to multiples of this many rows and columns."""
-
-WAVE_LOSS = 0.3
-"""Share of the idle units in the last wave that costs time, assumed; the rest is made up for by splitting tiles."""
-
-FEW_UNITS = 16
-"""Devices with fewer, larger units than this (TPU) have no waves and no padding to speak of."""
+from hwprof.predict.row_table import Floats, Rates, RowTable
 
 SMOOTH = 4.0
 """Host and device run beside each other: (device^4 + host^4)^(1/4), a maximum with a rounded corner."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowTable:
-    """Rows of several shares, as arrays; ``share`` says to which share each row belongs, of ``shares`` in all."""
-
-    share: NDArray[np.int64]
-    shares: int
-    part: NDArray[np.int64]
-    when: NDArray[np.int64]
-    unit: NDArray[np.int64]
-    m: Floats
-    n: Floats
-    k: Floats
-    groups: Floats
-    flop: Floats
-    moved_bytes: Floats
-    times: Floats
-
-
-def row_table(rows_by_share: Sequence[Sequence[Row]]) -> RowTable:
-    """The rows of each share, in order."""
-    share = np.repeat(np.arange(len(rows_by_share)), [len(rows) for rows in rows_by_share])
-    numbers = chain.from_iterable(chain.from_iterable(rows_by_share))
-    values = np.fromiter(numbers, dtype=float, count=len(share) * len(Row._fields)).reshape(-1, len(Row._fields))
-    part, when, unit = (values[:, column].astype(np.int64) for column in range(3))
-    return RowTable(share, len(rows_by_share), part, when, unit, *(values[:, column] for column in range(3, 10)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
-    """What a device offers to each share of a table: datasheet rates, as arrays of one for each share."""
-
-    peak_flop_per_s: Floats
-    narrow_flop_per_s: Floats
-    fp4: NDArray[np.bool_]
-    memory_byte_per_s: Floats
-    units: Floats
-    expert_layers: Floats
-    new_attention: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,70 +109,17 @@ def _beside(device_s: Floats, host_s: Floats) -> Floats:
 def kernel_s(table: RowTable, rates: Rates, p: Parameters) -> tuple[Floats, NDArray[np.bool_]]:
     """Time of each row's kernels, once, and whether it is traffic that takes so long.
 
-    The slower of arithmetic and traffic, and the gap before the next kernel.
+    The slower of arithmetic and traffic, and the gap before the next kernel. Rates that were measured stand before the
+    fitted curves.
     """
     here = table.share
     matmul = table.unit <= Unit.NARROW_GROUPED
     attention = (table.unit == Unit.ATTENTION) | (table.unit == Unit.ATTENTION_BACKWARD)
-    arithmetic_s = np.where(
-        matmul,
-        table.flop / _matmul_flop_per_s(table, rates, p),
-        np.where(attention, table.flop / _attention_flop_per_s(table, rates, p), 0.0),
-    )
-    traffic_s = table.moved_bytes / _at(rates.memory_byte_per_s * p.memory_share, here)
-    factor = np.where(table.part == Part.HEAD, _at(p.loss_traffic_factor, here), _at(p.traffic_factor, here))
+    rate = np.where(attention, attention_flop_per_s(table, rates, p), matmul_flop_per_s(table, rates, p))
+    if p.measured:
+        rate = rate * corrections(table, rates, p)
+    arithmetic_s = np.where(matmul | attention, table.flop / rate, 0.0)
+    traffic_s = table.moved_bytes / at(rates.memory_byte_per_s * p.memory_share, here)
+    factor = np.where(table.part == Part.HEAD, at(p.loss_traffic_factor, here), at(p.traffic_factor, here))
     traffic_s = np.where(table.unit == Unit.TRAFFIC, traffic_s * factor, traffic_s)
-    return np.maximum(arithmetic_s, traffic_s) + _at(p.kernel_gap_s, here), traffic_s > arithmetic_s
-
-
-def _at(values: float | Floats, index: NDArray[np.int64]) -> float | Floats:
-    """One value for each row; a plain number holds for all."""
-    return values[index] if isinstance(values, np.ndarray) else values
-
-
-def _matmul_flop_per_s(table: RowTable, rates: Rates, p: Parameters) -> Floats:
-    here = table.share
-    plain = rates.peak_flop_per_s * p.matmul_share
-    narrow = rates.narrow_flop_per_s * np.where(rates.fp4, p.fp4_matmul_share, p.fp8_matmul_share)
-    small = (table.unit == Unit.NARROW_MATMUL) | (table.unit == Unit.NARROW_GROUPED)
-    grouped = (table.unit == Unit.GROUPED) | (table.unit == Unit.NARROW_GROUPED)
-    limit = np.where(small, _at(narrow * p.matmul_factor, here), _at(plain * p.matmul_factor, here))
-    m, n, k = (np.maximum(size, 1.0) for size in (table.m, table.n, table.k))
-    by_size = 1 / (1 + _at(p.inner_half, here) / k + _at(p.column_half, here) / n + _at(p.row_half, here) / m)
-    batched = (table.unit == Unit.MATMUL) & (table.groups > 1)
-    by_kind = np.where(grouped, _at(p.grouped_share, here), np.where(batched, _at(p.batched_share, here), 1.0))
-    units = rates.units[here]
-    tiled = units >= FEW_UNITS
-    padding = 1 - _at(p.padding_loss, here) * (1 - (m / _up(m, PADDED)) * (n / _up(n, PADDED)))
-    unaligned = batched & tiled & (_odd(table.n) | _odd(table.k))
-    by_tiles = np.where(tiled, padding * _wave_share(m, n, table.groups, units), 1.0)
-    aligned = np.where(unaligned, _at(p.unaligned_share, here), 1.0)
-    rate: Floats = limit * by_size * by_kind * by_tiles * aligned
-    return rate
-
-
-def _wave_share(m: Floats, n: Floats, groups: Floats, units: Floats) -> Floats:
-    waves = np.ceil(m / TILE) * np.ceil(n / TILE) * np.maximum(groups, 1) / units
-    share: Floats = 1 - WAVE_LOSS * (1 - waves / np.ceil(waves))
-    return share
-
-
-def _up(size: Floats, multiple: int) -> Floats:
-    padded: Floats = multiple * np.ceil(size / multiple)
-    return padded
-
-
-def _odd(size: Floats) -> NDArray[np.bool_]:
-    """Whether rows of so many 2-byte elements are not aligned to 16 bytes, which tensor cores want."""
-    odd: NDArray[np.bool_] = (size % 8 != 0) & (size == np.floor(size))
-    return odd
-
-
-def _attention_flop_per_s(table: RowTable, rates: Rates, p: Parameters) -> Floats:
-    here = table.share
-    factor = np.where(rates.new_attention, p.attention_factor, 1.0)
-    limit = _at(rates.peak_flop_per_s * p.attention_share * factor, here)
-    length = np.maximum(table.m, 1.0)
-    backward = np.where(table.unit == Unit.ATTENTION_BACKWARD, _at(p.attention_backward_share, here), 1.0)
-    rate: Floats = limit * length / (length + _at(p.sequence_half, here)) * backward
-    return rate
+    return np.maximum(arithmetic_s, traffic_s) + at(p.kernel_gap_s, here), traffic_s > arithmetic_s

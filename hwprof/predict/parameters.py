@@ -9,7 +9,7 @@ from hwprof.count.elementwise import Amount
 from hwprof.errors import SpecError
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
-from hwprof.specs.simulator import ParameterSet, SimulatorParameters
+from hwprof.specs.simulator import MeasuredRate, ParameterSet, SimulatorParameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,11 @@ class Parameters:
         contention: share of hidden data-parallel traffic by which it slows compute.
         step_fixed_s: time of a step that depends on nothing (data, logging, synchronisation).
         straggler_share: slowdown for each doubling of the devices beyond 8.
+
+    Measured on the device itself:
+
+    Attributes:
+        measured: rates of single kernels, which stand before those that the numbers above give.
     """
 
     matmul_share: Amount
@@ -89,8 +94,10 @@ class Parameters:
     step_fixed_s: Amount
     straggler_share: Amount
 
+    measured: tuple[MeasuredRate, ...] = ()
 
-NAMES = tuple(field.name for field in fields(Parameters))
+
+NAMES = tuple(field.name for field in fields(Parameters) if field.name != "measured")
 DEVICE_NAMES = NAMES[:7]
 COMMON_NAMES = NAMES[7:16]
 STACK_NAMES = NAMES[16:]
@@ -118,7 +125,8 @@ def parameters_for(table: SimulatorParameters, machine: Machine, stack: Stack) -
             f"the simulator's parameter file has no {', '.join(missing)} for {machine.device.id} and {stack.name}",
             remedy="take the file that hwprof ships, or fit it again with benchmarks/fit_simulator.py",
         )
-    return Parameters(**chosen), tuple(_basis((device, architecture, general), (software, family)))
+    measured = device[0].measured if device[0] else ()
+    return Parameters(**chosen, measured=measured), tuple(_basis((device, architecture, general), (software, family)))
 
 
 _Named = tuple[ParameterSet | None, str]

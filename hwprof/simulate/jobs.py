@@ -13,7 +13,7 @@ from hwprof.count.job_memory import job_pieces
 from hwprof.count.parameters import parameter_tensors
 from hwprof.predict.group_time import Links
 from hwprof.predict.machine import Machine
-from hwprof.predict.op_time import Rates, RowTable, row_table
+from hwprof.predict.row_table import Rates, RowTable, row_table
 from hwprof.predict.stacks import Stack
 from hwprof.simulate.step import Floats, Jobs
 from hwprof.specs.hardware import MatmulDtype

@@ -80,8 +80,9 @@ def predict_job(
     table: SimulatorParameters,
     *,
     recompute_stated: bool = True,
+    notes: tuple[str, ...] = (),
 ) -> Prediction:
-    """One step of ``job``.
+    """One step of ``job``; ``notes`` say in words what ``table`` holds beside the fitted parameters.
 
     Raises:
         InputError: the pipeline can't run with these numbers, or a sequence is beyond learned positions.
@@ -115,6 +116,7 @@ def predict_job(
         bound=_bound(closed, work, jobs),
         basis=(
             *(f"parameters {each}" for each in basis),
+            *notes,
             f"{job.dtype} peak ({wide_dtype(job.dtype)} outside linear layers), memory and links: datasheet",
             *machine.assumptions(job.dtype),
             "interval: held-out published runs"

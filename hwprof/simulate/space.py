@@ -11,8 +11,9 @@ from hwprof.count.device_work import device_rows
 from hwprof.predict.distinct import distinct
 from hwprof.predict.group_time import Links
 from hwprof.predict.machine import Machine
-from hwprof.predict.op_time import MicroBatchTimes, Rates, micro_batch_times, row_table
+from hwprof.predict.op_time import MicroBatchTimes, micro_batch_times
 from hwprof.predict.parameters import Parameters
+from hwprof.predict.row_table import Rates, row_table
 from hwprof.predict.stacks import Stack
 from hwprof.simulate.jobs import NUMBERS, jobs_of, rates_of, share_of
 from hwprof.simulate.step import Floats, Jobs

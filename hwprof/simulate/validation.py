@@ -6,6 +6,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -168,7 +169,8 @@ def _steps_s(cases: Sequence[Case], table: SimulatorParameters) -> list[float]:
         return []
     placed = [(case.job, case.machine, case.stack) for case in cases]
     each = [parameters_for(table, machine, stack)[0] for _, machine, stack in placed]
-    p = Parameters(**{name: np.array([getattr(one, name) for one in each]) for name in NAMES})
+    values: dict[str, Any] = {name: np.array([getattr(one, name) for one in each]) for name in NAMES}
+    p = Parameters(**values)
     work = micro_batch_times(work_table(placed), rates_of(placed), p)
     return [float(step) for step in step_times(jobs_of(placed), work, p).step_s]
 

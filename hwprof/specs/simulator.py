@@ -18,6 +18,23 @@ FILE = Path("hardware_specs") / "simulator" / "parameters.toml"
 Basis = Literal["fitted", "assumed"]
 
 
+class MeasuredRate(Record):
+    """How fast one kernel of a shape ran on the device itself.
+
+    Attributes:
+        unit: what the kernel is; ``narrow`` products have operands of 8 bits or fewer.
+        m, n, k: a product [m, k]·[k, n]. Of attention m is the length of the sequences, n heads x sequences, k the
+            width of a head.
+        share: its rate over the dense peak of its format; of attention the FLOP that the kernel does.
+    """
+
+    unit: Literal["matmul", "narrow matmul", "attention", "attention backward"]
+    m: float = Field(gt=0)
+    n: float = Field(gt=0)
+    k: float = Field(gt=0)
+    share: float = Field(gt=0)
+
+
 class ParameterSet(Record):
     """Values of parameters for one device, architecture, software stack, family of stacks, or for all.
 
@@ -25,11 +42,13 @@ class ParameterSet(Record):
         basis: whether published runs of it took part in the fit.
         source: of what is assumed.
         values: by the names of ``hwprof.predict.parameters.Parameters``.
+        measured: of a device, rates of single kernels, which stand before what the values say.
     """
 
     basis: Basis = "fitted"
     source: str = ""
     values: dict[str, float]
+    measured: tuple[MeasuredRate, ...] = ()
 
 
 class ErrorModel(Record):

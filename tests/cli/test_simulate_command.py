@@ -108,3 +108,38 @@ def test_it_runs_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "MFU" in done.stdout
+
+
+def calibration(folder: Path, device: str) -> str:
+    peak = 989.4e12
+    ceilings = [
+        {
+            "name": name,
+            "kind": "compute",
+            "value": share * peak,
+            "unit": "flop_per_s",
+            "origin": "measured",
+            "source": "probe",
+        }
+        for name, share in (("matmul.bf16", 0.5), ("matmul.bf16.8192x1024x8192", 0.4))
+    ]
+    path = folder / "calibration.json"
+    texts = dict.fromkeys(("hwprof_version", "created", "torch_version", "driver"), "x")
+    content = {"schema_version": 1, "status": "complete", "quick": True, "environment": {}, "ceilings": ceilings}
+    path.write_text(json.dumps(content | texts | {"device": device}))
+    return str(path)
+
+
+def test_a_slower_device_as_probed_makes_a_slower_step_and_the_basis_says_so(tmp_path: Path) -> None:
+    path = calibration(tmp_path, "NVIDIA H100 80GB HBM3")
+    measured, fitted = simulated(*JOB, "--calibration", path), simulated(*JOB)
+    assert measured["step_s"] > 1.1 * fitted["step_s"]
+    assert any("1 kernels of bf16 at their measured rates" in line for line in measured["basis"])
+
+
+def test_calibration_of_another_device_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, text = failed(capsys, monkeypatch, *JOB, "--calibration", calibration(tmp_path, "NVIDIA H200"))
+    assert code == 2
+    assert "is of 'NVIDIA H200'" in text

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from hwprof.count.device_work import Part, Pass, Row, Unit
-from hwprof.predict.op_time import Rates, kernel_s, micro_batch_times, row_table
+from hwprof.predict.op_time import kernel_s, micro_batch_times
 from hwprof.predict.parameters import NAMES, Parameters
+from hwprof.predict.row_table import Rates, row_table
 
 PEAK, NARROW_PEAK, MEMORY = 1e15, 2e15, 3e12
 
