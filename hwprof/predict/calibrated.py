@@ -46,7 +46,8 @@ def with_ceilings(
     measured = best_ceilings([each for each in ceilings if each.origin in {"measured", "calibrated"}])
     shares = dict(_shares(measured, machine, dtype))
     notes = [
-        f"{name} {measured[name].origin}: {format_fraction(share)} of the datasheet" for name, share in shares.items()
+        f"{name} {measured[name].origin} in the run or probe: {format_fraction(share)} of the datasheet"
+        for name, share in shares.items()
     ]
     rates = tuple(_rates(measured, machine, dtype))
     if rates:
