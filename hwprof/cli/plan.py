@@ -23,15 +23,29 @@ if TYPE_CHECKING:
 @choice_options
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the plans here.")
 @click.option(
+    "--xlsx",
+    "xlsx_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write all tables into this Excel workbook; needs `pip install 'hwprof[xlsx]'`.",
+)
+@click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write tables and settings of training frameworks for the first plan into this folder.",
+    help="Write plan.html, pictures, tables and the first plan's settings for training frameworks into this folder.",
 )
 @click.option(
     "--scaling", "with_scaling", is_flag=True, help="Plan for fewer and more devices too (always with --output)."
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(*, csv_path: Path | None, output: Path | None, with_scaling: bool, form: str, **typed: Any) -> None:
+def command(
+    *,
+    csv_path: Path | None,
+    xlsx_path: Path | None,
+    output: Path | None,
+    with_scaling: bool,
+    form: str,
+    **typed: Any,
+) -> None:
     """Search every layout of MODEL on each HARDWARE; rank those that fit, say why the others don't.
 
     Nothing runs and no torch is needed. Several --hardware or --devices stand side by side: capacity planning.
@@ -43,9 +57,11 @@ def command(*, csv_path: Path | None, output: Path | None, with_scaling: bool, f
 
     options, unable = options_of(typed)
     answer = answer_of(options, typed["objective"], unable)
-    if with_scaling or output:
+    if with_scaling or output or xlsx_path:
         answer = _scaled(answer, typed["device_memory"])
-    _write(answer, csv_path, output)
+    if output:
+        _write_directory(answer, output)
+    _write_tables(answer, csv_path, xlsx_path)
     click.echo(json.dumps(answer_json(answer), indent=2, allow_nan=False) if form == "json" else plan_text(answer))
 
 
@@ -66,14 +82,21 @@ def _scaled(answer: Answer, device_memory: str | None) -> Answer:
     return replace(answer, scaling=(*strong, *scaling(question, "weak", machine_at)))
 
 
-def _write(answer: Answer, csv_path: Path | None, output: Path | None) -> None:
-    """The plans into a file; everything, one file each, into a folder."""
-    from hwprof.report.csv import render_csv
+def _write_directory(answer: Answer, output: Path) -> None:
     from hwprof.report.plan_directory import write_plan
-    from hwprof.report.plan_tables import build_plan_sheets
 
-    if output:
-        write_plan(answer, output)
-    if csv_path:
-        csv_path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(csv_path, render_csv(build_plan_sheets(answer)[0]))
+    write_plan(answer, output)
+
+
+def _write_tables(answer: Answer, csv_path: Path | None, xlsx_path: Path | None) -> None:
+    """The plans as CSV, all tables as a workbook."""
+    from hwprof.report.csv import render_csv
+    from hwprof.report.plan_tables import build_plan_sheets
+    from hwprof.report.xlsx import render_xlsx
+
+    sheets = build_plan_sheets(answer)
+    for path, render in ((csv_path, lambda: render_csv(sheets[0])), (xlsx_path, lambda: render_xlsx(sheets))):
+        if path:
+            content = render()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hwprof.report import palette
 from hwprof.report.absence import absence
@@ -33,12 +34,22 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One curve; ``xs`` and ``ys`` have equal length."""
+    """One curve, or separate points; ``xs``, ``ys`` and, where given, ``texts`` have equal length.
+
+    Attributes:
+        name: for the legend.
+        xs, ys: the points.
+        colour: of line and markers.
+        style: ``line``; ``dashes``; ``dots`` = points without a line; ``rings`` = open circles around points.
+        texts: what each point is, for whoever points at it.
+    """
 
     name: str
     xs: tuple[float, ...]
     ys: tuple[float, ...]
     colour: str
+    style: Literal["line", "dashes", "dots", "rings"] = "line"
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +63,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """Bars or curves on linear axes, in the units that the axis titles name; ``empty`` says why there is nothing."""
+    """Bars or curves in the units that the axis titles name; ``empty`` says why there is nothing.
+
+    Axes are linear but for ``log_x`` and ``log_y``; with ``mark_xs`` each x has a mark of its own.
+    """
 
     name: str
     title: str
@@ -63,6 +77,10 @@ class Picture:
     marks: tuple[Mark, ...] = ()
     band: tuple[float, float] | None = None
     whole_x: bool = False
+    log_x: bool = False
+    log_y: bool = False
+    mark_xs: bool = False
+    legend: bool = False
     note: str = ""
     empty: str = ""
 

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from hwprof.report import palette
+from hwprof.report.plan_view import PlanView
 from hwprof.report.view import View
 
 _HERE = Path(__file__).parent
@@ -27,6 +28,21 @@ def render_html(view: View) -> str:
         js=_own_text(_TEMPLATES / "report.js"),
         plotly=_own_text(_PLOTLY),
         data=embedded_json({"charts": _charts(view), "markers": _markers()}),
+    )
+
+
+def render_plan(view: PlanView) -> str:
+    """The planner's page, in the report's style and with its script."""
+    return (
+        _environment()
+        .get_template("plan.html.j2")
+        .render(
+            view=view,
+            css=_own_text(_TEMPLATES / "report.css"),
+            js=_own_text(_TEMPLATES / "report.js"),
+            plotly=_own_text(_PLOTLY),
+            data=embedded_json({"charts": {one.name: asdict(one) for one in view.pictures.values()}, "markers": {}}),
+        )
     )
 
 

@@ -1,4 +1,4 @@
-"""How does a planner's answer become files? Tables, and the settings of each framework that can express the winner."""
+"""How does a planner's answer become files? A page, pictures, tables, and settings for frameworks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 from hwprof.plan.answer import Answer
 from hwprof.plan.settings.frameworks import FILE_NAMES, settings_of
 from hwprof.report.csv import render_csv
+from hwprof.report.html import render_plan
 from hwprof.report.plan_tables import build_plan_sheets
+from hwprof.report.plan_view import build_plan_view
+from hwprof.report.png import render_pictures
 from hwprof.specs.files import write_atomically
 
 SETTINGS_FOLDER = "settings"
@@ -36,6 +39,10 @@ def write_plan(answer: Answer, directory: Path) -> list[Path]:
 
 
 def _contents(answer: Answer) -> Iterator[tuple[str, str | bytes]]:
+    view = build_plan_view(answer)
+    yield "plan.html", render_plan(view)
+    yield "pareto.png", render_pictures(view.title, [view.pictures["pareto"]])
+    yield "scaling.png", render_pictures(view.title, [view.pictures["efficiency"], view.pictures["waiting"]])
     for sheet in build_plan_sheets(answer):
         yield f"{sheet.name}.csv", render_csv(sheet)
     for one in settings_of(answer.plans[0]) if answer.plans else ():

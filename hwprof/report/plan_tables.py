@@ -175,9 +175,14 @@ def build_plan_sheets(answer: Answer) -> tuple[Table, ...]:
         build_sheet("capacity", "Machines", _CAPACITY, sides_of(answer)),
         build_sheet("scaling", "Scaling", _SCALING, answer.scaling),
         build_sheet("settings", "Settings of frameworks", _SETTINGS, settings),
-        build_sheet("assumptions", "Assumptions", _ASSUMPTIONS, list(_assumptions(answer))),
+        build_sheet("assumptions", "Assumptions", _ASSUMPTIONS, assumptions_of(answer)),
         build_sheet("rejected", "Ruled out", _REFUSALS, refusals),
     )
+
+
+def assumptions_of(answer: Answer) -> list[tuple[str, str]]:
+    """(what it is about, the assumption in words); each once."""
+    return list(_assumptions(answer))
 
 
 def _assumptions(answer: Answer) -> Iterator[tuple[str, str]]:

@@ -6,12 +6,13 @@ import io
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from hwprof.report import palette
 from hwprof.report.cells import scale
@@ -64,6 +65,15 @@ def render_memory(view: View) -> bytes:
     figure.suptitle(drawable(f"Memory: {view.title}"), fontsize=12)
     _draw_picture(parts, view.memory)
     _draw_picture(timeline, view.timeline)
+    return _png(figure)
+
+
+def render_pictures(title: str, pictures: Sequence[Picture]) -> bytes:
+    """Pictures one below the other under a title: ``pareto.png``, ``scaling.png``."""
+    figure = Figure(figsize=(10, 1 + 4.5 * len(pictures)), layout="constrained")
+    figure.suptitle(drawable(title), fontsize=12)
+    for place, picture in enumerate(pictures, start=1):
+        _draw_picture(figure.add_subplot(len(pictures), 1, place), picture)
     return _png(figure)
 
 
@@ -233,10 +243,25 @@ def _draw_bars(axes: Axes, picture: Picture) -> None:
         )
 
 
+_LINE_STYLES = {"line": "-", "dashes": "--", "dots": "none", "rings": "none"}
+
+
 def _draw_lines(axes: Axes, picture: Picture) -> None:
     for line in picture.lines:
-        marker = "o" if len(line.xs) <= 60 else ""
-        axes.plot(line.xs, line.ys, marker=marker, markersize=4, linewidth=1.3, color=line.colour)
+        rings = line.style == "rings"
+        axes.plot(
+            line.xs,
+            line.ys,
+            linestyle=_LINE_STYLES[line.style],
+            marker="o" if len(line.xs) <= 60 or line.style in {"dots", "rings"} else "",
+            markersize={"dots": 7, "rings": 12}.get(line.style, 4),
+            markerfacecolor="none" if rings else line.colour,
+            linewidth=1.3,
+            color=palette.BLACK if rings else line.colour,
+            label=drawable(line.name),
+        )
+    if picture.legend:
+        axes.legend(fontsize=8, frameon=False)
     if picture.band:
         axes.axhspan(*picture.band, color=palette.BLUE, alpha=0.15, linewidth=0)
     for mark in picture.marks:
@@ -250,5 +275,27 @@ def _draw_lines(axes: Axes, picture: Picture) -> None:
             ha="right",
             fontsize=8,
         )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=picture.whole_x))
+    if picture.log_y:
+        axes.set_yscale("log")
+        _plain_logarithm(axes.yaxis)
+    if picture.log_x:
+        axes.set_xscale("log")
+        _plain_logarithm(axes.xaxis)
+    if picture.mark_xs:
+        _mark_each(axes, sorted({x for line in picture.lines for x in line.xs}))
+    elif not picture.log_x:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=picture.whole_x))
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+
+
+def _mark_each(axes: Axes, values: Sequence[float]) -> None:
+    """These values are marked and no others."""
+    axes.set_xticks(values, [f"{value:,.0f}" for value in values], rotation=30 if len(values) > 8 else 0)
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _plain_logarithm(axis: Axis) -> None:
+    """Marks at 1, 2 and 5 of each decade, as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+    axis.set_minor_locator(NullLocator())

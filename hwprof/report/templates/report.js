@@ -130,12 +130,32 @@
     }), config);
   }
 
+  // A logarithmic axis with 1, 2 and 5 of each decade marked.
+  function logOf(log, values) {
+    if (!log) return {};
+    const first = Math.floor(power(Math.min(...values))), last = Math.ceil(power(Math.max(...values)));
+    const marks = [];
+    for (let decade = first; decade <= last; decade += 1) marks.push(...[1, 2, 5].map((digit) => digit * 10 ** decade));
+    return {type: "log", tickvals: marks, ticktext: marks.map((value) => value.toLocaleString("en"))};
+  }
+
+  function ticksOf(picture) {
+    const values = [...new Set(picture.lines.flatMap((line) => line.xs))].sort((a, b) => a - b);
+    return {tickvals: values, ticktext: values.map((value) => value.toLocaleString("en")), tickangle: values.length > 8 ? -35 : 0};
+  }
+
   function drawLines(node, picture) {
     const small = picture.name === "telemetry";
     const dots = !small && picture.lines[0].xs.length <= 60;
+    const modes = {line: dots ? "lines+markers" : "lines", dashes: "lines+markers", dots: "markers", rings: "markers"};
+    const marker = (line) => line.style === "rings"
+      ? {symbol: "circle-open", size: 17, color: colour("--ink"), line: {width: 1.6}}
+      : {color: lineColour(line.colour), size: line.style === "dots" ? 9 : 6, line: {color: colour("--ink"), width: line.style === "dots" ? 0.6 : 0}};
     const traces = picture.lines.map((line) => ({
-      x: line.xs, y: line.ys, name: plain(line.name), mode: dots ? "lines+markers" : "lines", line: {color: lineColour(line.colour), width: 1.6},
-      hovertemplate: plain(line.name) + "<br>" + plain(picture.x_title) + ": %{x:.4~g}<br>%{y:.4~g} " + plain(small ? picture.y_title : "") + "<extra></extra>",
+      x: line.xs, y: line.ys, name: plain(line.name), mode: modes[line.style], marker: marker(line),
+      line: {color: lineColour(line.colour), width: 1.6, dash: line.style === "dashes" ? "dash" : "solid"},
+      text: line.texts.map(plain), hoverinfo: line.style === "rings" ? "skip" : "all",
+      hovertemplate: line.style === "rings" ? null : line.texts.length ? "%{text}<extra></extra>" : plain(line.name) + "<br>" + plain(picture.x_title) + ": %{x:.4~g}<br>%{y:.4~g} " + plain(small ? picture.y_title : "") + "<extra></extra>",
     }));
     const shapes = picture.marks.map((mark) => ({type: "line", xref: "paper", x0: 0, x1: 1, y0: mark.value, y1: mark.value, line: {color: lineColour(mark.colour), width: 1.5, dash: "dash"}}));
     if (picture.band) shapes.push({type: "rect", xref: "paper", x0: 0, x1: 1, y0: picture.band[0], y1: picture.band[1], fillcolor: "#0072b2", opacity: 0.15, line: {width: 0}});
@@ -143,7 +163,8 @@
     Plotly.react(node, traces, layout({
       shapes, annotations, margin: small ? {l: 46, r: 10, t: 6, b: 34} : {l: 60, r: 16, t: 12, b: 46},
       font: {family: getComputedStyle(document.body).fontFamily, size: small ? 10 : 12, color: colour("--ink")},
-      xaxis: {title: {text: picture.x_title, standoff: 4}, tickformat: picture.whole_x ? "d" : ""}, yaxis: {title: {text: picture.y_title, standoff: 4}, nticks: small ? 4 : 8},
+      showlegend: picture.legend, legend: {orientation: "h", y: 1.02, yanchor: "bottom", x: 0},
+      xaxis: Object.assign({title: {text: picture.x_title, standoff: 4}, tickformat: picture.whole_x ? "d" : ""}, logOf(picture.log_x, picture.lines.flatMap((line) => line.xs)), picture.mark_xs ? ticksOf(picture) : {}), yaxis: Object.assign({title: {text: picture.y_title, standoff: 4}, nticks: small ? 4 : 8}, logOf(picture.log_y, picture.lines.flatMap((line) => line.ys))),
     }), small ? Object.assign({}, config, {displayModeBar: false}) : config);
   }
 
