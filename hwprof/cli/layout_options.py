@@ -13,7 +13,7 @@ from hwprof.errors import InputError
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import STACKS, Stack, stack_named
 from hwprof.specs.catalogue import load_cluster, load_model
-from hwprof.specs.job import JobDtype, JobOptimizer, LoraSpec, Offload, TrainingJob
+from hwprof.specs.job import JobDtype, JobOptimizer, LoraSpec, Offload, OffloadTarget, TrainingJob
 from hwprof.specs.parallel import CONTEXT_KINDS, SCHEDULES, ParallelLayout
 from hwprof.specs.run import Recompute
 
@@ -38,6 +38,7 @@ def job_options(command: Command) -> Command:
             click.option("--recompute-layers", type=POSITIVE, help="In how many layers; default: in all."),
             click.option("--attention", type=click.Choice(["flash", "materialised"]), default="flash"),
             click.option("--offload", type=click.Choice(get_args(Offload)), default="none", show_default=True),
+            click.option("--offload-to", type=click.Choice(get_args(OffloadTarget)), default="host", show_default=True),
             click.option("--lora-rank", type=POSITIVE, help="Train low-rank adapters of this rank only."),
             click.option(
                 "--stack",
@@ -123,6 +124,7 @@ def placed_job(hardware: str, devices: int, **typed: Any) -> Placed:
         recompute_layers=typed["recompute_layers"],
         attention=typed["attention"],
         offload=typed["offload"],
+        offload_to=typed["offload_to"],
         expert_skew=typed["expert_skew"],
         lora=lora,
         layout=layout,

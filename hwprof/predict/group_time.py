@@ -8,6 +8,7 @@ the switch.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,10 +147,17 @@ def ranks_inside(ranks: Floats, room: Floats) -> Floats:
     """How many ranks of a group share a node that has ``room``: the largest divisor of ``ranks`` that fits."""
     number = np.broadcast_to(ranks, np.shape(room)).astype(np.int64)
     limit = np.minimum(np.maximum(np.floor(room), 1).astype(np.int64), number)
+    if len(number) < FEW:
+        return np.array([_divisor(*pair) for pair in zip(number.tolist(), limit.tolist(), strict=True)], dtype=float)
     first, index = distinct(number, limit)
     fitting = np.array([_divisor(int(number[row]), int(limit[row])) for row in first], dtype=float)
     return fitting[index]
 
 
+FEW = 16
+"""Fewer groups than this are looked at one by one, which is faster than finding equal ones."""
+
+
+@functools.lru_cache(maxsize=4096)
 def _divisor(number: int, limit: int) -> int:
     return next(size for size in range(limit, 0, -1) if number % size == 0)

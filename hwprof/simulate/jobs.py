@@ -171,7 +171,7 @@ NUMBERS: dict[str, Number] = {
     "embedding_parameters": lambda job, _, __: parameter_parts(job.model)["embedding"],
     "head_parameters": lambda job, _, __: parameter_parts(job.model)["head"],
     "trained": lambda job, _, __: trained_share(job),
-    "host_byte_per_s": lambda _, machine, __: machine.host_byte_per_s,
+    "host_byte_per_s": lambda job, machine, _: offload_byte_per_s(job, machine),
     "offloaded_bytes": lambda job, _, stack: offloaded_bytes(job, stack),
     "update_bytes": lambda job, _, __: _UPDATE_BYTES[job.optimizer],
 }
@@ -188,6 +188,15 @@ SWITCHES: dict[str, Callable[[TrainingJob, Machine, Stack], bool]] = {
 def kv_width(model: ModelSpec) -> float:
     """Mean width of the keys and of the values of one token; latent attention spans them for every head."""
     return model.heads * (model.head_dim + model.value_dim) / 2 if model.mla else model.kv_dim
+
+
+NVME_BYTE_PER_S = 6e9
+"""Of one device's drive, reading or writing: an assumption, about one PCIe 4.0 x4 drive for each device."""
+
+
+def offload_byte_per_s(job: TrainingJob, machine: Machine) -> float:
+    """Rate of the way out of the device's memory and back, one way: its host link, or the drive behind it."""
+    return min(machine.host_byte_per_s, NVME_BYTE_PER_S if job.offload_to == "nvme" else machine.host_byte_per_s)
 
 
 def offloaded_bytes(job: TrainingJob, stack: Stack) -> float:

@@ -14,9 +14,9 @@ from hwprof.predict.parameters import parameters_for
 from hwprof.predict.stacks import Stack
 from hwprof.simulate.engine import simulate_pipeline
 from hwprof.simulate.error_model import circumstances, interval
-from hwprof.simulate.jobs import jobs_of, rates_of, wide_dtype, work_table
+from hwprof.simulate.jobs import NVME_BYTE_PER_S, jobs_of, rates_of, wide_dtype, work_table
 from hwprof.simulate.pipeline_work import pipeline_work
-from hwprof.simulate.step import Jobs, step_terms
+from hwprof.simulate.step import HOST_MEMORY_BYTE_PER_S, Jobs, step_terms
 from hwprof.simulate.timeline import Timeline
 from hwprof.simulate.whole_step import StepTimes, whole_step
 from hwprof.specs.job import TrainingJob
@@ -52,7 +52,7 @@ class Prediction:
         memory: of the device that needs most.
         memory_interval_bytes: 90 % of the published figures lie inside, those that overheads were fitted on included.
         fits: whether it fits the device.
-        breakdown_s: where the time goes; adds up to ``step_s`` of the closed form.
+        breakdown_s: where the time goes; adds up to ``step_s``.
         bound: what takes most of it.
         basis: in words, what each term rests on.
         timeline: every item of the pipeline.
@@ -93,10 +93,10 @@ def predict_job(
     jobs = jobs_of(placed)
     work = micro_batch_times(work_table(placed), rates_of(placed), parameters)
     terms = step_terms(jobs, work, parameters)
-    closed = whole_step(jobs, work, terms)
     memory = job_memory(job, stack.memory)
     kept_bytes = float(job_pieces(job, stack.memory).body.kept_bytes)
     timeline = simulate_pipeline(pipeline_work(job, terms, work, memory, kept_bytes=kept_bytes))
+    whole = whole_step(jobs, work, terms, timeline.span_s / (1 + terms.slowdown))
     step_s = timeline.step_s
     names = circumstances(job, machine, recompute_stated=recompute_stated)
     known = machine.device.id in table.device or _architecture_fitted(table, machine)
@@ -112,19 +112,28 @@ def predict_job(
         memory=memory,
         memory_interval_bytes=interval(memory.device_bytes, table.memory, ()),
         fits=memory.device_bytes <= machine.capacity_bytes,
-        breakdown_s=_breakdown(closed, step_s),
-        bound=_bound(closed, work, jobs),
+        breakdown_s=_breakdown(whole, step_s),
+        bound=_bound(whole, work, jobs),
         basis=(
             *(f"parameters {each}" for each in basis),
             *notes,
             f"{job.dtype} peak ({wide_dtype(job.dtype)} outside linear layers), memory and links: datasheet",
             *machine.assumptions(job.dtype),
+            *_offload_basis(job),
             "interval: held-out published runs"
             + ("" if known else ", widened by assumption: no run on this architecture"),
             "memory interval: published runs, the fit's own among them",
         ),
         timeline=timeline,
     )
+
+
+def _offload_basis(job: TrainingJob) -> tuple[str, ...]:
+    if job.offload == "none":
+        return ()
+    drive = f", drives {NVME_BYTE_PER_S / 1e9:.0f} GB/s a device (assumed)" if job.offload_to == "nvme" else ""
+    memory = f"host memory {HOST_MEMORY_BYTE_PER_S / 1e9:.0f} GB/s a device (assumed)"
+    return (f"offload: {memory}{drive}; no published run with offload was there to check it",)
 
 
 def _architecture_fitted(table: SimulatorParameters, machine: Machine) -> bool:

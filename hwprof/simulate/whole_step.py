@@ -30,14 +30,20 @@ def step_times(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTimes:
     return whole_step(jobs, work, step_terms(jobs, work, p))
 
 
-def whole_step(jobs: Jobs, work: MicroBatchTimes, terms: StepTerms) -> StepTimes:
-    """The step of every job, put together from its terms."""
+def whole_step(jobs: Jobs, work: MicroBatchTimes, terms: StepTerms, span_s: Floats | None = None) -> StepTimes:
+    """The step of every job, put together from its terms.
+
+    ``span_s`` is how long the pipelines take where that is known, without stragglers; otherwise it is calculated.
+    """
     layer, m, held = terms.layer, jobs.micro_batches, held_layers(jobs)
     times = pipeline_times(jobs, work, terms, held)
     busy_s = _busy_s(jobs, times)
     sent_s = terms.exposed_send_s * _passed_chunks(jobs) / jobs.chunks
     hidden_s = m * times.hidden_s
-    bubble_s = held.between * _bubble_s(jobs, times, m * busy_s - hidden_s)
+    if span_s is None:
+        bubble_s = held.between * _bubble_s(jobs, times, m * busy_s - hidden_s)
+    else:
+        bubble_s = span_s - (m * busy_s - hidden_s)
     step_s = m * busy_s - hidden_s + bubble_s + terms.data_s + terms.update_s
     traffic_s = layer.tensor_s + layer.context_s + layer.expert_s + layer.gather_s
     moved_s = m * (held.most * traffic_s + sent_s)

@@ -22,6 +22,7 @@ moments with the optimizer (Megatron-LM). ``pure``: everything in the narrow for
 
 JobOptimizer = Literal["adamw", "adam", "adamw-8bit", "sgd", "adafactor", "lion", "muon"]
 Offload = Literal["none", "optimizer", "activations", "weights"]
+OffloadTarget = Literal["host", "nvme"]
 
 
 class LoraSpec(Record):
@@ -54,7 +55,8 @@ class TrainingJob(Record):
         recompute_layers: in how many of the layers; None = in all.
         attention: ``flash`` keeps no scores; ``materialised`` writes them to memory.
         fused: chains of elementwise operations and norms are single kernels.
-        offload: what lives in host memory.
+        offload: what lives outside the device's memory.
+        offload_to: where: in host memory, or through it on a drive (ZeRO-Infinity, Rajbhandari et al. 2021).
         lora: low-rank adaptation; None = everything is trained.
         expert_skew: tokens of the busiest expert rank over the mean; all wait for it. 1 = even routing.
         layout: the parallel layout.
@@ -73,6 +75,7 @@ class TrainingJob(Record):
     attention: Literal["flash", "materialised"] = "flash"
     fused: bool = True
     offload: Offload = "none"
+    offload_to: OffloadTarget = "host"
     lora: LoraSpec | None = None
     expert_skew: float = Field(default=1.0, ge=1.0)
     layout: ParallelLayout = Field(default_factory=ParallelLayout)

@@ -135,6 +135,22 @@ def test_all_wait_for_the_busiest_expert_rank(skew, placed, closed_form_s):
     assert even_s < skewed_s < skew * even_s
 
 
+def test_offload_costs_what_the_way_out_and_back_takes_beyond_compute(placed, closed_form_s):
+    """Weights of a layer at 63 GB/s of PCIe 5.0, or 6 GB/s of a drive, each way; compute hides what it can."""
+    layout = {"data_parallel": 1}
+    parts = {}
+    for target in ("host", "nvme"):
+        job = placed("llama-3.1-8b", 1, layout=layout, offload="weights", offload_to=target, seq_len=256)
+        parts[target] = closed_form_s(*job)[1]
+    layer_bytes = 2 * (8_030_261_248 - 2 * 128256 * 4096 - 4096) / 32  # without embedding, head and final norm
+    visits = 32 * 8  # layers, micro-batches
+    for target, rate in (("host", 63e9), ("nvme", 6e9)):
+        whole_s = 2 * visits * layer_bytes / rate
+        assert 0 < parts[target]["offload"] < whole_s
+        hidden_s = whole_s - parts[target]["offload"]
+        assert hidden_s <= (parts[target]["compute"] + parts[target]["host"]) * (1 + 1e-6)
+
+
 def test_parameters_held_are_those_of_the_model(placed):
     """One device has them all; eight tensor ranks an eighth each."""
     whole, _ = parameters_held(jobs_of([placed("llama-3.1-8b", 1)]))
