@@ -65,6 +65,7 @@ class Listed(click.ParamType[tuple[Any, ...]]):
 
 
 NUMBERS = Listed(POSITIVE)
+SWITCH = Listed(click.Choice(["on", "off"]))
 
 
 def job_options(command: Command) -> Command:
@@ -77,7 +78,7 @@ def job_options(command: Command) -> Command:
         click.option("--max-devices", type=POSITIVE, help="Without --devices: all doublings of a node up to this."),
         click.option("--global-batch", type=POSITIVE, help="Sequences of a step over all devices."),
         click.option("--seq-len", type=POSITIVE, help="Tokens of a sequence; default: the model's, at most 4096."),
-        click.option("--dtype", type=click.Choice(get_args(JobDtype)), help="Default: bf16."),
+        click.option("--dtype", type=Listed(click.Choice(get_args(JobDtype))), help="One or several; default: bf16."),
         click.option("--optimizer", type=click.Choice(get_args(JobOptimizer)), help="Default: adamw."),
         click.option("--attention", type=click.Choice(["flash", "materialised"]), default="flash", show_default=True),
         click.option(
@@ -131,6 +132,15 @@ def choice_options(command: Command) -> Command:
         ),
         click.option("--zero", type=Listed(click.IntRange(0, 3)), help="Only these ZeRO stages; 3 = FSDP."),
         click.option("--recompute", type=Listed(click.Choice(get_args(Recompute))), help="Only these modes."),
+        click.option(
+            "--offload",
+            type=Listed(click.Choice(["none", "optimizer"])),
+            help="Where the optimizer's state may live: with the weights, or in host memory. Default: none.",
+        ),
+        click.option(
+            "--sequence-parallel", type=SWITCH, help="Beside tensor parallelism: on, off or both; default: on."
+        ),
+        click.option("--overlap", type=SWITCH, help="Traffic of data and tensor ranks beside compute; default: on."),
         click.option("--schedule", type=Listed(click.Choice(SCHEDULES)), help="Default: those that --stack has."),
         click.option("--no-hybrid", is_flag=True, help="ZeRO shards over all replicas, never over fewer (HSDP)."),
     )
@@ -240,8 +250,13 @@ def _asked(hardware: str, devices: int, typed: dict[str, Any], record: RunRecord
 
 
 def _with_memory(cluster: ClusterSpec, text: str | None) -> ClusterSpec:
-    if text is None:
+    """The cluster with a device's memory of ``text``, where its file does not say."""
+    if cluster.device.memory.capacity_bytes is not None:
         return cluster
+    if text is None:
+        raise InputError(
+            f"the memory of {cluster.device.id} is not known", remedy="give --device-memory, such as 512GB"
+        )
     memory = cluster.device.memory.model_copy(update={"capacity_bytes": parse(text, "byte")})
     return cluster.model_copy(update={"device": cluster.device.model_copy(update={"memory": memory})})
 
@@ -256,7 +271,7 @@ def _base(typed: dict[str, Any], stack: Stack, record: RunRecord | None) -> Trai
         model=model,
         seq_len=typed["seq_len"] or (run.seq_len if run else min(model.max_seq_len, LONGEST_DEFAULT)),
         global_batch=_needed(typed["global_batch"], "--global-batch"),
-        dtype=typed["dtype"] or (run.dtype if run else "bf16"),
+        dtype=typed["dtype"][0] if typed["dtype"] else run.dtype if run else "bf16",
         storage=stack.storage,
         optimizer=typed["optimizer"] or (run.optimizer if run else "adamw"),
         attention=typed["attention"],
@@ -277,8 +292,16 @@ def _choices(typed: dict[str, Any]) -> Choices:
         zero=typed["zero"] or plain.zero,
         recompute=typed["recompute"] or plain.recompute,
         schedule=typed["schedule"] or (),
+        sequence_parallel=_switched(typed["sequence_parallel"]),
+        overlap=_switched(typed["overlap"]),
+        dtype=typed["dtype"] or (),
+        offload=typed["offload"] or plain.offload,
         hybrid=not typed["no_hybrid"],
     )
+
+
+def _switched(given: tuple[str, ...] | None) -> tuple[bool, ...]:
+    return tuple(value == "on" for value in given or ("on",))
 
 
 def _longest(typed: dict[str, Any], base: TrainingJob, devices: int, rates: Rates) -> float | None:

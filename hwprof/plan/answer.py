@@ -36,7 +36,7 @@ class Option:
     Attributes:
         question: what was asked of it.
         rates: of its devices.
-        found: what the search found.
+        founds: what the search of each format and offload found; the one with the best plan first.
         plans: best first; empty where nothing fits.
         refusals: why layouts were ruled out, most frequent first.
         gains: what more of each resource would give the best plan.
@@ -45,7 +45,7 @@ class Option:
 
     question: Question
     rates: Rates
-    found: Found
+    founds: tuple[Found, ...]
     plans: tuple[Plan, ...]
     refusals: tuple[Refusal, ...]
     gains: tuple[Gain, ...]
@@ -55,6 +55,16 @@ class Option:
     def name(self) -> str:
         """Devices and how many: ``8 x h100-sxm5-80gb``."""
         return f"{self.question.machine.devices} x {self.question.machine.device.id}"
+
+    @property
+    def evaluated(self) -> int:
+        """Layouts looked at one by one: by a rule, the memory formula or the step formula."""
+        return sum(found.tally.evaluated for found in self.founds)
+
+    @property
+    def search_s(self) -> float:
+        """Time of the searches."""
+        return sum(found.search_s for found in self.founds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +99,12 @@ class Answer:
     @property
     def evaluated(self) -> int:
         """Layouts looked at one by one: by a rule, the memory formula or the step formula."""
-        return sum(option.found.tally.evaluated for option in self.options)
+        return sum(option.evaluated for option in self.options)
 
     @property
     def search_s(self) -> float:
         """Time of all searches."""
-        return sum(option.found.search_s for option in self.options)
+        return sum(option.search_s for option in self.options)
 
     @property
     def rejected(self) -> dict[str, int]:
@@ -113,17 +123,25 @@ def option_of(question: Question, rates: Rates, *, tokens: float | None = None) 
         SpecError: the machine lacks a number that memory or time need.
         InputError: the model's positions end before the sequence does.
     """
-    found = search(question)
-    plans = plans_of(found, rates, tokens=tokens)
+    founds = [search(each) for each in question.variants]
+    own = [(plan, found) for found in founds for plan in plans_of(found, rates, tokens=tokens)]
+    own.sort(key=lambda pair: pair[0].prediction.step_s)
+    plans = compared([replace(plan, rank=place) for place, (plan, _) in enumerate(own, start=1)])
+    best = own[0][1] if own else _nearest(founds)
     return Option(
         question=question,
         rates=rates,
-        found=found,
+        founds=tuple(sorted(founds, key=lambda found: found is not best)),
         plans=tuple(plans),
-        refusals=_refusals(found),
-        gains=gains(found),
-        reason="" if plans else _why_none(found),
+        refusals=_refusals(founds),
+        gains=gains(best),
+        reason="" if plans else _why_none(best),
     )
+
+
+def _nearest(founds: Sequence[Found]) -> Found:
+    """Of searches without a plan, the one that came nearest to fitting."""
+    return min(founds, key=lambda found: found.tally.nearest_bytes)
 
 
 def answer_of(options: Sequence[Option], objective: Objective, unable: Sequence[Unable] = ()) -> Answer:
@@ -165,10 +183,20 @@ def _front(plans: Sequence[Plan]) -> tuple[Plan, ...]:
     return tuple(plans[place] for place in front(points))
 
 
-def _refusals(found: Found) -> tuple[Refusal, ...]:
+def _refusals(founds: Sequence[Found]) -> tuple[Refusal, ...]:
+    """Each rule once, with what it ruled out in all searches and an example of the first that has one."""
+    told: dict[str, Refusal] = {}
+    for found in founds:
+        for one in _told(found):
+            before = told.get(one.rule)
+            told[one.rule] = one if before is None else replace(before, count=before.count + one.count)
+    return tuple(sorted(told.values(), key=lambda refusal: -refusal.count))
+
+
+def _told(found: Found) -> list[Refusal]:
     tally, question = found.tally, found.question
     reasons = {rule.name: rule.reason for rule in (*OF_DEGREES, *OF_SETTINGS)}
-    told = [
+    return [
         Refusal(
             rule=name,
             count=count,
@@ -176,7 +204,6 @@ def _refusals(found: Found) -> tuple[Refusal, ...]:
         )
         for name, count in tally.rejected.items()
     ]
-    return tuple(sorted(told, key=lambda refusal: -refusal.count))
 
 
 def _example(found: Found, rule: str) -> str:
@@ -193,5 +220,5 @@ def _why_none(found: Found) -> str:
         return limit_reason(tally.nearest_s, question)
     if tally.rejected.get(MEMORY_FITS):
         return "the leanest layout " + memory_reason(question.needed_bytes(tally.nearest_bytes), question)
-    refusals = _refusals(found)
+    refusals = _refusals([found])
     return refusals[0].example if refusals else "no layout divides so many devices"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.plan.columns import Columns, Numbers, Truths, divisors, only, rows_of, widened
+from hwprof.plan.columns import Columns, Numbers, Truths, divisors, only, widened
 from hwprof.plan.constraints import OF_DEGREES, OF_SETTINGS, Constraint
 from hwprof.plan.question import Question
 from hwprof.simulate.space import RECOMPUTE
@@ -143,7 +143,7 @@ def _shardings(key: int, question: Question) -> list[tuple[int, int]]:
 
 
 def _with_recompute(columns: Columns, question: Question) -> Columns:
-    """Each with every recompute mode, with and without sequence parallelism.
+    """Each with every recompute mode, with and without sequence parallelism and overlap.
 
     Selective recompute spares the stored scores (Korthikanti et al. 2022, section 5). Flash attention has none, so
     there it would cost time and save nothing; it is looked at only where nothing else may be chosen.
@@ -154,7 +154,8 @@ def _with_recompute(columns: Columns, question: Question) -> Columns:
     columns = widened(
         columns, columns["tensor"], ("recompute", "sequence_parallel"), lambda t: _splits(t, modes, question)
     )
-    return columns | {"overlap": np.ones(rows_of(columns), dtype=np.int64)}
+    overlaps = [(int(value),) for value in question.choices.overlap]
+    return widened(columns, columns["tensor"], ("overlap",), lambda _: overlaps)
 
 
 def _splits(tensor: int, modes: Sequence[int], question: Question) -> list[tuple[int, int]]:

@@ -76,7 +76,7 @@ def survey_for(
     option = option_of(question, rates_of(machine.device))
     return LayoutSurvey(
         rows=tuple(_rows(option, cluster.id)),
-        evaluated=option.found.tally.evaluated,
+        evaluated=option.evaluated,
         rejected={refusal.rule: refusal.count for refusal in option.refusals},
         assumptions=(*notes, *_assumptions(option)),
     )
@@ -93,7 +93,7 @@ def _sized(machine: Machine, record: RunRecord) -> Machine:
 
 def _rows(option: Option, cluster: str) -> Iterable[LayoutRow]:
     yield from (_feasible(plan, cluster) for plan in option.plans)
-    tally, count = option.found.tally, len(option.plans)
+    tally, count = option.founds[0].tally, len(option.plans)
     capacity = option.question.machine.capacity_bytes
     worst = sorted(tally.family_bytes.items(), key=lambda family: family[1])[:INFEASIBLE_ROWS]
     for rank, ((tensor, _, pipeline, data, _), need) in enumerate(worst, start=count + 1):

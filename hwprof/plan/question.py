@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hwprof.count.memory_overhead import FRAGMENTATION, allocator_bytes, libraries_bytes
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
-from hwprof.specs.job import TrainingJob
+from hwprof.specs.job import JobDtype, Offload, TrainingJob
 from hwprof.specs.parallel import Schedule
 from hwprof.specs.settings import Recompute
 from hwprof.specs.simulator import SimulatorParameters
@@ -36,7 +36,9 @@ class Choices:
         tensor, context, pipeline, data, expert: degrees.
         virtual: chunks of a device under the interleaved schedule.
         zero, micro_batch, recompute, schedule: settings of the same names.
-        sequence_parallel: with and without.
+        sequence_parallel, overlap: with, without, or both.
+        dtype: formats of the linear layers; empty = that of the job.
+        offload: what may live in host memory.
         hybrid: whether ZeRO may shard over fewer ranks than all.
     """
 
@@ -51,6 +53,9 @@ class Choices:
     recompute: tuple[Recompute, ...] = ("none", "selective", "full")
     schedule: tuple[Schedule, ...] = ()
     sequence_parallel: tuple[bool, ...] = (True,)
+    overlap: tuple[bool, ...] = (True,)
+    dtype: tuple[JobDtype, ...] = ()
+    offload: tuple[Offload, ...] = ("none",)
     hybrid: bool = True
 
 
@@ -95,3 +100,14 @@ class Question:
     def schedules(self) -> tuple[Schedule, ...]:
         """Schedules to look at."""
         return self.choices.schedule or FAMILY_SCHEDULES.get(self.stack.family, ("1f1b", "interleaved"))
+
+    @property
+    def variants(self) -> tuple[Question, ...]:
+        """The question once for each format and each offload; all layouts of one share these."""
+        formats = self.choices.dtype or (self.base.dtype,)
+        bases = [
+            self.base.model_copy(update={"dtype": dtype, "offload": offload})
+            for dtype in formats
+            for offload in self.choices.offload
+        ]
+        return (self,) if bases == [self.base] else tuple(replace(self, base=base) for base in bases)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hwprof.plan.answer import Answer
+from hwprof.plan.answer import Answer, Option
 from hwprof.plan.plans import Plan
 from hwprof.plan.scaling import ScalingPoint, taken_over_at
 from hwprof.report import palette
@@ -129,7 +129,7 @@ def scaling_pictures(answer: Answer) -> tuple[Picture, Picture]:
         name="efficiency",
         title="Efficiency over devices",
         x_title="devices",
-        y_title="tokens/s/device, of the smallest count [%]",
+        y_title="efficiency [%]",
         lines=tuple(lines),
         log_x=True,
         mark_xs=True,
@@ -180,7 +180,7 @@ def _curve(name: str, curve: Sequence[ScalingPoint], ys: Sequence[float], colour
 def sensitivity_picture(answer: Answer) -> Picture:
     """How much shorter the first plan's step would be with 10 % more of each resource."""
     title = "What 10 % more of each would save"
-    option = next((one for one in answer.options if answer.plans and one.question is answer.plans[0].question), None)
+    option = next((one for one in answer.options if answer.plans and _made(one, answer.plans[0])), None)
     if option is None:
         return Picture(name="sensitivity", title=title, empty=NO_PLAN)
     bars = tuple(
@@ -200,3 +200,8 @@ def sensitivity_picture(answer: Answer) -> Picture:
         bars=bars,
         note=f"On {option.name}, by the closed form; the best layout may change with the resource.",
     )
+
+
+def _made(option: Option, plan: Plan) -> bool:
+    """Whether the plan is of this machine."""
+    return any(found.question is plan.question for found in option.founds)

@@ -56,6 +56,9 @@ _PLANS: tuple[Field[Plan], ...] = (
     Field("shard_ranks", "ZeRO shards over", lambda plan: plan.job.layout.shards, "count"),
     Field("micro_batch_sequences", "Micro-batch", lambda plan: plan.job.micro_batch, "count"),
     Field("micro_batches", "Micro-batches", lambda plan: plan.job.micro_batches, "count"),
+    Field("dtype", "Format", lambda plan: plan.job.dtype),
+    Field("offload", "Offload", lambda plan: plan.job.offload),
+    Field("overlap", "Overlap", lambda plan: yes(answer=plan.job.layout.overlap)),
     Field("recompute", "Recompute", lambda plan: plan.job.recompute),
     Field("recompute_layers", "Layers recomputed", lambda plan: _layers_again(plan.job), "count"),
     Field("schedule", "Schedule", lambda plan: plan.job.layout.schedule),
@@ -101,7 +104,7 @@ def sides_of(answer: Answer) -> tuple[Side, ...]:
             option.question.machine.devices,
             option.plans[0] if option.plans else None,
             option.reason,
-            option.found.tally.evaluated,
+            option.evaluated,
         )
         for option in answer.options
     ]
@@ -188,7 +191,8 @@ def assumptions_of(answer: Answer) -> list[tuple[str, str]]:
 def _assumptions(answer: Answer) -> Iterator[tuple[str, str]]:
     first = answer.options[0].question
     job = first.base
-    yield "job", f"{job.model.name}, {job.global_batch} sequences of {job.seq_len} tokens a step, {job.dtype}"
+    formats = ", ".join(first.choices.dtype or (job.dtype,))
+    yield "job", f"{job.model.name}, {job.global_batch} sequences of {job.seq_len} tokens a step, {formats}"
     yield "objective", answer.objective
     yield "memory", f"{100 * first.margin:g} % of each device is left free"
     seen: set[tuple[str, str]] = set()

@@ -43,12 +43,13 @@ class PlanView:
 def build_plan_view(answer: Answer) -> PlanView:
     """Everything that the page shows, scaled, rounded and in words."""
     base = answer.options[0].question.base
+    formats = ", ".join(answer.options[0].question.choices.dtype or (base.dtype,))
     best = answer.plans[0] if answer.plans else None
     pictures = plan_pictures(answer)
     tables = _tables(answer)
     return PlanView(
         title=f"Plan for {base.model.name}",
-        subtitle=f"{base.global_batch:,} sequences of {base.seq_len:,} tokens a step, {base.dtype}, best by "
+        subtitle=f"{base.global_batch:,} sequences of {base.seq_len:,} tokens a step, {formats}, best by "
         f"{answer.objective} · {answer.evaluated:,} layouts evaluated in {answer.search_s:.2f} s",
         version=__version__,
         sentence=_sentence(answer, best),
@@ -134,6 +135,7 @@ _PLANS: tuple[Field[Plan], ...] = (
     Field(
         "schedule", "Schedule", lambda plan: plan.job.layout.schedule if plan.job.layout.pipeline_parallel > 1 else None
     ),
+    Field("dtype", "Format", lambda plan: plan.job.dtype),
     Field("step", "Step", lambda plan: plan.prediction.step_s, "s"),
     Field("interval", "90 % interval", lambda plan: span_text(plan.prediction.interval_s, "s")),
     Field(

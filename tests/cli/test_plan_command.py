@@ -223,3 +223,38 @@ def test_scaling_is_around_the_asked_number_of_devices():
     own = {kind: next(point for point in curve if point["devices"] == 4) for kind, curve in curves.items()}
     assert own["strong"]["step_s"] == own["weak"]["step_s"]
     assert any("strong scaling: from" in line for line in run(*SMALL, "--scaling").stdout.splitlines())
+
+
+def test_formats_offload_overlap_and_sequence_parallelism_are_choices():
+    choices = [
+        "--dtype",
+        "bf16,fp8",
+        "--offload",
+        "none,optimizer",
+        "--overlap",
+        "on,off",
+        "--sequence-parallel",
+        "off",
+    ]
+    plans = json.loads(run(*SMALL, "--tp", "2", *choices, "--format", "json").stdout)["plans"]
+    assert {plan["dtype"] for plan in plans} == {"bf16", "fp8"}
+    assert {plan["offload"] for plan in plans} == {"none", "optimizer"}
+    assert {plan["sequence_parallel"] for plan in plans} == {False}
+    assert plans[0]["overlap"]
+    slow = json.loads(run(*SMALL, "--tp", "2", "--overlap", "off", "--format", "json").stdout)["plans"]
+    assert {plan["overlap"] for plan in slow} == {False}
+
+
+def test_memory_is_asked_for_where_no_file_says_it():
+    asked = ["--model", "125m", "--devices", "1", "--global-batch", "8", "--seq-len", "512", "--format", "json"]
+    with pytest.raises(HwprofError, match="give --device-memory"):
+        run(*asked, "--hardware", "cpu-xeon-8480plus")
+    given = run(*asked, "--hardware", "cpu-xeon-8480plus,rtx-4090", "--device-memory", "64GB")
+    options = json.loads(given.stdout)["options"]
+    assert [(option["hardware"], option["fits"]) for option in options] == [
+        ("cpu-xeon-8480plus", True),
+        ("rtx-4090", True),
+    ]
+    capacities = {plan["hardware"]: plan["memory"]["capacity_bytes"] for plan in json.loads(given.stdout)["plans"]}
+    assert capacities["cpu-xeon-8480plus"] == 64e9
+    assert capacities["rtx-4090"] < 26e9  # its file says it

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from hwprof.count.job_memory import job_memory
+from hwprof.plan.answer import option_of
 from hwprof.plan.columns import divisors, widened
 from hwprof.plan.cost import rates_of
 from hwprof.plan.plans import plans_of
@@ -168,3 +170,45 @@ def test_columns_are_widened_by_their_key():
     assert wide["a"].tolist() == [5, 6, 6, 7]
     assert wide["b"].tolist() == [10, 20, 21, 10]
     assert divisors(16384)[-2:] == [8192, 16384]
+
+
+def test_formats_and_offload_are_searched_too():
+    """The best over all of them is the best of each alone; nothing here is of the planner but each search."""
+    rates = rates_of(load_cluster("8xh100-sxm").device)
+    both = question_of("1b", "8xh100-sxm", choices=Choices(dtype=("bf16", "fp8"), offload=("none", "optimizer")))
+    option = option_of(both, rates)
+    alone = {
+        (dtype, offload): option_of(
+            replace(both, choices=Choices(), base=both.base.model_copy(update={"dtype": dtype, "offload": offload})),
+            rates,
+        )
+        for dtype in ("bf16", "fp8")
+        for offload in ("none", "optimizer")
+    }
+    assert option.evaluated == sum(each.evaluated for each in alone.values())
+    assert option.plans[0].prediction.step_s == min(each.plans[0].prediction.step_s for each in alone.values())
+    assert {(plan.job.dtype, plan.job.offload) for plan in option.plans} == set(alone)
+    assert [plan.rank for plan in option.plans] == list(range(1, len(option.plans) + 1))
+    assert sum(each.refusals[0].count for each in alone.values()) == option.refusals[0].count
+
+
+@pytest.mark.parametrize("offload", ["none", "optimizer"])
+def test_memory_and_time_of_many_layouts_know_offload(offload):
+    question = question_of("7b", "8xrtx-4090", batch=16)
+    question = replace(question, base=question.base.model_copy(update={"offload": offload}))
+    found = search(question)
+    assert len(found.order) > 10
+    for place in found.order[:: len(found.order) // 10]:
+        job = found.space.job(int(place))
+        assert job.offload == offload
+        assert found.peak_bytes[place] == pytest.approx(job_memory(job, question.stack.memory).peak_bytes, rel=2e-3)
+        assert found.times.step_s[place] == pytest.approx(closed_form_s(job, question), rel=1e-9)
+
+
+def test_overlap_and_sequence_parallelism_can_be_left_out():
+    choices = Choices(tensor=(2,), overlap=(True, False), sequence_parallel=(True, False))
+    found = search(question_of("1b", "8xh100-sxm", choices=choices))
+    assert set(found.space.overlap.tolist()) == set(found.space.sequence_parallel.tolist()) == {True, False}
+    best = found.space.job(int(found.order[0]))
+    assert best.layout.overlap
+    assert found.times.step_s[found.order[0]] == pytest.approx(closed_form_s(best, question_of("1b", "8xh100-sxm")))

@@ -46,6 +46,7 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
         (layout.context_kind not in _ROTATIONS, f"context parallel by {layout.context_kind}"),
         (job.dtype not in _FORMATS, f"{job.dtype} training"),
         (job.offload != "none", f"offload of {job.offload} alone"),
+        (layout.zero_stage > 0 and not layout.overlap, "traffic that is not beside compute"),
         (job.recompute == "selective" or _partly(job), "recompute in just these layers"),
         (job.recompute != "none" and layout.zero_stage == 0, "recompute without FSDP"),
     ]

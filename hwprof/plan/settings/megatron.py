@@ -60,6 +60,8 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
         (layout.zero_stage > 1 and layout.pipeline_parallel > 1, f"ZeRO stage {layout.zero_stage} in a pipeline"),
         (layout.zero_stage > 1 and hybrid, f"ZeRO stage {layout.zero_stage} over fewer than all replicas"),
         (job.offload not in {"none", "optimizer"}, f"offload of {job.offload} in all layers"),
+        (job.offload == "optimizer" and layout.zero_stage == 0, "offload of the optimizer without ZeRO"),
+        (job.optimizer == "muon" and layout.zero_stage > 0, f"muon with ZeRO stage {layout.zero_stage}"),
         (job.recompute == "selective" and job.recompute_layers is not None, "selective recompute in some layers"),
     ]
 
@@ -156,4 +158,5 @@ def _of_numbers(job: TrainingJob) -> list[str]:
     attention = "flash" if job.attention == "flash" else "unfused"
     found = [*_FORMATS[job.dtype], f"--optimizer {_OPTIMIZERS[job.optimizer]}", f"--attention-backend {attention}"]
     found += ["--grad-reduce-in-bf16"] if job.gradient_bytes == 2 and job.dtype != "fp32" else []
-    return found + (["--optimizer-cpu-offload"] if job.offload == "optimizer" else [])
+    offloaded = ["--optimizer-cpu-offload", "--use-precision-aware-optimizer"]
+    return found + (offloaded if job.offload == "optimizer" else [])

@@ -68,6 +68,7 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
         (job.dtype not in _DTYPES, f"{job.dtype} training"),
         (job.optimizer not in _OPTIMIZERS, f"optimizer {job.optimizer}"),
         (job.offload != "none", f"offload of {job.offload} alone"),
+        (layout.zero_stage > 0 and not layout.overlap, "traffic that is not beside compute"),
         (job.recompute != "none" and _recompute(job) is None, "recompute in just these layers"),
     ]
 

@@ -23,7 +23,7 @@ _SWITCHES = (
     "--multi-latent-attention --qk-layernorm --sequence-parallel --account-for-embedding-in-pipeline-split "
     "--account-for-loss-in-pipeline-split --use-distributed-optimizer --overlap-grad-reduce --overlap-param-gather "
     "--use-megatron-fsdp --no-gradient-accumulation-fusion --bf16 --fp16 --grad-reduce-in-bf16 --moe-grouped-gemm "
-    "--moe-router-enable-expert-bias --optimizer-cpu-offload"
+    "--moe-router-enable-expert-bias --optimizer-cpu-offload --use-precision-aware-optimizer"
 )
 
 CHOICES = {

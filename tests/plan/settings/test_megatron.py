@@ -29,6 +29,7 @@ LAYOUTS = {
         "recompute": "full",
         "recompute_layers": 10,
     },
+    "offload": {"layout": {"data_parallel": 16, "zero_stage": 1}, "offload": "optimizer"},
     "fp8": {"dtype": "fp8", "recompute": "full"},
     "learned positions": {"model": "gpt3-13b", "seq_len": 2048},
     "query biases": {"model": "qwen2.5-7b", "seq_len": 4096},
@@ -83,6 +84,8 @@ def test_layers_that_do_not_divide(launch):
     [
         ({"backend": "cpu", "device": "cpu"}, "device cpu"),
         ({"optimizer": "lion"}, "optimizer lion"),
+        ({"optimizer": "muon"}, "muon with ZeRO stage 3"),
+        ({"offload": "optimizer", "layout": {"data_parallel": 16}}, "offload of the optimizer without ZeRO"),
         ({"layout": {"data_parallel": 2, "pipeline_parallel": 8, "schedule": "zb-v"}}, "schedule zb-v"),
         ({"layout": {"data_parallel": 16, "zero_stage": 3, "shard_ranks": 8}}, "over fewer than all replicas"),
         ({"model": "gemma-2-9b"}, "gated gelu activation"),
