@@ -17,7 +17,7 @@ except ImportError as missing:
     raise MissingLibraryError("transformers", extra="transformers") from missing
 
 
-class HwprofCallback(TrainerCallback):
+class HwprofCallback(TrainerCallback):  # type: ignore[misc]  # mypy does not read transformers
     """Measures the training of a ``Trainer``; an evaluation or a save is left out of the steps.
 
     Args:

@@ -17,7 +17,7 @@ try:
     from lightning.pytorch.callbacks import Callback
 except ImportError:
     try:
-        from pytorch_lightning.callbacks import Callback  # type: ignore[assignment]
+        from pytorch_lightning.callbacks import Callback
     except ImportError as missing:
         raise MissingLibraryError("lightning", extra="lightning") from missing
 
@@ -41,7 +41,7 @@ class TrainerLoggers:
         """The trainer closes its loggers."""
 
 
-class HwprofCallback(Callback):
+class HwprofCallback(Callback):  # type: ignore[misc]  # mypy does not read lightning
     """Measures the training of a ``Trainer``; metrics go to its loggers too.
 
     The forward phase is the whole of ``training_step``, its loss included. Lightning clips gradients inside the
