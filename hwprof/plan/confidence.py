@@ -6,7 +6,7 @@ import math
 
 from hwprof.specs.run import Interval
 
-SHARED_ERROR = 0.09
+SHARED_ERROR = 0.08
 """Correlation of the errors (in logarithms) of two layouts of one model on one machine.
 
 Variance between sweeps over all variance, in 8 published sweeps of 129 layouts (benchmarks/planner_evidence.py). The

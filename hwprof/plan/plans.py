@@ -70,7 +70,7 @@ def plans_of(found: Found, rates: Rates, *, tokens: float | None = None, finalis
         finalists: so many families at most.
     """
     question = found.question
-    jobs = [_least_recompute(job, question) for job in _leaders(found, finalists)]
+    jobs = dict.fromkeys(_least_recompute(job, question) for job in _leaders(found, finalists))  # each once
     predicted = [(job, predict_job(job, question.machine, question.stack, question.table)) for job in jobs]
     ranked = sorted(predicted, key=lambda pair: pair[1].step_s)
     plans = [

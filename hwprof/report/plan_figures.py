@@ -13,7 +13,15 @@ from hwprof.report.figures import Bar, Line, Picture
 from hwprof.report.plan_tables import layout_words, sides_of
 from hwprof.report.plan_text import scaling_words
 
-_COLOURS = (palette.BLUE, palette.ORANGE, palette.GREEN, palette.PURPLE, palette.SKY, palette.VERMILLION, palette.GREY)
+_COLOURS = (
+    palette.BLUE,
+    palette.ORANGE,
+    palette.GREEN,
+    palette.PURPLE,
+    palette.VERMILLION,
+    palette.YELLOW,
+    palette.GREY,
+)
 _KINDS = {"strong": palette.BLUE, "weak": palette.ORANGE}
 NO_PLAN = "No layout fits on any of the machines."
 

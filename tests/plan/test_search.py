@@ -212,3 +212,10 @@ def test_overlap_and_sequence_parallelism_can_be_left_out():
     best = found.space.job(int(found.order[0]))
     assert best.layout.overlap
     assert found.times.step_s[found.order[0]] == pytest.approx(closed_form_s(best, question_of("1b", "8xh100-sxm")))
+
+
+def test_a_plan_stands_once():
+    """Where the fastest of a family computes everything again it leads twice: of all and of those that do."""
+    question = question_of("7b", "8xh100-sxm", batch=64, seq_len=4096, choices=Choices(recompute=("full",), zero=(1,)))
+    plans = plans_of(search(question), rates_of(question.machine.device))
+    assert len({plan.job for plan in plans}) == len(plans) > 1
