@@ -24,6 +24,7 @@ _EXTRAS = {
     "tensorboard": "live metrics in TensorBoard",
     "transformers": "profiles of Hugging Face's Trainer",
     "wandb": "live metrics in Weights & Biases",
+    "xlsx": "a workbook of a plan",
 }
 """What each extra adds; one that is not here is described by the packages that it brings."""
 _PROFILING_PARAMETER = re.compile(r"^RmProfilingAdminOnly:\s*(\d+)", re.MULTILINE)

@@ -20,7 +20,7 @@ from hwprof.specs.catalogue import load_cluster, load_device, load_link, load_mo
 from hwprof.specs.trace import TraceDevice
 from hwprof.trace.analysis import analyse
 
-TRACE_CASES, EVENT_CASES, CONFIG_CASES, SPEC_CASES = 600, 350, 700, 500
+TRACE_CASES, EVENT_CASES, CONFIG_CASES, SPEC_CASES = 500, 350, 700, 500
 SLOWEST_S = 2.0
 """No case may take so much of the processor; a usual one takes 5 ms. Other work on the machine does not count."""
 _ODD = [None, True, -1, 0, 1e300, float("nan"), "", "x" * 50, [], {}, [[]], 2**70, "NaN", "\ud800", -(2**63), [[[1]]]]
