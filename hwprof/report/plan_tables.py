@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hwprof.plan.answer import Answer, Refusal
@@ -96,6 +96,37 @@ class Side:
     evaluated: int
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Layouts with the same degrees, none of which fits in memory: what the leanest needs, and what the device has."""
+
+    machine: str
+    degrees: str
+    need_bytes: float
+    capacity_bytes: float
+
+
+FAMILIES_SHOWN = 40
+"""So many of each machine: those that come nearest to fitting."""
+
+
+def families_of(answer: Answer) -> list[Family]:
+    """Families that memory rules out, nearest to fitting first; of formats and offload, those of the best."""
+    return [
+        Family(option.name, _degrees_words(degrees), question.needed_bytes(need), question.machine.capacity_bytes)
+        for option in answer.options
+        for question, tally in [(option.founds[0].question, option.founds[0].tally)]
+        for degrees, need in sorted(tally.family_bytes.items(), key=lambda family: family[1])[:FAMILIES_SHOWN]
+    ]
+
+
+def _degrees_words(degrees: Sequence[int]) -> str:
+    """In the order of ``layout_space.DEGREES``; degrees of 1 are left out."""
+    names = ("tp", "cp", "pp", "dp", "ep")
+    found = [f"{name}{degree}" for name, degree in zip(names, degrees, strict=True) if degree > 1]
+    return " ".join(found) or "one device"
+
+
 def sides_of(answer: Answer) -> tuple[Side, ...]:
     """The machines in the order in which they were asked for, then those that could not be searched."""
     searched = [
@@ -161,6 +192,13 @@ _ASSUMPTIONS: tuple[Field[tuple[str, str]], ...] = (
     Field("assumption", "Assumption", lambda line: line[1]),
 )
 
+_FAMILIES: tuple[Field[Family], ...] = (
+    Field("machine", "Machine", lambda family: family.machine),
+    Field("degrees", "Degrees", lambda family: family.degrees),
+    Field("need_bytes", "Needs at least", lambda family: family.need_bytes, "byte"),
+    Field("capacity_bytes", "Device has", lambda family: family.capacity_bytes, "byte"),
+)
+
 _REFUSALS: tuple[Field[tuple[str, Refusal]], ...] = (
     Field("machine", "Machine", lambda line: line[0]),
     Field("rule", "Rule", lambda line: line[1].rule),
@@ -180,6 +218,7 @@ def build_plan_sheets(answer: Answer) -> tuple[Table, ...]:
         build_sheet("settings", "Settings of frameworks", _SETTINGS, settings),
         build_sheet("assumptions", "Assumptions", _ASSUMPTIONS, assumptions_of(answer)),
         build_sheet("rejected", "Ruled out", _REFUSALS, refusals),
+        build_sheet("families", "Families that do not fit", _FAMILIES, families_of(answer)),
     )
 
 

@@ -13,7 +13,7 @@ from hwprof.report.cells import Field, Table, build_table, number, percent, quan
 from hwprof.report.figures import Picture
 from hwprof.report.headline import BOUND_WORDS, Card
 from hwprof.report.plan_figures import plan_pictures
-from hwprof.report.plan_tables import Side, assumptions_of, best_of, layout_words, sides_of
+from hwprof.report.plan_tables import Family, Side, assumptions_of, best_of, families_of, layout_words, sides_of
 from hwprof.version import __version__
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -27,7 +27,7 @@ class PlanView:
     """The page.
 
     ``pictures`` has: pareto, machines, efficiency, waiting, sensitivity; ``tables``: plans, machines, scaling,
-    settings, rejected, assumptions.
+    settings, rejected, families, assumptions.
     """
 
     title: str
@@ -211,6 +211,19 @@ _REJECTED: tuple[Field[tuple[str, Refusal]], ...] = (
     Field("example", "For example", lambda line: line[1].example, style="long"),
 )
 
+_FAMILIES: tuple[Field[Family], ...] = (
+    Field("machine", "Machine", lambda family: family.machine),
+    Field("degrees", "Degrees", lambda family: family.degrees),
+    Field(
+        "need",
+        "Needs at least",
+        lambda family: family.need_bytes,
+        "byte",
+        meaning="its leanest layout, libraries included",
+    ),
+    Field("capacity", "Device has", lambda family: family.capacity_bytes, "byte"),
+)
+
 _ASSUMPTIONS: tuple[Field[tuple[str, str]], ...] = (
     Field("about", "About", lambda line: line[0]),
     Field("assumption", "Assumption", lambda line: line[1], style="long"),
@@ -226,5 +239,12 @@ def _tables(answer: Answer) -> tuple[Table, ...]:
         build_table("scaling", "Each point", _SCALING, answer.scaling, empty="Nothing to scale."),
         build_table("settings", "Settings of the first plan", _SETTINGS, settings, empty="No plan."),
         build_table("rejected", "Ruled out", _REJECTED, refusals, empty="Nothing was ruled out."),
+        build_table(
+            "families",
+            "Families of degrees that do not fit, nearest first",
+            _FAMILIES,
+            families_of(answer),
+            empty="Every family that can run has a layout that fits.",
+        ),
         build_table("assumptions", "Assumptions", _ASSUMPTIONS, assumptions_of(answer)),
     )

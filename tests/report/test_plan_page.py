@@ -89,6 +89,16 @@ def test_one_machine_is_drawn_over_memory():
     assert picture.y_title.startswith("step [")
 
 
+def test_families_that_memory_rules_out_say_what_they_need(answer):
+    rows = build_plan_view(answer).tables["families"].rows
+    mine = [row for row in rows if row[0].text == "1 x t4"]
+    assert [row[1].text for row in mine] == ["one device"]
+    assert mine[0][2].value > 0.95 * mine[0][3].value
+    fitting = {(plan.devices, plan.job.layout.data_parallel) for plan in answer.plans}
+    assert (4, 4) in fitting
+    assert not [row for row in rows if row[0].text == "4 x h100-sxm5-80gb" and row[1].text == "dp4"]
+
+
 def test_no_plan_at_all_is_a_page_too(tmp_path):
     none = answer_of([option("t4", 1)], "time")
     view = build_plan_view(none)
