@@ -190,7 +190,7 @@ def _held(work: Workload, tensors: Sequence[ParameterTensor], frozen: Sequence[t
         state_bytes=state,
         gathered_bytes=elements * storage.gathered_bytes
         + sum(size * min(width, storage.gathered_bytes) for size, width in still),
-        reduced_bytes=elements * (storage.gathered_bytes + storage.gradient_bytes),
+        reduced_bytes=elements * storage.gradient_bytes,
         step_bytes=elements * all_bytes,
         largest_step_bytes=largest_bytes * max((size for _, size in own), default=0.0),
     )

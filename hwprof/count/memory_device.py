@@ -143,7 +143,6 @@ class Device:
             "optimizer state": scaled(self.held(_state, 1), pieces.state_on_device),
             "rotary tables": pieces.tables_bytes,
             "gradient placeholders": pieces.placeholder_bytes,
-            "gathered weights": where(self.gathers, self.gathered, 0.0),
             "communication buckets": self.buckets,
             "pipeline transfers": where(self.spread.stages > 1, 2 * pieces.stream_bytes, 0.0),
         }
@@ -173,40 +172,51 @@ class Device:
         return sharded | (self.pieces.weights_on_device < 1)
 
     @cached_property
-    def gathered(self) -> Amount:
-        """Two layers, this and the next, and the ends."""
+    def gathered_ends(self) -> Amount:
+        """Whole weights of embedding and head, which stay from forward to backward."""
         pieces = self.pieces
-        layers = [self._whole(_gathered, block) for block in (pieces.leading, pieces.body)]
-        return added(
-            2 * larger(*layers),
-            scaled(self.first, _gathered(pieces.before.dense)),
-            scaled(self.last, _gathered(pieces.after.dense)),
+        ends = added(
+            scaled(self.first, _gathered(pieces.before.dense)), scaled(self.last, _gathered(pieces.after.dense))
         )
+        return where(self.gathers, ends, 0.0)
+
+    def gathered_layers(self, number: int) -> Amount:
+        """Whole weights of so many layers: the one in work and the next."""
+        layers = [self._whole(_gathered, block) for block in (self.pieces.leading, self.pieces.body)]
+        return where(self.gathers, number * larger(*layers), 0.0)
 
     def _whole(self, amount: Callable[[Held], Amount], block: Block) -> Amount:
         """Of a layer's weights those that are divided over ranks; experts may have no other rank."""
         experts = where(self._expert_ranks > 1, 1, 0)
         return added(amount(block.dense), scaled(experts, amount(block.experts)))
 
-    def gradients(self, done: Amount) -> Amount:
-        """All of them, or those that backward has reached."""
+    def gradients(self, layers: Amount, ends: Amount) -> Amount:
+        """All of them, or those that backward has reached: those of the ends whole until it is over."""
         if self.lasting is True:
             return self.all_gradients
-        shards = where(self.spread.zero_stage >= 2, self._dense_ranks, 1)
-        return where(self.lasting, self.all_gradients, done / shards)
+        return where(self.lasting, self.all_gradients, added(layers / self._gradient_ranks, ends))
+
+    @cached_property
+    def changing(self) -> bool:
+        """Whether gradients grow or are divided over ranks, in any of the layouts."""
+        ranks = self._gradient_ranks
+        divided = ranks > 1
+        return self.lasting is not True or bool(divided if isinstance(divided, bool) else divided.any())
+
+    @cached_property
+    def _gradient_ranks(self) -> Amount:
+        return where(self.spread.zero_stage >= 2, self._dense_ranks, 1)
 
     def working(self, block: Block) -> Amount:
-        """The most that a block's backward takes beside what is kept."""
+        """The most that a block's backward takes beside what is kept; its own gradients are whole in it."""
         if self.lasting is True:
             return block.working_bytes
-        shards = where(self.spread.zero_stage >= 2, self._dense_ranks, 1)
-        growing = where(shards > 1, block.working_bytes + block.grown_bytes / shards, block.growing_bytes)
-        return where(self.lasting, block.working_bytes, growing)
+        grow = (self._gradient_ranks > 1) | (self.lasting == 0)
+        return where(grow, block.growing_bytes, block.working_bytes)
 
     def reduced(self, block: Block) -> Amount:
-        """Whole gradients of a layer on their way to the ranks that own them."""
-        divides = (self.spread.zero_stage >= 2) & (self.spread.shards > 1)
-        return where(divides, self._whole(_reduced, block), 0.0)
+        """Whole gradients of the layer before, on their way to the ranks that own them."""
+        return where(self._gradient_ranks > 1, self._whole(_reduced, block), 0.0)
 
     def on_device(self, layers: Amount) -> Amount:
         """Of so many layers' activations those that are on the device: two, where the host has the others."""

@@ -110,9 +110,10 @@ def _loss(at: Device) -> Moment:
         name="start of backward, at the loss",
         device=at,
         parts={
-            "gradients": at.gradients(0.0),
+            "gradients": at.gradients(0.0, 0.0),
             "logits and loss": loss + pieces.lasting_logits_bytes,
             "weight copies": _copies(at, *at.layers, ends=1),
+            "gathered weights": at.gathered_ends,
         },
         before=at.first * under_way,
         leading=at.on_device(leading * under_way),
@@ -123,28 +124,38 @@ def _loss(at: Device) -> Moment:
 
 
 def _backward(at: Device) -> Iterator[Moment]:
-    """Of the head, of the last layer of each sort, of the embedding; where gradients grow, of the first layer too."""
+    """Of the head, of the last layer of each sort, of the embedding.
+
+    Where gradients grow or are divided over ranks, also of the layer before, while the last one's are reduced, and of
+    the first layer.
+    """
     pieces = at.pieces
     leading, body = at.layers
-    after, layer, lead = at.last * pieces.after.grown_bytes, pieces.body.grown_bytes, pieces.leading.grown_bytes
-    yield _at_block(at, pieces.after, leading=leading, body=body, done=0.0, head=1, happens=at.last > 0)
-    yield _at_block(at, pieces.body, leading=leading, body=body, done=after, happens=body > 0)
-    if at.lasting is not True:
-        done = after + (body - 1) * layer
-        yield _at_block(at, pieces.body, leading=leading, body=1, done=done, happens=body > 0)
+    layer, lead = pieces.body.grown_bytes, pieces.leading.grown_bytes
+    yield _at_block(at, pieces.after, leading=leading, body=body, head=1, happens=at.last > 0)
+    yield _at_block(at, pieces.body, leading=leading, body=body, happens=body > 0)
+    if at.changing:
+        for left, done in ((body - 1, layer), (1, (body - 1) * layer)):
+            yield _at_block(at, pieces.body, leading=leading, body=left, happens=body > 1, done=done, reducing=1)
     if pieces.leading_layers:
-        done = after + body * layer
-        yield _at_block(at, pieces.leading, leading=leading, body=0, done=done, happens=leading > 0)
-        done = done + (leading - 1) * lead
-        yield _at_block(at, pieces.leading, leading=1, body=0, done=done, happens=leading > 0)
-    done = after + body * layer + leading * lead
+        for left, done in ((leading, body * layer), (1, body * layer + (leading - 1) * lead)):
+            yield _at_block(at, pieces.leading, leading=left, body=0, happens=leading > 0, done=done, reducing=1)
+    done = body * layer + leading * lead
     yield _at_block(at, pieces.before, leading=0, body=0, done=done, happens=at.first > 0)
 
 
 def _at_block(
-    at: Device, block: Block, *, leading: Amount, body: Amount, done: Amount, happens: Amount, head: int = 0
+    at: Device,
+    block: Block,
+    *,
+    leading: Amount,
+    body: Amount,
+    happens: Amount,
+    done: Amount = 0.0,
+    reducing: int = 0,
+    head: int = 0,
 ) -> Moment:
-    """A block's backward, while so many layers of each sort wait for theirs and ``done`` gradients exist."""
+    """A block's backward, while so many layers of each sort wait for theirs and ``done`` gradients of layers exist."""
     pieces = at.pieces
     all_leading, all_body = at.layers
     kept_leading = at.waiting * all_leading + _under_way(at, leading)
@@ -154,11 +165,12 @@ def _at_block(
         name=_name(at, block, leading, body),
         device=at,
         parts={
-            "gradients": at.gradients(done),
+            "gradients": at.gradients(done, 0.0 if head else at.last * pieces.after.grown_bytes),
             "logits and loss": loss,
             "weight copies": _copies(at, leading, body, ends=head),
+            "gathered weights": added(at.gathered_ends, at.gathered_layers(1 if head else 2)),
             "working gradients": at.working(block),
-            "gradients being reduced": at.reduced(block),
+            "gradients being reduced": scaled(reducing, at.reduced(block)),
         },
         before=at.first * (at.waiting + at.chunk),
         leading=at.on_device(kept_leading),

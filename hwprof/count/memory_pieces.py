@@ -26,7 +26,7 @@ class Held:
         gradient_bytes: their gradients.
         state_bytes: optimizer state, master weights included.
         gathered_bytes: the weights as ZeRO stage 3 gathers them for use.
-        reduced_bytes: a gradient as a backward product writes it, and as it is reduced, both whole.
+        reduced_bytes: whole gradients as they are reduced.
         step_bytes: what the optimizer step takes beside, for all of them.
         largest_step_bytes: the same for the largest of them, one after another.
     """
