@@ -29,7 +29,7 @@ _NOTES = {
     "rotary tables": "cosines and sines, fp32",
     "gathered weights": "two layers' whole weights, and those of embedding and head (ZeRO stage 3)",
     "communication buckets": "copies of gradients in which they are added up over replicas",
-    "gradients being reduced": "a layer's whole gradients on their way to the ranks that own them",
+    "gradients being reduced": "whole gradients of a layer and of the ends on their way to the ranks that own them",
     "gradient placeholders": "empty gradients that Transformer Engine keeps, one for each shape of weight",
     "pipeline transfers": "what comes from and goes to neighbouring stages",
 }

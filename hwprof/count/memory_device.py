@@ -191,10 +191,11 @@ class Device:
         return added(amount(block.dense), scaled(experts, amount(block.experts)))
 
     def gradients(self, layers: Amount, ends: Amount) -> Amount:
-        """All of them, or those that backward has reached: those of the ends whole until it is over."""
-        if self.lasting is True:
+        """All of them, or those that backward has reached; whole ones of the ends are being reduced."""
+        if self.pieces.lasting_gradients:
             return self.all_gradients
-        return where(self.lasting, self.all_gradients, added(layers / self._gradient_ranks, ends))
+        reached = added(layers / self._gradient_ranks, where(self._gradient_ranks > 1, 0.0, ends))
+        return where(self.lasting, self.all_gradients, reached)
 
     @cached_property
     def changing(self) -> bool:
@@ -209,14 +210,16 @@ class Device:
 
     def working(self, block: Block) -> Amount:
         """The most that a block's backward takes beside what is kept; its own gradients are whole in it."""
-        if self.lasting is True:
+        if self.pieces.lasting_gradients:
             return block.working_bytes
         grow = (self._gradient_ranks > 1) | (self.lasting == 0)
         return where(grow, block.growing_bytes, block.working_bytes)
 
-    def reduced(self, block: Block) -> Amount:
-        """Whole gradients of the layer before, on their way to the ranks that own them."""
-        return where(self._gradient_ranks > 1, self._whole(_reduced, block), 0.0)
+    def reduced(self, block: Block, ends: Amount, *, layers: int) -> Amount:
+        """Whole gradients on their way to the ranks that own them: of the layer before, of the ends to the last."""
+        waiting = 0.0 if self.pieces.lasting_gradients else ends
+        whole = added(scaled(layers, self._whole(_reduced, block)), waiting)
+        return where(self._gradient_ranks > 1, whole, 0.0)
 
     def on_device(self, layers: Amount) -> Amount:
         """Of so many layers' activations those that are on the device: two, where the host has the others."""

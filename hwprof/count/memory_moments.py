@@ -161,16 +161,17 @@ def _at_block(
     kept_leading = at.waiting * all_leading + _under_way(at, leading)
     kept_body = at.waiting * all_body + _under_way(at, body)
     loss = at.last * (at.waiting_at_head * pieces.loss_kept_bytes + pieces.lasting_logits_bytes)
+    ends = 0.0 if head else at.last * pieces.after.grown_bytes
     return Moment(
         name=_name(at, block, leading, body),
         device=at,
         parts={
-            "gradients": at.gradients(done, 0.0 if head else at.last * pieces.after.grown_bytes),
+            "gradients": at.gradients(done, ends),
             "logits and loss": loss,
             "weight copies": _copies(at, leading, body, ends=head),
             "gathered weights": added(at.gathered_ends, at.gathered_layers(1 if head else 2)),
             "working gradients": at.working(block),
-            "gradients being reduced": scaled(reducing, at.reduced(block)),
+            "gradients being reduced": at.reduced(block, ends, layers=reducing),
         },
         before=at.first * (at.waiting + at.chunk),
         leading=at.on_device(kept_leading),

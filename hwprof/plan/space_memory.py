@@ -34,8 +34,8 @@ _BLOCKS = tuple(each.name for each in fields(Pieces) if each.type == "Block")
 _AMOUNTS = tuple(each.name for each in fields(Pieces) if each.type == "Amount")
 _OF_HELD = len(_HELD) * (2 * len(_BLOCKS) + 1)
 
-_BENT = tuple(_OF_HELD + len(_SIZES) * block + _SIZES.index("growing_bytes") for block in range(len(_BLOCKS)))
-_STRAIGHT = np.array([i for i in range(_OF_HELD + len(_SIZES) * len(_BLOCKS) + len(_AMOUNTS)) if i not in _BENT])
+_GROWING = tuple(_OF_HELD + len(_SIZES) * block + _SIZES.index("growing_bytes") for block in range(len(_BLOCKS)))
+_STEADY = np.array([i for i in range(_OF_HELD + len(_SIZES) * len(_BLOCKS) + len(_AMOUNTS)) if i not in _GROWING])
 
 SAME = 1e-6
 """Relative difference up to which amounts that are rounded to bytes count as the same."""
@@ -93,8 +93,7 @@ class PieceShelf:
         """The numbers at each size of a curve, few of them counted.
 
         Every amount is linear in the micro-batch or the largest of several that are, hence convex; and a convex curve
-        that meets its chord between the ends is straight. ``growing_bytes`` alone bends in practice; it plays a part
-        where one micro-batch is the whole step, and there its chord is at most too high.
+        that meets its chord between the ends is straight.
         """
         ends = self._numbers(curve, sizes[0]), self._numbers(curve, sizes[-1])
         table[rows[0]], table[rows[-1]] = ends
@@ -104,11 +103,16 @@ class PieceShelf:
         shares = (np.array(sizes) - sizes[0]) / (sizes[-1] - sizes[0])
         chord = ends[0] + shares[:, None] * (ends[1] - ends[0])
         counted = self._numbers(curve, sizes[middle])
-        if np.allclose(counted[_STRAIGHT], chord[middle][_STRAIGHT], rtol=SAME, atol=1.0):
+        if self._is_straight(counted, chord[middle]):
             table[rows] = chord
         else:
             self._fill(curve, sizes[: middle + 1], table, rows[: middle + 1])
             self._fill(curve, sizes[middle:], table, rows[middle:])
+
+    def _is_straight(self, counted: Floats, chord: Floats) -> bool:
+        """Whether what was counted lies on a chord; ``growing_bytes`` counts only where gradients grow."""
+        which = _STEADY if self._pieces(_PLAIN, 1).lasting_gradients else slice(None)
+        return np.allclose(counted[which], chord[which], rtol=SAME, atol=1.0)
 
     def _numbers(self, curve: tuple[int, ...], micro_batch: int) -> Floats:
         key = (*curve, micro_batch)
