@@ -12,9 +12,11 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from hwprof.count.parameters import parameters
 from hwprof.count.totals import step_flop, total_cost
 from hwprof.count.transformer import Precision, matmul_shapes, model_ops, training_step_ops
 from hwprof.errors import InputError
+from hwprof.specs.catalogue import load_model
 from hwprof.specs.model import ModelSpec
 from hwprof.specs.run import Recompute, RunSettings
 from hwprof.train.decoder import Decoder
@@ -65,6 +67,27 @@ def test_flop_of_a_stock_encoder_stack_equal_torchs_count(make_spec: Callable[..
         model = nn.Sequential(nn.Embedding(61, 32), *layers, nn.Linear(32, 61))
         tokens = torch.zeros(BATCH, SEQ_LEN, dtype=torch.int64)
     assert step_flop(spec, run_settings()).train_full == torch_flop(lambda: model(tokens).sum().backward())
+
+
+def test_flop_and_parameters_of_the_original_transformer_equal_those_of_torchs_own() -> None:
+    sizes = {"layers": 3, "d_model": 32, "heads": 4, "kv_heads": 4, "head_dim": 8, "d_ff": 80, "vocab_size": 61}
+    biases = {"attention_bias": "all"}  # nn.Transformer has all or none
+    spec = load_model("transformer-base").model_copy(update=sizes | biases)
+    assert spec.encoder is not None
+    spec = spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"layers": 2})})
+    with torch.device("meta"):
+        model = nn.Transformer(32, 4, 2, 3, dim_feedforward=80, batch_first=True)
+        model.encoder.norm = model.decoder.norm = None  # not in the paper
+        table, head = nn.Embedding(61, 32), nn.Linear(32, 61, bias=False)
+        source, target = (torch.zeros(BATCH, length, dtype=torch.int64) for length in (SEQ_LEN, 2 * SEQ_LEN))
+    table.weight = head.weight
+
+    def run() -> torch.Tensor:
+        return torch.as_tensor(head(model(table(source), table(target))).sum())
+
+    flop = step_flop(spec, run_settings(target_len=2 * SEQ_LEN))
+    assert (flop.forward_full, flop.train_full) == (torch_flop(run), torch_flop(lambda: run().backward()))
+    assert parameters(spec).total == sum(weight.numel() for weight in nn.ModuleList([model, table, head]).parameters())
 
 
 def test_forward_flop_of_a_small_decoder_by_hand(make_spec: Callable[..., ModelSpec]) -> None:

@@ -162,6 +162,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "bart",
         _SIDES | {"encoder_attention_heads": 2, "architectures": ["BartForConditionalGeneration"]},
     ),
+    "the original transformer": (
+        "marian",
+        _SIDES
+        | _TOKENS
+        | {"encoder_attention_heads": 4, "max_position_embeddings": 64, "activation_function": "relu"}
+        | {"decoder_start_token_id": 0, "forced_eos_token_id": 2, "architectures": ["MarianMTModel"]},
+    ),
     "whisper": (
         "whisper",
         _SIDES

@@ -1,4 +1,4 @@
-"""How do configurations of encoder-decoders read? T5, BART and Whisper."""
+"""How do configurations of encoder-decoders read? T5, BART, Marian (the original Transformer) and Whisper."""
 
 from __future__ import annotations
 
@@ -47,14 +47,13 @@ def t5(config: Config) -> Tables:
 
 
 def _bart_like(config: Config, **fields: Any) -> Tables:
-    """BART and Whisper: sizes in the same words for both sides, biases, layer norms."""
+    """BART, Marian and Whisper: sizes in the same words for both sides, biases, layer norms."""
     config.harmless("scale_embedding", "is_encoder_decoder", "num_hidden_layers", "is_decoder", "add_bias_logits")
     config.harmless(
         "classif_dropout", "add_final_layer_norm", "normalize_before", "normalize_embedding", "gradient_checkpointing"
     )
     config.only("encoder_layerdrop", 0.0, 0)
     config.only("decoder_layerdrop", 0.0, 0)
-    config.only("static_position_embeddings", False)
     config.only("extra_pos_embeddings", 2)
     d_model, heads = config.integer("d_model"), config.integer("decoder_attention_heads")
     encoder_heads = config.integer("encoder_attention_heads", default=heads)
@@ -84,6 +83,7 @@ def _bart_like(config: Config, **fields: Any) -> Tables:
 
 def bart(config: Config) -> Tables:
     """BART: norms after residual sums and after each embedding; two position rows that no token has."""
+    config.only("static_position_embeddings", False)
     return _bart_like(
         config,
         max_seq_len=config.integer("max_position_embeddings", default=1024),
@@ -94,8 +94,26 @@ def bart(config: Config) -> Tables:
     )
 
 
+def marian(config: Config) -> Tables:
+    """Marian: the original Transformer with biases in attention; transformers keeps positions among the parameters."""
+    config.only("static_position_embeddings", True)
+    config.only("share_encoder_decoder_embeddings", True)
+    config.only("decoder_vocab_size", config.integer("vocab_size"))
+    config.notes.append("Positions of both sides are counted as parameters, as in transformers; they are not trained.")
+    positions = config.integer("max_position_embeddings", default=1024)
+    return _bart_like(
+        config,
+        max_seq_len=positions,
+        norm_placement="post",
+        final_norm=False,
+        attention_bias="all",
+        encoder={"max_seq_len": positions},
+    )
+
+
 def whisper(config: Config) -> Tables:
     """Whisper: an encoder of spectrograms; transformers keeps its positions among the parameters."""
+    config.only("static_position_embeddings", False)
     config.harmless("apply_spec_augment", "mask_time_prob", "mask_time_length", "mask_time_min_masks")
     config.harmless("mask_feature_prob", "mask_feature_length", "mask_feature_min_masks", "median_filter_width")
     config.harmless("classifier_proj_size", "alignment_heads", "lang_to_id", "task_to_id", "return_timestamps")

@@ -35,6 +35,7 @@ READERS: dict[str, Reader] = {
     "kimi_k2": mixtures.deepseek_v3,
     "llama": decoders.llama,
     "llama4_text": mixtures.llama4_text,
+    "marian": encoder_decoders.marian,
     "mistral": decoders.mistral,
     "mixtral": mixtures.mixtral,
     "mpt": older_decoders.mpt,

@@ -119,13 +119,14 @@ def language_head(config: Config) -> Tables:
     if len(names) > 1:
         config.fail(f"key 'architectures' names {len(names)} classes", expectation="expected one")
     name = str(names[0]) if names else "ForCausalLM"
-    if name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
+    if name.endswith(("ForCausalLM", "LMHeadModel", "MTModel", "ForConditionalGeneration")):
         return {}
     if name.endswith("Model") and not name.endswith(("EncoderModel", "HeadsModel")):
         return {"head": {"kind": "none"}}
     return config.fail(
         f"architecture {name!r} has a head that is not known",
-        expectation="expected a class that ends with ForCausalLM, LMHeadModel, ForConditionalGeneration or Model",
+        expectation="expected a class that ends with ForCausalLM, LMHeadModel, MTModel, ForConditionalGeneration "
+        "or Model",
     )
 
 
