@@ -17,6 +17,7 @@ from hwprof.plan.measured_layout import measured_layout
 from hwprof.plan.recommend import cautions, recommend
 from hwprof.predict import classify, summary
 from hwprof.predict.prediction import predict_step, roof_by_phase, with_residual
+from hwprof.predict.rank_prediction import with_ranks
 from hwprof.predict.roofs import Roofs, roofs_of
 from hwprof.predict.work import Work, step_work
 from hwprof.specs.hardware import ClusterSpec
@@ -94,7 +95,7 @@ def _timed(record: RunRecord, recording: Recording, work: Sequence[Work], roofs:
     step = summary.step_time(
         recording, totals, warmups=settings.warmup_steps, peak_flop_per_s=peak_flop_per_s, peak_basis=peak_basis
     )
-    prediction = _prediction(record, work, roofs) if record.world_size == 1 else None
+    prediction = _prediction(record, work, roofs)
     phases = summary.phase_times(
         recording,
         step_s=step.median_s,
@@ -130,13 +131,23 @@ def _prediction(record: RunRecord, work: Sequence[Work], roofs: Roofs) -> Predic
             shapes[shape.label, "recompute"].append((shape.m, shape.n, shape.k))
     assert record.memory is not None
     assert record.memory.predicted_peak_bytes is not None
-    return predict_step(
+    alone = predict_step(
         work,
         shapes,
         roofs,
         footprint_bytes=record.memory.predicted_peak_bytes,
         operand_bytes=Precision.of(record.run_settings.dtype).compute_bytes,
         input_bytes=float(record.run_settings.tokens_per_step * TOKEN_BYTES),
+    )
+    if alone is None or record.ranks is None:
+        return alone
+    settings = record.run_settings
+    return with_ranks(
+        alone,
+        record.ranks.collectives,
+        settings.layout,
+        micro_batches=settings.gradient_accumulation,
+        device=settings.device,
     )
 
 

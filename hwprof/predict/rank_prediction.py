@@ -1,0 +1,92 @@
+"""What does a step take on several ranks? One rank's share of the work, the pipeline's bubble, and the traffic.
+
+Traffic is the collectives that ran in the profiled window, each at the rate that the probe reached at its size before
+the run: how many and how large they are follows from the layout, how long they take is predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from hwprof.specs.collective import bus_factor
+from hwprof.specs.parallel import ParallelLayout
+from hwprof.specs.ranks import CollectiveResult
+from hwprof.specs.run import PhaseName, Prediction
+
+_PIPED: tuple[PhaseName, ...] = ("forward", "loss", "backward")
+
+
+def with_ranks(
+    prediction: Prediction,
+    collectives: Sequence[CollectiveResult],
+    layout: ParallelLayout,
+    *,
+    micro_batches: int,
+    device: Literal["cpu", "cuda"],
+) -> Prediction:
+    """The prediction of one rank's share as the whole layout's.
+
+    A pipeline waits for (p - 1)/(v m) of its work (Narayanan et al. 2021, section 2.2). On a CPU collectives take the
+    cores that would compute, so nothing hides them; on a GPU those of data ranks hide behind the backward pass, all
+    others are exposed. The interval reaches from all hidden to none.
+
+    Args:
+        prediction: of the mean rank's share of the work.
+        collectives: those of a step.
+        layout: degrees, schedule and chunks.
+        micro_batches: of a step.
+        device: where the collectives run.
+    """
+    stages = layout.pipeline_parallel
+    bubble = (stages - 1) / (layout.virtual_stages * micro_batches)
+    piped = {name: value * (1 + bubble) if name in _PIPED else value for name, value in prediction.phase_s.items()}
+    traffic = [(each, traffic_s(each)) for each in collectives]
+    known = [(each, seconds) for each, seconds in traffic if seconds is not None]
+    whole_s = sum(seconds for _, seconds in known)
+    hidden_s = _hidden_s(known, piped, device)
+    phase_s = _with_traffic(piped, known, hidden_s)
+    low_s, high_s = prediction.interval_s
+    waits_s = bubble * sum(prediction.phase_s.get(name, 0.0) for name in _PIPED)
+    unknown = len(traffic) - len(known)
+    return prediction.model_copy(
+        update={
+            "step_s": sum(phase_s.values()),
+            "interval_s": (low_s * (1 + bubble * (stages > 1)), high_s + waits_s + whole_s),
+            "phase_s": phase_s,
+            "basis": prediction.basis
+            + f"; on each rank, with {len(known)} kinds of collectives at the rates of the probe"
+            + (f" ({unknown} that were not probed left out)" if unknown else "")
+            + (f" and a pipeline bubble of {bubble:.0%}" if stages > 1 else ""),
+        }
+    )
+
+
+def traffic_s(result: CollectiveResult) -> float | None:
+    """Seconds of a step in a collective at the probe's rate; None where it was not probed."""
+    if result.probe_bus_byte_per_s is None:
+        return None
+    factor = bus_factor(result.collective, result.ranks)
+    return result.calls * result.size_bytes * factor / result.probe_bus_byte_per_s
+
+
+def _hidden_s(
+    traffic: Sequence[tuple[CollectiveResult, float]], phase_s: Mapping[PhaseName, float], device: str
+) -> float:
+    if device == "cpu":
+        return 0.0
+    of_data_s = sum(seconds for each, seconds in traffic if each.axis == "data")
+    return min(of_data_s, phase_s.get("backward", 0.0))
+
+
+def _with_traffic(
+    phase_s: Mapping[PhaseName, float], traffic: Sequence[tuple[CollectiveResult, float]], hidden_s: float
+) -> dict[PhaseName, float]:
+    """Gradients are reduced in the backward pass; everything else goes half with forward, half with backward."""
+    found = dict(phase_s)
+    for each, seconds in traffic:
+        backward = 1.0 if each.axis == "data" and each.collective in {"all_reduce", "reduce_scatter"} else 0.5
+        found["forward"] = found.get("forward", 0.0) + (1 - backward) * seconds
+        found["backward"] = found.get("backward", 0.0) + backward * seconds
+    found["backward"] = found.get("backward", 0.0) - hidden_s
+    return found
