@@ -139,7 +139,7 @@ class Device:
         """What is there throughout the step."""
         pieces = self.pieces
         return {
-            "weights": scaled(self.held(_weights, 3), pieces.weights_on_device),
+            "weights": scaled(self.held(_weights, 2 if pieces.bucketed_gradients else 3), pieces.weights_on_device),
             "optimizer state": scaled(self.held(_state, 1), pieces.state_on_device),
             "rotary tables": pieces.tables_bytes,
             "gradient placeholders": pieces.placeholder_bytes,
@@ -172,18 +172,25 @@ class Device:
         return sharded | (self.pieces.weights_on_device < 1)
 
     @cached_property
-    def gathered_ends(self) -> Amount:
-        """Whole weights of embedding and head, which stay from forward to backward."""
+    def keeps_gathered(self) -> Amount:
+        """Whether these stay until their layer's backward: FSDP that does not reshard after the forward (stage 2)."""
+        return (self.spread.zero_stage == 2) & (self.spread.shards > 1) & self.pieces.bucketed_gradients
+
+    @cached_property
+    def arriving(self) -> Amount:
+        """Whole weights of a layer in the buffer that they are gathered into, before each has its place."""
+        return larger(*(self._whole(_gathered, block) for block in (self.pieces.leading, self.pieces.body)))
+
+    def gathered(self, leading: Amount, body: Amount, *, at_once: int) -> Amount:
+        """Whole weights of the ends, and of the layers in work and next, or of all that wait for their backward."""
         pieces = self.pieces
         ends = added(
             scaled(self.first, _gathered(pieces.before.dense)), scaled(self.last, _gathered(pieces.after.dense))
         )
-        return where(self.gathers, ends, 0.0)
-
-    def gathered_layers(self, number: int) -> Amount:
-        """Whole weights of so many layers: the one in work and the next."""
-        layers = [self._whole(_gathered, block) for block in (self.pieces.leading, self.pieces.body)]
-        return where(self.gathers, number * larger(*layers), 0.0)
+        of_leading, of_body = (self._whole(_gathered, block) for block in (pieces.leading, pieces.body))
+        in_work = where(self.gathers, added(ends, at_once * self.arriving), 0.0)
+        waiting = added(ends, scaled(leading, of_leading), scaled(body, of_body))
+        return where(self.keeps_gathered, waiting, in_work)
 
     def _whole(self, amount: Callable[[Held], Amount], block: Block) -> Amount:
         """Of a layer's weights those that are divided over ranks; experts may have no other rank."""

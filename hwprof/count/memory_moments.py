@@ -92,12 +92,33 @@ def device_peak_bytes(pieces: Pieces, spread: Spread, device: Amount) -> Amount:
 
 
 def moments(pieces: Pieces, spread: Spread, device: Amount) -> tuple[Moment, ...]:
-    """Each moment at which a device's memory may peak: the loss, backward at the ends of its layers, the update.
+    """Each moment at which a device's memory may peak: the end of forward, the loss, backward at the ends of its layers, the update.
 
     Between the ends of its layers memory changes evenly, so one of them is higher.
     """
     at = Device(pieces=pieces, spread=spread, device=device)
-    return (_loss(at), *_backward(at), _update(at))
+    return (_forward(at), _loss(at), *_backward(at), _update(at))
+
+
+def _forward(at: Device) -> Moment:
+    """The last layer's weights come in beside those of all other layers, where these stay.
+
+    FSDP2 keeps the buffer of the layer before until they have their place.
+    """
+    leading, body = at.layers
+    under_way = at.waiting + at.chunk
+    return Moment(
+        name="end of forward",
+        device=at,
+        parts={
+            "gradients": at.gradients(0.0, 0.0),
+            "gathered weights": added(at.gathered(leading, body, at_once=0), 2 * at.arriving),
+        },
+        before=at.first * under_way,
+        leading=at.on_device(leading * under_way),
+        body=at.on_device(larger(body * under_way - 1, 0)),
+        happens=at.keeps_gathered,
+    )
 
 
 def _loss(at: Device) -> Moment:
@@ -113,7 +134,7 @@ def _loss(at: Device) -> Moment:
             "gradients": at.gradients(0.0, 0.0),
             "logits and loss": loss + pieces.lasting_logits_bytes,
             "weight copies": _copies(at, *at.layers, ends=1),
-            "gathered weights": at.gathered_ends,
+            "gathered weights": at.gathered(leading, body, at_once=0),
         },
         before=at.first * under_way,
         leading=at.on_device(leading * under_way),
@@ -169,7 +190,7 @@ def _at_block(
             "gradients": at.gradients(done, ends),
             "logits and loss": loss,
             "weight copies": _copies(at, leading, body, ends=head),
-            "gathered weights": added(at.gathered_ends, at.gathered_layers(1 if head else 2)),
+            "gathered weights": at.gathered(leading, body, at_once=1 if head else 2),
             "working gradients": at.working(block),
             "gradients being reduced": at.reduced(block, ends, layers=reducing),
         },
@@ -221,4 +242,4 @@ def _copies(at: Device, leading: Amount, body: Amount, *, ends: int) -> Amount:
         scaled(at.last * ends, pieces.after.copies_bytes),
         scaled(at.first * ends, pieces.before.copies_bytes),
     )
-    return scaled(where(at.gathers, 0, 1), sizes)
+    return scaled(where(at.gathers | at.keeps_gathered, 0, 1), sizes)
