@@ -27,7 +27,7 @@ _NOTES = {
     "logits and loss": "logits, fp32 log-softmax and its gradients",
     "working gradients": "gradients of activations and fresh gradients of weights, and what is run again",
     "rotary tables": "cosines and sines, fp32",
-    "gathered weights": "whole weights of two layers (ZeRO stage 3) or of all (FSDP's stage 2), of embedding and head",
+    "gathered weights": "whole weights of two layers (ZeRO 3) or of all (FSDP's stage 2), and of the ends",
     "communication buckets": "copies of gradients in which they are added up over replicas",
     "gradients being reduced": "whole gradients of a layer and of the ends on their way to the ranks that own them",
     "gradient placeholders": "empty gradients that Transformer Engine keeps, one for each shape of weight",

@@ -242,4 +242,4 @@ def _copies(at: Device, leading: Amount, body: Amount, *, ends: int) -> Amount:
         scaled(at.last * ends, pieces.after.copies_bytes),
         scaled(at.first * ends, pieces.before.copies_bytes),
     )
-    return scaled(where(at.gathers | at.keeps_gathered, 0, 1), sizes)
+    return scaled(where(at.gathers, 0, where(at.keeps_gathered, 0, 1)), sizes)
