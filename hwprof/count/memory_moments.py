@@ -92,7 +92,9 @@ def device_peak_bytes(pieces: Pieces, spread: Spread, device: Amount) -> Amount:
 
 
 def moments(pieces: Pieces, spread: Spread, device: Amount) -> tuple[Moment, ...]:
-    """Each moment at which a device's memory may peak: the end of forward, the loss, backward at the ends of its layers, the update.
+    """Each moment at which a device's memory may peak.
+
+    The end of forward, the loss, backward at the ends of its layers, the update.
 
     Between the ends of its layers memory changes evenly, so one of them is higher.
     """
