@@ -95,7 +95,7 @@ def _timed(record: RunRecord, recording: Recording, work: Sequence[Work], roofs:
     step = summary.step_time(
         recording, totals, warmups=settings.warmup_steps, peak_flop_per_s=peak_flop_per_s, peak_basis=peak_basis
     )
-    prediction = _prediction(record, work, roofs)
+    prediction = predicted(record)
     phases = summary.phase_times(
         recording,
         step_s=step.median_s,
@@ -123,7 +123,9 @@ def _work_summary(spec: ModelSpec, settings: RunSettings, causal: Sequence[Work]
     )
 
 
-def _prediction(record: RunRecord, work: Sequence[Work], roofs: Roofs) -> Prediction | None:
+def predicted(record: RunRecord) -> Prediction | None:
+    """The step from counts and the record's ceilings alone; None where no ceiling is known."""
+    work, roofs = step_work(record.spec, record.run_settings, attention="causal"), _roofs(record)
     shapes: dict[tuple[str, Direction], list[tuple[int, int, int]]] = defaultdict(list)
     for shape in matmul_shapes(record.spec, record.run_settings):
         shapes[shape.label, shape.direction].append((shape.m, shape.n, shape.k))

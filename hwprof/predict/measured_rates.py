@@ -10,6 +10,7 @@ import numpy as np
 
 from hwprof.count.device_work import Unit
 from hwprof.predict.kernel_rates import at, attention_flop_per_s, matmul_flop_per_s
+from hwprof.predict.nearest import nearest_mean
 from hwprof.predict.parameters import Parameters
 from hwprof.predict.row_table import Floats, Rates, RowTable
 
@@ -19,9 +20,6 @@ UNITS = {
     "attention": Unit.ATTENTION,
     "attention backward": Unit.ATTENTION_BACKWARD,
 }
-
-CLOSE = 1e-6
-"""Squared distance, in squared natural logarithms of sizes, below which two shapes are the same."""
 
 
 def corrections(table: RowTable, rates: Rates, p: Parameters) -> Floats:
@@ -35,7 +33,7 @@ def corrections(table: RowTable, rates: Rates, p: Parameters) -> Floats:
             shares = np.array([point.share for point in points])
             ratios = shares / _fitted_shares(unit, sizes, rates, p)
             wanted = np.stack([table.m[rows], table.n[rows], table.k[rows]], axis=1)
-            found[rows] = _between(np.log(wanted), np.log(sizes), ratios)
+            found[rows] = nearest_mean(wanted, sizes, ratios)
     return found
 
 
@@ -49,12 +47,3 @@ def _fitted_shares(unit: Unit, sizes: Floats, rates: Rates, p: Parameters) -> Fl
     peak = rates.narrow_flop_per_s if unit == Unit.NARROW_MATMUL else rates.peak_flop_per_s
     shares: Floats = fitted / at(peak, same)
     return shares
-
-
-def _between(wanted: Floats, known: Floats, values: Floats) -> Floats:
-    """Inverse squared distance weights (Shepard 1968); shapes are [rows, 3] and [points, 3] logarithms."""
-    wanted = np.clip(wanted, known.min(axis=0), known.max(axis=0))
-    distance = ((wanted[:, None, :] - known[None, :, :]) ** 2).sum(axis=2)
-    weight = 1 / np.maximum(distance, CLOSE)
-    mean: Floats = np.exp((weight * np.log(values)).sum(axis=1) / weight.sum(axis=1))
-    return mean

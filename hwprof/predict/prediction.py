@@ -5,12 +5,14 @@ A first estimate: operations run one after another, each at its own roof. The fu
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from hwprof.predict.classify import floor_of
+from hwprof.predict.nearest import nearest_mean
 from hwprof.predict.roofs import Roofs
 from hwprof.predict.work import Work
 from hwprof.specs.run import Direction, PhaseName, Prediction
@@ -66,12 +68,13 @@ class _Machine:
         return moved_bytes / self.roofs.memory[-1].byte_per_s
 
     def product_flop_per_s(self, shape: Shape) -> tuple[float, float]:
-        """Least and expected rate of a product: its own, else the lowest and middle of the probed, else assumed."""
+        """Least and expected rate of a product: its own, else the lowest and by the nearest probed, else assumed."""
         rates = self.roofs.shape_flop_per_s
         if shape in rates:
             return rates[shape], rates[shape]
         if rates:
-            return min(rates.values()), statistics.median(rates.values())
+            near = nearest_mean(np.array([shape], float), np.array(list(rates), float), np.array(list(rates.values())))
+            return min(rates.values()), float(near[0])
         least, middle, _ = UNPROBED_MATMUL_EFFICIENCY
         return least * self.matmul_flop_per_s, middle * self.matmul_flop_per_s
 
@@ -190,8 +193,8 @@ def _products_basis(roofs: Roofs, shapes: MatmulShapes) -> str:
         return f"{len(wanted)} matrix-multiply shapes at their own ceilings"
     if roofs.shape_flop_per_s:
         return (
-            f"{len(wanted) - missing} of {len(wanted)} matrix-multiply shapes at their own ceilings, the others at the "
-            "middle of all that were probed"
+            f"{len(wanted) - missing} of {len(wanted)} matrix-multiply shapes at their own ceilings, the others by "
+            "the nearest that were probed"
         )
     return f"{len(wanted)} matrix-multiply shapes {_assumed(roofs)}"
 

@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from hwprof.predict.nearest import nearest_mean
 from hwprof.specs.loop import SeenDtype
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.run import Direction, Dtype
@@ -15,6 +18,7 @@ AttentionShape = tuple[int, int, int, int, int]
 """Batch, query heads, key/value heads, tokens of a sequence, width of a head."""
 
 _PRECEDENCE = {"measured": 0, "calibrated": 1, "datasheet": 2, "assumed": 3}
+_ATTENTION = re.compile(r"attention\.(?P<dtype>\w+)\.(?P<shape>\d+(x\d+){4})\.(?P<direction>forward|backward)")
 _SHAPE = re.compile(r"matmul\.(?P<dtype>\w+)\.(?P<m>\d+)x(?P<n>\d+)x(?P<k>\d+)")
 
 
@@ -34,8 +38,8 @@ class Roofs:
     Attributes:
         matmul_name, matmul_flop_per_s: the flat roof; None where no ceiling is known.
         shape_flop_per_s: (m, n, k) -> rate at the model's own shapes.
-        attention_flop_per_s: rate of attention at the model's own shape, by direction; of a causal model half of the
-            products' FLOP are counted. Empty where it was not probed.
+        attention_flop_per_s: rate of attention at the model's own shape, or by the nearest that were probed, by
+            direction; of a causal model half of the products' FLOP are counted. Empty where none was probed.
         memory: slanted roofs, smallest and fastest level first; the last one holds everything.
         dispatch_s: least time of one operator or kernel, however small.
         host_to_device_byte_per_s: None where host and device share memory or the copy was not probed.
@@ -102,14 +106,20 @@ def _shapes(ceilings: Iterable[Ceiling], dtype: str) -> dict[tuple[int, int, int
 
 
 def _attention(best: Mapping[str, Ceiling], dtype: str, shape: AttentionShape) -> dict[Direction, float]:
-    """By direction, as far as probed; attention is computed again at the rate of its forward."""
-    stem = f"attention.{dtype}." + "x".join(map(str, shape))
-    names: dict[Direction, str] = {
-        "forward": f"{stem}.forward",
-        "recompute": f"{stem}.forward",
-        "backward": f"{stem}.backward",
-    }
-    return {direction: best[name].value for direction, name in names.items() if name in best}
+    """By direction, as far as probed, at this shape or by the nearest; again at the rate of its forward."""
+    probed: dict[str, dict[tuple[int, ...], float]] = {"forward": {}, "backward": {}}
+    for name, ceiling in best.items():
+        if (found := _ATTENTION.fullmatch(name)) and found["dtype"] == dtype:
+            probed[found["direction"]][tuple(map(int, found["shape"].split("x")))] = ceiling.value
+    passes: dict[Direction, str] = {"forward": "forward", "recompute": "forward", "backward": "backward"}
+    return {direction: _nearest(probed[one], shape) for direction, one in passes.items() if probed[one]}
+
+
+def _nearest(rates: Mapping[tuple[int, ...], float], shape: AttentionShape) -> float:
+    if shape in rates:
+        return rates[shape]
+    sizes = np.array(list(rates), float)
+    return float(nearest_mean(np.array([shape], float), sizes, np.array(list(rates.values())))[0])
 
 
 def _memory(ceilings: Iterable[Ceiling]) -> tuple[MemoryRoof, ...]:
