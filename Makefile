@@ -1,12 +1,14 @@
 # make run    set up .venv if needed and run the main job on the built-in default (small model, CPU or GPU, real text)
 # make test   set up .venv if needed and run the tests
 # make check  format, lint, types, import contracts
+# make package  build sdist and wheel, install the wheel into a clean environment and use it there
+# make bench  benchmarks that take minutes: order of plans, speed of the simulator, two runs side by side
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test check lint types imports format bench clean setup
+.PHONY: run test check lint types imports format bench package clean setup
 
 run: setup
 	@$(BIN)/hwprof run --model tiny $(ARGS)
@@ -30,8 +32,15 @@ format: setup
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+# Run by hand: fit_simulator.py and accuracy_page.py write files, memory_accuracy.py takes more than five minutes,
+# trace_against_hta.py needs an environment of its own.
+BENCHMARKS := planner_evidence simulator_speed two_runs
+
 bench: setup
-	@$(BIN)/python benchmarks/two_runs.py
+	@for name in $(BENCHMARKS); do echo "== benchmarks/$$name.py"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+package: setup
+	@.ci/package
 
 setup: $(STAMP)
 
