@@ -41,7 +41,9 @@ def test_what_the_sdist_names_is_there():
     assert [name for name in names if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize("form", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda form: form.stem)
+@pytest.mark.parametrize(
+    "form", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda form: form.stem
+)
 def test_issue_form_is_what_github_reads(form):
     content = yaml.safe_load(form.read_text(encoding="utf-8"))
     if form.stem == "config":
