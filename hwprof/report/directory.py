@@ -34,12 +34,22 @@ class ReportError(WorkError):
     def __init__(self, directory: Path, written: list[Path], failed: dict[str, Exception]) -> None:
         self.written = written
         self.failed = failed
-        reasons = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failed.items())
+        files: dict[str, list[str]] = {}
+        for name, error in failed.items():
+            files.setdefault(_reason(error), []).append(name)
         super().__init__(
-            f"could not make {reasons}",
+            "could not make " + "; ".join(f"{', '.join(names)}: {reason}" for reason, names in files.items()),
             expectation=f"the other {len(written)} files in {directory} are complete",
             remedy=f"solve that, then render again with: hwprof view {directory}",
         )
+
+
+def _reason(error: Exception) -> str:
+    """What the operating system says of a disk; of anything else, which is our mistake, also its sort."""
+    cause = error.__cause__
+    if isinstance(error, WorkError) and isinstance(cause, OSError):
+        return cause.strerror or str(cause)
+    return f"{type(error).__name__}: {error}"
 
 
 def write_run(record: RunRecord, directory: Path) -> list[Path]:

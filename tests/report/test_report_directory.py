@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from hwprof.errors import InputError
 from hwprof.report import directory
-from hwprof.report.directory import ReportError, read_run, write_run
+from hwprof.report.directory import ReportError, read_run, write_reports, write_run
 from hwprof.specs.run import SCHEMA_VERSION, RunRecord
 
 NAMES = [
@@ -71,6 +72,20 @@ def test_a_failed_view_keeps_the_record_and_the_sheets(
         write_run(record, tmp_path)
     kept = {"run.json", "phases.csv", "ops.csv", "memory.csv", "plan.csv"}
     assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_a_full_disk_is_told_once(bare_record: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(bare_record, tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hwprof.specs.files.os.fsync", full)
+    with pytest.raises(ReportError) as caught:
+        write_reports(bare_record, tmp_path)
+    assert str(caught.value).count("No space left on device") == 1
+    assert f"could not make {', '.join(NAMES[1:])}: No space left on device;" in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == set(NAMES)
 
 
 def test_an_earlier_report_stays_when_its_renderer_fails(
