@@ -8,8 +8,11 @@ from typing import Literal
 
 import click
 
-from hwprof.report.directory import RECORD_FILE, read_run, write_reports
+from hwprof.errors import InputError
+from hwprof.report.directory import RECORD_FILE, read_run, record_text, write_reports
 from hwprof.report.text import print_summary
+from hwprof.specs.files import write_atomically
+from hwprof.specs.run import RunRecord
 
 
 @click.command()
@@ -22,18 +25,40 @@ from hwprof.report.text import print_summary
     show_default=True,
     help="A summary for people, or run.json alone on stdout.",
 )
+@click.option(
+    "--ncu",
+    "counters",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="CSV of Nsight Compute (ncu --csv) of the same training: holds its kernels against the run's, and keeps that.",
+)
 @click.option("--no-write", is_flag=True, help="Leave the files in DIR as they are.")
-def command(directory: Path, output_format: Literal["text", "json"], *, no_write: bool) -> None:
+def command(directory: Path, output_format: Literal["text", "json"], counters: Path | None, *, no_write: bool) -> None:
     """Render the run directory DIR again from its run.json, and print its summary.
 
     DIR may be the path of a run.json, too; its reports stand beside it.
     """
+    path = directory / RECORD_FILE if directory.is_dir() else directory
     record = read_run(directory)
-    home = directory if directory.is_dir() else directory.parent
+    if counters is not None:
+        record = _with_counters(record, counters)
     if not no_write:
-        write_reports(record, home)
-    if output_format == "json":
-        path = directory / RECORD_FILE if directory.is_dir() else directory
-        click.echo(path.read_bytes(), nl=False)
+        if counters is not None:
+            write_atomically(path, record_text(record))
+        write_reports(record, path.parent)
+    if output_format == "text":
+        print_summary(record, sys.stdout, path.parent)
     else:
-        print_summary(record, sys.stdout, home)
+        click.echo(path.read_bytes() if counters is None else record_text(record), nl=False)
+
+
+def _with_counters(record: RunRecord, path: Path) -> RunRecord:
+    from hwprof.compare.counters import held_against
+    from hwprof.trace.ncu import read_counters
+
+    if record.settings.device != "cuda":
+        raise InputError(
+            f"this run was on a {record.settings.device.upper()}, whose kernels ncu does not count",
+            expectation="expected a run on an NVIDIA GPU",
+        )
+    return record.model_copy(update={"counters": held_against(record, read_counters(path), source=path.name)})

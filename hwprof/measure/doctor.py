@@ -11,7 +11,7 @@ import pynvml
 
 from hwprof.measure.doctor_host import HOST_CHECKS
 from hwprof.measure.doctor_machine import TORCH_GUIDE, Machine
-from hwprof.specs.doctor import Check
+from hwprof.specs.doctor import COUNTERS_REFUSED, COUNTERS_REMEDY, Check
 
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
 _NAME = re.compile(r"[\w.-]+")
@@ -140,10 +140,9 @@ def _counters(machine: Machine) -> Iterator[Check]:
         name="GPU counters",
         area="gpu",
         status="limited",
-        found="only for administrators (ERR_NVGPUCTRPERM)",
+        found=COUNTERS_REFUSED,
         adds=adds,
-        remedy="put `options nvidia NVreg_RestrictProfilingToAdminUsers=0` into /etc/modprobe.d/nvidia-profiling.conf, "
-        "rebuild the initramfs and reboot; in a container: --cap-add=SYS_ADMIN",
+        remedy=COUNTERS_REMEDY,
     )
 
 

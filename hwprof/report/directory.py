@@ -73,8 +73,13 @@ def write_record(record: RunRecord, directory: Path) -> Path:
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / RECORD_FILE
-    write_atomically(path, record.model_dump_json(indent=1) + "\n")
+    write_atomically(path, record_text(record))
     return path
+
+
+def record_text(record: RunRecord) -> str:
+    """What stands in ``run.json``."""
+    return record.model_dump_json(indent=1) + "\n"
 
 
 def write_reports(record: RunRecord, directory: Path) -> list[Path]:

@@ -42,7 +42,7 @@ def plain_summary(view: View, report: str = "") -> str:
         _aligned([(card.title, card.value, card.brief) for card in head.cards]),
         _titled("Phases of the step", _aligned(_segment_rows(head.phases))),
         _titled("Bound by", _aligned(_segment_rows(head.bounds))),
-        *_rank_blocks(view),
+        *_short_blocks(view),
         _titled("Largest losses", _aligned(_loss_rows(head))),
         _titled("What to change", _recommendation_lines(head)),
         _titled("Could not run", _aligned(_skipped_rows(view))),
@@ -68,7 +68,7 @@ def rich_summary(view: View, report: str = "") -> RenderableType:
             parts += [Text(), Text(title, style="bold"), Padding(_bar(segments), (0, 2))]
             parts.append(_grid(_segment_rows(segments), ("", "bold", "dim")))
     parts += [
-        part for block in _rank_blocks(view) for part in (Text(), Text(block[0], style="bold"), _lines(block[1:]))
+        part for block in _short_blocks(view) for part in (Text(), Text(block[0], style="bold"), _lines(block[1:]))
     ]
     for title, rows in (("Largest losses", _loss_rows(head)), ("Could not run", _skipped_rows(view))):
         if rows:
@@ -83,27 +83,29 @@ def rich_summary(view: View, report: str = "") -> RenderableType:
     return Group(*parts)
 
 
-_RANK_COLUMNS = {
+_SHORT_COLUMNS = {
     "ranks": ("rank", "step", "compute", "exposed", "hidden", "idle", "wait", "late"),
     "collectives": ("collective", "axis", "calls", "size", "time", "exposed", "rate", "probe", "fraction"),
+    "counters": ("op", "time", "byte_ratio", "dram", "tensor", "counted_bound", "measured_bound", "kernel"),
 }
-"""What of each table of several ranks the terminal shows."""
-_MOST_RANK_ROWS = 16
+"""What of each table of several ranks, and of a GPU's counters, the terminal shows."""
+_MOST_SHORT_ROWS = 20
+_LONGEST_CELL = 48
 
 
-def _rank_blocks(view: View) -> list[list[str]]:
-    """Several ranks: who waited for whom, and the collectives; nothing where one process ran."""
-    return [_short_table(view.tables[name], chosen) for name, chosen in _RANK_COLUMNS.items() if name in view.tables]
+def _short_blocks(view: View) -> list[list[str]]:
+    """Several ranks: who waited for whom, and the collectives; kernels beside counters; else nothing."""
+    return [_short_table(view.tables[name], chosen) for name, chosen in _SHORT_COLUMNS.items() if name in view.tables]
 
 
 def _short_table(table: Table, chosen: Sequence[str]) -> list[str]:
     if not table.rows:
-        return []
+        return _titled(table.title, [table.empty]) if table.name == "counters" else []
     places = [[column.name for column in table.columns].index(name) for name in chosen]
     heads = [
         f"{table.columns[at].title}{f' [{table.columns[at].unit}]' * bool(table.columns[at].unit)}" for at in places
     ]
-    rows = [[row[at].text for at in places] for row in table.rows[:_MOST_RANK_ROWS]]
+    rows = [[_clipped(row[at].text) for at in places] for row in table.rows[:_MOST_SHORT_ROWS]]
     more = len(table.rows) - len(rows)
     lines = _titled(table.title, _aligned([heads, *rows]))
     return [
@@ -111,6 +113,10 @@ def _short_table(table: Table, chosen: Sequence[str]) -> list[str]:
         *([f"{_INDENT}{more} more in the report"] if more else []),
         *([_INDENT + table.note] * bool(table.note)),
     ]
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"
 
 
 def _lines(lines: Sequence[str]) -> Text:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hwprof.report import figures, provenance, rank_tables, tables
 from hwprof.report.absence import STATUS_WORDS, missing_parts
 from hwprof.report.cells import Table
+from hwprof.report.counter_table import counter_table
 from hwprof.report.figures import Picture
 from hwprof.report.headline import Headline, build_headline
 from hwprof.report.roofline import RooflineFigure, build_roofline
@@ -20,7 +21,7 @@ class View:
     """One report.
 
     ``tables`` has: phases, kinds, ops, kernels, memory, recommendations, layouts, ceilings, skipped, environment,
-    telemetry, losses; where several ranks ran ranks, rank_phases, collectives, links.
+    telemetry, losses; where several ranks ran ranks, rank_phases, collectives, links; with a GPU's counters counters.
     """
 
     title: str
@@ -60,6 +61,7 @@ def build_view(record: RunRecord) -> View:
         provenance.telemetry_table(record),
         provenance.loss_table(record),
         *(_rank_tables(record) if record.ranks else ()),
+        *((counter_table(record.counters),) if record.counters else ()),
     )
     return View(
         title=f"{record.model.name} on {record.device.name}",

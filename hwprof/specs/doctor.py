@@ -8,6 +8,14 @@ from hwprof.specs.record import Record
 
 DOCTOR_SCHEMA_VERSION = 1
 
+COUNTERS_REFUSED = "only for administrators (ERR_NVGPUCTRPERM)"
+COUNTERS_REMEDY = (
+    "put `options nvidia NVreg_RestrictProfilingToAdminUsers=0` into /etc/modprobe.d/nvidia-profiling.conf, "
+    "rebuild the initramfs and reboot; in a container: --cap-add=SYS_ADMIN"
+)
+"""What to do where the driver lets nobody but administrators read a GPU's performance counters
+(https://developer.nvidia.com/ERR_NVGPUCTRPERM)."""
+
 CheckStatus = Literal["ok", "limited", "missing", "not here"]
 CheckArea = Literal["software", "gpu", "ranks", "host", "files"]
 

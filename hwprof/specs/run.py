@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Literal
 
+from hwprof.specs.counters import CountersResult
 from hwprof.specs.loop import LoopSettings, ModuleSpec
 from hwprof.specs.measurement import Ceiling, Skipped, median_interval
 from hwprof.specs.memory import MemoryPart, MemoryResult
@@ -12,6 +13,7 @@ from hwprof.specs.model import ModelSpec
 from hwprof.specs.ranks import RanksResult
 from hwprof.specs.record import Record
 from hwprof.specs.settings import (
+    BoundClass,
     Direction,
     Dtype,
     LayerKind,
@@ -58,7 +60,6 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 
-BoundClass = Literal["compute", "memory", "communication", "transfer", "host", "latency", "unknown"]
 Confidence = Literal["high", "medium", "low"]
 Status = Literal["complete", "partial", "interrupted", "out_of_memory", "failed"]
 Interval = tuple[float, float]
@@ -352,6 +353,7 @@ class RunRecord(Record):
     layouts: tuple[LayoutRow, ...] = ()
     telemetry: tuple[Series, ...] = ()
     ranks: RanksResult | None = None
+    counters: CountersResult | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -9,6 +9,7 @@ from pydantic import Field
 from hwprof.specs.parallel import ParallelLayout
 from hwprof.specs.record import Record
 
+BoundClass = Literal["compute", "memory", "communication", "transfer", "host", "latency", "unknown"]
 Dtype = Literal["fp32", "tf32", "bf16", "fp16"]
 Recompute = Literal["none", "selective", "full"]
 OptimizerName = Literal["adamw", "adam", "sgd", "adafactor"]

@@ -1,0 +1,159 @@
+"""Do counters meet the run's kernels by name, and is agreement what it says it is?"""
+
+import pytest
+
+from hwprof.compare.counters import bound_of, function_of, held_against
+from hwprof.specs.counters import KernelCounters
+from hwprof.specs.model import ModelSpec
+from hwprof.specs.run import DeviceIdentity, KernelTime, OpResult, RunRecord, RunSettings
+
+GEMM = "sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64_cublas"
+ADD = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>, 3ul>(int, float)"
+ADD_OF_NCU = (
+    "void at::native::vectorized_elementwise_kernel<(int)4, at::native::CUDAFunctor_add<float>, "
+    "(unsigned long)3>(int, float)"
+)
+
+
+def kernel(name, label, time_s, *, calls=2.0, direction="forward"):
+    phase = direction
+    return KernelTime(name=name, label=label, phase=phase, direction=direction, calls=calls, time_s=time_s)
+
+
+def op(label, time_s, *, bound, moved=0.0, direction="forward"):
+    return OpResult(
+        label=label,
+        layer_kind="ffn",
+        phase=direction,
+        direction=direction,
+        calls=1.0,
+        time_s=time_s,
+        share=0.1,
+        matmul_flop=0.0,
+        vector_flop=0.0,
+        read_bytes=moved / 4,
+        write_bytes=3 * moved / 4,
+        intensity_flop_per_byte=None,
+        flop_per_s=0.0,
+        byte_per_s=0.0,
+        roof_name="",
+        roof_s=0.0,
+        roof_fraction=None,
+        bound=bound,
+        margin=None,
+        confidence="low",
+        lost_s=0.0,
+    )
+
+
+def run(kernels, ops):
+    model = ModelSpec(
+        name="small", kind="decoder", layers=1, d_model=8, d_ff=16, heads=2, kv_heads=2, head_dim=4, vocab_size=256,
+        max_seq_len=16, activation="gelu", gated=False, norm="layernorm", norm_placement="pre", final_norm=True,
+        positions="learned", tied_embeddings=True, attention_bias="none", mlp_bias=False, source={"all": "test"},
+    )  # fmt: skip
+    return RunRecord(
+        hwprof_version="0.1.0",
+        status="complete",
+        created="2026-01-15T10:30:00+00:00",
+        command="hwprof run",
+        settings=RunSettings(model="small", device="cuda", micro_batch=1, seq_len=16),
+        model=model,
+        environment={},
+        device=DeviceIdentity(name="GPU", catalogue_id=None, note=""),
+        kernels=tuple(kernels),
+        ops=tuple(ops),
+    )
+
+
+@pytest.fixture
+def record():
+    kernels = (
+        kernel(GEMM, "layers.*.ffn.up", 8e-3, calls=4),
+        kernel(ADD, "layers.*.ffn.up", 2e-3, calls=4),
+        kernel(ADD, "layers.*", 1e-3, calls=2),
+        kernel("Memcpy HtoD (Pinned -> Device)", "data", 5e-3),
+        kernel("lonely_kernel", "head", 1e-3),
+    )
+    ops = (
+        op("layers.*.ffn.up", 10e-3, bound="compute", moved=50e6),
+        op("layers.*", 1e-3, bound="memory", moved=6e6),
+        op("head", 1e-3, bound="memory"),
+    )
+    return run(kernels, ops)
+
+
+def test_kernels_meet_by_name_however_the_demangler_spells_it(record):
+    counted = (KernelCounters(name=ADD_OF_NCU, launches=3), KernelCounters(name="other_kernel", launches=1))
+    found = held_against(record, counted, source="f.csv")
+    assert [row.kernel for row in found.rows] == [ADD]
+    assert (found.run_kernels, found.file_kernels, found.unmatched) == (3, 2, ("other_kernel",))
+    assert found.matched_time_fraction == pytest.approx(3 / 12)  # of 12 ms in kernels; a copy is none
+
+
+def test_a_function_s_bare_name_is_enough_and_a_template_with_other_arguments_is_not(record):
+    bare = held_against(record, [KernelCounters(name="vectorized_elementwise_kernel", launches=1)], source="")
+    assert [row.kernel for row in bare.rows] == [ADD]
+    other = ADD.replace("<4", "<8")
+    assert held_against(record, [KernelCounters(name=other, launches=1)], source="").rows == ()
+
+
+def test_bytes_of_an_operation_are_shared_among_its_kernels_and_held_against_the_counters(record):
+    counted = (
+        KernelCounters(name=GEMM, launches=9, dram_bytes=5e6),
+        KernelCounters(name=ADD, launches=9, dram_bytes=1e6),
+    )
+    gemm, add = held_against(record, counted, source="").rows
+    assert gemm.counted_bytes == pytest.approx(40e6)  # 8 of the 10 ms of an operation that moves 50 MB
+    assert gemm.measured_bytes == 20e6  # 4 calls of 5 MB
+    assert gemm.byte_ratio == pytest.approx(2.0)
+    assert add.counted_bytes == pytest.approx(10e6 + 6e6)
+    assert (add.measured_bytes, add.other_ops, add.label) == (6e6, 1, "layers.*.ffn.up")
+    assert held_against(record, counted, source="").byte_ratio == pytest.approx(56 / 26)
+
+
+def test_an_operation_that_was_not_counted_has_no_bytes_to_compare(record):
+    (row,) = held_against(record, [KernelCounters(name="lonely_kernel", launches=1, dram_bytes=1.0)], source="").rows
+    assert row.counted_bytes is None
+    assert row.byte_ratio is None
+
+
+def test_agreement_counts_only_where_both_classes_are_known(record):
+    counted = (
+        KernelCounters(name=GEMM, launches=1, dram_fraction=0.3, pipe_fraction=0.8),
+        KernelCounters(name=ADD, launches=1, dram_fraction=0.7, pipe_fraction=0.2),
+        KernelCounters(name="lonely_kernel", launches=1, dram_fraction=0.7),
+    )
+    found = held_against(record, counted, source="")
+    assert [row.agrees for row in found.rows] == [True, False, None]  # the addition stands in a compute-bound operation
+    assert (found.agreeing, len(found.compared)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("dram", "l2", "pipe", "bound"),
+    [
+        (0.9, 0.4, 0.3, "memory"),
+        (0.2, 0.7, 0.6, "memory"),
+        (0.3, None, 0.8, "compute"),
+        (0.05, 0.1, 0.14, "latency"),
+        (None, None, 0.8, "unknown"),
+        (0.9, 0.9, None, "unknown"),
+    ],
+)
+def test_the_busiest_resource_is_the_class(dram, l2, pipe, bound):
+    assert (
+        bound_of(KernelCounters(name="f", launches=1, dram_fraction=dram, l2_fraction=l2, pipe_fraction=pipe)) == bound
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        (ADD, "vectorized_elementwise_kernel"),
+        (GEMM, GEMM),
+        ("void (anonymous namespace)::softmax_warp_forward<float, float, 8>(float*)", "softmax_warp_forward"),
+        ("void f<g<(a)1>::h>(int (*)(int))", "f"),
+    ],
+)
+def test_a_function_is_named_without_namespace_template_and_arguments(name, function):
+    assert function_of(name) == function
