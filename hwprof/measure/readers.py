@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import torch
 
+from hwprof.measure.gpm import open_gpm
 from hwprof.specs.measurement import Skipped
 
 
@@ -76,7 +77,9 @@ def gpu_readers(nvml: Any, device_index: int | None) -> tuple[tuple[Reader, ...]
         unit="joule",
         read=_since_first(lambda: (nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3,)),
     )
-    return (*readers, energy), ()
+    groups, missing = open_gpm(nvml, handle)
+    gpm = [Reader(quantities=group.quantities, unit=unit, read=group.read) for group, unit in groups]
+    return (*readers, energy, *gpm), missing
 
 
 def _handle(nvml: Any, device_index: int) -> Any:

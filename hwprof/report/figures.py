@@ -14,7 +14,7 @@ from hwprof.report.cells import percent, quantity_text, scale, span_text
 from hwprof.specs.run import Attribution, MemoryResult, RunRecord, Series
 
 _MOST_POINTS = 600
-_MOST_PANELS = 24
+_MOST_PANELS = 40
 _MOST_LINES = 16
 _FAR_CAPACITY = 4.0
 """A capacity beyond this many times the largest bar is a note and no mark."""
