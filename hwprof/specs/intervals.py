@@ -56,11 +56,15 @@ def union(starts: ArrayLike, ends: ArrayLike) -> Intervals:
     """The disjoint union of any intervals; those that touch become one, those without length go."""
     first, last = np.asarray(starts), np.asarray(ends)
     long = last > first
-    first, last = first[long], last[long]
+    if not long.all():
+        first, last = first[long], last[long]
     if not len(first):
         return Intervals(first, last)
-    order = np.argsort(first, kind="stable")
-    first, last = first[order], np.maximum.accumulate(last[order])
+    if (first[1:] < first[:-1]).any():
+        order = np.argsort(first, kind="stable")
+        first, last = first[order], last[order]
+        del order
+    last = np.maximum.accumulate(last)
     opens = np.concatenate([[True], first[1:] > last[:-1]])
     closes = np.concatenate([opens[1:], [True]])
     return Intervals(first[opens], last[closes])
@@ -89,10 +93,10 @@ def join(first: Intervals, second: Intervals) -> Intervals:
 def _where(first: Intervals, second: Intervals, wanted: int) -> Intervals:
     """The stretches between neighbouring ends that lie in just the ``wanted`` sets."""
     times = np.concatenate([first.starts, first.ends, second.starts, second.ends])
-    sets = np.repeat(
-        [_IN_FIRST, -_IN_FIRST, _IN_SECOND, -_IN_SECOND], [len(first), len(first), len(second), len(second)]
-    )
+    changes = np.array([_IN_FIRST, -_IN_FIRST, _IN_SECOND, -_IN_SECOND], dtype=np.int8)
+    sets = np.repeat(changes, [len(first), len(first), len(second), len(second)])
     order = np.argsort(times, kind="stable")
-    times, inside = times[order], np.cumsum(sets[order])
-    chosen = inside[:-1] == wanted
+    times, sets = times[order], sets[order]
+    del order
+    chosen = np.cumsum(sets, dtype=np.int8)[:-1] == wanted
     return union(times[:-1][chosen], times[1:][chosen])

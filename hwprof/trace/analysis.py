@@ -68,14 +68,10 @@ def _of_file(trace: Trace, number: int, ceilings: Sequence[Ceiling]) -> Iterator
     if not len(trace.host) and not len(trace.device):
         raise _nothing(trace)
     calls = calls_of(trace)
-    found = [
-        (f"gpu:{device}", gpu_pieces(trace, calls, device)) for device in np.unique(trace.device.device).tolist()
-    ] or [("cpu", cpu_pieces(trace, calls))]
-    if not any(len(pieces) for _, pieces in found):
-        raise _nothing(trace)
-    for name, pieces in found:
-        if len(pieces):
-            yield _device(trace, calls, pieces, name=name, number=number, ceilings=ceilings)
+    for device in np.unique(trace.device.device).tolist():
+        yield _device(trace, calls, f"gpu:{device}", number=number, ceilings=ceilings)
+    if not len(trace.device):
+        yield _device(trace, calls, "cpu", number=number, ceilings=ceilings)
 
 
 def _nothing(trace: Trace) -> InputError:
@@ -88,16 +84,17 @@ def _nothing(trace: Trace) -> InputError:
 
 
 def _device(
-    trace: Trace, calls: Calls, pieces: Pieces, *, name: str, number: int, ceilings: Sequence[Ceiling]
+    trace: Trace, calls: Calls, name: str, *, number: int, ceilings: Sequence[Ceiling]
 ) -> tuple[TraceDevice, Sequence[Meeting]]:
     on_gpu = name != "cpu"
     steps = host_steps(trace)
-    windows, chosen = device_windows(trace, pieces, steps) if on_gpu else cpu_windows(pieces, steps)
+    windows, chosen = _chosen(trace, calls, name, steps)
     parts = breakdown.split(chosen, windows)
     gaps = idle.gaps_of(trace, chosen, parts.idle) if on_gpu else None
     why = idle.gpu_idle(trace, gaps) if gaps else idle.cpu_idle(trace, parts.idle)
     times = breakdown.breakdown(parts, windows, why)
     each = breakdown.steps(parts, windows)
+    del parts
     durations_s = tuple(step.duration_s for step in each if step.complete) or (each[-1].duration_s,)
     ops = placed(tables.op_table(trace, calls, chosen), ceilings, kind="gpu" if on_gpu else "cpu")
     facts: dict[str, Any] = {
@@ -129,6 +126,16 @@ def _device(
         **facts,
     )
     return device.model_copy(update={"findings": findings(device)}), stragglers.meetings(trace, chosen)
+
+
+def _chosen(trace: Trace, calls: Calls, name: str, steps: Windows | None) -> tuple[Windows, Pieces]:
+    """The steps of a device and its pieces in them."""
+    if name != "cpu":
+        return device_windows(trace, gpu_pieces(trace, calls, int(name.removeprefix("gpu:"))), steps)
+    pieces = cpu_pieces(trace, calls)
+    if not len(pieces):
+        raise _nothing(trace)
+    return cpu_windows(pieces, steps)
 
 
 def _facts(trace: Trace) -> dict[str, Any]:

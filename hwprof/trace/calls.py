@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from hwprof.count.aten_recorded import is_priced
 from hwprof.specs.labels import label_of
 from hwprof.specs.trace import TraceDirection
-from hwprof.trace.columns import MODULE_MARK, HostEvents, HostKind, Trace
+from hwprof.trace.columns import MODULE_MARK, HostEvents, HostKind, Numbers, Trace
 
-Places = NDArray[np.int64]
+Places = NDArray[np.int32]
+"""Places in columns; -1 for none."""
+
+Number = TypeVar("Number", bound=np.signedinteger[Any])
 
 DIRECTIONS: tuple[TraceDirection, ...] = get_args(TraceDirection)
 FORWARD, RECOMPUTE, BACKWARD, UPDATE, OTHER = range(len(DIRECTIONS))
@@ -76,20 +79,37 @@ def calls_of(trace: Trace) -> Calls:
 
 
 def nearest(parent: Places, marked: NDArray[np.bool_]) -> Places:
-    """Each event itself if it is marked, else the innermost marked event around it, else -1."""
-    found = np.where(marked, np.arange(len(parent)), -1)
-    above = parent.copy()
-    while True:
-        open_ = np.flatnonzero((found < 0) & (above >= 0))
-        if not len(open_):
-            return found
-        found[open_] = found[above[open_]]
-        above[open_] = above[above[open_]]
+    """Each event itself if it is marked, else the innermost marked event around it, else -1.
+
+    Portion by portion: what is around an event stands before it.
+    """
+    found = np.full(len(parent), -1, dtype=np.int32)
+    for low in range(0, len(parent), _AT_A_TIME):
+        here, above = found[low : low + _AT_A_TIME], parent[low : low + _AT_A_TIME].copy()
+        own = np.flatnonzero(marked[low : low + _AT_A_TIME])
+        here[own] = low + own
+        open_ = np.flatnonzero((here < 0) & (above >= 0))
+        while len(open_):
+            around = above[open_]
+            here[open_] = found[around]
+            above[open_] = np.where(around < low, -1, above[np.maximum(around - low, 0)])
+            open_ = open_[(here[open_] < 0) & (above[open_] >= 0)]
+    return found
+
+
+def at(column: NDArray[Number], places: Places) -> NDArray[Number]:
+    """What a column of numbers says at these places; -1 where a place is -1."""
+    found = np.full(len(places), -1, dtype=column.dtype)
+    for low in range(0, len(places), _AT_A_TIME):
+        portion = places[low : low + _AT_A_TIME]
+        known = np.flatnonzero(portion >= 0)
+        found[low + known] = column[portion[known]]
+    return found
 
 
 def _parents(host: HostEvents) -> Places:
     """The innermost event around each; a call into the runtime encloses nothing, though clocks may differ."""
-    parent = np.full(len(host), -1, dtype=np.int64)
+    parent = np.full(len(host), -1, dtype=np.int32)
     stack: list[tuple[int, int]] = []
     last_thread = -1
     for low in range(0, len(host), _AT_A_TIME):
@@ -112,7 +132,7 @@ def _parents(host: HostEvents) -> Places:
 
 
 _AT_A_TIME = 1 << 16
-"""Rows that stand as Python's numbers at once, which take five times the memory."""
+"""Rows that are looked up at once: as Python's numbers they take five times the memory, as indices twice."""
 
 
 def _named(trace: Trace, chosen: list[bool]) -> NDArray[np.bool_]:
@@ -129,18 +149,19 @@ def _scopes(trace: Trace, parent: Places) -> tuple[Places, tuple[str, ...]]:
     speaks = _named(trace, [not _TRANSPARENT.match(name) for name in trace.names])
     is_scope = (host.kind == HostKind.MODULE) | ((host.kind == HostKind.ANNOTATION) & speaks)
     scope = nearest(parent, is_scope)
-    above = np.where(parent >= 0, scope[parent], -1)
-    numbers: dict[str, int] = {"": 0}
-    label_at: dict[int, int] = {-1: 0}
-    labels = [""]
-    for place in np.flatnonzero(is_scope).tolist():
-        label = _label(labels[label_at[above[place]]], trace.names[host.name[place]])
-        if label not in numbers:
-            numbers[label] = len(labels)
-            labels.append(label)
-        label_at[place] = numbers[label]
-    by_event = np.zeros(len(host) + 1, dtype=np.int64)
-    by_event[list(label_at)] = list(label_at.values())
+    places = np.flatnonzero(is_scope)
+    above, names = at(scope, parent[places]).tolist(), host.name[places].tolist()
+    numbers, labels = {"": 0}, [""]
+    known: dict[tuple[int, int], int] = {}
+    by_event = np.zeros(len(host) + 1, dtype=np.int32)  # the last stands for no scope at all
+    for place, around, name in zip(places.tolist(), above, names, strict=True):
+        inside = int(by_event[around])
+        if (inside, name) not in known:
+            label = _label(labels[inside], trace.names[name])
+            known[inside, name] = numbers.setdefault(label, len(numbers))
+            if len(numbers) > len(labels):
+                labels.append(label)
+        by_event[place] = known[inside, name]
     return by_event[scope], tuple(labels)
 
 
@@ -159,18 +180,16 @@ def _directions(trace: Trace, parent: Places, operator: Places) -> tuple[NDArray
     is_module = (host.kind == HostKind.MODULE) | _named(trace, [name.startswith(OWN_MODULE) for name in trace.names])
     is_update = _named(trace, [name.startswith(OPTIMIZER) for name in trace.names])
     is_node = host.in_backward | _named(trace, [name.startswith(NODE) for name in trace.names])
+    means = np.full(len(host), -1, dtype=np.int8)
+    for marked, meaning in ((is_module, FORWARD), (is_node, BACKWARD), (is_update, UPDATE)):
+        means[marked] = meaning
     node = nearest(parent, is_node)
-    mark = nearest(parent, is_module | is_update | is_node)
-    marked = np.where(mark >= 0, mark, 0)
-    has_mark = mark >= 0
+    direction = at(means, nearest(parent, means >= 0))
     recorded = nearest(parent, (host.sequence >= 0) & (operator >= 0)) >= 0
-    direction = np.full(len(host), OTHER, dtype=np.int8)
-    if len(host):
-        direction[recorded] = FORWARD
-        direction[has_mark & is_module[marked]] = FORWARD
-        direction[has_mark & is_module[marked] & (node >= 0)] = RECOMPUTE
-        direction[has_mark & is_node[marked]] = BACKWARD
-        direction[has_mark & is_update[marked]] = UPDATE
+    unmarked = direction < 0
+    direction[(direction == FORWARD) & (node >= 0)] = RECOMPUTE
+    direction[unmarked] = OTHER
+    direction[unmarked & recorded] = FORWARD
     return direction, node
 
 
@@ -181,7 +200,7 @@ def _backward_labels(host: HostEvents, label: Places, direction: NDArray[np.int8
         return label
     forward = forward[np.argsort(host.start_ns[forward], kind="stable")]
     known, inverse = np.unique(host.sequence[forward], return_inverse=True)
-    last = np.zeros(len(known), dtype=np.int64)
+    last = np.zeros(len(known), dtype=np.int32)
     last[inverse] = label[forward]
     is_node = np.zeros(len(host), dtype=np.bool_)
     is_node[nodes[nodes >= 0]] = True
@@ -190,13 +209,14 @@ def _backward_labels(host: HostEvents, label: Places, direction: NDArray[np.int8
     hit = (found < len(known)) & (known[np.minimum(found, len(known) - 1)] == host.sequence[places])
     node_label = np.where(hit, last[np.minimum(found, len(known) - 1)], -1)
     node_label = _carried(node_label, host.thread[places])
-    by_node = np.zeros(len(host), dtype=np.int64)
+    by_node = np.zeros(len(host), dtype=np.int32)
     by_node[places] = node_label
-    inside = (direction == BACKWARD) & (nodes >= 0)
-    return np.where(inside, by_node[nodes], label)
+    inside = np.flatnonzero((direction == BACKWARD) & (nodes >= 0))
+    label[inside] = by_node[nodes[inside]]
+    return label
 
 
-def _carried(labels: Places, threads: NDArray[np.int32]) -> Places:
+def _carried(labels: Places, threads: Numbers) -> Places:
     """Each unknown label replaced by the last known one of its thread; the empty label where there is none."""
     known = np.where(labels >= 0, np.arange(len(labels)), -1)
     last = np.maximum.accumulate(known) if len(known) else known
@@ -206,12 +226,6 @@ def _carried(labels: Places, threads: NDArray[np.int32]) -> Places:
 
 def _owners(trace: Trace, parent: Places, operator: Places) -> Places:
     priced = _named(trace, [is_priced(name) for name in trace.names]) & (trace.host.kind == HostKind.OPERATOR)
-    outermost = nearest(parent, priced)
-    above = np.where(parent >= 0, outermost[parent], -1)
-    while True:
-        climb = outermost >= 0
-        next_ = np.full_like(outermost, -1)
-        next_[climb] = above[outermost[climb]]
-        if not (next_ >= 0).any():
-            return np.where(outermost >= 0, outermost, operator)
-        outermost = np.where(next_ >= 0, next_, outermost)
+    inner = at(nearest(parent, priced), parent) >= 0
+    outermost = nearest(parent, priced & ~inner)
+    return np.where(outermost >= 0, outermost, operator)

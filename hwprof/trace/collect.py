@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -25,7 +26,6 @@ from hwprof.trace.events import NO_ARGS, Args, Event
 from hwprof.trace.scan import Break
 
 Key = TypeVar("Key", bound=Hashable)
-_Events = TypeVar("_Events", HostEvents, DeviceEvents, MemoryEvents)
 
 HOST_CATEGORIES = {
     "cpu_op": HostKind.OPERATOR,
@@ -66,38 +66,55 @@ class _Numbers(dict[Key, int], Generic[Key]):
         return number
 
 
-_Column = tuple[str, type[np.generic]]
-_HOST: tuple[_Column, ...] = (
-    ("start_ns", np.int64),
-    ("end_ns", np.int64),
-    ("kind", np.int8),
-    ("name", np.int32),
-    ("thread", np.int32),
-    ("sequence", np.int64),
-    ("in_backward", np.bool_),
-    ("correlation", np.int64),
-    ("shape", np.int32),
-    ("collective", np.int32),
-)
-_DEVICE: tuple[_Column, ...] = (
-    ("start_ns", np.int64),
-    ("end_ns", np.int64),
-    ("kind", np.int8),
-    ("name", np.int32),
-    ("device", np.int32),
-    ("stream", np.int64),
-    ("correlation", np.int64),
-    ("size_bytes", np.int64),
-    ("collective", np.int32),
-)
-_ALLOCATOR: tuple[_Column, ...] = (
-    ("time_ns", np.int64),
-    ("thread", np.int32),
-    ("device_type", np.int32),
-    ("device", np.int32),
-    ("allocated_bytes", np.int64),
-    ("reserved_bytes", np.int64),
-)
+_HOST = ("kind", "name", "thread", "sequence", "in_backward", "correlation", "shape", "collective")
+_DEVICE = ("kind", "name", "device", "stream", "correlation", "size_bytes", "collective")
+_ALLOCATOR = ("thread", "device_type", "device", "allocated_bytes", "reserved_bytes")
+_WIDTHS = "bhiq"
+"""Codes of array.array for whole numbers of 1, 2, 4 and 8 bytes."""
+
+
+class _Growing:
+    """Columns that grow; a column has the narrowest numbers that hold it. Mutable: filled while a file is read.
+
+    Times and sizes always take 8 bytes, so that their differences and sums are right.
+    """
+
+    def __init__(self, names: Iterable[str], times: Iterable[str]) -> None:
+        wide = {name for name in names if name.endswith("_bytes")}
+        self._columns = {name: array("q" if name in wide else "b") for name in names}
+        self._columns |= {name: array("q") for name in times}
+
+    def add(self, values: Mapping[str, list[int]], times: Mapping[str, Ints]) -> None:
+        """One more batch of every column."""
+        for name, numbers in values.items():
+            self._add(name, numbers)
+        for name, moments in times.items():
+            self._columns[name].frombytes(moments.tobytes())
+
+    def _add(self, name: str, numbers: list[int]) -> None:
+        for code in _WIDTHS[_WIDTHS.index(self._columns[name].typecode) :]:
+            if code != self._columns[name].typecode:
+                self._columns[name] = array(code, self._columns[name])
+            try:
+                self._columns[name].fromlist(numbers)  # all or nothing
+            except OverflowError:
+                continue
+            return
+
+    def view(self, name: str) -> NDArray[Any]:
+        """A column as it stands now."""
+        column = self._columns[name]
+        return np.frombuffer(column, dtype=f"i{column.itemsize}")
+
+    def taken(self, order: NDArray[np.intp], origin_ns: int) -> dict[str, NDArray[Any]]:
+        """The columns in order, times from the origin; each unordered one is let go as soon as it is copied."""
+        ordered = {}
+        for name in list(self._columns):
+            ordered[name] = self.view(name)[order]
+            del self._columns[name]
+            if name.endswith("_ns"):
+                ordered[name] -= origin_ns
+        return ordered
 
 
 class Collector:
@@ -111,9 +128,9 @@ class Collector:
         self._streams: _Numbers[str] = _Numbers()
         self._shapes: _Numbers[Shapes] = _Numbers()
         self._collectives: _Numbers[Collective] = _Numbers()
-        self._host: list[dict[str, NDArray[Any]]] = []
-        self._device: list[dict[str, NDArray[Any]]] = []
-        self._memory: list[dict[str, NDArray[Any]]] = []
+        self._host = _Growing(_HOST, ("start_ns", "end_ns"))
+        self._device = _Growing(_DEVICE, ("start_ns", "end_ns"))
+        self._memory = _Growing(_ALLOCATOR, ("time_ns",))
 
     def add(self, events: Sequence[Event]) -> None:
         """Keep what the analysis needs of a batch."""
@@ -122,18 +139,15 @@ class Collector:
         timed = [event for event in spans if abs(event.ts) < _LARGEST_US and 0 <= event.dur < _LARGEST_US]
         self.skipped += len(spans) - len(timed)
         host = [event for event in timed if event.cat in HOST_CATEGORIES and _is_kept(event)]
-        if host:
-            self._host.append(self._host_columns(host, [event.args or NO_ARGS for event in host]))
+        self._host.add(self._host_columns(host, [event.args or NO_ARGS for event in host]), _times(host))
         device = [event for event in timed if event.cat in DEVICE_CATEGORIES]
-        if device:
-            self._device.append(self._device_columns(device, [event.args or NO_ARGS for event in device]))
+        self._device.add(self._device_columns(device, [event.args or NO_ARGS for event in device]), _times(device))
         memory = [event for event in events if event.name == _MEMORY and event.args and abs(event.ts) < _LARGEST_US]
-        if memory:
-            self._memory.append(self._memory_columns(memory))
+        self._memory.add(self._memory_columns(memory), {"time_ns": _nanoseconds([event.ts for event in memory])})
 
-    def _host_columns(self, events: Sequence[Event], args: Sequence[Args]) -> dict[str, NDArray[Any]]:
+    def _host_columns(self, events: Sequence[Event], args: Sequence[Args]) -> dict[str, list[int]]:
         names, threads = self._names, self._threads
-        return _arrays(_HOST[2:], {
+        return {
             "kind": [HOST_CATEGORIES[event.cat] for event in events],
             "name": [names[event.name] for event in events],
             "thread": [threads[event.pid, event.tid] for event in events],
@@ -142,11 +156,11 @@ class Collector:
             "correlation": [arg.correlation for arg in args],
             "shape": [self._shape(event, arg) for event, arg in zip(events, args, strict=True)],
             "collective": [self._collective(arg) for arg in args],
-        }) | _times(events)  # fmt: skip
+        }
 
-    def _device_columns(self, events: Sequence[Event], args: Sequence[Args]) -> dict[str, NDArray[Any]]:
+    def _device_columns(self, events: Sequence[Event], args: Sequence[Args]) -> dict[str, list[int]]:
         names = self._names
-        return _arrays(_DEVICE[2:], {
+        return {
             "kind": [DEVICE_CATEGORIES[event.cat] for event in events],
             "name": [names[event.name] for event in events],
             "device": [self._number(arg.device, event.pid) for event, arg in zip(events, args, strict=True)],
@@ -154,17 +168,17 @@ class Collector:
             "correlation": [arg.correlation for arg in args],
             "size_bytes": [arg.size_bytes for arg in args],
             "collective": [self._collective(arg) for arg in args],
-        }) | _times(events)  # fmt: skip
+        }
 
-    def _memory_columns(self, events: Sequence[Event]) -> dict[str, NDArray[Any]]:
+    def _memory_columns(self, events: Sequence[Event]) -> dict[str, list[int]]:
         args = [event.args or NO_ARGS for event in events]
-        return _arrays(_ALLOCATOR[1:], {
+        return {
             "thread": [self._threads[event.pid, event.tid] for event in events],
             "device_type": [_small(arg.device_type) for arg in args],
             "device": [_small(arg.device_id) for arg in args],
             "allocated_bytes": [arg.allocated_bytes for arg in args],
             "reserved_bytes": [arg.reserved_bytes for arg in args],
-        }) | {"time_ns": _nanoseconds([event.ts for event in events])}  # fmt: skip
+        }
 
     def _number(self, given: int, otherwise: int | str) -> int:
         """A device or stream: as the arguments say, else as the event's lane says."""
@@ -187,12 +201,9 @@ class Collector:
 
     def trace(self, path: str, metadata: Mapping[str, Any], broken: Break | None) -> Trace:
         """What was collected, in order."""
-        host = _joined(_HOST, self._host)
-        device = _joined(_DEVICE, self._device)
-        memory = _joined(_ALLOCATOR, self._memory)
-        starts = [column.min() for column in (host["start_ns"], device["start_ns"]) if len(column)]
-        origin_ns = int(min(starts)) if starts else 0
-        by_thread = np.lexsort((-host["end_ns"], host["start_ns"], host["thread"]))
+        starts = [events.view("start_ns") for events in (self._host, self._device)]
+        origin_ns = int(min((column.min() for column in starts if len(column)), default=0))
+        del starts
         return Trace(
             path=path,
             metadata=metadata,
@@ -200,14 +211,26 @@ class Collector:
             events=self.events,
             skipped=self.skipped,
             origin_ns=origin_ns,
-            host=_ordered(HostEvents, host, by_thread, origin_ns),
-            device=_ordered(DeviceEvents, device, np.argsort(device["start_ns"], kind="stable"), origin_ns),
-            memory=_ordered(MemoryEvents, memory, np.argsort(memory["time_ns"], kind="stable"), origin_ns),
+            host=self._host_events(origin_ns),
+            device=DeviceEvents(**self._device.taken(_by(self._device.view("start_ns")), origin_ns)),
+            memory=MemoryEvents(**self._memory.taken(_by(self._memory.view("time_ns")), origin_ns)),
             names=tuple(self._names),
             threads=tuple(self._threads),
             shapes=tuple(self._shapes),
             collectives=tuple(self._collectives),
         )
+
+    def _host_events(self, origin_ns: int) -> HostEvents:
+        columns = self._host.taken(self._by_thread(), origin_ns)
+        return HostEvents(**columns | {"in_backward": columns["in_backward"].view(np.bool_)})
+
+    def _by_thread(self) -> NDArray[np.intp]:
+        host = self._host
+        return np.lexsort((-host.view("end_ns"), host.view("start_ns"), host.view("thread")))
+
+
+def _by(times_ns: Ints) -> NDArray[np.intp]:
+    return np.argsort(times_ns, kind="stable")
 
 
 def _is_kept(event: Event) -> bool:
@@ -215,7 +238,7 @@ def _is_kept(event: Event) -> bool:
     return event.cat != "python_function" or event.name.startswith(MODULE_MARK)
 
 
-def _times(events: Sequence[Event]) -> dict[str, NDArray[Any]]:
+def _times(events: Sequence[Event]) -> dict[str, Ints]:
     """Both are rounded before they are added: their sum has too few digits for nanoseconds."""
     start_ns = _nanoseconds([event.ts for event in events])
     return {"start_ns": start_ns, "end_ns": start_ns + _nanoseconds([event.dur for event in events])}
@@ -230,26 +253,3 @@ _SMALLEST, _LARGEST = -(2**31), 2**31 - 1
 
 def _small(number: int) -> int:
     return number if _SMALLEST <= number <= _LARGEST else -1
-
-
-def _arrays(columns: Iterable[_Column], values: Mapping[str, Sequence[Any]]) -> dict[str, NDArray[Any]]:
-    return {name: np.array(values[name], dtype=dtype) for name, dtype in columns}
-
-
-def _joined(columns: Iterable[_Column], batches: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """One array a column; each batch's is let go as soon as it is copied."""
-    return {
-        name: np.concatenate([np.empty(0, dtype), *(batch.pop(name) for batch in batches)]) for name, dtype in columns
-    }
-
-
-def _ordered(
-    sort: Callable[..., _Events], columns: dict[str, NDArray[Any]], order: NDArray[np.intp], origin_ns: int
-) -> _Events:
-    """The columns in order, times from the origin; each unordered one is let go as soon as it is copied."""
-    ordered = {}
-    for name in list(columns):
-        ordered[name] = columns.pop(name)[order]
-        if name.endswith("_ns"):
-            ordered[name] -= origin_ns
-    return sort(**ordered)

@@ -16,7 +16,7 @@ import numpy as np
 from hwprof.specs.intervals import Intervals, subtract, union
 from hwprof.specs.trace import PathKind, TracePath, TracePathItem, TracePathPart
 from hwprof.trace.breakdown import NS
-from hwprof.trace.calls import DIRECTIONS, OTHER, Calls, Places
+from hwprof.trace.calls import DIRECTIONS, OTHER, Calls, Places, at
 from hwprof.trace.columns import HostKind, Ints, Trace
 from hwprof.trace.grouping import groups
 from hwprof.trace.idle import OUTSIDE, blocking, loading
@@ -98,7 +98,9 @@ def critical_path(trace: Trace, calls: Calls, pieces: Pieces, windows: Windows) 
         start = max(int(pieces.start_ns[piece]), first)
         tally.add(_KINDS[pieces.kind[piece]], course.name(piece), now - start)
         piece, now = _before(course, tally, piece, start, first)
-    host_items = tuple(_host_items(trace, calls, subtract(union(tally.host_starts, tally.host_ends), course.loads)))
+    spans = subtract(union(tally.host_starts, tally.host_ends), course.loads)
+    del course
+    host_items = tuple(_host_items(trace, calls, spans))
     return _path(tally, host_items, last - first)
 
 
@@ -181,22 +183,15 @@ def _host_items(trace: Trace, calls: Calls, spans: Intervals) -> Iterator[TraceP
 
 
 def _course(trace: Trace, calls: Calls, pieces: Pieces) -> _Course:
-    by_stream = np.lexsort((pieces.start_ns, pieces.stream))
-    before = np.full(len(pieces), -1, dtype=np.int64)
-    same = pieces.stream[by_stream[1:]] == pieces.stream[by_stream[:-1]]
-    before[by_stream[1:][same]] = by_stream[:-1][same]
-    on_gpu = len(trace.device) > 0
-    called = np.full(len(pieces), -1, dtype=np.int64)
-    if on_gpu and len(trace.host):
-        called = np.where(pieces.host >= 0, trace.host.start_ns[pieces.host], -1)
-    by_end = np.argsort(pieces.end_ns, kind="stable")
     texts, text = _names(trace, calls, pieces)
+    on_gpu = len(trace.device) > 0
+    by_end = np.argsort(pieces.end_ns, kind="stable").astype(np.int32)
     return _Course(
         pieces=pieces,
         texts=texts,
         text=text,
-        called=called,
-        before=before,
+        called=at(trace.host.start_ns, pieces.host) if on_gpu else np.full(len(pieces), -1, dtype=np.int64),
+        before=_before_on_stream(pieces),
         by_end=by_end,
         ends_in_order=pieces.end_ns[by_end],
         waits=blocking(trace),
@@ -205,17 +200,25 @@ def _course(trace: Trace, calls: Calls, pieces: Pieces) -> _Course:
     )
 
 
+def _before_on_stream(pieces: Pieces) -> Places:
+    """The piece before each one on its stream; pieces are ordered by start already."""
+    by_stream = np.argsort(pieces.stream, kind="stable").astype(np.int32)
+    stream = pieces.stream[by_stream]
+    before = np.full(len(pieces), -1, dtype=np.int32)
+    before[by_stream[1:]] = np.where(stream[1:] == stream[:-1], by_stream[:-1], np.int32(-1))
+    return before
+
+
 def _names(trace: Trace, calls: Calls, pieces: Pieces) -> tuple[list[str], Places]:
     """Module and operator of each piece; the kernel where they are not known, or where it is no computation."""
-    if not len(trace.host):
-        return list(trace.names), pieces.name.astype(np.int64)
-    at = np.maximum(pieces.host, 0)
-    owner = np.where((pieces.host >= 0) & (pieces.kind == Kind.COMPUTE), calls.owner[at], -1)
-    owned, of = owner >= 0, np.maximum(owner, 0)
+    owner = at(calls.owner, pieces.host)
+    owner[pieces.kind != Kind.COMPUTE] = -1
+    direction = at(calls.direction, owner)
+    direction[owner < 0] = OTHER
     columns = (
-        np.where(owned, trace.host.name[of], pieces.name),
-        np.where(owned, calls.label[of], 0),
-        np.where(owned, calls.direction[of], OTHER),
+        np.where(owner >= 0, at(trace.host.name, owner), pieces.name),
+        np.maximum(at(calls.label, owner), 0),
+        direction,
     )
     first, group = groups(*columns)
     return [_name(trace, calls, *(int(column[row]) for column in columns)) for row in first.tolist()], group

@@ -10,13 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwprof.specs.intervals import Intervals, union
 from hwprof.specs.trace import TraceCause, TraceIdle
 from hwprof.trace.breakdown import NS
 from hwprof.trace.calls import LOADER, Calls, Places
-from hwprof.trace.columns import HostKind, Ints, Trace
+from hwprof.trace.columns import HostKind, Ints, Numbers, Trace
 from hwprof.trace.grouping import groups
 from hwprof.trace.pieces import Pieces
 
@@ -48,7 +47,7 @@ class Gaps:
 def gaps_of(trace: Trace, pieces: Pieces, idle: Intervals) -> Gaps:
     """The gaps before each kernel that ends one."""
     place = np.minimum(np.searchsorted(pieces.start_ns, idle.ends), max(len(pieces) - 1, 0))
-    launch = pieces.host[place] if len(pieces) else np.full(len(idle), -1, dtype=np.int64)
+    launch = pieces.host[place] if len(pieces) else np.full(len(idle), -1, dtype=np.int32)
     called = trace.host.start_ns[launch] if len(trace.host) else idle.starts
     until = np.where(launch >= 0, np.clip(called, idle.starts, idle.ends), idle.starts)
     return Gaps(idle.starts, idle.ends, until, launch)
@@ -120,10 +119,10 @@ def causes(trace: Trace, calls: Calls, gaps: Gaps) -> tuple[TraceCause, ...]:
     return tuple(sorted(rows, key=lambda row: -row.time_s))
 
 
-def enclosing(trace: Trace, calls: Calls, threads: NDArray[np.int32], times_ns: Ints) -> Places:
+def enclosing(trace: Trace, calls: Calls, threads: Numbers, times_ns: Ints) -> Places:
     """The innermost host event on each thread at each time; -1 where there is none."""
     host = trace.host
-    found = np.full(len(times_ns), -1, dtype=np.int64)
+    found = np.full(len(times_ns), -1, dtype=np.int32)
     for thread in np.unique(threads).tolist():
         mine = threads == thread
         low, high = np.searchsorted(host.thread, [thread, thread + 1])

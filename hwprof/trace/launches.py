@@ -6,6 +6,7 @@ import numpy as np
 
 from hwprof.specs.trace import TraceLaunches, TraceQueue
 from hwprof.trace.breakdown import NS
+from hwprof.trace.calls import at
 from hwprof.trace.columns import Ints, Trace
 from hwprof.trace.pieces import Pieces
 
@@ -13,23 +14,30 @@ from hwprof.trace.pieces import Pieces
 def launches(trace: Trace, pieces: Pieces) -> TraceLaunches:
     """Calls, delays, and kernels that are shorter than the call that launched them."""
     launched = pieces.where(pieces.host >= 0)
-    calls, kernels_of = np.unique(launched.host, return_counts=True)
-    call_ns = trace.host.end_ns[calls] - trace.host.start_ns[calls]
-    alone = calls[kernels_of == 1]
-    single = np.isin(launched.host, alone)
-    own_ns = (launched.end_ns - launched.start_ns)[single]
-    own_call_ns = (trace.host.end_ns - trace.host.start_ns)[launched.host[single]]
-    delay_ns = launched.start_ns - trace.host.start_ns[launched.host] if len(launched) else np.zeros(1)
+    delay_median_ns, delay_p90_ns = _delays(trace, launched)
+    call_ns = at(trace.host.end_ns, launched.host) - at(trace.host.start_ns, launched.host)
+    kernels_of = np.bincount(launched.host).astype(np.int32)
+    single = kernels_of[launched.host] == 1
+    short = launched.end_ns - launched.start_ns < call_ns
+    _, first = np.unique(launched.host, return_index=True)
     return TraceLaunches(
         kernels=len(pieces),
         launched=len(launched),
-        calls=len(calls),
-        call_s=float(call_ns.sum()) * NS,
-        delay_median_s=float(np.median(delay_ns)) * NS,
-        delay_p90_s=float(np.quantile(delay_ns, 0.9)) * NS,
-        short_kernels=int((own_ns < own_call_ns).sum()),
+        calls=len(first),
+        call_s=float(call_ns[first].sum()) * NS,
+        delay_median_s=delay_median_ns * NS,
+        delay_p90_s=delay_p90_ns * NS,
+        short_kernels=int((single & short).sum()),
         graph_kernels=int(kernels_of[kernels_of > 1].sum()),
     )
+
+
+def _delays(trace: Trace, launched: Pieces) -> tuple[float, float]:
+    """Median and 90th percentile of the time from a call to its kernel."""
+    if not len(launched):
+        return 0.0, 0.0
+    delay_ns = launched.start_ns - at(trace.host.start_ns, launched.host)
+    return float(np.median(delay_ns)), float(np.quantile(delay_ns, 0.9))
 
 
 def queues(trace: Trace, pieces: Pieces) -> tuple[TraceQueue, ...]:
@@ -45,10 +53,13 @@ def queues(trace: Trace, pieces: Pieces) -> tuple[TraceQueue, ...]:
 def _queue(stream: int, called_ns: Ints, started_ns: Ints) -> TraceQueue:
     """Where a kernel starts as another is launched, it has left the queue."""
     times = np.concatenate([started_ns, called_ns])
-    changes = np.repeat([-1, 1], [len(started_ns), len(called_ns)])
+    changes = np.repeat(np.array([-1, 1], dtype=np.int8), [len(started_ns), len(called_ns)])
     order = np.argsort(times, kind="stable")
-    lengths = np.cumsum(changes[order])
-    lasted_ns = np.diff(times[order])
+    times, changes = times[order], changes[order]
+    del order
+    lasted_ns = np.diff(times)
+    del times
+    lengths = np.cumsum(changes, dtype=np.int32)
     span_ns = float(lasted_ns.sum())
     waiting = np.maximum(lengths[:-1], 0)
     return TraceQueue(

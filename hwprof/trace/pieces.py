@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.specs.intervals import Intervals, union
-from hwprof.trace.calls import LOADER, NODE, Calls, Places, nearest
-from hwprof.trace.columns import DeviceKind, HostKind, Ints, Trace
+from hwprof.trace.calls import LOADER, NODE, Calls, Places, at, nearest
+from hwprof.trace.columns import DeviceKind, HostKind, Ints, Numbers, Trace
 
 
 class Kind(IntEnum):
@@ -55,16 +55,18 @@ class Pieces:
     start_ns: Ints
     end_ns: Ints
     kind: NDArray[np.int8]
-    name: NDArray[np.int32]
+    name: Numbers
     host: Places
-    stream: Ints
-    collective: Places
+    stream: Numbers
+    collective: Numbers
 
     def __len__(self) -> int:
         return len(self.start_ns)
 
     def where(self, chosen: NDArray[np.bool_]) -> Pieces:
-        """Only the chosen pieces."""
+        """Only the chosen pieces; these themselves if they are all."""
+        if chosen.all():
+            return self
         return Pieces(*(getattr(self, name)[chosen] for name in self.__slots__))
 
     def of(self, *kinds: Kind) -> Intervals:
@@ -80,8 +82,8 @@ def gpu_pieces(trace: Trace, calls: Calls, device: int) -> Pieces:
     """
     events = trace.device.where(trace.device.device == device)
     host = _launches(trace, events.correlation)
-    around = _at(_communication_call(trace, calls), host)
-    said = np.where(around >= 0, trace.host.collective[around], -1) if len(trace.host) else around
+    around = at(_communication_call(trace, calls), host)
+    said = at(trace.host.collective, around)
     collective = np.where(events.collective >= 0, events.collective, said)
     by_name = _table(COMMUNICATION_KERNEL, trace.names)[events.name]
     prepares = _table(_COPY_WORD, trace.names)[events.name]
@@ -91,20 +93,15 @@ def gpu_pieces(trace: Trace, calls: Calls, device: int) -> Pieces:
     return Pieces(events.start_ns, events.end_ns, kind, events.name, host, events.stream, collective)
 
 
-def _at(column: Places, places: Places) -> Places:
-    """The column at these places; -1 where a place is -1."""
-    return np.where(places >= 0, column[places], -1) if len(column) else places
-
-
-def _launches(trace: Trace, correlation: Ints) -> Places:
+def _launches(trace: Trace, correlation: Numbers) -> Places:
     """The call into the runtime with the same correlation id; that of a graph launch stands at all its kernels."""
-    calls = np.flatnonzero((trace.host.kind == HostKind.RUNTIME) & (trace.host.correlation >= 0))
+    calls = np.flatnonzero((trace.host.kind == HostKind.RUNTIME) & (trace.host.correlation >= 0)).astype(np.int32)
     if not len(calls):
-        return np.full(len(correlation), -1, dtype=np.int64)
+        return np.full(len(correlation), -1, dtype=np.int32)
     calls = calls[np.argsort(trace.host.correlation[calls], kind="stable")]
     known = trace.host.correlation[calls]
     place = np.minimum(np.searchsorted(known, correlation), len(known) - 1)
-    return np.where(known[place] == correlation, calls[place], -1)
+    return np.where(known[place] == correlation, calls[place], np.int32(-1))
 
 
 def _communication_call(trace: Trace, calls: Calls) -> Places:
@@ -136,8 +133,9 @@ def cpu_pieces(trace: Trace, calls: Calls) -> Pieces:
     kind = np.where(within_call[place], Kind.COMMUNICATION, Kind.COMPUTE).astype(np.int8)
     order = np.argsort(start, kind="stable")
     place = place[order]
-    thread, collective = host.thread[place].astype(np.int64), host.collective[place].astype(np.int64)
-    return Pieces(start[order], end[order], kind[order], host.name[place], place, thread, collective)
+    return Pieces(
+        start[order], end[order], kind[order], host.name[place], place, host.thread[place], host.collective[place]
+    )
 
 
 def own_segments(trace: Trace, calls: Calls, chosen: NDArray[np.bool_]) -> Iterator[tuple[Ints, Ints, Places]]:
@@ -145,13 +143,14 @@ def own_segments(trace: Trace, calls: Calls, chosen: NDArray[np.bool_]) -> Itera
 
     They come in portions of whole calls, so that they need not all stand in memory.
     """
-    places = np.flatnonzero(chosen)
-    around = nearest(calls.parent, chosen)
-    above = np.where(calls.parent[places] >= 0, around[calls.parent[places]], -1)
-    outermost = np.flatnonzero(above < 0)
-    cuts = outermost[np.searchsorted(outermost, np.arange(_PORTION, len(places), _PORTION), side="right") - 1]
-    for low, high in itertools.pairwise([0, *np.unique(cuts[cuts > 0]).tolist(), len(places)]):
-        yield _segments(trace, places[low:high], above[low:high])
+    above = at(nearest(calls.parent, chosen), calls.parent)
+    ends = np.flatnonzero(chosen)[_PORTION::_PORTION].copy()
+    outermost = np.flatnonzero(chosen & (above < 0)).astype(np.int32)
+    cuts = np.unique(outermost[np.searchsorted(outermost, ends, side="right") - 1]).tolist()
+    del outermost
+    for low, high in itertools.pairwise([0, *(cut for cut in cuts if cut > 0), len(chosen)]):
+        places = np.flatnonzero(chosen[low:high]).astype(np.int32) + np.int32(low)
+        yield _segments(trace, places, above[places])
 
 
 _PORTION = 1 << 16

@@ -19,7 +19,7 @@ import msgspec
 from hwprof.errors import InputError
 from hwprof.trace.events import Event, lenient_event
 
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 1 << 18
 MOST_HEADER_BYTES = 64 << 20
 MOST_EVENT_BYTES = 16 << 20
 """An event longer than this is taken for a damaged file."""

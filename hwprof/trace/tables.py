@@ -15,8 +15,8 @@ from hwprof.count.aten_recorded import Recorded, recorded_cost, recorded_dtype
 from hwprof.count.cost import Cost
 from hwprof.specs.trace import KernelKind, TraceKernel, TraceModule, TraceOp
 from hwprof.trace.breakdown import NS
-from hwprof.trace.calls import DIRECTIONS, OTHER, Calls, Places
-from hwprof.trace.columns import Ints, Shapes, Trace
+from hwprof.trace.calls import DIRECTIONS, OTHER, Calls, Places, at
+from hwprof.trace.columns import Ints, Numbers, Shapes, Trace
 from hwprof.trace.grouping import groups
 from hwprof.trace.pieces import Pieces
 
@@ -75,26 +75,23 @@ class _Places:
     """
 
     owner: Places
-    name: NDArray[np.integer[Any]]
-    label: Places
-    direction: Places
-    shape: Places
+    name: Numbers
+    label: Numbers
+    direction: Numbers
+    shape: Numbers
 
 
 def _placed(trace: Trace, calls: Calls, pieces: Pieces) -> _Places:
-    known = pieces.host >= 0
-    at = np.where(known, pieces.host, 0)
-    if not len(trace.host):
-        nothing = np.full(len(pieces), -1, dtype=np.int64)
-        return _Places(nothing, pieces.name, np.zeros_like(nothing), np.full_like(nothing, OTHER), nothing)
-    owner = np.where(known, calls.owner[at], -1)
-    owned, of = owner >= 0, np.where(owner >= 0, owner, 0)
+    owner = at(calls.owner, pieces.host)
+    speaks = np.where(owner >= 0, owner, pieces.host)
+    direction = at(calls.direction, speaks)
+    direction[speaks < 0] = OTHER
     return _Places(
         owner=owner,
-        name=np.where(owned, trace.host.name[of], pieces.name).astype(np.int64),
-        label=np.where(known, calls.label[np.where(owned, of, at)], 0),
-        direction=np.where(known, calls.direction[np.where(owned, of, at)], OTHER).astype(np.int64),
-        shape=np.where(owned, trace.host.shape[of], -1).astype(np.int64),
+        name=np.where(owner >= 0, at(trace.host.name, owner), pieces.name),
+        label=np.maximum(at(calls.label, speaks), 0),
+        direction=direction,
+        shape=at(trace.host.shape, owner),
     )
 
 

@@ -6,7 +6,9 @@ import random
 
 import kineto
 import numpy as np
+import pytest
 
+from hwprof.trace import calls
 from hwprof.trace.calls import DIRECTIONS, calls_of
 from hwprof.trace.columns import HostKind, Trace
 from hwprof.trace.reader import read_trace
@@ -90,3 +92,20 @@ def test_work_is_counted_at_the_outermost_operator_with_a_formula(torch_trace: T
         assert owner == ("aten::addmm" if around == "aten::addmm" else owner)
     addmm = np.flatnonzero(torch_trace.host.name == torch_trace.names.index("aten::addmm"))
     assert (calls.owner[addmm] == addmm).all()
+
+
+@pytest.mark.parametrize("portion", [1, 2, 7, 64])
+def test_the_nearest_event_is_found_across_portions(monkeypatch: pytest.MonkeyPatch, portion: int):
+    rng = random.Random(portion)
+    parent = [-1, *(rng.randint(max(-1, place - 9), place - 1) for place in range(1, 200))]
+    marked = [rng.random() < 0.2 for _ in parent]
+    expected = []
+    for place in range(len(parent)):
+        while place >= 0 and not marked[place]:
+            place = parent[place]  # noqa: PLW2901 (the walk up)
+        expected.append(place)
+    monkeypatch.setattr(calls, "_AT_A_TIME", portion)
+    column = np.array(parent, dtype=np.int32)
+    found = calls.nearest(column, np.array(marked))
+    assert found.tolist() == expected
+    assert calls.at(column, found).tolist() == [parent[place] if place >= 0 else -1 for place in expected]

@@ -71,3 +71,23 @@ def test_events_without_a_usable_time_are_counted(written):
     file.events.append('\n{"ph": "X", "cat": "cpu_op", "name": "back", "pid": 1, "tid": 1, "ts": 1, "dur": -1}')
     trace = read_trace(written(file))
     assert (len(trace.host), trace.skipped) == (1, 3)
+
+
+def test_numbers_that_grow_wider_are_kept(written):
+    file = kineto.KinetoFile()
+    numbers = [5, 300, 70_000, 2**40, 3]
+    for place, number in enumerate(numbers):
+        file.complete("cuda_runtime", "cudaLaunchKernel", 1, 1, 1000 * place, 10, correlation=number)
+        file.complete("kernel", f"kernel {number}", 0, number, 1000 * place + 20, 10, stream=7, correlation=number)
+    trace = read_trace(written(file))
+    assert trace.host.correlation.tolist() == numbers
+    assert trace.device.correlation.tolist() == numbers
+    assert (trace.host.sequence.itemsize, trace.host.correlation.itemsize) == (1, 8)
+
+
+def test_three_hundred_names_are_told_apart(written):
+    file = kineto.KinetoFile()
+    for place in range(300):
+        file.complete("cpu_op", f"op {place}", 1, 1, 1000 * place, 10)
+    trace = read_trace(written(file))
+    assert [trace.names[name] for name in trace.host.name] == [f"op {place}" for place in range(300)]
