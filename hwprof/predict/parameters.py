@@ -103,13 +103,24 @@ COMMON_NAMES = NAMES[7:16]
 STACK_NAMES = NAMES[16:]
 
 
+SAME_CHIP = {"h200-sxm5-141gb": "h100-sxm5-80gb"}
+"""Devices whose compute is that of another, with other memory. Too few published runs (two of an H200) would make them
+as different as the programs of those runs."""
+
+
+def chip_of(device_id: str) -> str:
+    """The device under whose name the parameters of a device are kept."""
+    return SAME_CHIP.get(device_id, device_id)
+
+
 def parameters_for(table: SimulatorParameters, machine: Machine, stack: Stack) -> tuple[Parameters, tuple[str, ...]]:
     """The parameters of a device with a software stack, and of each set of them whether it was fitted or assumed.
 
     Raises:
         SpecError: a parameter has no value.
     """
-    device = (table.device.get(machine.device.id), machine.device.id)
+    chip = machine.device.id if machine.device.id in table.device else chip_of(machine.device.id)
+    device = (table.device.get(chip), chip)
     architecture = (table.architecture.get(machine.architecture), machine.architecture)
     general = (table.architecture.get("other"), "other devices")
     software = (table.stack.get(stack.name), stack.name)

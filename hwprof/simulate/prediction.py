@@ -10,7 +10,7 @@ from hwprof.count.memory import MemoryNeed
 from hwprof.count.model_flop import job_flop
 from hwprof.predict.machine import Machine
 from hwprof.predict.op_time import MicroBatchTimes, micro_batch_times
-from hwprof.predict.parameters import parameters_for
+from hwprof.predict.parameters import chip_of, parameters_for
 from hwprof.predict.stacks import Stack
 from hwprof.simulate.engine import simulate_pipeline
 from hwprof.simulate.error_model import circumstances, interval
@@ -99,7 +99,7 @@ def predict_job(
     whole = whole_step(jobs, work, terms, timeline.span_s / (1 + terms.slowdown))
     step_s = timeline.step_s
     names = circumstances(job, machine, recompute_stated=recompute_stated)
-    known = machine.device.id in table.device or _architecture_fitted(table, machine)
+    known = chip_of(machine.device.id) in table.device or _architecture_fitted(table, machine)
     peak_flop_per_s = machine.peak_flop_per_s(job.dtype) * job.layout.devices
     flop = job_flop(job)
     return Prediction(

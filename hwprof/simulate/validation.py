@@ -13,7 +13,7 @@ import numpy as np
 from hwprof.count.job_memory import job_memory
 from hwprof.errors import HwprofError
 from hwprof.predict.op_time import micro_batch_times
-from hwprof.predict.parameters import NAMES, Parameters, parameters_for
+from hwprof.predict.parameters import NAMES, Parameters, chip_of, parameters_for
 from hwprof.simulate.error_model import circumstances, interval
 from hwprof.simulate.jobs import jobs_of, rates_of, work_table
 from hwprof.simulate.published import Case, RefusedError, case_of
@@ -177,7 +177,7 @@ def _steps_s(cases: Sequence[Case], table: SimulatorParameters) -> list[float]:
 
 def _row(run: PublishedRun, case: Case, step_s: float, table: SimulatorParameters) -> Row:
     names = circumstances(case.job, case.machine, recompute_stated=case.recompute_stated)
-    known = case.machine.device.id in table.device
+    known = chip_of(case.machine.device.id) in table.device
     memory_gib = _memory_gib(case)
     return Row(
         id=run.id,

@@ -9,7 +9,7 @@ from hwprof.predict.machine import machine_of
 from hwprof.predict.parameters import COMMON_NAMES, DEVICE_NAMES, NAMES, STACK_NAMES, parameters_for
 from hwprof.predict.stacks import stack_named
 from hwprof.specs.catalogue import load_cluster
-from hwprof.specs.simulator import ErrorModel, ParameterSet, SimulatorParameters
+from hwprof.specs.simulator import ErrorModel, ParameterSet, SimulatorParameters, simulator_parameters
 
 H100, STACK = machine_of(load_cluster("8xh100-sxm")), stack_named("megatron-core")
 NOTHING = ErrorModel(coefficients={"base": 0.0}, low=-1, high=1)
@@ -57,3 +57,12 @@ def test_an_assumption_is_called_one():
 def test_a_value_that_is_missing_is_refused_by_name():
     with pytest.raises(SpecError, match="has no matmul_share"):
         parameters_for(table(architecture={"other": ParameterSet(values={})}), H100, STACK)
+
+
+def test_an_h200_computes_as_an_h100_and_the_basis_says_so():
+    """The same chip with other memory (NVIDIA H200 datasheet): more bandwidth, the same arithmetic."""
+    shipped, stack = simulator_parameters(), stack_named("torch")
+    older, newer = (machine_of(load_cluster(f"8x{name}")) for name in ("h100-sxm", "h200"))
+    (first, _), (second, basis) = (parameters_for(shipped, machine, stack) for machine in (older, newer))
+    assert first == second
+    assert any("h100-sxm5-80gb" in line for line in basis)
