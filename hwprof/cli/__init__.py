@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -74,6 +75,7 @@ def cli(ctx: click.Context, *, debug: bool) -> None:
 
 def main() -> None:
     """Run the command line; every error becomes one line on stderr and an exit code."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")  # to look for them reads every package's metadata
     signal.signal(signal.SIGTERM, _interrupted)  # what batch schedulers send: measured work is kept as after Ctrl-C
     debug = "--debug" in sys.argv
     if debug:
