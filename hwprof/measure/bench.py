@@ -40,6 +40,7 @@ class Bench:
         minimum_sample_s: shortest sample; shorter work is repeated inside one. 0 on a device whose caches are flushed
             before each sample.
         waited_s: how long other processes have kept this one off the CPU.
+        thorough: try more shapes.
     """
 
     device: torch.device
@@ -50,6 +51,7 @@ class Bench:
     probe_s: float
     minimum_sample_s: float
     waited_s: WaitClock
+    thorough: bool = False
 
     def time(self, work: Work, *, deadline_s: float, prepare: Work | None = None) -> Samples:
         """Time ``work`` within ``deadline_s``."""

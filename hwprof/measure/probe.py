@@ -14,11 +14,13 @@ from hwprof.measure.bench import Bench, Budget, CannotRunError, attempt
 from hwprof.measure.caches import cpu_caches
 from hwprof.measure.contention import waited_s
 from hwprof.measure.environment import device_name
+from hwprof.measure.fp8 import FP8, fp8_ceiling
 from hwprof.measure.latency import dispatch_ceiling, launch_ceiling
 from hwprof.measure.matmul import MatmulShape, distinct, matmul_ceiling, pilot_flop_per_s, shape_ceiling
 from hwprof.measure.memory import cpu_level_ceiling, cuda_l2_ceiling, dram_ceiling
+from hwprof.measure.norm import NORM_PASSES, NormPass, NormShape, norm_ceiling
 from hwprof.measure.timing import Timer, WallTimer, timer_for
-from hwprof.measure.transfer import DIRECTIONS, HOST_MEMORIES, NO_ACCELERATOR, transfer_ceiling
+from hwprof.measure.transfer import DIRECTIONS, HOST_MEMORIES, NO_ACCELERATOR, both_ways_ceiling, transfer_ceiling
 from hwprof.specs.measurement import Ceiling, Skipped
 from hwprof.specs.settings import Dtype
 
@@ -26,6 +28,12 @@ SHAPES_PROBES = 2.0
 """The model's own shapes together may take this many times what one probe may."""
 ATTENTION_PROBES = 1.0
 """Attention forward and backward together may take this many times what one probe may."""
+NORM_PROBES = 0.5
+"""A norm forward and backward together may take this many times what one probe may."""
+NORM_WITHOUT_MODEL = {
+    "cpu": NormShape(kind="rmsnorm", tokens=1024, width=1024),
+    "cuda": NormShape(kind="rmsnorm", tokens=16384, width=4096),
+}
 CPU_SAMPLE_S = 20e-3
 """Shortest sample on a CPU: several time slices of the scheduler, so that one interruption does not fill a sample."""
 
@@ -75,6 +83,7 @@ def probe_device(
     of_model = (
         *_shape_probes(bench, distinct(shapes), shape_dtype),
         *_attention_probes(bench, shape_dtype, attention),
+        *_norm_probes(bench, attention),
     )
     probes = _probes(bench, dtypes, of_model)
     result = ProbeResult()
@@ -102,6 +111,7 @@ def bench_for(device: torch.device, *, quick: bool, timer: Timer | None = None) 
         probe_s=2.0 if quick else 7.0,
         minimum_sample_s=0.0 if device.type == "cuda" else CPU_SAMPLE_S,
         waited_s=(lambda: None) if device.type == "cuda" else waited_s,
+        thorough=not quick,
     )
 
 
@@ -110,6 +120,7 @@ def _probes(bench: Bench, dtypes: Sequence[Dtype], of_model: Sequence[Probe]) ->
         ("latency.dispatch", lambda: dispatch_ceiling(bench, WallTimer())),
         ("latency.launch", lambda: launch_ceiling(bench)),
         *((f"matmul.{dtype}", functools.partial(matmul_ceiling, bench, dtype)) for dtype in dict.fromkeys(dtypes)),
+        (f"matmul.{FP8}", lambda: fp8_ceiling(bench)),
         *of_model,
         ("memory.dram", lambda: dram_ceiling(bench)),
         *_cache_probes(bench),
@@ -138,6 +149,18 @@ def _attention_probes(bench: Bench, dtype: Dtype, shape: AttentionShape | None) 
     return tuple((f"attention.{dtype}.{shape}.{one}", functools.partial(of_pass, one)) for one in PASSES)
 
 
+def _norm_probes(bench: Bench, of_model: AttentionShape | None) -> tuple[Probe, ...]:
+    shape = NORM_WITHOUT_MODEL[bench.device.type]
+    if of_model is not None:
+        shape = NormShape.of(of_model.spec, tokens=of_model.batch * of_model.seq_len)
+    budget = Budget(bench.timer, total_s=bench.probe_s * NORM_PROBES, pieces=len(NORM_PASSES))
+
+    def of_pass(direction: NormPass) -> Ceiling:
+        return norm_ceiling(bench, shape, direction, deadline_s=budget.next_s())
+
+    return tuple((f"norm.{shape.kind}.fp32.{shape}.{one}", functools.partial(of_pass, one)) for one in NORM_PASSES)
+
+
 def _cache_probes(bench: Bench) -> tuple[Probe, ...]:
     if bench.device.type == "cuda":
         return (("memory.l2", lambda: cuda_l2_ceiling(bench)),)
@@ -150,11 +173,12 @@ def _cache_probes(bench: Bench) -> tuple[Probe, ...]:
 def _transfer_probes(bench: Bench) -> tuple[Probe, ...]:
     if bench.device.type == "cpu":
         return (("transfer", _refuse(NO_ACCELERATOR)),)
-    return tuple(
+    one_way = tuple(
         (f"transfer.{direction}.{memory}", functools.partial(transfer_ceiling, bench, direction, memory))
         for direction in DIRECTIONS
         for memory in HOST_MEMORIES
     )
+    return (*one_way, ("transfer.both.pinned", lambda: both_ways_ceiling(bench)))
 
 
 def _refuse(reason: str) -> Callable[[], Ceiling]:

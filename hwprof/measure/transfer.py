@@ -45,6 +45,39 @@ def transfer_ceiling(bench: Bench, direction: Direction, host_memory: HostMemory
     )
 
 
+def both_ways_ceiling(bench: Bench) -> Ceiling:
+    """``transfer.both.pinned``: a copy to the device and one from it at the same time, on two streams; bytes of both.
+
+    Raises:
+        WorkError: copied bytes differ.
+    """
+    generator = torch.Generator().manual_seed(0)
+    upward = torch.randint(0, 256, (TRANSFER_BYTES,), dtype=torch.uint8, generator=generator).pin_memory()
+    downward = upward.flip(0).to(bench.device)
+    arrived, returned = torch.zeros_like(downward), torch.zeros_like(upward).pin_memory()
+    beside = torch.cuda.Stream(bench.device)  # type: ignore[no-untyped-call]
+
+    def work() -> None:
+        here = torch.cuda.current_stream(bench.device)
+        beside.wait_stream(here)
+        arrived.copy_(upward, non_blocking=True)
+        with torch.cuda.stream(beside):
+            returned.copy_(downward, non_blocking=True)
+        here.wait_stream(beside)
+
+    timed = bench.time(work, deadline_s=bench.probe_s / 4)
+    torch.cuda.synchronize(bench.device)
+    check_copy(upward, arrived)
+    check_copy(downward, returned)
+    return bench.ceiling(
+        "transfer.both.pinned",
+        "transfer",
+        timed,
+        work_per_call=2 * TRANSFER_BYTES,
+        conditions={"copy_bytes": TRANSFER_BYTES, "copies": "one each way at once"},
+    )
+
+
 def check_copy(source: torch.Tensor, target: torch.Tensor) -> None:
     """Compare a copy with its source, on the host.
 

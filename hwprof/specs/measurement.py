@@ -19,7 +19,8 @@ MAX_WAITED_FRACTION = 0.05
 """Thread-seconds of waiting for a CPU, over wall time, up to which a measurement counts as undisturbed."""
 
 Origin = Literal["measured", "calibrated", "datasheet", "assumed"]
-CeilingKind = Literal["compute", "memory", "transfer", "latency"]
+CeilingKind = Literal["compute", "memory", "transfer", "latency", "kernel"]
+"""``kernel`` is what one sort of kernel reaches, and no roof over others."""
 Unit = Literal["flop_per_s", "byte_per_s", "s"]
 
 
@@ -85,10 +86,13 @@ class Measurement(Record):
 class Ceiling(Record):
     """One roof: the best rate (or the least latency) that a device reaches, and where that number is from.
 
-    ``name`` is one of: ``matmul.<dtype>`` (``matmul.bf16``), ``matmul.<dtype>.<m>x<n>x<k>`` (at one of the model's own
-    shapes), ``attention.<dtype>.<batch>x<heads>x<kv_heads>x<seq_len>x<head_dim>.<forward|backward>`` (scores, softmax
-    and mixing of values at the model's own shape; of a causal model half of the products' FLOP), ``memory.<level>``
-    (``memory.dram``, ``memory.l2``), ``transfer.<direction>.<pinned|pageable>`` (``transfer.host_to_device.pinned``),
+    ``name`` is one of: ``matmul.<dtype>`` (``matmul.bf16``, ``matmul.fp8``), ``matmul.<dtype>.<m>x<n>x<k>`` (at one of
+    the model's own shapes), ``attention.<dtype>.<batch>x<heads>x<kv_heads>x<seq_len>x<head_dim>.<forward|backward>``
+    (scores, softmax and mixing of values at the model's own shape; of a causal model half of the products' FLOP),
+    ``memory.<level>`` (``memory.dram``, ``memory.l2``),
+    ``norm.<layernorm|rmsnorm>.fp32.<tokens>x<width>.<forward|backward>``,
+    ``transfer.<direction>.<pinned|pageable>`` (``transfer.host_to_device.pinned``; ``transfer.both.pinned``: both ways
+    at once, bytes of both),
     ``latency.dispatch`` (host time to dispatch one small op), ``latency.launch`` (device time from launch to end of an
     empty kernel).
     """

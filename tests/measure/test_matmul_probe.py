@@ -1,4 +1,6 @@
+import dataclasses
 import itertools
+import time
 
 import pytest
 import torch
@@ -16,13 +18,14 @@ from hwprof.measure.matmul import (
     pilot_flop_per_s,
     shape_ceiling,
 )
+from hwprof.measure.sampling import Samples
 from hwprof.measure.timing import ScriptedTimer, WallTimer
 
 CPU = torch.device("cpu")
 SMALL = (MatmulShape(4, 4, 4), MatmulShape(8, 4, 2), MatmulShape(2, 2, 2))
 
 
-def bench(timer, *, probe_s=1000.0, samples=5):
+def bench(timer, *, probe_s=1000.0, samples=5, thorough=False):
     return Bench(
         device=CPU,
         device_name="Abacus 3000",
@@ -32,6 +35,7 @@ def bench(timer, *, probe_s=1000.0, samples=5):
         probe_s=probe_s,
         minimum_sample_s=0.0,
         waited_s=lambda: None,
+        thorough=thorough,
     )
 
 
@@ -63,6 +67,35 @@ def test_shapes_that_take_longer_than_their_part_of_the_time_are_left_out(monkey
     # 512 FLOP/s: the second shape's 524288 FLOP, six times, would take over an hour
     found = matmul_ceiling(bench(ScriptedTimer([0.25] * 8), probe_s=60.0), "fp32")
     assert found.conditions["shapes_tried"] == 1
+
+
+def test_a_full_probe_tries_more_shapes_and_each_once(monkeypatch):
+    quick, full = matmul.sweep_of(bench(ScriptedTimer([]))), matmul.sweep_of(bench(ScriptedTimer([]), thorough=True))
+    assert set(quick) < set(full)
+    assert len(set(full)) == len(full)
+    monkeypatch.setattr(matmul, "_CPU_SWEEP", SMALL[:1])
+    monkeypatch.setattr(matmul, "_CPU_MORE", SMALL)
+    monkeypatch.setattr(matmul, "_PILOT_SIDES", (4,))
+    found = matmul_ceiling(bench(ScriptedTimer(itertools.repeat(0.5)), thorough=True), "fp32")
+    assert found.conditions["shapes_tried"] == 3
+
+
+def test_on_a_gpu_the_best_shape_is_measured_again_under_sustained_load():
+    asked = []
+
+    def at_shape(shape, _deadline_s):
+        asked.append(shape)
+        time.sleep(0.01)
+        return real.ceiling("matmul.bf16", "compute", Samples(seconds=(1.0,), warmups=0, repeats=1, discarded=0),
+                            work_per_call=shape.flop / len(asked))  # fmt: skip
+
+    real = dataclasses.replace(bench(WallTimer(), thorough=True), device=torch.device("cuda", 0))
+    found = matmul.best_of_sweep(real, SMALL, at_shape, flop_per_s=1e12)
+    assert asked[:3] == list(SMALL)
+    assert set(asked[3:]) == {SMALL[0]}
+    assert len(asked) > 10  # a second of it
+    assert found.conditions["before_sustained_load_flop_per_s"] == SMALL[0].flop
+    assert found.value == SMALL[0].flop / len(asked)
 
 
 def test_a_dtype_whose_small_product_takes_too_long_is_not_measured():

@@ -12,6 +12,7 @@ from hwprof.specs.catalogue import load_model
 from hwprof.specs.measurement import Ceiling, Skipped
 
 CPU = torch.device("cpu")
+NORMS = ("norm.rmsnorm.fp32.1024x1024.forward", "norm.rmsnorm.fp32.1024x1024.backward")
 
 
 def ceiling(name):
@@ -33,6 +34,11 @@ def instant(monkeypatch):
     monkeypatch.setattr(probe, "dispatch_ceiling", lambda _bench, _wall: ceiling("latency.dispatch"))
     monkeypatch.setattr(probe, "dram_ceiling", lambda _bench: ceiling("memory.dram"))
     monkeypatch.setattr(probe, "cpu_level_ceiling", lambda _bench, cache: ceiling(f"memory.l{cache.level}"))
+    monkeypatch.setattr(
+        probe,
+        "norm_ceiling",
+        lambda _bench, shape, direction, **_keywords: ceiling(f"norm.{shape.kind}.fp32.{shape}.{direction}"),
+    )
     monkeypatch.setattr(probe, "cpu_caches", lambda: (CacheLevel(level=2, instance_bytes=1024, instances=1),))
 
 
@@ -48,10 +54,12 @@ def test_every_probe_ends_as_a_ceiling_or_as_a_reason():
         "matmul.fp32",
         "matmul.bf16",
         "matmul.bf16.1x2x3",
+        *NORMS,
         "memory.dram",
         "memory.l2",
     }
     assert {one.name: one.reason for one in found.skipped} == {
+        "matmul.fp8": "fp8 is a number format of tensor cores; torch emulates it on a CPU",
         "latency.launch": "a CPU runs operations itself and launches no kernels; see latency.dispatch",
         "transfer": "no accelerator: host and device share memory",
     }
@@ -61,7 +69,7 @@ def test_every_probe_ends_as_a_ceiling_or_as_a_reason():
 def test_a_probe_that_fails_costs_no_other(monkeypatch):
     monkeypatch.setattr(probe, "matmul_ceiling", refuse)
     found = probed()
-    assert {one.name for one in found.ceilings} == {"latency.dispatch", "memory.dram", "memory.l2"}
+    assert {one.name for one in found.ceilings} == {"latency.dispatch", *NORMS, "memory.dram", "memory.l2"}
     assert Skipped(name="matmul.bf16", reason="not today") in found.skipped
 
 
@@ -81,15 +89,15 @@ def test_an_interrupt_leaves_what_was_measured_before_it(monkeypatch):
     so_far = [ProbeResult()]
     with pytest.raises(KeyboardInterrupt):
         probed(on_result=so_far.append)
-    assert [one.name for one in so_far[-1].ceilings] == ["latency.dispatch", "matmul.fp32", "matmul.bf16"]
+    assert [one.name for one in so_far[-1].ceilings] == ["latency.dispatch", "matmul.fp32", "matmul.bf16", *NORMS]
 
 
 @pytest.mark.usefixtures("instant")
 def test_each_probe_is_announced_with_its_number():
     lines = []
     probed(report=lines.append)
-    assert lines[0] == "measuring latency.dispatch (1 of 7)"
-    assert lines[-1] == "measuring transfer (7 of 7)"
+    assert lines[0] == "measuring latency.dispatch (1 of 10)"
+    assert lines[-1] == "measuring transfer (10 of 10)"
 
 
 @pytest.mark.usefixtures("instant")
@@ -147,3 +155,13 @@ def test_a_given_timer_replaces_the_device_s_own():
 def test_a_gpu_yields_compute_memory_transfer_and_latency_ceilings():
     found = probe_device(torch.device("cuda", 0), dtypes=("bf16",), quick=True)
     assert {one.kind for one in found.ceilings} == {"compute", "memory", "transfer", "latency"}
+
+
+@pytest.mark.usefixtures("instant")
+def test_a_model_s_norm_is_measured_at_its_own_width_and_kind(monkeypatch):
+    monkeypatch.setattr(probe, "attention_ceiling", refuse)
+    found = probed(attention=AttentionShape(spec=load_model("gpt2-124m"), batch=2, seq_len=128))
+    assert [one.name for one in found.ceilings if one.name.startswith("norm.")] == [
+        "norm.layernorm.fp32.256x768.forward",
+        "norm.layernorm.fp32.256x768.backward",
+    ]

@@ -1,5 +1,7 @@
 import itertools
 import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hwprof.measure.bench import Bench, CannotRunError
 from hwprof.measure.latency import dispatch_ceiling, launch_ceiling
 from hwprof.measure.probe import bench_for
 from hwprof.measure.timing import ScriptedTimer, WallTimer
-from hwprof.measure.transfer import DIRECTIONS, HOST_MEMORIES, check_copy, transfer_ceiling
+from hwprof.measure.transfer import DIRECTIONS, HOST_MEMORIES, both_ways_ceiling, check_copy, transfer_ceiling
 
 CPU = torch.device("cpu")
 
@@ -35,6 +37,32 @@ def test_a_transfer_counts_each_byte_once(monkeypatch, direction):
     found = transfer_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))), direction, "pageable")
     assert (found.name, found.kind) == (f"transfer.{direction}.pageable", "transfer")
     assert found.value == 8192.0  # 4096 B in 0.5 s
+
+
+@pytest.fixture
+def _streams_of_a_cpu(monkeypatch):
+    """CUDA's streams where there are none: everything happens at once."""
+    stream = SimpleNamespace(wait_stream=lambda _other: None)
+    monkeypatch.setattr(transfer, "TRANSFER_BYTES", 4096)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _device: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _device: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _device: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _stream: nullcontext())
+
+
+@pytest.mark.usefixtures("_streams_of_a_cpu")
+def test_copies_both_ways_at_once_count_the_bytes_of_both():
+    found = both_ways_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))))
+    assert (found.name, found.kind) == ("transfer.both.pinned", "transfer")
+    assert found.value == 16384.0  # 4096 B each way in 0.5 s
+
+
+@pytest.mark.usefixtures("_streams_of_a_cpu")
+def test_a_way_that_does_not_arrive_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "copy_", lambda target, _source, **_keywords: target)
+    with pytest.raises(WorkError, match="copied bytes differ"):
+        both_ways_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))))
 
 
 def test_a_copy_that_lost_a_byte_is_an_error():
@@ -85,3 +113,10 @@ def test_a_gpu_runs_the_smallest_kernel_in_less_than_a_host_needs_to_wait_for_it
         x.add_(1)
         torch.cuda.synchronize()
     assert 0 < launch_ceiling(bench_for(device, quick=True)).value < (time.perf_counter() - began_s) / 100
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and none is visible")
+def test_both_ways_at_once_move_more_than_one_way_alone():
+    real = bench_for(torch.device("cuda", 0), quick=True)
+    assert both_ways_ceiling(real).value > 1.2 * transfer_ceiling(real, "host_to_device", "pinned").value
