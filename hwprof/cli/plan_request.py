@@ -22,7 +22,7 @@ from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import STACKS, Stack, stack_named
 from hwprof.specs.catalogue import load_cluster, load_device, load_model
 from hwprof.specs.hardware import ClusterSpec
-from hwprof.specs.job import JobDtype, JobOptimizer, TrainingJob
+from hwprof.specs.job import JobDtype, JobOptimizer, Offload, TrainingJob
 from hwprof.specs.model import ModelSpec
 from hwprof.specs.parallel import SCHEDULES
 from hwprof.specs.run import RunRecord
@@ -134,8 +134,8 @@ def choice_options(command: Command) -> Command:
         click.option("--recompute", type=Listed(click.Choice(get_args(Recompute))), help="Only these modes."),
         click.option(
             "--offload",
-            type=Listed(click.Choice(["none", "optimizer"])),
-            help="Where the optimizer's state may live: with the weights, or in host memory. Default: none.",
+            type=Listed(click.Choice(get_args(Offload))),
+            help="What may live in host memory; default: none.",
         ),
         click.option(
             "--sequence-parallel", type=SWITCH, help="Beside tensor parallelism: on, off or both; default: on."

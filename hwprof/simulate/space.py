@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -15,7 +16,7 @@ from hwprof.predict.op_time import MicroBatchTimes, micro_batch_times
 from hwprof.predict.parameters import Parameters
 from hwprof.predict.row_table import Rates, row_table
 from hwprof.predict.stacks import Stack
-from hwprof.simulate.jobs import NUMBERS, jobs_of, rates_of, share_of
+from hwprof.simulate.jobs import NUMBERS, jobs_of, offloaded_bytes, rates_of, share_of
 from hwprof.simulate.step import Floats, Jobs
 from hwprof.simulate.whole_step import StepTimes, step_times
 from hwprof.specs.job import TrainingJob
@@ -96,12 +97,14 @@ def predict_space(space: Space, machine: Machine, stack: Stack, parameters: Para
     Raises:
         SpecError: a peak of the device is not known.
     """
-    work = _work(space, machine, stack, parameters)
-    return step_times(_jobs(space, machine, stack), work, parameters)
+    jobs, index = _shares(space)
+    work = _work(jobs, machine, stack, parameters).of(index)
+    offloaded = np.array([offloaded_bytes(job, stack) for job in jobs])[index]
+    return step_times(_jobs(space, machine, stack, offloaded), work, parameters)
 
 
-def _work(space: Space, machine: Machine, stack: Stack, parameters: Parameters) -> MicroBatchTimes:
-    """Times of each layout's micro-batch; layouts that differ only beyond it share one row."""
+def _shares(space: Space) -> tuple[list[TrainingJob], Integers]:
+    """One job of each set of layouts that differ only beyond their micro-batch, and of each layout the place of its."""
     first, index = distinct(
         space.tensor,
         space.context,
@@ -111,14 +114,18 @@ def _work(space: Space, machine: Machine, stack: Stack, parameters: Parameters) 
         space.recompute,
         space.sequence_parallel.astype(np.int64),
     )
-    jobs = [space.job(int(row)) for row in first]
+    return [space.job(int(row)) for row in first], index
+
+
+def _work(jobs: Sequence[TrainingJob], machine: Machine, stack: Stack, parameters: Parameters) -> MicroBatchTimes:
+    """Times of each job's micro-batch."""
     table = row_table([device_rows(share_of(job)) for job in jobs])
     one: Rates = rates_of([(jobs[0], machine, stack)])
     rates = Rates(**{name: np.repeat(getattr(one, name), len(jobs)) for name in Rates.__slots__})
-    return micro_batch_times(table, rates, parameters).of(index)
+    return micro_batch_times(table, rates, parameters)
 
 
-def _jobs(space: Space, machine: Machine, stack: Stack) -> Jobs:
+def _jobs(space: Space, machine: Machine, stack: Stack, offloaded: Floats) -> Jobs:
     """The numbers of each layout; those of the model and the machine are the same for all."""
     count = len(space)
     one = jobs_of([(space.job(0), machine, stack)])
@@ -128,6 +135,7 @@ def _jobs(space: Space, machine: Machine, stack: Stack) -> Jobs:
         "stages": space.pipeline.astype(float),
         "chunks": np.where(two_chunks, 2, space.virtual).astype(float),
         "schedule": space.schedule.astype(float),
+        "offloaded_bytes": offloaded,
         "micro_batches": space.base.global_batch / (space.micro_batch * space.data),
         "tensor": space.tensor.astype(float),
         "context": context,

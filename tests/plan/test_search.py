@@ -192,7 +192,7 @@ def test_formats_and_offload_are_searched_too():
     assert sum(each.refusals[0].count for each in alone.values()) == option.refusals[0].count
 
 
-@pytest.mark.parametrize("offload", ["none", "optimizer"])
+@pytest.mark.parametrize("offload", ["none", "optimizer", "activations", "weights"])
 def test_memory_and_time_of_many_layouts_know_offload(offload):
     question = question_of("7b", "8xrtx-4090", batch=16)
     question = replace(question, base=question.base.model_copy(update={"offload": offload}))
