@@ -17,7 +17,15 @@ from hwprof.measure import communication, intervals
 from hwprof.measure.idle import causes
 from hwprof.measure.intervals import Intervals
 from hwprof.measure.trace import Span
-from hwprof.specs.labels import COMMUNICATION_LABEL, MODEL_LABEL, PHASE_LABELS, label_of, layer_kind
+from hwprof.specs.labels import (
+    COMMUNICATION_LABEL,
+    ENGINE,
+    MODEL_LABEL,
+    PHASE_LABELS,
+    label_of,
+    layer_kind,
+    runs_hooks,
+)
 from hwprof.specs.ranks import Axis, CollectiveCall
 from hwprof.specs.run import Attribution, Direction, KernelTime, OpTime, PhaseName
 
@@ -165,7 +173,7 @@ def _place(
     if span.name.startswith(MODULE):
         label = label_of(span.name.removeprefix(MODULE))
         return _Place(label, phase, "recompute" if phase == "backward" else "forward")
-    if span.category == "cpu_op" and span.name.startswith("autograd::engine::evaluate_function"):
+    if span.category == "cpu_op" and span.name.startswith(ENGINE):
         if span.in_backward and span.sequence is not None and span.sequence in forward_label:
             last_label[span.thread] = forward_label[span.sequence]
         label = last_label.get(span.thread, MODEL_LABEL)
@@ -182,23 +190,38 @@ def _communicates(span: Span) -> bool:
 
 def _host_pieces(spans: Sequence[Span], places: Sequence[_Place | None], own_s: Sequence[float]) -> list[_Piece]:
     """Operators of a CPU by their own time; collectives and what runs in their threads are no work of the step."""
-    carriers = {span.thread for span in spans if communication.is_transfer(span) and communication.encloses(span)}
+    carriers = _carriers(spans)
     return [
         _Piece(span.name, place, span.start_s, span.end_s, own)
         for span, place, own in zip(spans, places, own_s, strict=True)
-        if span.category == "cpu_op" and own > 0 and span.thread not in carriers and not communication.is_operator(span)
+        if own > 0 and _computes(span, carriers)
     ]
 
 
+def _carriers(spans: Sequence[Span]) -> set[int | str]:
+    """The threads of gloo's own."""
+    return {span.thread for span in spans if communication.is_transfer(span) and communication.encloses(span)}
+
+
+def _computes(span: Span, carriers: set[int | str]) -> bool:
+    """Whether a span is an operator that computes on a CPU by itself, not only through those that it calls."""
+    works = span.category == "cpu_op" and span.thread not in carriers
+    return works and not communication.is_operator(span) and not runs_hooks(span.name)
+
+
 def _host_compute(spans: Sequence[Span]) -> Intervals:
-    """When a CPU computed: in operators, but not in those that start collectives or wait for them, on some thread."""
+    """When a CPU computed: in operators on some thread, but not in those that start collectives or wait for them.
+
+    The autograd engine around an operator is none either: hooks run there, and may wait.
+    """
     operators: dict[int | str, list[tuple[float, float]]] = defaultdict(list)
     talks: dict[int | str, list[tuple[float, float]]] = defaultdict(list)
-    carriers = {span.thread for span in spans if communication.is_transfer(span) and communication.encloses(span)}
+    carriers = _carriers(spans)
     for span in spans:
-        if span.category == "cpu_op" and span.thread not in carriers:
-            chosen = talks if communication.is_operator(span) else operators
-            chosen[span.thread].append((span.start_s, span.end_s))
+        if communication.is_operator(span):
+            talks[span.thread].append((span.start_s, span.end_s))
+        elif _computes(span, carriers):
+            operators[span.thread].append((span.start_s, span.end_s))
     busy = [
         intervals.subtract(intervals.union(operators[thread]), intervals.union(talks[thread])) for thread in operators
     ]
@@ -265,8 +288,8 @@ def _attribution_cpu(
         input_s=intervals.length_s(input_wait) / steps,
         residue_s=intervals.length_s(outside) / steps,
         unplaced_s=_unplaced_s(model_pieces) / steps,
-        note="CPU: time in torch operators is compute, gloo collectives with no operator beside them are exposed "
-        "communication; between operators the host program itself runs",
+        note="CPU: time in torch operators is compute, but for hooks in backward; gloo collectives with no operator "
+        "beside them are exposed communication; between operators the host program itself runs",
     )
 
 

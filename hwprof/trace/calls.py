@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.count.aten_recorded import is_priced
-from hwprof.specs.labels import label_of
+from hwprof.specs.labels import ENGINE, label_of
 from hwprof.specs.trace import TraceDirection
 from hwprof.trace.columns import MODULE_MARK, HostEvents, HostKind, Numbers, Trace
 
@@ -26,7 +26,6 @@ Number = TypeVar("Number", bound=np.signedinteger[Any])
 DIRECTIONS: tuple[TraceDirection, ...] = get_args(TraceDirection)
 FORWARD, RECOMPUTE, BACKWARD, UPDATE, OTHER = range(len(DIRECTIONS))
 
-NODE = "autograd::engine::evaluate_function: "
 OPTIMIZER = "Optimizer.step#"
 OWN_MODULE = "hwprof:module:"
 LOADER = re.compile(r"enumerate\(DataLoader\)|hwprof:phase:data$")
@@ -179,7 +178,7 @@ def _directions(trace: Trace, parent: Places, operator: Places) -> tuple[NDArray
     host = trace.host
     is_module = (host.kind == HostKind.MODULE) | _named(trace, [name.startswith(OWN_MODULE) for name in trace.names])
     is_update = _named(trace, [name.startswith(OPTIMIZER) for name in trace.names])
-    is_node = host.in_backward | _named(trace, [name.startswith(NODE) for name in trace.names])
+    is_node = host.in_backward | _named(trace, [name.startswith(ENGINE) for name in trace.names])
     means = np.full(len(host), -1, dtype=np.int8)
     for marked, meaning in ((is_module, FORWARD), (is_node, BACKWARD), (is_update, UPDATE)):
         means[marked] = meaning

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.specs.intervals import Intervals, union
-from hwprof.trace.calls import LOADER, NODE, Calls, Places, at, nearest
+from hwprof.specs.labels import runs_hooks
+from hwprof.trace.calls import LOADER, Calls, Places, at, nearest
 from hwprof.trace.columns import DeviceKind, HostKind, Ints, Numbers, Trace
 
 
@@ -123,8 +124,8 @@ def cpu_pieces(trace: Trace, calls: Calls) -> Pieces:
     is_call = np.array([COMMUNICATION_CALL.match(name) is not None for name in trace.names], dtype=np.bool_)[host.name]
     loads = np.array([LOADER.match(name) is not None for name in trace.names], dtype=np.bool_)[host.name]
     is_input = nearest(calls.parent, loads) >= 0
-    is_engine = np.array([name.startswith(NODE) for name in trace.names], dtype=np.bool_)[host.name]
-    is_operator = (host.kind == HostKind.OPERATOR) & ~is_input & ~is_engine
+    is_hook = np.array([runs_hooks(name) for name in trace.names], dtype=np.bool_)[host.name]
+    is_operator = (host.kind == HostKind.OPERATOR) & ~is_input & ~is_hook
     annotated = np.flatnonzero((host.kind == HostKind.ANNOTATION) & is_call)
     spans = (host.start_ns[annotated], host.end_ns[annotated], annotated)
     segments = [*own_segments(trace, calls, is_operator), spans]

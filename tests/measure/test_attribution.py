@@ -47,9 +47,12 @@ CPU_STEP = _ordered(
         _span("aten::add", 32, 36, sequence=8),
         _mark(PHASE + "backward", 40, 80),
         _span("autograd::engine::evaluate_function: AddBackward0", 41, 44, sequence=8, in_backward=True),
+        _span("AddBackward0", 41, 44, sequence=8, in_backward=True),
         _span("autograd::engine::evaluate_function: AddmmBackward0", 45, 70, sequence=7, in_backward=True),
+        _span("AddmmBackward0", 45, 70, sequence=7, in_backward=True),
         _span("aten::mm", 46, 69),
         _span("autograd::engine::evaluate_function: torch::autograd::AccumulateGrad", 70, 72),
+        _span("torch::autograd::AccumulateGrad", 70, 72),
         _mark(PHASE + "optimizer", 82, 98),
         _span("aten::_fused_adamw_", 83, 97),
     ]
@@ -96,6 +99,34 @@ def test_waiting_for_a_collective_inside_a_torch_operator_is_no_compute():
     assert summary.attribution.exposed_communication_s == 10
     assert summary.attribution.compute_s == 63 - 10
     assert sum(op.time_s for op in summary.ops if op.label != "data") == 63 - 10
+
+
+def test_what_hooks_of_backward_wait_for_is_exposed_not_computed():
+    """FSDP2 gathers weights before a node (45-60) and reduces its gradients after it (64-80), both in its hooks.
+
+    The node computes from 58 to 63, and the reduced gradient is copied from 78 to 79.
+    """
+    engine = "autograd::engine::evaluate_function: "
+    spans = [
+        _mark(WINDOW, 0, 100),
+        _mark(PHASE + "backward", 40, 90),
+        _span(engine + "MmBackward0", 42, 63, sequence=7, in_backward=True),
+        _span("c10d::_allgather_base_", 43, 44),
+        _span("gloo:all_gather", 45, 60, category="user_annotation", thread=2),
+        _span("MmBackward0", 58, 63, sequence=7, in_backward=True),
+        _span("aten::mm", 59, 62),
+        _span(engine + "RegisterPostBackwardFunctionBackward", 63, 82),
+        _span("RegisterPostBackwardFunctionBackward", 63, 82),
+        _span("gloo:reduce_scatter", 64, 80, category="user_annotation", thread=2),
+        _span("aten::copy_", 78, 79),
+    ]
+    summary = attribute(_ordered(spans), device="cpu", steps=1)
+    found = summary.attribution
+    assert found.compute_s == 5 + 1
+    assert found.exposed_communication_s == 1 + (58 - 45) + (80 - 64 - 1)
+    assert found.idle_host_s == 50 - 6 - 29
+    assert found.residue_s == 100 - 50
+    assert sum(op.time_s for op in summary.ops) == 6
 
 
 def test_own_time_of_an_operator_excludes_the_operators_it_calls():

@@ -197,6 +197,19 @@ def test_what_a_hook_of_autograd_waits_for_is_exposed(written: Write):
     assert {row.module for row in device.ops} == {""}
 
 
+def test_what_fsdp_waits_for_after_backward_is_exposed(written: Write):
+    """Its own node 0-100 with a copy 10-20 and a reduce-scatter 30-90: 10 compute, 60 exposed; the add after it 1."""
+    hand = Hand()
+    hand.host("autograd::engine::evaluate_function: RegisterPostBackwardFunctionBackward", 0, 100)
+    hand.host("RegisterPostBackwardFunctionBackward", 0, 100)
+    hand.host("aten::copy_", 10, 20)
+    hand.complete("user_annotation", "gloo:reduce_scatter", 1, 2, 30 * 1000, 60 * 1000)
+    hand.host("aten::add", 100, 101)
+    times = _one(written(hand)).breakdown
+    assert times.exposed_communication_s == pytest.approx(60 * US)
+    assert times.compute_s == pytest.approx(11 * US)
+
+
 def test_memory_that_grows_from_step_to_step_is_a_finding(written: Write):
     hand = Hand()
     for step in range(3):
