@@ -2,13 +2,15 @@
 # make test   set up .venv if needed and run the tests
 # make check  format, lint, types, import contracts
 # make package  build sdist and wheel, install the wheel into a clean environment and use it there
+# make docs   build the documentation, strictly, into build/site
+# make example  rebuild reports/example: a real run on this machine
 # make bench  benchmarks that take minutes: order of plans, speed of the simulator, two runs side by side
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test check lint types imports format bench package clean setup
+.PHONY: run test check lint types imports format bench example docs package clean setup
 
 run: setup
 	@$(BIN)/hwprof run --model tiny $(ARGS)
@@ -32,12 +34,18 @@ format: setup
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-# Run by hand: fit_simulator.py and accuracy_page.py write files, memory_accuracy.py takes more than five minutes,
+# Run by hand: fit_simulator.py, accuracy_page.py and example_report.py write files, memory_accuracy.py takes more than five minutes,
 # trace_against_hta.py needs an environment of its own.
 BENCHMARKS := planner_evidence simulator_speed two_runs
 
 bench: setup
 	@for name in $(BENCHMARKS); do echo "== benchmarks/$$name.py"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+example: setup
+	@$(BIN)/python benchmarks/example_report.py
+
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 package: setup
 	@.ci/package

@@ -1,0 +1,131 @@
+"""Does every command in the docs do what they say? Those in code blocks and tables of commands are run, or parsed.
+
+A command that is not run stands in ``NOT_RUN`` with its reason; if it is one of hwprof's, its options are parsed all
+the same, so that a misspelt or removed one is found.
+"""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from hwprof import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+EXAMPLE = ROOT / "reports" / "example"
+
+NOT_RUN = {
+    r"hwprof run\b": "trains for a minute; tests/cli/test_run_command.py runs it",
+    r"hwprof probe\b": "measures for a minute; tests/cli/test_probe_command.py runs it",
+    r"hwprof validate$": "takes seconds; tests/cli/test_validate_command.py runs it",
+    r"hwprof view DIR --ncu": "needs Nsight Compute's output; tests/cli/test_view_command.py has some",
+    r"ncu\b": "needs a GPU and Nsight Compute",
+    r"torchrun\b": "starts ranks; tests/cli/test_run_ranks.py and test_probe_ranks.py do",
+    r"srun\b": "needs a SLURM cluster",
+    r"make\b": "the targets are what CI calls; those that it does not call take minutes",
+    r"pip install\b": "changes the environment; .ci/package installs the wheel",
+    r"(\.venv/bin/)?python benchmarks/": "benchmarks take minutes",
+    r"\.venv/bin/(pytest|mypy|ruff)\b": "what CI does",
+}
+STAND_INS = {"DIR": "first-report", "A": "first-report", "B": "second-report", "FILE...": "trace.json.gz"}
+"""What the docs call a file -> one that is there."""
+
+
+def _blocks(text):
+    """Code blocks that are no Python: fenced and indented."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    yield from (body for language, body in fenced if language != "python")
+    bare = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    yield from re.findall(r"(?:(?<=\n\n)|\A)((?: {4}.*\n|\n(?= {4}))+)", bare)
+
+
+def _commands(page):
+    text = page.read_text(encoding="utf-8")
+    lines = [line for block in _blocks(text) for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"^\| `((?:hwprof|torchrun) [^`]*)` \|", text, re.MULTILINE)
+    for line in lines:
+        command = re.sub(r"\s+#.*", "", line.strip())
+        if re.match(r"(hwprof|torchrun|srun|make|ncu|pip|python|sh|\S*\.venv/\S+) ", command):
+            yield command
+
+
+ALL = sorted({command for page in PAGES for command in _commands(page)})
+
+
+def _reason(command):
+    return next((reason for pattern, reason in NOT_RUN.items() if re.match(pattern, command)), None)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with all that commands of the docs name."""
+    folder = tmp_path_factory.mktemp("docs")
+    for name in ("first-report", "second-report"):
+        shutil.copytree(EXAMPLE, folder / name)
+    shutil.copy(EXAMPLE / "trace.json.gz", folder)
+    (folder / "my-model").mkdir()
+    shown = CliRunner().invoke(cli.cli, ["specs", "show", "llama-3.2-1b"])
+    (folder / "my-model.toml").write_text(shown.stdout, encoding="utf-8")
+    (folder / "my-model" / "config.json").write_text(
+        '{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_layer": 2, "n_embd": 64, "n_head": 2,'
+        ' "vocab_size": 1000, "n_positions": 2048}',
+        encoding="utf-8",
+    )
+    return folder
+
+
+def test_commands_are_found_on_the_pages():
+    assert len(ALL) > 30
+    assert "hwprof count --model vit-b-16 --batch-size 256" in ALL
+    assert "hwprof specs list" in ALL
+
+
+@pytest.mark.parametrize("command", [command for command in ALL if not _reason(command)])
+def test_command_runs(command, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    line, _, file = command.partition(" > ")
+    program, *words = shlex.split(line)
+    assert program == "hwprof", f"{command!r} is neither run here nor in NOT_RUN"
+    result = CliRunner().invoke(cli.cli, [STAND_INS.get(word, word) for word in words])
+    assert result.exception is None, result.exception
+    assert result.stdout.strip()
+    if file:
+        assert (folder / file).read_text(encoding="utf-8") == result.stdout
+
+
+@pytest.mark.parametrize("command", [command for command in ALL if _reason(command) and "hwprof " in command])
+def test_command_that_is_not_run_has_options_that_exist(command):
+    words = shlex.split(
+        command[re.search(r"(?<!-)\bhwprof (run|probe|validate|view)\b", command).start() :].rstrip("'")
+    )[1:]
+    name, *options = words
+    with click.Context(cli.cli) as parent:
+        parsed = cli.cli.get_command(parent, name)
+        assert parsed.make_context(name, options, parent=parent, resilient_parsing=False).params
+
+
+def test_no_reason_is_left_over():
+    assert [pattern for pattern in NOT_RUN if not any(re.match(pattern, command) for command in ALL)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_of_the_docs_is_python(page):
+    """Their names are those of the reader's program; tests/test_examples.py runs the same code around real ones."""
+    for body in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        compile(body, page.name, "exec")
+
+
+def test_chinese_readme_has_the_figures_commands_and_links_of_the_english_one():
+    english, chinese = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
+    for what in (
+        r"\d+(?:\.\d+)? %",
+        r"`(?:hwprof|torchrun|python)\b[^`]*`",
+        r"\]\((?!README)[^)]*\)",
+        r"^ {4}\S.*?(?=\s+#|$)",
+    ):
+        assert sorted(set(re.findall(what, english, re.M))) == sorted(set(re.findall(what, chinese, re.M))), what
