@@ -99,4 +99,6 @@ def _where(first: Intervals, second: Intervals, wanted: int) -> Intervals:
     times, sets = times[order], sets[order]
     del order
     chosen = np.cumsum(sets, dtype=np.int8)[:-1] == wanted
-    return union(times[:-1][chosen], times[1:][chosen])
+    starts, ends = times[:-1][chosen], times[1:][chosen]
+    del times, sets, chosen
+    return union(starts, ends)

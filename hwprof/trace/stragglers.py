@@ -31,13 +31,16 @@ def meetings(trace: Trace, pieces: Pieces) -> tuple[Meeting, ...]:
     On a CPU they are the annotations of the library; the operators around them only issue them.
     """
     count: dict[tuple[str, ...], int] = defaultdict(int)
+    keys: dict[tuple[int, int], tuple[str, ...]] = {}
     found = []
     chosen = pieces.where(pieces.kind == Kind.COMMUNICATION)
     columns = (chosen.name, chosen.start_ns, chosen.end_ns, chosen.collective)
     for name, start, end, place in zip(*(column.tolist() for column in columns), strict=True):
         if not len(trace.device) and not _LIBRARY.match(trace.names[name]):
             continue
-        key = _key(trace, name, place)
+        if (name, place) not in keys:
+            keys[name, place] = _key(trace, name, place)
+        key = keys[name, place]
         found.append(Meeting(key, count[key], end - start))
         count[key] += 1
     return tuple(found)
