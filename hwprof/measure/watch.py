@@ -25,7 +25,7 @@ from hwprof.measure.attribution import WINDOW, TraceSummary, attribute
 from hwprof.measure.contention import waited_s
 from hwprof.measure.phases import PhaseMarks, marking_s
 from hwprof.measure.timing import Mark, Timer
-from hwprof.measure.trace import allocated_bytes, read_events, spans_of
+from hwprof.measure.trace import TRACE_LIMIT_BYTES, allocated_bytes, read_events, shorten, spans_of
 from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
 from hwprof.specs.ranks import Axis, CollectiveCall
 from hwprof.specs.run import PhaseName, Recording
@@ -240,9 +240,23 @@ class StepWatch:
         except _NO_FILE as error:
             self.notes.append(f"the step is timed but not attributed: its trace could not be kept ({error})")
             return
+        self._shorten()
         self._summary = attribute(spans, device=_kind(self._device), steps=steps, whole_axis=self._ranks.whole_axis)
         if self._summary is None:
             self.notes.append(BLIND_PROFILER)
+
+    def _shorten(self) -> None:
+        """The trace file, which was read whole, within its limit."""
+        try:
+            kept = shorten(self._trace_path, window=WINDOW)
+        except OSError as error:
+            self.notes.append(f"{self._trace_path.name} could not be shortened ({error})")
+            return
+        if kept < 1:
+            self.notes.append(
+                f"{self._trace_path.name} holds the first {kept:.0%} of the profiled window's events: the whole is "
+                f"larger than {TRACE_LIMIT_BYTES / 1e6:.0f} MB; times and shares are those of the whole"
+            )
 
     def _window(self, steps: int) -> Generator[PhaseContext, None, _Window]:
         """One window of profiled steps."""

@@ -1,15 +1,19 @@
 """Claims about the step recorder, on a small real loop on the CPU."""
 
+import functools
+import gzip
 import itertools
+import json
 import statistics
 
 import pytest
 import torch
 
+from hwprof.measure import watch
 from hwprof.measure.phases import marking_s
 from hwprof.measure.recorder import StepRecorder
 from hwprof.measure.timing import Mark, WallTimer
-from hwprof.measure.trace import read_events
+from hwprof.measure.trace import TRACE_LIMIT_BYTES, read_events, shorten
 from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
 from hwprof.specs.run import RunSettings
 
@@ -150,6 +154,36 @@ def test_trace_of_the_window_is_kept_whole_and_no_checkpoint_is_left(recording):
     _, folder = recording
     assert [path.name for path in folder.iterdir()] == ["trace.json.gz"]
     assert any(event.get("name") == "hwprof:window" for event in read_events(folder / "trace.json.gz"))
+
+
+def test_a_trace_over_its_limit_is_cut_and_what_is_reported_is_that_of_the_whole(tmp_path, monkeypatch):
+    limit_bytes = 20e3
+    monkeypatch.setattr(watch, "shorten", functools.partial(shorten, limit_bytes=limit_bytes))
+    recorder = _recorder(tmp_path)
+    recorder.profile_window()
+    result = recorder.recording()
+    assert 0 < (tmp_path / "trace.json.gz").stat().st_size <= limit_bytes
+    assert [path.name for path in tmp_path.iterdir()] == ["trace.json.gz"]
+    events = read_events(tmp_path / "trace.json.gz")
+    (window,) = (event for event in events if event.get("name") == "hwprof:window")
+    timed = [event for event in events if event.get("ph") != "M"]
+    assert len(timed) > 20
+    assert min(event["ts"] for event in timed) == window["ts"]
+    assert any("of the profiled window's events" in note for note in result.notes)
+    assert any(op.direction == "update" for op in result.ops)  # the end of the step, which the file does not have
+
+
+def test_a_trace_within_its_limit_is_left_alone(tmp_path):
+    path = tmp_path / "trace.json.gz"
+    with gzip.open(path, "wt") as file:
+        json.dump({"traceEvents": [{"ph": "X", "name": "a", "ts": 1.0, "dur": 1.0}]}, file)
+    before = path.read_bytes()
+    assert shorten(path, window="hwprof:window") == 1.0
+    assert path.read_bytes() == before
+
+
+def test_no_trace_is_kept_above_50_megabytes():
+    assert TRACE_LIMIT_BYTES == 50_000_000
 
 
 def test_hooks_are_gone_after_the_window(tmp_path):
