@@ -16,6 +16,7 @@ from typing import Literal, cast
 from hwprof.measure import communication, intervals
 from hwprof.measure.idle import causes
 from hwprof.measure.intervals import Intervals
+from hwprof.measure.pieces import Piece, Place, kernel_times, op_times
 from hwprof.measure.trace import Span
 from hwprof.specs.labels import (
     COMMUNICATION_LABEL,
@@ -23,7 +24,6 @@ from hwprof.specs.labels import (
     MODEL_LABEL,
     PHASE_LABELS,
     label_of,
-    layer_kind,
     runs_hooks,
 )
 from hwprof.specs.ranks import Axis, CollectiveCall
@@ -49,13 +49,6 @@ class TraceSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    label: str
-    phase: PhaseName
-    direction: Direction
-
-
-@dataclass(frozen=True, slots=True)
 class _Phases:
     """The phase annotations of the window, disjoint and in order."""
 
@@ -71,19 +64,6 @@ class _Phases:
     def intervals(self, *names: str) -> Intervals:
         chosen = [span for span in self.spans if not names or span.name.removeprefix(PHASE) in names]
         return intervals.union((span.start_s, span.end_s) for span in chosen)
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Time that one kernel (or one CPU operator itself) took, and where it belongs."""
-
-    name: str
-    place: _Place | None
-    start_s: float
-    end_s: float
-    busy_s: float
-    called_s: float | None = None
-    """On a GPU, when the host called for it."""
 
 
 def attribute(
@@ -117,8 +97,8 @@ def attribute(
         inside = [span for span in spans if window.start_s <= span.start_s and span.end_s <= window.end_s]
     working = [piece for piece in pieces if not communication.is_collective_kernel(piece.name)]
     return TraceSummary(
-        ops=_op_times(working, steps),
-        kernels=_kernel_times(pieces, steps),
+        ops=op_times(working, steps),
+        kernels=kernel_times(pieces, steps),
         attribution=attribution,
         calls=communication.calls_of(inside, compute, phase_at=phases.at, whole_axis=whole_axis),
     )
@@ -129,9 +109,9 @@ def _phases(spans: Iterable[Span]) -> _Phases:
     return _Phases([span.start_s for span in marked], marked)
 
 
-def _host_walk(spans: Sequence[Span], phases: _Phases) -> tuple[list[_Place | None], list[float]]:
+def _host_walk(spans: Sequence[Span], phases: _Phases) -> tuple[list[Place | None], list[float]]:
     """Place and own time (without enclosed operators) of every host span."""
-    places: list[_Place | None] = [None] * len(spans)
+    places: list[Place | None] = [None] * len(spans)
     own_s = [span.duration_s for span in spans]
     stacks: dict[int | str, list[int]] = defaultdict(list)
     forward_label: dict[int, str] = {}
@@ -160,27 +140,27 @@ def _host_walk(spans: Sequence[Span], phases: _Phases) -> tuple[list[_Place | No
 
 def _place(
     span: Span,
-    parent: _Place | None,
+    parent: Place | None,
     phases: _Phases,
     forward_label: dict[int, str],
     last_label: dict[int | str, str],
-) -> _Place | None:
+) -> Place | None:
     phase = phases.at(span.start_s)
     if phase is None:
         return None
     if _communicates(span):
-        return _Place(COMMUNICATION_LABEL, phase, _direction(phase))
+        return Place(COMMUNICATION_LABEL, phase, _direction(phase))
     if span.name.startswith(MODULE):
         label = label_of(span.name.removeprefix(MODULE))
-        return _Place(label, phase, "recompute" if phase == "backward" else "forward")
+        return Place(label, phase, "recompute" if phase == "backward" else "forward")
     if span.category == "cpu_op" and span.name.startswith(ENGINE):
         if span.in_backward and span.sequence is not None and span.sequence in forward_label:
             last_label[span.thread] = forward_label[span.sequence]
         label = last_label.get(span.thread, MODEL_LABEL)
-        return _Place(label, phase, "backward")
+        return Place(label, phase, "backward")
     if parent is not None and parent.phase == phase:
         return parent
-    return _Place(PHASE_LABELS[phase], phase, _direction(phase))
+    return Place(PHASE_LABELS[phase], phase, _direction(phase))
 
 
 def _communicates(span: Span) -> bool:
@@ -188,11 +168,11 @@ def _communicates(span: Span) -> bool:
     return packing or communication.is_operator(span) or communication.is_transfer(span)
 
 
-def _host_pieces(spans: Sequence[Span], places: Sequence[_Place | None], own_s: Sequence[float]) -> list[_Piece]:
+def _host_pieces(spans: Sequence[Span], places: Sequence[Place | None], own_s: Sequence[float]) -> list[Piece]:
     """Operators of a CPU by their own time; collectives and what runs in their threads are no work of the step."""
     carriers = _carriers(spans)
     return [
-        _Piece(span.name, place, span.start_s, span.end_s, own)
+        Piece(span.name, place, span.start_s, span.end_s, own)
         for span, place, own in zip(spans, places, own_s, strict=True)
         if own > 0 and _computes(span, carriers)
     ]
@@ -235,22 +215,25 @@ def _direction(phase: PhaseName) -> Direction:
 
 
 def _device_pieces(
-    spans: Sequence[Span], inside: Sequence[Span], places: Sequence[_Place | None], window: Span
-) -> list[_Piece]:
-    launched: dict[int | None, _Place | None] = {
+    spans: Sequence[Span], inside: Sequence[Span], places: Sequence[Place | None], window: Span
+) -> list[Piece]:
+    launched: dict[int | None, Place | None] = {
         span.correlation: place
         for span, place in zip(inside, places, strict=True)
         if span.correlation is not None and span.category in _LAUNCH_CATEGORIES
     }
-    called_s = {span.correlation: span.start_s for span in spans if span.category in _LAUNCH_CATEGORIES}
+    calls = [span for span in spans if span.category in _LAUNCH_CATEGORIES]
+    called_s = {span.correlation: span.start_s for span in calls}
+    graphs = {span.correlation for span in calls if "GraphLaunch" in span.name}
     return [
-        _Piece(
+        Piece(
             span.name,
             launched.get(span.correlation),
             span.start_s,
             span.end_s,
             span.duration_s,
             called_s.get(span.correlation),
+            span.correlation in graphs,
         )
         for span in spans
         if span.category in _DEVICE_CATEGORIES and window.start_s <= span.start_s and span.end_s <= window.end_s
@@ -261,13 +244,13 @@ def _is_host_copy(name: str) -> bool:
     return name.startswith("Memcpy") and "DtoD" not in name
 
 
-def _unplaced_s(pieces: Iterable[_Piece]) -> float:
+def _unplaced_s(pieces: Iterable[Piece]) -> float:
     """Time of pieces that belong to no phase, or to the model but to no module of it."""
     return sum(piece.busy_s for piece in pieces if piece.place is None or piece.place.label == MODEL_LABEL)
 
 
 def _attribution_cpu(
-    window: Span, phases: _Phases, pieces: Sequence[_Piece], steps: int, *, busy: Intervals, talking: Intervals
+    window: Span, phases: _Phases, pieces: Sequence[Piece], steps: int, *, busy: Intervals, talking: Intervals
 ) -> Attribution:
     """On a CPU the device is the host: operators compute, and what lies between them is the host's own overhead."""
     input_wait = phases.intervals("data")
@@ -294,7 +277,7 @@ def _attribution_cpu(
 
 
 def _attribution_cuda(
-    window: Span, phases: _Phases, pieces: Sequence[_Piece], steps: int
+    window: Span, phases: _Phases, pieces: Sequence[Piece], steps: int
 ) -> tuple[Intervals, Attribution]:
     """When the device computed, and the attribution."""
     bounds = (window.start_s, window.end_s)
@@ -324,7 +307,20 @@ def _attribution_cuda(
         residue_s=idle_s - parts_s[3] - parts_s[4],
         unplaced_s=_unplaced_s(pieces) / steps,
         split_s=(late_s, dependency_s, other_s),
-        note="GPU: union of kernels first, then what of collectives and copies they do not hide, then idle",
+        note="GPU: union of kernels first, then what of collectives and copies they do not hide, then idle"
+        + _graphs(pieces),
+    )
+
+
+def _graphs(pieces: Sequence[Piece]) -> str:
+    """What can't be said of kernels that a CUDA graph launched all at once; nothing where there are none."""
+    in_graphs_s = sum(piece.busy_s for piece in pieces if piece.in_graph)
+    if not in_graphs_s:
+        return ""
+    share = in_graphs_s / sum(piece.busy_s for piece in pieces)
+    return (
+        f"; {share:.0%} of the kernels' time is that of CUDA graphs, whose kernels are launched by one call and belong "
+        "to where it stands, not to modules"
     )
 
 
@@ -368,41 +364,3 @@ def _balanced(
         attributed_op_fraction=1.0 - unplaced_s / compute_s if compute_s else 0.0,
         note=note,
     )
-
-
-def _op_times(pieces: Sequence[_Piece], steps: int) -> tuple[OpTime, ...]:
-    groups: dict[_Place, list[_Piece]] = defaultdict(list)
-    for piece in pieces:
-        if piece.place is not None:
-            groups[piece.place].append(piece)
-    rows = [
-        OpTime(
-            label=place.label,
-            layer_kind=layer_kind(place.label),
-            phase=place.phase,
-            direction=place.direction,
-            calls=len(group) / steps,
-            time_s=sum(piece.busy_s for piece in group) / steps,
-        )
-        for place, group in groups.items()
-    ]
-    return tuple(sorted(rows, key=lambda row: -row.time_s))
-
-
-def _kernel_times(pieces: Sequence[_Piece], steps: int) -> tuple[KernelTime, ...]:
-    groups: dict[tuple[str, _Place], list[_Piece]] = defaultdict(list)
-    for piece in pieces:
-        if piece.place is not None:
-            groups[piece.name, piece.place].append(piece)
-    rows = [
-        KernelTime(
-            name=name,
-            label=place.label,
-            phase=place.phase,
-            direction=place.direction,
-            calls=len(group) / steps,
-            time_s=sum(piece.busy_s for piece in group) / steps,
-        )
-        for (name, place), group in groups.items()
-    ]
-    return tuple(sorted(rows, key=lambda row: -row.time_s))

@@ -178,6 +178,67 @@ def test_gpu_kernel_belongs_to_the_operator_that_launched_it():
     assert times["head", "backward"] == 20
 
 
+COMPILED_STEP = _ordered(
+    [
+        _mark(WINDOW, 0, 100),
+        _mark(PHASE + "forward", 0, 20),
+        _mark("Torch-Compiled Region: 0/0", 1, 19),
+        _span("CompiledFunction", 2, 18, sequence=5),
+        _span("cuLaunchKernel", 3, 4, category="cuda_driver", correlation=1),
+        _span("triton_poi_fused_add_mul_native_layer_norm_0", 5, 35, category="kernel", thread=7, correlation=1),
+        _mark(PHASE + "backward", 20, 70),
+        _span(
+            "autograd::engine::evaluate_function: CompiledFunctionBackward", 21, 40, thread=2, sequence=5,
+            in_backward=True,
+        ),
+        _span("cuLaunchKernel", 22, 23, thread=2, category="cuda_driver", correlation=2),
+        _span("triton_red_fused_sum_1", 40, 60, category="kernel", thread=7, correlation=2),
+        _mark(PHASE + "optimizer", 70, 100),
+        _span("cuLaunchKernel", 71, 72, category="cuda_driver", correlation=3),
+        _span("triton_for_fused_adamw_2", 72, 92, category="kernel", thread=7, correlation=3),
+    ]
+)  # fmt: skip
+
+
+def test_fused_kernels_of_a_compiled_model_belong_to_the_model_by_direction_and_count_as_unexplained():
+    summary = attribute(COMPILED_STEP, device="cuda", steps=1)
+    assert {(op.label, op.phase, op.direction): op.time_s for op in summary.ops} == {
+        ("model", "forward", "forward"): 30,
+        ("model", "backward", "backward"): 20,
+        ("optimizer", "optimizer", "update"): 20,
+    }
+    assert {kernel.name: kernel.label for kernel in summary.kernels} == {
+        "triton_poi_fused_add_mul_native_layer_norm_0": "model",
+        "triton_red_fused_sum_1": "model",
+        "triton_for_fused_adamw_2": "optimizer",
+    }
+    assert summary.attribution.attributed_op_fraction == pytest.approx(20 / 70)
+    assert summary.attribution.explained_fraction == pytest.approx(1 - 50 / 100)
+
+
+def test_kernels_of_a_cuda_graph_belong_to_where_it_is_launched_and_the_note_says_so():
+    """The forward pass of one module is a graph of three kernels; one kernel beside it is launched by itself."""
+    spans = _ordered(
+        [
+            _mark(WINDOW, 0, 100),
+            _mark(PHASE + "forward", 0, 100),
+            _mark(MODULE + "layers.0.ffn", 1, 9),
+            _span("cudaGraphLaunch", 2, 4, category="cuda_runtime", correlation=1),
+            *(
+                _span(f"gemm_{at}", 10 * at, 10 * at + 10, category="kernel", thread=7, correlation=1)
+                for at in (1, 2, 3)
+            ),
+            _span("cudaLaunchKernel", 20, 21, category="cuda_runtime", correlation=2),
+            _span("softmax", 50, 60, category="kernel", thread=7, correlation=2),
+        ]
+    )
+    summary = attribute(spans, device="cuda", steps=1)
+    assert {op.label: (op.calls, op.time_s) for op in summary.ops} == {"layers.*.ffn": (3, 30), "model": (1, 10)}
+    assert "75% of the kernels' time is that of CUDA graphs" in summary.attribution.note
+    assert summary.attribution.compute_s == 40
+    assert "CUDA graphs" not in attribute(GPU_STEP, device="cuda", steps=1).attribution.note
+
+
 def test_gpu_step_splits_into_compute_then_exposed_collectives_then_exposed_copies_then_idle():
     attribution = attribute(GPU_STEP, device="cuda", steps=1).attribution
     assert attribution.compute_s == 28 + 20
