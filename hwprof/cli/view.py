@@ -33,11 +33,24 @@ from hwprof.specs.run import RunRecord
     help="CSV of Nsight Compute (ncu --csv) of the same training: holds its kernels against the run's, and keeps that.",
 )
 @click.option("--no-write", is_flag=True, help="Leave the files in DIR as they are.")
-def command(directory: Path, output_format: Literal["text", "json"], counters: Path | None, *, no_write: bool) -> None:
+@click.option(
+    "--serve", "serves", is_flag=True, help="Show all runs below DIR in a browser, on 127.0.0.1; changes no file."
+)
+def command(
+    directory: Path, output_format: Literal["text", "json"], counters: Path | None, *, no_write: bool, serves: bool
+) -> None:
     """Render the run directory DIR again from its run.json, and print its summary.
 
-    DIR may be the path of a run.json, too; its reports stand beside it.
+    DIR may be the path of a run.json, too; its reports stand beside it. With --serve, DIR is a folder with any number
+    of runs, to list, filter and compare.
     """
+    if serves:
+        from hwprof.cli.serve import serve
+
+        if counters is not None or output_format == "json":
+            raise InputError("--serve goes with neither --ncu nor --format json", remedy="leave one of them out")
+        serve(directory)
+        return
     path = directory / RECORD_FILE if directory.is_dir() else directory
     record = read_run(directory)
     if counters is not None:

@@ -152,21 +152,34 @@ def span_text(interval: tuple[float, float], quantity: str, digits: int = 3) -> 
 
 
 def build_table(
-    name: str, title: str, fields: Sequence[Field[Item]], items: Sequence[Item], *, note: str = "", empty: str = ""
+    name: str,
+    title: str,
+    fields: Sequence[Field[Item]],
+    items: Sequence[Item],
+    *,
+    note: str = "",
+    empty: str = "",
+    one_unit: bool = False,
 ) -> Table:
-    """A table for people: each numeric column is scaled to the unit that its largest value suits."""
+    """A table for people: each numeric column is scaled to the unit that its largest value suits.
+
+    With ``one_unit`` columns of the same quantity have the unit of the largest value of them all, to be compared.
+    """
     columns, texts = [], []
-    for field in fields:
-        values = [field.read(item) for item in items]
-        column, cells = _screen_column(field, values)
+    read = [[field.read(item) for item in items] for field in fields]
+    for field, values in zip(fields, read, strict=True):
+        alike = [v for other, v in zip(fields, read, strict=True) if one_unit and other.quantity == field.quantity]
+        column, cells = _screen_column(field, values, alike or [values])
         columns.append(column)
         texts.append(cells if field.show is None else _worded(cells, map(field.show, items)))
     rows = tuple(zip(*texts, strict=True)) if items else ()
     return Table(name=name, title=title, columns=tuple(columns), rows=rows, note=note, empty="" if items else empty)
 
 
-def _screen_column(field: Field[Item], values: Sequence[Value]) -> tuple[Column, list[Cell]]:
-    numbers = [value for value in values if isinstance(value, (int, float))]
+def _screen_column(
+    field: Field[Item], values: Sequence[Value], alike: Sequence[Sequence[Value]]
+) -> tuple[Column, list[Cell]]:
+    numbers = [value for column in alike for value in column if isinstance(value, (int, float))]
     factor, unit = scale(field.quantity, numbers)
     style = field.style or ("text" if field.quantity == "text" else "number")
     column = Column(name=field.name, title=field.title, unit=unit, style=style, meaning=field.meaning)

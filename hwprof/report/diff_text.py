@@ -50,10 +50,11 @@ _SETTINGS: tuple[Field[DiffSetting], ...] = (
 
 def print_diff(report: DiffReport, stream: TextIO, *, top: int) -> None:
     """Print the comparison; ``top`` rows a level."""
-    print_sections([_section(report, top)], stream)
+    print_sections([diff_section(report, top)], stream)
 
 
-def _section(report: DiffReport, top: int) -> Section:
+def diff_section(report: DiffReport, top: int) -> Section:
+    """What the comparison says, as a title, lines, tables of ``top`` rows a level, and notes."""
     return Section(_sentence(report), _lead(report), [*_tables(report, top)], list(report.notes))
 
 
@@ -81,8 +82,10 @@ def _tables(report: DiffReport, top: int) -> Sequence[Table]:
     for level, title in _LEVELS.items():
         rows = [row for row in report.rows if row.level == level]
         if rows:
-            hidden = f"The {top} largest changes of {len(rows)}; --top N shows more." if len(rows) > top else ""
-            tables.append(build_table(level, title, _ROWS, rows[:top], note=hidden))
+            hidden = (
+                f"The {top} largest changes of {len(rows)}; hwprof diff --top N shows more." if len(rows) > top else ""
+            )
+            tables.append(build_table(level, title, _ROWS, rows[:top], note=hidden, one_unit=True))
     for name, title, settings in (
         ("settings", "Settings that differ", report.settings),
         ("environment", "Machine and software that differ", report.environment),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -71,6 +73,12 @@ def render_notebook(view: View) -> str:
     return _environment().get_template("notebook.html.j2").render(view=view, css=css)
 
 
+def run_address(key: str, file: str) -> str:
+    """Where a page that is served finds a file of the run ``key``; what means something in addresses is escaped."""
+    folder = "" if key == "." else quote(os.fsencode(key), safe="/") + "/"
+    return f"/runs/{folder}{quote(os.fsencode(file))}"
+
+
 def embedded_json(value: object) -> Markup:
     """JSON that cannot end the ``<script>`` element it stands in: ``<``, ``>``, ``&`` and all non-ASCII are escaped.
 
@@ -90,7 +98,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(bound_colours=palette.BOUND_COLOURS, ink=palette.ink)
+    environment.globals.update(bound_colours=palette.BOUND_COLOURS, ink=palette.ink, address=run_address)
     return environment
 
 

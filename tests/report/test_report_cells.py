@@ -102,3 +102,15 @@ def test_an_empty_table_keeps_its_columns_and_says_why() -> None:
 def test_a_sheet_scales_nothing_and_leaves_unknown_values_blank() -> None:
     sheet = build_sheet("t", "T", (Field("time_s", "Time", lambda item: item, "s"),), [0.25, None, math.inf, 8.2e9])
     assert [row[0].text for row in sheet.rows] == ["0.25", "", "", "8200000000"]
+
+
+def test_columns_to_be_compared_have_one_unit() -> None:
+    fields: tuple[Field[tuple[float, float]], ...] = (
+        Field("a", "A", lambda pair: pair[0], "s"),
+        Field("b", "B", lambda pair: pair[1], "s"),
+        Field("size", "Size", lambda pair: pair[0], "byte"),
+    )
+    table = build_table("t", "T", fields, [(0.445, 4.17)], one_unit=True)
+    assert ["s", "s", "B"] == [column.unit for column in table.columns]
+    assert ["0.445", "4.17", "0.445"] == [cell.text for cell in table.rows[0]]
+    assert ["ms", "s", "B"] == [column.unit for column in build_table("t", "T", fields, [(0.445, 4.17)]).columns]

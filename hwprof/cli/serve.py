@@ -1,0 +1,160 @@
+"""How are many runs looked at in a browser? ``hwprof view DIR --serve``: pages on 127.0.0.1, which change no file."""
+
+from __future__ import annotations
+
+import functools
+import os
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
+
+import click
+
+from hwprof.errors import InputError
+from hwprof.report.html import render_html
+from hwprof.report.run_list import FILE_TYPES, ListedRun, RunFolder, comparison_page, files_of, list_page
+from hwprof.report.view import build_view
+
+ADDRESS = "127.0.0.1"
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data: blob:; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+"""With each answer: nothing is loaded from elsewhere, and no other page may show this one."""
+_HTML = "text/html; charset=utf-8"
+
+
+class Answer(NamedTuple):
+    """What goes back to the browser."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+class _RefusedError(Exception):
+    """The request asks for nothing that is here; says so with a status and a sentence."""
+
+    def __init__(self, status: HTTPStatus, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+def serve(root: Path) -> None:
+    """Serve the runs below ``root`` until Ctrl-C, on a free port of 127.0.0.1.
+
+    Raises:
+        InputError: ``root`` is no folder.
+    """
+    try:
+        with server_of(root) as server:
+            click.echo(f"http://{ADDRESS}:{server.server_port}/ shows the runs below {root} (Ctrl-C ends it)")
+            server.serve_forever()
+    except KeyboardInterrupt:
+        click.echo("ended", err=True)
+
+
+def server_of(root: Path) -> ThreadingHTTPServer:
+    """A server that listens and is yet to be run; raises as ``serve`` does."""
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder", remedy="give a folder that holds run directories")
+    return ThreadingHTTPServer((ADDRESS, 0), functools.partial(_Handler, RunFolder(root.resolve())))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One request; only GET and HEAD exist."""
+
+    server_version = "hwprof"
+    sys_version = ""
+
+    def __init__(self, folder: RunFolder, *args: object) -> None:
+        self._folder = folder
+        super().__init__(*args)  # type: ignore[arg-type]  # handed through as socketserver gives them
+
+    def do_GET(self) -> None:
+        """Send what was asked for."""
+        self._send(self._answered(), with_body=True)
+
+    def do_HEAD(self) -> None:
+        """Send what is known of it."""
+        self._send(self._answered(), with_body=False)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the signature of http.server)
+        """Requests are not printed."""
+
+    def _answered(self) -> Answer:
+        try:
+            self._check_host()
+            return answer(self._folder, self.path)
+        except _RefusedError as refusal:
+            return _plain(refusal.status, str(refusal))
+        except InputError as error:
+            return _plain(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+        except OSError as error:
+            return _plain(HTTPStatus.NOT_FOUND, f"a file is not there any more, or may not be read: {error.strerror}")
+
+    def _check_host(self) -> None:
+        """A page elsewhere whose name was made to point here (DNS rebinding) names another host; a tunnel, a port."""
+        if self.headers.get("Host", "").partition(":")[0] not in {ADDRESS, "localhost"}:
+            raise _RefusedError(HTTPStatus.FORBIDDEN, "this server answers only to its own name")
+
+    def _send(self, reply: Answer, *, with_body: bool) -> None:
+        self.send_response(reply.status)
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", reply.content_type)
+        self.send_header("Content-Length", str(len(reply.body)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(reply.body)
+
+
+def answer(folder: RunFolder, target: str) -> Answer:
+    """The answer to a request for ``target``: a path with a query, escaped as in addresses.
+
+    A run is looked up among those that were found, a file among those of its directory: no path is put together from
+    what a request says. Reports are made from ``run.json``, so that a page of unknown origin is never run.
+    """
+    parts = urlsplit(target)
+    path = os.fsdecode(unquote_to_bytes(parts.path))
+    if path == "/":
+        return _page(list_page(folder))
+    if path == "/compare":
+        query = parse_qs(parts.query, errors="surrogateescape")
+        a, b = (_run(folder, query.get(name, [""])[0]) for name in ("a", "b"))
+        return _page(comparison_page(a, b))
+    if path.startswith("/runs/"):
+        key, _, name = path.removeprefix("/runs/").rpartition("/")
+        return _file(_run(folder, key or "."), name)
+    raise _RefusedError(HTTPStatus.NOT_FOUND, "there is no such page; / lists the runs")
+
+
+def _run(folder: RunFolder, key: str) -> ListedRun:
+    run = folder.found().runs.get(key)
+    if run is None:
+        raise _RefusedError(HTTPStatus.NOT_FOUND, "there is no such run; / lists those that there are")
+    return run
+
+
+def _file(run: ListedRun, name: str) -> Answer:
+    if name == "report.html":
+        return _page(render_html(build_view(run.record)))
+    path = files_of(run).get(name)
+    if path is None:
+        raise _RefusedError(HTTPStatus.NOT_FOUND, "the run has no such file")
+    return Answer(HTTPStatus.OK, FILE_TYPES[path.suffix], path.read_bytes())
+
+
+def _page(text: str) -> Answer:
+    return Answer(HTTPStatus.OK, _HTML, text.encode("utf-8", "replace"))
+
+
+def _plain(status: HTTPStatus, sentence: str) -> Answer:
+    return Answer(status, "text/plain; charset=utf-8", (sentence + "\n").encode("utf-8", "replace"))
