@@ -111,6 +111,6 @@ def test_columns_to_be_compared_have_one_unit() -> None:
         Field("size", "Size", lambda pair: pair[0], "byte"),
     )
     table = build_table("t", "T", fields, [(0.445, 4.17)], one_unit=True)
-    assert ["s", "s", "B"] == [column.unit for column in table.columns]
-    assert ["0.445", "4.17", "0.445"] == [cell.text for cell in table.rows[0]]
-    assert ["ms", "s", "B"] == [column.unit for column in build_table("t", "T", fields, [(0.445, 4.17)]).columns]
+    assert [column.unit for column in table.columns] == ["s", "s", "B"]
+    assert [cell.text for cell in table.rows[0]] == ["0.445", "4.17", "0.445"]
+    assert [column.unit for column in build_table("t", "T", fields, [(0.445, 4.17)]).columns] == ["ms", "s", "B"]
