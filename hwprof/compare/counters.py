@@ -102,6 +102,7 @@ def _row(kernels: Sequence[KernelTime], counted: KernelCounters, ops: Sequence[O
         time_s=sum(kernel.time_s for kernel in kernels),
         label=main.label,
         direction=main.direction,
+        op_fraction=_of_op(kernels, main, owner),
         other_ops=len({(kernel.label, kernel.phase, kernel.direction) for kernel in kernels}) - 1,
         counted_bytes=sum(known) if len(known) == len(shares) else None,
         measured_bytes=None if counted.dram_bytes is None else counted.dram_bytes * calls,
@@ -110,6 +111,14 @@ def _row(kernels: Sequence[KernelTime], counted: KernelCounters, ops: Sequence[O
         counted_bound="unknown" if owner is None else owner.bound,
         measured_bound=bound_of(counted),
     )
+
+
+def _of_op(kernels: Sequence[KernelTime], main: KernelTime, op: OpResult | None) -> float:
+    """The share of an operation's time in those of the kernels that are its own."""
+    if op is None or not op.time_s:
+        return 0.0
+    own = (k for k in kernels if (k.label, k.phase, k.direction) == (main.label, main.phase, main.direction))
+    return sum(kernel.time_s for kernel in own) / op.time_s
 
 
 def _share_bytes(kernel: KernelTime, op: OpResult | None) -> float | None:

@@ -7,6 +7,8 @@ from hwprof.specs.settings import BoundClass, Direction
 
 TOP_KERNELS = 20
 """Agreement of bound classes is stated for this many kernels, those of most time."""
+MAIN_FRACTION = 0.5
+"""An operation's class is that of a kernel which takes at least so much of its time."""
 
 
 class KernelCounters(Record):
@@ -43,6 +45,7 @@ class CounterRow(Record):
         calls: in a step of the run.
         time_s: in a step of the run.
         label, direction: the operation, and which pass of it.
+        op_fraction: the kernel's share of that operation's time.
         other_ops: how many more operations use the kernel.
         counted_bytes: of a step by the byte model: each operation's bytes, shared among its kernels by their time.
         measured_bytes: of a step by the counters: bytes of a launch times calls.
@@ -57,6 +60,7 @@ class CounterRow(Record):
     time_s: float
     label: str
     direction: Direction
+    op_fraction: float
     other_ops: int
     counted_bytes: float | None = None
     measured_bytes: float | None = None
@@ -72,8 +76,8 @@ class CounterRow(Record):
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the two classes are the same; None where one is unknown."""
-        if "unknown" in {self.counted_bound, self.measured_bound}:
+        """Whether the two classes are the same; None where one is unknown, or the class is that of other kernels."""
+        if self.op_fraction < MAIN_FRACTION or "unknown" in {self.counted_bound, self.measured_bound}:
             return None
         return self.counted_bound == self.measured_bound
 

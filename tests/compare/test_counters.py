@@ -118,15 +118,18 @@ def test_an_operation_that_was_not_counted_has_no_bytes_to_compare(record):
     assert row.byte_ratio is None
 
 
-def test_agreement_counts_only_where_both_classes_are_known(record):
+def test_agreement_counts_only_kernels_that_make_their_operation_and_whose_class_both_know(record):
     counted = (
         KernelCounters(name=GEMM, launches=1, dram_fraction=0.3, pipe_fraction=0.8),
         KernelCounters(name=ADD, launches=1, dram_fraction=0.7, pipe_fraction=0.2),
-        KernelCounters(name="lonely_kernel", launches=1, dram_fraction=0.7),
+        KernelCounters(name="lonely_kernel", launches=1, dram_fraction=0.2, pipe_fraction=0.9),
     )
     found = held_against(record, counted, source="")
-    assert [row.agrees for row in found.rows] == [True, False, None]  # the addition stands in a compute-bound operation
+    assert [row.op_fraction for row in found.rows] == [pytest.approx(0.8), pytest.approx(0.2), 1.0]
+    assert [row.agrees for row in found.rows] == [True, None, False]  # the addition is a fifth of its operation
     assert (found.agreeing, len(found.compared)) == (1, 2)
+    unknown = held_against(record, [KernelCounters(name=GEMM, launches=1, dram_fraction=0.7)], source="")
+    assert unknown.compared == ()
 
 
 @pytest.mark.parametrize(
