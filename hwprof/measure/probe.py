@@ -19,8 +19,17 @@ from hwprof.measure.latency import dispatch_ceiling, launch_ceiling
 from hwprof.measure.matmul import MatmulShape, distinct, matmul_ceiling, pilot_flop_per_s, shape_ceiling
 from hwprof.measure.memory import cpu_level_ceiling, cuda_l2_ceiling, dram_ceiling
 from hwprof.measure.norm import NORM_PASSES, NormPass, NormShape, norm_ceiling
+from hwprof.measure.numa import near
 from hwprof.measure.timing import Timer, WallTimer, timer_for
-from hwprof.measure.transfer import DIRECTIONS, HOST_MEMORIES, NO_ACCELERATOR, both_ways_ceiling, transfer_ceiling
+from hwprof.measure.transfer import (
+    DIRECTIONS,
+    HOST_MEMORIES,
+    NO_ACCELERATOR,
+    PEER_DIRECTIONS,
+    both_ways_ceiling,
+    peer_ceiling,
+    transfer_ceiling,
+)
 from hwprof.specs.measurement import Ceiling, Skipped
 from hwprof.specs.settings import Dtype
 
@@ -174,11 +183,29 @@ def _transfer_probes(bench: Bench) -> tuple[Probe, ...]:
     if bench.device.type == "cpu":
         return (("transfer", _refuse(NO_ACCELERATOR)),)
     one_way = tuple(
-        (f"transfer.{direction}.{memory}", functools.partial(transfer_ceiling, bench, direction, memory))
+        (f"transfer.{direction}.{memory}", _near(bench, functools.partial(transfer_ceiling, bench, direction, memory)))
         for direction in DIRECTIONS
         for memory in HOST_MEMORIES
     )
-    return (*one_way, ("transfer.both.pinned", lambda: both_ways_ceiling(bench)))
+    both = ("transfer.both.pinned", _near(bench, functools.partial(both_ways_ceiling, bench)))
+    others = [torch.device("cuda", index) for index in range(torch.cuda.device_count()) if index != bench.device.index]
+    peers = tuple(
+        (f"transfer.{direction}.{other.index}", functools.partial(peer_ceiling, bench, other, direction))
+        for other in others
+        for direction in PEER_DIRECTIONS
+    )
+    return (*one_way, both, *peers)
+
+
+def _near(bench: Bench, probe: Callable[[], Ceiling]) -> Callable[[], Ceiling]:
+    """A copy between host and GPU, run on the CPUs near the GPU; its conditions say so."""
+
+    def nearby() -> Ceiling:
+        with near(bench.device) as where:
+            found = probe()
+        return found.model_copy(update={"conditions": found.conditions | {"host_thread": where}})
+
+    return nearby
 
 
 def _refuse(reason: str) -> Callable[[], Ceiling]:

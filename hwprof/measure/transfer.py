@@ -11,8 +11,10 @@ from hwprof.measure.bench import Bench
 from hwprof.specs.measurement import Ceiling
 
 Direction = Literal["host_to_device", "device_to_host"]
+PeerDirection = Literal["to_peer", "from_peer"]
 HostMemory = Literal["pinned", "pageable"]
 
+PEER_DIRECTIONS: tuple[PeerDirection, ...] = ("to_peer", "from_peer")
 DIRECTIONS: tuple[Direction, ...] = ("host_to_device", "device_to_host")
 HOST_MEMORIES: tuple[HostMemory, ...] = ("pinned", "pageable")
 
@@ -27,8 +29,7 @@ def transfer_ceiling(bench: Bench, direction: Direction, host_memory: HostMemory
     Raises:
         WorkError: the copied bytes differ.
     """
-    generator = torch.Generator().manual_seed(0)
-    host = torch.randint(0, 256, (TRANSFER_BYTES,), dtype=torch.uint8, generator=generator)
+    host = _random_bytes()
     if host_memory == "pinned":
         host = host.pin_memory()
     original = host.to(bench.device)
@@ -51,8 +52,7 @@ def both_ways_ceiling(bench: Bench) -> Ceiling:
     Raises:
         WorkError: copied bytes differ.
     """
-    generator = torch.Generator().manual_seed(0)
-    upward = torch.randint(0, 256, (TRANSFER_BYTES,), dtype=torch.uint8, generator=generator).pin_memory()
+    upward = _random_bytes().pin_memory()
     downward = upward.flip(0).to(bench.device)
     arrived, returned = torch.zeros_like(downward), torch.zeros_like(upward).pin_memory()
     beside = torch.cuda.Stream(bench.device)  # type: ignore[no-untyped-call]
@@ -76,6 +76,34 @@ def both_ways_ceiling(bench: Bench) -> Ceiling:
         work_per_call=2 * TRANSFER_BYTES,
         conditions={"copy_bytes": TRANSFER_BYTES, "copies": "one each way at once"},
     )
+
+
+def peer_ceiling(bench: Bench, other: torch.device, direction: PeerDirection) -> Ceiling:
+    """``transfer.<to|from>_peer.<index>``: one large copy between this GPU and another.
+
+    It goes over NVLink or PCIe where CUDA allows peer access, else through the host; the conditions say which.
+
+    Raises:
+        WorkError: the copied bytes differ.
+    """
+    original = _random_bytes()
+    here, there = original.to(bench.device), original.to(other)
+    source, target = (here, torch.zeros_like(there)) if direction == "to_peer" else (there, torch.zeros_like(here))
+    timed = bench.time(lambda: target.copy_(source, non_blocking=True), deadline_s=bench.probe_s / 4)
+    torch.cuda.synchronize(bench.device)
+    check_copy(source, target)
+    direct = torch.cuda.can_device_access_peer(bench.device, other)
+    return bench.ceiling(
+        f"transfer.{direction}.{other.index}",
+        "transfer",
+        timed,
+        work_per_call=TRANSFER_BYTES,
+        conditions={"copy_bytes": TRANSFER_BYTES, "path": "direct" if direct else "through the host"},
+    )
+
+
+def _random_bytes() -> torch.Tensor:
+    return torch.randint(0, 256, (TRANSFER_BYTES,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def check_copy(source: torch.Tensor, target: torch.Tensor) -> None:

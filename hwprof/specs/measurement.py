@@ -92,7 +92,7 @@ class Ceiling(Record):
     ``memory.<level>`` (``memory.dram``, ``memory.l2``),
     ``norm.<layernorm|rmsnorm>.fp32.<tokens>x<width>.<forward|backward>``,
     ``transfer.<direction>.<pinned|pageable>`` (``transfer.host_to_device.pinned``; ``transfer.both.pinned``: both ways
-    at once, bytes of both),
+    at once, bytes of both), ``transfer.<to_peer|from_peer>.<index>`` (another GPU of this machine),
     ``latency.dispatch`` (host time to dispatch one small op), ``latency.launch`` (device time from launch to end of an
     empty kernel).
     """

@@ -1,3 +1,6 @@
+import dataclasses
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -165,3 +168,30 @@ def test_a_model_s_norm_is_measured_at_its_own_width_and_kind(monkeypatch):
         "norm.layernorm.fp32.256x768.forward",
         "norm.layernorm.fp32.256x768.backward",
     ]
+
+
+def test_a_gpu_s_copies_run_near_it_and_reach_every_other_gpu(monkeypatch):
+    bound = []
+
+    @contextmanager
+    def near(device):
+        bound.append(device)
+        yield "near the GPU, NUMA node 1"
+
+    gpu = torch.device("cuda", 1)
+    bench = dataclasses.replace(bench_for(CPU, quick=True), device=gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(probe, "near", near)
+    monkeypatch.setattr(probe, "transfer_ceiling", lambda _bench, way, memory: ceiling(f"transfer.{way}.{memory}"))
+    monkeypatch.setattr(probe, "both_ways_ceiling", lambda _bench: ceiling("transfer.both.pinned"))
+    monkeypatch.setattr(probe, "peer_ceiling", lambda _bench, other, way: ceiling(f"transfer.{way}.{other.index}"))
+    found = {name: run() for name, run in probe._transfer_probes(bench)}
+    assert all(name == one.name for name, one in found.items())
+    assert [name for name in found if "peer" in name] == [
+        "transfer.to_peer.0",
+        "transfer.from_peer.0",
+        "transfer.to_peer.2",
+        "transfer.from_peer.2",
+    ]
+    assert len(bound) == 5
+    assert found["transfer.both.pinned"].conditions["host_thread"] == "near the GPU, NUMA node 1"

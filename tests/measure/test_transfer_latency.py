@@ -12,7 +12,15 @@ from hwprof.measure.bench import Bench, CannotRunError
 from hwprof.measure.latency import dispatch_ceiling, launch_ceiling
 from hwprof.measure.probe import bench_for
 from hwprof.measure.timing import ScriptedTimer, WallTimer
-from hwprof.measure.transfer import DIRECTIONS, HOST_MEMORIES, both_ways_ceiling, check_copy, transfer_ceiling
+from hwprof.measure.transfer import (
+    DIRECTIONS,
+    HOST_MEMORIES,
+    PEER_DIRECTIONS,
+    both_ways_ceiling,
+    check_copy,
+    peer_ceiling,
+    transfer_ceiling,
+)
 
 CPU = torch.device("cpu")
 
@@ -63,6 +71,18 @@ def test_a_way_that_does_not_arrive_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "copy_", lambda target, _source, **_keywords: target)
     with pytest.raises(WorkError, match="copied bytes differ"):
         both_ways_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))))
+
+
+@pytest.mark.parametrize(("direct", "path"), [(True, "direct"), (False, "through the host")])
+@pytest.mark.parametrize("direction", PEER_DIRECTIONS)
+def test_a_copy_to_another_gpu_counts_each_byte_once_and_says_its_path(monkeypatch, direction, direct, path):
+    monkeypatch.setattr(transfer, "TRANSFER_BYTES", 4096)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _device: None)
+    monkeypatch.setattr(torch.cuda, "can_device_access_peer", lambda _one, _other: direct)
+    other = torch.device("cpu", 0)  # stands for the second GPU
+    found = peer_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))), other, direction)
+    assert (found.name, found.value) == (f"transfer.{direction}.0", 8192.0)
+    assert found.conditions["path"] == path
 
 
 def test_a_copy_that_lost_a_byte_is_an_error():
