@@ -187,7 +187,7 @@ def pilot_flop_per_s(bench: Bench, dtype: Dtype) -> float:
     best = 0.0
     for side in _PILOT_SIDES:
         shape = MatmulShape(side, side, side)
-        work = _product(bench, dtype, shape)
+        work = product(bench, dtype, shape)
         timed = sample_s(bench.timer, work, warmups=0, samples=_PILOT_SAMPLES, deadline_s=deadline_s)
         elapsed_s = min(timed.seconds)
         if side == _PILOT_SIDES[0] and elapsed_s > PILOT_LIMIT_S:
@@ -227,12 +227,12 @@ def matmul_precision(dtype: Dtype) -> Iterator[None]:
 
 
 def _product_ceiling(bench: Bench, name: str, dtype: Dtype, shape: MatmulShape, *, deadline_s: float) -> Ceiling:
-    timed = bench.time(_product(bench, dtype, shape), deadline_s=deadline_s, prepare=l2_flush(bench.device))
+    timed = bench.time(product(bench, dtype, shape), deadline_s=deadline_s, prepare=l2_flush(bench.device))
     conditions: Conditions = {"shape_mxnxk": str(shape)}
     return bench.ceiling(name, "compute", timed, work_per_call=shape.flop, dtype=dtype, conditions=conditions)
 
 
-def _product(bench: Bench, dtype: Dtype, shape: MatmulShape) -> Work:
+def product(bench: Bench, dtype: Dtype, shape: MatmulShape) -> Work:
     """``linear(x[m, k], w[n, k])`` on unit normal data, its result checked once."""
     generator = torch.Generator(bench.device).manual_seed(0)
 

@@ -11,6 +11,7 @@ import torch
 
 from hwprof.measure.attention import PASSES, AttentionShape, Pass, attention_ceiling
 from hwprof.measure.bench import Bench, Budget, CannotRunError, attempt
+from hwprof.measure.beside_copies import beside_copies_ceiling
 from hwprof.measure.caches import cpu_caches
 from hwprof.measure.contention import waited_s
 from hwprof.measure.environment import device_name
@@ -134,6 +135,7 @@ def _probes(bench: Bench, dtypes: Sequence[Dtype], of_model: Sequence[Probe]) ->
         ("memory.dram", lambda: dram_ceiling(bench)),
         *_cache_probes(bench),
         *_transfer_probes(bench),
+        *_beside_copies_probes(bench, dtypes[:1]),
     )
 
 
@@ -195,6 +197,15 @@ def _transfer_probes(bench: Bench) -> tuple[Probe, ...]:
         for direction in PEER_DIRECTIONS
     )
     return (*one_way, both, *peers)
+
+
+def _beside_copies_probes(bench: Bench, dtypes: Sequence[Dtype]) -> tuple[Probe, ...]:
+    """Nothing on a CPU, where there are no copies."""
+    return tuple(
+        (f"matmul.{dtype}.beside_copies", _near(bench, functools.partial(beside_copies_ceiling, bench, dtype)))
+        for dtype in dtypes
+        if bench.device.type == "cuda"
+    )
 
 
 def _near(bench: Bench, probe: Callable[[], Ceiling]) -> Callable[[], Ceiling]:

@@ -87,7 +87,8 @@ class Ceiling(Record):
     """One roof: the best rate (or the least latency) that a device reaches, and where that number is from.
 
     ``name`` is one of: ``matmul.<dtype>`` (``matmul.bf16``, ``matmul.fp8``), ``matmul.<dtype>.<m>x<n>x<k>`` (at one of
-    the model's own shapes), ``attention.<dtype>.<batch>x<heads>x<kv_heads>x<seq_len>x<head_dim>.<forward|backward>``
+    the model's own shapes), ``matmul.<dtype>.beside_copies`` (with copies to and from the host all the while),
+    ``attention.<dtype>.<batch>x<heads>x<kv_heads>x<seq_len>x<head_dim>.<forward|backward>``
     (scores, softmax and mixing of values at the model's own shape; of a causal model half of the products' FLOP),
     ``memory.<level>`` (``memory.dram``, ``memory.l2``),
     ``norm.<layernorm|rmsnorm>.fp32.<tokens>x<width>.<forward|backward>``,
