@@ -89,12 +89,39 @@ def command(
     if inference:
         count_inference(context, spec, InferenceRequest(**more), batch_size=batch_size, dtype=run_dtype, form=form)
         return
+    counted = _counted(
+        spec,
+        asked,
+        batch_size=batch_size,
+        seq_len=seq_len,
+        target_len=target_len,
+        dtype=dtype,
+        recompute=recompute,
+        optimizer=optimizer,
+        compiled=compiled,
+    )
+    click.echo(json.dumps(as_json(counted), indent=2) if form == "json" else as_text(counted))
+
+
+def _counted(
+    spec: ModelSpec,
+    asked: JobRequest,
+    *,
+    batch_size: int,
+    seq_len: int | None,
+    target_len: int | None,
+    dtype: JobDtype,
+    recompute: Recompute,
+    optimizer: JobOptimizer,
+    compiled: bool,
+) -> Counted:
+    """A step of a training job where one is asked for, else of hwprof's own training loop."""
     length = _length(spec, seq_len=seq_len, target_len=target_len)
     _note(spec, length=length, target_len=target_len)
     settings = RunSettings(
         model=spec.name,
         device="cuda",
-        dtype=run_dtype,
+        dtype=_RUN_DTYPES.get(dtype, "bf16"),
         micro_batch=batch_size,
         seq_len=length,
         target_len=(target_len or length) if spec.kind == "encoder_decoder" else None,
@@ -103,10 +130,8 @@ def command(
         optimizer=_RUN_OPTIMIZERS.get(optimizer, "adamw"),
     )
     if is_job(asked, dtype=dtype, optimizer=optimizer):
-        counted = counted_job(asked, spec, settings, dtype=dtype, optimizer=optimizer)
-    else:
-        counted = _counted_run(spec, settings)
-    click.echo(json.dumps(as_json(counted), indent=2) if form == "json" else as_text(counted))
+        return counted_job(asked, spec, settings, dtype=dtype, optimizer=optimizer)
+    return _counted_run(spec, settings)
 
 
 def _length(spec: ModelSpec, *, seq_len: int | None, target_len: int | None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hwprof.errors import InputError, OutOfMemoryError
 from hwprof.specs.hardware import ClusterSpec, DeviceSpec
@@ -52,26 +52,22 @@ def request_of(
     *,
     model: str,
     device: str,
-    dtype: Dtype | None,
     micro_batch: int | None,
-    seq_len: int | None,
     optimizer_implementation: OptimizerImplementation | None,
-    clip_norm: float,
-    compiled: bool,
     data: Path | None,
     cluster: str | None,
     full_probes: bool,
     time_budget: float,
-    gradient_accumulation: int | None = None,
     parallel: str | None = None,
     schedule: Schedule = "1f1b",
     ranks: int = 1,
     sharing_memory: int = 1,
-    **same: object,
+    **same: Any,
 ) -> RunRequest:
     """Settle the options of `hwprof run`, called as there; of several ranks those that all have alike.
 
-    There are ``ranks`` of them, and ``sharing_memory`` live in this machine's memory where the device is a CPU.
+    There are ``ranks`` of them, and ``sharing_memory`` live in this machine's memory where the device is a CPU. ``same``
+    are further options of ``_asked_settings`` and fields of the settings.
 
     Raises:
         InputError: unknown model, device, cluster or a combination that can't be.
@@ -86,24 +82,54 @@ def request_of(
     check_trainable(spec)
     cluster_spec = load_cluster(cluster) if cluster else None
     torch_device = resolve_device(device)
-    kind = torch_device.type
     identity, device_spec = identify(torch_device, sharing_memory=sharing_memory)
-    layout = _layout(parallel, ranks, schedule)
-    cluster_spec = cluster_spec or _visible_cluster(device_spec)
-    length = seq_len or min(DEFAULT_SEQ_LEN[kind], spec.max_seq_len)
-    if spec.positions == "learned" and length > spec.max_seq_len:
-        raise InputError(
-            f"--seq-len {length} is more than the {spec.max_seq_len} learned positions of {spec.name}",
-            remedy=f"use --seq-len {spec.max_seq_len} or less",
-        )
-    settings = RunSettings.model_validate(
+    settings = _asked_settings(
+        spec,
+        torch_device,
+        _layout(parallel, ranks, schedule),
+        micro_batch=micro_batch or 1,
+        optimizer_implementation=optimizer_implementation,
+        data=data,
+        **same,
+    )
+    if torch_device.type == "cuda" and optimizer_implementation is None:
+        settings = _roomy(spec, settings, identity.memory_bytes or 0.0, chosen=micro_batch is not None)
+    return RunRequest(
+        model=spec,
+        settings=_fitted(spec, settings, identity, chosen=micro_batch is not None),
+        device=torch_device,
+        identity=identity,
+        device_spec=device_spec,
+        cluster=cluster_spec or _visible_cluster(device_spec),
+        data_path=data,
+        full_probes=full_probes,
+        time_budget_s=time_budget,
+    )
+
+
+def _asked_settings(
+    spec: ModelSpec,
+    device: torch.device,
+    layout: ParallelLayout,
+    *,
+    dtype: Dtype | None,
+    seq_len: int | None,
+    optimizer_implementation: OptimizerImplementation | None,
+    clip_norm: float,
+    compiled: bool,
+    data: Path | None,
+    gradient_accumulation: int | None = None,
+    **same: object,
+) -> RunSettings:
+    """The settings that were asked for, with the device's defaults where nothing was."""
+    on_gpu = device.type == "cuda"
+    return RunSettings.model_validate(
         {
             "model": spec.name,
-            "device": kind,
-            "dtype": dtype or _default_dtype(torch_device),
-            "micro_batch": micro_batch or 1,
-            "seq_len": length,
-            "optimizer_implementation": optimizer_implementation or ("foreach" if kind == "cuda" else "for-loop"),
+            "device": device.type,
+            "dtype": dtype or _default_dtype(device),
+            "seq_len": _sequence(spec, seq_len or min(DEFAULT_SEQ_LEN[device.type], spec.max_seq_len)),
+            "optimizer_implementation": optimizer_implementation or ("foreach" if on_gpu else "for-loop"),
             "clip_norm": clip_norm or None,
             "compile": compiled,
             "data": str(data) if data else "Pride and Prejudice (shipped)",
@@ -112,20 +138,16 @@ def request_of(
             **same,
         }
     )
-    capacity_bytes = identity.memory_bytes or 0.0
-    if kind == "cuda" and optimizer_implementation is None:
-        settings = _roomy(spec, settings, capacity_bytes, chosen=micro_batch is not None)
-    return RunRequest(
-        model=spec,
-        settings=_fitted(spec, settings, identity, chosen=micro_batch is not None),
-        device=torch_device,
-        identity=identity,
-        device_spec=device_spec,
-        cluster=cluster_spec,
-        data_path=data,
-        full_probes=full_probes,
-        time_budget_s=time_budget,
-    )
+
+
+def _sequence(spec: ModelSpec, length: int) -> int:
+    """The length, which learned positions must reach."""
+    if spec.positions == "learned" and length > spec.max_seq_len:
+        raise InputError(
+            f"--seq-len {length} is more than the {spec.max_seq_len} learned positions of {spec.name}",
+            remedy=f"use --seq-len {spec.max_seq_len} or less",
+        )
+    return length
 
 
 def _layout(parallel: str | None, ranks: int, schedule: Schedule) -> ParallelLayout:
