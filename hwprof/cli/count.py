@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import click
@@ -89,49 +90,28 @@ def command(
     if inference:
         count_inference(context, spec, InferenceRequest(**more), batch_size=batch_size, dtype=run_dtype, form=form)
         return
-    counted = _counted(
-        spec,
-        asked,
-        batch_size=batch_size,
-        seq_len=seq_len,
-        target_len=target_len,
-        dtype=dtype,
-        recompute=recompute,
-        optimizer=optimizer,
-        compiled=compiled,
-    )
+    length = _length(spec, seq_len=seq_len, target_len=target_len)
+    how = {"dtype": run_dtype, "micro_batch": batch_size, "compile": compiled, "recompute": recompute}
+    settings = _settings(spec, length, target_len, optimizer, how)
+    counted = _counted(asked, spec, settings, dtype=dtype, optimizer=optimizer)
     click.echo(json.dumps(as_json(counted), indent=2) if form == "json" else as_text(counted))
 
 
-def _counted(
-    spec: ModelSpec,
-    asked: JobRequest,
-    *,
-    batch_size: int,
-    seq_len: int | None,
-    target_len: int | None,
-    dtype: JobDtype,
-    recompute: Recompute,
-    optimizer: JobOptimizer,
-    compiled: bool,
-) -> Counted:
-    """A step of a training job where one is asked for, else of hwprof's own training loop."""
-    length = _length(spec, seq_len=seq_len, target_len=target_len)
+def _settings(
+    spec: ModelSpec, length: int, target_len: int | None, optimizer: JobOptimizer, how: Mapping[str, object]
+) -> RunSettings:
+    """The step as hwprof's own loop would run it, ``how`` among its fields; says what the counts leave out."""
     _note(spec, length=length, target_len=target_len)
-    settings = RunSettings(
-        model=spec.name,
-        device="cuda",
-        dtype=_RUN_DTYPES.get(dtype, "bf16"),
-        micro_batch=batch_size,
-        seq_len=length,
-        target_len=(target_len or length) if spec.kind == "encoder_decoder" else None,
-        compile=compiled,
-        recompute=recompute,
-        optimizer=_RUN_OPTIMIZERS.get(optimizer, "adamw"),
+    return RunSettings.model_validate(
+        {
+            "model": spec.name,
+            "device": "cuda",
+            "seq_len": length,
+            "target_len": (target_len or length) if spec.kind == "encoder_decoder" else None,
+            "optimizer": _RUN_OPTIMIZERS.get(optimizer, "adamw"),
+            **how,
+        }
     )
-    if is_job(asked, dtype=dtype, optimizer=optimizer):
-        return counted_job(asked, spec, settings, dtype=dtype, optimizer=optimizer)
-    return _counted_run(spec, settings)
 
 
 def _length(spec: ModelSpec, *, seq_len: int | None, target_len: int | None) -> int:
@@ -165,6 +145,15 @@ def _note(spec: ModelSpec, *, length: int, target_len: int | None) -> None:
 
 def _say(note: str) -> None:
     click.echo(f"hwprof: note: {note}", err=True)
+
+
+def _counted(
+    asked: JobRequest, spec: ModelSpec, settings: RunSettings, *, dtype: JobDtype, optimizer: JobOptimizer
+) -> Counted:
+    """A step of a training job where one is asked for, else of hwprof's own training loop."""
+    if is_job(asked, dtype=dtype, optimizer=optimizer):
+        return counted_job(asked, spec, settings, dtype=dtype, optimizer=optimizer)
+    return _counted_run(spec, settings)
 
 
 def _counted_run(spec: ModelSpec, settings: RunSettings) -> Counted:

@@ -66,8 +66,8 @@ def request_of(
 ) -> RunRequest:
     """Settle the options of `hwprof run`, called as there; of several ranks those that all have alike.
 
-    There are ``ranks`` of them, and ``sharing_memory`` live in this machine's memory where the device is a CPU. ``same``
-    are further options of ``_asked_settings`` and fields of the settings.
+    There are ``ranks`` of them, and ``sharing_memory`` live in this machine's memory where the device is a CPU.
+    ``same`` are further options of ``_asked_settings`` and fields of the settings.
 
     Raises:
         InputError: unknown model, device, cluster or a combination that can't be.
