@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import gc
 import io
 import json
@@ -189,17 +190,17 @@ def step_rows(
     steps: dict[str, tuple[str, ...]], folder: Path, clock: Clock, records: dict[str, RunRecord], *, on_gpu: bool
 ) -> list[Row]:
     """One run a model; ``records`` gets those that came to their end."""
-    rows = []
+    rows: list[Row] = []
+
+    def one(model: str, options: Sequence[str]) -> list[Row]:
+        if on_gpu:
+            clock.require("step")
+        records[model] = run(model, options, folder / model, on_gpu=on_gpu)
+        return [step_row(model, records[model])]
+
     for model, options in steps.items():
-        try:
-            if on_gpu:
-                clock.require("step")
-            record = run(model, options + (GPU_RUN if on_gpu else CPU_RUN), folder / model, on_gpu=on_gpu)
-        except (CannotRunError, HwprofError) as stop:
-            rows.append({"model": model, "skipped": str(stop)})
-        else:
-            records[model] = record
-            rows.append(step_row(model, record))
+        found = section(functools.partial(one, model, (*options, *(GPU_RUN if on_gpu else CPU_RUN))))
+        rows += found.get("rows") or [{"model": model, **found}]
     return rows
 
 

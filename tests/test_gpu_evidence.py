@@ -4,13 +4,16 @@ import dataclasses
 import importlib.util
 import json
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from hwprof.errors import OutOfMemoryError
 from hwprof.measure import probe
 from hwprof.specs.catalogue import load_device
+from hwprof.specs.run import RunSettings
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu_evidence.py"
 
@@ -90,3 +93,67 @@ def test_counters_of_a_step_come_from_ncu_and_are_held_against_the_run(script, t
     fake.write_text(f"#!{sys.executable}\nprint('==ERROR== ERR_NVGPUCTRPERM')\nraise SystemExit(1)\n")
     refused = script.section(lambda: script.counter_rows({"1b": record}, tmp_path, script.Clock(540.0)))
     assert "NVreg_RestrictProfilingToAdminUsers=0" in refused["skipped"]
+
+
+def test_a_model_that_does_not_fit_costs_no_other(script, tmp_path, monkeypatch):
+    def run(model, _options, _directory, *, on_gpu):
+        if model == "8b":
+            raise OutOfMemoryError("8b needs 128 GB", remedy="take less")
+        return SimpleNamespace(name=model, on_gpu=on_gpu)
+
+    monkeypatch.setattr(script, "run", run)
+    monkeypatch.setattr(script, "step_row", lambda model, _record: {"model": model, "measured_s": 1.0})
+    records = {}
+    steps = {"8b": (), "1b": ()}
+    rows = script.step_rows(steps, tmp_path, script.Clock(540.0), records, on_gpu=True)
+    assert [row["model"] for row in rows] == ["8b", "1b"]
+    assert "8b needs 128 GB" in rows[0]["skipped"]
+    assert list(records) == ["1b"]
+    late = script.step_rows(steps, tmp_path, script.Clock(1.0), {}, on_gpu=True)
+    assert all("s are left" in row["skipped"] for row in late)
+
+
+def test_bytes_of_a_step_follow_from_gpm_s_share_of_the_peak(script, monkeypatch):
+    """Half of an H100's 3.35 TB/s over steps of some milliseconds."""
+
+    class Load:
+        def __init__(self, *_given, **_named):
+            pass
+
+        def step(self):
+            time.sleep(0.002)
+
+        def close(self):
+            pass
+
+    class Counters:
+        series = (
+            SimpleNamespace(name="gpu.dram_bandwidth", values=(0.4, 0.6)),
+            SimpleNamespace(name="gpu.tensor_active", values=(0.3,)),
+        )
+        skipped = ()
+
+        def __init__(self, _index):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_error):
+            pass
+
+    monkeypatch.setattr(script, "Trainer", Load)
+    monkeypatch.setattr(script, "Telemetry", Counters)
+    monkeypatch.setattr(script, "DRAM_LOAD_S", 0.05)
+    monkeypatch.setattr(script, "resolve_device", lambda _text: SimpleNamespace(index=None))
+    monkeypatch.setattr(script.torch.cuda, "synchronize", lambda _device: None)
+    settings = RunSettings(model="1b", device="cuda", micro_batch=1, seq_len=16)
+    record = SimpleNamespace(run_settings=settings, spec=None, work=SimpleNamespace(moved_bytes=1e10))
+    (row,) = script.dram_rows({"1b": record}, load_device("h100-sxm"), script.Clock(540.0))
+    assert row["measured_bytes"] == pytest.approx(0.5 * 3.35e12 * row["step_s"])
+    assert row["counted_over_measured"] == pytest.approx(1e10 / row["measured_bytes"])
+    assert 0.002 < row["step_s"] < 0.1
+    Counters.series = ()
+    Counters.skipped = (SimpleNamespace(name="gpu.gpm", reason="the GPU has no GPM counters"),)
+    refused = script.section(lambda: script.dram_rows({"1b": record}, load_device("a100"), script.Clock(540.0)))
+    assert refused["skipped"].endswith("the GPU has no GPM counters")
