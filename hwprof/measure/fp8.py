@@ -31,7 +31,7 @@ def fp8_ceiling(bench: Bench) -> Ceiling:
     """
     multiply = require_fp8(bench.device)
 
-    def at_shape(shape: MatmulShape, deadline_s: float) -> Ceiling:
+    def at_shape(bench: Bench, shape: MatmulShape, deadline_s: float) -> Ceiling:
         work = _product(bench.device, shape, multiply)
         timed = bench.time(work, deadline_s=deadline_s, prepare=l2_flush(bench.device))
         conditions: Conditions = {"shape_mxnxk": str(shape), "operands": "e4m3, scaled as a whole", "result": "bf16"}

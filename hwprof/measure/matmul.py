@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -108,48 +108,47 @@ def matmul_ceiling(bench: Bench, dtype: Dtype) -> Ceiling:
         WorkError: a product is wrong.
     """
 
-    def at_shape(shape: MatmulShape, deadline_s: float) -> Ceiling:
+    def at_shape(bench: Bench, shape: MatmulShape, deadline_s: float) -> Ceiling:
         return _product_ceiling(bench, f"matmul.{dtype}", dtype, shape, deadline_s=deadline_s)
 
     with matmul_precision(dtype):
         return best_of_sweep(bench, sweep_of(bench), at_shape, flop_per_s=pilot_flop_per_s(bench, dtype))
 
 
-def best_of_sweep(
-    bench: Bench, sweep: Sequence[MatmulShape], at_shape: Callable[[MatmulShape, float], Ceiling], *, flop_per_s: float
-) -> Ceiling:
-    """The shape of the highest rate, on a GPU in a full probe measured again after a second of nothing else.
+AtShape = Callable[[Bench, MatmulShape, float], Ceiling]
+"""Measures one shape within so many seconds."""
+
+
+def best_of_sweep(bench: Bench, sweep: Sequence[MatmulShape], at_shape: AtShape, *, flop_per_s: float) -> Ceiling:
+    """The shape of the highest rate, on a GPU in a full probe measured again under sustained load.
 
     Args:
         bench: where to measure.
         sweep: the shapes; one too slow for its share of the probe's time is left out, but for the first.
-        at_shape: measures one within so many seconds.
+        at_shape: measures one.
         flop_per_s: expected rate, replaced by the best so far.
     """
-    again = bench.thorough and bench.device.type == "cuda"
     budget = Budget(bench.timer, total_s=bench.probe_s, pieces=len(sweep))
     found: dict[MatmulShape, Ceiling] = {}
     for shape in sweep:
         deadline_s = budget.next_s()
         if found and shape.flop / flop_per_s * (bench.warmups + bench.samples) > deadline_s:
             continue
-        found[shape] = at_shape(shape, deadline_s)
+        found[shape] = at_shape(bench, shape, deadline_s)
         best_flop_per_s = max(one.value for one in found.values())
         flop_per_s = best_flop_per_s if math.isinf(flop_per_s) else max(flop_per_s, best_flop_per_s)
     best = best_ceiling(list(found.values()))
     tried: Conditions = {"shapes_tried": len(found)}
-    if again:
+    if bench.thorough and bench.device.type == "cuda":
         tried["before_sustained_load_flop_per_s"] = best.value
-        best = sustained(bench, next(shape for shape, one in found.items() if one is best), at_shape)
+        shape = next(shape for shape, one in found.items() if one is best)
+        best = at_shape(_after_load(bench, shape.flop / best.value), shape, 3 * _SUSTAINED_S)
     return best.model_copy(update={"conditions": best.conditions | tried})
 
 
-def sustained(bench: Bench, shape: MatmulShape, at_shape: Callable[[MatmulShape, float], Ceiling]) -> Ceiling:
-    """A shape once more, after measuring it for a second, which brings a GPU to the clocks that it can keep."""
-    began_s = bench.timer.mark().host_s
-    while bench.timer.mark().host_s - began_s < _SUSTAINED_S:
-        at_shape(shape, _SUSTAINED_S / 4)
-    return at_shape(shape, _SUSTAINED_S)
+def _after_load(bench: Bench, call_s: float) -> Bench:
+    """The same with warm-up calls back to back for so long that a GPU comes to the clocks that it can keep."""
+    return replace(bench, warmups=max(bench.warmups, math.ceil(_SUSTAINED_S / call_s)))
 
 
 def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, flop_per_s: float, deadline_s: float) -> Ceiling:

@@ -1,6 +1,5 @@
 import dataclasses
 import itertools
-import time
 
 import pytest
 import torch
@@ -80,22 +79,20 @@ def test_a_full_probe_tries_more_shapes_and_each_once(monkeypatch):
     assert found.conditions["shapes_tried"] == 3
 
 
-def test_on_a_gpu_the_best_shape_is_measured_again_under_sustained_load():
+def test_on_a_gpu_the_best_shape_is_measured_again_after_a_second_of_load():
     asked = []
 
-    def at_shape(shape, _deadline_s):
-        asked.append(shape)
-        time.sleep(0.01)
-        return real.ceiling("matmul.bf16", "compute", Samples(seconds=(1.0,), warmups=0, repeats=1, discarded=0),
-                            work_per_call=shape.flop / len(asked))  # fmt: skip
+    def at_shape(where, shape, _deadline_s):
+        asked.append((shape, where.warmups))
+        seconds = shape.flop / 1000 * len(asked)  # the first is the best, and slower under load
+        timed = Samples(seconds=(seconds,), warmups=where.warmups, repeats=1, discarded=0)
+        return where.ceiling("matmul.bf16", "compute", timed, work_per_call=shape.flop)
 
     real = dataclasses.replace(bench(WallTimer(), thorough=True), device=torch.device("cuda", 0))
     found = matmul.best_of_sweep(real, SMALL, at_shape, flop_per_s=1e12)
-    assert asked[:3] == list(SMALL)
-    assert set(asked[3:]) == {SMALL[0]}
-    assert len(asked) > 10  # a second of it
-    assert found.conditions["before_sustained_load_flop_per_s"] == SMALL[0].flop
-    assert found.value == SMALL[0].flop / len(asked)
+    assert asked == [*((shape, 1) for shape in SMALL), (SMALL[0], 8)]  # 0.128 s a call: eight of them last a second
+    assert found.conditions["before_sustained_load_flop_per_s"] == 1000.0
+    assert found.value == 250.0
 
 
 def test_a_dtype_whose_small_product_takes_too_long_is_not_measured():
