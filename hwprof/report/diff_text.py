@@ -25,7 +25,7 @@ _VERDICTS = {
 _YES = {True: "yes", False: "no", None: ""}
 
 _SIDES: tuple[Field[tuple[str, DiffSide]], ...] = (
-    Field("side", "", lambda side: side[0]),
+    Field("side", "Side", lambda side: side[0]),
     Field("name", "Of", lambda side: side[1].name, style="code"),
     Field("step", "Step", lambda side: side[1].step_median_s, "s", meaning="median"),
     Field("samples", "Steps", lambda side: side[1].samples, "count"),
