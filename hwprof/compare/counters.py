@@ -12,14 +12,18 @@ from hwprof.specs.run import BoundClass, KernelTime, OpResult, RunRecord
 
 _NO_KERNEL = ("Memcpy", "Memset")
 _SAME = (
-    (re.compile(r"\s+"), ""),
-    (re.compile(r"<unnamed>|\(anonymousnamespace\)|_GLOBAL__N__\w+"), "{anonymous}"),
-    (re.compile(r"\((?:unsigned)?(?:int|long|longlong|char|short|bool)\)(?=-?\d)"), ""),
+    (re.compile(r"<unnamed>|\(anonymous namespace\)|_GLOBAL__N__\w+"), "{anonymous}"),
+    (re.compile(r"\[lambda\([^()]*\) \(instance (\d+)\)\]|\{lambda\([^()]*\)#(\d+)\}"), r"{lambda\1\2}"),
+    (re.compile(r"\(\([^()]*\)(-?\d+)\)"), r"\1"),
+    (re.compile(r"\b(?:void|const)\b"), ""),
     (re.compile(r"(?<=\d)(?:ull|ul|ll|u|l)\b"), ""),
     (re.compile(r"\btrue\b"), "1"),
     (re.compile(r"\bfalse\b"), "0"),
+    (re.compile(r"\s+"), ""),
 )
-"""Spellings in which two demanglers differ, and one for all."""
+"""Spellings in which NVIDIA's demangler and that of C++ differ, and one for both: unnamed namespaces, lambdas,
+enumerators, the place of const, results, suffixes of numbers."""
+_INNERMOST = re.compile(r"\([^()]*\)")
 
 
 def held_against(record: RunRecord, counters: Sequence[KernelCounters], *, source: str) -> CountersResult:
@@ -63,11 +67,13 @@ def _grouped(kernels: Sequence[KernelTime], *, whole: bool) -> dict[str, list[Ke
 
 
 def _signature(name: str) -> str:
-    """The name as all demanglers would write it, without its result."""
-    text = re.sub(r"^\s*void\s+", "", name)
+    """The name as all demanglers would write it, without results, casts and parameters (NVIDIA's are T1, T2, ...)."""
     for pattern, replacement in _SAME:
-        text = pattern.sub(replacement, text)
-    return text
+        name = pattern.sub(replacement, name)
+    shorter = _INNERMOST.sub("", name)
+    while shorter != name:
+        name, shorter = shorter, _INNERMOST.sub("", shorter)
+    return name
 
 
 def _short(name: str) -> str:
@@ -77,14 +83,12 @@ def _short(name: str) -> str:
 
 def function_of(name: str) -> str:
     """The function's own name: ``void at::native::f<4, g<int> >(int)`` is ``f``."""
-    depth, plain = 0, []
-    for sign in _signature(name).replace("{anonymous}", ""):
+    depth, plain = 0, ""
+    for sign in _signature(name):
         depth += (sign == "<") - (sign == ">")
-        if sign == "(" and depth == 0:
-            break
         if depth == 0 and sign != ">":
-            plain.append(sign)
-    return "".join(plain).split("::")[-1]
+            plain += sign
+    return plain.split("::")[-1]
 
 
 def _row(kernels: Sequence[KernelTime], counted: KernelCounters, ops: Sequence[OpResult]) -> CounterRow:

@@ -1,5 +1,8 @@
 """Do counters meet the run's kernels by name, and is agreement what it says it is?"""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from hwprof.compare.counters import bound_of, function_of, held_against
@@ -11,8 +14,10 @@ GEMM = "sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64_cublas"
 ADD = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>, 3ul>(int, float)"
 ADD_OF_NCU = (
     "void at::native::vectorized_elementwise_kernel<(int)4, at::native::CUDAFunctor_add<float>, "
-    "(unsigned long)3>(int, float)"
+    "(unsigned long)3>(int, T2)"
 )
+OF_TORCH_AND_OF_NCU = json.loads(Path(__file__).with_name("kernel_names.json").read_text())
+"""As torch.profiler and as ncu write the same kernels."""
 
 
 def kernel(name, label, time_s, *, calls=2.0, direction="forward"):
@@ -89,6 +94,15 @@ def test_kernels_meet_by_name_however_the_demangler_spells_it(record):
     assert [row.kernel for row in found.rows] == [ADD]
     assert (found.run_kernels, found.file_kernels, found.unmatched) == (3, 2, ("other_kernel",))
     assert found.matched_time_fraction == pytest.approx(3 / 12)  # of 12 ms in kernels; a copy is none
+
+
+@pytest.mark.parametrize("case", OF_TORCH_AND_OF_NCU)
+def test_both_spellings_of_a_kernel_are_one_and_no_other_kernel_is(case):
+    of_torch, of_ncu = OF_TORCH_AND_OF_NCU[case]
+    known = run([kernel(of_torch, "head", 1e-3)], [])
+    assert len(held_against(known, [KernelCounters(name=of_ncu, launches=1)], source="").rows) == 1
+    others = [ncu for name, (_, ncu) in OF_TORCH_AND_OF_NCU.items() if name != case]
+    assert held_against(known, [KernelCounters(name=one, launches=1) for one in others], source="").rows == ()
 
 
 def test_a_function_s_bare_name_is_enough_and_a_template_with_other_arguments_is_not(record):
