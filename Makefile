@@ -35,7 +35,7 @@ format: setup
 	@$(BIN)/ruff check --fix .
 
 # Run by hand: fit_simulator.py, accuracy_page.py and example_report.py write files, memory_accuracy.py takes more than five minutes,
-# trace_against_hta.py needs an environment of its own.
+# trace_against_hta.py needs an environment of its own, gpu_evidence.py is meant for a GPU.
 BENCHMARKS := planner_evidence simulator_speed two_runs
 
 bench: setup
