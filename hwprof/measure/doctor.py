@@ -105,7 +105,7 @@ def _compiler(machine: Machine) -> Iterator[Check]:
 
 
 def _nvml(machine: Machine) -> Iterator[Check]:
-    adds = "power, clocks, temperature, throttling and PCIe traffic beside a run"
+    adds = "power, clocks, temperature, throttling, PCIe traffic beside a run; from Hopper on DRAM and tensor activity"
     try:
         pynvml.nvmlInit()
         found = f"driver {pynvml.nvmlSystemGetDriverVersion()}, {pynvml.nvmlDeviceGetCount()} devices"
@@ -126,7 +126,7 @@ def _nvml(machine: Machine) -> Iterator[Check]:
 
 def _counters(machine: Machine) -> Iterator[Check]:
     """Who may read performance counters (NVIDIA, ERR_NVGPUCTRPERM: Permission issue with Performance Counters)."""
-    adds = "hardware counters of kernels (Nsight Compute, CUPTI); hwprof's own times need none"
+    adds = "hardware counters of kernels (Nsight Compute: hwprof view --ncu); hwprof's own times need none"
     parameter = _PROFILING_PARAMETER.search(machine.text("/proc/driver/nvidia/params"))
     if parameter is None:
         status, found = ("limited", "unknown") if machine.has_nvidia() else ("not here", "no NVIDIA driver")
