@@ -62,11 +62,13 @@ def _calibrated(placed: Placed, path: Path | None) -> tuple[SimulatorParameters,
             expectation=f"expected one of {device.id}",
             remedy="name the device that was probed with --hardware, or leave --calibration out",
         )
+    wide = wide_dtype(placed.job.dtype)
     return with_ceilings(
         simulator_parameters(),
         placed.machine,
         found.ceilings,
-        wide_dtype(placed.job.dtype),
+        wide,
+        narrow=placed.job.dtype if placed.job.dtype != wide else None,
         collectives=found.collectives,
     )
 

@@ -30,6 +30,7 @@ def with_ceilings(
     ceilings: Sequence[Ceiling],
     dtype: MatmulDtype,
     *,
+    narrow: MatmulDtype | None = None,
     collectives: Sequence[CollectiveCurve] = (),
 ) -> tuple[SimulatorParameters, tuple[str, ...]]:
     """The table with the machine's device as measured, and in words what was taken.
@@ -38,22 +39,30 @@ def with_ceilings(
         table: the parameters that hwprof ships.
         machine: the machine whose device was measured.
         ceilings: those of a probe or a run on it; ones from datasheets are left out.
-        dtype: the format of the job's products.
+        dtype: the format of the job's products, of all that are not narrow.
+        narrow: the format of its narrow products (fp8, fp4), if it has any.
         collectives: those between neighbours; they say what share of their links collectives reach.
 
     Raises:
         SpecError: the device has no peak or no bandwidth to be held against.
     """
     measured = best_ceilings([each for each in ceilings if each.origin in {"measured", "calibrated"}])
-    shares = dict(_shares(measured, machine, dtype))
+    formats = [dtype, *([narrow] if narrow else [])]
+    shares = dict(_shares(measured, machine, formats))
     notes = [
         f"{name} {measured[name].origin} in the run or probe: {format_fraction(share)} of the datasheet"
         for name, share in shares.items()
     ]
-    rates = tuple(_rates(measured, machine, dtype))
+    rates = tuple(rate for each in formats for rate in _rates(measured, machine, each))
     if rates:
-        notes.append(f"{len(rates)} kernels of {dtype} at their measured rates, other shapes by the nearest of them")
-    values = {_PARAMETERS[name.split(".")[0]]: share for name, share in shares.items()}
+        kinds = " and ".join(formats)
+        notes.append(f"{len(rates)} kernels of {kinds} at their measured rates, other shapes by the nearest of them")
+    notes += [
+        f"{each} products: no rate of {machine.device.id} among the ceilings, fitted share used"
+        for each in formats
+        if f"matmul.{each}" not in shares
+    ]
+    values = {_parameter(name): share for name, share in shares.items()}
     reached = [
         each.best_bus_byte_per_s / machine.inside_byte_per_s
         for each in collectives
@@ -65,11 +74,22 @@ def with_ceilings(
     return with_device(table, machine, values, rates), tuple(notes)
 
 
-_PARAMETERS = {"matmul": "matmul_share", "memory": "memory_share"}
+def _parameter(ceiling: str) -> str:
+    """The simulator's name of the share that a ceiling measures."""
+    if ceiling.startswith("memory."):
+        return "memory_share"
+    dtype = ceiling.removeprefix("matmul.")
+    return f"{dtype}_matmul_share" if dtype in NARROW else "matmul_share"
 
 
-def _shares(measured: Mapping[str, Ceiling], machine: Machine, dtype: MatmulDtype) -> Iterator[tuple[str, float]]:
-    peaks = {f"matmul.{dtype}": machine.peak_flop_per_s(dtype), "memory.dram": machine.memory_byte_per_s}
+NARROW = frozenset({"fp8", "fp4"})
+
+
+def _shares(
+    measured: Mapping[str, Ceiling], machine: Machine, formats: Sequence[MatmulDtype]
+) -> Iterator[tuple[str, float]]:
+    peaks = {f"matmul.{dtype}": machine.peak_flop_per_s(dtype) for dtype in formats}
+    peaks["memory.dram"] = machine.memory_byte_per_s
     for name, peak in peaks.items():
         if name in measured:
             yield name, measured[name].value / peak
@@ -81,8 +101,7 @@ def _rates(measured: Mapping[str, Ceiling], machine: Machine, dtype: MatmulDtype
         share = ceiling.value / peak
         if (found := _PRODUCT.fullmatch(name)) and found["dtype"] == dtype:
             m, n, k = (float(found[size]) for size in "mnk")
-            narrow = dtype in {"fp8", "fp4"}
-            yield MeasuredRate(unit="narrow matmul" if narrow else "matmul", m=m, n=n, k=k, share=share)
+            yield MeasuredRate(unit="narrow matmul" if dtype in NARROW else "matmul", m=m, n=n, k=k, share=share)
         elif (found := _ATTENTION.fullmatch(name)) and found["dtype"] == dtype:
             sizes = {
                 "m": float(found["seq"]),

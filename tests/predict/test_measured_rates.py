@@ -113,3 +113,14 @@ def test_ceilings_of_a_probe_replace_the_fitted_shares_of_its_device():
     assert (attention.unit, attention.m, attention.n, attention.k) == ("attention backward", 2048, 32, 128)
     assert attention.share == pytest.approx(0.2 * 5 / 4)  # its kernel does five products, the probe counts four
     assert len(notes) == 2
+
+
+def test_an_fp8_job_takes_the_fp8_rates_of_a_probe_and_says_so_where_there_are_none():
+    machine, stack = machine_of(load_cluster("8xh100-sxm")), stack_named("torch")
+    wide = ceiling("matmul.bf16", 0.7 * machine.peak_flop_per_s("bf16"))
+    narrow = ceiling("matmul.fp8", 0.6 * machine.peak_flop_per_s("fp8"))
+    both, _ = with_ceilings(simulator_parameters(), machine, [wide, narrow], "bf16", narrow="fp8")
+    found, _ = parameters_for(both, machine, stack)
+    assert (found.matmul_share, found.fp8_matmul_share) == (pytest.approx(0.7), pytest.approx(0.6))
+    _, notes = with_ceilings(simulator_parameters(), machine, [wide], "bf16", narrow="fp8")
+    assert any(note.startswith("fp8 products: no rate") for note in notes)

@@ -48,13 +48,17 @@ def test_any_number_of_micro_batches_runs(schedule):
     chunks = 2 if schedule == "zb-v" else 1
     for stages in range(1, 8):
         for micro_batches in range(1, 2 * stages + 3):
-            dependency_graph(schedule, stages=stages, chunks=chunks, micro_batches=micro_batches)
+            graph = dependency_graph(schedule, stages=stages, chunks=chunks, micro_batches=micro_batches)
+            kinds = 3 if schedule.startswith("zb") else 2
+            assert len(graph.passes) == kinds * stages * chunks * micro_batches
 
 
 def test_dualpipe_runs_from_two_micro_batches_a_stage_on():
     for stages in range(2, 13, 2):
         for micro_batches in range(2 * stages, 2 * stages + 9, 2):
-            dependency_graph("dualpipe", stages=stages, chunks=2, micro_batches=micro_batches)
+            graph = dependency_graph("dualpipe", stages=stages, chunks=2, micro_batches=micro_batches)
+            forward = [one for item in graph.passes for one in item if one.kind == "forward"]
+            assert len(forward) == stages * micro_batches
 
 
 def torch_order(class_name, *, stages, chunks, micro_batches, stage):
