@@ -84,7 +84,8 @@ class AlphaBeta(Record):
 
 
 class CollectiveCurve(Record):
-    """One collective between one group of ranks, over sizes; ``fit`` is None where one size alone was measured."""
+    """One collective between one group of ranks, over sizes; ``fit`` is None where one size alone was
+    measured, or larger vectors took no longer."""
 
     collective: CollectiveName
     scope: Scope

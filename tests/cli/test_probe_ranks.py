@@ -42,7 +42,10 @@ def test_calibration_of_links_names_backend_ranks_and_what_could_not_be_measured
     assert (found.status, found.world_size, found.backend) == ("complete", 2, "gloo")
     assert {curve.collective for curve in found.collectives} >= {"all_reduce", "all_gather", "reduce_scatter"}
     assert [skip.name for skip in found.skipped] == ["topology"]
-    assert json.loads(Path(probed[1]).read_text())["collectives"][0]["fit"]["typical_error"] >= 0
+    curves = json.loads(Path(probed[1]).read_text())["collectives"]
+    fits = [curve["fit"] for curve in curves if curve["fit"] is not None]  # none where larger vectors took no longer
+    assert fits
+    assert all(fit["typical_error"] >= 0 for fit in fits)
 
 
 def test_people_see_bandwidths_fit_pairs_and_slowdown(probed):
