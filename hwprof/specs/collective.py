@@ -84,8 +84,10 @@ class AlphaBeta(Record):
 
 
 class CollectiveCurve(Record):
-    """One collective between one group of ranks, over sizes; ``fit`` is None where one size alone was
-    measured, or larger vectors took no longer."""
+    """One collective between one group of ranks, over sizes.
+
+    ``fit`` is None where one size alone was measured, or larger vectors took no longer.
+    """
 
     collective: CollectiveName
     scope: Scope
