@@ -24,7 +24,7 @@ from hwprof.specs.catalogue import load_cluster, load_device, load_model
 from hwprof.specs.hardware import ClusterSpec
 from hwprof.specs.job import JobDtype, JobOptimizer, Offload, TrainingJob
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.parallel import SCHEDULES
+from hwprof.specs.parallel import CONTEXT_KINDS, SCHEDULES
 from hwprof.specs.run import RunRecord
 from hwprof.specs.settings import Recompute, RunSettings
 from hwprof.specs.simulator import simulator_parameters
@@ -137,6 +137,12 @@ def choice_options(command: Command) -> Command:
             type=Listed(click.Choice(get_args(Offload))),
             help="What may live in host memory; default: none.",
         ),
+        click.option("--host-memory", help="Of a node, for --offload: 2TB; default: not looked at."),
+        click.option(
+            "--context-kind",
+            type=Listed(click.Choice(CONTEXT_KINDS)),
+            help="On several context ranks; default: ring.",
+        ),
         click.option(
             "--sequence-parallel", type=SWITCH, help="Beside tensor parallelism: on, off or both; default: on."
         ),
@@ -242,6 +248,7 @@ def _asked(hardware: str, devices: int, typed: dict[str, Any], record: RunRecord
         choices=_choices(typed),
         margin=typed["memory_margin"],
         longest_step_s=_longest(typed, base, devices, rates),
+        host_memory_bytes=parse(typed["host_memory"], "byte") if typed["host_memory"] else None,
     )
     if record is not None and record.device.catalogue_id == machine.device.id:
         found = calibrated(record, question.table, replace(machine, devices=1))
@@ -296,6 +303,7 @@ def _choices(typed: dict[str, Any]) -> Choices:
         overlap=_switched(typed["overlap"]),
         dtype=typed["dtype"] or (),
         offload=typed["offload"] or plain.offload,
+        context_kind=typed["context_kind"] or plain.context_kind,
         hybrid=not typed["no_hybrid"],
     )
 

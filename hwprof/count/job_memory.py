@@ -15,7 +15,7 @@ from hwprof.count.job_ops import micro_batch_ops, recomputed_share, trained_tens
 from hwprof.count.lora_ops import frozen_bytes
 from hwprof.count.memory import MemoryNeed, gradient_owner, memory_need, torch_loss
 from hwprof.count.memory_build import KeptPolicy, Loss, Workload, pieces_of
-from hwprof.count.memory_moments import Spread
+from hwprof.count.memory_moments import Spread, host_bytes
 from hwprof.count.memory_overhead import allocator_bytes, libraries_bytes
 from hwprof.count.memory_pieces import Pieces
 from hwprof.count.op import Op
@@ -42,9 +42,12 @@ def job_memory(job: TrainingJob, framework: Framework | None = None) -> MemoryNe
     Raises:
         InputError: a sequence beyond learned positions.
     """
-    need = memory_need(job_pieces(job, framework), spread_of(job))
+    pieces, spread = job_pieces(job, framework), spread_of(job)
+    need = memory_need(pieces, spread)
+    on_host = job.offload != "none" and job.offload_to == "host"
     return replace(
         need,
+        host_bytes=float(host_bytes(pieces, spread)) if on_host else 0.0,
         allocator_bytes=allocator_bytes(need.peak_bytes, job_storage(job, framework).framework),
         libraries_bytes=libraries_bytes(job.layout.devices),
     )

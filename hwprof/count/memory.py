@@ -50,6 +50,7 @@ class MemoryNeed:
         stage_bytes: the peak of each stage.
         allocator_bytes: not in the peak: what the caching allocator reserves beyond it (an estimate).
         libraries_bytes: not in the peak: what CUDA and NCCL take (an estimate).
+        host_bytes: what offload puts in host memory for one device.
     """
 
     parts: tuple[MemoryPart, ...]
@@ -59,6 +60,7 @@ class MemoryNeed:
     stage_bytes: tuple[float, ...] = ()
     allocator_bytes: float = 0.0
     libraries_bytes: float = 0.0
+    host_bytes: float = 0.0
 
     @property
     def device_bytes(self) -> float:

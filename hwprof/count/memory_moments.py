@@ -6,14 +6,14 @@ Every formula takes numbers, for one layout, or arrays that broadcast against ea
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwprof.count.elementwise import Amount, added, larger, scaled, smaller, where
 from hwprof.count.memory_device import Device, Spread
 from hwprof.count.memory_pieces import Block, Pieces
 from hwprof.count.pipeline_stages import device_chunks
 
-__all__ = ["Moment", "Spread", "device_peak_bytes", "moments", "peak_bytes"]
+__all__ = ["Moment", "Spread", "device_peak_bytes", "host_bytes", "moments", "peak_bytes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +72,38 @@ def peak_bytes(pieces: Pieces, spread: Spread) -> Amount:
     That is the first or the last; or the second, where layers are left over or the first layers are of another sort:
     from the second on layers do not grow, and activations under way fall.
     """
+    return larger(*(device_peak_bytes(pieces, spread, device) for device in _fullest(pieces, spread)))
+
+
+def _fullest(pieces: Pieces, spread: Spread) -> list[Amount]:
+    """Devices of which one holds the most."""
     devices: list[Amount] = [0, spread.stages - 1]
     if pieces.leading_layers or _any(pieces.layers % _chunks(spread) > 0):
         devices.append(where(spread.stages > 1, 1, 0))
-    return larger(*(device_peak_bytes(pieces, spread, device) for device in devices))
+    return devices
+
+
+def host_bytes(pieces: Pieces, spread: Spread) -> Amount:
+    """What offload puts in host memory, of the device that puts most there.
+
+    Optimizer state with the gradients that the host's optimizer reads, all weights, or the kept activations of all
+    layers but those on the device (Ren et al. 2021, ZeRO-Offload; Rajbhandari et al. 2021, ZeRO-Infinity).
+    """
+    kept = replace(pieces, activations_on_device=1.0)
+    return larger(*(_moved_bytes(pieces, kept, spread, device) for device in _fullest(pieces, spread)))
+
+
+def _moved_bytes(pieces: Pieces, kept: Pieces, spread: Spread, device: Amount) -> Amount:
+    at = Device(pieces=pieces, spread=spread, device=device)
+    activations = larger(
+        *(
+            whole.total_bytes - left.total_bytes
+            for whole, left in zip(moments(kept, spread, device), moments(pieces, spread, device), strict=True)
+        )
+    )
+    state = at.held(lambda held: added(held.state_bytes, held.gradient_bytes), 1)
+    weights = at.held(lambda held: held.weights_bytes, 3)
+    return added(activations, scaled(1 - pieces.state_on_device, state), scaled(1 - pieces.weights_on_device, weights))
 
 
 def _chunks(spread: Spread) -> Amount:

@@ -8,7 +8,15 @@ from typing import Literal
 
 import numpy as np
 
-from hwprof.plan.constraints import MEMORY_FITS, OF_DEGREES, OF_SETTINGS, limit_reason, memory_reason
+from hwprof.plan.constraints import (
+    HOST_MEMORY_FITS,
+    MEMORY_FITS,
+    OF_DEGREES,
+    OF_SETTINGS,
+    host_reason,
+    limit_reason,
+    memory_reason,
+)
 from hwprof.plan.cost import Rates
 from hwprof.plan.pareto import front
 from hwprof.plan.plans import Plan, compared, plans_of
@@ -36,7 +44,7 @@ class Option:
     Attributes:
         question: what was asked of it.
         rates: of its devices.
-        founds: what the search of each format and offload found; the one with the best plan first.
+        founds: what the search of each format, offload and context kind found; the one with the best plan first.
         plans: best first; empty where nothing fits.
         refusals: why layouts were ruled out, most frequent first.
         gains: what more of each resource would give the best plan.
@@ -211,6 +219,8 @@ def _example(found: Found, rule: str) -> str:
     tally, question = found.tally, found.question
     if rule == MEMORY_FITS:
         return memory_reason(question.needed_bytes(tally.nearest_bytes), question)
+    if rule == HOST_MEMORY_FITS:
+        return host_reason(tally.nearest_host_bytes, question)
     return limit_reason(tally.nearest_s, question)
 
 
@@ -220,5 +230,7 @@ def _why_none(found: Found) -> str:
         return limit_reason(tally.nearest_s, question)
     if tally.rejected.get(MEMORY_FITS):
         return "the leanest layout " + memory_reason(question.needed_bytes(tally.nearest_bytes), question)
+    if tally.rejected.get(HOST_MEMORY_FITS):
+        return host_reason(tally.nearest_host_bytes, question)
     refusals = _refusals([found])
     return refusals[0].example if refusals else "no layout divides so many devices"

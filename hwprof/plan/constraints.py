@@ -57,6 +57,12 @@ def _context(columns: Columns, question: Question) -> Truths:
     return broken
 
 
+def _context_heads(columns: Columns, question: Question) -> Truths:
+    per_rank = question.base.model.heads // columns["tensor"]
+    broken: Truths = np.asarray(question.base.layout.context_kind == "ulysses") & (per_rank % columns["context"] != 0)
+    return broken
+
+
 def _experts(columns: Columns, _: Question) -> Truths:
     ranks, expert = columns["data"] * columns["context"] * columns["tensor"], columns["expert"]
     broken: Truths = ranks % expert != 0
@@ -132,6 +138,16 @@ CONTEXT_DIVIDES = Constraint(
 )
 """Each context rank takes two chunks of a sequence, so that causal work is even (Megatron-Core), and not too short."""
 
+CONTEXT_DIVIDES_HEADS = Constraint(
+    name="context_divides_heads",
+    broken=_context_heads,
+    reason=lambda row, q: (
+        f"{q.base.model.heads // row['tensor']} heads of a tensor rank do not divide by context parallel "
+        f"{row['context']}, as Ulysses needs"
+    ),
+)
+"""Ulysses changes from tokens to whole heads (Jacobs et al. 2023, section 3.1)."""
+
 EXPERTS_DIVIDE = Constraint(
     name="experts_divide",
     broken=_experts,
@@ -172,6 +188,7 @@ OF_DEGREES = (
     TENSOR_INSIDE_DOMAIN,
     BATCH_DIVIDES,
     CONTEXT_DIVIDES,
+    CONTEXT_DIVIDES_HEADS,
     EXPERTS_DIVIDE,
     LAYERS_DIVIDE,
 )
@@ -180,6 +197,7 @@ OF_DEGREES = (
 OF_SETTINGS = (LAYERS_DIVIDE, ZERO_IN_PIPELINE, MICRO_BATCHES_FILL)
 """Constraints on all settings together; memory follows."""
 
+HOST_MEMORY_FITS = "host_memory_fits"
 MEMORY_FITS = "memory_fits"
 INSIDE_LIMITS = "inside_limits"
 
@@ -189,6 +207,17 @@ def memory_reason(need_bytes: float, question: Question) -> str:
     capacity = question.machine.capacity_bytes
     usable, kept = format_bytes(capacity * (1 - question.margin)), format_fraction(question.margin)
     return f"needs {format_bytes(need_bytes)}, device has {usable} ({format_bytes(capacity)} less {kept})"
+
+
+def host_reason(need_bytes: float, question: Question) -> str:
+    """Why what offload puts in host memory for one device does not fit; in numbers."""
+    assert question.host_share_bytes is not None
+    assert question.host_memory_bytes is not None
+    shares = round(question.host_memory_bytes / question.host_share_bytes)
+    return (
+        f"offload of {question.base.offload} needs {format_bytes(need_bytes * shares)} of a node's host memory, it has "
+        f"{format_bytes(question.host_memory_bytes)} for {shares} device(s)"
+    )
 
 
 def limit_reason(step_s: float, question: Question) -> str:

@@ -13,7 +13,7 @@ from hwprof.plan.columns import Columns, Numbers, Truths, divisors, only, widene
 from hwprof.plan.constraints import OF_DEGREES, OF_SETTINGS, Constraint
 from hwprof.plan.question import Question
 from hwprof.simulate.space import RECOMPUTE
-from hwprof.specs.parallel import SCHEDULES, TWO_CHUNK_SCHEDULES
+from hwprof.specs.parallel import SCHEDULES
 
 DEGREES = ("tensor", "context", "pipeline", "data", "expert")
 """What a family of layouts shares."""
@@ -29,6 +29,7 @@ class Tally:
         examples: of each constraint, one row that broke it.
         family_bytes: the least memory that each family of degrees was seen to need, where it was too much.
         nearest_bytes: the least memory of those that need too much.
+        nearest_host_bytes: the least host memory of a device of those whose offload needs too much.
         nearest_s: the shortest step of those that take too long.
     """
 
@@ -37,6 +38,7 @@ class Tally:
     examples: dict[str, dict[str, int]] = field(default_factory=dict)
     family_bytes: dict[tuple[int, ...], float] = field(default_factory=dict)
     nearest_bytes: float = float("inf")
+    nearest_host_bytes: float = float("inf")
     nearest_s: float = float("inf")
 
     def refuse(self, name: str, columns: Columns, broken: Truths) -> None:
@@ -128,8 +130,7 @@ def _schedules(stages: int, question: Question) -> list[tuple[int, int, int]]:
             ]
             found += [(code, v, v) for v in chosen_of(question.choices.virtual, possible)]
         elif not question.choices.virtual or 1 in question.choices.virtual:
-            found.append((code, 1, 2 if name == "zb-v" else 1))
-    assert TWO_CHUNK_SCHEDULES
+            found.append((code, 1, 2 if name == "zb-v" else 1))  # dualpipe's two chunks are two copies of a stage
     return found
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from hwprof.count.memory_overhead import FRAGMENTATION, allocator_bytes, libraries_bytes
+from hwprof.plan.columns import divisors
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
 from hwprof.specs.job import JobDtype, Offload, TrainingJob
-from hwprof.specs.parallel import Schedule
+from hwprof.specs.parallel import ContextKind, Schedule
 from hwprof.specs.settings import Recompute
 from hwprof.specs.simulator import SimulatorParameters
 
@@ -39,6 +40,7 @@ class Choices:
         sequence_parallel, overlap: with, without, or both.
         dtype: formats of the linear layers; empty = that of the job.
         offload: what may live in host memory.
+        context_kind: how attention sees the tokens of other context ranks.
         hybrid: whether ZeRO may shard over fewer ranks than all.
     """
 
@@ -56,6 +58,7 @@ class Choices:
     overlap: tuple[bool, ...] = (True,)
     dtype: tuple[JobDtype, ...] = ()
     offload: tuple[Offload, ...] = ("none",)
+    context_kind: tuple[ContextKind, ...] = ("ring",)
     hybrid: bool = True
 
 
@@ -72,6 +75,7 @@ class Question:
         margin: share of each device's memory to leave free.
         longest_step_s: a step that takes longer answers nothing (from a deadline or a budget); None = no limit.
         memory_scale: counted memory times this is what is needed (from a measured run).
+        host_memory_bytes: of a node, for offload; None = not looked at.
         notes: what was taken from a measured run, in words.
     """
 
@@ -83,6 +87,7 @@ class Question:
     margin: float = MEMORY_MARGIN
     longest_step_s: float | None = None
     memory_scale: float = 1.0
+    host_memory_bytes: float | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -97,17 +102,34 @@ class Question:
         return tensors + allocator_bytes(tensors, self.stack.memory) + libraries_bytes(self.machine.devices)
 
     @property
+    def host_share_bytes(self) -> float | None:
+        """Host memory of one device's share of its node."""
+        if self.host_memory_bytes is None:
+            return None
+        return self.host_memory_bytes / min(self.machine.device.node.devices, self.machine.devices)
+
+    @property
     def schedules(self) -> tuple[Schedule, ...]:
         """Schedules to look at."""
         return self.choices.schedule or FAMILY_SCHEDULES.get(self.stack.family, ("1f1b", "interleaved"))
 
     @property
     def variants(self) -> tuple[Question, ...]:
-        """The question once for each format and each offload; all layouts of one share these."""
-        formats = self.choices.dtype or (self.base.dtype,)
-        bases = [
-            self.base.model_copy(update={"dtype": dtype, "offload": offload})
-            for dtype in formats
+        """The question once for each format, offload and kind of context parallelism; all layouts of one share these.
+
+        Kinds differ on several context ranks only: those after the first are asked without one rank.
+        """
+        several = tuple(degree for degree in self.choices.context or divisors(self.machine.devices) if degree > 1)
+        first, *others = self.choices.context_kind
+        kinds = [(first, self.choices.context), *((kind, several) for kind in others if several)]
+        return tuple(
+            self._variant(dtype, offload, kind, context)
+            for dtype in self.choices.dtype or (self.base.dtype,)
             for offload in self.choices.offload
-        ]
-        return (self,) if bases == [self.base] else tuple(replace(self, base=base) for base in bases)
+            for kind, context in kinds
+        )
+
+    def _variant(self, dtype: JobDtype, offload: Offload, kind: ContextKind, context: tuple[int, ...]) -> Question:
+        layout = self.base.layout.model_copy(update={"context_kind": kind})
+        base = self.base.model_copy(update={"dtype": dtype, "offload": offload, "layout": layout})
+        return replace(self, base=base, choices=replace(self.choices, context=context))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.plan.columns import Columns, Numbers, Truths, only
-from hwprof.plan.constraints import INSIDE_LIMITS, MEMORY_FITS
+from hwprof.plan.constraints import HOST_MEMORY_FITS, INSIDE_LIMITS, MEMORY_FITS
 from hwprof.plan.layout_space import Tally, layouts
 from hwprof.plan.question import Question
 from hwprof.plan.space_memory import PieceShelf, shelf_of
@@ -63,7 +63,8 @@ def search(question: Question) -> Found:
         InputError: the model's positions end before the sequence does.
     """
     start, tally, shelf = perf_counter(), Tally(), shelf_of(question.base, question.stack.memory)
-    columns, peaks = _in_memory(layouts(question, tally), question, shelf, tally)
+    rows = _on_host(layouts(question, tally), question, shelf, tally)
+    columns, peaks = _in_memory(rows, question, shelf, tally)
     space = space_of(question, columns)
     times = times_of(space, question)
     fits = peaks <= question.usable_bytes
@@ -78,6 +79,17 @@ def search(question: Question) -> Found:
         tally=tally,
         search_s=perf_counter() - start,
     )
+
+
+def _on_host(rows: Columns, question: Question, shelf: PieceShelf, tally: Tally) -> Columns:
+    """Those whose offload the host has room for."""
+    room = question.host_share_bytes
+    if room is None or question.base.offload == "none":
+        return rows
+    needs = shelf.on_host(rows)
+    tally.refuse(HOST_MEMORY_FITS, rows, needs > room)
+    tally.nearest_host_bytes = float(needs[needs > room].min(initial=float("inf")))
+    return only(rows, needs <= room)
 
 
 def _in_memory(rows: Columns, question: Question, shelf: PieceShelf, tally: Tally) -> tuple[Columns, Floats]:

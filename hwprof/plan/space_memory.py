@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hwprof.count.elementwise import Amount
 from hwprof.count.job_memory import job_pieces
-from hwprof.count.memory_moments import Spread, peak_bytes
+from hwprof.count.memory_moments import Spread, host_bytes, peak_bytes
 from hwprof.count.memory_pieces import Block, Held, Pieces
 from hwprof.count.storage import Framework
 from hwprof.plan.columns import Columns, Numbers, divisors, only, rows_of
@@ -51,16 +52,23 @@ class PieceShelf:
 
     def peaks(self, columns: Columns) -> Floats:
         """Peak bytes of tensors on the fullest device of each row."""
+        return self._of_each(columns, peak_bytes)
+
+    def on_host(self, columns: Columns) -> Floats:
+        """Bytes in host memory for the device of each row that puts most there."""
+        return self._of_each(columns, host_bytes)
+
+    def _of_each(self, columns: Columns, amount: Callable[[Pieces, Spread], Amount]) -> Floats:
         table, place = self._table(columns)
         like = self._pieces(_PLAIN, 1)
-        peaks = np.empty(rows_of(columns))
+        found = np.empty(rows_of(columns))
         for code in np.unique(columns["schedule"]):
             same = np.flatnonzero(columns["schedule"] == code)
             for start in range(0, len(same), _CHUNK_ROWS):
                 rows = same[start : start + _CHUNK_ROWS]
                 spread = self._spread(only(columns, rows), int(code))
-                peaks[rows] = peak_bytes(_pieces_of(table, place[rows], like), spread)
-        return peaks
+                found[rows] = amount(_pieces_of(table, place[rows], like), spread)
+        return found
 
     def _spread(self, columns: Columns, code: int) -> Spread:
         counted = self.base.global_batch // (columns["data"] * columns["micro_batch"])
@@ -132,6 +140,7 @@ class PieceShelf:
             data_parallel=data,
             tensor_parallel=tensor,
             context_parallel=context,
+            context_kind=self.base.layout.context_kind,
             expert_parallel=expert,
             sequence_parallel=bool(sequence_parallel),
         )
@@ -140,10 +149,9 @@ class PieceShelf:
 
 
 def shelf_of(base: TrainingJob, framework: Framework) -> PieceShelf:
-    """An empty shelf for a job; its layout is set aside."""
-    return PieceShelf(
-        framework=framework, base=base.model_copy(update={"layout": ParallelLayout(), "recompute_layers": None})
-    )
+    """An empty shelf for a job; of its layout only the kind of context parallelism stays."""
+    layout = ParallelLayout(context_kind=base.layout.context_kind)
+    return PieceShelf(framework=framework, base=base.model_copy(update={"layout": layout, "recompute_layers": None}))
 
 
 def _distinct(keys: Numbers) -> tuple[Numbers, Numbers]:

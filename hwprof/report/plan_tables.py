@@ -38,6 +38,8 @@ def layout_words(job: TrainingJob) -> str:
     words += [f"zero{layout.zero_stage}"] if layout.zero_stage else []
     words += [f"over{layout.shard_ranks}"] if layout.shard_ranks else []
     words += [f"mb{job.micro_batch}"]
+    words += [layout.context_kind] if layout.context_parallel > 1 and layout.context_kind != "ring" else []
+    words += [f"{job.offload} offloaded"] if job.offload != "none" else []
     return " ".join(words + ([f"{job.recompute} recompute in {_layers_again(job)} layers"] * (job.recompute != "none")))
 
 
@@ -58,6 +60,11 @@ _PLANS: tuple[Field[Plan], ...] = (
     Field("micro_batches", "Micro-batches", lambda plan: plan.job.micro_batches, "count"),
     Field("dtype", "Format", lambda plan: plan.job.dtype),
     Field("offload", "Offload", lambda plan: plan.job.offload),
+    Field(
+        "context_kind",
+        "Context kind",
+        lambda plan: plan.job.layout.context_kind if plan.job.layout.context_parallel > 1 else None,
+    ),
     Field("overlap", "Overlap", lambda plan: yes(answer=plan.job.layout.overlap)),
     Field("recompute", "Recompute", lambda plan: plan.job.recompute),
     Field("recompute_layers", "Layers recomputed", lambda plan: _layers_again(plan.job), "count"),
@@ -77,6 +84,7 @@ _PLANS: tuple[Field[Plan], ...] = (
     Field("memory_bytes", "Memory", lambda plan: plan.prediction.memory.device_bytes, "byte"),
     Field("memory_hi_bytes", "Memory up to", lambda plan: plan.prediction.memory_interval_bytes[1], "byte"),
     Field("capacity_bytes", "Capacity", lambda plan: plan.question.machine.capacity_bytes, "byte"),
+    Field("host_memory_bytes", "Host memory", lambda plan: plan.prediction.memory.host_bytes or None, "byte"),
     Field("steps_count", "Steps", lambda plan: plan.bill.steps, "count"),
     Field("time_days", "Days", lambda plan: plan.bill.days),
     Field("cost_lo_usd", "Cost from", lambda plan: usd_of(plan, 0)),
@@ -111,7 +119,7 @@ FAMILIES_SHOWN = 40
 
 
 def families_of(answer: Answer) -> list[Family]:
-    """Families that memory rules out, nearest to fitting first; of formats and offload, those of the best."""
+    """Families that memory rules out, nearest to fitting first; of several searches, those of the best."""
     return [
         Family(option.name, _degrees_words(degrees), question.needed_bytes(need), question.machine.capacity_bytes)
         for option in answer.options

@@ -64,10 +64,12 @@ def _plan_line(plan: Plan) -> str:
     ahead = "" if plan.ahead is None else f", {percent(plan.ahead, 2)} sure to beat the next"
     step, span = quantity_text(found.step_s, "s"), span_text(found.interval_s, "s")
     memory = quantity_text(found.memory.device_bytes, "byte")
+    on_host = found.memory.host_bytes
+    host = f", {quantity_text(on_host, 'byte')} of host memory a device" if on_host else ""
     return (
         f"{plan.rank:>3}  {plan.devices} x {plan.question.machine.device.id}  {layout_words(plan.job)}\n"
         f"     step {step} (90 %: {span}), MFU {percent(found.mfu)}, {found.bound}-bound, memory {memory}"
-        f"{' (tight)' if plan.tight else ''}{ahead}{_bill_words(plan)}"
+        f"{' (tight)' if plan.tight else ''}{host}{ahead}{_bill_words(plan)}"
     )
 
 

@@ -34,7 +34,8 @@ class Space:
     """Many layouts of one job, as arrays of equal length.
 
     Attributes:
-        base: the job; model, sequence, global batch, formats, optimizer and LoRA hold for all.
+        base: the job; model, sequence, global batch, formats, optimizer, LoRA and kind of context parallelism hold for
+            all.
         tensor, context, expert, pipeline, virtual, data, zero_stage, shard_ranks: as in ``ParallelLayout``;
             ``shard_ranks`` is a number in every place.
         micro_batch: sequences of one replica at a time.
@@ -76,6 +77,7 @@ class Space:
             pipeline_parallel=int(self.pipeline[index]),
             virtual_stages=int(self.virtual[index]),
             context_parallel=int(self.context[index]),
+            context_kind=self.base.layout.context_kind,
             expert_parallel=int(self.expert[index]),
             zero_stage=int(self.zero_stage[index]),
             shard_ranks=shards if shards < replicas else None,

@@ -148,6 +148,28 @@ def test_offload_empties_the_device(make_spec: Callable[..., ModelSpec]) -> None
     assert part(weights, "weights") == 0 < part(weights, "gathered weights") < part(plain, "weights")
 
 
+def test_what_leaves_the_device_is_on_the_host(make_spec: Callable[..., ModelSpec]) -> None:
+    """ZeRO-Offload (Ren et al. 2021, section 4.1): 12 bytes of state and the gradient of each parameter that a rank
+    updates; weights and activations are those that the device no longer has."""
+    spec = make_spec(layers=8)
+    plain, optimizer, kept, weights, on_drive = (
+        job_memory(job_of(spec, micro_batch=8, **changes))
+        for changes in (
+            {},
+            {"offload": "optimizer"},
+            {"offload": "activations"},
+            {"offload": "weights"},
+            {"offload": "optimizer", "offload_to": "nvme"},
+        )
+    )
+    assert plain.host_bytes == on_drive.host_bytes == 0
+    assert optimizer.host_bytes == part(plain, "optimizer state") + part(plain, "gradients")
+    assert weights.host_bytes == part(plain, "weights")
+    assert kept.host_bytes == pytest.approx(activations(plain) * 6 / 8, rel=0.1)  # two of eight layers stay
+    sharded = job_of(spec, micro_batch=1, layout={"data_parallel": 4, "zero_stage": 1}, offload="optimizer")
+    assert job_memory(sharded).host_bytes == pytest.approx(optimizer.host_bytes / 4)
+
+
 PUBLISHED = [
     ("llama-3-70b", {"layers": 12}, {"tensor_parallel": 8}, 4096, 28.29),
     ("llama-3-70b", {"layers": 12}, {"tensor_parallel": 2, "data_parallel": 4}, 4096, 60.68),

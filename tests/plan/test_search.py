@@ -219,3 +219,56 @@ def test_a_plan_stands_once():
     question = question_of("7b", "8xh100-sxm", batch=64, seq_len=4096, choices=Choices(recompute=("full",), zero=(1,)))
     plans = plans_of(search(question), rates_of(question.machine.device))
     assert len({plan.job for plan in plans}) == len(plans) > 1
+
+
+def test_kinds_of_context_parallelism_are_searched_too():
+    """The best over all kinds is the best of each alone; one context rank, where kinds are alike, is looked at once."""
+    rates = rates_of(load_cluster("8xh100-sxm").device)
+    kinds = ("ring", "all-gather", "ulysses")
+    long = {"batch": 8, "seq_len": 32768, "stack": "megatron-core"}
+    asked = question_of("llama-3.1-8b", "16xh100-sxm", choices=Choices(context_kind=kinds), **long)
+    alone = {
+        kind: option_of(
+            question_of("llama-3.1-8b", "16xh100-sxm", choices=Choices(context_kind=(kind,)), **long), rates
+        )
+        for kind in kinds
+    }
+    option = option_of(asked, rates)
+    best = min(each.plans[0].prediction.step_s for each in alone.values())
+    assert option.plans[0].prediction.step_s == best
+    assert {found.question.base.layout.context_kind for found in option.founds} == set(kinds)
+    for found in option.founds:
+        kind = found.question.base.layout.context_kind
+        assert kind == "ring" or found.space.context.min() > 1
+        for place in found.order[:: len(found.order) // 8]:
+            job = found.space.job(int(place))
+            assert job.layout.context_kind == kind
+            assert found.peak_bytes[place] == pytest.approx(job_memory(job, asked.stack.memory).peak_bytes, rel=2e-3)
+            assert found.times.step_s[place] == pytest.approx(closed_form_s(job, asked), rel=1e-9)
+
+
+def test_ulysses_needs_heads_for_every_context_rank():
+    choices = Choices(tensor=(8,), context=(8,), context_kind=("ulysses",))
+    question = question_of("llama-3.1-8b", "64xh100-sxm", batch=8, seq_len=16384, choices=choices)
+    option = option_of(question, rates_of(question.machine.device))
+    (told,) = (refusal for refusal in option.refusals if refusal.rule == "context_divides_heads")
+    assert told.example.startswith("4 heads of a tensor rank do not divide by context parallel 8")
+
+
+@pytest.mark.parametrize("offload", ["optimizer", "activations", "weights"])
+def test_offload_stops_where_host_memory_ends(offload):
+    question = question_of("7b", "8xrtx-4090", batch=16, choices=Choices(offload=(offload,)))
+    rates = rates_of(question.machine.device)
+    free = option_of(question, rates)
+    needs = {plan.job: plan.prediction.memory.host_bytes for plan in free.plans}
+    assert min(needs.values()) > 0
+    room = sorted(needs.values())[len(needs) // 2] * 8
+    bound = option_of(replace(question, host_memory_bytes=room), rates)
+    assert bound.plans
+    assert all(plan.prediction.memory.host_bytes * 8 <= room * 1.003 for plan in bound.plans)
+    nothing = option_of(replace(question, host_memory_bytes=1e6), rates)
+    assert nothing.plans == ()
+    assert f"offload of {offload} needs" in nothing.reason
+    assert "it has 1 MB for 8 device(s)" in nothing.reason
+    unasked = question_of("7b", "8xrtx-4090", batch=16, host_memory_bytes=1e6)
+    assert option_of(unasked, rates).refusals == option_of(replace(unasked, host_memory_bytes=None), rates).refusals
