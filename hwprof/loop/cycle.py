@@ -89,6 +89,7 @@ class Cycle:
         self.steps += 1
         if self.steps == 0:
             self._open.enter_context(self._telemetry)
+            self._open.enter_context(self._subject.model.modules.listening())
         phase = next(self._plan, None)
         if phase is None:
             self.done = True

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from hwprof.measure import communication, intervals
+from hwprof.measure.graph_calls import CompiledGraph, GraphShares, compiled_note, graph_shares
 from hwprof.measure.idle import causes
 from hwprof.measure.intervals import Intervals
-from hwprof.measure.pieces import Piece, Place, kernel_times, op_times
+from hwprof.measure.pieces import Piece, Place, kernel_times, op_times, split
 from hwprof.measure.trace import Span
 from hwprof.specs.labels import (
     COMMUNICATION_LABEL,
@@ -67,7 +68,12 @@ class _Phases:
 
 
 def attribute(
-    spans: Sequence[Span], *, device: Literal["cpu", "cuda"], steps: int, whole_axis: Axis = "data"
+    spans: Sequence[Span],
+    *,
+    device: Literal["cpu", "cuda"],
+    steps: int,
+    whole_axis: Axis = "data",
+    graphs: Sequence[CompiledGraph] = (),
 ) -> TraceSummary | None:
     """Book every piece of the profiled window of ``steps`` steps; times of the result are per step, those of calls not.
 
@@ -78,19 +84,21 @@ def attribute(
         device: where the step computes.
         steps: how many steps the window has.
         whole_axis: of several ranks, the axis on which all lie, or "data" where they lie on several.
+        graphs: what inductor compiled, of a compiled model.
     """
     window = next(span for span in spans if span.name == WINDOW and span.category == "user_annotation")
     inside = [span for span in spans if span.start_s >= window.start_s and span.end_s <= window.end_s]
     phases = _phases(inside)
     places, own_s = _host_walk(inside, phases)
+    compiled = graph_shares(inside, places, graphs)
     if device == "cpu":
-        pieces = _host_pieces(inside, places, own_s)
+        pieces = _host_pieces(inside, places, own_s, compiled)
         bounds = (window.start_s, window.end_s)
-        compute = intervals.clip(_host_compute(spans), bounds)
+        compute = intervals.clip(_host_compute(spans, compiled), bounds)
         talking = intervals.clip(communication.host_intervals(spans), bounds)
         attribution = _attribution_cpu(window, phases, pieces, steps, busy=compute, talking=talking)
     else:
-        pieces = _device_pieces(spans, inside, places, window)
+        pieces = _device_pieces(spans, inside, places, compiled)
         if not pieces:
             return None
         compute, attribution = _attribution_cuda(window, phases, pieces, steps)
@@ -168,13 +176,16 @@ def _communicates(span: Span) -> bool:
     return packing or communication.is_operator(span) or communication.is_transfer(span)
 
 
-def _host_pieces(spans: Sequence[Span], places: Sequence[Place | None], own_s: Sequence[float]) -> list[Piece]:
+def _host_pieces(
+    spans: Sequence[Span], places: Sequence[Place | None], own_s: Sequence[float], compiled: GraphShares
+) -> list[Piece]:
     """Operators of a CPU by their own time; collectives and what runs in their threads are no work of the step."""
     carriers = _carriers(spans)
     return [
-        Piece(span.name, place, span.start_s, span.end_s, own)
-        for span, place, own in zip(spans, places, own_s, strict=True)
-        if own > 0 and _computes(span, carriers)
+        piece
+        for index, (span, place, own) in enumerate(zip(spans, places, own_s, strict=True))
+        if own > 0 and _computes(span, carriers) and not compiled.only_calls(span)
+        for piece in split(Piece(span.name, place, span.start_s, span.end_s, own), compiled.of_span.get(index))
     ]
 
 
@@ -189,7 +200,7 @@ def _computes(span: Span, carriers: set[int | str]) -> bool:
     return works and not communication.is_operator(span) and not runs_hooks(span.name)
 
 
-def _host_compute(spans: Sequence[Span]) -> Intervals:
+def _host_compute(spans: Sequence[Span], compiled: GraphShares) -> Intervals:
     """When a CPU computed: in operators on some thread, but not in those that start collectives or wait for them.
 
     The autograd engine around an operator is none either: hooks run there, and may wait.
@@ -200,7 +211,7 @@ def _host_compute(spans: Sequence[Span]) -> Intervals:
     for span in spans:
         if communication.is_operator(span):
             talks[span.thread].append((span.start_s, span.end_s))
-        elif _computes(span, carriers):
+        elif _computes(span, carriers) and not compiled.only_calls(span):
             operators[span.thread].append((span.start_s, span.end_s))
     busy = [
         intervals.subtract(intervals.union(operators[thread]), intervals.union(talks[thread])) for thread in operators
@@ -215,29 +226,30 @@ def _direction(phase: PhaseName) -> Direction:
 
 
 def _device_pieces(
-    spans: Sequence[Span], inside: Sequence[Span], places: Sequence[Place | None], window: Span
+    spans: Sequence[Span], inside: Sequence[Span], places: Sequence[Place | None], compiled: GraphShares
 ) -> list[Piece]:
-    launched: dict[int | None, Place | None] = {
-        span.correlation: place
-        for span, place in zip(inside, places, strict=True)
-        if span.correlation is not None and span.category in _LAUNCH_CATEGORIES
-    }
-    calls = [span for span in spans if span.category in _LAUNCH_CATEGORIES]
-    called_s = {span.correlation: span.start_s for span in calls}
-    graphs = {span.correlation for span in calls if "GraphLaunch" in span.name}
-    return [
-        Piece(
+    launches = {span.correlation: index for index, span in enumerate(inside) if span.category in _LAUNCH_CATEGORIES}
+    calls = {span.correlation: span for span in spans if span.category in _LAUNCH_CATEGORIES}
+    kernels_of: dict[int | None, int] = defaultdict(int)
+    pieces: list[Piece] = []
+    for span in inside:
+        if span.category not in _DEVICE_CATEGORIES:
+            continue
+        launch, call = launches.get(span.correlation), calls.get(span.correlation)
+        at = kernels_of[span.correlation]
+        kernels_of[span.correlation] += 1
+        piece = Piece(
             span.name,
-            launched.get(span.correlation),
+            None if launch is None else places[launch],
             span.start_s,
             span.end_s,
             span.duration_s,
-            called_s.get(span.correlation),
-            span.correlation in graphs,
+            None if call is None else call.start_s,
+            call is not None and "GraphLaunch" in call.name,
         )
-        for span in spans
-        if span.category in _DEVICE_CATEGORIES and window.start_s <= span.start_s and span.end_s <= window.end_s
-    ]
+        shares = None if launch is None else compiled.of_span.get(launch)
+        pieces += split(piece, compiled.of_kernel.get((span.correlation, at), shares))
+    return pieces
 
 
 def _is_host_copy(name: str) -> bool:
@@ -272,7 +284,7 @@ def _attribution_cpu(
         residue_s=intervals.length_s(outside) / steps,
         unplaced_s=_unplaced_s(model_pieces) / steps,
         note="CPU: time in torch operators is compute, but for hooks in backward; gloo collectives with no operator "
-        "beside them are exposed communication; between operators the host program itself runs",
+        "beside them are exposed communication; between operators the host program itself runs" + compiled_note(pieces),
     )
 
 
@@ -308,13 +320,14 @@ def _attribution_cuda(
         unplaced_s=_unplaced_s(pieces) / steps,
         split_s=(late_s, dependency_s, other_s),
         note="GPU: union of kernels first, then what of collectives and copies they do not hide, then idle"
-        + _graphs(pieces),
+        + _graphs(pieces)
+        + compiled_note(pieces),
     )
 
 
 def _graphs(pieces: Sequence[Piece]) -> str:
     """What can't be said of kernels that a CUDA graph launched all at once; nothing where there are none."""
-    in_graphs_s = sum(piece.busy_s for piece in pieces if piece.in_graph)
+    in_graphs_s = sum(piece.busy_s for piece in pieces if piece.in_graph and piece.compiled != "mapped")
     if not in_graphs_s:
         return ""
     share = in_graphs_s / sum(piece.busy_s for piece in pieces)

@@ -11,10 +11,12 @@ from typing import Protocol
 import torch
 
 from hwprof.errors import WorkError
+from hwprof.measure.compiled import CompiledGraphs
 from hwprof.measure.contention import waited_s
+from hwprof.measure.owners import Modules
 from hwprof.measure.phases import PhaseMarks
 from hwprof.measure.timing import Timer
-from hwprof.measure.watch import ALONE, Modules, Ranks, Steps, StepWatch
+from hwprof.measure.watch import ALONE, Ranks, Steps, StepWatch
 from hwprof.specs.ranks import CollectiveCall
 from hwprof.specs.run import Recording, RunSettings
 from hwprof.train.loop import PhaseContext
@@ -22,10 +24,7 @@ from hwprof.train.loop import PhaseContext
 CHECKPOINT_LIMIT_BYTES = 1e9
 """Largest training state whose save is timed; a larger one would fill disks unasked."""
 
-COMPILED_NOTE = (
-    "compiled model: kernels of one graph are fused across modules, so they are booked to the model as a "
-    "whole, by direction"
-)
+COMPILED_NOTE = "compiled model: kernels are fused across modules, and are booked to the model as a whole, by direction"
 
 
 class Loop(Protocol):
@@ -85,11 +84,13 @@ class StepRecorder:
         self._settings = settings
         self._trace_path = trace_path
         self._progress = progress
+        compiled = Modules(hidden=COMPILED_NOTE, graphs=CompiledGraphs(loop.model)) if settings.compile else None
+        self._modules = compiled or Modules.of(loop.model)
         self._watch = StepWatch(
             timer=timer,
             device=device,
             trace_path=trace_path,
-            modules=Modules(hidden=COMPILED_NOTE) if settings.compile else Modules.of(loop.model),
+            modules=self._modules,
             time_budget_s=time_budget_s,
             progress=progress,
             waited_s=waited_s,
@@ -103,10 +104,11 @@ class StepRecorder:
 
     def run(self) -> Recording:
         """Warm up, time, profile, evaluate; returns the whole recording."""
-        self.warm_up()
-        self.time_steps()
-        self.profile_window()
-        self.profile_memory()
+        with self._modules.listening():
+            self.warm_up()
+            self.time_steps()
+            self.profile_window()
+            self.profile_memory()
         self.evaluate()
         self.time_checkpoint()
         return self.recording()

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from hwprof.errors import InputError
-from hwprof.measure.watch import Modules
+from hwprof.measure.compiled import CompiledGraphs
+from hwprof.measure.owners import Modules
 from hwprof.specs.loop import ModuleSpec
 
 Named = Sequence[tuple[str, nn.Module]]
@@ -25,9 +26,10 @@ _INNER = {
 """Wrapper class -> the attribute that holds what it wraps; the paths of modules leave it out."""
 
 _COMPILED_NOTE = (
-    "torch.compile fuses kernels across modules, so what runs inside {what} is booked to {owner} as a whole, by "
-    "direction; its work is counted as if it ran eagerly"
+    "torch.compile fuses kernels across modules, and what runs inside {what} is booked to {owner} as a whole, by "
+    "direction"
 )
+_COUNTED_NOTE = "the work of what is compiled is counted as if it ran eagerly"
 _FSDP2_NOTE = (
     "FSDP2 gathers parameters before a module runs and frees them after it: the copies that this takes are booked to "
     "the module around it, or to the model as a whole"
@@ -97,20 +99,30 @@ def see(root: nn.Module) -> SeenModel:
     whole = _is_compiled(root) or _is_compiled(core)
     regions = [path for path, module in core.named_modules() if path and _is_compiled(module)]
     named = [(path, module) for path, module in _named(core) if path]
-    visible = [(_clean(path), module) for path, module in core.named_modules() if path and not _inside(path, regions)]
-    hidden = _THREADS_NOTE if "DataParallel" in wrappers else ""
+    visible = [
+        (_clean(path), module)
+        for path, module in core.named_modules()
+        if path and not _inside(path, regions) and not _compiled_in_place(module)
+    ]
+    threads = "DataParallel" in wrappers
+    hidden = _THREADS_NOTE if threads else ""
     if whole:
         hidden = _COMPILED_NOTE.format(what="the model", owner="the model")
     sharded = (_FSDP2_NOTE,) if "FSDP2" in wrappers else ()
-    partial = (_COMPILED_NOTE.format(what=f"{len(regions)} compiled modules", owner="each of them"),)
+    if regions and not hidden:
+        hidden = _COMPILED_NOTE.format(what=f"{len(regions)} compiled modules", owner="each of them, or the model")
     return SeenModel(
         root=root,
         core=core,
         named=named,
-        modules=Modules(hidden=hidden) if hidden else Modules(named=visible),
+        modules=Modules(
+            named=() if whole or threads else visible,
+            hidden=hidden,
+            graphs=CompiledGraphs(core) if whole or regions else None,
+        ),
         wrappers=tuple(wrappers),
         compiled=whole or bool(regions),
-        notes=(*(partial if regions and not whole else ()), *sharded),
+        notes=(*((_COUNTED_NOTE,) if whole or regions else ()), *sharded),
     )
 
 
@@ -154,6 +166,11 @@ def _inside(path: str, regions: Iterable[str]) -> bool:
 
 def _is_compiled(module: nn.Module) -> bool:
     return type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None  # noqa: SLF001
+
+
+def _compiled_in_place(module: nn.Module) -> bool:
+    """Whether its hooks would run inside what is compiled: that would be compiled again, and the marks left out."""
+    return module._compiled_call_impl is not None  # noqa: SLF001
 
 
 def _is_fsdp2(module: nn.Module) -> bool:

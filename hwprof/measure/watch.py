@@ -11,18 +11,18 @@ import math
 import statistics
 import tempfile
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch.profiler import profile, record_function
 
 from hwprof.errors import InputError
-from hwprof.measure.annotate import module_ranges, phase_range, profiler, quiet_profiler
+from hwprof.measure.annotate import phase_range, profiler, quiet_profiler
 from hwprof.measure.attribution import WINDOW, TraceSummary, attribute
 from hwprof.measure.contention import waited_s
+from hwprof.measure.owners import Modules
 from hwprof.measure.phases import PhaseMarks, marking_s
 from hwprof.measure.timing import Mark, Timer
 from hwprof.measure.trace import TRACE_LIMIT_BYTES, allocated_bytes, read_events, shorten, spans_of
@@ -65,23 +65,6 @@ class Ranks:
 
 
 ALONE = Ranks(any=bool, largest=float)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Modules:
-    """What owns the kernels: modules by path, or why the profiler can't see into the model."""
-
-    named: Sequence[tuple[str, torch.nn.Module]] = ()
-    hidden: str = ""
-
-    @classmethod
-    def of(cls, model: torch.nn.Module) -> Self:
-        """All modules inside a model."""
-        return cls(named=[(path, module) for path, module in model.named_modules() if path])
-
-    def ranges(self) -> AbstractContextManager[None]:
-        """Annotated modules while the context is open."""
-        return nullcontext() if self.hidden else module_ranges(self.named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,8 +187,8 @@ class StepWatch:
             self.notes.append(BUSY_PROFILER)
             return
         quiet_profiler()
-        if self._modules.hidden:
-            self.notes.append(self._modules.hidden)
+        if hidden := self._modules.why_hidden():
+            self.notes.append(hidden)
         timed = [self._timer.elapsed_s(start, stop) for start, stop, _ in self._recorded]
         longest_s = statistics.median(timed) * DISTURBED_WINDOW if timed else math.inf
         windows: list[_Window] = []
@@ -241,7 +224,13 @@ class StepWatch:
             self.notes.append(f"the step is timed but not attributed: its trace could not be kept ({error})")
             return
         self._shorten()
-        self._summary = attribute(spans, device=_kind(self._device), steps=steps, whole_axis=self._ranks.whole_axis)
+        self._summary = attribute(
+            spans,
+            device=_kind(self._device),
+            steps=steps,
+            whole_axis=self._ranks.whole_axis,
+            graphs=self._modules.graphs.graphs if self._modules.graphs else (),
+        )
         if self._summary is None:
             self.notes.append(BLIND_PROFILER)
 

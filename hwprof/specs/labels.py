@@ -12,7 +12,7 @@ from collections.abc import Collection
 from hwprof.specs.settings import LayerKind, PhaseName
 
 MODEL_LABEL = "model"
-"""Work inside the model but outside every named module, or all of it when the model is compiled."""
+"""Work inside the model but outside every named module; of a compiled model, what can't be told apart."""
 
 COMMUNICATION_LABEL = "communication"
 """Collectives, and what packs and unpacks their buffers."""

@@ -51,13 +51,18 @@ def test_compiled_model_is_said_to_be_hidden(in_place):
     assert "torch.compile fuses kernels across modules" in seen.modules.hidden
 
 
-def test_only_what_is_inside_a_compiled_part_is_hidden():
+@pytest.mark.parametrize("in_place", [True, False])
+def test_only_what_is_inside_a_compiled_part_is_hidden(in_place):
+    """Hooks of a part compiled in place would run inside the compiled code, so it has none."""
     model = _model()
-    model[1].compile(backend="eager")
+    if in_place:
+        model[1].compile(backend="eager")
+    else:
+        model[1] = torch.compile(model[1], backend="eager")
     seen = see(model)
-    assert [path for path, _ in seen.modules.named] == ["0", "1"]
-    assert seen.modules.hidden == ""
-    assert any("1 compiled modules" in note for note in seen.notes)
+    assert [path for path, _ in seen.modules.named] == (["0"] if in_place else ["0", "1"])
+    assert "1 compiled modules" in seen.modules.why_hidden()
+    assert any("counted as if it ran eagerly" in note for note in seen.notes)
 
 
 def test_copies_in_threads_are_said_to_be_hidden():
