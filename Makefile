@@ -2,6 +2,7 @@
 # make test   set up .venv if needed and run the tests
 # make check  format, lint, types, import contracts
 # make package  build sdist and wheel, install the wheel into a clean environment and use it there
+# make frameworks  install torchtitan, Megatron-Core and DeepSpeed and read the planner's settings with their own parsers
 # make docs   build the documentation, strictly, into build/site
 # make example  rebuild reports/example: a real run on this machine
 # make bench  benchmarks that take minutes: order of plans, speed of the simulator, two runs side by side
@@ -10,13 +11,17 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test check lint types imports format bench example docs package clean setup
+.PHONY: run test frameworks check lint types imports format bench example docs package clean setup
 
 run: setup
 	@$(BIN)/hwprof run --model tiny $(ARGS)
 
 test: setup
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile $(ARGS)
+
+frameworks: setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[frameworks]'
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs tests/plan/settings
 
 check: lint types imports
 
