@@ -22,7 +22,6 @@ EXAMPLE = ROOT / "reports" / "example"
 NOT_RUN = {
     r"hwprof run\b": "trains for a minute; tests/cli/test_run_command.py runs it",
     r"hwprof probe\b": "measures for a minute; tests/cli/test_probe_command.py runs it",
-    r"hwprof validate$": "takes seconds; tests/cli/test_validate_command.py runs it",
     r"hwprof view . --serve": "serves until it is stopped; tests/cli/test_view_serve.py asks it",
     r"hwprof view DIR --ncu": "needs Nsight Compute's output; tests/cli/test_view_command.py has some",
     r"ncu\b": "needs a GPU and Nsight Compute",

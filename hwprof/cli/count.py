@@ -12,6 +12,7 @@ from hwprof.cli.count_inference import InferenceRequest, count_inference, infere
 from hwprof.cli.count_job import JobRequest, counted_job, is_job, job_options, refuse_job_options
 from hwprof.cli.count_module import ModuleRequest, count_module, module_options, refuse_module_options
 from hwprof.cli.count_report import Counted, as_json, as_text
+from hwprof.cli.format_option import format_option
 from hwprof.count.memory import training_memory
 from hwprof.count.totals import flop_of
 from hwprof.count.transformer import CONVENTIONS, training_step_ops
@@ -36,7 +37,7 @@ _RUN_OPTIMIZERS: dict[JobOptimizer, OptimizerName] = {name: name for name in get
 @click.option("--recompute", type=click.Choice(get_args(Recompute)), default="none", show_default=True)
 @click.option("--optimizer", type=click.Choice(get_args(JobOptimizer)), default="adamw", show_default=True)
 @click.option("--compile", "compiled", is_flag=True, help="Bytes of compiled kernels, which join elementwise passes.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option
 @module_options
 @inference_options
 @job_options
@@ -53,7 +54,7 @@ def command(
     recompute: Recompute,
     optimizer: JobOptimizer,
     compiled: bool,
-    form: str,
+    output_format: str,
     target: str | None,
     inputs: tuple[str, ...],
     device: str,
@@ -79,7 +80,7 @@ def command(
         refuse_inference_options(context)
     if target is not None:
         own = ModuleRequest(target=target, inputs=inputs, device=device, batch_size=batch_size, seq_len=seq_len)
-        count_module(context, own, dtype=run_dtype, form=form)
+        count_module(context, own, dtype=run_dtype, output_format=output_format)
         return
     refuse_module_options(context)
     if model is None or batch_size is None:
@@ -88,13 +89,15 @@ def command(
 
     spec = load_model(model)
     if inference:
-        count_inference(context, spec, InferenceRequest(**more), batch_size=batch_size, dtype=run_dtype, form=form)
+        count_inference(
+            context, spec, InferenceRequest(**more), batch_size=batch_size, dtype=run_dtype, output_format=output_format
+        )
         return
     length = _length(spec, seq_len=seq_len, target_len=target_len)
     how = {"dtype": run_dtype, "micro_batch": batch_size, "compile": compiled, "recompute": recompute}
     settings = _settings(spec, length, target_len, optimizer, how)
     counted = _counted(asked, spec, settings, dtype=dtype, optimizer=optimizer)
-    click.echo(json.dumps(as_json(counted), indent=2) if form == "json" else as_text(counted))
+    click.echo(json.dumps(as_json(counted), indent=2) if output_format == "json" else as_text(counted))
 
 
 def _settings(

@@ -80,7 +80,7 @@ def count_inference(
     *,
     batch_size: int,
     dtype: Dtype,
-    form: str,
+    output_format: str,
 ) -> None:
     """Count prefill and decode of a batch, and print it.
 
@@ -104,7 +104,7 @@ def count_inference(
         work=generation(spec, batch_size=batch_size, serving=serving, **shape),
         device=load_device(request.hardware) if request.hardware else None,
     )
-    click.echo(json.dumps(inference_json(counted), indent=2) if form == "json" else inference_text(counted))
+    click.echo(json.dumps(inference_json(counted), indent=2) if output_format == "json" else inference_text(counted))
 
 
 def _check(context: click.Context, spec: ModelSpec) -> None:

@@ -71,7 +71,7 @@ def refuse_module_options(context: click.Context) -> None:
             raise InputError(f"{option} goes with --module alone", remedy="leave it out, or give --module")
 
 
-def count_module(context: click.Context, request: ModuleRequest, *, dtype: Dtype, form: str) -> None:
+def count_module(context: click.Context, request: ModuleRequest, *, dtype: Dtype, output_format: str) -> None:
     """Count one forward and backward pass of a module, and print it.
 
     Raises:
@@ -94,7 +94,7 @@ def count_module(context: click.Context, request: ModuleRequest, *, dtype: Dtype
     counted = counted_module(subject, dtype if _is_given(context, "dtype") else None)
     for note in counted.notes:
         click.echo(f"hwprof: note: {note}", err=True)
-    click.echo(json.dumps(module_json(counted), indent=2) if form == "json" else module_text(counted))
+    click.echo(json.dumps(module_json(counted), indent=2) if output_format == "json" else module_text(counted))
 
 
 def _is_given(context: click.Context, name: str) -> bool:

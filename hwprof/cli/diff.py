@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from hwprof.cli.format_option import format_option
 from hwprof.compare.diff import compare
 from hwprof.compare.sides import Side, side_of_run, side_of_traces
 from hwprof.errors import InputError, WorkError
@@ -43,14 +44,7 @@ class _Share(click.ParamType[float]):
     help="Exit with 1 if B is slower by more than SHARE (3%) and the change is beyond noise.",
 )
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Rows of each level as text.")
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="What stands on standard output.",
-)
+@format_option
 def command(a: Path, b: Path, *, limit_fraction: float | None, top: int, output_format: str) -> None:
     """Compare A with B: run directories (or their run.json), traces, or folders of traces with one file a rank.
 

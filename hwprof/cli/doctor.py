@@ -7,19 +7,13 @@ import time
 
 import click
 
+from hwprof.cli.format_option import format_option
 from hwprof.specs.doctor import DoctorReport
 from hwprof.version import __version__
 
 
 @click.command(short_help="What works on this machine, and what to do about what does not.")
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="What stands on standard output.",
-)
+@format_option
 def command(*, output_format: str) -> None:
     """Look at what is installed, visible and permitted; say what each missing piece would add, and how to get it."""
     begun_s = time.perf_counter()

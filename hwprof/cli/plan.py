@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwprof.cli.format_option import format_option
 from hwprof.cli.plan_request import choice_options, goal_options, job_options
 from hwprof.specs.files import write_atomically
 
@@ -36,14 +37,14 @@ if TYPE_CHECKING:
 @click.option(
     "--scaling", "with_scaling", is_flag=True, help="Plan for fewer and more devices too (always with --output)."
 )
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option
 def command(
     *,
     csv_path: Path | None,
     xlsx_path: Path | None,
     output: Path | None,
     with_scaling: bool,
-    form: str,
+    output_format: str,
     **typed: Any,
 ) -> None:
     """Search every layout of MODEL on each HARDWARE; rank those that fit, say why the others don't.
@@ -62,7 +63,9 @@ def command(
     if output:
         _write_directory(answer, output)
     _write_tables(answer, csv_path, xlsx_path)
-    click.echo(json.dumps(answer_json(answer), indent=2, allow_nan=False) if form == "json" else plan_text(answer))
+    click.echo(
+        json.dumps(answer_json(answer), indent=2, allow_nan=False) if output_format == "json" else plan_text(answer)
+    )
 
 
 def _scaled(answer: Answer, device_memory: str | None) -> Answer:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hwprof.cli.format_option import format_option
 from hwprof.cli.numbers import FiniteRange
 from hwprof.cli.progress import progress_on_stderr
 from hwprof.errors import InputError
@@ -44,14 +45,7 @@ _DEFAULT_DTYPES: dict[str, tuple[Dtype, ...]] = {"cpu": ("fp32", "bf16", "fp16")
     show_default=True,
     help="Several ranks: seconds without progress after which the probe ends and says which rank hangs.",
 )
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="What stands on standard output.",
-)
+@format_option
 def command(
     *,
     device_text: str,

@@ -14,16 +14,13 @@ import torch
 from hwprof.cli.analysis import analysed, planned
 from hwprof.cli.progress import Progress
 from hwprof.cli.request import RunRequest
-from hwprof.cli.session import fixed_fields, is_out_of_memory, probed_dtypes
-from hwprof.count.transformer import matmul_shapes
+from hwprof.cli.session import fixed_fields, is_out_of_memory, probe_ceilings
 from hwprof.errors import OutOfMemoryError, WorkError
-from hwprof.measure.attention import AttentionShape
 from hwprof.measure.collectives import RankGroup
 from hwprof.measure.environment import device_name
 from hwprof.measure.layout_links import collectives_of, probe_layout
 from hwprof.measure.lifeline import INTERRUPTED_EXIT_CODE, Blame, Lifeline
-from hwprof.measure.matmul import MatmulShape
-from hwprof.measure.probe import ProbeResult, probe_device
+from hwprof.measure.probe import ProbeResult
 from hwprof.measure.recorder import StepRecorder
 from hwprof.measure.slowdown import probe_slowdown
 from hwprof.measure.telemetry import Telemetry
@@ -128,26 +125,13 @@ class RankSession:
 
     def _probe(self, mesh: RankMesh) -> None:
         """Ceilings of all ranks' devices at once, as they work in the step; then the links that the layout uses."""
-        request, layout = self._request, self._request.settings.layout
 
         def said(line: str) -> None:
             self._said(line)
             self._world.barrier()
 
-        shapes = matmul_shapes(request.model, request.settings) if layout.tensor_parallel == 1 else ()
-        probe_device(
-            request.device,
-            dtypes=probed_dtypes(request),
-            shapes=[MatmulShape(m=shape.m, n=shape.n, k=shape.k) for shape in shapes],
-            shape_dtype=request.settings.dtype,
-            attention=AttentionShape(
-                spec=request.model, batch=request.settings.micro_batch, seq_len=request.settings.seq_len
-            ),
-            quick=not request.full_probes,
-            report=said,
-            on_result=self._keep,
-        )
-        timer = timer_for(request.device)
+        probe_ceilings(self._request, report=said, on_result=self._keep)
+        timer = timer_for(self._request.device)
         self._own = self._own.model_copy(update={"links": probe_layout(self._world, mesh, timer, report=self._said)})
         self._said("measuring computation beside communication")
         everyone = RankGroup(tuple(range(self._world.size)), self._world.rank, None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from hwprof.cli.format_option import format_option
 from hwprof.cli.numbers import FiniteRange
 
 _DTYPES = ("fp32", "tf32", "bf16", "fp16")
@@ -75,7 +76,7 @@ _DTYPES = ("fp32", "tf32", "bf16", "fp16")
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), help="Run directory; default under reports/."
 )
-@click.option("--format", "output_format", type=click.Choice(("text", "json")), default="text", show_default=True)
+@format_option
 @click.option("--quiet", is_flag=True, help="No progress, only the summary.")
 def command(output_format: str, output: Path | None, *, quiet: bool, timeout_s: float, **options: Any) -> None:
     """Run the main job."""

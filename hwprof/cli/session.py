@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ class Session:
         kept = f"what was measured is in {self._directory}"
         try:
             with self._telemetry:
-                self._probe()
+                probe_ceilings(self._request, report=self._progress, on_result=self._keep)
                 self._train()
         except KeyboardInterrupt:
             self._finish("interrupted", "stopped by the user before its end")
@@ -116,22 +117,6 @@ class Session:
                 f"the run directory {self._directory} can't be made ({error.strerror})",
                 remedy="give another with --output",
             ) from error
-
-    def _probe(self) -> None:
-        request = self._request
-        shapes = matmul_shapes(request.model, request.settings)
-        probe_device(
-            request.device,
-            dtypes=probed_dtypes(request),
-            shapes=[MatmulShape(m=shape.m, n=shape.n, k=shape.k) for shape in shapes],
-            shape_dtype=request.settings.dtype,
-            attention=AttentionShape(
-                spec=request.model, batch=request.settings.micro_batch, seq_len=request.settings.seq_len
-            ),
-            quick=not request.full_probes,
-            report=self._progress,
-            on_result=self._keep,
-        )
 
     def _keep(self, result: ProbeResult) -> None:
         self._probed = result
@@ -236,7 +221,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, _OUT_OF_MEMORY) or any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
 
 
-def probed_dtypes(request: RunRequest) -> tuple[Dtype, ...]:
+def probe_ceilings(
+    request: RunRequest, *, report: Callable[[str], None], on_result: Callable[[ProbeResult], None]
+) -> None:
+    """Ceilings of the device that runs, at the shapes of its model too; whole products say nothing of tensor ranks'."""
+    settings = request.settings
+    shapes = matmul_shapes(request.model, settings) if settings.layout.tensor_parallel == 1 else ()
+    probe_device(
+        request.device,
+        dtypes=_probed_dtypes(request),
+        shapes=[MatmulShape(m=shape.m, n=shape.n, k=shape.k) for shape in shapes],
+        shape_dtype=settings.dtype,
+        attention=AttentionShape(spec=request.model, batch=settings.micro_batch, seq_len=settings.seq_len),
+        quick=not request.full_probes,
+        report=report,
+        on_result=on_result,
+    )
+
+
+def _probed_dtypes(request: RunRequest) -> tuple[Dtype, ...]:
     """The run's own dtype first, so that it is there even when a later probe is interrupted."""
     others: tuple[Dtype, ...] = ("bf16", "tf32", "fp16", "fp32") if request.device.type == "cuda" else ("fp32", "bf16")
     return tuple(dict.fromkeys((request.settings.dtype, *others)))

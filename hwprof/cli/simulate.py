@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwprof.cli.format_option import format_option
 from hwprof.cli.layout_options import POSITIVE, Placed, job_options, layout_options, placed_job
 from hwprof.errors import InputError
 from hwprof.specs.files import write_atomically
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     "--calibration", type=click.Path(path_type=Path), help="File of `hwprof probe` on HARDWARE: measured rates first."
 )
 @click.option("--trace", type=click.Path(path_type=Path), help="Write the timeline as a Chrome trace (Perfetto).")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option
 def command(
-    *, hardware: str, devices: int, calibration: Path | None, trace: Path | None, form: str, **typed: Any
+    *, hardware: str, devices: int, calibration: Path | None, trace: Path | None, output_format: str, **typed: Any
 ) -> None:
     """Predict one optimizer step of MODEL on DEVICES of HARDWARE; nothing runs, no torch is needed."""
     from hwprof.simulate.prediction import predict_job
@@ -42,7 +43,7 @@ def command(
         from hwprof.simulate.trace import chrome_trace_json
 
         write_atomically(trace, chrome_trace_json(found.timeline))
-    click.echo(json.dumps(prediction_json(found), indent=2) if form == "json" else _text(placed, found))
+    click.echo(json.dumps(prediction_json(found), indent=2) if output_format == "json" else _text(placed, found))
 
 
 def _calibrated(placed: Placed, path: Path | None) -> tuple[SimulatorParameters, tuple[str, ...]]:

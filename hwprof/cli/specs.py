@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from hwprof.cli.format_option import format_option
 from hwprof.errors import SpecError, UnknownNameError
 from hwprof.specs.catalogue import (
     list_clusters,
@@ -30,9 +31,6 @@ from hwprof.units import format_byte_per_s, format_bytes, format_count, format_f
 
 Rows = list[tuple[str, ...]]
 
-_FORMAT = click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Text for people, or JSON."
-)
 _COUNTED_PREFIX = "0123456789"
 
 
@@ -43,12 +41,12 @@ def command() -> None:
 
 @command.command("list")
 @click.argument("sort", type=click.Choice(["models", "devices", "links", "clusters"]), required=False)
-@_FORMAT
-def list_command(sort: str | None, form: str) -> None:
+@format_option
+def list_command(sort: str | None, output_format: str) -> None:
     """List the catalogue, or one SORT of it."""
     sorts = [sort] if sort else list(_LISTS)
     specs: dict[str, Sequence[Record]] = {name: _LISTS[name][0]() for name in sorts}
-    if form == "json":
+    if output_format == "json":
         click.echo(json.dumps({name: [spec.model_dump(mode="json") for spec in specs[name]] for name in sorts}))
         return
     for name in sorts:
@@ -57,15 +55,15 @@ def list_command(sort: str | None, form: str) -> None:
 
 @command.command("show")
 @click.argument("name")
-@_FORMAT
-def show_command(name: str, form: str) -> None:
+@format_option
+def show_command(name: str, output_format: str) -> None:
     """Print the spec that NAME stands for: a model, device, link or cluster (also 8xh100-sxm)."""
     path = next((path for path in (find_file(sort, name) for sort in SORTS) if path is not None), None)
-    if path is not None and form == "text":
+    if path is not None and output_format == "text":
         click.echo(f"# {path}\n{path.read_text(encoding='utf-8')}", nl=False)
         return
     spec = _load_any(name)
-    if form == "json":
+    if output_format == "json":
         click.echo(json.dumps(spec.model_dump(mode="json")))
     elif isinstance(spec, ClusterSpec):
         _print_table(spec.id, _CLUSTER_COLUMNS, [_cluster_row(spec)])

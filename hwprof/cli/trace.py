@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from hwprof.cli.ceilings import ceiling_options, chosen_ceilings
+from hwprof.cli.format_option import format_option
 from hwprof.cli.progress import progress_on_stderr
 from hwprof.errors import WorkError
 from hwprof.specs.trace import TraceReport
@@ -23,14 +24,7 @@ from hwprof.version import __version__
     type=click.Path(file_okay=False, path_type=Path),
     help="Also write trace.json, trace.html and CSV files into this folder.",
 )
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="What stands on standard output.",
-)
+@format_option
 def command(
     files: tuple[Path, ...],
     *,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwprof.cli.format_option import format_option
 from hwprof.specs.files import write_atomically
 from hwprof.specs.published import read_published
 from hwprof.specs.simulator import simulator_parameters
@@ -34,8 +35,8 @@ COLUMNS = (
 @click.command(short_help="Predict published measurements and print the error.")
 @click.option("--data", type=click.Path(path_type=Path), help="CSV with the columns of the table that hwprof ships.")
 @click.option("--csv", "out", type=click.Path(path_type=Path), help="Write a line for each input row.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(*, data: Path | None, out: Path | None, form: str) -> None:
+@format_option
+def command(*, data: Path | None, out: Path | None, output_format: str) -> None:
     """Predict published training runs from their configuration alone and compare with what they measured.
 
     Blank cells get stated assumptions (see --csv); rows that can't be modelled are refused with the reason.
@@ -45,7 +46,7 @@ def command(*, data: Path | None, out: Path | None, form: str) -> None:
     result = validate(read_published(data), simulator_parameters())
     if out is not None:
         write_atomically(out, _csv(result.rows))
-    click.echo(json.dumps(_json(result), indent=2) if form == "json" else _text(result))
+    click.echo(json.dumps(_json(result), indent=2) if output_format == "json" else _text(result))
 
 
 def _csv(rows: tuple[Row, ...]) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import click
 
+from hwprof.cli.format_option import format_option
 from hwprof.errors import InputError
 from hwprof.report.directory import RECORD_FILE, read_run, record_text, write_reports
 from hwprof.report.text import print_summary
@@ -17,14 +18,7 @@ from hwprof.specs.run import RunRecord
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="A summary for people, or run.json alone on stdout.",
-)
+@format_option
 @click.option(
     "--ncu",
     "counters",

@@ -9,9 +9,10 @@ from typing import Literal, Self
 from hwprof.count.cost import Cost
 from hwprof.count.inference import Batch, prefill_ops, step_ops
 from hwprof.count.inference_cache import Keys, KvCache, kept_features, kv_cache, visible_keys, visible_keys_over
-from hwprof.count.inference_memory import InferenceMemory, activation_peak_bytes, largest
+from hwprof.count.inference_memory import InferenceMemory, activation_peak_bytes
 from hwprof.count.inference_serving import Serving, check_lengths, served
 from hwprof.count.inference_weights import Weights, weights_bytes
+from hwprof.count.largest import largest
 from hwprof.count.op import Op
 from hwprof.errors import InputError
 from hwprof.specs.model import ModelSpec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hwprof.count.op import Op
@@ -70,15 +70,3 @@ def activation_peak_bytes(ops: Iterable[Op], *, stream_bytes: int) -> int:
         if until:
             waiting[op.label] = (op.output_bytes, until)
     return peak
-
-
-def largest(fits: Callable[[int], bool]) -> int:
-    """The largest number that fits, where all smaller ones fit too; 0 if not even 1 does."""
-    too_many = 1
-    while fits(too_many):
-        too_many *= 2
-    fitting = too_many // 2
-    while too_many - fitting > 1:
-        middle = (fitting + too_many) // 2
-        fitting, too_many = (middle, too_many) if fits(middle) else (fitting, middle)
-    return fitting

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hwprof.count.elementwise import Amount
+from hwprof.count.largest import largest
 from hwprof.count.memory_build import KeptPolicy, Loss, Workload, pieces_of
 from hwprof.count.memory_moments import Moment, Spread, device_peak_bytes, moments
 from hwprof.count.memory_pieces import Pieces
@@ -196,11 +197,4 @@ def largest_micro_batch(spec: ModelSpec, settings: RunSettings, capacity_bytes: 
         tried = settings.model_copy(update={"micro_batch": micro_batch})
         return training_memory(spec, tried).peak_bytes <= capacity_bytes
 
-    too_many = 1
-    while fits(too_many):
-        too_many *= 2
-    fitting = too_many // 2
-    while too_many - fitting > 1:
-        middle = (fitting + too_many) // 2
-        fitting, too_many = (middle, too_many) if fits(middle) else (fitting, middle)
-    return fitting
+    return largest(fits)

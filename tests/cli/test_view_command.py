@@ -8,38 +8,16 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from made_up_model import made_up_model
 
 from hwprof import cli
 from hwprof.cli.view import command
 from hwprof.report.directory import write_run
-from hwprof.specs.model import ModelSpec
 from hwprof.specs.run import DeviceIdentity, RunRecord, RunSettings
 
 
 @pytest.fixture
 def run_directory(tmp_path: Path) -> Path:
-    model = ModelSpec(
-        name="small",
-        kind="decoder",
-        layers=1,
-        d_model=8,
-        d_ff=16,
-        heads=2,
-        kv_heads=2,
-        head_dim=4,
-        vocab_size=256,
-        max_seq_len=16,
-        activation="gelu",
-        gated=False,
-        norm="layernorm",
-        norm_placement="pre",
-        final_norm=True,
-        positions="learned",
-        tied_embeddings=True,
-        attention_bias="none",
-        mlp_bias=False,
-        source={"all": "test"},
-    )
     record = RunRecord(
         hwprof_version="0.1.0",
         status="interrupted",
@@ -47,7 +25,7 @@ def run_directory(tmp_path: Path) -> Path:
         created="2026-01-15T10:30:00+00:00",
         command="hwprof run",
         settings=RunSettings(model="small", device="cpu", micro_batch=1, seq_len=16),
-        model=model,
+        model=made_up_model(),
         environment={"python": "3.11"},
         device=DeviceIdentity(name="CPU", catalogue_id=None, note=""),
     )

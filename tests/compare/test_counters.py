@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from made_up_model import made_up_model
 
 from hwprof.compare.counters import bound_of, function_of, held_against
 from hwprof.specs.counters import KernelCounters
-from hwprof.specs.model import ModelSpec
 from hwprof.specs.run import DeviceIdentity, KernelTime, OpResult, RunRecord, RunSettings
 
 GEMM = "sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64_cublas"
@@ -52,18 +52,13 @@ def op(label, time_s, *, bound, moved=0.0, direction="forward"):
 
 
 def run(kernels, ops):
-    model = ModelSpec(
-        name="small", kind="decoder", layers=1, d_model=8, d_ff=16, heads=2, kv_heads=2, head_dim=4, vocab_size=256,
-        max_seq_len=16, activation="gelu", gated=False, norm="layernorm", norm_placement="pre", final_norm=True,
-        positions="learned", tied_embeddings=True, attention_bias="none", mlp_bias=False, source={"all": "test"},
-    )  # fmt: skip
     return RunRecord(
         hwprof_version="0.1.0",
         status="complete",
         created="2026-01-15T10:30:00+00:00",
         command="hwprof run",
         settings=RunSettings(model="small", device="cuda", micro_batch=1, seq_len=16),
-        model=model,
+        model=made_up_model(),
         environment={},
         device=DeviceIdentity(name="GPU", catalogue_id=None, note=""),
         kernels=tuple(kernels),

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from made_up_model import made_up_model
 
 from hwprof.specs.hardware import ClusterSpec
 from hwprof.specs.measurement import Ceiling
@@ -30,27 +31,16 @@ RecordBuilder = Callable[..., RunRecord]
 @pytest.fixture
 def small_model() -> ModelSpec:
     """About 0.8 M parameters a layer, 3.2 M in 4 layers, 64 K in the embedding and in the head."""
-    return ModelSpec(
-        name="small",
-        kind="decoder",
+    return made_up_model(
         layers=4,
         d_model=256,
         d_ff=1024,
         heads=4,
         kv_heads=4,
         head_dim=64,
-        vocab_size=256,
         max_seq_len=512,
-        activation="gelu",
-        gated=False,
-        norm="layernorm",
-        norm_placement="pre",
-        final_norm=True,
         positions="rope",
         tied_embeddings=False,
-        attention_bias="none",
-        mlp_bias=False,
-        source={"dimensions": "made up"},
     )
 
 
