@@ -248,12 +248,20 @@ def _asked(hardware: str, devices: int, typed: dict[str, Any], record: RunRecord
         choices=_choices(typed),
         margin=typed["memory_margin"],
         longest_step_s=_longest(typed, base, devices, rates),
-        host_memory_bytes=parse(typed["host_memory"], "byte") if typed["host_memory"] else None,
+        host_memory_bytes=_host_memory(typed),
     )
     if record is not None and record.device.catalogue_id == machine.device.id:
         found = calibrated(record, question.table, replace(machine, devices=1))
         question = replace(question, table=found.table, memory_scale=found.memory_scale, notes=found.notes)
     return Asked(question=question, rates=rates)
+
+
+def _host_memory(typed: dict[str, Any]) -> float | None:
+    if typed["host_memory"] is None:
+        return None
+    if not typed["offload"] or set(typed["offload"]) == {"none"}:
+        raise InputError("--host-memory bounds nothing without offload", remedy="give --offload too")
+    return parse(typed["host_memory"], "byte")
 
 
 def _with_memory(cluster: ClusterSpec, text: str | None) -> ClusterSpec:

@@ -245,6 +245,18 @@ def test_formats_offload_overlap_and_sequence_parallelism_are_choices():
     assert {plan["overlap"] for plan in slow} == {False}
 
 
+def test_host_memory_bounds_offload_and_nothing_else():
+    asked = (*SMALL, "--offload", "optimizer", "--format", "json")
+    plans = json.loads(run(*asked, "--host-memory", "1TB").stdout)["plans"]
+    needs = [plan["memory"]["host_bytes"] for plan in plans]
+    assert 0 < max(needs) * plans[0]["devices"] <= 1e12
+    nothing = json.loads(run(*asked, "--host-memory", "1MB").stdout)
+    assert not nothing["plans"]
+    assert "of a node's host memory, it has 1 MB" in nothing["options"][0]["reason"]
+    with pytest.raises(HwprofError, match="bounds nothing without offload"):
+        run(*SMALL, "--host-memory", "1TB")
+
+
 def test_memory_is_asked_for_where_no_file_says_it():
     asked = ["--model", "125m", "--devices", "1", "--global-batch", "8", "--seq-len", "512", "--format", "json"]
     with pytest.raises(HwprofError, match="give --device-memory"):
