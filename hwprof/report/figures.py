@@ -1,4 +1,4 @@
-"""What do the other pictures show? Step waterfall, samples, loss, memory and telemetry as plain scaled points."""
+"""What do the other pictures show? Samples, loss, memory and telemetry as plain scaled points."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Literal
 
 from hwprof.report import palette
 from hwprof.report.absence import absence
-from hwprof.report.cells import percent, quantity_text, scale, span_text
-from hwprof.specs.run import Attribution, MemoryResult, RunRecord, Series
+from hwprof.report.cells import quantity_text, scale, span_text
+from hwprof.specs.run import MemoryResult, RunRecord, Series
 
 _MOST_POINTS = 600
 _MOST_PANELS = 40
@@ -23,13 +23,23 @@ _LINE_COLOURS = (palette.BLUE, palette.ORANGE, palette.GREEN, palette.PURPLE, pa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """One bar of ``length`` that begins at ``start``, with the text that stands at it."""
+    """One bar of ``length`` that begins at ``start``; bars of one label share a row.
+
+    Attributes:
+        label: of the row.
+        text: what stands behind the bar's end, or in it where it is ``inside``.
+        detail: what is said of it on pointing at it; without one, ``text``.
+        interval: ends of an uncertain end, drawn as a whisker.
+    """
 
     label: str
     start: float
     length: float
     text: str
     colour: str
+    detail: str = ""
+    inside: bool = False
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +75,8 @@ class Mark:
 class Picture:
     """Bars or curves in the units that the axis titles name; ``empty`` says why there is nothing.
 
-    Axes are linear but for ``log_x`` and ``log_y``; with ``mark_xs`` each x has a mark of its own.
+    Axes are linear but for ``log_x`` and ``log_y``; with ``mark_xs`` each x has a mark of its own; with ``from_zero``
+    the upward axis begins at 0.
     """
 
     name: str
@@ -80,6 +91,7 @@ class Picture:
     log_x: bool = False
     log_y: bool = False
     mark_xs: bool = False
+    from_zero: bool = False
     legend: bool = False
     note: str = ""
     empty: str = ""
@@ -97,53 +109,6 @@ def thin(xs: Sequence[float], ys: Sequence[float], most: int = _MOST_POINTS) -> 
         places = range(start, min(start + stretch, len(xs)))
         kept += sorted({min(places, key=lambda i: ys[i]), max(places, key=lambda i: ys[i])})
     return [xs[i] for i in kept], [ys[i] for i in kept]
-
-
-def _waterfall_parts(attribution: Attribution) -> tuple[tuple[str, float, str], ...]:
-    return (
-        ("compute", attribution.compute_s, palette.BOUND_COLOURS["compute"]),
-        ("exposed communication", attribution.exposed_communication_s, palette.BOUND_COLOURS["communication"]),
-        ("exposed copies", attribution.exposed_copy_s, palette.BOUND_COLOURS["transfer"]),
-        ("idle: waits for host", attribution.idle_host_s, palette.BOUND_COLOURS["host"]),
-        ("idle: waits for input", attribution.idle_input_s, palette.SKY),
-        ("residue (unexplained)", attribution.residue_s, palette.GREY),
-    )
-
-
-def waterfall_picture(record: RunRecord) -> Picture:
-    """The step from zero to its end: compute, what is exposed, what is idle, and the residue."""
-    attribution = record.attribution
-    if attribution is None:
-        return Picture(name="waterfall", title="Where the step goes", empty=absence(record, "attribution of the step"))
-    factor, unit = scale("s", [attribution.step_s])
-    bars, end_s = [], 0.0
-    for label, part_s, colour in _waterfall_parts(attribution):
-        start_s, end_s = end_s, end_s + part_s
-        share = percent(part_s / attribution.step_s) if attribution.step_s else ""
-        text = f"{quantity_text(part_s, 's')} ({share})"
-        bars.append(Bar(label=label, start=start_s * factor, length=part_s * factor, text=text, colour=colour))
-    whole = Bar(
-        label="step",
-        start=0.0,
-        length=attribution.step_s * factor,
-        text=quantity_text(attribution.step_s, "s"),
-        colour=palette.SLATE,
-    )
-    return Picture(
-        name="waterfall",
-        title="Where the step goes",
-        x_title=f"time in the profiled step [{unit}]",
-        bars=(*bars, whole),
-        note=_attribution_note(attribution),
-    )
-
-
-def _attribution_note(attribution: Attribution) -> str:
-    explained = (
-        f"{percent(attribution.explained_fraction)} of the step has a cause and a place; "
-        f"{percent(attribution.attributed_op_fraction)} of the operation time belongs to a named module."
-    )
-    return f"{explained} {attribution.note}".strip()
 
 
 def samples_picture(record: RunRecord) -> Picture:
@@ -263,12 +228,29 @@ def timeline_picture(record: RunRecord) -> Picture:
     factor, unit = scale("byte", sizes)
     xs, ys = thin([time * time_factor for time in times_s], [size * factor for size in sizes])
     line = Line(name="allocated", xs=tuple(xs), ys=tuple(ys), colour=palette.BLUE)
+    peaks = (
+        ("predicted peak", memory.predicted_peak_bytes, palette.ORANGE),
+        ("measured peak", memory.measured_peak_bytes, palette.BLUE),
+    )
     return Picture(
         name="timeline",
         title=title,
         x_title=f"time in the profiled window [{time_unit}]",
         y_title=f"allocated [{unit}]",
         lines=(line,),
+        marks=_peak_marks(peaks, factor),
+        from_zero=True,
+    )
+
+
+def _peak_marks(peaks: Sequence[tuple[str, float | None, str]], factor: float) -> tuple[Mark, ...]:
+    """Peaks as marks; two that look the same are one mark with both names."""
+    known = [(label, size, colour) for label, size, colour in peaks if size is not None]
+    if len({quantity_text(size, "byte") for _, size, _ in known}) == 1 < len(known):
+        known = [(" and ".join([known[0][0].split()[0], known[1][0]]), *known[0][1:])]
+    return tuple(
+        Mark(label=f"{label} {quantity_text(size, 'byte')}", value=size * factor, colour=colour)
+        for label, size, colour in known
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from hwprof.report import palette
+from hwprof.report.figures import Picture
 from hwprof.report.plan_view import PlanView
 from hwprof.report.view import View
 
 _HERE = Path(__file__).parent
 _TEMPLATES = _HERE / "templates"
 _PLOTLY = _HERE / "assets" / "plotly-basic.min.js"
+_SCRIPTS = ("charts.js", "roofline.js", "tables.js", "page.js")
 
 
 def render_html(view: View) -> str:
@@ -27,9 +30,9 @@ def render_html(view: View) -> str:
     return template.render(
         view=view,
         css=_own_text(_TEMPLATES / "report.css"),
-        js=_own_text(_TEMPLATES / "report.js"),
+        js=_script(),
         plotly=_own_text(_PLOTLY),
-        data=embedded_json({"charts": _charts(view), "markers": _markers()}),
+        data=_embedded(_charts(view)),
     )
 
 
@@ -41,23 +44,25 @@ def render_plan(view: PlanView) -> str:
         .render(
             view=view,
             css=_own_text(_TEMPLATES / "report.css"),
-            js=_own_text(_TEMPLATES / "report.js"),
+            js=_script(),
             plotly=_own_text(_PLOTLY),
-            data=embedded_json({"charts": {one.name: asdict(one) for one in view.pictures.values()}, "markers": {}}),
+            data=_embedded({one.name: asdict(one) for one in view.pictures.values()}),
         )
     )
 
 
-def render_page(template: str, *, page: object) -> str:
-    """A page of tables without charts, from a template of its own and the report's style and script."""
+def render_page(template: str, *, page: object, pictures: Iterable[Picture] = ()) -> str:
+    """A page from a template of its own, with the report's style and script; plotly comes with its ``pictures``."""
+    charts = {picture.name: asdict(picture) for picture in pictures}
     return (
         _environment()
         .get_template(template)
         .render(
             page=page,
             css=_own_text(_TEMPLATES / "report.css"),
-            js=_own_text(_TEMPLATES / "report.js"),
-            data=embedded_json({"charts": {}, "markers": {}}),
+            js=_script(),
+            plotly=_own_text(_PLOTLY) if charts else "",
+            data=_embedded(charts),
         )
     )
 
@@ -107,12 +112,19 @@ def _own_text(path: Path) -> Markup:
     return Markup(path.read_text(encoding="utf-8"))  # noqa: S704 (shipped with the package, nothing from outside)
 
 
+def _script() -> Markup:
+    """The page's own script, in one piece that shares no names with plotly."""
+    parts = Markup("\n").join(_own_text(_TEMPLATES / name) for name in _SCRIPTS)
+    return Markup('"use strict";\n(() => {{\n{}\n}})();').format(parts)
+
+
+def _embedded(charts: Mapping[str, Any]) -> Markup:
+    inks = {colour: palette.ink(colour) for colour in palette.COLOURS}
+    markers = {direction: marker.plotly for direction, marker in palette.MARKERS.items()}
+    return embedded_json({"charts": charts, "markers": markers, "inks": inks})
+
+
 def _charts(view: View) -> dict[str, Any]:
-    charts = {
-        name: asdict(getattr(view, name)) for name in ("roofline", "waterfall", "samples", "loss", "memory", "timeline")
-    }
+    names = ("roofline", "targets", "waterfall", "samples", "loss", "memory", "timeline")
+    charts = {name: asdict(getattr(view, name)) for name in names}
     return charts | {f"telemetry-{place}": asdict(picture) for place, picture in enumerate(view.telemetry)}
-
-
-def _markers() -> dict[str, str]:
-    return {direction: marker.plotly for direction, marker in palette.MARKERS.items()}

@@ -19,7 +19,8 @@ GREY = "#999999"
 LIGHT_GREY = "#c4c4c4"
 SLATE = "#5d6b80"
 
-_WHITE_INK = {BLUE, SLATE}
+COLOURS = (BLACK, WHITE, BLUE, SKY, GREEN, YELLOW, ORANGE, VERMILLION, PURPLE, GREY, LIGHT_GREY, SLATE)
+_WHITE_INK = {BLACK, BLUE, SLATE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,22 @@ KIND_COLOURS: dict[LayerKind, str] = {
     "data": LIGHT_GREY,
     "other": LIGHT_GREY,
 }
+
+KIND_LETTERS: dict[LayerKind, str] = {
+    "attention": "A",
+    "ffn": "F",
+    "norm": "N",
+    "embedding": "E",
+    "head": "H",
+    "loss": "L",
+    "optimizer": "O",
+    "clip": "C",
+    "residual": "R",
+    "communication": "M",
+    "data": "D",
+    "other": "?",
+}
+"""What stands in or beside a dot, so that a layer kind is never told by its colour alone."""
 
 MARKERS: dict[Direction, Marker] = {
     "forward": Marker(plotly="circle", matplotlib="o"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -16,12 +18,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from hwprof.report import palette
 from hwprof.report.cells import scale
-from hwprof.report.figures import Picture
+from hwprof.report.figures import Bar, Picture
 from hwprof.report.headline import Segment
 from hwprof.report.roofline import RooflineFigure
 from hwprof.report.view import View
 
 _DPI = 150
+_ROOM_FOR_LETTER_PX = 15.0
 _WANTED_FONTS = (
     "DejaVu Sans",
     "Noto Sans CJK SC",
@@ -49,10 +52,11 @@ def render_roofline(view: View) -> bytes:
 
 def render_step(view: View) -> bytes:
     """``step.png``: the phases, where the step goes, and the steps one by one."""
-    figure = Figure(figsize=(10, 8), layout="constrained")
-    bar, waterfall, samples = figure.subplots(3, 1, height_ratios=[1, 3, 2.4])
+    figure = Figure(figsize=(10, 9.6), layout="constrained")
+    bar, targets, waterfall, samples = figure.subplots(4, 1, height_ratios=[1, 1.8, 3.2, 2.4])
     figure.suptitle(drawable(f"Training step: {view.title}"), fontsize=12)
     _draw_segments(bar, view.headline.phases)
+    _draw_picture(targets, view.targets)
     _draw_picture(waterfall, view.waterfall)
     _draw_picture(samples, view.samples)
     return _png(figure)
@@ -123,11 +127,30 @@ def _draw_roofline(axes: Axes, roofline: RooflineFigure) -> None:
         marker = palette.MARKERS[point.direction].matplotlib
         size = point.diameter_px * 0.75
         axes.plot(
-            point.x, point.y, marker, markersize=size, color=point.colour, markeredgecolor=palette.BLACK, alpha=0.85
+            point.x,
+            point.y,
+            marker,
+            markersize=size,
+            color=point.colour,
+            markeredgecolor=palette.BLACK,
+            alpha=0.85,
+            zorder=5,
+        )
+        inside = point.diameter_px >= _ROOM_FOR_LETTER_PX
+        axes.annotate(
+            point.letter,
+            (point.x, point.y),
+            xytext=(0, 0) if inside else (size / 2 + 1, 0),
+            textcoords="offset points",
+            ha="center" if inside else "left",
+            va="center",
+            fontsize=6.5,
+            zorder=6,
+            color=point.ink if inside else palette.BLACK,
         )
     for ridge in roofline.ridges:
         axes.plot(ridge.x, ridge.y, "x", color=palette.BLACK, markersize=9, markeredgewidth=2)
-        _label(axes, ridge.label, (ridge.x, ridge.y), (8, -16), align="left")
+        _label(axes, ridge.label, (ridge.x, ridge.y), (0, 16), align="center")
     _roofline_legend(axes, roofline)
 
 
@@ -152,7 +175,7 @@ def _label(
 
 
 def _roofline_legend(axes: Axes, roofline: RooflineFigure) -> None:
-    kinds = dict.fromkeys((point.kind, point.colour) for point in roofline.points)
+    kinds = dict.fromkeys((f"{point.letter}  {point.kind}", point.colour) for point in roofline.points)
     directions = dict.fromkeys(point.direction for point in roofline.points)
     entries = [
         Line2D([], [], marker="o", linestyle="", color=colour, markeredgecolor=palette.BLACK, label=kind)
@@ -212,23 +235,20 @@ def _draw_picture(axes: Axes, picture: Picture) -> None:
 
 
 def _draw_bars(axes: Axes, picture: Picture) -> None:
-    rows = range(len(picture.bars))
+    rows = {label: row for row, label in enumerate(dict.fromkeys(bar.label for bar in picture.bars))}
     axes.barh(
-        rows,
+        [rows[bar.label] for bar in picture.bars],
         [bar.length for bar in picture.bars],
         left=[bar.start for bar in picture.bars],
         color=[bar.colour for bar in picture.bars],
         edgecolor=palette.BLACK,
         linewidth=0.5,
     )
-    for row, bar in enumerate(picture.bars):
-        end = max(bar.start, bar.start + bar.length)
-        axes.annotate(
-            drawable(bar.text), (end, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
-        )
-    axes.set_yticks(rows, [drawable(bar.label) for bar in picture.bars])
+    for bar in picture.bars:
+        _bar_text(axes, bar, rows[bar.label])
+    axes.set_yticks(range(len(rows)), [drawable(label) for label in rows])
     axes.invert_yaxis()
-    axes.margins(x=0.16)
+    axes.margins(x=0.02 if all(bar.inside for bar in picture.bars) else 0.16)
     axes.set_xlim(left=min(0.0, *(bar.start + bar.length for bar in picture.bars)))
     for mark in picture.marks:
         axes.axvline(mark.value, color=mark.colour, linestyle="--", linewidth=1.5)
@@ -243,17 +263,39 @@ def _draw_bars(axes: Axes, picture: Picture) -> None:
         )
 
 
+def _bar_text(axes: Axes, bar: Bar, row: int) -> None:
+    """The text in the bar or behind it, and the whisker of an uncertain end."""
+    if bar.inside:
+        axes.annotate(
+            drawable(bar.text),
+            (bar.start, row),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=palette.ink(bar.colour),
+        )
+    else:
+        end = max(bar.start, bar.start + bar.length)
+        axes.annotate(
+            drawable(bar.text), (end, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    if bar.interval:
+        axes.plot(bar.interval, (row, row), "|-", color=palette.BLACK, markersize=9, linewidth=1.4)
+
+
 _LINE_STYLES = {"line": "-", "dashes": "--", "dots": "none", "rings": "none"}
 
 
 def _draw_lines(axes: Axes, picture: Picture) -> None:
+    markers = _markers_of(picture)
     for line in picture.lines:
         rings = line.style == "rings"
         axes.plot(
             line.xs,
             line.ys,
             linestyle=_LINE_STYLES[line.style],
-            marker="o" if len(line.xs) <= 60 or line.style in {"dots", "rings"} else "",
+            marker=markers[line.colour] if len(line.xs) <= 60 or line.style in {"dots", "rings"} else "",
             markersize={"dots": 7, "rings": 12}.get(line.style, 4),
             markerfacecolor="none" if rings else line.colour,
             linewidth=1.3,
@@ -264,17 +306,19 @@ def _draw_lines(axes: Axes, picture: Picture) -> None:
         axes.legend(fontsize=8, frameon=False)
     if picture.band:
         axes.axhspan(*picture.band, color=palette.BLUE, alpha=0.15, linewidth=0)
-    for mark in picture.marks:
+    for place, mark in enumerate(picture.marks):
         axes.axhline(mark.value, color=mark.colour, linestyle="--", linewidth=1.2)
         axes.annotate(
-            drawable(mark.label),
+            drawable(textwrap.fill(mark.label, 15)),
             (1, mark.value),
             xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
+            xytext=(4, 0),
             textcoords="offset points",
-            ha="right",
+            va="center" if place % 2 == 0 else "top",
             fontsize=8,
         )
+    if picture.from_zero:
+        axes.set_ylim(bottom=0)
     if picture.log_y:
         axes.set_yscale("log")
         _plain_logarithm(axes.yaxis)
@@ -286,6 +330,13 @@ def _draw_lines(axes: Axes, picture: Picture) -> None:
     elif not picture.log_x:
         axes.xaxis.set_major_locator(MaxNLocator(integer=picture.whole_x))
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+
+
+def _markers_of(picture: Picture) -> dict[str, str]:
+    """Each colour has a marker of its own, so that curves are told apart without it; rings are round."""
+    colours = dict.fromkeys(line.colour for line in picture.lines if line.style != "rings")
+    own = dict(zip(colours, itertools.cycle("oDs^P*"), strict=False))
+    return own | {line.colour: "o" for line in picture.lines if line.style == "rings"}
 
 
 def _mark_each(axes: Axes, values: Sequence[float]) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from hwprof.predict.classify import ABOVE_ROOF
 from hwprof.predict.roofs import best_ceilings
 from hwprof.report import palette
 from hwprof.report.absence import absence
 from hwprof.report.cells import finite, percent, quantity_text
+from hwprof.report.roof_labels import Spaces
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.run import Direction, LayerKind, OpResult, RunRecord
 
 _LEAST_DIAMETER_PX, _MOST_DIAMETER_PX = 7.0, 42.0
+_ALONG_SLOPE = (0.5, 0.72, 0.6, 0.4, 0.82, 0.3)
+_ALONG_FLAT = (0.98, 0.62, 0.8, 0.5, 0.4, 0.3, 0.2)
+"""Where along a roof its name may stand, the best place first."""
 _MARGIN = 2.0
 """The axes reach beyond the outermost point or ridge by this factor."""
 _LOW_SPAN = 3e4
@@ -46,7 +52,7 @@ class Ridge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One operation; its area grows with its time. ``hover`` is lines of text."""
+    """One operation; its area grows with its time. ``letter`` tells the layer kind; ``hover`` is lines of text."""
 
     label: str
     kind: LayerKind
@@ -55,6 +61,8 @@ class Point:
     y: float
     diameter_px: float
     colour: str
+    ink: str
+    letter: str
     hover: tuple[str, ...]
 
 
@@ -90,7 +98,11 @@ def build_roofline(record: RunRecord) -> RooflineFigure:
     ridges = _ridges(record, memory, compute)
     x_range = _x_range(points, memory, compute)
     y_range = _y_range(points, compute, memory, x_range)
-    roofs = (*_slanted(memory, compute[0], x_range, y_range), *_flat(record, compute, memory[0], x_range))
+    spaces = Spaces(x_range, y_range, [(point.x, point.y) for point in points])
+    for ridge in ridges:
+        spaces.take((ridge.x, ridge.y))
+    flat = _flat(record, compute, memory[0], x_range, spaces)
+    roofs = (*_slanted(memory, compute[0], x_range, y_range, spaces), *flat)
     note = _note(record, points)
     return RooflineFigure(
         roofs=roofs, ridges=ridges, points=points, x_range=x_range, y_range=y_range, note=note, empty=""
@@ -142,6 +154,8 @@ def _point(op: OpResult, longest_s: float) -> Point:
         y=op.flop_per_s,
         diameter_px=max(_MOST_DIAMETER_PX * math.sqrt(op.time_s / longest_s), _LEAST_DIAMETER_PX),
         colour=palette.KIND_COLOURS[op.layer_kind],
+        ink=palette.ink(palette.KIND_COLOURS[op.layer_kind]),
+        letter=palette.KIND_LETTERS[op.layer_kind],
         hover=hover,
     )
 
@@ -170,15 +184,19 @@ def _y_range(
 
 
 def _slanted(
-    memory: Sequence[Ceiling], highest: Ceiling, x_range: tuple[float, float], y_range: tuple[float, float]
+    memory: Sequence[Ceiling],
+    highest: Ceiling,
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    spaces: Spaces,
 ) -> tuple[Roof, ...]:
-    """Bandwidth times intensity, up to the highest compute roof; names are staggered so that they do not collide."""
+    """Bandwidth times intensity, up to the highest compute roof."""
     main = _main_memory(memory)
     roofs = []
-    for place, ceiling in enumerate(memory):
+    for ceiling in memory:
         start = max(x_range[0], y_range[0] / ceiling.value)
         end = highest.value / ceiling.value
-        label_x = start * (end / start) ** (0.5 + 0.22 * (place % 2))
+        label_x = spaces.claim(start, end, partial(operator.mul, ceiling.value), _ALONG_SLOPE)
         roofs.append(
             Roof(
                 name=ceiling.name,
@@ -195,12 +213,16 @@ def _slanted(
 
 
 def _flat(
-    record: RunRecord, compute: Sequence[Ceiling], fastest_memory: Ceiling, x_range: tuple[float, float]
+    record: RunRecord,
+    compute: Sequence[Ceiling],
+    fastest_memory: Ceiling,
+    x_range: tuple[float, float],
+    spaces: Spaces,
 ) -> tuple[Roof, ...]:
     roofs = []
-    for place, ceiling in enumerate(compute):
+    for ceiling in compute:
         start = ceiling.value / fastest_memory.value
-        label_x = x_range[1] / (x_range[1] / start) ** (0.02 + 0.36 * (place % 2))
+        label_x = spaces.claim(start, x_range[1], partial(_level, ceiling.value), _ALONG_FLAT)
         roofs.append(
             Roof(
                 name=ceiling.name,
@@ -214,6 +236,10 @@ def _flat(
             )
         )
     return tuple(roofs)
+
+
+def _level(height: float, _: float) -> float:
+    return height
 
 
 def _note(record: RunRecord, points: Sequence[Point]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +11,10 @@ from hwprof.compare.diff import compare
 from hwprof.compare.sides import Side, side_of_run
 from hwprof.errors import InputError
 from hwprof.report.cells import Field, Table, build_table
+from hwprof.report.diff_figures import diff_pictures
 from hwprof.report.diff_text import diff_section
 from hwprof.report.directory import RECORD_FILE, read_run
+from hwprof.report.figures import Picture
 from hwprof.report.html import render_page
 from hwprof.specs.run import RunRecord
 from hwprof.version import __version__
@@ -101,15 +103,15 @@ def files_of(run: ListedRun) -> dict[str, Path]:
 
 _COLUMNS: tuple[Field[ListedRun], ...] = (
     Field("model", "Model", lambda run: run.record.model.name),
+    Field("step", "Step", lambda run: run.record.step.median_s if run.record.step else None, "s", meaning="median"),
+    Field("tokens", "Tokens/s", lambda run: run.record.step.tokens_per_s if run.record.step else None, "count"),
+    Field("mfu", "MFU", lambda run: run.record.step.mfu if run.record.step else None, "fraction"),
+    Field("bound", "Bound", lambda run: run.record.bound, style="bound"),
     Field("device", "Device", lambda run: run.record.device.name),
     Field("created", "Made", lambda run: run.record.created[:19].replace("T", " "), meaning="time zone as in run.json"),
     Field("status", "Status", lambda run: run.record.status),
     Field("dtype", "Format", lambda run: str(run.record.settings.dtype)),
     Field("world", "Ranks", lambda run: run.record.world_size, "count"),
-    Field("step", "Step", lambda run: run.record.step.median_s if run.record.step else None, "s", meaning="median"),
-    Field("tokens", "Tokens/s", lambda run: run.record.step.tokens_per_s if run.record.step else None, "count"),
-    Field("mfu", "MFU", lambda run: run.record.step.mfu if run.record.step else None, "fraction"),
-    Field("bound", "Bound", lambda run: run.record.bound, style="bound"),
 )
 
 
@@ -123,6 +125,7 @@ class ListPage:
     keys: tuple[str, ...]
     files: tuple[tuple[str, ...], ...]
     unreadable: tuple[tuple[str, str], ...]
+    chosen: tuple[str, str]
 
 
 def list_page(folder: RunFolder) -> str:
@@ -137,8 +140,15 @@ def list_page(folder: RunFolder) -> str:
         keys=tuple(run.key for run in runs),
         files=tuple(tuple(files_of(run)) for run in runs),
         unreadable=found.unreadable,
+        chosen=_chosen(runs),
     )
     return render_page("runs.html.j2", page=page)
+
+
+def _chosen(runs: Sequence[ListedRun]) -> tuple[str, str]:
+    """The two that the form proposes: the newest with a step time as B, the one before it as A."""
+    timed = [run.key for run in runs if run.record.step is not None] or [run.key for run in runs] or [""]
+    return timed[min(1, len(timed) - 1)], timed[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +160,7 @@ class ComparisonPage:
     keys: tuple[str, str]
     lead: tuple[str, ...]
     tables: tuple[Table, ...]
+    pictures: tuple[Picture, ...]
     notes: tuple[str, ...]
 
 
@@ -159,16 +170,18 @@ def comparison_page(a: ListedRun, b: ListedRun) -> str:
     Raises:
         InputError: one of them has no step time.
     """
-    section = diff_section(compare(_side(a), _side(b)), COMPARED_ROWS)
+    report = compare(_side(a), _side(b))
+    section, pictures = diff_section(report, COMPARED_ROWS), diff_pictures(report)
     page = ComparisonPage(
         title=section.title,
         version=__version__,
         keys=(a.key, b.key),
         lead=tuple(section.lead),
         tables=tuple(section.tables),
+        pictures=pictures,
         notes=tuple(section.notes),
     )
-    return render_page("comparison.html.j2", page=page)
+    return render_page("comparison.html.j2", page=page, pictures=pictures)
 
 
 def _side(run: ListedRun) -> Side:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hwprof.report import figures, provenance, rank_tables, tables
+from hwprof.report import figures, provenance, rank_tables, step_figures, tables
 from hwprof.report.absence import STATUS_WORDS, missing_parts
 from hwprof.report.cells import Table
 from hwprof.report.counter_table import counter_table
 from hwprof.report.figures import Picture
 from hwprof.report.headline import Headline, build_headline
+from hwprof.report.module_table import module_table
 from hwprof.report.roofline import RooflineFigure, build_roofline
 from hwprof.report.settings_words import setting_words
 from hwprof.specs.run import RunRecord
@@ -20,8 +21,9 @@ from hwprof.units import format_count
 class View:
     """One report.
 
-    ``tables`` has: phases, kinds, ops, kernels, memory, recommendations, layouts, ceilings, skipped, environment,
-    telemetry, losses; where several ranks ran ranks, rank_phases, collectives, links; with a GPU's counters counters.
+    ``tables`` has: phases, kinds, modules, ops, kernels, memory, recommendations, layouts, ceilings, skipped,
+    environment, telemetry, losses; where several ranks ran ranks, rank_phases, collectives, links; with a GPU's
+    counters counters.
     """
 
     title: str
@@ -36,6 +38,7 @@ class View:
     headline: Headline
     roofline: RooflineFigure
     waterfall: Picture
+    targets: Picture
     samples: Picture
     loss: Picture
     memory: Picture
@@ -50,6 +53,7 @@ def build_view(record: RunRecord) -> View:
     all_tables = (
         tables.phase_table(record),
         tables.kind_table(record),
+        module_table(record),
         tables.op_table(record),
         tables.kernel_table(record),
         tables.memory_table(record),
@@ -75,7 +79,8 @@ def build_view(record: RunRecord) -> View:
         notes=record.notes,
         headline=build_headline(record),
         roofline=build_roofline(record),
-        waterfall=figures.waterfall_picture(record),
+        waterfall=step_figures.waterfall_picture(record),
+        targets=step_figures.targets_picture(record),
         samples=figures.samples_picture(record),
         loss=figures.loss_picture(record),
         memory=figures.memory_picture(record),

@@ -15,23 +15,9 @@ from hwprof.report.figures import (
     telemetry_pictures,
     thin,
     timeline_picture,
-    waterfall_picture,
 )
+from hwprof.report.step_figures import targets_picture, waterfall_picture
 from hwprof.specs.run import RunRecord, Series
-
-
-def test_waterfall_parts_follow_each_other_and_end_with_the_step(record: RunRecord) -> None:
-    *parts, step = waterfall_picture(record).bars
-    end = 0.0
-    for bar in parts:
-        assert bar.start == pytest.approx(end)
-        end = bar.start + bar.length
-    assert (step.start, step.length) == (0, pytest.approx(end))
-    assert step.label == "step"
-
-
-def test_waterfall_says_how_much_is_explained(record: RunRecord) -> None:
-    assert waterfall_picture(record).note.startswith("99.3 % of the step has a cause and a place; 98.8 %")
 
 
 def test_samples_are_in_the_unit_of_the_axis(record: RunRecord) -> None:
@@ -75,6 +61,17 @@ def test_timeline_has_both_units(record: RunRecord) -> None:
     assert (picture.x_title, picture.y_title) == ("time in the profiled window [ms]", "allocated [MB]")
 
 
+def test_peaks_are_marks_on_the_timeline_and_equal_ones_share_one(record: RunRecord) -> None:
+    assert record.memory is not None
+    differing = record.memory.model_copy(update={"predicted_peak_bytes": 150e6, "measured_peak_bytes": 171e6})
+    alike = record.memory.model_copy(update={"predicted_peak_bytes": 171.1e6, "measured_peak_bytes": 171.2e6})
+    two = timeline_picture(record.model_copy(update={"memory": differing}))
+    one = timeline_picture(record.model_copy(update={"memory": alike}))
+    assert two.from_zero
+    assert [mark.label for mark in two.marks] == ["predicted peak 150 MB", "measured peak 171 MB"]
+    assert [mark.label for mark in one.marks] == ["predicted and measured peak 171 MB"]
+
+
 def test_loss_curve_starts_at_step_one(record: RunRecord) -> None:
     picture = loss_picture(record)
     assert picture.lines[0].xs[0] == 1
@@ -100,7 +97,7 @@ def test_many_cores_are_drawn_in_part_and_the_rest_is_counted(record: RunRecord)
 
 @pytest.mark.parametrize(
     "draw",
-    [waterfall_picture, samples_picture, loss_picture, memory_picture, timeline_picture],
+    [waterfall_picture, targets_picture, samples_picture, loss_picture, memory_picture, timeline_picture],
     ids=lambda f: f.__name__,
 )
 def test_a_picture_without_data_says_why(draw: object, bare_record: RunRecord) -> None:

@@ -1,0 +1,58 @@
+"""What do the pictures of a comparison show? What each phase and each operation took more or less in B than in A."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hwprof.report import palette
+from hwprof.report.cells import quantity_text, scale
+from hwprof.report.figures import Bar, Picture
+from hwprof.specs.diff import DiffLevel, DiffReport, DiffRow
+
+_MOST_BARS = 12
+_NOISE = {True: ", beyond noise", False: ", within noise", None: ""}
+_TITLES: dict[DiffLevel, str] = {"phase": "Change by phase", "operation": "Change by operation"}
+_SMALLEST_SHARE = 1e-3
+"""Changes below this share of the largest are left to the table."""
+
+
+def diff_pictures(report: DiffReport) -> tuple[Picture, ...]:
+    """A picture a level, right of zero what became slower; levels in which nothing changed have none."""
+    pictures = (_changes(level, title, report) for level, title in _TITLES.items())
+    return tuple(picture for picture in pictures if picture.bars)
+
+
+def _changes(level: DiffLevel, title: str, report: DiffReport) -> Picture:
+    rows = [row for row in report.rows if row.level == level and row.change_s]
+    largest_s = max((abs(row.change_s) for row in rows), default=0.0)
+    shown = [row for row in rows if abs(row.change_s) >= _SMALLEST_SHARE * largest_s][:_MOST_BARS]
+    factor, unit = scale("s", [largest_s])
+    hidden = f" {len(rows) - len(shown)} smaller changes: see the table." if len(rows) > len(shown) else ""
+    return Picture(
+        name=f"diff-{level}",
+        title=title,
+        x_title=f"B less A, time of a step [{unit}]",
+        bars=tuple(_bar(row, factor) for row in _largest_first(shown)),
+        note=f"Right of zero B is slower, left of it faster.{hidden}",
+    )
+
+
+def _largest_first(rows: Sequence[DiffRow]) -> list[DiffRow]:
+    return sorted(rows, key=lambda row: -abs(row.change_s))
+
+
+def _bar(row: DiffRow, factor: float) -> Bar:
+    slower = row.change_s > 0
+    text = f"{'+' if slower else ''}{quantity_text(row.change_s, 's')}"
+    return Bar(
+        label=row.name.replace("_", " ") if row.level == "phase" else row.name,
+        start=0.0,
+        length=row.change_s * factor,
+        text=text,
+        colour=palette.VERMILLION if slower else palette.BLUE,
+        detail=f"{row.name}: {text}, from {_time(row.a_s)} to {_time(row.b_s)}{_NOISE[row.beyond_noise]}",
+    )
+
+
+def _time(value_s: float | None) -> str:
+    return "nothing" if value_s is None else quantity_text(value_s, "s")

@@ -1,0 +1,22 @@
+// What happens when the page opens, when its theme changes and when it is printed.
+function draw() {
+  for (const node of document.querySelectorAll("[data-chart]")) {
+    const chart = data.charts[node.dataset.chart];
+    if (node.dataset.chart === "roofline") drawRoofline(node, chart);
+    else if (chart.bars.length) drawBars(node, chart);
+    else drawLines(node, chart);
+  }
+  document.getElementById("theme").setAttribute("aria-pressed", String(dark()));
+}
+
+wireTables();
+draw();
+document.getElementById("theme").addEventListener("click", () => {
+  root.dataset.theme = dark() ? "light" : "dark";
+  draw();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+// Paper is light, whatever the screen is.
+let before;
+addEventListener("beforeprint", () => { before = root.dataset.theme; root.dataset.theme = "light"; draw(); });
+addEventListener("afterprint", () => { if (before) root.dataset.theme = before; else delete root.dataset.theme; draw(); });

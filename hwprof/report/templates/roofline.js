@@ -1,0 +1,99 @@
+// Roofs, ridge and operations, and the buttons that hide a layer kind or a direction.
+const hidden = {kind: new Set(), direction: new Set()};
+const SHAPES = {circle: "●", square: "■", diamond: "◆", "triangle-up": "▲"};
+const ROOM_FOR_LETTER = 15;
+
+function roofTraces(figure) {
+  return figure.roofs.map((roof) => ({
+    x: roof.xs, y: roof.ys, mode: "lines", name: plain(roof.label), showlegend: false,
+    line: {color: colour("--ink"), width: roof.main ? 2.5 : 1.4, dash: roof.slanted ? "solid" : "dash"},
+    hovertemplate: plain(roof.label) + "<extra></extra>",
+  }));
+}
+
+function ridgeTrace(figure) {
+  return {
+    x: figure.ridges.map((ridge) => ridge.x), y: figure.ridges.map((ridge) => ridge.y), mode: "markers",
+    marker: {symbol: "x", size: 11, color: colour("--ink")},
+    text: figure.ridges.map((ridge) => plain(ridge.label)), hovertemplate: "%{text}<extra></extra>",
+  };
+}
+
+function groupsOf(figure) {
+  const groups = new Map();
+  for (const point of figure.points) {
+    const key = point.kind + " " + point.direction;
+    groups.set(key, [...(groups.get(key) || []), point]);
+  }
+  return [...groups.values()];
+}
+
+function pointTrace(points) {
+  return {
+    x: points.map((p) => p.x), y: points.map((p) => p.y), mode: "markers+text", meta: {kind: points[0].kind, direction: points[0].direction},
+    marker: {
+      symbol: data.markers[points[0].direction], color: points[0].colour, size: points.map((p) => p.diameter_px),
+      opacity: 0.85, line: {color: colour("--ink"), width: 1},
+    },
+    text: points.map((p) => p.letter), textposition: points.map((p) => (p.diameter_px >= ROOM_FOR_LETTER ? "middle center" : "middle right")),
+    textfont: {size: 10, color: points.map((p) => (p.diameter_px >= ROOM_FOR_LETTER ? p.ink : colour("--ink")))},
+    customdata: points.map((p) => p.hover.map(plain).join("<br>")), hovertemplate: "%{customdata}<extra></extra>",
+  };
+}
+
+function drawRoofline(node, figure) {
+  const note = (x, y, text, extra) => Object.assign({
+    x: power(x), y: power(y), text: plain(text), showarrow: false, font: {size: 11, color: colour("--ink")}, bgcolor: colour("--back"), borderpad: 1,
+  }, extra);
+  const annotations = [
+    ...figure.roofs.map((roof) => note(roof.label_x, roof.label_y, roof.label,
+      roof.slanted ? {xanchor: "right", xshift: -8, yshift: 6} : {xanchor: "right", yshift: 11})),
+    ...figure.ridges.map((ridge) => note(ridge.x, ridge.y, ridge.label, {showarrow: true, arrowhead: 0, arrowcolor: colour("--quiet"), ax: 0, ay: -24})),
+  ];
+  const groups = groupsOf(figure);
+  const lines = [...roofTraces(figure), ridgeTrace(figure)];
+  Plotly.react(node, [...lines, ...groups.map(pointTrace)], layout({
+    annotations, margin: {l: 60, r: 20, t: 10, b: 50},
+    xaxis: {type: "log", dtick: 1, range: figure.x_range.map(power), title: {text: "arithmetic intensity [FLOP/B]"}},
+    yaxis: {type: "log", dtick: 1, range: figure.y_range.map(power), exponentformat: "SI", title: {text: "compute rate [FLOP/s]"}},
+  }), config);
+  const stops = groups.flatMap((points, place) => points.map((p, point) => ({curve: lines.length + place, point, size: p.diameter_px, text: p.hover.join(", ")})));
+  walk(node, stops.sort((one, two) => two.size - one.size));
+  addToggles(node, figure);
+  show(node);
+}
+
+function addToggles(node, figure) {
+  if (node.toggles) return;
+  node.toggles = document.createElement("div");
+  node.toggles.className = "toggles";
+  node.toggles.setAttribute("role", "group");
+  node.toggles.setAttribute("aria-label", "What the roofline shows");
+  const kinds = new Map(figure.points.map((p) => [p.kind, p]));
+  for (const [kind, point] of kinds) addToggle(node, "kind", kind, point.letter, point);
+  for (const direction of new Set(figure.points.map((p) => p.direction))) addToggle(node, "direction", direction, SHAPES[data.markers[direction]]);
+  node.before(node.toggles);
+}
+
+function addToggle(node, group, value, sign, point) {
+  const button = document.createElement("button"), swatch = document.createElement("span");
+  button.type = "button";
+  button.setAttribute("aria-pressed", "true");
+  swatch.className = "sign";
+  swatch.setAttribute("aria-hidden", "true");
+  swatch.textContent = sign;
+  if (point) Object.assign(swatch.style, {background: point.colour, color: point.ink});
+  button.append(swatch, value);
+  button.addEventListener("click", () => {
+    const set = hidden[group];
+    if (!set.delete(value)) set.add(value);
+    button.setAttribute("aria-pressed", String(!set.has(value)));
+    show(node);
+  });
+  node.toggles.append(button);
+}
+
+function show(node) {
+  const visible = node.data.map(({meta}) => !meta || (!hidden.kind.has(meta.kind) && !hidden.direction.has(meta.direction)));
+  Plotly.restyle(node, {visible});
+}
