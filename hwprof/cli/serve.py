@@ -126,6 +126,8 @@ def answer(folder: RunFolder, target: str) -> Answer:
     path = os.fsdecode(unquote_to_bytes(parts.path))
     if path == "/":
         return _page(list_page(folder))
+    if path == "/favicon.ico":  # browsers ask for it unbidden
+        return Answer(HTTPStatus.NO_CONTENT, "image/x-icon", b"")
     if path == "/compare":
         query = parse_qs(parts.query, errors="surrogateescape")
         a, b = (_run(folder, query.get(name, [""])[0]) for name in ("a", "b"))

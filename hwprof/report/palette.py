@@ -15,12 +15,13 @@ YELLOW = "#f0e442"
 ORANGE = "#e69f00"
 VERMILLION = "#d55e00"
 PURPLE = "#cc79a7"
-GREY = "#999999"
+GREY = "#747474"
+"""Darker than theirs (#999999), which a reader without green cones takes for the purple."""
 LIGHT_GREY = "#c4c4c4"
 SLATE = "#5d6b80"
 
 COLOURS = (BLACK, WHITE, BLUE, SKY, GREEN, YELLOW, ORANGE, VERMILLION, PURPLE, GREY, LIGHT_GREY, SLATE)
-_WHITE_INK = {BLACK, BLUE, SLATE}
+_WHITE_INK = {BLACK, BLUE, GREY, SLATE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

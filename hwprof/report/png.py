@@ -306,7 +306,8 @@ def _draw_lines(axes: Axes, picture: Picture) -> None:
         axes.legend(fontsize=8, frameon=False)
     if picture.band:
         axes.axhspan(*picture.band, color=palette.BLUE, alpha=0.15, linewidth=0)
-    for place, mark in enumerate(picture.marks):
+    highest = max((mark.value for mark in picture.marks), default=0.0)
+    for mark in picture.marks:
         axes.axhline(mark.value, color=mark.colour, linestyle="--", linewidth=1.2)
         axes.annotate(
             drawable(textwrap.fill(mark.label, 15)),
@@ -314,7 +315,7 @@ def _draw_lines(axes: Axes, picture: Picture) -> None:
             xycoords=("axes fraction", "data"),
             xytext=(4, 0),
             textcoords="offset points",
-            va="center" if place % 2 == 0 else "top",
+            va="center" if len(picture.marks) == 1 else "bottom" if mark.value == highest else "top",
             fontsize=8,
         )
     if picture.from_zero:

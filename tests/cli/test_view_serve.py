@@ -123,6 +123,11 @@ def test_a_report_is_made_from_the_record_and_not_read(ask):
     assert "default-src 'none'" in headers["Content-Security-Policy"]
 
 
+def test_browsers_that_ask_for_an_icon_get_none_and_no_error(ask):
+    status, _, text = ask("/favicon.ico")
+    assert (status, text) == (204, "")
+
+
 def test_files_are_those_of_the_folder_with_their_types(ask, folder):
     status, headers, text = ask("/runs/one/phases.csv")
     assert (status, headers["Content-Type"]) == (200, "text/csv")

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,11 @@ def test_page_loads_nothing_from_anywhere(page: Page) -> None:
 
 def test_page_is_below_two_megabytes(record: RunRecord) -> None:
     assert len(render_html(build_view(record)).encode()) < 2e6
+
+
+def test_the_report_of_a_real_run_is_below_two_megabytes_too() -> None:
+    example = Path(__file__).parents[2] / "reports" / "example" / "report.html"
+    assert example.stat().st_size < 2e6
 
 
 def test_every_ceiling_skipped_probe_and_operation_is_on_the_page(page: Page, record: RunRecord) -> None:

@@ -59,7 +59,7 @@ function drawBars(node, picture) {
     type: "bar", orientation: "h", y: bars.map((bar) => plain(bar.label)), base: bars.map((bar) => bar.start), x: bars.map((bar) => bar.length),
     marker: {color: bars.map((bar) => bar.colour), line: {color: colour("--ink"), width: 0.6}},
     text: bars.map((bar) => plain(bar.text)), textposition: bars.map((bar) => (bar.inside ? "inside" : "outside")), cliponaxis: false,
-    insidetextanchor: "start", textangle: 0, constraintext: "none",
+    insidetextanchor: "start", textangle: 0, constraintext: "inside",
     insidetextfont: {color: bars.map((bar) => data.inks[bar.colour] || colour("--ink"))}, outsidetextfont: {color: colour("--ink")},
     customdata: bars.map((bar) => plain(said(bar))), hovertemplate: "%{customdata}<extra></extra>",
   };
@@ -79,7 +79,7 @@ function drawBars(node, picture) {
   const rows = new Set(bars.map((bar) => bar.label)), tall = bars.some((bar) => bar.label.includes("\n"));
   node.style.height = `${78 + rows.size * (tall ? 46 : 27)}px`;
   Plotly.react(node, whiskers.length ? [trace, whisker] : [trace], layout({
-    shapes: marks, annotations, barmode: "overlay", margin: {l: 60, r: outside && !loose ? 118 : 20, t: picture.marks.length ? 22 : 8, b: 44},
+    shapes: marks, annotations, barmode: "overlay", uniformtext: {mode: "hide", minsize: 12}, margin: {l: 60, r: outside && !loose ? 118 : 20, t: picture.marks.length ? 22 : 8, b: 44},
     xaxis: Object.assign({title: {text: picture.x_title}}, loose ? {range: roomy(bars), zeroline: true} : {rangemode: "tozero"}),
     yaxis: {autorange: "reversed", ticksuffix: " "},
   }), still);
@@ -143,11 +143,12 @@ function drawLines(node, picture) {
   const shapes = picture.marks.map((mark) => ({type: "line", xref: "paper", x0: 0, x1: 1, y0: mark.value, y1: mark.value, line: {color: lineColour(mark.colour), width: 1.5, dash: "dash"}}));
   if (picture.band) shapes.push({type: "rect", xref: "paper", x0: 0, x1: 1, y0: picture.band[0], y1: picture.band[1], fillcolor: "#0072b2", opacity: 0.15, line: {width: 0}});
   // Names of levels stand beside the picture, where no curve runs.
-  const annotations = picture.marks.map((mark, place) => ({
-    xref: "paper", x: 1, y: mark.value, xanchor: "left", xshift: 6, yanchor: place % 2 ? "top" : "middle", showarrow: false, align: "left",
+  const highest = Math.max(...picture.marks.map((mark) => mark.value)), several = picture.marks.length > 1;
+  const annotations = picture.marks.map((mark) => ({
+    xref: "paper", x: 1, y: mark.value, xanchor: "left", xshift: 6, yanchor: !several ? "middle" : mark.value === highest ? "bottom" : "top", showarrow: false, align: "left",
     text: plain(mark.label.replace(/(.{8,15}) (?!\S+$)/g, "$1\n").replace(/ (?=[\d.,]+ \S+$)/, "\n")), font: {color: colour("--ink")},
   }));
-  const margin = small ? {l: 46, r: 10, t: 6, b: 34} : {l: 60, r: picture.marks.length ? 108 : 16, t: 12, b: 46};
+  const margin = small ? {l: 46, r: 10, t: 6, b: 34} : {l: 60, r: picture.marks.length ? 108 : 16, t: several ? 30 : 12, b: 46};
   const [xs, ys] = ["xs", "ys"].map((axis) => picture.lines.flatMap((line) => line[axis]));
   Plotly.react(node, traces, layout({
     shapes, annotations, margin,

@@ -1,0 +1,77 @@
+"""Pages of made-up runs and plans, and a browser to look at them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
+
+import browser
+import pytest
+from fixed_pictures import FIXED
+from page_names import EVIL
+from plan_answers import make_answer, option
+from records import make_hostile, make_ranks, make_record, make_slower
+
+from hwprof.cli.serve import server_of
+from hwprof.plan.answer import answer_of
+from hwprof.report.directory import write_record
+from hwprof.report.html import render_html, render_plan
+from hwprof.report.plan_view import build_plan_view
+from hwprof.report.view import build_view
+
+
+@pytest.fixture(scope="session")
+def record():
+    return make_record()
+
+
+@pytest.fixture(scope="session")
+def screen(tmp_path_factory):
+    if not (browser.BROWSER and browser.DRIVER):
+        pytest.skip("no chromium and chromedriver here: apt-get install chromium chromium-driver")
+    driver = browser.open_browser(tmp_path_factory.mktemp("profile"))
+    yield browser.Screen(driver)
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory):
+    """Addresses: report, ranks and plan as files; list, comparison and served from a server; the evil_* likewise."""
+    folder = tmp_path_factory.mktemp("pages")
+    record = make_record()
+    evil = make_hostile(make_slower(record), EVIL)
+    plan = build_plan_view(make_answer())
+    texts = {
+        "report": render_html(build_view(record)),
+        "ranks": render_html(build_view(make_ranks(record))),
+        "plan": render_plan(plan),
+        "fixed_plan": render_plan(replace(plan, pictures=plan.pictures | FIXED)),
+        "evil_report": render_html(build_view(evil)),
+        "evil_plan": render_plan(build_plan_view(answer_of([option("h100-sxm", 4, name=EVIL)], "time"))),
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    files = {name: (folder / f"{name}.html").as_uri() for name in texts}
+    runs = folder / "runs"
+    write_record(record, runs / "one")
+    write_record(make_slower(record), runs / "two")
+    write_record(evil, runs / EVIL)
+    with _served(runs) as root:
+        served = {
+            "list": f"{root}/",
+            "served": f"{root}/runs/one/report.html",
+            "comparison": f"{root}/compare?a=one&b=two",
+        }
+        yield SimpleNamespace(**files, **served, root=root)
+
+
+@contextlib.contextmanager
+def _served(folder):
+    with server_of(folder) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
