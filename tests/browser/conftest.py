@@ -8,13 +8,16 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import browser
+import kineto
 import pytest
+from click.testing import CliRunner
 from fixed_pictures import FIXED
 from page_names import EVIL
 from plan_answers import make_answer, option
 from records import make_hostile, make_ranks, make_record, make_slower
 
 from hwprof.cli.serve import server_of
+from hwprof.cli.trace import command as trace_command
 from hwprof.plan.answer import answer_of
 from hwprof.report.directory import write_record
 from hwprof.report.html import render_html, render_plan
@@ -38,7 +41,7 @@ def screen(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory):
-    """Addresses: report, ranks and plan as files; list, comparison and served from a server; the evil_* likewise."""
+    """Addresses: report, ranks, plan, trace and evil ones as files; list, comparison and served from a server."""
     folder = tmp_path_factory.mktemp("pages")
     record = make_record()
     evil = make_hostile(make_slower(record), EVIL)
@@ -53,7 +56,7 @@ def pages(tmp_path_factory):
     }
     for name, text in texts.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
-    files = {name: (folder / f"{name}.html").as_uri() for name in texts}
+    files = {name: (folder / f"{name}.html").as_uri() for name in texts} | {"trace": _trace_page(folder / "trace")}
     runs = folder / "runs"
     write_record(record, runs / "one")
     write_record(make_slower(record), runs / "two")
@@ -65,6 +68,15 @@ def pages(tmp_path_factory):
             "comparison": f"{root}/compare?a=one&b=two",
         }
         yield SimpleNamespace(**files, **served, root=root)
+
+
+def _trace_page(folder):
+    folder.mkdir()
+    ranks = kineto.simulate(kineto.Loop(straggler=1, rows=2048, memory=True), 2)
+    traces = [str(file.write(folder / f"rank{rank}.json.gz")) for rank, file in enumerate(ranks)]
+    result = CliRunner().invoke(trace_command, [*traces, "--output", str(folder)])
+    assert result.exit_code == 0, result.output
+    return (folder / "trace.html").as_uri()
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from page_names import PAGES
+from page_names import CHARTED
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 
@@ -83,7 +83,7 @@ def test_the_arrow_keys_go_through_the_dots_the_longest_first(screen, pages, rec
     assert screen.run(HOVER, "roofline") == ""
 
 
-@pytest.mark.parametrize("name", [page for page in PAGES if page != "list"])
+@pytest.mark.parametrize("name", CHARTED)
 def test_every_point_of_every_chart_can_be_read_with_the_keyboard(screen, pages, name):
     screen.show(getattr(pages, name))
     charts = screen.driver.find_elements("css selector", "[data-chart]")
@@ -134,7 +134,7 @@ def test_curves_of_a_chart_differ_in_marker_or_dash(screen, pages):
 
 
 @pytest.mark.parametrize("width", [800, 1600])
-@pytest.mark.parametrize("name", [page for page in PAGES if page != "list"])
+@pytest.mark.parametrize("name", CHARTED)
 def test_no_text_of_a_chart_covers_another(screen, pages, name, width):
     screen.show(getattr(pages, name), width=width)
     assert screen.run(OVERLAPS) == []

@@ -10,7 +10,7 @@ from page_names import EVIL, PAGES
 EVIL_PAGES = ["evil_report", "evil_plan", "list", "comparison"]
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, "served"])
 def test_a_page_opens_without_a_complaint_and_asks_for_nothing_else(screen, pages, name):
     address = getattr(pages, name)
     screen.show(address)

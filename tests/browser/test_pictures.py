@@ -55,8 +55,8 @@ def test_a_trace_that_is_missing_is_seen(screen, pages, page):
     screen.run(BARE)
     missed = []
     for chart in CHARTS[page]:
+        whole = chart_cells(screen, chart)
         for trace in [place for place, count in enumerate(screen.run(COUNTS, chart)) if count]:
-            whole = chart_cells(screen, chart)
             screen.run(FADE, chart, trace, 0)
             without = chart_cells(screen, chart)
             screen.run(FADE, chart, trace, 1)

@@ -49,6 +49,18 @@ def test_a_word_in_the_box_hides_the_other_rows_and_counts_them(screen, pages):
     assert screen.run(COLUMN, "ops", "Operation") == every
 
 
+def test_sorting_a_table_of_one_rank_leaves_that_of_the_other(screen, pages):
+    screen.show(pages.trace)
+    names = screen.run("return [...document.querySelectorAll('[data-table]')].map((table) => table.dataset.table)")
+    assert len(set(names)) == len(names)
+    first, second = [name for name in names if name.endswith("-kernels")]
+    before = screen.run(COLUMN, first, "Calls")
+    screen.run("arguments[0].querySelector('button').click()", screen.run(HEADER, second, "Calls"))
+    falling = numbers(screen.run(COLUMN, second, "Calls"))
+    assert falling == sorted(falling, reverse=True)
+    assert screen.run(COLUMN, first, "Calls") == before != screen.run(COLUMN, second, "Calls")
+
+
 def test_the_list_of_runs_filters_and_compares(screen, pages):
     screen.show(pages.list)
     screen.driver.find_element("css selector", "input[data-filter='runs']").send_keys("two")

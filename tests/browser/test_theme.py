@@ -18,6 +18,10 @@ const boxes = [...document.querySelectorAll(".scroll")];
 return boxes.filter((box) => box.scrollHeight > box.clientHeight + 1).map((box) => box.getAttribute("aria-label"));
 """
 
+WIDEST = (
+    "return Math.max(...[...document.querySelectorAll('.main-svg')].map((node) => node.getBoundingClientRect().width))"
+)
+
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize(("theme", "first", "then"), [("light", LIGHT, DARK), ("dark", DARK, LIGHT)])
@@ -52,8 +56,10 @@ def test_in_print_style_nothing_is_dark_and_no_control_is_left(screen, pages):
         assert screen.run(AXIS) == "#1b1f24"
         pixels = screen.image_of("main")
         assert np.median(pixels) == 255
-        assert set(screen.run(HEIGHTS, "#theme, nav, .filter, .toggles")) == {0}
+        assert set(screen.run(HEIGHTS, "#theme, nav, .filter, .readout")) == {0}
         assert screen.run(CUT) == []
+        assert min(screen.run(HEIGHTS, ".toggles")) > 0  # which say what letters and shapes mean
+        assert screen.run(WIDEST) <= 1000
     finally:
         screen.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
         screen.run("dispatchEvent(new Event('afterprint'))")

@@ -15,14 +15,17 @@ const power = (value) => Math.log10(value);
 const config = {displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]]};
 const still = {displaylogo: false, responsive: true, displayModeBar: false};
 
-function layout(extra) {
+// On paper a chart is as wide as its column; on a screen it follows the window.
+const widthOf = (node) => (root.classList.contains("paper") ? node.clientWidth : undefined);
+
+function layout(node, extra) {
   const axis = {gridcolor: colour("--grid"), linecolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true};
   const base = {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest", dragmode: "zoom",
     font: {family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--ink")},
     modebar: {bgcolor: "rgba(0,0,0,0)", color: colour("--quiet"), activecolor: colour("--ink")},
     hoverlabel: {bgcolor: colour("--panel"), bordercolor: colour("--line"), font: {color: colour("--ink")}, align: "left"},
-    margin: {l: 56, r: 20, t: 12, b: 44},
+    margin: {l: 56, r: 20, t: 12, b: 44}, autosize: true, width: widthOf(node),
   };
   return Object.assign(base, extra, {xaxis: Object.assign({}, axis, extra.xaxis), yaxis: Object.assign({}, axis, extra.yaxis)});
 }
@@ -78,7 +81,7 @@ function drawBars(node, picture) {
   const loose = bars.some((bar) => bar.length < 0);
   const rows = new Set(bars.map((bar) => bar.label)), tall = bars.some((bar) => bar.label.includes("\n"));
   node.style.height = `${78 + rows.size * (tall ? 46 : 27)}px`;
-  Plotly.react(node, whiskers.length ? [trace, whisker] : [trace], layout({
+  Plotly.react(node, whiskers.length ? [trace, whisker] : [trace], layout(node, {
     shapes: marks, annotations, barmode: "overlay", uniformtext: {mode: "hide", minsize: 12}, margin: {l: 60, r: outside && !loose ? 118 : 20, t: picture.marks.length ? 22 : 8, b: 44},
     xaxis: Object.assign({title: {text: picture.x_title}}, loose ? {range: roomy(bars), zeroline: true} : {rangemode: "tozero"}),
     yaxis: {autorange: "reversed", ticksuffix: " "},
@@ -150,7 +153,7 @@ function drawLines(node, picture) {
   }));
   const margin = small ? {l: 46, r: 10, t: 6, b: 34} : {l: 60, r: picture.marks.length ? 108 : 16, t: several ? 30 : 12, b: 46};
   const [xs, ys] = ["xs", "ys"].map((axis) => picture.lines.flatMap((line) => line[axis]));
-  Plotly.react(node, traces, layout({
+  Plotly.react(node, traces, layout(node, {
     shapes, annotations, margin,
     font: {family: getComputedStyle(document.body).fontFamily, size: small ? 10 : 12, color: colour("--ink")},
     showlegend: picture.legend, legend: {orientation: "h", y: 1.02, yanchor: "bottom", x: 0},

@@ -16,7 +16,16 @@ document.getElementById("theme").addEventListener("click", () => {
   draw();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-// Paper is light, whatever the screen is.
+// Paper is light and has a width of its own, whatever the screen is.
 let before;
-addEventListener("beforeprint", () => { before = root.dataset.theme; root.dataset.theme = "light"; draw(); });
-addEventListener("afterprint", () => { if (before) root.dataset.theme = before; else delete root.dataset.theme; draw(); });
+addEventListener("beforeprint", () => {
+  before = root.dataset.theme;
+  root.dataset.theme = "light";
+  root.classList.add("paper");
+  draw();
+});
+addEventListener("afterprint", () => {
+  root.classList.remove("paper");
+  if (before) root.dataset.theme = before; else delete root.dataset.theme;
+  draw();
+});

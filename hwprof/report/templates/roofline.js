@@ -52,7 +52,7 @@ function drawRoofline(node, figure) {
   ];
   const groups = groupsOf(figure);
   const lines = [...roofTraces(figure), ridgeTrace(figure)];
-  Plotly.react(node, [...lines, ...groups.map(pointTrace)], layout({
+  Plotly.react(node, [...lines, ...groups.map(pointTrace)], layout(node, {
     annotations, margin: {l: 60, r: 20, t: 10, b: 50},
     xaxis: {type: "log", dtick: 1, range: figure.x_range.map(power), title: {text: "arithmetic intensity [FLOP/B]"}},
     yaxis: {type: "log", dtick: 1, range: figure.y_range.map(power), exponentformat: "SI", title: {text: "compute rate [FLOP/s]"}},
