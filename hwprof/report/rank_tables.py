@@ -80,7 +80,8 @@ def rank_phase_table(record: RunRecord) -> Table:
     names = dict.fromkeys(name for result in results for name in result.phases_s)
     rank: Field[RankResult] = Field("rank", "Rank", lambda one: one.place.rank, "count")
     fields = (rank, *(Field(name, name.replace("_", " "), _phase_s(name), "s") for name in names))
-    return build_table("rank_phases", "Phases by rank", fields, results if names else (), empty=_ALONE)
+    empty = _ALONE if record.ranks is None else "No rank timed a phase."
+    return build_table("rank_phases", "Phases by rank", fields, results if names else (), empty=empty)
 
 
 def _phase_s(name: str) -> Callable[[RankResult], float | None]:
@@ -105,7 +106,8 @@ def link_table(record: RunRecord) -> Table:
         f"{slow.beside_factor:.2f} times."
         for slow in (ranks.slowdowns if ranks else ())
     )
-    return build_table("links", "Links", _LINKS, ranks.links if ranks else (), note=note, empty=_ALONE)
+    empty = _ALONE if ranks is None else "The links were not probed before this run."
+    return build_table("links", "Links", _LINKS, ranks.links if ranks else (), note=note, empty=empty)
 
 
 _RANK_SHEET: tuple[Field[RankResult], ...] = (

@@ -82,10 +82,10 @@ _OPS: tuple[Field[OpResult], ...] = (
 _KERNELS: tuple[Field[KernelTime], ...] = (
     Field("kernel", "Kernel", lambda kernel: kernel.name, style="code"),
     Field("op", "Operation", lambda kernel: kernel.label, style="code"),
+    Field("time", "Time", lambda kernel: kernel.time_s, "s", meaning="profiled, own time, per step"),
     Field("phase", "Phase", lambda kernel: kernel.phase.replace("_", " ")),
     Field("direction", "Direction", lambda kernel: kernel.direction),
     Field("calls", "Calls", lambda kernel: kernel.calls, "count", meaning="per step"),
-    Field("time", "Time", lambda kernel: kernel.time_s, "s", meaning="profiled, own time, per step"),
 )
 
 _RECOMMENDATIONS: tuple[Field[Recommendation], ...] = (
