@@ -1,6 +1,10 @@
 """How near are predictions at shapes that no probe saw? One run calibrates, others on the same machine are held out.
 
     python benchmarks/held_out_shapes.py [cpu | cuda]
+    OMP_NUM_THREADS=1 python benchmarks/held_out_shapes.py cpu --cpu-time
+
+Where other programs run, the second line takes the CPU time of one thread for the wall time, in probes and steps alike:
+what others take from it does not count then, but what they do to caches and clocks.
 
 The first run's ceilings (matrix products and attention at its own shapes, memory, dispatch) predict the steps of the
 others, whose own measured step stands beside. Target: within 5 % on a GPU, 10 % on a CPU. Beside it the same with each
@@ -34,16 +38,30 @@ RUNS = {
 }
 
 
-def one_run(folder: Path, options: tuple[str, ...], device: str) -> RunRecord:
-    line = [sys.executable, "-m", "hwprof", "run", *options, "--device", device, "--output", str(folder), "--quiet"]
-    subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+CPU_TIME = """
+import time
+from hwprof.cli import cli
+from hwprof.measure import timing
+timing.WallTimer.mark = lambda self: timing.Mark(time.process_time())
+cli()
+"""
+
+
+def one_run(folder: Path, options: tuple[str, ...], device: str, *, cpu_time: bool) -> RunRecord:
+    program = ["-c", CPU_TIME] if cpu_time else ["-m", "hwprof"]
+    line = [sys.executable, *program, "run", *options, "--device", device, "--output", str(folder), "--quiet"]
+    subprocess.run([*line, "--workers", "0"], check=True, stdout=subprocess.DEVNULL)
     return read_run(folder)
 
 
 def main() -> None:
     device = sys.argv[1] if len(sys.argv) > 1 else "cpu"
+    cpu_time = "--cpu-time" in sys.argv
     with tempfile.TemporaryDirectory() as folder:
-        runs = [one_run(Path(folder) / str(number), options, device) for number, options in enumerate(RUNS[device])]
+        runs = [
+            one_run(Path(folder) / str(number), options, device, cpu_time=cpu_time)
+            for number, options in enumerate(RUNS[device])
+        ]
     known = runs[0].ceilings
     print(f"{'run':58} {'measured':>10} {'predicted':>10} {'error':>8} {'with own ceilings':>18}")
     for number, (options, run) in enumerate(zip(RUNS[device], runs, strict=True)):

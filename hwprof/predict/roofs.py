@@ -37,7 +37,7 @@ class Roofs:
 
     Attributes:
         matmul_name, matmul_flop_per_s: the flat roof; None where no ceiling is known.
-        shape_flop_per_s: (m, n, k) -> rate at the model's own shapes.
+        shape_flop_per_s: (m, n, k) -> rate at the model's own shapes, as far as steadily measured.
         attention_flop_per_s: rate of attention at the model's own shape, or by the nearest that were probed, by
             direction; of a causal model half of the products' FLOP are counted. Empty where none was probed.
         memory: slanted roofs, smallest and fastest level first; the last one holds everything.
@@ -97,12 +97,18 @@ def roofs_of(
 
 
 def _shapes(ceilings: Iterable[Ceiling], dtype: str) -> dict[tuple[int, int, int], float]:
-    matches = ((_SHAPE.fullmatch(ceiling.name), ceiling.value) for ceiling in ceilings)
-    return {
-        (int(match["m"]), int(match["n"]), int(match["k"])): value
-        for match, value in matches
+    """Rates by shape, without unsteady ones where at least half are steady: the nearest of these know more.
+
+    An unsteady probe ran beside other work; what it lost is no property of its shape.
+    """
+    matches = ((_SHAPE.fullmatch(ceiling.name), ceiling) for ceiling in ceilings)
+    found = {
+        (int(match["m"]), int(match["n"]), int(match["k"])): ceiling
+        for match, ceiling in matches
         if match is not None and match["dtype"] == dtype
     }
+    steady = {shape: ceiling for shape, ceiling in found.items() if ceiling.stable is not False}
+    return {shape: ceiling.value for shape, ceiling in (steady if 2 * len(steady) >= len(found) else found).items()}
 
 
 def _attention(best: Mapping[str, Ceiling], dtype: str, shape: AttentionShape) -> dict[Direction, float]:

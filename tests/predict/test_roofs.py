@@ -8,8 +8,8 @@ from hwprof.predict.roofs import best_ceilings, roofs_of
 from hwprof.specs.measurement import Ceiling
 
 
-def _ceiling(name, value, kind="compute", unit="flop_per_s", origin="measured", level_bytes=None):
-    return Ceiling(name=name, kind=kind, value=value, unit=unit, origin=origin, source="test", level_bytes=level_bytes)
+def _ceiling(name, value, kind="compute", unit="flop_per_s", origin="measured", **more):
+    return Ceiling(name=name, kind=kind, value=value, unit=unit, origin=origin, source="test", **more)
 
 
 CEILINGS = [
@@ -32,6 +32,14 @@ CEILINGS = [
 def test_measured_ceiling_goes_before_calibrated_and_datasheet():
     assert best_ceilings(CEILINGS)["matmul.fp32"].value == 1e11
     assert best_ceilings(CEILINGS[:1])["matmul.fp32"].origin == "datasheet"
+
+
+@pytest.mark.parametrize(("unsteady", "kept"), [(1, 2), (2, 3)])
+def test_unsteady_shapes_are_left_out_where_at_least_half_are_steady(unsteady, kept):
+    shapes = [_ceiling(f"matmul.fp32.{64 + index}x64x64", 1e10, stable=index >= unsteady) for index in range(3)]
+    rates = roofs_of([*CEILINGS[:1], *shapes], "fp32", device="cpu").shape_flop_per_s
+    assert len(rates) == kept
+    assert ((64, 64, 64) in rates) == (unsteady == 2)
 
 
 def test_shapes_belong_to_their_own_dtype():
