@@ -17,7 +17,7 @@ from hwprof.plan.measured_layout import measured_layout
 from hwprof.plan.recommend import cautions, recommend
 from hwprof.predict import classify, summary
 from hwprof.predict.prediction import predict_step, roof_by_phase, with_residual
-from hwprof.predict.rank_prediction import with_ranks
+from hwprof.predict.rank_prediction import core_sharing, with_ranks
 from hwprof.predict.roofs import Roofs, roofs_of
 from hwprof.predict.work import Work, step_work
 from hwprof.specs.hardware import ClusterSpec
@@ -52,6 +52,7 @@ def _recorded(record: RunRecord, recording: Recording) -> dict[str, Any]:
         "recorder_overhead_fraction": recording.recorder_overhead_fraction,
         "marked_over_bare_interval": recording.marked_over_bare_interval,
         "profiler_overhead_fraction": summary.profiler_overhead_fraction(recording),
+        "profiler_own_fraction": recording.profiler_own_fraction,
         "losses": recording.losses,
         "eval_loss": recording.eval_loss,
         "notes": (*recording.notes, *summary.recording_notes(recording)),
@@ -150,6 +151,10 @@ def predicted(record: RunRecord) -> Prediction | None:
         settings.layout,
         micro_batches=settings.gradient_accumulation,
         device=settings.device,
+        meetings=record.ranks.meetings,
+        sharing=core_sharing(record.environment, [rank.place for rank in record.ranks.ranks])
+        if settings.device == "cpu"
+        else 1.0,
     )
 
 

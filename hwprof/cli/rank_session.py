@@ -20,6 +20,7 @@ from hwprof.measure.collectives import RankGroup
 from hwprof.measure.environment import device_name
 from hwprof.measure.layout_links import collectives_of, probe_layout
 from hwprof.measure.lifeline import INTERRUPTED_EXIT_CODE, Blame, Lifeline
+from hwprof.measure.meetings import probe_meetings
 from hwprof.measure.probe import ProbeResult
 from hwprof.measure.recorder import StepRecorder
 from hwprof.measure.slowdown import probe_slowdown
@@ -136,6 +137,9 @@ class RankSession:
         self._said("measuring computation beside communication")
         everyone = RankGroup(tuple(range(self._world.size)), self._world.rank, None)
         self._own = self._own.model_copy(update={"slowdowns": (probe_slowdown(self._world, everyone, timer),)})
+        if self._world.device.type == "cpu":
+            self._said("measuring work between meetings of all ranks")
+            self._own = self._own.model_copy(update={"meetings": probe_meetings(self._world, timer)})
 
     def _keep(self, result: ProbeResult) -> None:
         self._own = self._own.model_copy(update={"ceilings": result.ceilings, "skipped": result.skipped})

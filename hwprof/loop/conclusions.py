@@ -55,6 +55,7 @@ def _recorded(record: RunRecord, seen: Seen) -> dict[str, Any]:
         "recorder_overhead_fraction": recording.recorder_overhead_fraction,
         "marked_over_bare_interval": recording.marked_over_bare_interval,
         "profiler_overhead_fraction": summary.profiler_overhead_fraction(recording),
+        "profiler_own_fraction": recording.profiler_own_fraction,
         "notes": (*record.notes, *seen.counted.notes, *recording.notes, *notes),
         "memory": _memory(record, seen),
     }

@@ -112,6 +112,13 @@ def attribute(
     )
 
 
+def host_events(spans: Sequence[Span]) -> int:
+    """How many events the profiler wrote down for operators and annotations inside the window."""
+    window = next(span for span in spans if span.name == WINDOW and span.category == "user_annotation")
+    inside = (span for span in spans if window.start_s <= span.start_s and span.end_s <= window.end_s)
+    return sum(span.category in ("cpu_op", "user_annotation") for span in inside)
+
+
 def _phases(spans: Iterable[Span]) -> _Phases:
     marked = [span for span in spans if span.name.startswith(PHASE) and span.category == "user_annotation"]
     return _Phases([span.start_s for span in marked], marked)

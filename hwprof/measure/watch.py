@@ -19,8 +19,8 @@ import torch
 from torch.profiler import profile, record_function
 
 from hwprof.errors import InputError
-from hwprof.measure.annotate import phase_range, profiler, quiet_profiler
-from hwprof.measure.attribution import WINDOW, TraceSummary, attribute
+from hwprof.measure.annotate import event_s, phase_range, profiler, quiet_profiler
+from hwprof.measure.attribution import WINDOW, TraceSummary, attribute, host_events
 from hwprof.measure.contention import waited_s
 from hwprof.measure.owners import Modules
 from hwprof.measure.phases import PhaseMarks, marking_s
@@ -121,6 +121,7 @@ class StepWatch:
         self._bare: list[tuple[Mark, Mark]] = []
         self._waited: float | None = None
         self._marking_s: float | None = None
+        self._profiling_s: float | None = None
         self._summary: TraceSummary | None = None
         self._profiled_s: tuple[float, ...] = ()
         self._timeline: tuple[tuple[float, float], ...] = ()
@@ -224,6 +225,7 @@ class StepWatch:
             self.notes.append(f"the step is timed but not attributed: its trace could not be kept ({error})")
             return
         self._shorten()
+        self._profiling_s = host_events(spans) / steps * event_s()
         self._summary = attribute(
             spans,
             device=_kind(self._device),
@@ -315,6 +317,7 @@ class StepWatch:
             bare_step_samples_s=tuple(self._timer.elapsed_s(start, stop) for start, stop in self._bare),
             waited_fraction=self._waited,
             marking_s=self._marking_s,
+            profiling_s=self._profiling_s,
             profiled_step_samples_s=self._profiled_s,
             phase_samples_s={name: tuple(samples) for name, samples in phases.items()},
             ops=summary.ops if summary else (),

@@ -38,6 +38,8 @@ def merged_recording(records: Sequence[RankRecord]) -> Recording | None:
         profiled_step_samples_s=_longest(recording.profiled_step_samples_s for recording in recordings),
         phase_samples_s=_mean_phases(recordings, count),
         waited_fraction=max(waited, default=None),
+        marking_s=_mean_known(recording.marking_s for recording in recordings),
+        profiling_s=_mean_known(recording.profiling_s for recording in recordings),
         losses=_mean_losses(recordings),
         eval_loss=_mean_known(recording.eval_loss for recording in recordings),
         ops=_mean_items(OpTime, [r.ops for r in recordings], lambda op: (op.label, op.direction, op.phase)),

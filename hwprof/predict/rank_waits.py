@@ -83,6 +83,7 @@ def ranks_result(
         collectives=collectives,
         links=links,
         slowdowns=records[0].slowdowns if records else (),
+        meetings=records[0].meetings if records else (),
         skew_s=statistics.fmean(meeting.skew_s for meeting in meetings) if meetings else None,
         straggler=straggler,
         sentence=_sentence(results, straggler),

@@ -118,9 +118,14 @@ def recording_notes(recording: Recording) -> tuple[str, ...]:
         notes.append(
             f"the profiled window's steps took {profiler_overhead_fraction(recording):+.0%} against the unprofiled "
             "ones, so shares of operations, which come from the window, are less sure than phase times: other programs "
-            "ran, or the profiler slows the host"
+            "ran, or the profiler slows the host" + _own_cost(recording)
         )
     return tuple(notes)
+
+
+def _own_cost(recording: Recording) -> str:
+    own = recording.profiler_own_fraction
+    return "" if own is None else f" (its events, one by one, account for {own:.1%})"
 
 
 def confidence_in(recording: Recording) -> Confidence:

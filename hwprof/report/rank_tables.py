@@ -106,8 +106,13 @@ def link_table(record: RunRecord) -> Table:
         f"{slow.beside_factor:.2f} times."
         for slow in (ranks.slowdowns if ranks else ())
     )
+    met = " ".join(
+        f"Work of {quantity_text(each.piece_s, 's')} takes {each.factor:.2f} times as long where all ranks then meet."
+        for each in (ranks.meetings if ranks else ())
+    )
+    whole = " ".join(part for part in (note, met) if part)
     empty = _ALONE if ranks is None else "The links were not probed before this run."
-    return build_table("links", "Links", _LINKS, ranks.links if ranks else (), note=note, empty=empty)
+    return build_table("links", "Links", _LINKS, ranks.links if ranks else (), note=whole, empty=empty)
 
 
 _RANK_SHEET: tuple[Field[RankResult], ...] = (

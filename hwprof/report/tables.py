@@ -153,11 +153,16 @@ def _overhead_note(record: RunRecord) -> str:
         f"{name} changes the time of a step by {percent(fraction)}{between}"
         for name, fraction, between in (
             ("recording the phases", record.recorder_overhead_fraction, _between(record.marked_over_bare_interval)),
-            ("profiling (only in the profiled window)", record.profiler_overhead_fraction, ""),
+            ("profiling (only in the profiled window)", record.profiler_overhead_fraction, _own(record)),
         )
         if fraction is not None
     ]
     return f"What hwprof itself costs: {'; '.join(parts)}." if parts else ""
+
+
+def _own(record: RunRecord) -> str:
+    own = record.profiler_own_fraction
+    return "" if own is None else f" (of it {percent(own)} for the profiler's events on the host, counted one by one)"
 
 
 def _between(interval: Interval | None) -> str:

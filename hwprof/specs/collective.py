@@ -147,3 +147,19 @@ class Slowdown(Record):
     def beside_factor(self) -> float:
         """How many times longer the other takes beside the work."""
         return self.beside_together_s / self.beside_alone_s
+
+
+class Meetings(Record):
+    """Equal work on all ranks, in pieces: seconds of a piece where each rank goes on by itself, and where all meet.
+
+    ``piece_s`` is that of the middle between the fastest and the slowest rank, ``met_s`` is without the meeting itself.
+    """
+
+    piece_s: float
+    met_s: float
+    pieces: int
+
+    @property
+    def factor(self) -> float:
+        """How many times longer work takes between meetings; at least 1."""
+        return max(self.met_s / self.piece_s, 1.0)

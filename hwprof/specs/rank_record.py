@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hwprof.specs.collective import CollectiveCurve, Slowdown
+from hwprof.specs.collective import CollectiveCurve, Meetings, Slowdown
 from hwprof.specs.measurement import Ceiling, Skipped
 from hwprof.specs.ranks import CollectiveCall, RankPlace
 from hwprof.specs.record import Record
@@ -17,6 +17,7 @@ class RankRecord(Record):
     skipped: tuple[Skipped, ...] = ()
     links: tuple[CollectiveCurve, ...] = ()
     slowdowns: tuple[Slowdown, ...] = ()
+    meetings: tuple[Meetings, ...] = ()
     recording: Recording | None = None
     calls: tuple[CollectiveCall, ...] = ()
     telemetry: tuple[Series, ...] = ()

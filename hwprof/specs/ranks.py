@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hwprof.specs.collective import CollectiveCurve, CollectiveName, Slowdown
+from hwprof.specs.collective import CollectiveCurve, CollectiveName, Meetings, Slowdown
 from hwprof.specs.record import Record
 
 Axis = Literal["data", "tensor", "pipeline", "all"]
@@ -112,6 +112,7 @@ class RanksResult(Record):
         missing: ranks that handed in nothing.
         links: collectives between the groups of the layout, probed before the run; ``conditions`` names the axis.
         slowdowns: what computation and communication cost each other.
+        meetings: how much longer equal work takes where all ranks meet after each piece; measured on CPUs.
         skew_s: between the first and the last rank's entry into a collective, mean over calls.
         straggler: the rank that the others waited for most, where one stands out.
         sentence: the above in words.
@@ -123,6 +124,7 @@ class RanksResult(Record):
     collectives: tuple[CollectiveResult, ...] = ()
     links: tuple[CollectiveCurve, ...] = ()
     slowdowns: tuple[Slowdown, ...] = ()
+    meetings: tuple[Meetings, ...] = ()
     skew_s: float | None = None
     straggler: int | None = None
     sentence: str = ""

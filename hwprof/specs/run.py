@@ -191,6 +191,7 @@ class Recording(Record):
     bare_step_samples_s: tuple[float, ...] = ()
     waited_fraction: float | None = None
     marking_s: float | None = None
+    profiling_s: float | None = None
     profiled_step_samples_s: tuple[float, ...] = ()
     losses: tuple[float, ...] = ()
     eval_loss: float | None = None
@@ -208,6 +209,13 @@ class Recording(Record):
         if self.marking_s is None or not self.step_samples_s:
             return None
         return self.marking_s / statistics.median(self.step_samples_s)
+
+    @property
+    def profiler_own_fraction(self) -> float | None:
+        """What the profiler's own events take in its window: a step's events at their cost over the median step."""
+        if self.profiling_s is None or not self.step_samples_s:
+            return None
+        return self.profiling_s / statistics.median(self.step_samples_s)
 
     @property
     def marked_over_bare_interval(self) -> Interval | None:
@@ -343,6 +351,7 @@ class RunRecord(Record):
     recorder_overhead_fraction: float | None = None
     marked_over_bare_interval: Interval | None = None
     profiler_overhead_fraction: float | None = None
+    profiler_own_fraction: float | None = None
     losses: tuple[float, ...] = ()
     eval_loss: float | None = None
     memory: MemoryResult | None = None

@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.checkpoint import checkpoint
 
 from hwprof.errors import InputError
-from hwprof.measure.attribution import MODULE, PHASE, WINDOW, attribute
+from hwprof.measure.attribution import MODULE, PHASE, WINDOW, attribute, host_events
 from hwprof.measure.trace import Span, read_events, spans_of
 
 
@@ -67,6 +67,12 @@ def test_backward_time_belongs_to_the_module_whose_forward_has_its_sequence_numb
     assert times["model", "forward"] == 4
     assert times["model", "backward"] == 3
     assert times["optimizer", "update"] == 14
+
+
+def test_events_that_the_profiler_wrote_are_counted_inside_the_window_but_not_those_of_the_device():
+    """The window, five phases, a module, twelve operators; not the kernel, nor what came before."""
+    more = [_span("aten::early", -5, -1), _span("kernel", 20, 30, category="kernel", correlation=1)]
+    assert host_events(_ordered([*CPU_STEP, *more])) == len(CPU_STEP) == 19
 
 
 def test_parts_of_a_cpu_step_add_up_to_it():

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hwprof.measure import watch
+from hwprof.measure.annotate import event_s
 from hwprof.measure.phases import marking_s
 from hwprof.measure.recorder import StepRecorder
 from hwprof.measure.timing import Mark, WallTimer
@@ -105,6 +106,31 @@ def test_every_step_has_a_bare_partner_and_every_phase_a_sample_a_step(recording
     for name in ("data", "forward", "loss", "backward", "optimizer"):
         assert len(result.phase_samples_s[name]) == 4
     assert len(result.phase_samples_s["evaluation"]) == len(result.phase_samples_s["checkpoint"]) == 1
+
+
+def test_cost_of_the_profiler_is_its_events_each_at_its_cost(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "event_s", lambda: 1e-6)
+    recorder = _recorder(tmp_path, profiled_steps=2)
+    result = recorder.run()
+    events = read_events(tmp_path / "trace.json.gz")
+    window = next(
+        event for event in events if event.get("name") == "hwprof:window" and event["cat"] == "user_annotation"
+    )
+    end = window["ts"] + window["dur"]
+    inside = [
+        event
+        for event in events
+        if event.get("cat") in ("cpu_op", "user_annotation")
+        and window["ts"] <= event["ts"]
+        and event["ts"] + event["dur"] <= end
+    ]
+    assert len(inside) > 100
+    assert result.profiling_s == pytest.approx(len(inside) / 2 * 1e-6, rel=0.02)
+    assert result.profiler_own_fraction == result.profiling_s / statistics.median(result.step_samples_s)
+
+
+def test_one_event_costs_something_and_less_than_a_millisecond():
+    assert 0 <= event_s() < 1e-3
 
 
 def test_phases_of_a_step_fit_inside_it(recording):

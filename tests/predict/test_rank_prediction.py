@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hwprof.predict.rank_prediction import traffic_s, with_ranks
+from hwprof.predict.rank_prediction import core_sharing, traffic_s, with_ranks
+from hwprof.specs.collective import Meetings
 from hwprof.specs.parallel import ParallelLayout
-from hwprof.specs.ranks import CollectiveResult
+from hwprof.specs.ranks import CollectiveResult, RankPlace
 from hwprof.specs.run import Prediction
 
 ALONE = Prediction(
@@ -33,8 +34,16 @@ def collective(name="all_reduce", axis="data", calls=4.0, size=1e9, rate=2e9, ra
     )
 
 
-def ranked(*collectives, device="cpu", micro_batches=4, **layout):
-    return with_ranks(ALONE, collectives, ParallelLayout(**layout), micro_batches=micro_batches, device=device)
+def ranked(*collectives, device="cpu", micro_batches=4, meetings=(), sharing=1.0, **layout):
+    return with_ranks(
+        ALONE,
+        collectives,
+        ParallelLayout(**layout),
+        micro_batches=micro_batches,
+        device=device,
+        meetings=meetings,
+        sharing=sharing,
+    )
 
 
 @pytest.mark.parametrize(("name", "ranks", "factor"), [("all_reduce", 4, 1.5), ("all_gather", 4, 0.75)])
@@ -72,3 +81,62 @@ def test_what_was_not_probed_is_left_out_and_said():
     found = ranked(collective(rate=None), data_parallel=2)
     assert found.step_s == pytest.approx(4.0)
     assert "1 that were not probed left out" in found.basis
+
+
+MEETINGS = (
+    Meetings(piece_s=0.1, met_s=0.14, pieces=10),
+    Meetings(piece_s=10.0, met_s=12.0, pieces=8),
+)
+
+
+@pytest.mark.parametrize(
+    ("calls", "slower"),
+    [
+        (4, 0.3),  # a second apart: in the middle between the probed lengths, by their logarithm
+        (4000, 0.4),  # closer than any that was probed: as the closest
+        (0.1, 0.2),
+    ],
+)
+def test_ranks_that_meet_are_slower_by_what_the_probe_found_for_meetings_as_far_apart(calls, slower):
+    plain = ranked(collective(calls=calls, rate=None), data_parallel=2)
+    met = ranked(collective(calls=calls, rate=None), data_parallel=2, meetings=MEETINGS)
+    assert met.step_s - plain.step_s == pytest.approx(4.0 * slower)
+    assert met.phase_s["backward"] - plain.phase_s["backward"] == pytest.approx(4.0 * slower)
+    assert met.interval_s == (plain.interval_s[0], pytest.approx(plain.interval_s[1] + 4.0 * slower))
+    assert f"ranks that meet are {slower:.0%} slower" in met.basis
+
+
+def test_waiting_stands_where_the_meetings_are():
+    gathers = collective("all_gather", calls=3, rate=None)
+    sums = collective("reduce_scatter", calls=1, rate=None)
+    met = ranked(gathers, sums, data_parallel=2, meetings=MEETINGS)
+    assert met.phase_s["forward"] == pytest.approx(1.0 + 4.0 * 0.3 * 3 / 8)
+
+
+def test_ranks_that_do_not_meet_do_not_wait():
+    assert ranked(data_parallel=2, meetings=MEETINGS).step_s == 4.0
+
+
+@pytest.mark.parametrize(
+    ("sharing", "piped_s"),
+    [
+        (1.0, 3.0 * 1.5),  # a core for each: the bubble is lost
+        (1.2, 3.0 * 1.25),  # what waits leaves a sixth of its time to the others
+        (2.0, 3.0),  # twice as many ranks as cores: some other rank always has work for them
+    ],
+)
+def test_cores_that_ranks_share_are_not_idle_while_one_of_them_waits(sharing, piped_s):
+    found = ranked(micro_batches=2, sharing=sharing, pipeline_parallel=2)
+    assert found.step_s == pytest.approx(piped_s + 1.0)
+    assert ("threads of ranks share" in found.basis) == (sharing > 1)
+
+
+def test_threads_of_all_ranks_on_the_machine_share_its_cores():
+    places = [
+        RankPlace(rank=rank, node=rank // 3, host="ab"[rank // 3], device="cpu", stage=0, data=rank, tensor=0)
+        for rank in range(4)
+    ]
+    known = {"torch.threads": "2", "process.cpus_allowed": "4"}
+    assert core_sharing(known, places) == 3 * 2 / 4
+    assert core_sharing(known | {"process.cpus_allowed": "64"}, places) == 1
+    assert core_sharing({"torch.threads": "2", "process.cpus_allowed": "unknown"}, places) == 1
