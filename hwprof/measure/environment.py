@@ -21,7 +21,20 @@ __all__ = ["available_memory_bytes", "cache_sizes_bytes", "device_name", "enviro
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_fp16", "avx512_fp16")
 """Instruction sets that decide how fast a CPU multiplies matrices in each dtype."""
 _ACCEPTED = "auto, cpu, cuda or cuda:<number>"
-_VARIABLE_PREFIXES = ("OMP_", "MKL_", "KMP_", "GOMP_", "PYTORCH_", "NCCL_", "CUDA_", "TORCH_", "CUBLAS_", "NVIDIA_TF32")
+_VARIABLE_PREFIXES = (
+    "OMP_",
+    "MKL_",
+    "KMP_",
+    "GOMP_",
+    "PYTORCH_",
+    "NCCL_",
+    "CUDA_",
+    "TORCH_",
+    "CUBLAS_",
+    "NVIDIA_TF32",
+    "ONEDNN_",
+    "DNNL_",
+)
 _CPUINFO = Path("/proc/cpuinfo")
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _NUMA_NODES = Path("/sys/devices/system/node")

@@ -17,6 +17,7 @@ import torch
 
 from hwprof.errors import WorkError
 from hwprof.measure.bench import Bench, Budget, CannotRunError, Conditions, best_ceiling
+from hwprof.measure.isa import products_run_on, widened
 from hwprof.measure.sampling import Work, sample_s
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.settings import Dtype
@@ -35,6 +36,8 @@ _TOLERANCE: dict[Dtype, float] = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2, "fp1
 _MIN_CAPABILITY: dict[Dtype, tuple[int, int]] = {"tf32": (8, 0), "bf16": (8, 0), "fp16": (5, 3)}
 """CUDA compute capability from which the hardware computes in the dtype (CUDA C++ Programming Guide, table 'Feature
 Support per Compute Capability'); below it torch emulates."""
+
+_SIXTEEN_BITS: tuple[Dtype, ...] = ("bf16", "fp16")
 
 PILOT_LIMIT_S = 0.5
 """A 256 x 256 x 256 product slower than this makes the dtype not worth measuring."""
@@ -204,14 +207,26 @@ def require_support(device: torch.device, dtype: Dtype) -> None:
         CannotRunError: it says what is needed.
     """
     if device.type == "cpu":
-        if dtype == "tf32":
-            raise CannotRunError("tf32 is a number format of NVIDIA tensor cores; a CPU has none")
+        _require_cpu_support(dtype)
         return
     capability = torch.cuda.get_device_capability(device)
     needed = _MIN_CAPABILITY.get(dtype, (0, 0))
     if capability < needed:
         have, want = (".".join(map(str, version)) for version in (capability, needed))
         raise CannotRunError(f"{dtype} needs compute capability {want}; this device has {have}")
+
+
+def _require_cpu_support(dtype: Dtype) -> None:
+    if dtype == "tf32":
+        raise CannotRunError("tf32 is a number format of NVIDIA tensor cores; a CPU has none")
+    if dtype not in _SIXTEEN_BITS:
+        return
+    runs_on = products_run_on(TORCH_DTYPE[dtype])
+    if widened(runs_on):
+        raise CannotRunError(
+            f"{dtype} products run on {runs_on or 'plain loops'} here, which widens them to fp32: no rate of {dtype}",
+            remedy="train in fp32, or on a CPU with instructions for the format (AVX512_BF16, AMX, AVX512_FP16)",
+        )
 
 
 @contextmanager
@@ -228,6 +243,10 @@ def matmul_precision(dtype: Dtype) -> Iterator[None]:
 def _product_ceiling(bench: Bench, name: str, dtype: Dtype, shape: MatmulShape, *, deadline_s: float) -> Ceiling:
     timed = bench.time(product(bench, dtype, shape), deadline_s=deadline_s, prepare=l2_flush(bench.device))
     conditions: Conditions = {"shape_mxnxk": str(shape)}
+    if bench.device.type == "cpu":
+        conditions["runs_on"] = (
+            products_run_on(TORCH_DTYPE[dtype]) or f"{torch.backends.cpu.get_cpu_capability()} (BLAS)"
+        )
     return bench.ceiling(name, "compute", timed, work_per_call=shape.flop, dtype=dtype, conditions=conditions)
 
 

@@ -16,12 +16,12 @@ from hwprof.measure.timing import Timer
 from hwprof.measure.world import World
 from hwprof.specs.collective import Meetings
 
-PIECES_S = (0.01, 0.1)
+PIECES_S = (0.001, 0.01, 0.1)
 """How long each piece of work takes, about."""
 
 _SIDE = 256
 _WHOLE_S = 1.0
-_LEAST_PIECES = 8
+_LEAST_PIECES, _MOST_PIECES = 8, 200
 
 
 def probe_meetings(world: World, timer: Timer) -> tuple[Meetings, ...]:
@@ -38,7 +38,7 @@ def probe_meetings(world: World, timer: Timer) -> tuple[Meetings, ...]:
     found = []
     for piece_s in PIECES_S:
         products = max(1, round(piece_s / one_s))
-        pieces = max(_LEAST_PIECES, round(_WHOLE_S / piece_s))
+        pieces = min(max(_LEAST_PIECES, round(_WHOLE_S / piece_s)), _MOST_PIECES)
         world.barrier()
         start = timer.mark()
         compute(pieces * products)

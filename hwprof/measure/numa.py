@@ -24,7 +24,7 @@ def near(device: torch.device, pci_devices: Path = _PCI_DEVICES) -> Iterator[str
         Where the thread runs, in words; what keeps it from the GPU's CPUs, where something does.
     """
     folder = _folder(device, pci_devices)
-    local = _cpus(folder / "local_cpulist") if folder else frozenset()
+    local = cpus_of_list(folder / "local_cpulist") if folder else frozenset()
     if not local or not hasattr(os, "sched_setaffinity"):
         yield "unknown: the operating system does not tell which CPUs are near the GPU"
         return
@@ -48,8 +48,8 @@ def _folder(device: torch.device, pci_devices: Path) -> Path | None:
     return pci_devices / f"{domain:04x}:{bus:02x}:{slot:02x}.0"
 
 
-def _cpus(path: Path) -> frozenset[int]:
-    """``0-3,8`` as a set."""
+def cpus_of_list(path: Path) -> frozenset[int]:
+    """A file that says ``0-3,8``, as a set; empty where there is none."""
     pieces = [piece.split("-") for piece in _line(path).split(",") if piece]
     return frozenset(cpu for piece in pieces for cpu in range(int(piece[0]), int(piece[-1]) + 1))
 

@@ -21,6 +21,8 @@ from hwprof.measure.matmul import MatmulShape, distinct, matmul_ceiling, pilot_f
 from hwprof.measure.memory import cpu_level_ceiling, cuda_l2_ceiling, dram_ceiling
 from hwprof.measure.norm import NORM_PASSES, NormPass, NormShape, norm_ceiling
 from hwprof.measure.numa import near
+from hwprof.measure.numa_probe import node_cpus, numa_ceiling, require_nodes
+from hwprof.measure.thread_sweep import with_sweep
 from hwprof.measure.timing import Timer, WallTimer, timer_for
 from hwprof.measure.transfer import (
     DIRECTIONS,
@@ -129,11 +131,15 @@ def _probes(bench: Bench, dtypes: Sequence[Dtype], of_model: Sequence[Probe]) ->
     return (
         ("latency.dispatch", lambda: dispatch_ceiling(bench, WallTimer())),
         ("latency.launch", lambda: launch_ceiling(bench)),
-        *((f"matmul.{dtype}", functools.partial(matmul_ceiling, bench, dtype)) for dtype in dict.fromkeys(dtypes)),
+        *(
+            (f"matmul.{dtype}", _swept(bench, functools.partial(matmul_ceiling, dtype=dtype)))
+            for dtype in dict.fromkeys(dtypes)
+        ),
         (f"matmul.{FP8}", lambda: fp8_ceiling(bench)),
         *of_model,
-        ("memory.dram", lambda: dram_ceiling(bench)),
+        ("memory.dram", _swept(bench, dram_ceiling)),
         *_cache_probes(bench),
+        *_numa_probes(bench),
         *_transfer_probes(bench),
         *_beside_copies_probes(bench, dtypes[:1]),
     )
@@ -179,6 +185,28 @@ def _cache_probes(bench: Bench) -> tuple[Probe, ...]:
     if not caches:
         return (("memory.caches", _refuse("the operating system does not list the CPU's caches in /sys")),)
     return tuple((f"memory.l{cache.level}", functools.partial(cpu_level_ceiling, bench, cache)) for cache in caches)
+
+
+def _swept(bench: Bench, probe: Callable[[Bench], Ceiling]) -> Callable[[], Ceiling]:
+    """A full probe of a CPU measures with fewer threads, too."""
+    sweeps = bench.thorough and bench.device.type == "cpu"
+    return functools.partial(with_sweep, bench, probe) if sweeps else functools.partial(probe, bench)
+
+
+def _numa_probes(bench: Bench) -> tuple[Probe, ...]:
+    """Memory of each node read from each; a quick probe leaves it to the full one, as no prediction needs it."""
+    if bench.device.type != "cpu" or not bench.thorough:
+        return ()
+    cpus = node_cpus()
+    try:
+        require_nodes(cpus)
+    except CannotRunError as stop:
+        return (("transfer.numa", _refuse(stop.reason)),)
+    return tuple(
+        (f"transfer.numa.{source}.{target}", functools.partial(numa_ceiling, bench, source, target, cpus))
+        for source in cpus
+        for target in cpus
+    )
 
 
 def _transfer_probes(bench: Bench) -> tuple[Probe, ...]:

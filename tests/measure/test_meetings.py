@@ -47,14 +47,14 @@ def meet(world):
 
 
 def test_pieces_are_timed_on_all_ranks_and_meetings_themselves_do_not_count(ranks):
-    """Rank 0 takes 1 ms a product and rank 1 takes 2: 5 and 50 products are 10 and 100 ms on the slower."""
+    """Rank 0 takes 1 ms a product and rank 1 takes 2: 1, 5 and 50 products are 2, 10 and 100 ms on the slower."""
     results = ranks(2).run(meet)
     free, waiting = results[0]
     assert results[0] == results[1]
     assert len(free) == len(PIECES_S)
-    assert [each.met_s for each in free] == pytest.approx([0.010, 0.100])
-    assert [each.piece_s for each in free] == pytest.approx([0.0075, 0.075])
-    assert [each.met_s for each in waiting] == pytest.approx([0.010, 0.100])
+    assert [each.met_s for each in free] == pytest.approx([0.002, 0.010, 0.100])
+    assert [each.piece_s for each in free] == pytest.approx([0.0015, 0.0075, 0.075])
+    assert [each.met_s for each in waiting] == pytest.approx([0.002, 0.010, 0.100])
 
 
 def test_factor_is_never_below_one():

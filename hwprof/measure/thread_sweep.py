@@ -1,0 +1,58 @@
+"""From how many threads on does a CPU get no faster? Matrix products and triad with one, half and all threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from hwprof.measure.bench import Bench, Conditions
+from hwprof.specs.measurement import Ceiling
+
+SATURATED = 0.95
+"""The fewest threads that reach this share of the best rate are enough."""
+
+
+def thread_counts(threads: int) -> tuple[int, ...]:
+    """One, half and all, as far as they differ."""
+    return tuple(sorted({1, max(threads // 2, 1), threads}))
+
+
+def with_sweep(bench: Bench, measure: Callable[[Bench], Ceiling]) -> Ceiling:
+    """A ceiling with all threads, and in its conditions the rate with fewer, and how many are enough.
+
+    Fewer threads get a quarter of the time, and fewer shapes.
+    """
+    threads = torch.get_num_threads()
+    found = measure(bench)
+    shorter = replace(bench, probe_s=bench.probe_s / 4, thorough=False)
+    rates = {threads: found.value}
+    for count in thread_counts(threads)[:-1]:
+        with _threads(count):
+            rates[count] = measure(shorter).value
+    return found.model_copy(update={"conditions": found.conditions | sweep_conditions(rates)})
+
+
+def sweep_conditions(rates: Mapping[int, float]) -> Conditions:
+    """The rate of each number of threads, and the fewest that are enough.
+
+    >>> sweep_conditions({1: 20e9, 2: 38e9, 4: 39e9})
+    {'rate_1_threads': 20000000000.0, 'rate_2_threads': 38000000000.0, 'rate_4_threads': 39000000000.0, \
+'saturated_from_threads': 2}
+    """
+    best = max(rates.values())
+    enough = min(count for count, rate in rates.items() if rate >= SATURATED * best)
+    found: Conditions = {f"rate_{count}_threads": rates[count] for count in sorted(rates)}
+    return found | {"saturated_from_threads": enough}
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
