@@ -21,7 +21,7 @@ from hwprof.report.view import View
 _HERE = Path(__file__).parent
 _TEMPLATES = _HERE / "templates"
 _PLOTLY = _HERE / "assets" / "plotly-basic.min.js"
-_SCRIPTS = ("charts.js", "roofline.js", "tables.js", "page.js")
+_SCRIPTS = ("charts.js", "bars.js", "lines.js", "roofline.js", "tables.js", "page.js")
 
 
 def render_html(view: View) -> str:

@@ -15,7 +15,7 @@ document.getElementById("theme").addEventListener("click", () => {
   root.dataset.theme = dark() ? "light" : "dark";
   draw();
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+systemDark.addEventListener("change", draw);
 // Paper is light and has a width of its own, whatever the screen is.
 let before;
 addEventListener("beforeprint", () => {

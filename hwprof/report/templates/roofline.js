@@ -29,35 +29,45 @@ function groupsOf(figure) {
 }
 
 function pointTrace(points) {
+  const {kind, direction} = points[0], ink = colour("--ink");
+  const roomy = points.map((p) => p.diameter_px >= ROOM_FOR_LETTER);
   return {
-    x: points.map((p) => p.x), y: points.map((p) => p.y), mode: "markers+text", meta: {kind: points[0].kind, direction: points[0].direction},
+    x: points.map((p) => p.x), y: points.map((p) => p.y), mode: "markers+text", meta: {kind, direction},
     marker: {
-      symbol: data.markers[points[0].direction], color: points[0].colour, size: points.map((p) => p.diameter_px),
-      opacity: 0.85, line: {color: colour("--ink"), width: 1},
+      symbol: data.markers[direction], color: points[0].colour, size: points.map((p) => p.diameter_px),
+      opacity: 0.85, line: {color: ink, width: 1},
     },
-    text: points.map((p) => p.letter), textposition: points.map((p) => (p.diameter_px >= ROOM_FOR_LETTER ? "middle center" : "middle right")),
-    textfont: {size: 10, color: points.map((p) => (p.diameter_px >= ROOM_FOR_LETTER ? p.ink : colour("--ink")))},
-    customdata: points.map((p) => p.hover.map(plain).join("<br>")), hovertemplate: "%{customdata}<extra></extra>",
+    text: points.map((p) => p.letter), textposition: roomy.map((has) => (has ? "middle center" : "middle right")),
+    textfont: {size: 10, color: points.map((p, place) => (roomy[place] ? p.ink : ink))},
+    customdata: points.map((p) => p.hover.map(plain).join("<br>")), hovertemplate: HOVER,
   };
 }
 
-function drawRoofline(node, figure) {
-  const note = (x, y, text, extra) => Object.assign({
-    x: power(x), y: power(y), text: plain(text), showarrow: false, font: {size: 11, color: colour("--ink")}, bgcolor: colour("--back"), borderpad: 1,
+function namesOf(figure) {
+  const name = (x, y, text, extra) => Object.assign({
+    x: power(x), y: power(y), text: plain(text), showarrow: false,
+    font: {size: 11, color: colour("--ink")}, bgcolor: colour("--back"), borderpad: 1,
   }, extra);
-  const annotations = [
-    ...figure.roofs.map((roof) => note(roof.label_x, roof.label_y, roof.label,
-      roof.slanted ? {xanchor: "right", xshift: -8, yshift: 6} : {xanchor: "right", yshift: 11})),
-    ...figure.ridges.map((ridge) => note(ridge.x, ridge.y, ridge.label, {showarrow: true, arrowhead: 0, arrowcolor: colour("--quiet"), ax: 0, ay: -24})),
+  const besides = (roof) => (roof.slanted ? {xanchor: "right", xshift: -8, yshift: 6} : {xanchor: "right", yshift: 11});
+  const above = {showarrow: true, arrowhead: 0, arrowcolor: colour("--quiet"), ax: 0, ay: -24};
+  return [
+    ...figure.roofs.map((roof) => name(roof.label_x, roof.label_y, roof.label, besides(roof))),
+    ...figure.ridges.map((ridge) => name(ridge.x, ridge.y, ridge.label, above)),
   ];
+}
+
+function drawRoofline(node, figure) {
   const groups = groupsOf(figure);
   const lines = [...roofTraces(figure), ridgeTrace(figure)];
+  const axis = (range, text) => ({type: "log", dtick: 1, range: range.map(power), title: {text}});
   Plotly.react(node, [...lines, ...groups.map(pointTrace)], layout(node, {
-    annotations, margin: {l: 60, r: 20, t: 10, b: 50},
-    xaxis: {type: "log", dtick: 1, range: figure.x_range.map(power), title: {text: "arithmetic intensity [FLOP/B]"}},
-    yaxis: {type: "log", dtick: 1, range: figure.y_range.map(power), exponentformat: "SI", title: {text: "compute rate [FLOP/s]"}},
+    annotations: namesOf(figure), margin: {l: 60, r: 20, t: 10, b: 50},
+    xaxis: axis(figure.x_range, "arithmetic intensity [FLOP/B]"),
+    yaxis: Object.assign(axis(figure.y_range, "compute rate [FLOP/s]"), {exponentformat: "SI"}),
   }), config);
-  const stops = groups.flatMap((points, place) => points.map((p, point) => ({curve: lines.length + place, point, size: p.diameter_px, text: p.hover.join(", ")})));
+  const stops = groups.flatMap((points, place) => points.map((p, point) => (
+    {curve: lines.length + place, point, size: p.diameter_px, text: p.hover.join(", ")}
+  )));
   walk(node, stops.sort((one, two) => two.size - one.size));
   addToggles(node, figure);
   show(node);
@@ -71,7 +81,9 @@ function addToggles(node, figure) {
   node.toggles.setAttribute("aria-label", "What the roofline shows");
   const kinds = new Map(figure.points.map((p) => [p.kind, p]));
   for (const [kind, point] of kinds) addToggle(node, "kind", kind, point.letter, point);
-  for (const direction of new Set(figure.points.map((p) => p.direction))) addToggle(node, "direction", direction, SHAPES[data.markers[direction]]);
+  for (const direction of new Set(figure.points.map((p) => p.direction))) {
+    addToggle(node, "direction", direction, SHAPES[data.markers[direction]]);
+  }
   node.before(node.toggles);
 }
 
@@ -94,6 +106,7 @@ function addToggle(node, group, value, sign, point) {
 }
 
 function show(node) {
-  const visible = node.data.map(({meta}) => !meta || (!hidden.kind.has(meta.kind) && !hidden.direction.has(meta.direction)));
+  const shown = (meta) => !hidden.kind.has(meta.kind) && !hidden.direction.has(meta.direction);
+  const visible = node.data.map(({meta}) => !meta || shown(meta));
   Plotly.restyle(node, {visible});
 }
