@@ -146,7 +146,9 @@ def _host_walk(spans: Sequence[Span], phases: _Phases) -> tuple[list[Place | Non
                 own_s[above] -= span.duration_s
             # Sequence numbers count up in each thread by itself, and recompute on a GPU runs in the thread of backward:
             # its numbers would stand for other operators here. The nodes that backward runs are those of forward.
-            if place and place.direction == "forward" and span.sequence is not None:
+            # A collective makes no node, and carries the number of the next one that is made.
+            talks = place is not None and place.label == COMMUNICATION_LABEL and span.sequence in forward_label
+            if place and place.direction == "forward" and span.sequence is not None and not talks:
                 forward_label[span.sequence] = place.label
         if span.category not in _LAUNCH_CATEGORIES and communication.encloses(span):
             stack.append(index)

@@ -122,12 +122,13 @@ def _runs(spans: Sequence[Span]) -> tuple[list[_Run], Mapping[int, list[int]]]:
     inside: dict[int, list[int]] = defaultdict(list)
     open_runs: dict[int | str, _Run] = {}
     for index, span in enumerate(spans):
-        if span.category != "cpu_op" and span.category not in _LAUNCHES:
+        begins = span.name.startswith(GRAPH) and span.category in ("cpu_op", "user_annotation")  # torch writes either
+        if not begins and span.category != "cpu_op" and span.category not in _LAUNCHES:
             continue
         run = open_runs.get(span.thread)
         if run is not None and span.start_s >= spans[run.index].end_s:
             run = open_runs.pop(span.thread) and None
-        if span.name.startswith(GRAPH):
+        if begins:
             runs.append(_Run(index))
             open_runs[span.thread] = runs[-1]
         elif run is not None and run.children and span.start_s < spans[run.children[-1]].end_s:

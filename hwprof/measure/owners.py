@@ -29,6 +29,17 @@ class Modules:
         """All modules inside a model."""
         return cls(named=[(path, module) for path, module in model.named_modules() if path])
 
+    @classmethod
+    def compiled(cls, model: torch.nn.Module, hidden: str) -> Self:
+        """What owns kernels of a model that is compiled, as a whole or (in place) in parts; the rest is annotated."""
+        parts = [path for path, module in model.named_modules() if module._compiled_call_impl is not None]  # noqa: SLF001
+        outside = [
+            (path, module)
+            for path, module in model.named_modules()
+            if path and not any(path == part or path.startswith(part + ".") for part in parts)
+        ]
+        return cls(named=outside if parts else (), hidden=hidden, graphs=CompiledGraphs(model))
+
     def listening(self) -> AbstractContextManager[object]:
         """Hear what is compiled while the context is open."""
         return self.graphs or nullcontext()

@@ -11,7 +11,6 @@ from typing import Protocol
 import torch
 
 from hwprof.errors import WorkError
-from hwprof.measure.compiled import CompiledGraphs
 from hwprof.measure.contention import waited_s
 from hwprof.measure.owners import Modules
 from hwprof.measure.phases import PhaseMarks
@@ -84,8 +83,7 @@ class StepRecorder:
         self._settings = settings
         self._trace_path = trace_path
         self._progress = progress
-        compiled = Modules(hidden=COMPILED_NOTE, graphs=CompiledGraphs(loop.model)) if settings.compile else None
-        self._modules = compiled or Modules.of(loop.model)
+        self._modules = Modules.compiled(loop.model, COMPILED_NOTE) if settings.compile else Modules.of(loop.model)
         self._watch = StepWatch(
             timer=timer,
             device=device,

@@ -135,6 +135,21 @@ def test_what_hooks_of_backward_wait_for_is_exposed_not_computed():
     assert sum(op.time_s for op in summary.ops) == 6
 
 
+def test_collective_does_not_take_the_number_of_the_node_before_it():
+    """FSDP2 gathers the next layer's weights while no other node was made after that of a compiled layer."""
+    spans = [
+        _mark(WINDOW, 0, 100),
+        _mark(PHASE + "forward", 0, 50),
+        _span("CompiledFunction", 10, 20, sequence=7),
+        _span("c10d::_allgather_base_", 21, 22, sequence=7),
+        _mark(PHASE + "backward", 50, 100),
+        _span("autograd::engine::evaluate_function: CompiledFunctionBackward", 60, 80, sequence=7, in_backward=True),
+        _span("aten::mm", 61, 79),
+    ]
+    times = {(op.label, op.direction): op.time_s for op in attribute(_ordered(spans), device="cpu", steps=1).ops}
+    assert times["model", "backward"] == 18
+
+
 def test_own_time_of_an_operator_excludes_the_operators_it_calls():
     kernels = {kernel.name: kernel.time_s for kernel in attribute(CPU_STEP, device="cpu", steps=1).kernels}
     assert kernels["aten::addmm"] == 13

@@ -12,6 +12,7 @@ from torch.profiler import record_function
 from hwprof.measure.annotate import phase_range, profiler
 from hwprof.measure.attribution import WINDOW, attribute
 from hwprof.measure.compiled import CompiledGraphs
+from hwprof.measure.owners import Modules
 from hwprof.measure.seen_model import see
 from hwprof.measure.trace import read_events, spans_of
 
@@ -171,3 +172,11 @@ def test_torch_that_keeps_no_list_is_said_to_keep_none(monkeypatch):
     with graphs:
         assert config.post_grad_custom_post_pass is None
     assert graphs.unheard == f"torch {torch.__version__} does not tell which operations the kernels it makes compute"
+
+
+def test_parts_that_are_not_compiled_are_annotated_and_compiled_ones_are_not():
+    model = Model()
+    assert Modules.compiled(model, "hidden").named == ()
+    for layer in model.layers:
+        layer.compile(backend="eager")
+    assert [path for path, _ in Modules.compiled(model, "hidden").named] == ["embedding", "layers", "norm", "head"]

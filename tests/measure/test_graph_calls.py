@@ -1,5 +1,7 @@
 """Claims about kernels of compiled graphs, on spans as torch.profiler writes them: they belong to the right modules."""
 
+from dataclasses import replace
+
 import pytest
 
 from hwprof.measure.attribution import MODULE, PHASE, WINDOW, attribute
@@ -69,6 +71,13 @@ def test_calls_of_a_graph_belong_to_the_modules_on_its_list_in_order():
             "model": 1 + 2,  # not on the list, and of no module
         }
     )
+
+
+def test_graph_may_be_marked_as_an_annotation():
+    marked = [replace(each, category="user_annotation") if each.name.startswith("## Call") else each for each in CPU]
+    summary = attribute(marked, device="cpu", steps=1, graphs=[LAYERS])
+    assert _times(summary) == _times(attribute(CPU, device="cpu", steps=1, graphs=[LAYERS]))
+    assert summary.attribution.compute_s == 41
 
 
 def test_kernel_that_spans_modules_is_one_row_that_says_so():
