@@ -8,17 +8,18 @@ gradient accumulation follows the node before it. On a GPU a kernel belongs to t
 from __future__ import annotations
 
 import bisect
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from hwprof.measure import communication, intervals
+from hwprof.measure import communication
 from hwprof.measure.graph_calls import CompiledGraph, GraphShares, compiled_note, graph_shares
 from hwprof.measure.idle import causes
-from hwprof.measure.intervals import Intervals
 from hwprof.measure.pieces import Piece, Place, kernel_times, op_times, split
 from hwprof.measure.trace import Span
+from hwprof.specs.intervals import Intervals, intersect, join, of_pairs, subtract
 from hwprof.specs.labels import (
     COMMUNICATION_LABEL,
     ENGINE,
@@ -64,7 +65,7 @@ class _Phases:
 
     def intervals(self, *names: str) -> Intervals:
         chosen = [span for span in self.spans if not names or span.name.removeprefix(PHASE) in names]
-        return intervals.union((span.start_s, span.end_s) for span in chosen)
+        return of_pairs((span.start_s, span.end_s) for span in chosen)
 
 
 def attribute(
@@ -93,9 +94,9 @@ def attribute(
     compiled = graph_shares(inside, places, graphs)
     if device == "cpu":
         pieces = _host_pieces(inside, places, own_s, compiled)
-        bounds = (window.start_s, window.end_s)
-        compute = intervals.clip(_host_compute(spans, compiled), bounds)
-        talking = intervals.clip(communication.host_intervals(spans), bounds)
+        whole = of_pairs([(window.start_s, window.end_s)])
+        compute = intersect(_host_compute(spans, compiled), whole)
+        talking = intersect(communication.host_intervals(spans), whole)
         attribution = _attribution_cpu(window, phases, pieces, steps, busy=compute, talking=talking)
     else:
         pieces = _device_pieces(spans, inside, places, compiled)
@@ -222,10 +223,8 @@ def _host_compute(spans: Sequence[Span], compiled: GraphShares) -> Intervals:
             talks[span.thread].append((span.start_s, span.end_s))
         elif _computes(span, carriers) and not compiled.only_calls(span):
             operators[span.thread].append((span.start_s, span.end_s))
-    busy = [
-        intervals.subtract(intervals.union(operators[thread]), intervals.union(talks[thread])) for thread in operators
-    ]
-    return intervals.union(pair for each in busy for pair in each)
+    busy = [subtract(of_pairs(operators[thread]), of_pairs(talks[thread])) for thread in operators]
+    return functools.reduce(join, busy, of_pairs(()))
 
 
 def _direction(phase: PhaseName) -> Direction:
@@ -276,21 +275,21 @@ def _attribution_cpu(
     """On a CPU the device is the host: operators compute, and what lies between them is the host's own overhead."""
     input_wait = phases.intervals("data")
     copy = phases.intervals("host_to_device")
-    working = intervals.subtract(phases.intervals(), intervals.union([*input_wait, *copy]))
-    compute_s = intervals.length_s(intervals.intersect(working, busy))
-    exposed_s = intervals.length_s(intervals.intersect(working, intervals.subtract(talking, busy)))
-    talking_s = intervals.length_s(intervals.intersect(working, talking))
-    outside = intervals.subtract([(window.start_s, window.end_s)], phases.intervals())
+    working = subtract(phases.intervals(), join(input_wait, copy))
+    compute_s = intersect(working, busy).length
+    exposed_s = intersect(working, subtract(talking, busy)).length
+    talking_s = intersect(working, talking).length
+    outside = subtract(of_pairs([(window.start_s, window.end_s)]), phases.intervals())
     model_pieces = [piece for piece in pieces if piece.place is None or piece.place.label != "data"]
     return _balanced(
         step_s=window.duration_s / steps,
         compute_s=compute_s / steps,
         communication_s=talking_s / steps,
         exposed_s=exposed_s / steps,
-        copy_s=intervals.length_s(copy) / steps,
-        host_s=(intervals.length_s(working) - compute_s - exposed_s) / steps,
-        input_s=intervals.length_s(input_wait) / steps,
-        residue_s=intervals.length_s(outside) / steps,
+        copy_s=copy.length / steps,
+        host_s=(working.length - compute_s - exposed_s) / steps,
+        input_s=input_wait.length / steps,
+        residue_s=outside.length / steps,
         unplaced_s=_unplaced_s(model_pieces) / steps,
         note="CPU: time in torch operators is compute, but for hooks in backward; gloo collectives with no operator "
         "beside them are exposed communication; between operators the host program itself runs" + compiled_note(pieces),
@@ -301,26 +300,26 @@ def _attribution_cuda(
     window: Span, phases: _Phases, pieces: Sequence[Piece], steps: int
 ) -> tuple[Intervals, Attribution]:
     """When the device computed, and the attribution."""
-    bounds = (window.start_s, window.end_s)
+    whole = of_pairs([(window.start_s, window.end_s)])
     collective = [piece for piece in pieces if communication.is_collective_kernel(piece.name)]
     copies = [piece for piece in pieces if _is_host_copy(piece.name)]
     special = {id(piece) for piece in (*collective, *copies)}
-    compute = intervals.clip(((p.start_s, p.end_s) for p in pieces if id(p) not in special), bounds)
-    talking = intervals.clip(((p.start_s, p.end_s) for p in collective), bounds)
-    exposed = intervals.subtract(talking, compute)
-    busy = intervals.union([*compute, *exposed])
-    copying = intervals.subtract(intervals.clip(((p.start_s, p.end_s) for p in copies), bounds), busy)
-    idle = intervals.subtract([bounds], intervals.union([*busy, *copying]))
-    waiting = intervals.intersect(idle, phases.intervals("data"))
-    hosted = intervals.subtract(intervals.intersect(idle, phases.intervals()), waiting)
+    compute = intersect(whole, of_pairs((p.start_s, p.end_s) for p in pieces if id(p) not in special))
+    talking = intersect(whole, of_pairs((p.start_s, p.end_s) for p in collective))
+    exposed = subtract(talking, compute)
+    busy = join(compute, exposed)
+    copying = subtract(intersect(whole, of_pairs((p.start_s, p.end_s) for p in copies)), busy)
+    idle = subtract(whole, join(busy, copying))
+    waiting = intersect(idle, phases.intervals("data"))
+    hosted = subtract(intersect(idle, phases.intervals()), waiting)
     why = causes(hosted, sorted(((piece.start_s, piece.called_s) for piece in pieces), key=lambda start: start[0]))
-    late_s, dependency_s, other_s = (intervals.length_s(part) / steps for part in (why.host, why.dependency, why.other))
-    parts_s = [intervals.length_s(part) / steps for part in (compute, exposed, copying, hosted, waiting)]
-    idle_s = intervals.length_s(idle) / steps
+    late_s, dependency_s, other_s = (part.length / steps for part in (why.host, why.dependency, why.other))
+    parts_s = [part.length / steps for part in (compute, exposed, copying, hosted, waiting)]
+    idle_s = idle.length / steps
     return compute, _balanced(
         step_s=window.duration_s / steps,
         compute_s=parts_s[0],
-        communication_s=intervals.length_s(talking) / steps,
+        communication_s=talking.length / steps,
         exposed_s=parts_s[1],
         copy_s=parts_s[2],
         host_s=parts_s[3],

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from hwprof.measure import intervals
-from hwprof.measure.intervals import Intervals
 from hwprof.measure.trace import Span
 from hwprof.specs.collective import CollectiveName
+from hwprof.specs.intervals import Intervals, of_pairs
 from hwprof.specs.ranks import Axis, CollectiveCall
 
 _KERNEL_MARKS = ("nccl", "rccl")
@@ -79,7 +78,7 @@ def encloses(span: Span) -> bool:
 
 def host_intervals(spans: Iterable[Span]) -> Intervals:
     """When a rank on a CPU was in a collective, or waited for one."""
-    return intervals.union((span.start_s, span.end_s) for span in spans if is_operator(span) or is_transfer(span))
+    return of_pairs((span.start_s, span.end_s) for span in spans if is_operator(span) or is_transfer(span))
 
 
 def calls_of(
@@ -103,7 +102,7 @@ def calls_of(
             size_bytes=size,
             start_s=span.start_s,
             end_s=span.end_s,
-            exposed_s=intervals.length_s(intervals.subtract([(span.start_s, span.end_s)], compute)),
+            exposed_s=span.duration_s - float(compute.within(span.start_s, span.end_s)),
             phase=phase_at(span.start_s) or "",
         )
         for name, span, size, enqueued in found

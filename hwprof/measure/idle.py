@@ -11,8 +11,7 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hwprof.measure import intervals
-from hwprof.measure.intervals import Intervals
+from hwprof.specs.intervals import Intervals, of_pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +27,7 @@ def causes(idle: Intervals, starts: Sequence[tuple[float, float | None]]) -> Idl
     """Split idle time by what ended it.
 
     Args:
-        idle: when the device did nothing; disjoint and ordered.
+        idle: when the device did nothing.
         starts: of each piece of device work its start, and when the host called for it (None where the trace has no
             call), ordered by start. A gap that no work ends is the host's.
     """
@@ -36,7 +35,7 @@ def causes(idle: Intervals, starts: Sequence[tuple[float, float | None]]) -> Idl
     host: list[tuple[float, float]] = []
     dependency: list[tuple[float, float]] = []
     other: list[tuple[float, float]] = []
-    for begin, end in idle:
+    for begin, end in zip(idle.starts.tolist(), idle.ends.tolist(), strict=True):
         place = bisect.bisect_left(times, end)
         if place == len(times):
             host.append((begin, end))
@@ -50,4 +49,4 @@ def causes(idle: Intervals, starts: Sequence[tuple[float, float | None]]) -> Idl
             middle = min(called, end)
             host.append((begin, middle))
             other.append((middle, end))
-    return IdleCauses(host=intervals.union(host), dependency=intervals.union(dependency), other=intervals.union(other))
+    return IdleCauses(host=of_pairs(host), dependency=of_pairs(dependency), other=of_pairs(other))

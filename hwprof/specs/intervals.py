@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,12 @@ def union(starts: ArrayLike, ends: ArrayLike) -> Intervals:
     opens = np.concatenate([[True], first[1:] > last[:-1]])
     closes = np.concatenate([opens[1:], [True]])
     return Intervals(first[opens], last[closes])
+
+
+def of_pairs(pairs: Iterable[tuple[float, float]]) -> Intervals:
+    """The disjoint union of (start, end) pairs."""
+    table = np.array(list(pairs), dtype=float).reshape(-1, 2)
+    return union(table[:, 0], table[:, 1])
 
 
 def clip(starts: ArrayLike, ends: ArrayLike, start: float, end: float) -> Intervals:

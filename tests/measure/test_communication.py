@@ -7,6 +7,7 @@ from torch.profiler import record_function
 from hwprof.measure.attribution import PHASE, WINDOW, attribute
 from hwprof.measure.communication import calls_of
 from hwprof.measure.trace import Span, spans_of
+from hwprof.specs.intervals import of_pairs
 
 
 def _span(name, start, end, *, category="cpu_op", thread=1, sizes=(), collective="", group=""):
@@ -26,7 +27,7 @@ def _span(name, start, end, *, category="cpu_op", thread=1, sizes=(), collective
 
 
 def _calls(*spans, compute=(), phase="backward", whole_axis="data"):
-    found = calls_of(spans, list(compute), phase_at=lambda _time: phase, whole_axis=whole_axis)
+    found = calls_of(spans, of_pairs(compute), phase_at=lambda _time: phase, whole_axis=whole_axis)
     return [(call.collective, call.axis, call.size_bytes, call.start_s, call.end_s, call.exposed_s) for call in found]
 
 
