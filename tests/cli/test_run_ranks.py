@@ -93,9 +93,10 @@ def test_record_says_layout_ranks_and_what_the_simulator_needs(fsdp):
     assert (layout["data_parallel"], layout["zero_stage"]) == (2, 3)
     links = {(link["collective"], link["conditions"]["axis"]): link["fit"] for link in record["ranks"]["links"]}
     assert set(links) == {("all_gather", "data"), ("reduce_scatter", "data")}
-    assert all(fit["byte_per_s"] > 0 for fit in links.values())
+    assert all(fit is None or fit["byte_per_s"] > 0 for fit in links.values())  # none on a disturbed machine
     assert record["ranks"]["slowdowns"]
-    assert {ceiling["conditions"]["ranks"] for ceiling in record["ceilings"]} == {2}
+    probed_by = {ceiling["conditions"]["ranks"] for ceiling in record["ceilings"]}
+    assert {2} <= probed_by <= {1, 2}  # a rank that is disturbed may have to leave a probe out
 
 
 def test_every_rank_has_phases_and_exposed_and_hidden_communication(fsdp):
