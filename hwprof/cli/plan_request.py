@@ -50,7 +50,7 @@ class Amount(click.ParamType[float]):
 
 
 class Listed(click.ParamType[tuple[Any, ...]]):
-    """Several values with commas between them."""
+    """Several values with commas between them, each once."""
 
     name = "list"
 
@@ -61,7 +61,7 @@ class Listed(click.ParamType[tuple[Any, ...]]):
         """The values, or a usage error."""
         if isinstance(value, tuple):
             return value
-        return tuple(self.kind.convert(part.strip(), param, ctx) for part in str(value).split(","))
+        return tuple(dict.fromkeys(self.kind.convert(part.strip(), param, ctx) for part in str(value).split(",")))
 
 
 NUMBERS = Listed(POSITIVE)
@@ -261,7 +261,12 @@ def _host_memory(typed: dict[str, Any]) -> float | None:
         return None
     if not typed["offload"] or set(typed["offload"]) == {"none"}:
         raise InputError("--host-memory bounds nothing without offload", remedy="give --offload too")
-    return parse(typed["host_memory"], "byte")
+    found = parse(typed["host_memory"], "byte")
+    if not found:
+        raise InputError(
+            "--host-memory 0 leaves no room for offload", remedy="leave --offload out, or give what a node has"
+        )
+    return found
 
 
 def _with_memory(cluster: ClusterSpec, text: str | None) -> ClusterSpec:

@@ -255,6 +255,15 @@ def test_host_memory_bounds_offload_and_nothing_else():
     assert "of a node's host memory, it has 1 MB" in nothing["options"][0]["reason"]
     with pytest.raises(HwprofError, match="bounds nothing without offload"):
         run(*SMALL, "--host-memory", "1TB")
+    with pytest.raises(HwprofError, match="0 leaves no room for offload"):
+        run(*asked, "--host-memory", "0GB")
+
+
+def test_a_choice_that_is_written_twice_is_one_choice():
+    asked = [*SMALL, "--format", "json", "--context-kind"]
+    once, twice = (json.loads(run(*asked, kinds).stdout) for kinds in ("ring", "ring,ring"))
+    assert twice["evaluated"] == once["evaluated"] > 0
+    assert twice["plans"] == once["plans"]
 
 
 def test_memory_is_asked_for_where_no_file_says_it():
