@@ -7,7 +7,6 @@ that they derive. Neither outlives the compilation, so one has to listen while i
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 
 from hwprof.measure.graph_calls import CompiledGraph, GraphCall
+from hwprof.specs.labels import plain_path
 
 _REDUCTIONS = frozenset(
     ("sum", "mean", "amax", "amin", "max", "min", "prod", "any", "all", "var", "std", "var_mean", "argmax", "argmin")
@@ -57,7 +57,7 @@ class CompiledGraphs:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._paths = {str(id(module)): _clean(path) for path, module in model.named_modules()}
+        self._paths = {str(id(module)): plain_path(path) for path, module in model.named_modules()}
         self._nodes: dict[str, _Node] = {}
         self._undo: list[Callable[[], None]] = []
         self.graphs: list[CompiledGraph] = []
@@ -205,12 +205,6 @@ def _size(value: Any) -> float:
     count: Any = value.numel()
     known = count if isinstance(count, int) else getattr(count.node, "hint", None)
     return float(known or 0)
-
-
-def _clean(path: str) -> str:
-    return re.sub(r"(^|\.)(_orig_mod|module|_checkpoint_wrapped_module|_fsdp_wrapped_module)(?=\.|$)", "", path).lstrip(
-        "."
-    )
 
 
 def _swap(undo: list[Callable[[], None]], owner: Any, name: str, new: Any, *, old: Any = None) -> None:

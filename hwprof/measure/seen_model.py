@@ -12,6 +12,7 @@ from torch import nn
 from hwprof.errors import InputError
 from hwprof.measure.compiled import CompiledGraphs
 from hwprof.measure.owners import Modules
+from hwprof.specs.labels import plain_path
 from hwprof.specs.loop import ModuleSpec
 
 Named = Sequence[tuple[str, nn.Module]]
@@ -23,7 +24,7 @@ _INNER = {
     "OptimizedModule": "_orig_mod",
     "CheckpointWrapper": "_checkpoint_wrapped_module",
 }
-"""Wrapper class -> the attribute that holds what it wraps; the paths of modules leave it out."""
+"""Wrapper class -> the attribute that holds what it wraps; ``plain_path`` leaves out those inside the model."""
 
 _COMPILED_NOTE = (
     "torch.compile fuses kernels across modules, and what runs inside {what} is booked to {owner} as a whole, by "
@@ -100,7 +101,7 @@ def see(root: nn.Module) -> SeenModel:
     regions = [path for path, module in core.named_modules() if path and _is_compiled(module)]
     named = [(path, module) for path, module in _named(core) if path]
     visible = [
-        (_clean(path), module)
+        (plain_path(path), module)
         for path, module in core.named_modules()
         if path and not _inside(path, regions) and not _compiled_in_place(module)
     ]
@@ -118,7 +119,7 @@ def see(root: nn.Module) -> SeenModel:
         modules=Modules(
             named=() if whole or threads else visible,
             hidden=hidden,
-            graphs=CompiledGraphs(core) if whole or regions else None,
+            graphs=CompiledGraphs(core) if (whole or regions) and not threads else None,
         ),
         wrappers=tuple(wrappers),
         compiled=whole or bool(regions),
@@ -151,13 +152,7 @@ def _storage_bytes(tensors: Iterable[torch.Tensor]) -> float:
 
 def _named(core: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for path, module in core.named_modules():
-        yield _clean(path), module
-
-
-def _clean(path: str) -> str:
-    """A path without the attributes of wrappers inside the model."""
-    inner = {*_INNER.values()} - {"module"}
-    return ".".join(part for part in path.split(".") if part not in inner)
+        yield plain_path(path), module
 
 
 def _inside(path: str, regions: Iterable[str]) -> bool:

@@ -57,12 +57,19 @@ _KIND_OF_WORD: tuple[tuple[str, LayerKind], ...] = (
     (r"(^|\.)(lm_head|head|classifier|score|cls|heads|fc)(\.|$)", "head"),
 )
 _KINDS = tuple((re.compile(pattern), kind) for pattern, kind in _KIND_PATTERNS)
+_WRAPPED = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+"""Attributes in which compiled, sharded and checkpointed modules hold what they wrap."""
 _LAYER_NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
 
 def runs_hooks(operator: str) -> bool:
     """Whether an operator's own time is that of hooks in backward: they pack, reduce and wait, and compute nothing."""
     return operator.startswith(ENGINE) or operator == _HOOK_NODE
+
+
+def plain_path(module_path: str) -> str:
+    """A module's path without the attributes of wrappers: ``layers.3._orig_mod.ffn`` -> ``layers.3.ffn``."""
+    return ".".join(part for part in module_path.split(".") if part not in _WRAPPED)
 
 
 def label_of(module_path: str) -> str:

@@ -29,12 +29,13 @@ PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::_scaled_dot_product_f
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()
-        self.query, self.key, self.value, self.output = (nn.Linear(32, 32, bias=False) for _ in range(4))
+        self.query, self.key, self.value = (nn.Linear(32, 32, bias=False) for _ in range(3))
+        self.module = nn.Linear(32, 32, bias=False)  # as DistributedDataParallel calls what it wraps
 
     def forward(self, value):
         heads = [part(value).view(2, 16, 2, 16).transpose(1, 2) for part in (self.query, self.key, self.value)]
         mixed = nn.functional.scaled_dot_product_attention(*heads, is_causal=True)
-        return self.output(mixed.transpose(1, 2).reshape(2, 16, 32))
+        return self.module(mixed.transpose(1, 2).reshape(2, 16, 32))
 
 
 class Layer(nn.Module):

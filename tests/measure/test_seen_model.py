@@ -69,6 +69,14 @@ def test_copies_in_threads_are_said_to_be_hidden():
     assert "DataParallel" in see(nn.DataParallel(_model())).modules.hidden
 
 
+def test_compiled_parts_of_copies_in_threads_are_hidden_too():
+    model = _model()
+    model[1] = torch.compile(model[1], backend="eager")
+    modules = see(nn.DataParallel(model)).modules
+    assert modules.graphs is None
+    assert "DataParallel" in modules.why_hidden()
+
+
 def test_what_is_no_module_is_refused():
     with pytest.raises(InputError, match=r"function is no torch\.nn\.Module"):
         see(lambda value: value)

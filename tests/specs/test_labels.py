@@ -2,7 +2,7 @@
 
 import pytest
 
-from hwprof.specs.labels import label_of, layer_kind, owner_of
+from hwprof.specs.labels import label_of, layer_kind, owner_of, plain_path
 
 
 def test_every_layer_number_becomes_a_star_and_nothing_else_does():
@@ -39,3 +39,9 @@ def test_op_is_owned_by_its_longest_measured_prefix_then_by_the_model():
     assert owner_of("layers.*.residual", measured) == "layers.*"
     assert owner_of("head", measured) == "model"
     assert owner_of("head", {"layers.*"}) is None
+
+
+def test_paths_leave_out_what_wraps_and_nothing_else():
+    assert plain_path("layers.3._orig_mod.ffn._checkpoint_wrapped_module.up") == "layers.3.ffn.up"
+    assert plain_path("_fsdp_wrapped_module") == ""
+    assert plain_path("block.module.up") == "block.module.up"
