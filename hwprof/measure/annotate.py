@@ -39,11 +39,14 @@ def _unlinked() -> dict[str, Any]:
 _OPERATORS, _ROUNDS = 1000, 5
 
 
-def event_s() -> float:
-    """Host time that the profiler takes for one event of an operator: least of some rounds, so that no pause counts."""
+def event_s(device: torch.device, *, shapes: bool = False) -> float:
+    """Host time that the profiler takes for one event of an operator: least of some rounds, so that no pause counts.
+
+    Of a profiler as ``profiler`` makes it: shapes, and links to a GPU's activity, cost more.
+    """
     value = torch.ones(1)
     bare_s = min(_operator_s(value) for _ in range(_ROUNDS))
-    with profiler(torch.device("cpu")):
+    with profiler(device, shapes=shapes):
         _operator_s(value)
         profiled_s = min(_operator_s(value) for _ in range(_ROUNDS))
     return max(profiled_s - bare_s, 0.0)

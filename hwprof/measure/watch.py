@@ -115,6 +115,7 @@ class StepWatch:
         self._waited_s = waited_s
         self._disturbed = disturbed
         self._ranks = ranks
+        self._shapes = ranks is not ALONE
         self._window_attempts = window_attempts
         self._left_out = 0
         self._recorded: list[tuple[Mark, Mark, PhaseMarks]] = []
@@ -225,7 +226,7 @@ class StepWatch:
             self.notes.append(f"the step is timed but not attributed: its trace could not be kept ({error})")
             return
         self._shorten()
-        self._profiling_s = host_events(spans) / steps * event_s()
+        self._profiling_s = host_events(spans) / steps * event_s(self._device, shapes=self._shapes)
         self._summary = attribute(
             spans,
             device=_kind(self._device),
@@ -252,7 +253,7 @@ class StepWatch:
     def _window(self, steps: int) -> Generator[PhaseContext, None, _Window]:
         """One window of profiled steps."""
         disturbed = False
-        with self._modules.ranges(), profiler(self._device, shapes=self._ranks is not ALONE) as session:
+        with self._modules.ranges(), profiler(self._device, shapes=self._shapes) as session:
             # the first step under the profiler pays its set-up; it lies outside the window
             yield phase_range
             self._disturbed()
