@@ -11,15 +11,19 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 import torch
 
 _SIDE = 64
 _LINE = re.compile(r"primitive,exec,cpu,(?:matmul|inner_product|convolution),([^,]+),")
-_NATIVE = ("bf16", "fp16", "amx", "avx10", "vnni_2", "acl", "sve", "neon")
-"""Parts of the names of instruction sets with which oneDNN multiplies 16-bit operands as they are."""
+_NATIVE = ("bf16", "fp16", "amx", "avx10", "acl", "sve", "neon")
+"""Parts of the names of instruction sets with which oneDNN multiplies 16-bit operands as they are.
+
+``avx2_vnni_2`` is not among them: AVX-NE-CONVERT turns 16-bit operands into fp32 as it loads them, and has no product.
+"""
 
 
 def products_run_on(dtype: torch.dtype) -> str:
@@ -46,15 +50,28 @@ def _said(work: Callable[[], object]) -> str:
     onednn: Any = torch.backends.mkldnn  # which torch leaves untyped
     if not onednn.is_available():
         return ""
-    sys.stdout.flush()
     with tempfile.TemporaryFile() as file:
-        kept = os.dup(1)
-        os.dup2(file.fileno(), 1)
-        try:
-            with onednn.verbose(onednn.VERBOSE_ON):
-                work()
-        finally:
-            os.dup2(kept, 1)
-            os.close(kept)
+        with _standard_output_to(file), onednn.verbose(onednn.VERBOSE_ON):
+            work()
         file.seek(0)
         return file.read().decode(errors="replace")
+
+
+@contextmanager
+def _standard_output_to(file: IO[bytes]) -> Iterator[None]:
+    """What the process writes to its standard output goes to a file, also where it was started without one."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:
+        kept = None
+    os.dup2(file.fileno(), 1)
+    try:
+        yield
+    finally:
+        if kept is None:
+            os.close(1)
+        else:
+            os.dup2(kept, 1)
+            os.close(kept)

@@ -28,13 +28,21 @@ def near(device: torch.device, pci_devices: Path = _PCI_DEVICES) -> Iterator[str
     if not local or not hasattr(os, "sched_setaffinity"):
         yield "unknown: the operating system does not tell which CPUs are near the GPU"
         return
-    before = os.sched_getaffinity(0)
-    if not local & before:
+    usable = local & os.sched_getaffinity(0)
+    if not usable:
         yield "far from the GPU: this process may not run on the CPUs near it"
         return
-    os.sched_setaffinity(0, local & before)
-    try:
+    with on_cpus(usable):
         yield f"near the GPU, NUMA node {_line(folder / 'numa_node') if folder else ''}"
+
+
+@contextmanager
+def on_cpus(cpus: frozenset[int]) -> Iterator[None]:
+    """Run this thread on some CPUs; afterwards where it ran before."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
     finally:
         os.sched_setaffinity(0, before)
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from hwprof.measure.bench import Bench, CannotRunError
-from hwprof.measure.numa import cpus_of_list
+from hwprof.measure.caches import cpu_caches
+from hwprof.measure.memory import DRAM_ARRAY_PER_CACHE
+from hwprof.measure.numa import cpus_of_list, on_cpus
+from hwprof.measure.thread_sweep import on_threads
 from hwprof.specs.measurement import Ceiling
 
 _NODES = Path("/sys/devices/system/node")
-_ARRAY_BYTES = 256 * 2**20
-"""Several times what one thread's caches hold."""
+_LEAST_ARRAY_BYTES = 256 * 2**20
 
 
 def node_cpus(nodes: Path = _NODES, allowed: frozenset[int] | None = None) -> dict[int, frozenset[int]]:
@@ -27,7 +28,7 @@ def node_cpus(nodes: Path = _NODES, allowed: frozenset[int] | None = None) -> di
 
 
 def numa_ceiling(bench: Bench, source: int, target: int, cpus: Mapping[int, frozenset[int]]) -> Ceiling:
-    """``transfer.numa.<source>.<target>``: a thread of one node copies memory of another into its own caches' reach.
+    """``transfer.numa.<source>.<target>``: a thread of one node reads memory of another, more than its caches hold.
 
     Args:
         bench: where to measure.
@@ -35,18 +36,24 @@ def numa_ceiling(bench: Bench, source: int, target: int, cpus: Mapping[int, froz
         target: node whose CPU reads it.
         cpus: CPUs of each node.
     """
-    elements = _ARRAY_BYTES // 4
-    with _one_thread():
+    array_bytes = max([_LEAST_ARRAY_BYTES, *(DRAM_ARRAY_PER_CACHE * cache.usable_bytes(1) for cache in cpu_caches())])
+    with on_threads(1):
         with on_cpus(cpus[source]):
-            array = torch.ones(elements)  # Linux places a page where the thread runs that touches it first
+            array = torch.ones(array_bytes // 4)  # Linux places a page where the thread runs that touches it first
         with on_cpus(cpus[target]):
             timed = bench.time(array.sum, deadline_s=bench.probe_s)
     return bench.ceiling(
         f"transfer.numa.{source}.{target}",
         "transfer",
         timed,
-        work_per_call=float(_ARRAY_BYTES),
-        conditions={"threads_used": 1, "memory_of_node": source, "read_from_node": target, "kernel": "sum"},
+        work_per_call=float(array_bytes),
+        conditions={
+            "threads_used": 1,
+            "memory_of_node": source,
+            "read_from_node": target,
+            "kernel": "sum",
+            "array_bytes": array_bytes,
+        },
     )
 
 
@@ -60,24 +67,3 @@ def require_nodes(cpus: Mapping[int, frozenset[int]]) -> None:
         raise CannotRunError("the operating system does not list NUMA nodes in /sys")
     if len(cpus) == 1:
         raise CannotRunError(f"one NUMA node ({next(iter(cpus))}) for all CPUs of this process: no memory is remote")
-
-
-@contextmanager
-def on_cpus(cpus: frozenset[int]) -> Iterator[None]:
-    """Run this thread on some CPUs; afterwards where it ran before."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cpus)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import torch
 
-from hwprof.measure.bench import Bench, Conditions
+from hwprof.measure.bench import Bench, CannotRunError, Conditions
 from hwprof.specs.measurement import Ceiling
 
 SATURATED = 0.95
@@ -23,14 +23,14 @@ def thread_counts(threads: int) -> tuple[int, ...]:
 def with_sweep(bench: Bench, measure: Callable[[Bench], Ceiling]) -> Ceiling:
     """A ceiling with all threads, and in its conditions the rate with fewer, and how many are enough.
 
-    Fewer threads get a quarter of the time, and fewer shapes.
+    Fewer threads get a quarter of the time, and fewer shapes; so few that it does not do are left out.
     """
     threads = torch.get_num_threads()
     found = measure(bench)
     shorter = replace(bench, probe_s=bench.probe_s / 4, thorough=False)
     rates = {threads: found.value}
     for count in thread_counts(threads)[:-1]:
-        with _threads(count):
+        with on_threads(count), suppress(CannotRunError):
             rates[count] = measure(shorter).value
     return found.model_copy(update={"conditions": found.conditions | sweep_conditions(rates)})
 
@@ -49,7 +49,8 @@ def sweep_conditions(rates: Mapping[int, float]) -> Conditions:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def on_threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads; afterwards with as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -7,10 +7,12 @@ import sys
 import pytest
 import torch
 
-from hwprof.measure import matmul, probe
+from hwprof.measure import matmul, numa_probe, probe
 from hwprof.measure.bench import Bench, CannotRunError
+from hwprof.measure.caches import CacheLevel
 from hwprof.measure.isa import products_run_on, widened
-from hwprof.measure.numa_probe import node_cpus, numa_ceiling, on_cpus, require_nodes
+from hwprof.measure.numa import on_cpus
+from hwprof.measure.numa_probe import node_cpus, numa_ceiling, require_nodes
 from hwprof.measure.thread_sweep import sweep_conditions, thread_counts, with_sweep
 from hwprof.measure.timing import ScriptedTimer, WallTimer
 from hwprof.specs.measurement import Ceiling
@@ -18,6 +20,10 @@ from hwprof.specs.measurement import Ceiling
 CPU = torch.device("cpu")
 LIMITED = (
     "from hwprof.measure.matmul import require_support; import torch; require_support(torch.device('cpu'), 'bf16')"
+)
+CLOSED = (
+    "import os, sys, torch; from hwprof.measure.isa import products_run_on; os.close(1); sys.stdout = None; "
+    "sys.exit(products_run_on(torch.bfloat16))"
 )
 
 
@@ -30,7 +36,7 @@ def _is_x86_with_onednn():
     [
         ("brg_matmul:avx512_core_bf16", "x86_64", False),
         ("brg_matmul:avx10_1_512_amx", "x86_64", False),
-        ("brg_matmul:avx2_vnni_2", "x86_64", False),
+        ("brg_matmul:avx2_vnni_2", "x86_64", True),  # AVX-NE-CONVERT loads bf16 as fp32, and multiplies that
         ("gemm:acl", "aarch64", False),
         ("brg_matmul:avx512_core", "x86_64", True),
         ("ref:any", "x86_64", True),
@@ -56,6 +62,12 @@ def test_what_runs_a_product_is_told_and_nothing_is_printed(capfd):
     assert ":" in name
     os.write(1, b"after")
     assert capfd.readouterr().out == "after"
+
+
+def test_what_runs_a_product_is_told_by_a_process_without_standard_output():
+    """As a daemon starts: descriptor 1 is closed, and Python has no ``sys.stdout``."""
+    ended = subprocess.run([sys.executable, "-c", CLOSED], stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.stderr.strip() == products_run_on(torch.bfloat16)
 
 
 def test_a_widened_format_is_refused_with_the_reason(monkeypatch):
@@ -99,6 +111,20 @@ def test_sweep_measures_with_fewer_threads_and_puts_them_back(monkeypatch):
     }
 
 
+def test_a_number_of_threads_that_is_too_slow_is_left_out(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _count: None)
+
+    def measure(bench):
+        if not bench.thorough:
+            raise CannotRunError("too slow")
+        return Ceiling(name="x", kind="memory", value=2e9, unit="byte_per_s", origin="measured", source="test")
+
+    found = with_sweep(probe.bench_for(CPU, quick=False, timer=WallTimer()), measure)
+    assert found.value == 2e9
+    assert found.conditions == {"rate_2_threads": 2e9, "saturated_from_threads": 2}
+
+
 def test_only_full_probes_of_a_cpu_sweep_threads_and_nodes():
     quick, full = (probe.bench_for(CPU, quick=quick, timer=WallTimer()) for quick in (True, False))
     names = [[name for name, _ in probe._probes(bench, ("fp32",), ())] for bench in (quick, full)]
@@ -126,7 +152,10 @@ def test_one_node_is_said_to_be_one(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no threads")
-def test_memory_of_a_node_is_read_from_a_cpu_of_the_other():
+@pytest.mark.parametrize(("cache_mib", "array_mib"), [(32, 256), (96, 384)])
+def test_memory_of_a_node_is_read_from_a_cpu_of_the_other(monkeypatch, cache_mib, array_mib):
+    last = CacheLevel(level=3, instance_bytes=cache_mib * 2**20, instances=8)
+    monkeypatch.setattr(numa_probe, "cpu_caches", lambda: (last,))
     own = sorted(os.sched_getaffinity(0))
     pinned = []
     timer = ScriptedTimer([0.25] * 200)
@@ -147,7 +176,7 @@ def test_memory_of_a_node_is_read_from_a_cpu_of_the_other():
         patch.setattr(os, "sched_setaffinity", lambda pid, chosen: (pinned.append(set(chosen)), real(pid, chosen)))
         found = numa_ceiling(bench, 0, 1, cpus)
     assert found.name == "transfer.numa.0.1"
-    assert found.value == 256 * 2**20 / 0.25
+    assert found.value == array_mib * 2**20 / 0.25
     assert pinned == [set(own[:1]), set(own), set(own[-1:]), set(own)]
     assert sorted(os.sched_getaffinity(0)) == own
 
