@@ -30,6 +30,9 @@ _FREE = frozenset(("_unsafe_view",))
 _PRODUCTS_WITH_SUM = frozenset(("addmm", "baddbmm"))
 """What inductor makes of a product and a sum of gradients, which is autograd's; it belongs to the product's module."""
 
+_TRANSPOSED = frozenset(("permute", "t", "transpose"))
+"""What backward of a product does to one operand first, in the product's own module; the other is from anywhere."""
+
 _TRACKED = 2
 """inductor's ``trace.provenance_tracking_level`` "basic": which nodes each kernel computes, and no more."""
 
@@ -120,8 +123,9 @@ class CompiledGraphs:
     def _node(self, node: Any) -> _Node:
         path = self._path(node)
         if path is None and _name(node) in _PRODUCTS_WITH_SUM:
-            path = next((found for each in node.args[1:3] if (found := self._path(each)) is not None), None)
-        return _Node(path, _elements(node))
+            operands = sorted(node.args[1:3], key=lambda each: _name(each) not in _TRANSPOSED)
+            path = next((found for each in operands if (found := self._path(each)) is not None), None)
+        return _Node(path, elements_of(node))
 
     def _path(self, node: Any) -> str | None:
         stack = node.meta.get("nn_module_stack") or node.meta.get("fwd_nn_module_stack") or {}
@@ -184,7 +188,8 @@ def _name(node: Any) -> str:
     return "" if schema is None else schema.name.rpartition("::")[2]
 
 
-def _elements(node: Any) -> float:
+def elements_of(node: Any) -> float:
+    """Elements that a node of a graph computes: what it writes, of a reduction what it reads, nothing for a view."""
     name = _name(node)
     returns = node.target._schema.returns if name else ()  # noqa: SLF001
     views = any(each.alias_info is not None and not each.alias_info.is_write for each in returns)

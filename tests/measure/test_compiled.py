@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 from torch._inductor import config
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.profiler import record_function
 
 from hwprof.measure.annotate import phase_range, profiler
 from hwprof.measure.attribution import WINDOW, attribute
-from hwprof.measure.compiled import CompiledGraphs
+from hwprof.measure.compiled import CompiledGraphs, elements_of
 from hwprof.measure.owners import Modules
 from hwprof.measure.seen_model import see
 from hwprof.measure.trace import read_events, spans_of
@@ -64,11 +65,31 @@ class Model(nn.Module):
         return self.head(self.norm(value))
 
 
-def _profiled(how, folder):
+class Mixer(nn.Module):
+    """Products of matrices: inductor joins backward's products of query, key and value with the sum of gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(32, 32, bias=False) for _ in range(3))
+
+    def forward(self, value):
+        return self.query(value) * self.key(value).exp() * self.value(value)
+
+
+class Flat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.norm, self.mixer = nn.Embedding(50, 32), nn.LayerNorm(32), Mixer()
+
+    def forward(self, tokens):
+        return self.mixer(self.norm(self.embedding(tokens.flatten())))
+
+
+def _profiled(how, folder, make=Model):
     """(attribution of one step of a model that ``how`` compiles, what was heard)."""
     torch.manual_seed(0)
     torch._dynamo.reset()
-    root = how(Model())
+    root = how(make())
     seen = see(root)
     tokens = torch.randint(0, 50, (2, 16))
     with seen.modules.listening():
@@ -127,6 +148,13 @@ def test_products_of_a_compiled_model_belong_to_the_modules_of_the_eager_one(com
 
 
 @needs_compiler
+def test_products_that_are_joined_with_sums_belong_to_their_own_modules(tmp_path):
+    found, plain = (_profiled(how, tmp_path, Flat)[0] for how in (torch.compile, lambda model: model))
+    assert [kernel.name for kernel in found.kernels if kernel.name == "aten::addmm"]
+    assert _products(found) == _products(plain)
+
+
+@needs_compiler
 def test_fused_kernels_belong_to_modules_that_have_elementwise_work(compiled, eager):
     made = [kernel for kernel in compiled[0].kernels if "cpp_fused" in kernel.name]
     labels = {label for kernel in made for label in kernel.label.removesuffix(" (fused)").split(" + ")}
@@ -156,6 +184,23 @@ def test_inductor_is_left_as_it_was(compiled):
         assert GraphLowering.save_output_code is not before
     graphs.close()
     assert GraphLowering.save_output_code is before
+
+
+def test_work_of_an_operation_is_what_it_writes_or_of_a_reduction_reads():
+    def work(value):
+        spread, _ = torch.var_mean(value, dim=1)
+        return value.t(), value.view(32).neg(), value.sum(dim=1), spread, value @ value.t()
+
+    graph = make_fx(work, tracing_mode="fake")(torch.ones(4, 8)).graph
+    assert {node.target.__name__: elements_of(node) for node in graph.nodes if node.op == "call_function"} == {
+        "var_mean.correction": 32,
+        "getitem": 0,
+        "t.default": 0,
+        "view.default": 0,
+        "neg.default": 32,
+        "sum.dim_IntList": 32,
+        "mm.default": 16,
+    }
 
 
 def test_what_was_compiled_before_is_said_to_be_unheard():
