@@ -162,7 +162,7 @@ def _overhead_note(record: RunRecord) -> str:
 
 def _own(record: RunRecord) -> str:
     own = record.profiler_own_fraction
-    return "" if own is None else f" (of it {percent(own)} for the profiler's events on the host, counted one by one)"
+    return "" if own is None else f" (its events on the host, counted one by one, take {percent(own)})"
 
 
 def _between(interval: Interval | None) -> str:

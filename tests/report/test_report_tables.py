@@ -25,6 +25,12 @@ def test_an_unstable_ceiling_is_called_unstable(record: RunRecord) -> None:
     assert (verdicts["memory.l3"], verdicts["memory.l2"]) == ("unstable", "stable")
 
 
+def test_what_hwprof_costs_tells_events_apart_from_what_the_window_took(record: RunRecord) -> None:
+    costs = {"recorder_overhead_fraction": 0.001, "profiler_overhead_fraction": -0.02, "profiler_own_fraction": 0.06}
+    note = build_view(record.model_copy(update=costs)).tables["phases"].note
+    assert "changes the time of a step by -2.00 % (its events on the host, counted one by one, take 6.00 %)" in note
+
+
 def test_every_skipped_probe_stands_with_its_reason(record: RunRecord) -> None:
     table = build_view(record).tables["skipped"]
     assert column(table, "reason") == ["no NVIDIA driver is loaded", "host and device share memory"]
