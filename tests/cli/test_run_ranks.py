@@ -95,6 +95,9 @@ def test_record_says_layout_ranks_and_what_the_simulator_needs(fsdp):
     assert set(links) == {("all_gather", "data"), ("reduce_scatter", "data")}
     assert all(fit is None or fit["byte_per_s"] > 0 for fit in links.values())  # none on a disturbed machine
     assert record["ranks"]["slowdowns"]
+    met = record["ranks"]["meetings"]
+    assert [each["pieces"] for each in met] == [200, 100, 10]
+    assert all(each["piece_s"] > 0 and each["met_s"] > 0 for each in met)
     probed_by = {ceiling["conditions"]["ranks"] for ceiling in record["ceilings"]}
     assert {2} <= probed_by <= {1, 2}  # a rank that is disturbed may have to leave a probe out
 

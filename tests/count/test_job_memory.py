@@ -168,6 +168,17 @@ def test_what_leaves_the_device_is_on_the_host(make_spec: Callable[..., ModelSpe
     assert kept.host_bytes == pytest.approx(activations(plain) * 6 / 8, rel=0.1)  # two of eight layers stay
     sharded = job_of(spec, micro_batch=1, layout={"data_parallel": 4, "zero_stage": 1}, offload="optimizer")
     assert job_memory(sharded).host_bytes == pytest.approx(optimizer.host_bytes / 4)
+    gathered = job_of(spec, micro_batch=1, layout={"data_parallel": 4, "zero_stage": 3}, offload="weights")
+    assert job_memory(gathered).host_bytes == pytest.approx(weights.host_bytes / 4)
+
+
+def test_host_memory_is_that_of_the_stage_that_puts_most_there(make_spec: Callable[..., ModelSpec]) -> None:
+    """The last of two stages has the head and the final norm; the first, with the most activations, an embedding."""
+    whole, half = (make_spec(layers=layers, vocab_size=64, tied_embeddings=False) for layers in (8, 4))
+    per_parameter = job_memory(job_of(half, offload="optimizer")).host_bytes / parameters(half).total
+    last = parameters(half).total - half.vocab_size * half.d_model
+    staged = job_memory(job_of(whole, layout={"pipeline_parallel": 2}, offload="optimizer"))
+    assert staged.host_bytes == pytest.approx(last * per_parameter, rel=1e-5)  # a norm is 1e-3
 
 
 PUBLISHED = [

@@ -60,6 +60,15 @@ def test_the_best_shape_of_the_sweep_is_the_ceiling():
     assert found.conditions["shapes_tried"] == 3
 
 
+@pytest.mark.parametrize(("told", "kept"), [("brg_matmul:avx512_core", "brg_matmul:avx512_core"), ("", " (BLAS)")])
+def test_a_product_on_a_cpu_says_with_which_instructions_it_ran(monkeypatch, told, kept):
+    monkeypatch.setattr(matmul, "_CPU_SWEEP", SMALL[:1])
+    monkeypatch.setattr(matmul, "_PILOT_SIDES", (4,))
+    monkeypatch.setattr(matmul, "products_run_on", lambda _dtype: told)
+    found = matmul_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))), "fp32")
+    assert found.conditions["runs_on"].endswith(kept)
+
+
 def test_shapes_that_take_longer_than_their_part_of_the_time_are_left_out(monkeypatch):
     monkeypatch.setattr(matmul, "_CPU_SWEEP", (MatmulShape(4, 4, 4), MatmulShape(64, 64, 64)))
     monkeypatch.setattr(matmul, "_PILOT_SIDES", (4,))

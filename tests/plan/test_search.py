@@ -255,6 +255,12 @@ def test_ulysses_needs_heads_for_every_context_rank():
     assert told.example.startswith("4 heads of a tensor rank do not divide by context parallel 8")
 
 
+@pytest.mark.parametrize(("cluster", "share"), [("64xh100-sxm", 1 / 8), ("4xh100-sxm", 1 / 4)])
+def test_a_device_has_its_share_of_the_host_memory_of_the_devices_in_use(cluster, share):
+    assert question_of("1b", cluster, host_memory_bytes=8e12).host_share_bytes == 8e12 * share
+    assert question_of("1b", cluster).host_share_bytes is None
+
+
 @pytest.mark.parametrize("offload", ["optimizer", "activations", "weights"])
 def test_offload_stops_where_host_memory_ends(offload):
     question = question_of("7b", "8xrtx-4090", batch=16, choices=Choices(offload=(offload,)))
@@ -270,5 +276,12 @@ def test_offload_stops_where_host_memory_ends(offload):
     assert nothing.plans == ()
     assert f"offload of {offload} needs" in nothing.reason
     assert "it has 1 MB for 8 device(s)" in nothing.reason
+    (found,) = nothing.founds
+    leanest = found.tally.nearest_host_bytes * 8
+    refused = [
+        search(replace(found.question, host_memory_bytes=leanest * scale)).tally.rejected["host_memory_fits"]
+        for scale in (0.999, 1.001)
+    ]
+    assert refused[1] < refused[0]  # the number in the reason is that of the leanest
     unasked = question_of("7b", "8xrtx-4090", batch=16, host_memory_bytes=1e6)
     assert option_of(unasked, rates).refusals == option_of(replace(unasked, host_memory_bytes=None), rates).refusals

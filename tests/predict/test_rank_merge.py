@@ -52,6 +52,11 @@ def _record(rank, *, host="a", calls=(), stage=0, data=None, tensor=0, **changes
     return RankRecord(place=place, recording=_recording(**changes), calls=calls)
 
 
+def test_cost_of_events_is_the_mean_of_the_ranks_that_know_it():
+    records = [_record(rank, profiling_s=profiling_s) for rank, profiling_s in enumerate((0.2, 0.4, None))]
+    assert merged_recording(records).profiling_s == pytest.approx(0.3)
+
+
 def _call(start, end, *, size=1e6, name="all_reduce", axis="data", exposed=0.0):
     return CollectiveCall(
         collective=name, axis=axis, size_bytes=size, start_s=start, end_s=end, exposed_s=exposed, phase="backward"

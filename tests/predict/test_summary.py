@@ -64,6 +64,9 @@ def test_window_at_another_speed_than_the_timed_steps_is_called_out():
     near = Recording(step_samples_s=(1.0,) * 3, profiled_step_samples_s=(1.1,) * 3, phase_samples_s={})
     assert "+30%" in recording_notes(slow)[0]
     assert recording_notes(near) == ()
+    assert "events" not in recording_notes(slow)[0]
+    counted = slow.model_copy(update={"profiling_s": 0.08})
+    assert recording_notes(counted)[0].endswith("(its events, one by one, account for 8.0%)")
 
 
 def _steady(**changes):
