@@ -59,6 +59,7 @@ class Point:
     direction: Direction
     x: float
     y: float
+    time_s: float
     diameter_px: float
     colour: str
     ink: str
@@ -152,6 +153,7 @@ def _point(op: OpResult, longest_s: float) -> Point:
         direction=op.direction,
         x=op.intensity_flop_per_byte,
         y=op.flop_per_s,
+        time_s=op.time_s,
         diameter_px=max(_MOST_DIAMETER_PX * math.sqrt(op.time_s / longest_s), _LEAST_DIAMETER_PX),
         colour=palette.KIND_COLOURS[op.layer_kind],
         ink=palette.ink(palette.KIND_COLOURS[op.layer_kind]),

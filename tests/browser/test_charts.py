@@ -75,12 +75,32 @@ def test_the_arrow_keys_go_through_the_dots_the_longest_first(screen, pages, rec
     longest = max((op for op in record.ops if op.intensity_flop_per_byte), key=lambda op: op.time_s)
     assert readout.text.startswith(f"1 of {len(screen.run('return arguments[0].stops', node))}: {longest.label}")
     assert longest.label in screen.until(HOVER, "roofline")
-    screen.press(Keys.ARROW_LEFT)
+    times = {f"{op.label}, {op.layer_kind}, {op.direction}": op.time_s for op in record.ops}
     count = len(screen.run("return arguments[0].stops", node))
+    told = []
+    for _ in range(count):
+        told.append(next(time_s for name, time_s in times.items() if f": {name}" in readout.text))
+        screen.press(Keys.ARROW_RIGHT)
+    assert told == sorted(told, reverse=True)
+    assert len(set(told)) > 1
+    screen.press(Keys.ARROW_LEFT)
     assert readout.text.startswith(f"{count} of {count}: ")
     screen.press(Keys.ESCAPE)
     assert readout.text == ""
     assert screen.run(HOVER, "roofline") == ""
+
+
+def test_what_is_read_out_has_its_place_from_the_start(screen, pages):
+    """A region that comes into being together with its words is not read out by every screen reader."""
+    screen.show(pages.report)
+    regions = screen.driver.find_elements("css selector", ".readout")
+    assert len(regions) == len(screen.driver.find_elements("css selector", "[data-chart]"))
+    for region in regions:
+        style = screen.run(
+            "const {display, visibility} = getComputedStyle(arguments[0]); return [display, visibility]", region
+        )
+        assert style == ["block", "visible"]
+        assert (region.get_attribute("aria-live"), region.size["height"]) == ("polite", 0)
 
 
 @pytest.mark.parametrize("name", CHARTED)
@@ -110,6 +130,15 @@ def test_a_button_hides_a_layer_kind_or_a_direction_and_shows_it_again(screen, p
     assert screen.run(VISIBLE) == left
     screen.driver.find_element("id", "theme").click()
     assert screen.run(VISIBLE) == left
+    node = plot(screen, "roofline")
+    screen.run("arguments[0].focus()", node)
+    screen.press(Keys.ARROW_LEFT)
+    readout = screen.run("return arguments[0].readout", node)
+    last, shown = map(int, re.match(r"(\d+) of (\d+): ", readout.text).groups())
+    assert last == shown < len(screen.run("return arguments[0].stops", node))
+    for _ in range(shown):
+        screen.press(Keys.ARROW_RIGHT)
+        assert not re.search(", attention, |, backward, ", readout.text)
     for one in (button, backward):
         one.click()
     assert screen.run(VISIBLE) == every

@@ -66,9 +66,9 @@ function drawRoofline(node, figure) {
     yaxis: Object.assign(axis(figure.y_range, "compute rate [FLOP/s]"), {exponentformat: "SI"}),
   }), config);
   const stops = groups.flatMap((points, place) => points.map((p, point) => (
-    {curve: lines.length + place, point, size: p.diameter_px, text: p.hover.join(", ")}
+    {curve: lines.length + place, point, time_s: p.time_s, text: p.hover.join(", ")}
   )));
-  walk(node, stops.sort((one, two) => two.size - one.size));
+  walk(node, stops.sort((one, two) => two.time_s - one.time_s));
   addToggles(node, figure);
   show(node);
 }
