@@ -37,6 +37,15 @@ def test_the_page_begins_as_the_system_asks_and_the_button_turns_it(screen, page
     assert before is None or screen.run(AXIS) != before
 
 
+def test_charts_follow_when_the_system_turns_dark(screen, pages):
+    screen.show(pages.report, theme="light")
+    light = screen.run(AXIS)
+    screen.emulate(theme="dark")
+    assert screen.until(f"const axis = (() => {{ {AXIS} }})(); return axis !== arguments[0] && axis", light)
+    assert screen.run(INK) == DARK
+    assert screen.driver.find_element("id", "theme").get_attribute("aria-pressed") == "true"
+
+
 def test_printing_gives_pages_and_leaves_the_screen_as_it_was(screen, pages):
     screen.show(pages.report, theme="dark")
     dark = screen.run(AXIS)
@@ -50,7 +59,7 @@ def test_printing_gives_pages_and_leaves_the_screen_as_it_was(screen, pages):
 def test_in_print_style_nothing_is_dark_and_no_control_is_left(screen, pages):
     screen.show(pages.report, theme="dark")
     screen.run("dispatchEvent(new Event('beforeprint'))")
-    screen.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    screen.emulate(media="print", theme="dark")  # a theme that changed would have the charts drawn again
     try:
         assert screen.run(INK) == LIGHT
         assert screen.run(AXIS) == "#1b1f24"
@@ -61,5 +70,5 @@ def test_in_print_style_nothing_is_dark_and_no_control_is_left(screen, pages):
         assert min(screen.run(HEIGHTS, ".toggles")) > 0  # which say what letters and shapes mean
         assert screen.run(WIDEST) <= 1000
     finally:
-        screen.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        screen.emulate(theme="dark")
         screen.run("dispatchEvent(new Event('afterprint'))")

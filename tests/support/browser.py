@@ -53,7 +53,7 @@ class Screen:
     def show(self, address: str, *, width: int = WIDTH, theme: str = "light") -> None:
         """Open a page anew and wait until its charts stand; what was logged before is forgotten."""
         self._emulate("setDeviceMetricsOverride", width=width, height=HEIGHT, deviceScaleFactor=1, mobile=False)
-        self._emulate("setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+        self.emulate(theme=theme)
         self.driver.get("about:blank")
         self.driver.get_log("browser")
         self.driver.get_log("performance")
@@ -61,6 +61,10 @@ class Screen:
         self.until(
             "return [...document.querySelectorAll('[data-chart]')].every((node) => node.querySelector('.main-svg'))"
         )
+
+    def emulate(self, *, theme: str, media: str = "") -> None:
+        """What the page is shown on ("print"; empty for a screen), and the theme that the system asks for."""
+        self._emulate("setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": theme}])
 
     def _emulate(self, command: str, **settings: object) -> None:
         self.driver.execute_cdp_cmd(f"Emulation.{command}", settings)
