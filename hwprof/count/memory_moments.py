@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from hwprof.count.elementwise import Amount, added, larger, scaled, smaller, where
 from hwprof.count.memory_device import Device, Spread
 from hwprof.count.memory_pieces import Block, Pieces
-from hwprof.count.pipeline_stages import device_chunks
+from hwprof.count.pipeline_stages import chunk_of, device_chunks, devices_from, longer_chunks
 
 __all__ = ["Moment", "Spread", "device_peak_bytes", "host_bytes", "moments", "peak_bytes"]
 
@@ -69,18 +69,24 @@ class Moment:
 def peak_bytes(pieces: Pieces, spread: Spread) -> Amount:
     """Peak memory of the device that needs most, without what allocator and libraries add.
 
-    That is the first or the last; or the second, where layers are left over or the first layers are of another sort:
-    from the second on layers do not grow, and activations under way fall.
+    That is the first or the last; or one at which the number or the sort of a device's layers changes: between these
+    devices hold the same layers, and activations under way fall.
     """
     return larger(*(device_peak_bytes(pieces, spread, device) for device in _fullest(pieces, spread)))
 
 
 def _fullest(pieces: Pieces, spread: Spread) -> list[Amount]:
     """Devices of which one holds the most."""
-    devices: list[Amount] = [0, spread.stages - 1]
-    if pieces.leading_layers or _any(pieces.layers % _chunks(spread) > 0):
-        devices.append(where(spread.stages > 1, 1, 0))
-    return devices
+    layers, chunks, stages = pieces.layers, _chunks(spread), spread.stages
+    changes: list[Amount] = []
+    if _any(layers % chunks > 0):
+        longer, shorter = longer_chunks(layers=layers, chunks=chunks)
+        changes += [longer] if spread.schedule in ("gpipe", "1f1b") else [longer, shorter]
+    if pieces.leading_layers:
+        mixed = chunk_of(pieces.leading_layers, layers=layers, chunks=chunks)
+        changes += [mixed, mixed + 1]
+    found = (device for chunk in changes for device in devices_from(spread.schedule, chunk, stages))
+    return [0, stages - 1, *(smaller(device, stages - 1) for device in found)]
 
 
 def host_bytes(pieces: Pieces, spread: Spread) -> Amount:

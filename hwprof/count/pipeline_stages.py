@@ -23,9 +23,43 @@ def layers_before(chunk: Amount, *, layers: Amount, chunks: Amount) -> Amount:
     [5, 6, 6, 5]
     """
     each = layers // chunks
-    left_over = layers - each * chunks
-    first_longer = (chunks - left_over) // 2
-    return each * chunk + smaller(larger(chunk - first_longer, 0), left_over)
+    longer, shorter = longer_chunks(layers=layers, chunks=chunks)
+    return each * chunk + smaller(larger(chunk - longer, 0), shorter - longer)
+
+
+def longer_chunks(*, layers: Amount, chunks: Amount) -> tuple[Amount, Amount]:
+    """The first chunk that has one layer more than the first has, and the first after these; alike if none has."""
+    left_over = layers % chunks
+    first = (chunks - left_over) // 2
+    return first, first + left_over
+
+
+def chunk_of(layer: Amount, *, layers: Amount, chunks: Amount) -> Amount:
+    """The chunk that holds a layer.
+
+    >>> [chunk_of(layer, layers=70, chunks=12) for layer in (0, 4, 5, 10, 11, 64, 65)]
+    [0, 0, 1, 1, 2, 10, 11]
+    """
+    each = layers // chunks
+    divisor = larger(each, 1)
+    longer, shorter = longer_chunks(layers=layers, chunks=chunks)
+    start = each * longer
+    end = start + (each + 1) * (shorter - longer)
+    behind = shorter + (layer - end) // divisor
+    inside = longer + (layer - start) // (each + 1)
+    return where(layer < start, layer // divisor, where(layer < end, inside, behind))
+
+
+def devices_from(schedule: Schedule, chunk: Amount, stages: Amount) -> tuple[Amount, ...]:
+    """The devices from which on a device holds what begins, or no longer what ends, at ``chunk``; ``stages`` is none.
+
+    zb-v turns back after the last device; in DualPipe the model runs both ways.
+    """
+    if schedule == "zb-v":
+        return (where(chunk < stages, chunk, 2 * stages - chunk),)
+    if schedule == "dualpipe":
+        return chunk, stages - chunk
+    return (chunk % stages,)
 
 
 def stage_layers(layers: int, stages: int) -> tuple[int, ...]:

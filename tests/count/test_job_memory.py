@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from hwprof.count.pipeline_stages import in_flight, stage_layers
 from hwprof.specs.catalogue import load_model
 from hwprof.specs.job import LoraSpec, TrainingJob
 from hwprof.specs.model import ModelSpec
-from hwprof.specs.parallel import SCHEDULES, ParallelLayout
+from hwprof.specs.parallel import SCHEDULES, ParallelLayout, Schedule
 
 GIB = 2**30
 
@@ -263,6 +264,48 @@ def test_hybrid_sharding_divides_over_fewer_ranks(make_spec: Callable[..., Model
 def test_pieces_shared_between_layouts_are_those_of_the_layout_itself(name: str, layout: dict[str, Any]) -> None:
     job = job_of(load_model(name), global_batch=32, layout=layout)
     assert job_pieces(job) == _pieces.__wrapped__(job, None)
+
+
+@given(
+    name=st.sampled_from(["deepseek-v3", "llama-3.1-8b"]),
+    schedule=st.sampled_from(SCHEDULES),
+    stages=st.sampled_from([2, 3, 4, 8, 16]),
+    virtual=st.integers(2, 4),
+    extra=st.integers(0, 40),
+    leading=st.integers(1, 5),
+    zero_stage=st.sampled_from([0, 1, 3]),
+)
+def test_peak_of_a_pipeline_is_that_of_its_fullest_device(
+    name: str, schedule: Schedule, stages: int, virtual: int, extra: int, leading: int, zero_stage: int
+) -> None:
+    virtual = virtual if schedule == "interleaved" else 1
+    chunks = stages * (2 if schedule == "zb-v" else virtual)
+    layout = {"data_parallel": 8, "expert_parallel": 8 if name == "deepseek-v3" else 1, "zero_stage": zero_stage}
+    pieces = job_pieces(job_of(load_model(name), layout=layout, global_batch=512))
+    pieces = replace(pieces, layers=chunks + extra, leading_layers=leading if pieces.leading_layers else 0)
+    spread = Spread(
+        stages=stages,
+        virtual_stages=virtual,
+        micro_batches=64,
+        replicas=8,
+        shards=8,
+        zero_stage=zero_stage,
+        schedule=schedule,
+    )
+    of_each = [device_peak_bytes(pieces, spread, device) for device in range(stages)]
+    assert peak_bytes(pieces, spread) == pytest.approx(max(of_each), rel=1e-9)
+
+
+def test_layers_that_a_middle_stage_has_more_weigh_more_than_what_is_in_flight_before_it(
+    make_spec: Callable[..., ModelSpec],
+) -> None:
+    # 34 layers over 32 stages: 15 of one, two of 2, 15 of one; stage 15 has 17 micro-batches x 2 layers in flight,
+    # the first stage 32 x 1
+    assert stage_layers(34, 32)[14:18] == (1, 2, 2, 1)
+    job = job_of(make_spec(layers=34), global_batch=64, layout={"pipeline_parallel": 32})
+    need = job_memory(job)
+    assert max(need.stage_bytes) == need.stage_bytes[15]
+    assert peak_bytes(job_pieces(job), spread_of(job)) == pytest.approx(need.stage_bytes[15])
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
