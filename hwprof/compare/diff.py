@@ -43,6 +43,7 @@ def _side(side: Side) -> DiffSide:
         kind=side.kind,
         step_median_s=side.step_median_s,
         samples=len(side.step_samples_s),
+        tokens_per_s=side.tokens_per_s,
         peak_memory_bytes=side.peak_memory_bytes,
     )
 
@@ -50,11 +51,14 @@ def _side(side: Side) -> DiffSide:
 def _step(a: Side, b: Side) -> DiffStep:
     change_s = b.step_median_s - a.step_median_s
     interval = median_ratio_change(a.step_samples_s, b.step_samples_s)
+    rate = b.tokens_per_s / a.tokens_per_s if a.tokens_per_s and b.tokens_per_s else None
     return DiffStep(
         change_s=change_s,
         change_fraction=change_s / a.step_median_s if a.step_median_s else 0.0,
         interval=interval,
         verdict=_verdict(interval),
+        tokens_ratio=None if rate is None else rate * b.step_median_s / a.step_median_s,
+        rate_change_fraction=None if rate is None else rate - 1,
     )
 
 

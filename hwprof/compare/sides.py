@@ -35,6 +35,7 @@ class Side:
     items: Mapping[Key, Item]
     settings: Mapping[str, str]
     environment: Mapping[str, str]
+    tokens_per_s: float | None
     peak_memory_bytes: float | None
     notes: tuple[str, ...]
 
@@ -52,6 +53,7 @@ def side_of_run(name: str, record: RunRecord) -> Side | None:
         items=dict(_run_items(record)),
         settings={key: str(value) for key, value in settings.items()} | {"world_size": str(record.world_size)},
         environment={"device": record.device.name, **record.environment},
+        tokens_per_s=record.step.tokens_per_s,
         peak_memory_bytes=record.memory.measured_peak_bytes if record.memory else None,
         notes=() if record.step.stable else (f"the step time of {name} was not stable while it ran",),
     )
@@ -87,6 +89,7 @@ def side_of_traces(name: str, devices: Sequence[TraceDevice]) -> Side:
         items={key: _mean([items[key] for items in per_rank if key in items], len(per_rank)) for key in keys},
         settings={"ranks": str(len(devices)), "world_size": str(devices[0].world_size)},
         environment={"device": devices[0].device},
+        tokens_per_s=None,
         peak_memory_bytes=max(
             (each.peak_allocated_bytes for device in devices for each in device.memory), default=None
         ),

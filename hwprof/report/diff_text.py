@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from hwprof.report.cells import Field, Table, build_table, percent
+from hwprof.report.cells import Field, Table, build_table, number, percent
 from hwprof.report.trace_text import Section, print_sections
 from hwprof.specs.diff import DiffLevel, DiffReport, DiffRow, DiffSetting, DiffSide
 
@@ -22,6 +22,8 @@ _VERDICTS = {
     "within noise": "no change beyond noise",
     "too few samples": "too few steps to tell a change from noise",
 }
+_SAME_TOKENS = 1e-3
+"""Ratios this close to 1 are of steps with as many tokens; rates in a record are rounded."""
 _YES = {True: "yes", False: "no", None: ""}
 
 _SIDES: tuple[Field[tuple[str, DiffSide]], ...] = (
@@ -29,6 +31,7 @@ _SIDES: tuple[Field[tuple[str, DiffSide]], ...] = (
     Field("name", "Of", lambda side: side[1].name, style="code"),
     Field("step", "Step", lambda side: side[1].step_median_s, "s", meaning="median"),
     Field("samples", "Steps", lambda side: side[1].samples, "count"),
+    Field("tokens_per_s", "Tokens/s", lambda side: side[1].tokens_per_s, style="number", meaning="of a rank"),
     Field("memory", "Peak memory", lambda side: side[1].peak_memory_bytes, "byte"),
 )
 _ROWS: tuple[Field[DiffRow], ...] = (
@@ -63,7 +66,7 @@ def _sentence(report: DiffReport) -> str:
 
 
 def _lead(report: DiffReport) -> list[str]:
-    lines = []
+    lines = [*_per_token(report)]
     if report.step.interval is not None:
         low, high = report.step.interval
         lines.append(f"95 % interval of the change: {_signed(low)} to {_signed(high)}")
@@ -71,6 +74,13 @@ def _lead(report: DiffReport) -> list[str]:
         outcome = "FAILED" if report.failed else "passed"
         lines.append(f"{outcome}: the limit is {_signed(report.limit_fraction)}, beyond noise")
     return lines
+
+
+def _per_token(report: DiffReport) -> Iterator[str]:
+    """Where steps hold different numbers of tokens, what a token costs is what can be compared."""
+    ratio, change = report.step.tokens_ratio, report.step.rate_change_fraction
+    if ratio is not None and change is not None and abs(ratio - 1) > _SAME_TOKENS:
+        yield f"a step of B has {number(ratio)} times the tokens of one of A: {_signed(change)} tokens/s"
 
 
 def _signed(fraction: float) -> str:

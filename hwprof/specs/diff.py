@@ -23,6 +23,7 @@ class DiffSide(Record):
     kind: Literal["run", "trace"]
     step_median_s: float
     samples: int
+    tokens_per_s: float | None = None
     peak_memory_bytes: float | None = None
 
 
@@ -31,12 +32,16 @@ class DiffStep(Record):
 
     ``change_fraction`` compares medians; ``interval`` is its interval, None without enough samples on both sides;
     ``verdict`` says whether the interval leaves out zero.
+    ``tokens_ratio`` is tokens of a step of B over those of one of A, ``rate_change_fraction`` the change of tokens/s;
+    None where a side does not count tokens.
     """
 
     change_s: float
     change_fraction: float
     interval: Interval | None
     verdict: ChangeVerdict
+    tokens_ratio: float | None = None
+    rate_change_fraction: float | None = None
 
 
 class DiffRow(Record):

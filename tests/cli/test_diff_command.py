@@ -85,7 +85,7 @@ def test_few_steps_give_no_verdict(tmp_path: Path):
     assert not report.failed
 
 
-def _record(step_s: float, *, batch: int, torch: str) -> RunRecord:
+def _record(step_s: float, *, batch: int, torch: str, tokens_per_s: float = 1.0) -> RunRecord:
     samples = tuple(step_s * (1 + 0.001 * number) for number in range(10))
     model = load_model("tiny")
     phase = PhaseTime(
@@ -98,7 +98,7 @@ def _record(step_s: float, *, batch: int, torch: str) -> RunRecord:
         environment={"torch.version": torch}, device=DeviceIdentity(name="cpu", catalogue_id=None, note=""),
         step=StepTime(
             median_s=step_s * 1.0045, interval_s=(step_s, step_s), samples_s=samples, spread=0.0, stable=True,
-            warmups=1, tokens_per_s=1.0,
+            warmups=1, tokens_per_s=tokens_per_s,
         ),
         phases=(phase,),
     )  # fmt: skip
@@ -114,6 +114,19 @@ def test_runs_are_compared_by_phase_settings_and_machine(tmp_path: Path):
     assert (phase.level, phase.name, phase.beyond_noise) == ("phase", "forward", True)
     assert [(row.key, row.a, row.b) for row in report.settings] == [("micro_batch", "2", "4")]
     assert [(row.key, row.a, row.b) for row in report.environment] == [("torch.version", "2.12", "2.13")]
+
+
+def test_steps_of_different_tokens_are_compared_by_tokens_too(tmp_path: Path):
+    write_record(_record(1.0, batch=2, torch="2.12", tokens_per_s=100.0), tmp_path / "a")
+    write_record(_record(1.5, batch=4, torch="2.12", tokens_per_s=133.0), tmp_path / "b")
+    report = _report(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert report.step.tokens_ratio == pytest.approx(1.995)  # 133 x 1.5 over 100 x 1
+    assert report.step.rate_change_fraction == pytest.approx(0.33)
+    lines = _run(str(tmp_path / "a"), str(tmp_path / "b")).stdout.splitlines()
+    assert "B is slower than A" in lines[0]
+    assert lines[1].strip() == "a step of B has 2.00 times the tokens of one of A: +33.0 % tokens/s"
+    alike = _run(str(tmp_path / "a"), str(tmp_path / "a")).stdout
+    assert "times the tokens" not in alike
 
 
 def test_wrong_input_is_refused(traces, tmp_path: Path):
