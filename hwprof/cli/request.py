@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ MEMORY_MARGIN = 0.9
 """Share of the free memory that a default micro-batch may fill: room for fragmentation and libraries' workspaces."""
 ROOMY = 0.75
 """Up to this share of the free memory an optimizer's temporaries do no harm; above it the fused one is the default."""
+WORKERS_PER_CPU = 16
 _HAVE_FUSED: frozenset[OptimizerName] = frozenset({"adamw", "adam", "sgd"})
 
 
@@ -77,9 +79,12 @@ def request_of(
     from hwprof.measure.identity import identify
     from hwprof.specs.catalogue import load_cluster, load_model
     from hwprof.specs.trainable import check_trainable
+    from hwprof.train.corpus import DEFAULT_TEXT, check_source
 
     spec = load_model(model)
     check_trainable(spec)
+    _check_workers(same.get("workers", 0))
+    check_source(data or DEFAULT_TEXT, same.get("tokenizer", "bytes"))
     cluster_spec = load_cluster(cluster) if cluster else None
     torch_device = resolve_device(device)
     identity, device_spec = identify(torch_device, sharing_memory=sharing_memory)
@@ -138,6 +143,17 @@ def _asked_settings(
             **same,
         }
     )
+
+
+def _check_workers(workers: int) -> None:
+    """Each worker is a process with torch in it: far more of them than CPUs never get started."""
+    most = WORKERS_PER_CPU * (os.cpu_count() or 1)
+    if workers > most:
+        raise InputError(
+            f"--workers {workers} is a process each, and this machine has {os.cpu_count()} CPUs",
+            expectation=f"at most {WORKERS_PER_CPU} for a CPU are accepted",
+            remedy=f"use --workers {most} or fewer",
+        )
 
 
 def _sequence(spec: ModelSpec, length: int) -> int:

@@ -54,7 +54,7 @@ _DTYPES = ("fp32", "tf32", "bf16", "fp16")
 )
 @click.option("--profiled-steps", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--eval-batches", type=click.IntRange(min=0), default=2, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option(
     "--parallel",
     metavar="LAYOUT",

@@ -90,6 +90,17 @@ def open_tokens(path: Path, *, tokenizer: str, vocab_size: int) -> Tokens:
     return tokens
 
 
+def check_source(path: Path, tokenizer: str) -> None:
+    """Refuse in no time what ``open_tokens`` would refuse after reading: a missing or empty file, no such tokenizer.
+
+    Raises:
+        InputError: as ``open_tokens``.
+    """
+    _size_bytes(path)
+    if tokenizer != "bytes" and _bpe_size(tokenizer) is None:
+        load_tokenizer(Path(tokenizer))
+
+
 def _size_bytes(path: Path) -> int:
     try:
         with path.open("rb"):
@@ -163,14 +174,20 @@ def _open_text(path: Path, *, tokenizer: str, vocab_size: int) -> Tokens:
 
 
 def _bpe(tokenizer: str, text: str) -> Any:
+    size = _bpe_size(tokenizer)
+    return load_tokenizer(Path(tokenizer)) if size is None else train_bpe(text, size)
+
+
+def _bpe_size(tokenizer: str) -> int | None:
+    """The vocabulary of ``bpe:<size>``; None for any other tokenizer."""
     kind, _, size = tokenizer.partition(":")
     if kind != "bpe":
-        return load_tokenizer(Path(tokenizer))
+        return None
     if not size.isdecimal():
         raise InputError(
             f"{tokenizer!r} is not a tokenizer", expectation="expected for example bpe:4096", remedy="check --tokenizer"
         )
-    return train_bpe(text, int(size))
+    return int(size)
 
 
 def _check_text(path: Path) -> None:

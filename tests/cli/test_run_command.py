@@ -192,6 +192,23 @@ def test_wrong_input_is_refused_in_one_line(tmp_path, arguments, words):
     assert "\n" not in str(done.exception)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "/nowhere/text.txt"], "/nowhere/text.txt"),
+        (["--tokenizer", "bpe:many"], "bpe:4096"),
+        (["--tokenizer", "/nowhere/tokenizer.json"], "/nowhere/tokenizer.json"),
+        (["--workers", "1000000"], "--workers 1000000 is a process each"),
+    ],
+)
+def test_what_can_be_known_to_be_wrong_is_refused_before_anything_is_probed(tmp_path, monkeypatch, arguments, words):
+    monkeypatch.setattr("hwprof.cli.session.probe_device", lambda *_args, **_options: pytest.fail("it probes"))
+    done = _run("--device", "cpu", *arguments, "--output", str(tmp_path / "run"))
+    assert isinstance(done.exception, InputError)
+    assert words in str(done.exception)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_missing_cuda_names_the_way_out(tmp_path):
     done = _run("--device", "cuda", "--output", str(tmp_path / "run"))
