@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
@@ -93,6 +94,8 @@ def main() -> None:
         code = _report(error, error.exit_code, debug=debug)
     except OSError as error:
         code = _report(error, 1, debug=debug)
+    except Exception as error:  # noqa: BLE001 (a mistake of hwprof's own, of which no user needs the traceback)
+        code = _report(_own_mistake(error), 1, debug=debug)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -109,6 +112,17 @@ def _report_usage(error: click.ClickException) -> int:
     where = f" (see `{context.command_path} --help`)" if context else ""
     click.echo(f"hwprof: {error.format_message().rstrip('.')}{where}", err=True)
     return error.exit_code
+
+
+def _own_mistake(error: Exception) -> HwprofError:
+    """What is said of an error that hwprof did not foresee: where it arose, and how to have it mended."""
+    places = traceback.extract_tb(error.__traceback__)
+    where = f" in {Path(places[-1].filename).name}, line {places[-1].lineno}" if places else ""
+    return HwprofError(
+        f"{type(error).__name__}{where}: {str(error) or 'no more is said'}",
+        expectation="hwprof did not expect this",
+        remedy="please report it with what `hwprof --debug COMMAND ...` prints",
+    )
 
 
 def _report(error: Exception, exit_code: int, *, debug: bool) -> int:

@@ -38,6 +38,7 @@ def test_termination_by_a_scheduler_ends_like_ctrl_c(monkeypatch, capsys):
         ("run --learning-rate nan", "nan is not a finite number"),
         ("run --clip-norm inf", "inf is not a finite number"),
         ("run --time-budget soon", "'soon' is not a valid number"),
+        ("run --seed 99999999999999999999", "is not in the range 0<=x<=4294967295"),
         ("count", "Missing option '--model'"),
     ],
 )
@@ -60,3 +61,19 @@ def test_nothing_typed_shows_the_commands(monkeypatch, capsys):
         cli.main()
     shown = capsys.readouterr()
     assert "  run " in shown.out + shown.err
+
+
+@pytest.mark.usefixtures("_own_handler")
+def test_an_error_of_hwprofs_own_is_one_line_and_asks_for_a_report(monkeypatch, capsys):
+    def broken(*_args, **_options):
+        raise KeyError("layers")
+
+    monkeypatch.setattr(cli.cli, "main", broken)
+    monkeypatch.setattr("sys.argv", ["hwprof", "count"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("hwprof: KeyError in test_main.py, line ")
+    assert "--debug" in error
+    assert error.count("\n") == 1
