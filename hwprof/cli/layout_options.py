@@ -9,6 +9,7 @@ from typing import Any, get_args
 import click
 
 from hwprof.cli.job_checks import check_model, checked
+from hwprof.cli.numbers import FiniteRange
 from hwprof.errors import InputError
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import STACKS, Stack, stack_named
@@ -69,7 +70,7 @@ def layout_options(command: Command) -> Command:
             click.option("--ep", type=POSITIVE, default=1, show_default=True, help="Expert parallel."),
             click.option(
                 "--expert-skew",
-                type=click.FloatRange(min=1.0),
+                type=FiniteRange(min=1.0),
                 default=1.0,
                 show_default=True,
                 help="Tokens of the busiest expert rank over the mean.",

@@ -328,7 +328,12 @@ def _switched(given: tuple[str, ...] | None) -> tuple[bool, ...]:
 def _longest(typed: dict[str, Any], base: TrainingJob, devices: int, rates: Rates) -> float | None:
     if typed["deadline"] is None and typed["budget"] is None:
         return None
-    tokens = _needed(typed["tokens"], "--tokens, which --deadline and --budget need,")
+    if not typed["tokens"]:
+        raise InputError(
+            "--deadline and --budget bound the whole training, and its length is not known",
+            remedy="give its tokens too, such as --tokens 2T",
+        )
+    tokens = typed["tokens"]
     deadline_s = parse(typed["deadline"], "s") if typed["deadline"] else None
     steps = steps_of(base, tokens)
     return longest_step_s(steps=steps, devices=devices, rates=rates, deadline_s=deadline_s, budget_usd=typed["budget"])

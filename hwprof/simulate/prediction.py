@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hwprof.count.job_memory import job_memory, job_pieces
 from hwprof.count.memory import MemoryNeed
 from hwprof.count.model_flop import job_flop
+from hwprof.errors import InputError
 from hwprof.predict.machine import Machine
 from hwprof.predict.op_time import MicroBatchTimes, micro_batch_times
 from hwprof.predict.parameters import chip_of, parameters_for
@@ -37,6 +38,10 @@ _BOUND_OF_PART: dict[str, BoundClass] = {
     "pipeline bubble": "latency",
     "stragglers": "communication",
 }
+
+
+MOST_PASSES = 1_000_000
+"""Forward and backward passes of a simulated step, some ten seconds of simulating."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +93,7 @@ def predict_job(
         InputError: the pipeline can't run with these numbers, or a sequence is beyond learned positions.
         SpecError: the device lacks a number that is needed.
     """
+    _check_length(job)
     parameters, basis = parameters_for(table, machine, stack)
     placed = [(job, machine, stack)]
     jobs = jobs_of(placed)
@@ -126,6 +132,17 @@ def predict_job(
         ),
         timeline=timeline,
     )
+
+
+def _check_length(job: TrainingJob) -> None:
+    """Refuse a step whose timeline would take minutes and gigabytes; published steps have some ten thousand passes."""
+    passes = 2 * job.layout.pipeline_parallel * job.layout.chunks * job.micro_batches
+    if passes > MOST_PASSES:
+        raise InputError(
+            f"{job.micro_batches:,} micro-batches make {passes:,} passes through pipeline stages in one step",
+            expectation=f"at most {MOST_PASSES:,} are simulated",
+            remedy="take a smaller --global-batch, a larger --micro-batch or more devices",
+        )
 
 
 def _offload_basis(job: TrainingJob) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from hwprof.specs.shelves import SHELVES, Sort, claims_of, files_of, find_file
 if TYPE_CHECKING:
     from hwprof.specs.hardware import ClusterSpec, DeviceSpec, LinkSpec
 
-_COUNTED_DEVICE = re.compile(r"([0-9]+)\s*x\s*(.+)", re.IGNORECASE)
+_COUNTED_DEVICE = re.compile(r"([0-9]+)\s*x\s*(.*)", re.IGNORECASE)
 
 
 def load_model(name_or_path: str | Path) -> ModelSpec:

@@ -143,6 +143,12 @@ def test_wrong_input_is_refused_with_exit_code_2(wrong):
     assert code == 2
 
 
+@pytest.mark.parametrize("limit", [["--deadline", "30d"], ["--budget", "2M"]])
+def test_a_limit_of_the_whole_training_asks_for_its_tokens(limit):
+    with pytest.raises(HwprofError, match=r"its length is not known; give its tokens too, such as --tokens 2T$"):
+        run(*SMALL, *limit)
+
+
 @pytest.mark.parametrize("missing", ["--model", "--hardware", "--devices", "--global-batch"])
 def test_what_is_needed_is_asked_for(missing):
     place = SMALL.index(missing)

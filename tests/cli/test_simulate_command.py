@@ -89,6 +89,9 @@ def test_a_trace_has_a_track_for_every_stage(tmp_path: Path, schedule: str) -> N
         ((*JOB, "--global-batch", "3"), "does not divide"),
         (("--model", "gpt2-124m", "--hardware", "l4", "--devices", "1", "--seq-len", "4096"), "1024"),
         (("--model", "8b", "--devices", "8"), "--hardware"),
+        (("--model", "8b", "--devices", "8", "--hardware", ""), "no device is named"),
+        ((*JOB, "--expert-skew", "nan"), "'--expert-skew': nan is not a finite number"),
+        ((*JOB, "--global-batch", "2000000"), "at most 1,000,000 are simulated"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
