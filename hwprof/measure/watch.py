@@ -351,8 +351,11 @@ class StepWatch:
 
     def _export(self, session: profile) -> None:
         partial = self._trace_path.with_name(".partial-" + self._trace_path.name)
-        session.export_chrome_trace(str(partial))
-        partial.replace(self._trace_path)
+        try:
+            session.export_chrome_trace(str(partial))
+            partial.replace(self._trace_path)
+        finally:
+            partial.unlink(missing_ok=True)  # what a full disk left of it
 
 
 def _another_profiler() -> bool:

@@ -143,9 +143,8 @@ _MEMORY: tuple[Field[_MemoryLine], ...] = (
 
 def phase_table(record: RunRecord) -> Table:
     """The phases in the order in which they run."""
-    return build_table(
-        "phases", "Phases", _PHASES, record.phases, note=_overhead_note(record), empty=absence(record, "phase times")
-    )
+    note, empty = _overhead_note(record), absence(record, "phase times")
+    return build_table("phases", "Phases", _PHASES, record.phases, note=note, empty=empty, one_unit=True)
 
 
 def _overhead_note(record: RunRecord) -> str:
@@ -174,7 +173,9 @@ def _between(interval: Interval | None) -> str:
 def kind_table(record: RunRecord) -> Table:
     """Layer kinds, most time first."""
     kinds = sorted(record.layer_kinds, key=lambda kind: -kind.time_s)
-    return build_table("kinds", "Layer kinds", _KINDS, kinds, empty=absence(record, "times by layer kind"))
+    return build_table(
+        "kinds", "Layer kinds", _KINDS, kinds, empty=absence(record, "times by layer kind"), one_unit=True
+    )
 
 
 def op_table(record: RunRecord) -> Table:

@@ -21,9 +21,10 @@ _INDENT = "  "
 
 
 def print_summary(record: RunRecord, stream: TextIO, directory: Path | None = None) -> None:
-    """Print the summary of ``record`` to ``stream``, and where its report is."""
+    """Print the summary of ``record`` to ``stream``, and where its report is if it could be written."""
     view = build_view(record)
-    report = str(directory / "report.html") if directory is not None else ""
+    page = None if directory is None else directory / "report.html"
+    report = str(page) if page is not None and page.is_file() else ""
     if stream.isatty():
         Console(file=stream, highlight=False).print(rich_summary(view, report))
     else:

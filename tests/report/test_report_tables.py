@@ -103,3 +103,10 @@ def test_a_complete_run_misses_nothing(record: RunRecord) -> None:
     view = build_view(record)
     assert (view.missing, view.status_text) == ((), "")
     assert [name for name, table in view.tables.items() if table.empty] == []
+
+
+def test_times_of_a_phase_share_a_unit_so_that_they_can_be_compared(record: RunRecord) -> None:
+    slow = record.phases[0].model_copy(update={"median_s": 0.4, "predicted_s": 1.7, "roof_s": 0.2})
+    table = build_view(record.model_copy(update={"phases": (slow, *record.phases[1:])})).tables["phases"]
+    units = {column.name: column.unit for column in table.columns}
+    assert (units["median"], units["predicted"], units["roof"]) == ("s", "s", "s")

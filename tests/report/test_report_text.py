@@ -26,13 +26,20 @@ def test_plain_summary_is_the_golden_one(record: RunRecord, golden: Callable[[st
     golden("summary.txt", plain_summary(build_view(record), "run/report.html"))
 
 
-def test_a_pipe_gets_no_escape_codes_and_no_trailing_space(record: RunRecord) -> None:
+def test_a_pipe_gets_no_escape_codes_and_no_trailing_space(record: RunRecord, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("")
     pipe = io.StringIO()
-    print_summary(record, pipe, Path("run"))
+    print_summary(record, pipe, tmp_path)
     lines = pipe.getvalue().splitlines()
     assert "\x1b" not in pipe.getvalue()
     assert lines == [line.rstrip() for line in lines]
-    assert lines[-1] == f"Report: {Path('run') / 'report.html'}"
+    assert lines[-1] == f"Report: {tmp_path / 'report.html'}"
+
+
+def test_a_report_that_could_not_be_written_is_not_named(record: RunRecord, tmp_path: Path) -> None:
+    pipe = io.StringIO()
+    print_summary(record, pipe, tmp_path)
+    assert "Report:" not in pipe.getvalue()
 
 
 def test_a_terminal_gets_the_same_facts_with_style(record: RunRecord) -> None:
