@@ -218,7 +218,9 @@ class Profile:
             return self._record(cycle, "failed", self._failure)
         taken = max(cycle.steps, 0)
         needed = f"{self._schedule.steps} steps, or {self._schedule.most_steps} where disturbed windows are repeated"
-        return self._record(cycle, "partial", f"the loop ended after {taken}; the schedule needs {needed}")
+        return self._record(
+            cycle, "partial", f"the loop ended after {taken} step{'s' * (taken != 1)}; the schedule needs {needed}"
+        )
 
     def report(self, directory: str | Path) -> Path:
         """Write the run directory, as ``hwprof run`` does; ``hwprof view`` renders it again.

@@ -19,6 +19,8 @@ _EXTRAS = {
     "": "all of hwprof",
     "accelerate": "profiles of Accelerate's loops",
     "bpe": "byte-pair tokens of a text",
+    "docs": "building the documentation (make docs)",
+    "frameworks": "checking a plan's settings with the frameworks' own parsers",
     "lightning": "profiles of Lightning's Trainer",
     "mlflow": "live metrics in MLflow",
     "tensorboard": "live metrics in TensorBoard",

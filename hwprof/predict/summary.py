@@ -115,12 +115,20 @@ def recording_notes(recording: Recording) -> tuple[str, ...]:
             "second of the timed steps, so step and phase times may be too long; close other programs and run again"
         )
     if _window_differs(recording):
-        notes.append(
-            f"the profiled window's steps took {profiler_overhead_fraction(recording):+.0%} against the unprofiled "
-            "ones, so shares of operations, which come from the window, are less sure than phase times: other programs "
-            "ran, or the profiler slows the host" + _own_cost(recording)
-        )
+        notes.append(_window_note(recording))
     return tuple(notes)
+
+
+def _window_note(recording: Recording) -> str:
+    """A profiler slows a step and never speeds it up; a faster window is the work of other programs."""
+    overhead = profiler_overhead_fraction(recording)
+    assert overhead is not None
+    slower = "other programs ran, or the profiler slows the host" + _own_cost(recording)
+    why = slower if overhead > 0 else "other programs ran meanwhile"
+    return (
+        f"the profiled window's steps took {overhead:+.0%} against the unprofiled ones, so shares of operations, which "
+        f"come from the window, are less sure than phase times: {why}"
+    )
 
 
 def _own_cost(recording: Recording) -> str:
@@ -150,8 +158,9 @@ def ceiling_notes(ceilings: Sequence[Ceiling], step: StepTime) -> tuple[str, ...
     notes = []
     if unstable:
         notes.append(
-            f"{len(unstable)} of the measured ceilings were unsteady ({', '.join(unstable[:4])}"
-            f"{', ...' if len(unstable) > 4 else ''}): what is held against them is less sure; probe on a quiet machine"
+            f"{len(unstable)} of the measured ceilings {'was' if len(unstable) == 1 else 'were'} unsteady "
+            f"({', '.join(unstable[:4])}{', ...' if len(unstable) > 4 else ''}): "
+            "what is held against them is less sure; probe on a quiet machine"
         )
     if step.hfu is not None and step.hfu > 1:
         notes.append("HFU above 100 %: the peak that it is held against was measured too low; probe on a quiet machine")

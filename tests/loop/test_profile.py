@@ -154,7 +154,7 @@ def test_loop_that_ends_early_keeps_what_was_timed_and_says_so(make_loop, tmp_pa
         _take(prof, loop, 10)
     record = read_run(tmp_path / "run")
     assert record.status == "partial"
-    assert "the loop ended after 10; the schedule needs 30 steps, or 38" in record.status_note
+    assert "the loop ended after 10 steps; the schedule needs 30 steps, or 38" in record.status_note
     assert len(record.step.samples_s) == 3
     assert not prof.done
 
