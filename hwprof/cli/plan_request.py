@@ -15,7 +15,7 @@ from hwprof.cli.layout_options import LONGEST_DEFAULT, POSITIVE, Command
 from hwprof.cli.numbers import FiniteRange
 from hwprof.errors import InputError, UnknownNameError
 from hwprof.plan.answer import Option, Unable, option_of
-from hwprof.plan.cost import Rates, longest_step_s, rates_of, steps_of
+from hwprof.plan.cost import Rates, rates_of, step_limits_s, steps_of
 from hwprof.plan.from_run import calibrated, job_of_run
 from hwprof.plan.question import MEMORY_MARGIN, Choices, Question
 from hwprof.predict.machine import Machine, machine_of
@@ -247,7 +247,7 @@ def _asked(hardware: str, devices: int, typed: dict[str, Any], record: RunRecord
         table=simulator_parameters(),
         choices=_choices(typed),
         margin=typed["memory_margin"],
-        longest_step_s=_longest(typed, base, devices, rates),
+        **_longest(typed, base, devices, rates),
         host_memory_bytes=_host_memory(typed),
     )
     if record is not None and record.device.catalogue_id == machine.device.id:
@@ -325,9 +325,9 @@ def _switched(given: tuple[str, ...] | None) -> tuple[bool, ...]:
     return tuple(value == "on" for value in given or ("on",))
 
 
-def _longest(typed: dict[str, Any], base: TrainingJob, devices: int, rates: Rates) -> float | None:
+def _longest(typed: dict[str, Any], base: TrainingJob, devices: int, rates: Rates) -> dict[str, Any]:
     if typed["deadline"] is None and typed["budget"] is None:
-        return None
+        return {}
     if not typed["tokens"]:
         raise InputError(
             "--deadline and --budget bound the whole training, and its length is not known",
@@ -336,4 +336,7 @@ def _longest(typed: dict[str, Any], base: TrainingJob, devices: int, rates: Rate
     tokens = typed["tokens"]
     deadline_s = parse(typed["deadline"], "s") if typed["deadline"] else None
     steps = steps_of(base, tokens)
-    return longest_step_s(steps=steps, devices=devices, rates=rates, deadline_s=deadline_s, budget_usd=typed["budget"])
+    budget_usd = typed["budget"]
+    limits = step_limits_s(steps=steps, devices=devices, rates=rates, deadline_s=deadline_s, budget_usd=budget_usd)
+    name, longest_s = min(limits.items(), key=lambda each: each[1])
+    return {"longest_step_s": longest_s, "limit": name}

@@ -205,8 +205,10 @@ INSIDE_LIMITS = "inside_limits"
 def memory_reason(need_bytes: float, question: Question) -> str:
     """Why a need of so many bytes, allocator and libraries included, does not fit; in numbers."""
     capacity = question.machine.capacity_bytes
-    usable, kept = format_bytes(capacity * (1 - question.margin)), format_fraction(question.margin)
-    return f"needs {format_bytes(need_bytes)}, device has {usable} ({format_bytes(capacity)} less {kept})"
+    usable_bytes = capacity * (1 - question.margin)
+    need, usable, kept = format_bytes(need_bytes), format_bytes(usable_bytes), format_fraction(question.margin)
+    beyond = f" ({format_bytes(need_bytes - usable_bytes)} more)" if need == usable else ""
+    return f"needs {need}{beyond}, device has {usable} ({format_bytes(capacity)} less {kept})"
 
 
 def host_reason(need_bytes: float, question: Question) -> str:
@@ -223,4 +225,6 @@ def host_reason(need_bytes: float, question: Question) -> str:
 def limit_reason(step_s: float, question: Question) -> str:
     """Why a step of this length is too long."""
     assert question.longest_step_s is not None
-    return f"a step takes {format_seconds(step_s)}, the limits leave {format_seconds(question.longest_step_s)}"
+    took, left = format_seconds(step_s), format_seconds(question.longest_step_s)
+    beyond = f" ({format_seconds(step_s - question.longest_step_s)} more)" if took == left else ""
+    return f"a step takes {took}{beyond}, {question.limit} leaves {left}"

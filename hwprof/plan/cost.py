@@ -108,17 +108,20 @@ def bill_of(step_s: float, devices: int, steps: float, rates: Rates) -> Bill:
     )
 
 
-def longest_step_s(
+def step_limits_s(
     *, steps: float, devices: int, rates: Rates, deadline_s: float | None, budget_usd: float | None
-) -> float | None:
-    """The longest step that keeps to a deadline and, at the highest price, to a budget; None = no limit.
+) -> dict[str, float]:
+    """The longest step that keeps to a deadline, and the longest that at the highest price keeps to a budget.
 
     Raises:
         InputError: a budget, but no price.
     """
-    limits = [] if deadline_s is None else [deadline_s / steps]
+    limits = {} if deadline_s is None else {"the deadline": deadline_s / steps}
     if budget_usd is not None:
         if rates.usd_per_hour is None:
-            raise InputError("a budget needs a price", remedy="give --price in USD for an hour of one device")
-        limits.append(budget_usd / rates.usd_per_hour[1] * HOUR_S / devices / steps)
-    return min(limits, default=None)
+            raise InputError(
+                "a budget needs a price (--price), and none is known",
+                remedy="give --price in USD for an hour of one device",
+            )
+        limits["the budget"] = budget_usd / rates.usd_per_hour[1] * HOUR_S / devices / steps
+    return limits

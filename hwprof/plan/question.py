@@ -74,6 +74,7 @@ class Question:
         choices: what may be chosen.
         margin: share of each device's memory to leave free.
         longest_step_s: a step that takes longer answers nothing (from a deadline or a budget); None = no limit.
+        limit: which of these leaves no more, in words.
         memory_scale: counted memory times this is what is needed (from a measured run).
         host_memory_bytes: of a node, for offload; None = not looked at.
         notes: what was taken from a measured run, in words.
@@ -86,6 +87,7 @@ class Question:
     choices: Choices = field(default_factory=Choices)
     margin: float = MEMORY_MARGIN
     longest_step_s: float | None = None
+    limit: str = "the limit"
     memory_scale: float = 1.0
     host_memory_bytes: float | None = None
     notes: tuple[str, ...] = ()

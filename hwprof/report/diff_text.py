@@ -31,7 +31,13 @@ _SIDES: tuple[Field[tuple[str, DiffSide]], ...] = (
     Field("name", "Of", lambda side: side[1].name, style="code"),
     Field("step", "Step", lambda side: side[1].step_median_s, "s", meaning="median"),
     Field("samples", "Steps", lambda side: side[1].samples, "count"),
-    Field("tokens_per_s", "Tokens/s", lambda side: side[1].tokens_per_s, style="number", meaning="of a rank"),
+    Field(
+        "tokens_per_s",
+        "Tokens/s",
+        lambda side: side[1].tokens_per_s,
+        style="number",
+        meaning="tokens of a step over its median time",
+    ),
     Field("memory", "Peak memory", lambda side: side[1].peak_memory_bytes, "byte"),
 )
 _ROWS: tuple[Field[DiffRow], ...] = (

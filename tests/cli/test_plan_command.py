@@ -118,7 +118,14 @@ def test_a_deadline_that_can_not_be_met_is_a_reason():
     found = json.loads(run(*SMALL, "--tokens", "15T", "--deadline", "1d", "--format", "json").stdout)
     assert found["plans"] == []
     assert found["rejected"]["inside_limits"] > 0
-    assert "the limits leave" in found["options"][0]["reason"]
+    assert "the deadline leaves" in found["options"][0]["reason"]
+
+
+def test_the_limit_that_leaves_less_is_named():
+    found = json.loads(
+        run(*SMALL, "--tokens", "15T", "--deadline", "90000d", "--budget", "10", "--format", "json").stdout
+    )
+    assert "the budget leaves" in found["options"][0]["reason"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hwprof.errors import InputError
 from hwprof.plan.confidence import chance_of_being_faster
-from hwprof.plan.cost import bill_of, longest_step_s, rates_of
+from hwprof.plan.cost import bill_of, rates_of, step_limits_s
 from hwprof.plan.pareto import front
 from hwprof.specs.catalogue import load_device
 
@@ -35,11 +35,14 @@ def test_rates_of_the_device_file_say_where_they_are_from():
 
 def test_a_deadline_and_a_budget_bound_the_step():
     rates = rates_of(H100, usd_per_hour=2.0)
-    limit = longest_step_s(steps=100, devices=10, rates=rates, deadline_s=1000, budget_usd=None)
-    assert limit == 10
+    limit = step_limits_s(steps=100, devices=10, rates=rates, deadline_s=1000, budget_usd=None)
+    assert limit == {"the deadline": 10}
     # 20 USD / (2 USD/h x 10 devices) = 1 h of 100 steps
-    assert longest_step_s(steps=100, devices=10, rates=rates, deadline_s=1e6, budget_usd=20) == 36
-    assert longest_step_s(steps=100, devices=10, rates=rates, deadline_s=None, budget_usd=None) is None
+    assert step_limits_s(steps=100, devices=10, rates=rates, deadline_s=1e6, budget_usd=20) == {
+        "the deadline": 1e4,
+        "the budget": 36,
+    }
+    assert step_limits_s(steps=100, devices=10, rates=rates, deadline_s=None, budget_usd=None) == {}
 
 
 def test_what_can_not_be_is_refused():
@@ -47,7 +50,7 @@ def test_what_can_not_be_is_refused():
         rates_of(H100, pue=0.5)
     cpu = rates_of(load_device("cpu-epyc-9654"))
     with pytest.raises(InputError, match="a budget needs a price"):
-        longest_step_s(steps=1, devices=1, rates=cpu, deadline_s=None, budget_usd=1.0)
+        step_limits_s(steps=1, devices=1, rates=cpu, deadline_s=None, budget_usd=1.0)
 
 
 points = st.lists(st.tuples(*[st.integers(0, 5)] * 3), min_size=1, max_size=30)

@@ -10,6 +10,7 @@ import pytest
 from hwprof.count.job_memory import job_memory
 from hwprof.plan.answer import option_of
 from hwprof.plan.columns import divisors, widened
+from hwprof.plan.constraints import limit_reason, memory_reason
 from hwprof.plan.cost import rates_of
 from hwprof.plan.plans import plans_of
 from hwprof.plan.question import Choices, Question
@@ -128,6 +129,15 @@ def test_a_limit_on_the_step_is_a_reason():
     none = search(question_of("1b", "8xh100-sxm", longest_step_s=0.5 * best_s))
     assert not len(none.order)
     assert none.tally.nearest_s == pytest.approx(best_s)
+
+
+def test_reasons_that_differ_only_behind_the_shown_digits_say_by_how_much():
+    question = question_of("1b", "8xh100-sxm", longest_step_s=10.0, limit="the deadline")
+    assert limit_reason(12.0, question) == "a step takes 12 s, the deadline leaves 10 s"
+    assert limit_reason(10.00002, question) == "a step takes 10 s (20 µs more), the deadline leaves 10 s"
+    usable_bytes = question.machine.capacity_bytes * (1 - question.margin)
+    assert "needs 81.2 GB (2 MB more), device has 81.2 GB" in memory_reason(usable_bytes + 2e6, question)
+    assert "more" not in memory_reason(usable_bytes + 2e9, question)
 
 
 def test_choices_are_kept_to():
