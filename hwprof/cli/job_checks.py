@@ -34,11 +34,15 @@ def check_model(model: ModelSpec, layout: ParallelLayout) -> None:
     """
     experts = model.moe.experts if model.moe else 1
     tensor, chunks = layout.tensor_parallel, layout.pipeline_parallel * layout.chunks
+    pairs, ulysses = max(model.kv_heads // tensor, 1), layout.context_kind == "ulysses"
     wrong = {
         f"{model.heads} heads do not divide by tensor parallel {tensor}": model.heads % tensor != 0,
         f"{model.layers} layers are fewer than {chunks} pipeline chunks": model.layers < chunks,
         f"{model.heads // tensor} heads of a tensor rank do not divide by context parallel {layout.context_parallel}": (
-            layout.context_kind == "ulysses" and model.heads // tensor % layout.context_parallel != 0
+            ulysses and model.heads // tensor % layout.context_parallel != 0
+        ),
+        f"{pairs} key and value heads of a tensor rank do not divide by context parallel {layout.context_parallel}": (
+            ulysses and pairs % layout.context_parallel != 0
         ),
         f"{experts} experts do not divide by expert parallel {layout.expert_parallel}": (
             experts % layout.expert_parallel != 0

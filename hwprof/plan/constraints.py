@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwprof.plan.columns import Columns, Truths
+from hwprof.plan.columns import Columns, Numbers, Truths
 from hwprof.plan.question import FAMILY_STAGES_WITH_PIPELINE, SHORTEST_CONTEXT, Question
 from hwprof.specs.parallel import SCHEDULES
 from hwprof.units import format_bytes, format_fraction, format_seconds
@@ -58,9 +58,20 @@ def _context(columns: Columns, question: Question) -> Truths:
 
 
 def _context_heads(columns: Columns, question: Question) -> Truths:
-    per_rank = question.base.model.heads // columns["tensor"]
-    broken: Truths = np.asarray(question.base.layout.context_kind == "ulysses") & (per_rank % columns["context"] != 0)
+    heads, pairs = (own % columns["context"] != 0 for own in _heads_of_rank(columns["tensor"], question))
+    broken: Truths = np.asarray(question.base.layout.context_kind == "ulysses") & (heads | pairs)
     return broken
+
+
+def _heads_of_rank(tensor: Numbers, question: Question) -> tuple[Numbers, Numbers]:
+    """Query heads, and key and value heads, of a tensor rank."""
+    return question.base.model.heads // tensor, np.maximum(question.base.model.kv_heads // tensor, 1)
+
+
+def _context_heads_reason(row: Row, question: Question) -> str:
+    heads, pairs = (int(own) for own in _heads_of_rank(np.asarray(row["tensor"]), question))
+    few = f"{heads} heads" if heads % row["context"] else f"{pairs} key and value heads"
+    return f"{few} of a tensor rank do not divide by context parallel {row['context']}, as Ulysses needs"
 
 
 def _experts(columns: Columns, _: Question) -> Truths:
@@ -141,12 +152,10 @@ CONTEXT_DIVIDES = Constraint(
 CONTEXT_DIVIDES_HEADS = Constraint(
     name="context_divides_heads",
     broken=_context_heads,
-    reason=lambda row, q: (
-        f"{q.base.model.heads // row['tensor']} heads of a tensor rank do not divide by context parallel "
-        f"{row['context']}, as Ulysses needs"
-    ),
+    reason=_context_heads_reason,
 )
-"""Ulysses changes from tokens to whole heads (Jacobs et al. 2023, section 3.1)."""
+"""Ulysses changes from tokens to whole heads (Jacobs et al. 2023, section 3.1), also of keys and values (Transformer
+Engine's ``a2a``)."""
 
 EXPERTS_DIVIDE = Constraint(
     name="experts_divide",

@@ -15,6 +15,7 @@ from hwprof.cli import main
 from hwprof.cli.simulate import command
 
 JOB = ("--model", "llama-3.1-70b", "--hardware", "h100-sxm", "--devices", "64", "--tp", "8", "--pp", "4")
+ULYSSES = ("--model", "8b", "--hardware", "h100-sxm", "--cp", "8", "--context-kind", "ulysses", "--seq-len", "16384")
 
 
 def simulated(*arguments: str) -> Any:
@@ -85,6 +86,8 @@ def test_a_trace_has_a_track_for_every_stage(tmp_path: Path, schedule: str) -> N
         ((*JOB, "--tp", "5"), "does not make up 64 devices"),
         (("--model", "8b", "--hardware", "h100-sxm", "--devices", "64", "--tp", "64"), "do not divide"),
         (("--model", "8b", "--hardware", "h100-sxm", "--devices", "64", "--pp", "64"), "fewer than"),
+        ((*ULYSSES, "--devices", "64", "--tp", "8"), "4 heads of a tensor rank do not divide by context parallel 8"),
+        ((*ULYSSES, "--devices", "16", "--tp", "2"), "4 key and value heads of a tensor rank do not divide by context"),
         ((*JOB, "--vp", "2", "--schedule", "1f1b"), "needs the interleaved schedule"),
         ((*JOB, "--global-batch", "3"), "does not divide"),
         (("--model", "gpt2-124m", "--hardware", "l4", "--devices", "1", "--seq-len", "4096"), "1024"),

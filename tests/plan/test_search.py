@@ -257,12 +257,14 @@ def test_kinds_of_context_parallelism_are_searched_too():
             assert found.times.step_s[place] == pytest.approx(closed_form_s(job, asked), rel=1e-9)
 
 
-def test_ulysses_needs_heads_for_every_context_rank():
-    choices = Choices(tensor=(8,), context=(8,), context_kind=("ulysses",))
+@pytest.mark.parametrize(("tensor", "few"), [(8, "4 heads"), (2, "4 key and value heads")])
+def test_ulysses_needs_heads_for_every_context_rank(tensor, few):
+    """Of Llama 3.1 8B's 32 heads and 8 pairs of keys and values."""
+    choices = Choices(tensor=(tensor,), context=(8,), context_kind=("ulysses",))
     question = question_of("llama-3.1-8b", "64xh100-sxm", batch=8, seq_len=16384, choices=choices)
     option = option_of(question, rates_of(question.machine.device))
     (told,) = (refusal for refusal in option.refusals if refusal.rule == "context_divides_heads")
-    assert told.example.startswith("4 heads of a tensor rank do not divide by context parallel 8")
+    assert told.example.startswith(f"{few} of a tensor rank do not divide by context parallel 8")
 
 
 @pytest.mark.parametrize(("cluster", "share"), [("64xh100-sxm", 1 / 8), ("4xh100-sxm", 1 / 4)])
