@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from hwprof.measure.bench import Bench, CannotRunError, Conditions
-from hwprof.specs.measurement import Ceiling
+from hwprof.specs.measurement import Ceiling, Unit
 
 SATURATED = 0.95
 """The fewest threads that reach this share of the best rate are enough."""
@@ -32,19 +32,19 @@ def with_sweep(bench: Bench, measure: Callable[[Bench], Ceiling]) -> Ceiling:
     for count in thread_counts(threads)[:-1]:
         with on_threads(count), suppress(CannotRunError):
             rates[count] = measure(shorter).value
-    return found.model_copy(update={"conditions": found.conditions | sweep_conditions(rates)})
+    return found.model_copy(update={"conditions": found.conditions | sweep_conditions(rates, found.unit)})
 
 
-def sweep_conditions(rates: Mapping[int, float]) -> Conditions:
+def sweep_conditions(rates: Mapping[int, float], unit: Unit) -> Conditions:
     """The rate of each number of threads, and the fewest that are enough.
 
-    >>> sweep_conditions({1: 20e9, 2: 38e9, 4: 39e9})
-    {'rate_1_threads': 20000000000.0, 'rate_2_threads': 38000000000.0, 'rate_4_threads': 39000000000.0, \
+    >>> sweep_conditions({1: 20e9, 2: 38e9}, "byte_per_s")
+    {'with_1_threads_byte_per_s': 20000000000.0, 'with_2_threads_byte_per_s': 38000000000.0, \
 'saturated_from_threads': 2}
     """
     best = max(rates.values())
     enough = min(count for count, rate in rates.items() if rate >= SATURATED * best)
-    found: Conditions = {f"rate_{count}_threads": rates[count] for count in sorted(rates)}
+    found: Conditions = {f"with_{count}_threads_{unit}": rates[count] for count in sorted(rates)}
     return found | {"saturated_from_threads": enough}
 
 

@@ -66,7 +66,7 @@ def with_ranks(
     return prediction.model_copy(
         update={
             "step_s": sum(phase_s.values()),
-            "interval_s": (low_s * (1 + bubble * (stages > 1)), high_s + waits_s + whole_s),
+            "interval_s": (low_s * (1 + bubble), high_s + waits_s + whole_s),
             "phase_s": phase_s,
             "basis": prediction.basis
             + f"; on each rank, with {len(known)} kinds of collectives at the rates of the probe"

@@ -82,8 +82,8 @@ def test_fewest_threads_that_are_enough():
     assert thread_counts(1) == (1,)
     assert thread_counts(2) == (1, 2)
     assert thread_counts(64) == (1, 32, 64)
-    assert sweep_conditions({1: 10.0, 32: 96.0, 64: 100.0})["saturated_from_threads"] == 32
-    assert sweep_conditions({1: 10.0, 32: 94.0, 64: 100.0})["saturated_from_threads"] == 64
+    assert sweep_conditions({1: 10.0, 32: 96.0, 64: 100.0}, "flop_per_s")["saturated_from_threads"] == 32
+    assert sweep_conditions({1: 10.0, 32: 94.0, 64: 100.0}, "flop_per_s")["saturated_from_threads"] == 64
 
 
 def test_sweep_measures_with_fewer_threads_and_puts_them_back(monkeypatch):
@@ -104,9 +104,9 @@ def test_sweep_measures_with_fewer_threads_and_puts_them_back(monkeypatch):
     assert now == [4]
     assert found.value == 19.5e9
     assert found.conditions == {
-        "rate_1_threads": 10e9,
-        "rate_2_threads": 19e9,
-        "rate_4_threads": 19.5e9,
+        "with_1_threads_byte_per_s": 10e9,
+        "with_2_threads_byte_per_s": 19e9,
+        "with_4_threads_byte_per_s": 19.5e9,
         "saturated_from_threads": 2,
     }
 
@@ -122,7 +122,7 @@ def test_a_number_of_threads_that_is_too_slow_is_left_out(monkeypatch):
 
     found = with_sweep(probe.bench_for(CPU, quick=False, timer=WallTimer()), measure)
     assert found.value == 2e9
-    assert found.conditions == {"rate_2_threads": 2e9, "saturated_from_threads": 2}
+    assert found.conditions == {"with_2_threads_byte_per_s": 2e9, "saturated_from_threads": 2}
 
 
 def test_only_full_probes_of_a_cpu_sweep_threads_and_nodes():
