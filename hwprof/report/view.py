@@ -113,7 +113,8 @@ def _subtitle(record: RunRecord) -> str:
 def _status_text(record: RunRecord) -> str:
     if record.status == "complete":
         return ""
-    return f"This run is {STATUS_WORDS[record.status]}.{f' {record.status_note}' if record.status_note else ''}"
+    note = f" ({record.status_note.rstrip('.')})" if record.status_note else ""
+    return f"This run is {STATUS_WORDS[record.status]}{note}."
 
 
 def _basis(record: RunRecord) -> str:

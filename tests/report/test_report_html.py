@@ -126,7 +126,7 @@ def test_verdict_fragment_is_the_golden_one(record: RunRecord, golden: Callable[
 def test_an_interrupted_run_gives_a_page_that_says_what_is_missing(bare_record: RunRecord) -> None:
     page = Page(render_html(build_view(bare_record)))
     text = " ".join(page.text)
-    assert "This run is interrupted: what was finished before is shown. Ctrl-C in warm-up." in text
+    assert "This run is interrupted: what was finished before is shown (Ctrl-C in warm-up)." in text
     assert "No step time: the run was interrupted first (Ctrl-C in warm-up)." in text
     assert not [a for _, a in page.elements if "data-chart" in a]
 
