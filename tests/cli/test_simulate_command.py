@@ -149,3 +149,15 @@ def test_calibration_of_another_device_is_refused(
     code, text = failed(capsys, monkeypatch, *JOB, "--calibration", calibration(tmp_path, "NVIDIA H200"))
     assert code == 2
     assert "is of 'NVIDIA H200'" in text
+
+
+def test_host_memory_of_offload_is_told() -> None:
+    assert simulated(*JOB)["memory"]["host_bytes"] == 0
+    found = simulated(*JOB, "--offload", "optimizer")["memory"]["host_bytes"]
+    parameters = 70.55e9 / (
+        8 * 4
+    )  # of a device; ZeRO stage 1 shards over 2 replicas; the first stage has the embedding
+    assert found == pytest.approx((12 + 4) * parameters / 2, rel=0.05)
+    text = CliRunner().invoke(command, [*JOB, "--offload", "optimizer"]).stdout
+    assert "host    " in text
+    assert " a device" in text
