@@ -5,29 +5,17 @@ import json
 
 import pytest
 import torch
+from made_up_spans import made_up_span
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.checkpoint import checkpoint
 
 from hwprof.errors import InputError
 from hwprof.measure.attribution import MODULE, PHASE, WINDOW, attribute, host_events
-from hwprof.measure.trace import Span, read_events, spans_of
-
-
-def _span(name, start, end, *, category="cpu_op", thread=1, sequence=None, in_backward=False, correlation=None):
-    return Span(
-        name=name,
-        category=category,
-        thread=thread,
-        start_s=start,
-        end_s=end,
-        sequence=sequence,
-        in_backward=in_backward,
-        correlation=correlation,
-    )
+from hwprof.measure.trace import read_events, spans_of
 
 
 def _mark(name, start, end):
-    return _span(name, start, end, category="user_annotation")
+    return made_up_span(name, start, end, category="user_annotation")
 
 
 def _ordered(spans):
@@ -38,23 +26,23 @@ CPU_STEP = _ordered(
     [
         _mark(WINDOW, 0, 100),
         _mark(PHASE + "data", 0, 10),
-        _span("aten::stack", 2, 5),
+        made_up_span("aten::stack", 2, 5),
         _mark(PHASE + "host_to_device", 10, 12),
         _mark(PHASE + "forward", 12, 40),
         _mark(MODULE + "layers.0.ffn.up", 13, 30),
-        _span("aten::linear", 14, 29, sequence=7),
-        _span("aten::addmm", 15, 28, sequence=7),
-        _span("aten::add", 32, 36, sequence=8),
+        made_up_span("aten::linear", 14, 29, sequence=7),
+        made_up_span("aten::addmm", 15, 28, sequence=7),
+        made_up_span("aten::add", 32, 36, sequence=8),
         _mark(PHASE + "backward", 40, 80),
-        _span("autograd::engine::evaluate_function: AddBackward0", 41, 44, sequence=8, in_backward=True),
-        _span("AddBackward0", 41, 44, sequence=8, in_backward=True),
-        _span("autograd::engine::evaluate_function: AddmmBackward0", 45, 70, sequence=7, in_backward=True),
-        _span("AddmmBackward0", 45, 70, sequence=7, in_backward=True),
-        _span("aten::mm", 46, 69),
-        _span("autograd::engine::evaluate_function: torch::autograd::AccumulateGrad", 70, 72),
-        _span("torch::autograd::AccumulateGrad", 70, 72),
+        made_up_span("autograd::engine::evaluate_function: AddBackward0", 41, 44, sequence=8, in_backward=True),
+        made_up_span("AddBackward0", 41, 44, sequence=8, in_backward=True),
+        made_up_span("autograd::engine::evaluate_function: AddmmBackward0", 45, 70, sequence=7, in_backward=True),
+        made_up_span("AddmmBackward0", 45, 70, sequence=7, in_backward=True),
+        made_up_span("aten::mm", 46, 69),
+        made_up_span("autograd::engine::evaluate_function: torch::autograd::AccumulateGrad", 70, 72),
+        made_up_span("torch::autograd::AccumulateGrad", 70, 72),
         _mark(PHASE + "optimizer", 82, 98),
-        _span("aten::_fused_adamw_", 83, 97),
+        made_up_span("aten::_fused_adamw_", 83, 97),
     ]
 )
 
@@ -71,7 +59,7 @@ def test_backward_time_belongs_to_the_module_whose_forward_has_its_sequence_numb
 
 def test_events_that_the_profiler_wrote_are_counted_inside_the_window_but_not_those_of_the_device():
     """The window, five phases, a module, twelve operators; not the kernel, nor what came before."""
-    more = [_span("aten::early", -5, -1), _span("kernel", 20, 30, category="kernel", correlation=1)]
+    more = [made_up_span("aten::early", -5, -1), made_up_span("kernel", 20, 30, category="kernel", correlation=1)]
     assert host_events(_ordered([*CPU_STEP, *more])) == len(CPU_STEP) == 19
 
 
@@ -90,8 +78,8 @@ def _with_gloo(*spans):
 
 
 def test_gloo_collective_is_exposed_only_where_no_operator_computes_beside_it():
-    gloo = _span("gloo:all_reduce", 65, 78, category="user_annotation", thread=2)
-    copy_of_gloo = _span("aten::copy_", 76, 77, thread=2)
+    gloo = made_up_span("gloo:all_reduce", 65, 78, category="user_annotation", thread=2)
+    copy_of_gloo = made_up_span("aten::copy_", 76, 77, thread=2)
     attribution = attribute(_with_gloo(gloo, copy_of_gloo), device="cpu", steps=1).attribution
     assert attribution.exposed_communication_s == 78 - 72
     assert attribution.compute_s == 63
@@ -99,8 +87,8 @@ def test_gloo_collective_is_exposed_only_where_no_operator_computes_beside_it():
 
 
 def test_waiting_for_a_collective_inside_a_torch_operator_is_no_compute():
-    gloo = _span("gloo:all_reduce", 15, 28, category="user_annotation", thread=2)
-    wait = _span("_c10d_functional::wait_tensor", 16, 26)
+    gloo = made_up_span("gloo:all_reduce", 15, 28, category="user_annotation", thread=2)
+    wait = made_up_span("_c10d_functional::wait_tensor", 16, 26)
     summary = attribute(_with_gloo(gloo, wait), device="cpu", steps=1)
     assert summary.attribution.exposed_communication_s == 10
     assert summary.attribution.compute_s == 63 - 10
@@ -116,15 +104,15 @@ def test_what_hooks_of_backward_wait_for_is_exposed_not_computed():
     spans = [
         _mark(WINDOW, 0, 100),
         _mark(PHASE + "backward", 40, 90),
-        _span(engine + "MmBackward0", 42, 63, sequence=7, in_backward=True),
-        _span("c10d::_allgather_base_", 43, 44),
-        _span("gloo:all_gather", 45, 60, category="user_annotation", thread=2),
-        _span("MmBackward0", 58, 63, sequence=7, in_backward=True),
-        _span("aten::mm", 59, 62),
-        _span(engine + "RegisterPostBackwardFunctionBackward", 63, 82),
-        _span("RegisterPostBackwardFunctionBackward", 63, 82),
-        _span("gloo:reduce_scatter", 64, 80, category="user_annotation", thread=2),
-        _span("aten::copy_", 78, 79),
+        made_up_span(engine + "MmBackward0", 42, 63, sequence=7, in_backward=True),
+        made_up_span("c10d::_allgather_base_", 43, 44),
+        made_up_span("gloo:all_gather", 45, 60, category="user_annotation", thread=2),
+        made_up_span("MmBackward0", 58, 63, sequence=7, in_backward=True),
+        made_up_span("aten::mm", 59, 62),
+        made_up_span(engine + "RegisterPostBackwardFunctionBackward", 63, 82),
+        made_up_span("RegisterPostBackwardFunctionBackward", 63, 82),
+        made_up_span("gloo:reduce_scatter", 64, 80, category="user_annotation", thread=2),
+        made_up_span("aten::copy_", 78, 79),
     ]
     summary = attribute(_ordered(spans), device="cpu", steps=1)
     found = summary.attribution
@@ -140,11 +128,13 @@ def test_collective_does_not_take_the_number_of_the_node_before_it():
     spans = [
         _mark(WINDOW, 0, 100),
         _mark(PHASE + "forward", 0, 50),
-        _span("CompiledFunction", 10, 20, sequence=7),
-        _span("c10d::_allgather_base_", 21, 22, sequence=7),
+        made_up_span("CompiledFunction", 10, 20, sequence=7),
+        made_up_span("c10d::_allgather_base_", 21, 22, sequence=7),
         _mark(PHASE + "backward", 50, 100),
-        _span("autograd::engine::evaluate_function: CompiledFunctionBackward", 60, 80, sequence=7, in_backward=True),
-        _span("aten::mm", 61, 79),
+        made_up_span(
+            "autograd::engine::evaluate_function: CompiledFunctionBackward", 60, 80, sequence=7, in_backward=True
+        ),
+        made_up_span("aten::mm", 61, 79),
     ]
     times = {(op.label, op.direction): op.time_s for op in attribute(_ordered(spans), device="cpu", steps=1).ops}
     assert times["model", "backward"] == 18
@@ -161,7 +151,7 @@ def test_recomputed_forward_inside_backward_is_recompute_of_its_own_module():
         [
             *CPU_STEP,
             _mark(MODULE + "layers.0.ffn.gate", 47, 57),
-            _span("aten::silu", 48, 56, sequence=20),
+            made_up_span("aten::silu", 48, 56, sequence=20),
         ]
     )
     times = {(op.label, op.direction): op.time_s for op in attribute(spans, device="cpu", steps=1).ops}
@@ -180,15 +170,17 @@ GPU_STEP = _ordered(
         _mark(PHASE + "data", 0, 8),
         _mark(PHASE + "forward", 8, 20),
         _mark(MODULE + "head", 9, 12),
-        _span("aten::mm", 10, 11, sequence=3),
-        _span("cudaLaunchKernel", 10.2, 10.4, category="cuda_runtime", correlation=1),
-        _span("gemm", 12, 40, category="kernel", thread=7, correlation=1),
+        made_up_span("aten::mm", 10, 11, sequence=3),
+        made_up_span("cudaLaunchKernel", 10.2, 10.4, category="cuda_runtime", correlation=1),
+        made_up_span("gemm", 12, 40, category="kernel", thread=7, correlation=1),
         _mark(PHASE + "backward", 20, 98),
-        _span("autograd::engine::evaluate_function: MmBackward0", 21, 23, thread=2, sequence=3, in_backward=True),
-        _span("cudaLaunchKernel", 21.5, 22, thread=2, category="cuda_runtime", correlation=2),
-        _span("gemm_grad", 50, 70, category="kernel", thread=7, correlation=2),
-        _span("ncclDevKernel_AllReduce", 60, 80, category="kernel", thread=8, correlation=3),
-        _span("Memcpy HtoD (Pinned -> Device)", 76, 84, category="gpu_memcpy", thread=9, correlation=4),
+        made_up_span(
+            "autograd::engine::evaluate_function: MmBackward0", 21, 23, thread=2, sequence=3, in_backward=True
+        ),
+        made_up_span("cudaLaunchKernel", 21.5, 22, thread=2, category="cuda_runtime", correlation=2),
+        made_up_span("gemm_grad", 50, 70, category="kernel", thread=7, correlation=2),
+        made_up_span("ncclDevKernel_AllReduce", 60, 80, category="kernel", thread=8, correlation=3),
+        made_up_span("Memcpy HtoD (Pinned -> Device)", 76, 84, category="gpu_memcpy", thread=9, correlation=4),
     ]
 )
 
@@ -204,19 +196,19 @@ COMPILED_STEP = _ordered(
         _mark(WINDOW, 0, 100),
         _mark(PHASE + "forward", 0, 20),
         _mark("Torch-Compiled Region: 0/0", 1, 19),
-        _span("CompiledFunction", 2, 18, sequence=5),
-        _span("cuLaunchKernel", 3, 4, category="cuda_driver", correlation=1),
-        _span("triton_poi_fused_add_mul_native_layer_norm_0", 5, 35, category="kernel", thread=7, correlation=1),
+        made_up_span("CompiledFunction", 2, 18, sequence=5),
+        made_up_span("cuLaunchKernel", 3, 4, category="cuda_driver", correlation=1),
+        made_up_span("triton_poi_fused_add_mul_native_layer_norm_0", 5, 35, category="kernel", thread=7, correlation=1),
         _mark(PHASE + "backward", 20, 70),
-        _span(
+        made_up_span(
             "autograd::engine::evaluate_function: CompiledFunctionBackward", 21, 40, thread=2, sequence=5,
             in_backward=True,
         ),
-        _span("cuLaunchKernel", 22, 23, thread=2, category="cuda_driver", correlation=2),
-        _span("triton_red_fused_sum_1", 40, 60, category="kernel", thread=7, correlation=2),
+        made_up_span("cuLaunchKernel", 22, 23, thread=2, category="cuda_driver", correlation=2),
+        made_up_span("triton_red_fused_sum_1", 40, 60, category="kernel", thread=7, correlation=2),
         _mark(PHASE + "optimizer", 70, 100),
-        _span("cuLaunchKernel", 71, 72, category="cuda_driver", correlation=3),
-        _span("triton_for_fused_adamw_2", 72, 92, category="kernel", thread=7, correlation=3),
+        made_up_span("cuLaunchKernel", 71, 72, category="cuda_driver", correlation=3),
+        made_up_span("triton_for_fused_adamw_2", 72, 92, category="kernel", thread=7, correlation=3),
     ]
 )  # fmt: skip
 
@@ -244,13 +236,13 @@ def test_kernels_of_a_cuda_graph_belong_to_where_it_is_launched_and_the_note_say
             _mark(WINDOW, 0, 100),
             _mark(PHASE + "forward", 0, 100),
             _mark(MODULE + "layers.0.ffn", 1, 9),
-            _span("cudaGraphLaunch", 2, 4, category="cuda_runtime", correlation=1),
+            made_up_span("cudaGraphLaunch", 2, 4, category="cuda_runtime", correlation=1),
             *(
-                _span(f"gemm_{at}", 10 * at, 10 * at + 10, category="kernel", thread=7, correlation=1)
+                made_up_span(f"gemm_{at}", 10 * at, 10 * at + 10, category="kernel", thread=7, correlation=1)
                 for at in (1, 2, 3)
             ),
-            _span("cudaLaunchKernel", 20, 21, category="cuda_runtime", correlation=2),
-            _span("softmax", 50, 60, category="kernel", thread=7, correlation=2),
+            made_up_span("cudaLaunchKernel", 20, 21, category="cuda_runtime", correlation=2),
+            made_up_span("softmax", 50, 60, category="kernel", thread=7, correlation=2),
         ]
     )
     summary = attribute(spans, device="cuda", steps=1)
@@ -277,15 +269,19 @@ def test_recompute_in_the_thread_of_backward_does_not_take_the_numbers_of_forwar
     # that thread counts by itself, so that its 3 is another operator than the 3 of forward
     again = [
         _mark(MODULE + "head", 9, 12),
-        _span("aten::mm", 10, 11, sequence=3),
-        _span("autograd::engine::evaluate_function: NormBackward0", 30, 40, thread=2, sequence=9, in_backward=True),
-        _span(MODULE + "layers.0.ffn.up", 31, 39, thread=2, category="user_annotation"),
-        _span("aten::mm", 32, 38, thread=2, sequence=3),
-        _span("cudaLaunchKernel", 33, 34, thread=2, category="cuda_runtime", correlation=1),
-        _span("gemm_again", 50, 60, category="kernel", thread=7, correlation=1),
-        _span("autograd::engine::evaluate_function: MmBackward0", 41, 49, thread=2, sequence=3, in_backward=True),
-        _span("cudaLaunchKernel", 42, 43, thread=2, category="cuda_runtime", correlation=2),
-        _span("gemm_grad", 60, 80, category="kernel", thread=7, correlation=2),
+        made_up_span("aten::mm", 10, 11, sequence=3),
+        made_up_span(
+            "autograd::engine::evaluate_function: NormBackward0", 30, 40, thread=2, sequence=9, in_backward=True
+        ),
+        made_up_span(MODULE + "layers.0.ffn.up", 31, 39, thread=2, category="user_annotation"),
+        made_up_span("aten::mm", 32, 38, thread=2, sequence=3),
+        made_up_span("cudaLaunchKernel", 33, 34, thread=2, category="cuda_runtime", correlation=1),
+        made_up_span("gemm_again", 50, 60, category="kernel", thread=7, correlation=1),
+        made_up_span(
+            "autograd::engine::evaluate_function: MmBackward0", 41, 49, thread=2, sequence=3, in_backward=True
+        ),
+        made_up_span("cudaLaunchKernel", 42, 43, thread=2, category="cuda_runtime", correlation=2),
+        made_up_span("gemm_grad", 60, 80, category="kernel", thread=7, correlation=2),
     ]
     phases = [_mark(WINDOW, 0, 100), _mark(PHASE + "forward", 8, 20), _mark(PHASE + "backward", 20, 98)]
     summary = attribute(_ordered([*phases, *again]), device="cuda", steps=1)
@@ -298,11 +294,11 @@ def test_launch_that_seems_to_outlast_its_operator_owns_nothing_after_it():
         _mark(WINDOW, 0, 100),
         _mark(PHASE + "forward", 8, 90),
         _mark(MODULE + "head", 9, 12),
-        _span("cudaLaunchKernel", 11.5, 12.5, category="cuda_runtime", correlation=1),
-        _span("gemm", 20, 40, category="kernel", thread=7, correlation=1),
-        _span("aten::add", 12.2, 14, sequence=4),
-        _span("cudaLaunchKernel", 13, 13.5, category="cuda_runtime", correlation=2),
-        _span("add", 40, 43, category="kernel", thread=7, correlation=2),
+        made_up_span("cudaLaunchKernel", 11.5, 12.5, category="cuda_runtime", correlation=1),
+        made_up_span("gemm", 20, 40, category="kernel", thread=7, correlation=1),
+        made_up_span("aten::add", 12.2, 14, sequence=4),
+        made_up_span("cudaLaunchKernel", 13, 13.5, category="cuda_runtime", correlation=2),
+        made_up_span("add", 40, 43, category="kernel", thread=7, correlation=2),
     ]
     times = {op.label: op.time_s for op in attribute(_ordered(spans), device="cuda", steps=1).ops}
     assert times == {"head": 20, "model": 3}

@@ -2,28 +2,13 @@
 
 import pytest
 import torch
+from made_up_spans import made_up_span
 from torch.profiler import record_function
 
 from hwprof.measure.attribution import PHASE, WINDOW, attribute
 from hwprof.measure.communication import calls_of
-from hwprof.measure.trace import Span, spans_of
+from hwprof.measure.trace import spans_of
 from hwprof.specs.intervals import of_pairs
-
-
-def _span(name, start, end, *, category="cpu_op", thread=1, sizes=(), collective="", group=""):
-    return Span(
-        name=name,
-        category=category,
-        thread=thread,
-        start_s=start,
-        end_s=end,
-        sequence=None,
-        in_backward=False,
-        correlation=None,
-        operand_bytes=sizes,
-        collective=collective,
-        group=group,
-    )
 
 
 def _calls(*spans, compute=(), phase="backward", whole_axis="data"):
@@ -32,19 +17,19 @@ def _calls(*spans, compute=(), phase="backward", whole_axis="data"):
 
 
 def _gloo(name, start, end, sizes, thread=9):
-    return _span(f"gloo:{name}", start, end, category="user_annotation", thread=thread, sizes=sizes)
+    return made_up_span(f"gloo:{name}", start, end, category="user_annotation", thread=thread, operand_bytes=sizes)
 
 
 def test_all_reduce_of_gloo_is_the_span_of_its_thread_with_the_size_of_its_operator():
-    spans = (_span("c10d::allreduce_", 0, 1, sizes=(400.0,)), _gloo("all_reduce", 0.5, 6, (400.0,)))
+    spans = (made_up_span("c10d::allreduce_", 0, 1, operand_bytes=(400.0,)), _gloo("all_reduce", 0.5, 6, (400.0,)))
     assert _calls(*spans, compute=[(2, 4)]) == [("all_reduce", "data", 400.0, 0.5, 6, 3.5)]
 
 
 def test_sizes_are_those_of_nccl_tests_also_where_gloo_reduces_all_and_keeps_a_part():
     spans = (
-        _span("c10d::_allgather_base_", 0, 1, sizes=(800.0, 400.0)),
+        made_up_span("c10d::_allgather_base_", 0, 1, operand_bytes=(800.0, 400.0)),
         _gloo("all_gather", 1, 2, (400.0,)),
-        _span("c10d::_reduce_scatter_base_", 3, 4, sizes=(400.0, 800.0)),
+        made_up_span("c10d::_reduce_scatter_base_", 3, 4, operand_bytes=(400.0, 800.0)),
         _gloo("all_reduce", 4, 5, (800.0,)),
     )
     assert [call[:3] for call in _calls(*spans)] == [("all_gather", "data", 800.0), ("reduce_scatter", "data", 800.0)]
@@ -52,8 +37,8 @@ def test_sizes_are_those_of_nccl_tests_also_where_gloo_reduces_all_and_keeps_a_p
 
 def test_each_operator_takes_the_first_span_of_its_size_after_it():
     spans = (
-        _span("c10d::allreduce_", 0, 1, sizes=(8.0,)),
-        _span("c10d::allreduce_", 1, 2, sizes=(400.0,)),
+        made_up_span("c10d::allreduce_", 0, 1, operand_bytes=(8.0,)),
+        made_up_span("c10d::allreduce_", 1, 2, operand_bytes=(400.0,)),
         _gloo("all_reduce", 2, 3, (400.0,), thread=9),
         _gloo("all_reduce", 3, 4, (8.0,), thread=10),
     )
@@ -62,9 +47,9 @@ def test_each_operator_takes_the_first_span_of_its_size_after_it():
 
 def test_messages_count_where_they_are_received_and_lie_along_the_pipeline():
     spans = (
-        _span("c10d::send", 0, 1, sizes=(64.0,)),
+        made_up_span("c10d::send", 0, 1, operand_bytes=(64.0,)),
         _gloo("send", 0, 2, (64.0,), thread=1),
-        _span("c10d::recv_", 3, 4, sizes=(64.0,)),
+        made_up_span("c10d::recv_", 3, 4, operand_bytes=(64.0,)),
         _gloo("recv", 3, 7, (64.0,), thread=1),
     )
     assert _calls(*spans) == [("send_recv", "pipeline", 64.0, 3, 7, 4)]
@@ -72,17 +57,17 @@ def test_messages_count_where_they_are_received_and_lie_along_the_pipeline():
 
 def test_collectives_inside_functional_ones_are_those_of_tensor_parallelism():
     spans = (
-        _span("_c10d_functional::all_reduce", 0, 3, sizes=(64.0,)),
-        _span("c10d::allreduce_", 1, 2, sizes=(64.0,)),
+        made_up_span("_c10d_functional::all_reduce", 0, 3, operand_bytes=(64.0,)),
+        made_up_span("c10d::allreduce_", 1, 2, operand_bytes=(64.0,)),
         _gloo("all_reduce", 2, 4, (64.0,)),
-        _span("c10d::allreduce_", 5, 6, sizes=(64.0,)),
+        made_up_span("c10d::allreduce_", 5, 6, operand_bytes=(64.0,)),
         _gloo("all_reduce", 6, 7, (64.0,)),
     )
     assert [call[1] for call in _calls(*spans)] == ["tensor", "data"]
 
 
 def test_norm_of_the_gradient_goes_over_all_axes():
-    spans = (_span("c10d::allreduce_", 0, 1, sizes=(8.0,)), _gloo("all_reduce", 1, 2, (8.0,)))
+    spans = (made_up_span("c10d::allreduce_", 0, 1, operand_bytes=(8.0,)), _gloo("all_reduce", 1, 2, (8.0,)))
     assert _calls(*spans, phase="clip")[0][1] == "all"
 
 
@@ -96,8 +81,14 @@ def test_norm_of_the_gradient_goes_over_all_axes():
     ],
 )
 def test_kernel_of_nccl_says_what_it_does_how_much_and_in_which_group(collective, sizes, expected):
-    kernel = _span(
-        "ncclDevKernel_Generic_4", 1, 5, category="kernel", collective=collective, sizes=sizes, group="mesh_tensor"
+    kernel = made_up_span(
+        "ncclDevKernel_Generic_4",
+        1,
+        5,
+        category="kernel",
+        collective=collective,
+        operand_bytes=sizes,
+        group="mesh_tensor",
     )
     assert _calls(kernel, compute=[(0, 3)]) == [(expected[0], "tensor", expected[1], 1, 5, 2)]
 
@@ -124,17 +115,17 @@ def test_sizes_of_nccl_kernels_are_elements_times_their_type():
 
 def _step(*spans):
     marks = [
-        _span(WINDOW, 0, 100, category="user_annotation"),
-        _span(PHASE + "backward", 0, 100, category="user_annotation"),
+        made_up_span(WINDOW, 0, 100, category="user_annotation"),
+        made_up_span(PHASE + "backward", 0, 100, category="user_annotation"),
     ]
     return sorted([*marks, *spans], key=lambda span: (span.start_s, -span.end_s))
 
 
 def test_communication_of_a_cpu_is_hidden_where_an_operator_runs_beside_it():
     spans = _step(
-        _span("c10d::allreduce_", 10, 11, sizes=(400.0,)),
+        made_up_span("c10d::allreduce_", 10, 11, operand_bytes=(400.0,)),
         _gloo("all_reduce", 11, 60, (400.0,)),
-        _span("aten::mm", 20, 50),
+        made_up_span("aten::mm", 20, 50),
     )
     found = attribute(spans, device="cpu", steps=1).attribution
     assert (found.compute_s, found.communication_s, found.exposed_communication_s) == (30, 50, 20)
@@ -142,7 +133,7 @@ def test_communication_of_a_cpu_is_hidden_where_an_operator_runs_beside_it():
 
 
 def test_operator_beside_a_message_of_its_own_thread_is_still_compute():
-    spans = _step(_gloo("send", 10, 60, (64.0,), thread=1), _span("aten::mm", 20, 50))
+    spans = _step(_gloo("send", 10, 60, (64.0,), thread=1), made_up_span("aten::mm", 20, 50))
     found = attribute(spans, device="cpu", steps=1)
     assert found.attribution.compute_s == 30
     assert [kernel.name for kernel in found.kernels] == ["aten::mm"]
@@ -150,8 +141,8 @@ def test_operator_beside_a_message_of_its_own_thread_is_still_compute():
 
 def test_operator_that_waits_for_a_collective_computes_nothing():
     spans = _step(
-        _span("aten::outer", 10, 60),
-        _span("_c10d_functional::wait_tensor", 20, 50),
+        made_up_span("aten::outer", 10, 60),
+        made_up_span("_c10d_functional::wait_tensor", 20, 50),
         _gloo("all_reduce", 20, 50, (64.0,)),
     )
     found = attribute(spans, device="cpu", steps=1).attribution

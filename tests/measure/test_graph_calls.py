@@ -3,28 +3,15 @@
 from dataclasses import replace
 
 import pytest
+from made_up_spans import made_up_span
 
 from hwprof.measure.attribution import MODULE, PHASE, WINDOW, attribute
 from hwprof.measure.compiled import graph_of
 from hwprof.measure.graph_calls import CompiledGraph, GraphCall
-from hwprof.measure.trace import Span
-
-
-def _span(name, start, end, *, category="cpu_op", thread=1, correlation=None):
-    return Span(
-        name=name,
-        category=category,
-        thread=thread,
-        start_s=start,
-        end_s=end,
-        sequence=None,
-        in_backward=False,
-        correlation=correlation,
-    )
 
 
 def _mark(name, start, end):
-    return _span(name, start, end, category="user_annotation")
+    return made_up_span(name, start, end, category="user_annotation")
 
 
 def _graph(*calls):
@@ -48,15 +35,15 @@ LAYERS = _graph(
 CPU = _ordered(
     _mark(WINDOW, 0, 100),
     _mark(PHASE + "forward", 0, 100),
-    _span("Torch-Compiled Region: 0/0", 5, 95),
-    _span("CompiledFunction", 8, 92),
-    _span("## Call CompiledFxGraph abc ##", 10, 90),
-    _span("aten::mm", 12, 22),
-    _span("aten::resolve_conj", 13, 14),
-    _span("graph_0_cpp_fused_add_mean_1", 30, 38),
-    _span("aten::empty", 39, 40),
-    _span("aten::mm", 50, 70),
-    _span("graph_0_cpp_fused_add_2", 80, 82),
+    made_up_span("Torch-Compiled Region: 0/0", 5, 95),
+    made_up_span("CompiledFunction", 8, 92),
+    made_up_span("## Call CompiledFxGraph abc ##", 10, 90),
+    made_up_span("aten::mm", 12, 22),
+    made_up_span("aten::resolve_conj", 13, 14),
+    made_up_span("graph_0_cpp_fused_add_mean_1", 30, 38),
+    made_up_span("aten::empty", 39, 40),
+    made_up_span("aten::mm", 50, 70),
+    made_up_span("graph_0_cpp_fused_add_2", 80, 82),
 )
 
 
@@ -136,10 +123,10 @@ def _cuda(*host, kernels):
     return _ordered(
         _mark(WINDOW, 0, 100),
         _mark(PHASE + "backward", 0, 100),
-        _span("## Call CompiledFxGraph abc ##", 10, 40),
+        made_up_span("## Call CompiledFxGraph abc ##", 10, 40),
         *host,
         *(
-            _span(name, start, end, category="kernel", thread="stream 7", correlation=correlation)
+            made_up_span(name, start, end, category="kernel", thread="stream 7", correlation=correlation)
             for name, start, end, correlation in kernels
         ),
     )
@@ -157,12 +144,12 @@ TRITON = _graph(
 
 def test_gpu_kernels_belong_to_the_call_that_launched_them():
     spans = _cuda(
-        _span("triton_red_fused_mul_0", 11, 13),
-        _span("cuLaunchKernel", 12, 13, category="cuda_driver", correlation=1),
-        _span("aten::mm", 14, 18),
-        _span("cudaLaunchKernel", 15, 16, category="cuda_runtime", correlation=2),
-        _span("cudaLaunchKernel", 16, 17, category="cuda_runtime", correlation=3),
-        _span("cuLaunchKernelEx", 20, 21, category="cuda_driver", correlation=4),  # with no operator around it
+        made_up_span("triton_red_fused_mul_0", 11, 13),
+        made_up_span("cuLaunchKernel", 12, 13, category="cuda_driver", correlation=1),
+        made_up_span("aten::mm", 14, 18),
+        made_up_span("cudaLaunchKernel", 15, 16, category="cuda_runtime", correlation=2),
+        made_up_span("cudaLaunchKernel", 16, 17, category="cuda_runtime", correlation=3),
+        made_up_span("cuLaunchKernelEx", 20, 21, category="cuda_driver", correlation=4),  # with no operator around it
         kernels=[
             ("triton_red_fused_mul_0", 20, 22, 1),
             ("nvjet_tst_128x256", 22, 30, 2),
@@ -179,7 +166,7 @@ def test_gpu_kernels_belong_to_the_call_that_launched_them():
 def test_kernels_of_a_cuda_graph_are_told_apart_by_the_names_between_which_they_lie():
     """Between the two pointwise kernels lie two products and three kernels, so which is whose is left open."""
     spans = _cuda(
-        _span("cudaGraphLaunch", 12, 14, category="cuda_runtime", correlation=5),
+        made_up_span("cudaGraphLaunch", 12, 14, category="cuda_runtime", correlation=5),
         kernels=[
             ("triton_red_fused_mul_0", 20, 22, 5),
             ("nvjet_tst_128x256", 22, 30, 5),
@@ -200,7 +187,7 @@ def test_kernels_of_a_cuda_graph_are_told_apart_by_the_names_between_which_they_
 
 def test_as_many_products_as_kernels_are_met_one_by_one():
     spans = _cuda(
-        _span("cudaGraphLaunch", 12, 14, category="cuda_runtime", correlation=5),
+        made_up_span("cudaGraphLaunch", 12, 14, category="cuda_runtime", correlation=5),
         kernels=[
             ("triton_poi_fused_gelu_1", 31, 33, 5),
             ("nvjet_a", 33, 34, 5),
