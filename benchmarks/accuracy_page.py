@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hwprof.specs.simulator import HeldOut, simulator_parameters
+from hwprof.specs.catalogue.simulator import HeldOut, simulator_parameters
 
 PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 

@@ -13,10 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hwprof.report.directory import read_run
-from hwprof.report.view import build_view
+from hwprof.report.files.run import read_run
+from hwprof.report.run.view import build_view
 from hwprof.specs.measurement import MAX_WAITED_FRACTION
-from hwprof.specs.run import RunRecord
+from hwprof.specs.record.run import RunRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path("reports") / "example"

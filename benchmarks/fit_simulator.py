@@ -26,14 +26,14 @@ import numpy as np
 from scipy.optimize import least_squares
 from simulator_file import write_parameters
 
-from hwprof.predict.op_time import micro_batch_times
+from hwprof.predict.kernels.op_time import micro_batch_times
 from hwprof.predict.parameters import DEVICE_NAMES, NAMES, STACK_NAMES, Parameters
 from hwprof.simulate.error_model import circumstances
 from hwprof.simulate.jobs import jobs_of, rates_of, share_of, work_table
-from hwprof.simulate.published import Case, RefusedError, case_of
+from hwprof.simulate.published.case import Case, RefusedError, case_of
 from hwprof.simulate.whole_step import step_times
-from hwprof.specs.published import PublishedRun, read_published
-from hwprof.specs.simulator import FILE, HeldOut
+from hwprof.specs.catalogue.published import PublishedRun, read_published
+from hwprof.specs.catalogue.simulator import FILE, HeldOut
 
 SPREAD = 0.06
 """Residuals beyond this count linearly."""

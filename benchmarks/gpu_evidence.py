@@ -36,16 +36,16 @@ from hwprof.cli.counted_step import WARMUP_STEPS
 from hwprof.cli.run import command as run_command
 from hwprof.compare.counters import held_against
 from hwprof.errors import HwprofError
-from hwprof.measure.environment import environment, resolve_device
-from hwprof.measure.identity import identify
-from hwprof.measure.probe import probe_device
-from hwprof.measure.telemetry import Telemetry
-from hwprof.predict.datasheet import datasheet_ceilings
+from hwprof.measure.host.environment import environment, resolve_device
+from hwprof.measure.host.identity import identify
+from hwprof.measure.probes.device import probe_device
+from hwprof.measure.telemetry.sampler import Telemetry
+from hwprof.predict.ceilings.datasheet import datasheet_ceilings
 from hwprof.report.cells import number, percent, quantity_text
-from hwprof.report.directory import read_run
-from hwprof.specs.hardware import DeviceSpec
-from hwprof.specs.run import RunRecord
-from hwprof.trace.ncu import read_counters
+from hwprof.report.files.run import read_run
+from hwprof.specs.hardware.spec import DeviceSpec
+from hwprof.specs.record.run import RunRecord
+from hwprof.trace.ncu.report import read_counters
 from hwprof.train.loop import Trainer
 from hwprof.version import __version__
 

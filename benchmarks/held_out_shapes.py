@@ -18,9 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hwprof.cli.analysis import predicted
-from hwprof.report.directory import read_run
-from hwprof.specs.run import RunRecord
+from hwprof.report.files.run import read_run
+from hwprof.session.analysis import predicted
+from hwprof.specs.record.run import RunRecord
 
 RUNS = {
     "cpu": (

@@ -17,10 +17,10 @@ import torch.nn.functional as F  # noqa: N812 (the name that torch's own documen
 from torch._subclasses import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from hwprof.count.memory import training_memory
-from hwprof.specs.catalogue import load_model
-from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import Recompute, RunSettings
+from hwprof.count.memory.step import training_memory
+from hwprof.specs.catalogue.lookup import load_model
+from hwprof.specs.model.spec import ModelSpec
+from hwprof.specs.record.run import Recompute, RunSettings
 from hwprof.train.decoder import Decoder
 from hwprof.train.optimizers import build_optimizer
 

@@ -25,10 +25,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from hwprof.plan.confidence import chance_of_being_faster
-from hwprof.simulate.validation import Row, validate
-from hwprof.specs.published import PublishedRun, read_published
-from hwprof.specs.simulator import simulator_parameters
+from hwprof.plan.answer.confidence import chance_of_being_faster
+from hwprof.simulate.published.validation import Row, validate
+from hwprof.specs.catalogue.published import PublishedRun, read_published
+from hwprof.specs.catalogue.simulator import simulator_parameters
 
 FEWEST = 4
 FEWEST_REPEATS = 5

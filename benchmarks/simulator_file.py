@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from hwprof.predict.parameters import COMMON_NAMES, DEVICE_NAMES, SAME_CHIP, STACK_NAMES
+from hwprof.specs.catalogue.simulator import HeldOut, simulator_file, simulator_parameters
 from hwprof.specs.files import write_atomically
-from hwprof.specs.simulator import HeldOut, simulator_file, simulator_parameters
 
 METHOD = (
     "least squares of ln(predicted / measured), soft L1 beyond 6 %, with priors; devices drawn to their architecture "

@@ -25,10 +25,10 @@ from hwprof.predict.parameters import parameters_for
 from hwprof.predict.stacks import Stack, stack_named
 from hwprof.simulate.prediction import predict_job
 from hwprof.simulate.space import RECOMPUTE, Space, predict_space
-from hwprof.specs.catalogue import load_cluster, load_model
-from hwprof.specs.job import TrainingJob
-from hwprof.specs.parallel import SCHEDULES, ParallelLayout
-from hwprof.specs.simulator import simulator_parameters
+from hwprof.specs.catalogue.lookup import load_cluster, load_model
+from hwprof.specs.catalogue.simulator import simulator_parameters
+from hwprof.specs.job.parallel import SCHEDULES, ParallelLayout
+from hwprof.specs.job.step import TrainingJob
 
 DEVICES = 16384
 

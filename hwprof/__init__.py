@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from hwprof.loop.live import Logger
     from hwprof.loop.profile import Profile, profile
     from hwprof.loop.schedule import Schedule
-    from hwprof.report.directory import read_run
-    from hwprof.specs.run import RunRecord
+    from hwprof.report.files.run import read_run
+    from hwprof.specs.record.run import RunRecord
 
 __all__ = [
     "HwprofError",
@@ -36,11 +36,11 @@ _HOME = {
     "InputError": "hwprof.errors",
     "Logger": "hwprof.loop.live",
     "Profile": "hwprof.loop.profile",
-    "RunRecord": "hwprof.specs.run",
+    "RunRecord": "hwprof.specs.record.run",
     "Schedule": "hwprof.loop.schedule",
     "WorkError": "hwprof.errors",
     "profile": "hwprof.loop.profile",
-    "read_run": "hwprof.report.directory",
+    "read_run": "hwprof.report.files.run",
 }
 """Name -> the module that it is defined in."""
 

@@ -19,9 +19,9 @@ ANSWER_S = 120.0
 
 _IMPORTED = [
     "hwprof.train.data",
-    "hwprof.train.parallel_loop",
+    "hwprof.train.parallel.loop",
     "hwprof.measure.world",
-    "hwprof.measure.recorder",
+    "hwprof.measure.watch.recorder",
     "torch._dynamo",
     "torch.distributed.checkpoint.state_dict",
     "torch.distributed.fsdp",

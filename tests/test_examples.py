@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hwprof.report.directory import read_run
+from hwprof.report.files.run import read_run
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 pytestmark = pytest.mark.filterwarnings("default")  # of the libraries, about themselves

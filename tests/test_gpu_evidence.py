@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from hwprof.errors import OutOfMemoryError
-from hwprof.measure import probe
-from hwprof.specs.catalogue import load_device
-from hwprof.specs.run import RunSettings
+from hwprof.measure.probes import device as probe
+from hwprof.specs.catalogue.lookup import load_device
+from hwprof.specs.record.run import RunSettings
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu_evidence.py"
 

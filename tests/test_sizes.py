@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MOST_LINES_OF_A_MODULE = 400
 MOST_LINES_OF_A_FUNCTION = 60
 LONGER = {
-    "hwprof/count/matmul_ops.py:attention_core": "half of it is its formula and what each argument means",
+    "hwprof/count/ops/matmul.py:attention_core": "half of it is its formula and what each argument means",
     "benchmarks/gpu_evidence.py": "one script, to be run alone on a machine with a GPU",
 }
 """``path`` or ``path:function`` -> why it is longer."""

@@ -39,8 +39,8 @@ def chosen_ceilings(hardware: str | None, calibration: Path | None) -> tuple[Cei
 def _of_device(hardware: str | None) -> tuple[Ceiling, ...]:
     if hardware is None:
         return ()
-    from hwprof.predict.datasheet import datasheet_ceilings
-    from hwprof.specs.catalogue import load_device
+    from hwprof.predict.ceilings.datasheet import datasheet_ceilings
+    from hwprof.specs.catalogue.lookup import load_device
 
     device = load_device(hardware)
     ceilings = datasheet_ceilings(device)

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from hwprof.errors import HwprofError
-from hwprof.report.directory import read_run
+from hwprof.report.files.run import read_run
 
 WARMUP_STEPS = 2
 """Steps in which libraries choose their kernels and optimizers make their state."""
@@ -26,7 +26,7 @@ def counted_step(directory: Path) -> float:
     Raises:
         InputError: there is no such run, its device is not here, or its data are gone.
     """
-    from hwprof.measure.environment import resolve_device
+    from hwprof.measure.host.environment import resolve_device
     from hwprof.train.loop import Trainer
 
     record = read_run(directory)

@@ -13,7 +13,7 @@ from hwprof.compare.diff import compare
 from hwprof.compare.sides import Side, side_of_run, side_of_traces
 from hwprof.errors import InputError, WorkError
 from hwprof.report.cells import percent
-from hwprof.report.directory import RECORD_FILE, read_run
+from hwprof.report.files.run import RECORD_FILE, read_run
 
 _FRACTION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*")
 _TRACES = ("*.json", "*.json.gz")

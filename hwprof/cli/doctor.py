@@ -8,7 +8,7 @@ import time
 import click
 
 from hwprof.cli.format_option import format_option
-from hwprof.specs.doctor import DoctorReport
+from hwprof.specs.record.doctor import DoctorReport
 from hwprof.version import __version__
 
 
@@ -17,8 +17,8 @@ from hwprof.version import __version__
 def command(*, output_format: str) -> None:
     """Look at what is installed, visible and permitted; say what each missing piece would add, and how to get it."""
     begun_s = time.perf_counter()
-    from hwprof.measure.doctor import examine
-    from hwprof.measure.doctor_machine import Machine
+    from hwprof.measure.doctor.checks import examine
+    from hwprof.measure.doctor.machine import Machine
 
     checks = examine(Machine())
     report = DoctorReport(hwprof_version=__version__, checks=checks, duration_s=time.perf_counter() - begun_s)

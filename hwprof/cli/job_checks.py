@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from hwprof.errors import InputError
-from hwprof.specs.model import ModelSpec
-from hwprof.specs.parallel import ParallelLayout
-from hwprof.specs.record import Record
+from hwprof.specs.frozen import Record
+from hwprof.specs.job.parallel import ParallelLayout
+from hwprof.specs.model.spec import ModelSpec
 
 Noun = TypeVar("Noun", bound=Record)
 

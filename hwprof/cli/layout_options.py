@@ -13,10 +13,10 @@ from hwprof.cli.numbers import FiniteRange
 from hwprof.errors import InputError
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import STACKS, Stack, stack_named
-from hwprof.specs.catalogue import load_cluster, load_model
-from hwprof.specs.job import JobDtype, JobOptimizer, LoraSpec, Offload, OffloadTarget, TrainingJob
-from hwprof.specs.parallel import CONTEXT_KINDS, SCHEDULES, ParallelLayout
-from hwprof.specs.run import Recompute
+from hwprof.specs.catalogue.lookup import load_cluster, load_model
+from hwprof.specs.job.parallel import CONTEXT_KINDS, SCHEDULES, ParallelLayout
+from hwprof.specs.job.step import JobDtype, JobOptimizer, LoraSpec, Offload, OffloadTarget, TrainingJob
+from hwprof.specs.record.run import Recompute
 
 POSITIVE = click.IntRange(min=1)
 LONGEST_DEFAULT = 4096

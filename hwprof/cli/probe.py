@@ -13,13 +13,13 @@ from hwprof.cli.progress import progress_on_stderr
 from hwprof.errors import InputError
 from hwprof.specs.files import write_atomically
 from hwprof.specs.measurement import Ceiling
-from hwprof.specs.run import Dtype
+from hwprof.specs.record.run import Dtype
 from hwprof.units import format_byte_per_s, format_flop_per_s, format_fraction, format_seconds
 
 if TYPE_CHECKING:
     import torch
 
-    from hwprof.specs.calibration import Calibration
+    from hwprof.specs.record.calibration import Calibration
 
 _FORMATS = {"flop_per_s": format_flop_per_s, "byte_per_s": format_byte_per_s, "s": format_seconds}
 _DTYPES: tuple[Dtype, ...] = ("fp32", "tf32", "bf16", "fp16")
@@ -61,8 +61,8 @@ def command(
     --nproc-per-node 8 -m hwprof probe) it measures the links between them instead: collectives over sizes, pairs of
     ranks, and computation beside communication.
     """
-    from hwprof.measure.calibration import default_file_name
-    from hwprof.measure.environment import resolve_device
+    from hwprof.measure.host.environment import resolve_device
+    from hwprof.measure.probes.calibration import default_file_name
     from hwprof.measure.world import launched
 
     if launched():
@@ -85,8 +85,8 @@ def command(
 
 def _measure(device: torch.device, dtypes: tuple[Dtype, ...], *, quick: bool, path: Path) -> Calibration:
     """Measure and save; an interrupt saves what there is and goes on as an interrupt."""
-    from hwprof.measure.calibration import calibration
-    from hwprof.measure.probe import ProbeResult, probe_device
+    from hwprof.measure.probes.calibration import calibration
+    from hwprof.measure.probes.device import ProbeResult, probe_device
 
     so_far = [ProbeResult()]
     try:

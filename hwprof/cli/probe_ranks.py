@@ -12,9 +12,9 @@ import click
 
 from hwprof.cli.progress import progress_on_stderr
 from hwprof.errors import HwprofError
-from hwprof.specs.calibration import Calibration
-from hwprof.specs.collective import CollectiveCurve
 from hwprof.specs.files import write_atomically
+from hwprof.specs.record.calibration import Calibration
+from hwprof.specs.record.collective import CollectiveCurve
 from hwprof.units import format_byte_per_s, format_bytes, format_fraction, format_seconds
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def probe_ranks(*, device_text: str, quick: bool, output: Path | None, output_fo
         InputError: the device can't be had, or the folder is not there.
         WorkError: the ranks did not find each other.
     """
-    from hwprof.measure.calibration import default_file_name, link_calibration
     from hwprof.measure.lifeline import Lifeline
-    from hwprof.measure.link_probe import LinkResult, probe_links
+    from hwprof.measure.links.link_probe import LinkResult, probe_links
+    from hwprof.measure.probes.calibration import default_file_name, link_calibration
     from hwprof.measure.timing import timer_for
     from hwprof.measure.world import close_world, open_world
 

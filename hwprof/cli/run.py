@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +80,10 @@ _DTYPES = ("fp32", "tf32", "bf16", "fp16")
 def command(output_format: str, output: Path | None, *, quiet: bool, timeout_s: float, **options: Any) -> None:
     """Run the main job."""
     from hwprof.cli.progress import progress_on_stderr
-    from hwprof.cli.request import request_of
-    from hwprof.cli.session import Session
     from hwprof.measure.world import launched
-    from hwprof.report.text import print_summary
+    from hwprof.report.run.text import print_summary
+    from hwprof.session.request import default_directory, request_of
+    from hwprof.session.run import Session
 
     if launched():
         from hwprof.cli.probe_ranks import speaking_once
@@ -104,9 +103,3 @@ def command(output_format: str, output: Path | None, *, quiet: bool, timeout_s: 
         print_summary(record, sys.stdout, directory)
     if session.report_error:
         raise session.report_error
-
-
-def default_directory(model: str, device: str) -> Path:
-    """Where a run goes that was not told: a folder of its own under ``reports``."""
-    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    return Path("reports") / f"{Path(model).stem}-{device}-{stamp}"

@@ -11,17 +11,16 @@ from typing import Any
 import click
 
 from hwprof.cli.progress import progress_on_stderr
-from hwprof.cli.rank_session import RankSession
-from hwprof.cli.request import RunRequest, request_of
-from hwprof.cli.run import default_directory
 from hwprof.errors import HwprofError, WorkError
-from hwprof.measure.identity import identify
+from hwprof.measure.host.identity import identify
 from hwprof.measure.world import World, close_world, open_world
-from hwprof.report.text import print_summary
-from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import RunSettings
-from hwprof.train.mesh import check_trainable_layout
-from hwprof.train.parallel_loop import check_layout
+from hwprof.report.run.text import print_summary
+from hwprof.session.ranks import RankSession
+from hwprof.session.request import RunRequest, default_directory, request_of
+from hwprof.specs.model.spec import ModelSpec
+from hwprof.specs.record.run import RunSettings
+from hwprof.train.parallel.loop import check_layout
+from hwprof.train.parallel.mesh import check_trainable_layout
 
 _POLL_S = 0.02
 

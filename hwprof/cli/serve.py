@@ -13,9 +13,9 @@ from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 import click
 
 from hwprof.errors import InputError
+from hwprof.report.files.run_list import FILE_TYPES, ListedRun, RunFolder, comparison_page, files_of, list_page
 from hwprof.report.html import render_html
-from hwprof.report.run_list import FILE_TYPES, ListedRun, RunFolder, comparison_page, files_of, list_page
-from hwprof.report.view import build_view
+from hwprof.report.run.view import build_view
 
 ADDRESS = "127.0.0.1"
 HEADERS = {

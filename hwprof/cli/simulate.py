@@ -11,13 +11,13 @@ import click
 from hwprof.cli.format_option import format_option
 from hwprof.cli.layout_options import POSITIVE, Placed, job_options, layout_options, placed_job
 from hwprof.errors import InputError
+from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
-from hwprof.specs.simulator import simulator_parameters
 from hwprof.units import format_bytes, format_fraction, format_seconds
 
 if TYPE_CHECKING:
     from hwprof.simulate.prediction import Prediction
-    from hwprof.specs.simulator import SimulatorParameters
+    from hwprof.specs.catalogue.simulator import SimulatorParameters
 
 
 @click.command(short_help="Predict one training step on other hardware and layouts.")
@@ -40,7 +40,7 @@ def command(
     table, notes = _calibrated(placed, calibration)
     found = predict_job(placed.job, placed.machine, placed.stack, table, notes=notes)
     if trace is not None:
-        from hwprof.simulate.trace import chrome_trace_json
+        from hwprof.simulate.pipeline.trace import chrome_trace_json
 
         write_atomically(trace, chrome_trace_json(found.timeline))
     click.echo(json.dumps(prediction_json(found), indent=2) if output_format == "json" else _text(placed, found))
@@ -50,10 +50,10 @@ def _calibrated(placed: Placed, path: Path | None) -> tuple[SimulatorParameters,
     """The shipped parameters, the device's as measured where there is a calibration, and what was taken from it."""
     if path is None:
         return simulator_parameters(), ()
-    from hwprof.predict.calibrated import with_ceilings
+    from hwprof.predict.ceilings.calibrated import with_ceilings
     from hwprof.simulate.jobs import wide_dtype
-    from hwprof.specs.calibration import read_calibration
-    from hwprof.specs.detect import detect_device
+    from hwprof.specs.catalogue.detect import detect_device
+    from hwprof.specs.record.calibration import read_calibration
 
     found, device = read_calibration(path), placed.machine.device
     seen = detect_device(found.device, kind="cpu" if device.kind == "cpu" else "cuda")

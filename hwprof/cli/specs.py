@@ -12,7 +12,8 @@ import click
 
 from hwprof.cli.format_option import format_option
 from hwprof.errors import SpecError, UnknownNameError
-from hwprof.specs.catalogue import (
+from hwprof.specs.catalogue.check import check_catalogue, check_file
+from hwprof.specs.catalogue.lookup import (
     list_clusters,
     list_devices,
     list_links,
@@ -22,11 +23,10 @@ from hwprof.specs.catalogue import (
     load_link,
     load_model,
 )
-from hwprof.specs.check import check_catalogue, check_file
-from hwprof.specs.hardware import ClusterSpec, DeviceSpec, LinkSpec
-from hwprof.specs.model import ModelSpec
-from hwprof.specs.record import Record
-from hwprof.specs.shelves import SORTS, claims_of, files_of, find_file
+from hwprof.specs.catalogue.shelves import SORTS, claims_of, files_of, find_file
+from hwprof.specs.frozen import Record
+from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec, LinkSpec
+from hwprof.specs.model.spec import ModelSpec
 from hwprof.units import format_byte_per_s, format_bytes, format_count, format_flop_per_s, format_seconds
 
 Rows = list[tuple[str, ...]]

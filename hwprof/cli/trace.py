@@ -11,7 +11,7 @@ from hwprof.cli.ceilings import ceiling_options, chosen_ceilings
 from hwprof.cli.format_option import format_option
 from hwprof.cli.progress import progress_on_stderr
 from hwprof.errors import WorkError
-from hwprof.specs.trace import TraceReport
+from hwprof.specs.record.trace import TraceReport
 from hwprof.version import __version__
 
 
@@ -55,13 +55,13 @@ def command(
         notes=found.notes,
     )
     if output is not None:
-        from hwprof.report.trace_directory import write_trace_report
+        from hwprof.report.files.trace import write_trace_report
 
         write_trace_report(report, output)
     if output_format == "json":
         click.echo(report.model_dump_json(indent=1))
     else:
-        from hwprof.report.trace_text import print_trace
+        from hwprof.report.trace.text import print_trace
 
         print_trace(report, sys.stdout, top=top)
     _raise_broken(report)

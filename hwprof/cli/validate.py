@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.format_option import format_option
+from hwprof.specs.catalogue.published import read_published
+from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
-from hwprof.specs.published import read_published
-from hwprof.specs.simulator import simulator_parameters
 
 if TYPE_CHECKING:
-    from hwprof.simulate.validation import Errors, Row, Validation
+    from hwprof.simulate.published.validation import Errors, Row, Validation
 
 COLUMNS = (
     "id",
@@ -41,7 +41,7 @@ def command(*, data: Path | None, out: Path | None, output_format: str) -> None:
 
     Blank cells get stated assumptions (see --csv); rows that can't be modelled are refused with the reason.
     """
-    from hwprof.simulate.validation import validate
+    from hwprof.simulate.published.validation import validate
 
     result = validate(read_published(data), simulator_parameters())
     if out is not None:

@@ -10,10 +10,10 @@ import click
 
 from hwprof.cli.format_option import format_option
 from hwprof.errors import InputError
-from hwprof.report.directory import RECORD_FILE, read_run, record_text, write_reports
-from hwprof.report.text import print_summary
+from hwprof.report.files.run import RECORD_FILE, read_run, record_text, write_reports
+from hwprof.report.run.text import print_summary
 from hwprof.specs.files import write_atomically
-from hwprof.specs.run import RunRecord
+from hwprof.specs.record.run import RunRecord
 
 
 @click.command()
@@ -61,7 +61,7 @@ def command(
 
 def _with_counters(record: RunRecord, path: Path) -> RunRecord:
     from hwprof.compare.counters import held_against
-    from hwprof.trace.ncu import read_counters
+    from hwprof.trace.ncu.report import read_counters
 
     if record.settings.device != "cuda":
         raise InputError(

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from hwprof.predict.classify import FAR_FROM_ROOF
-from hwprof.specs.counters import CounterRow, CountersResult, KernelCounters
-from hwprof.specs.run import BoundClass, KernelTime, OpResult, RunRecord
+from hwprof.specs.record.counters import CounterRow, CountersResult, KernelCounters
+from hwprof.specs.record.run import BoundClass, KernelTime, OpResult, RunRecord
 
 _NO_KERNEL = ("Memcpy", "Memset")
 _SAME = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from hwprof.compare.bootstrap import FEWEST, median_change, median_ratio_change
 from hwprof.compare.sides import Item, Key, Side
-from hwprof.specs.diff import ChangeVerdict, DiffReport, DiffRow, DiffSetting, DiffSide, DiffStep
+from hwprof.specs.record.diff import ChangeVerdict, DiffReport, DiffRow, DiffSetting, DiffSide, DiffStep
 from hwprof.version import __version__
 
 _NOTHING = Item(0.0)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hwprof.specs.diff import DiffLevel
-from hwprof.specs.run import RunRecord
-from hwprof.specs.trace import TraceDevice
+from hwprof.specs.record.diff import DiffLevel
+from hwprof.specs.record.run import RunRecord
+from hwprof.specs.record.trace import TraceDevice
 
 Key = tuple[DiffLevel, str]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwprof.errors import InputError
-from hwprof.measure.environment import device_name
-from hwprof.measure.probe import probe_device
-from hwprof.predict.datasheet import datasheet_ceilings
-from hwprof.specs.calibration import Calibration, read_calibration
-from hwprof.specs.hardware import DeviceSpec
+from hwprof.measure.host.environment import device_name
+from hwprof.measure.probes.device import probe_device
+from hwprof.predict.ceilings.datasheet import datasheet_ceilings
+from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.measurement import Ceiling, Skipped
-from hwprof.specs.run import Dtype
+from hwprof.specs.record.calibration import Calibration, read_calibration
+from hwprof.specs.record.run import Dtype
 
 if TYPE_CHECKING:
     import torch

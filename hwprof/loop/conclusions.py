@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hwprof.loop.counted import CountedStep
-from hwprof.plan.dtypes import faster_dtype
-from hwprof.plan.loop_rules import loop_advice, recommend_loop
+from hwprof.plan.advice.dtypes import faster_dtype
+from hwprof.plan.advice.loops import loop_advice, recommend_loop
 from hwprof.predict import classify, summary
+from hwprof.predict.ceilings.roofs import Roofs, roofs_of
 from hwprof.predict.prediction import roof_by_phase
-from hwprof.predict.roofs import Roofs, roofs_of
-from hwprof.specs.loop import ModuleSpec
-from hwprof.specs.run import MemoryPart, MemoryResult, Recording, RunRecord
+from hwprof.specs.record.loop import ModuleSpec
+from hwprof.specs.record.run import MemoryPart, MemoryResult, Recording, RunRecord
 
 UNCOUNTED = "the step was not counted"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hwprof.measure.seen_inputs import SeenInputs
+from hwprof.measure.their_loop.inputs import SeenInputs
 from hwprof.predict.captured_work import captured_work, matmul_dtype, recomputes, unpriced_operators
 from hwprof.predict.work import Work, phase_of
-from hwprof.specs.captured import CapturedStep
-from hwprof.specs.loop import SeenDtype
-from hwprof.specs.run import PhaseName
+from hwprof.specs.record.captured import CapturedStep
+from hwprof.specs.record.loop import SeenDtype
+from hwprof.specs.record.run import PhaseName
 from hwprof.units import format_flop
 
 _GAPS: frozenset[PhaseName] = frozenset({"loss", "clip"})

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from hwprof.loop.conclusions import Seen
 from hwprof.loop.counted import CountedStep, counted
 from hwprof.loop.schedule import WINDOW_ATTEMPTS, Schedule
-from hwprof.measure.capture_step import StepCapture
-from hwprof.measure.phase_finder import PhaseFinder
-from hwprof.measure.seen_inputs import SeenInputs, see_inputs
-from hwprof.measure.seen_model import SeenModel, state_bytes
-from hwprof.measure.telemetry import Telemetry
+from hwprof.measure.capture.step import StepCapture
+from hwprof.measure.telemetry.sampler import Telemetry
+from hwprof.measure.their_loop.inputs import SeenInputs, see_inputs
+from hwprof.measure.their_loop.model import SeenModel, state_bytes
+from hwprof.measure.their_loop.phase_finder import PhaseFinder
 from hwprof.measure.timing import timer_for
-from hwprof.measure.watch import Steps, StepWatch
+from hwprof.measure.watch.steps import Steps, StepWatch
 from hwprof.specs.measurement import Skipped
-from hwprof.specs.run import Series
+from hwprof.specs.record.run import Series
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from hwprof.errors import InputError
-from hwprof.specs.record import Record
-from hwprof.specs.run import RunRecord
+from hwprof.specs.frozen import Record
+from hwprof.specs.record.run import RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd

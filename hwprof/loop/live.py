@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from hwprof.specs.run import RunRecord
+from hwprof.specs.record.run import RunRecord
 
 
 class Logger(Protocol):

@@ -21,18 +21,18 @@ from hwprof.loop.cycle import TRACE_FILE, Cycle, Subject
 from hwprof.loop.frames import frame_of
 from hwprof.loop.live import LiveMetrics, Logger
 from hwprof.loop.schedule import Schedule
-from hwprof.measure.environment import environment
-from hwprof.measure.identity import identify
-from hwprof.measure.phase_finder import PhaseFinder
-from hwprof.measure.seen_model import see
-from hwprof.measure.seen_optimizer import implementation, plain_optimizers
-from hwprof.measure.seen_world import matmul_precision, world
-from hwprof.report.directory import write_record, write_run
+from hwprof.measure.host.environment import environment
+from hwprof.measure.host.identity import identify
+from hwprof.measure.their_loop.model import see
+from hwprof.measure.their_loop.optimizer import implementation, plain_optimizers
+from hwprof.measure.their_loop.phase_finder import PhaseFinder
+from hwprof.measure.their_loop.world import matmul_precision, world
+from hwprof.report.files.run import write_record, write_run
 from hwprof.report.html import render_notebook
-from hwprof.report.text import plain_summary
-from hwprof.report.view import build_view
-from hwprof.specs.loop import LoopSettings
-from hwprof.specs.run import PhaseName, RunRecord, Status
+from hwprof.report.run.text import plain_summary
+from hwprof.report.run.view import build_view
+from hwprof.specs.record.loop import LoopSettings
+from hwprof.specs.record.run import PhaseName, RunRecord, Status
 from hwprof.version import __version__
 
 if TYPE_CHECKING:

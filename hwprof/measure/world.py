@@ -15,7 +15,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from hwprof.errors import InputError, WorkError
-from hwprof.measure.environment import resolve_device
+from hwprof.measure.host.environment import resolve_device
 
 _NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LAUNCH = "torchrun --nproc-per-node <ranks> -m hwprof ..."

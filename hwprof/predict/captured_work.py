@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from hwprof.count.aten import aten_cost, unpriced
-from hwprof.count.captured import captured_kind
-from hwprof.count.cost import Cost
+from hwprof.count.aten.captured import captured_kind
+from hwprof.count.aten.registry import aten_cost, unpriced
+from hwprof.count.ops.cost import Cost
 from hwprof.predict.work import Work, phase_of
-from hwprof.specs.captured import AtenCall, PlacedCall
-from hwprof.specs.labels import label_of
-from hwprof.specs.loop import SeenDtype
-from hwprof.specs.run import Direction
+from hwprof.specs.job.labels import label_of
+from hwprof.specs.record.captured import AtenCall, PlacedCall
+from hwprof.specs.record.loop import SeenDtype
+from hwprof.specs.record.run import Direction
 
 _DTYPES: dict[str, SeenDtype] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float64": "fp64"}
 _COLLECTIVES = ("c10d::", "_c10d_functional::", "_dtensor::")

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hwprof.predict.roofs import MemoryRoof, Roofs
+from hwprof.predict.ceilings.roofs import MemoryRoof, Roofs
 from hwprof.predict.work import Work, by_measured_label
-from hwprof.specs.run import (
+from hwprof.specs.record.run import (
     Attribution,
     BoundClass,
     Confidence,

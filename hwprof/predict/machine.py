@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hwprof.errors import SpecError
-from hwprof.specs.catalogue import load_link
-from hwprof.specs.hardware import ClusterSpec, DeviceSpec, MatmulDtype
+from hwprof.specs.catalogue.lookup import load_link
+from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec, MatmulDtype
 
 _FALLBACK: dict[MatmulDtype, tuple[MatmulDtype, ...]] = {
     "fp4": ("fp4", "fp8", "bf16", "fp16"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-from hwprof.count.elementwise import Amount
+from hwprof.count.ops.elementwise import Amount
 from hwprof.errors import SpecError
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
-from hwprof.specs.simulator import MeasuredRate, ParameterSet, SimulatorParameters
+from hwprof.specs.catalogue.simulator import MeasuredRate, ParameterSet, SimulatorParameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

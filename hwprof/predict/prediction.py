@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwprof.predict.ceilings.roofs import Roofs
 from hwprof.predict.classify import floor_of
-from hwprof.predict.nearest import nearest_mean
-from hwprof.predict.roofs import Roofs
+from hwprof.predict.kernels.nearest import nearest_mean
 from hwprof.predict.work import Work
-from hwprof.specs.run import Direction, PhaseName, Prediction
+from hwprof.specs.record.run import Direction, PhaseName, Prediction
 
 Shape = tuple[int, int, int]
 MatmulShapes = Mapping[tuple[str, Direction], Sequence[Shape]]

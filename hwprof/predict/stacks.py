@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from hwprof.count.storage import Framework
-from hwprof.specs.job import Storage
+from hwprof.count.job.storage import Framework
+from hwprof.specs.job.step import Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

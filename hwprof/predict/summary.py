@@ -5,12 +5,21 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from hwprof.count.cost import Cost
-from hwprof.predict.roofs import best_ceilings
+from hwprof.count.ops.cost import Cost
+from hwprof.predict.ceilings.roofs import best_ceilings
 from hwprof.predict.work import Work
-from hwprof.specs.loop import SeenDtype
 from hwprof.specs.measurement import MAX_WAITED_FRACTION, STABLE_SPREAD, Ceiling, median_interval, quantile
-from hwprof.specs.run import BoundClass, Confidence, Dtype, PhaseName, PhaseTime, Recording, StepTime, WorkSummary
+from hwprof.specs.record.loop import SeenDtype
+from hwprof.specs.record.run import (
+    BoundClass,
+    Confidence,
+    Dtype,
+    PhaseName,
+    PhaseTime,
+    Recording,
+    StepTime,
+    WorkSummary,
+)
 
 _OUTSIDE_STEP: frozenset[PhaseName] = frozenset({"evaluation", "checkpoint"})
 

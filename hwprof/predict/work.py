@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from hwprof.count.cost import Cost
-from hwprof.count.op import Op
-from hwprof.count.parameters import parameter_tensors, parameters
-from hwprof.count.transformer import AttentionConvention, training_step_ops
-from hwprof.specs.labels import owner_of
-from hwprof.specs.model import ModelSpec
-from hwprof.specs.parallel import ParallelLayout
-from hwprof.specs.run import Direction, LayerKind, PhaseName, RunSettings
+from hwprof.count.blocks.parameters import parameter_tensors, parameters
+from hwprof.count.blocks.transformer import AttentionConvention, training_step_ops
+from hwprof.count.ops.cost import Cost
+from hwprof.count.ops.operation import Op
+from hwprof.specs.job.labels import owner_of
+from hwprof.specs.job.parallel import ParallelLayout
+from hwprof.specs.model.spec import ModelSpec
+from hwprof.specs.record.run import Direction, LayerKind, PhaseName, RunSettings
 
 _DIRECTIONS: tuple[Direction, ...] = ("forward", "recompute", "backward", "update")
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from hwprof.report import palette
 from hwprof.report.cells import quantity_text, scale
-from hwprof.report.figures import Bar, Picture
-from hwprof.specs.diff import DiffLevel, DiffReport, DiffRow
+from hwprof.report.pictures import Bar, Picture
+from hwprof.specs.record.diff import DiffLevel, DiffReport, DiffRow
 
 _MOST_BARS = 12
 _NOISE = {True: ", beyond noise", False: ", within noise", None: ""}

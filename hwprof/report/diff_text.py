@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from hwprof.report.cells import Field, Table, build_table, number, percent
-from hwprof.report.trace_text import Section, print_sections
-from hwprof.specs.diff import DiffLevel, DiffReport, DiffRow, DiffSetting, DiffSide
+from hwprof.report.trace.text import Section, print_sections
+from hwprof.specs.record.diff import DiffLevel, DiffReport, DiffRow, DiffSetting, DiffSide
 
 _LEVELS: dict[DiffLevel, str] = {
     "part": "Where the time went",

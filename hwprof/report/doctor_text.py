@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TextIO
 
 from hwprof.report.cells import Field, build_table, quantity_text
-from hwprof.report.trace_text import Section, print_sections
-from hwprof.specs.doctor import Check, DoctorReport
+from hwprof.report.trace.text import Section, print_sections
+from hwprof.specs.record.doctor import Check, DoctorReport
 
 _CHECKS: tuple[Field[Check], ...] = (
     Field("status", "Status", lambda check: check.status),

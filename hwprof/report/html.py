@@ -14,9 +14,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from hwprof.report import palette
-from hwprof.report.figures import Picture
-from hwprof.report.plan_view import PlanView
-from hwprof.report.view import View
+from hwprof.report.pictures import Picture
+from hwprof.report.plan.view import PlanView
+from hwprof.report.run.view import View
 
 _HERE = Path(__file__).parent
 _TEMPLATES = _HERE / "templates"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hwprof.specs.run import BoundClass, Direction, LayerKind, PhaseName
+from hwprof.specs.record.run import BoundClass, Direction, LayerKind, PhaseName
 
 BLACK = "#111111"
 WHITE = "#ffffff"

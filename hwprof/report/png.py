@@ -18,10 +18,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from hwprof.report import palette
 from hwprof.report.cells import scale
-from hwprof.report.figures import Bar, Picture
-from hwprof.report.headline import Segment
-from hwprof.report.roofline import RooflineFigure
-from hwprof.report.view import View
+from hwprof.report.pictures import Bar, Picture, Segment
+from hwprof.report.run.roofline import RooflineFigure
+from hwprof.report.run.view import View
 
 _DPI = 150
 _ROOM_FOR_LETTER_PX = 15.0

@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection, Iterator
 
 from hwprof.predict.machine import Machine
-from hwprof.specs.job import TrainingJob
-from hwprof.specs.simulator import ErrorModel
+from hwprof.specs.catalogue.simulator import ErrorModel
+from hwprof.specs.job.step import TrainingJob
 
 SMALL_WIDTH = 2048
 """Models of at most this width leave the device waiting for the host."""

@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from hwprof.count.device_work import Share, device_rows
-from hwprof.count.job_memory import job_pieces
-from hwprof.count.parameters import parameter_tensors
-from hwprof.predict.group_time import Links
+from hwprof.count.blocks.parameters import parameter_tensors
+from hwprof.count.job.device_work import Share, device_rows
+from hwprof.count.memory.job import job_pieces
+from hwprof.predict.collectives.group_time import Links
+from hwprof.predict.kernels.row_table import Rates, RowTable, row_table
 from hwprof.predict.machine import Machine
-from hwprof.predict.row_table import Rates, RowTable, row_table
 from hwprof.predict.stacks import Stack
 from hwprof.simulate.step import Floats, Jobs
-from hwprof.specs.hardware import MatmulDtype
-from hwprof.specs.job import JobDtype, JobOptimizer, TrainingJob
-from hwprof.specs.labels import layer_kind
-from hwprof.specs.model import ModelSpec
-from hwprof.specs.parallel import CONTEXT_KINDS, SCHEDULES
+from hwprof.specs.hardware.spec import MatmulDtype
+from hwprof.specs.job.labels import layer_kind
+from hwprof.specs.job.parallel import CONTEXT_KINDS, SCHEDULES
+from hwprof.specs.job.step import JobDtype, JobOptimizer, TrainingJob
+from hwprof.specs.model.spec import ModelSpec
 
 Placed = tuple[TrainingJob, Machine, Stack]
 """A job on a machine with its software."""

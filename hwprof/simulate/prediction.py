@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hwprof.count.job_memory import job_memory, job_pieces
-from hwprof.count.memory import MemoryNeed
-from hwprof.count.model_flop import job_flop
+from hwprof.count.job.model_flop import job_flop
+from hwprof.count.memory.job import job_memory, job_pieces
+from hwprof.count.memory.step import MemoryNeed
 from hwprof.errors import InputError
+from hwprof.predict.kernels.op_time import MicroBatchTimes, micro_batch_times
 from hwprof.predict.machine import Machine
-from hwprof.predict.op_time import MicroBatchTimes, micro_batch_times
 from hwprof.predict.parameters import chip_of, parameters_for
 from hwprof.predict.stacks import Stack
-from hwprof.simulate.engine import simulate_pipeline
 from hwprof.simulate.error_model import circumstances, interval
 from hwprof.simulate.jobs import NVME_BYTE_PER_S, jobs_of, rates_of, wide_dtype, work_table
-from hwprof.simulate.pipeline_work import pipeline_work
+from hwprof.simulate.pipeline.engine import simulate_pipeline
+from hwprof.simulate.pipeline.timeline import Timeline
+from hwprof.simulate.pipeline.work import pipeline_work
 from hwprof.simulate.step import HOST_MEMORY_BYTE_PER_S, Jobs, step_terms
-from hwprof.simulate.timeline import Timeline
 from hwprof.simulate.whole_step import StepTimes, whole_step
-from hwprof.specs.job import TrainingJob
-from hwprof.specs.run import BoundClass, Interval
-from hwprof.specs.simulator import SimulatorParameters
+from hwprof.specs.catalogue.simulator import SimulatorParameters
+from hwprof.specs.job.step import TrainingJob
+from hwprof.specs.record.run import BoundClass, Interval
 
 _BOUND_OF_PART: dict[str, BoundClass] = {
     "host": "host",

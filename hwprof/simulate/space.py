@@ -8,20 +8,20 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.count.device_work import device_rows
-from hwprof.predict.distinct import distinct
-from hwprof.predict.group_time import Links
+from hwprof.count.job.device_work import device_rows
+from hwprof.predict.collectives.group_time import Links
+from hwprof.predict.kernels.op_time import MicroBatchTimes, micro_batch_times
+from hwprof.predict.kernels.row_table import Rates, row_table
 from hwprof.predict.machine import Machine
-from hwprof.predict.op_time import MicroBatchTimes, micro_batch_times
 from hwprof.predict.parameters import Parameters
-from hwprof.predict.row_table import Rates, row_table
 from hwprof.predict.stacks import Stack
 from hwprof.simulate.jobs import NUMBERS, jobs_of, offloaded_bytes, rates_of, share_of
 from hwprof.simulate.step import Floats, Jobs
 from hwprof.simulate.whole_step import StepTimes, step_times
-from hwprof.specs.job import TrainingJob
-from hwprof.specs.parallel import SCHEDULES, TWO_CHUNK_SCHEDULES, ParallelLayout
-from hwprof.specs.run import Recompute
+from hwprof.specs.distinct import distinct
+from hwprof.specs.job.parallel import SCHEDULES, TWO_CHUNK_SCHEDULES, ParallelLayout
+from hwprof.specs.job.step import TrainingJob
+from hwprof.specs.record.run import Recompute
 
 Integers = NDArray[np.int64]
 

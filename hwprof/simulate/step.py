@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.predict.group_time import Links, all_reduce_s, all_to_all_s, ring_s, send_s
-from hwprof.predict.op_time import MicroBatchTimes
+from hwprof.predict.collectives.group_time import Links, all_reduce_s, all_to_all_s, ring_s, send_s
+from hwprof.predict.kernels.op_time import MicroBatchTimes
 from hwprof.predict.parameters import Parameters
-from hwprof.specs.parallel import CONTEXT_KINDS
+from hwprof.specs.job.parallel import CONTEXT_KINDS
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.predict.op_time import MicroBatchTimes
+from hwprof.predict.kernels.op_time import MicroBatchTimes
 from hwprof.predict.parameters import Parameters
-from hwprof.simulate.closed_form import pipeline_span_s
-from hwprof.simulate.pipeline_times import PassTimes, PipelineTimes
+from hwprof.simulate.closed_forms.forms import pipeline_span_s
+from hwprof.simulate.closed_forms.times import PassTimes, PipelineTimes
 from hwprof.simulate.step import Floats, Jobs, StepTerms, step_terms
-from hwprof.specs.parallel import SCHEDULES
+from hwprof.specs.job.parallel import SCHEDULES
 
 Integers = NDArray[np.int64]
 
@@ -90,7 +90,7 @@ class HeldLayers:
 
 
 def held_layers(jobs: Jobs) -> HeldLayers:
-    """How the layers lie on the devices, as :mod:`hwprof.count.pipeline_stages` cuts them."""
+    """How the layers lie on the devices, as :mod:`hwprof.count.job.pipeline_stages` cuts them."""
     p, layers = jobs.stages, jobs.layers
     two_ended, dual = (jobs.schedule == SCHEDULES.index(name) for name in ("zb-v", "dualpipe"))
     rows = _passed_chunks(jobs)

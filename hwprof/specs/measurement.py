@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hwprof.specs.record import Record
+from hwprof.specs.frozen import Record
 
 STABLE_SPREAD = 0.05
 """Largest relative spread (interquartile range over median) of a measurement that is called stable."""

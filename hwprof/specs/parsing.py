@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from hwprof.errors import InputError, SpecError
-from hwprof.specs.record import Record
+from hwprof.specs.frozen import Record
 
 _REMEDY = "name a TOML file, or a name that `hwprof specs list` shows"
 

@@ -13,15 +13,15 @@ import numpy as np
 
 from hwprof.errors import InputError
 from hwprof.specs.measurement import Ceiling, median_interval
-from hwprof.specs.trace import Stragglers, TraceBreak, TraceDevice
+from hwprof.specs.record.trace import Stragglers, TraceBreak, TraceDevice
 from hwprof.trace import breakdown, idle, launches, memory, stragglers, tables
 from hwprof.trace.calls import Calls, calls_of
-from hwprof.trace.columns import HostKind, Trace
 from hwprof.trace.critical import critical_path
 from hwprof.trace.findings import findings
 from hwprof.trace.pieces import Pieces, cpu_pieces, gpu_pieces
 from hwprof.trace.placing import placed
-from hwprof.trace.reader import read_trace
+from hwprof.trace.read.columns import HostKind, Trace
+from hwprof.trace.read.file import read_trace
 from hwprof.trace.stragglers import Meeting
 from hwprof.trace.windows import Windows, cpu_windows, device_windows, host_steps
 

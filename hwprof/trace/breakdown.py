@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwprof.specs.intervals import Intervals, intersect, join, subtract
-from hwprof.specs.trace import TimePart, TraceBreakdown, TraceIdle, TraceOverlap, TraceStep
+from hwprof.specs.record.trace import TimePart, TraceBreakdown, TraceIdle, TraceOverlap, TraceStep
 from hwprof.trace.pieces import Kind, Pieces
 from hwprof.trace.windows import REST, Windows
 

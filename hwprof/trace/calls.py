@@ -13,10 +13,10 @@ from typing import Any, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.count.aten_recorded import is_priced
-from hwprof.specs.labels import ENGINE, label_of
-from hwprof.specs.trace import TraceDirection
-from hwprof.trace.columns import MODULE_MARK, HostEvents, HostKind, Numbers, Trace
+from hwprof.count.aten.recorded import is_priced
+from hwprof.specs.job.labels import ENGINE, label_of
+from hwprof.specs.record.trace import TraceDirection
+from hwprof.trace.read.columns import MODULE_MARK, HostEvents, HostKind, Numbers, Trace
 
 Places = NDArray[np.int32]
 """Places in columns; -1 for none."""

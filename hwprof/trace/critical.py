@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hwprof.specs.intervals import Intervals, subtract, union
-from hwprof.specs.trace import PathKind, TracePath, TracePathItem, TracePathPart
+from hwprof.specs.record.trace import PathKind, TracePath, TracePathItem, TracePathPart
 from hwprof.trace.breakdown import NS
 from hwprof.trace.calls import DIRECTIONS, OTHER, Calls, Places, at
-from hwprof.trace.columns import HostKind, Ints, Trace
 from hwprof.trace.grouping import groups
 from hwprof.trace.idle import OUTSIDE, blocking, loading
 from hwprof.trace.pieces import Kind, Pieces, own_segments
+from hwprof.trace.read.columns import HostKind, Ints, Trace
 from hwprof.trace.windows import Windows
 
 _KINDS: tuple[PathKind, ...] = ("compute", "communication", "copy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from hwprof.specs.trace import TimePart, TraceCause, TraceDevice, TraceFinding
+from hwprof.specs.record.trace import TimePart, TraceCause, TraceDevice, TraceFinding
 from hwprof.trace.calls import LOADER
 from hwprof.units import format_bytes, format_fraction, format_seconds
 

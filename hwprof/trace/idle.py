@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwprof.specs.intervals import Intervals, union
-from hwprof.specs.trace import TraceCause, TraceIdle
+from hwprof.specs.record.trace import TraceCause, TraceIdle
 from hwprof.trace.breakdown import NS
 from hwprof.trace.calls import LOADER, Calls, Places
-from hwprof.trace.columns import HostKind, Ints, Numbers, Trace
 from hwprof.trace.grouping import groups
 from hwprof.trace.pieces import Pieces
+from hwprof.trace.read.columns import HostKind, Ints, Numbers, Trace
 
 BLOCKING = frozenset(
     f"{vendor}{call}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from hwprof.specs.trace import TraceLaunches, TraceQueue
+from hwprof.specs.record.trace import TraceLaunches, TraceQueue
 from hwprof.trace.breakdown import NS
 from hwprof.trace.calls import at
-from hwprof.trace.columns import Ints, Trace
 from hwprof.trace.pieces import Pieces
+from hwprof.trace.read.columns import Ints, Trace
 
 
 def launches(trace: Trace, pieces: Pieces) -> TraceLaunches:

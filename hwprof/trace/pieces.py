@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.specs.intervals import Intervals, union
-from hwprof.specs.labels import runs_hooks
+from hwprof.specs.job.labels import runs_hooks
 from hwprof.trace.calls import LOADER, Calls, Places, at, nearest
-from hwprof.trace.columns import DeviceKind, HostKind, Ints, Numbers, Trace
+from hwprof.trace.read.columns import DeviceKind, HostKind, Ints, Numbers, Trace
 
 
 class Kind(IntEnum):

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
-from hwprof.count.cost import Cost
+from hwprof.count.ops.cost import Cost
+from hwprof.predict.ceilings.roofs import Roofs, roofs_of
 from hwprof.predict.classify import ABOVE_ROOF, Placement, floor_of, placement
-from hwprof.predict.roofs import Roofs, roofs_of
 from hwprof.predict.work import Work
 from hwprof.specs.measurement import Ceiling
-from hwprof.specs.run import Dtype
-from hwprof.specs.trace import TraceOp
+from hwprof.specs.record.run import Dtype
+from hwprof.specs.record.trace import TraceOp
 
 _DTYPES: dict[str, Dtype] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 """torch's name of an element type -> the name of the roof over its matrix products."""

@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hwprof.specs.trace import RankWait, Stragglers
+from hwprof.specs.record.trace import RankWait, Stragglers
 from hwprof.trace.breakdown import NS
-from hwprof.trace.columns import Trace
 from hwprof.trace.pieces import Kind, Pieces
+from hwprof.trace.read.columns import Trace
 
 _POINT_TO_POINT = ("send", "recv")
 _LIBRARY = re.compile(r"(gloo|mpi|ucc|nccl|xccl):")

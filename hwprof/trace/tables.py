@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.count.aten_recorded import Recorded, recorded_cost, recorded_dtype
-from hwprof.count.cost import Cost
-from hwprof.specs.trace import KernelKind, TraceKernel, TraceModule, TraceOp
+from hwprof.count.aten.recorded import Recorded, recorded_cost, recorded_dtype
+from hwprof.count.ops.cost import Cost
+from hwprof.specs.record.trace import KernelKind, TraceKernel, TraceModule, TraceOp
 from hwprof.trace.breakdown import NS
 from hwprof.trace.calls import DIRECTIONS, OTHER, Calls, Places, at
-from hwprof.trace.columns import Ints, Numbers, Shapes, Trace
 from hwprof.trace.grouping import groups
 from hwprof.trace.pieces import Pieces
+from hwprof.trace.read.columns import Ints, Numbers, Shapes, Trace
 
 _KINDS: tuple[KernelKind, ...] = ("compute", "communication", "copy")
 

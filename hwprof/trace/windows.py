@@ -9,8 +9,8 @@ import numpy as np
 
 from hwprof.specs.intervals import Intervals
 from hwprof.trace.calls import OPTIMIZER
-from hwprof.trace.columns import HostKind, Ints, Trace
 from hwprof.trace.pieces import Pieces
+from hwprof.trace.read.columns import HostKind, Ints, Trace
 
 _PROFILER_STEP = re.compile(r"ProfilerStep\s*#\s*(\d+)")
 _OWN_WINDOW = "hwprof:window"

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name that torch's own documentation uses)
 from torch import nn
 
-from hwprof.specs.model import ModelSpec
+from hwprof.specs.model.spec import ModelSpec
 
 
 def rotary_tables(spec: ModelSpec) -> tuple[torch.Tensor, torch.Tensor]:

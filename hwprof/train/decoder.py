@@ -1,7 +1,7 @@
 """What is the causal language model that a ModelSpec describes, as a torch module?
 
 Module names are a contract: the recorder books kernels by module path, and the op table uses the same names
-(``hwprof.specs.labels``).
+(``hwprof.specs.job.labels``).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from hwprof.specs.model import ModelSpec
-from hwprof.specs.settings import Recompute
+from hwprof.specs.job.settings import Recompute
+from hwprof.specs.model.spec import ModelSpec
 from hwprof.train.attention import Attention, rotary_tables
 from hwprof.train.embedding import Embedding
 from hwprof.train.feed_forward import feed_forward

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name that torch's own documentation uses)
 from torch import nn
 
-from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import Recompute
+from hwprof.specs.model.spec import ModelSpec
+from hwprof.specs.record.run import Recompute
 from hwprof.train.embedding import Embedding
 from hwprof.train.initial import draw_weights
 from hwprof.train.recompute import layer_runner

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name that torch's own documentation uses)
 from torch import nn
 
-from hwprof.specs.model import ModelSpec
+from hwprof.specs.model.spec import ModelSpec
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": partial(F.gelu, approximate="tanh"),  # the form of GPT-2, GPT-3 and GeGLU models (Gemma)

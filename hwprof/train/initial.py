@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from hwprof.specs.model import ModelSpec
+from hwprof.specs.model.spec import ModelSpec
 
 _LARGEST_STD = 0.02
 """Of GPT-2 (Radford et al. 2019); wide models start smaller, see ``initial_std``."""

@@ -13,9 +13,9 @@ import torch.nn.functional as F  # noqa: N812 (the name that torch's own documen
 from torch import nn
 
 from hwprof.errors import InputError, WorkError
-from hwprof.specs.model import ModelSpec
-from hwprof.specs.settings import PhaseName, RunSettings
-from hwprof.specs.trainable import check_trainable
+from hwprof.specs.job.settings import PhaseName, RunSettings
+from hwprof.specs.model.spec import ModelSpec
+from hwprof.specs.model.trainable import check_trainable
 from hwprof.train.corpus import DEFAULT_TEXT, open_tokens
 from hwprof.train.data import (
     Batch,

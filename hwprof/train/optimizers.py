@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hwprof.errors import InputError
-from hwprof.specs.settings import OptimizerImplementation, OptimizerName
+from hwprof.specs.job.settings import OptimizerImplementation, OptimizerName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from hwprof.errors import InputError
-from hwprof.specs.settings import Dtype
+from hwprof.specs.job.settings import Dtype
 
 _AUTOCAST_DTYPES: dict[Dtype, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _AMPERE = (8, 0)

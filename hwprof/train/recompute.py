@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from hwprof.specs.settings import Recompute
+from hwprof.specs.job.settings import Recompute
 
 LayerRunner = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 

@@ -18,11 +18,11 @@ from records import make_hostile, make_ranks, make_record, make_slower
 
 from hwprof.cli.serve import server_of
 from hwprof.cli.trace import command as trace_command
-from hwprof.plan.answer import answer_of
-from hwprof.report.directory import write_record
+from hwprof.plan.answer.machines import answer_of
+from hwprof.report.files.run import write_record
 from hwprof.report.html import render_html, render_plan
-from hwprof.report.plan_view import build_plan_view
-from hwprof.report.view import build_view
+from hwprof.report.plan.view import build_plan_view
+from hwprof.report.run.view import build_view
 
 
 @pytest.fixture(scope="session")

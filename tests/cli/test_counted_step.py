@@ -7,9 +7,9 @@ import torch
 
 from hwprof.cli.counted_step import counted_step, main
 from hwprof.errors import InputError
-from hwprof.report.directory import write_record
-from hwprof.specs.catalogue import load_model
-from hwprof.specs.run import DeviceIdentity, RunRecord, RunSettings
+from hwprof.report.files.run import write_record
+from hwprof.specs.catalogue.lookup import load_model
+from hwprof.specs.record.run import DeviceIdentity, RunRecord, RunSettings
 from hwprof.train.loop import Trainer
 
 

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 
 from hwprof.cli.diff import command
 from hwprof.errors import InputError, WorkError
-from hwprof.report.directory import write_record
-from hwprof.specs.catalogue import load_model
-from hwprof.specs.diff import DiffReport
-from hwprof.specs.run import DeviceIdentity, PhaseTime, RunRecord, RunSettings, StepTime
+from hwprof.report.files.run import write_record
+from hwprof.specs.catalogue.lookup import load_model
+from hwprof.specs.record.diff import DiffReport
+from hwprof.specs.record.run import DeviceIdentity, PhaseTime, RunRecord, RunSettings, StepTime
 
 LOOP = kineto.Loop(steps=8, layers=4, rows=65536)
 

@@ -5,11 +5,11 @@ from click.testing import CliRunner
 
 from hwprof.cli import cli
 from hwprof.errors import InputError
-from hwprof.measure import calibration as calibration_module
-from hwprof.measure import probe as probe_module
-from hwprof.measure.probe import ProbeResult
-from hwprof.specs.calibration import Calibration
+from hwprof.measure.probes import calibration as calibration_module
+from hwprof.measure.probes import device as probe_module
+from hwprof.measure.probes.device import ProbeResult
 from hwprof.specs.measurement import Ceiling, Skipped
+from hwprof.specs.record.calibration import Calibration
 
 RESULT = ProbeResult(
     ceilings=(

@@ -8,11 +8,11 @@ from click.testing import CliRunner
 from rank_pool import RankPool
 
 from hwprof.cli import cli
-from hwprof.specs.calibration import read_calibration
+from hwprof.specs.record.calibration import read_calibration
 
 
 def probe(_world, *words):
-    from hwprof.measure import link_probe
+    from hwprof.measure.links import link_probe
 
     link_probe.sizes_for = lambda *_args, **_options: (1024, 65536)
     result = CliRunner().invoke(cli, ["probe", "--device", "cpu", "--quick", *words])

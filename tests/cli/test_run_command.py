@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from hwprof.cli.run import command
 from hwprof.errors import InputError, OutOfMemoryError, WorkError
-from hwprof.measure.probe import ProbeResult
-from hwprof.report.directory import read_run
+from hwprof.measure.probes.device import ProbeResult
+from hwprof.report.files.run import read_run
 from hwprof.specs.measurement import Ceiling, Skipped
 
 FILES = [
@@ -66,7 +66,7 @@ def quick_probes(monkeypatch):
         on_result(result)
         return result
 
-    monkeypatch.setattr("hwprof.cli.session.probe_device", probe_device)
+    monkeypatch.setattr("hwprof.session.run.probe_device", probe_device)
 
 
 def _run(*arguments):
@@ -202,7 +202,7 @@ def test_wrong_input_is_refused_in_one_line(tmp_path, arguments, words):
     ],
 )
 def test_what_can_be_known_to_be_wrong_is_refused_before_anything_is_probed(tmp_path, monkeypatch, arguments, words):
-    monkeypatch.setattr("hwprof.cli.session.probe_device", lambda *_args, **_options: pytest.fail("it probes"))
+    monkeypatch.setattr("hwprof.session.run.probe_device", lambda *_args, **_options: pytest.fail("it probes"))
     done = _run("--device", "cpu", *arguments, "--output", str(tmp_path / "run"))
     assert isinstance(done.exception, InputError)
     assert words in str(done.exception)

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from rank_pool import RankPool
 
 from hwprof.cli import cli
-from hwprof.cli.request import request_of
 from hwprof.errors import InputError
+from hwprof.session.request import request_of
 
 QUICK = (
     "--device cpu --steps 6 --warmup-steps 1 --profiled-steps 1 --micro-batch 2 --seq-len 32 --workers 0 "
@@ -21,11 +21,11 @@ QUICK = (
 
 def run(_world, folder, words, killed_at=None):
     """The command with stand-ins for the probes of the device; rank 1 may be killed in a step."""
-    from hwprof.cli import rank_session
-    from hwprof.measure import layout_links
-    from hwprof.measure.probe import ProbeResult
+    from hwprof.measure.links import layout_links
+    from hwprof.measure.probes.device import ProbeResult
+    from hwprof.session import ranks as rank_session
     from hwprof.specs.measurement import Ceiling, Skipped
-    from hwprof.train.parallel_loop import ParallelTrainer
+    from hwprof.train.parallel.loop import ParallelTrainer
 
     def ceiling(name, kind, value, unit):
         return Ceiling(name=name, kind=kind, value=value, unit=unit, origin="measured", source="stand-in", stable=True)

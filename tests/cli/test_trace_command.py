@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from hwprof.cli.trace import command
 from hwprof.errors import InputError, UnknownNameError, WorkError
-from hwprof.specs.trace import TraceReport
+from hwprof.specs.record.trace import TraceReport
 
 
 @pytest.fixture(scope="module")

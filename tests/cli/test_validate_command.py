@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from hwprof.cli import main
 from hwprof.cli.validate import command
-from hwprof.specs.simulator import simulator_file
+from hwprof.specs.catalogue.simulator import simulator_file
 
 SHIPPED = simulator_file().parents[1] / "published" / "measurements.csv"
 COLUMNS = [

@@ -12,8 +12,8 @@ from made_up_model import made_up_model
 
 from hwprof import cli
 from hwprof.cli.view import command
-from hwprof.report.directory import write_run
-from hwprof.specs.run import DeviceIdentity, RunRecord, RunSettings
+from hwprof.report.files.run import write_run
+from hwprof.specs.record.run import DeviceIdentity, RunRecord, RunSettings
 
 
 @pytest.fixture

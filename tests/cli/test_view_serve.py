@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from hwprof.cli.serve import server_of
 from hwprof.cli.view import command
 from hwprof.errors import InputError
-from hwprof.report.directory import read_run, write_record
+from hwprof.report.files.run import read_run, write_record
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example"
 EVIL = "<script>alert(1)</script>&'\"%2e%2e"
@@ -227,7 +227,7 @@ def test_no_file_is_changed(ask, folder):
 
 
 def test_an_empty_folder_says_what_to_do(tmp_path):
-    from hwprof.report.run_list import RunFolder, list_page
+    from hwprof.report.files.run_list import RunFolder, list_page
 
     assert "No run.json lies below this folder" in list_page(RunFolder(tmp_path))
 

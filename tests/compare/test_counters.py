@@ -7,8 +7,8 @@ import pytest
 from made_up_model import made_up_model
 
 from hwprof.compare.counters import bound_of, function_of, held_against
-from hwprof.specs.counters import KernelCounters
-from hwprof.specs.run import DeviceIdentity, KernelTime, OpResult, RunRecord, RunSettings
+from hwprof.specs.record.counters import KernelCounters
+from hwprof.specs.record.run import DeviceIdentity, KernelTime, OpResult, RunRecord, RunSettings
 
 GEMM = "sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64_cublas"
 ADD = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>, 3ul>(int, float)"

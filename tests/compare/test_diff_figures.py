@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hwprof.report.diff_figures import diff_pictures
-from hwprof.specs.diff import DiffReport, DiffRow, DiffSide, DiffStep
+from hwprof.specs.record.diff import DiffReport, DiffRow, DiffSide, DiffStep
 
 
 def row(name, a_s, b_s, level="phase"):

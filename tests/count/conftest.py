@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from hwprof.specs.model import ModelSpec
+from hwprof.specs.model.spec import ModelSpec
 
 _LLAMA: dict[str, Any] = {
     "name": "llama-like",

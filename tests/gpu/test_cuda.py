@@ -14,17 +14,17 @@ from click.testing import CliRunner
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hwprof.cli.run import command
-from hwprof.count.memory import training_memory
-from hwprof.measure.environment import device_name
-from hwprof.measure.matmul import MatmulShape
-from hwprof.measure.probe import probe_device
-from hwprof.measure.readers import gpu_readers
-from hwprof.measure.recorder import StepRecorder
+from hwprof.count.memory.step import training_memory
+from hwprof.measure.host.environment import device_name
+from hwprof.measure.probes.device import probe_device
+from hwprof.measure.probes.matmul import MatmulShape
+from hwprof.measure.telemetry.readers import gpu_readers
 from hwprof.measure.timing import CudaTimer, timer_for
-from hwprof.report.directory import read_run
-from hwprof.specs.catalogue import load_model
-from hwprof.specs.detect import detect_device
-from hwprof.specs.run import RunSettings
+from hwprof.measure.watch.recorder import StepRecorder
+from hwprof.report.files.run import read_run
+from hwprof.specs.catalogue.detect import detect_device
+from hwprof.specs.catalogue.lookup import load_model
+from hwprof.specs.record.run import RunSettings
 from hwprof.train.attention import AttentionCore, supports_native_gqa
 from hwprof.train.loop import Trainer
 

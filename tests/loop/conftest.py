@@ -68,8 +68,8 @@ def short():
 @pytest.fixture(scope="session")
 def calibration_file(tmp_path_factory):
     """A calibration of this machine with made-up, round ceilings."""
-    from hwprof.measure.calibration import calibration
-    from hwprof.measure.probe import ProbeResult
+    from hwprof.measure.probes.calibration import calibration
+    from hwprof.measure.probes.device import ProbeResult
     from hwprof.specs.measurement import Ceiling
 
     more = {"origin": "measured", "source": "made up"}

@@ -7,8 +7,8 @@ import torch
 
 from hwprof.errors import InputError
 from hwprof.loop.ceilings import known_ceilings
-from hwprof.measure.probe import ProbeResult
-from hwprof.specs.catalogue import load_device
+from hwprof.measure.probes.device import ProbeResult
+from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.measurement import Ceiling, Skipped
 
 CPU = torch.device("cpu")

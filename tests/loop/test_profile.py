@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import hwprof
 from hwprof.cli import cli
-from hwprof.measure.trace import read_events
-from hwprof.report.directory import read_run
+from hwprof.measure.attribute.trace import read_events
+from hwprof.report.files.run import read_run
 
 
 def test_run_is_complete_and_written_as_hwprof_run_writes_it(measured):
@@ -180,7 +180,7 @@ def test_mistake_of_our_own_ends_the_measurement_and_not_the_loop(make_loop, sho
     def broken(*_args, **_options):
         raise AssertionError("parts do not add up")
 
-    monkeypatch.setattr("hwprof.measure.watch.attribute", broken)
+    monkeypatch.setattr("hwprof.measure.watch.steps.attribute", broken)
     loop = make_loop()
     with hwprof.profile(loop.model, loop.optimizer, schedule=short) as prof:
         with pytest.warns(RuntimeWarning, match="measuring stopped: AssertionError: parts do not add up"):

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from made_up_model import made_up_model
 
-from hwprof.specs.hardware import ClusterSpec
+from hwprof.specs.hardware.spec import ClusterSpec
 from hwprof.specs.measurement import Ceiling
-from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import (
+from hwprof.specs.model.spec import ModelSpec
+from hwprof.specs.record.run import (
     Attribution,
     DeviceIdentity,
     OpResult,

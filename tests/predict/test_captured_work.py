@@ -2,9 +2,9 @@
 
 import pytest
 
-from hwprof.count.cost import Cost
+from hwprof.count.ops.cost import Cost
 from hwprof.predict.captured_work import captured_work, matmul_dtype, recomputes, unpriced_operators
-from hwprof.specs.captured import AtenCall, Place, PlacedCall, TensorView
+from hwprof.specs.record.captured import AtenCall, Place, PlacedCall, TensorView
 
 
 def _view(*shape, storage, dtype="float32", width=4):

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwprof.count.cost import Cost
+from hwprof.count.ops.cost import Cost
+from hwprof.predict.ceilings.roofs import MemoryRoof, Roofs
 from hwprof.predict.classify import classify_ops, floor_of, step_shares, verdict
-from hwprof.predict.roofs import MemoryRoof, Roofs
 from hwprof.predict.work import Work
-from hwprof.specs.run import Attribution, OpTime
+from hwprof.specs.record.run import Attribution, OpTime
 
 ROOFS = Roofs(
     matmul_name="matmul.fp32",

@@ -6,7 +6,7 @@ import pytest
 
 from hwprof.errors import SpecError
 from hwprof.predict.machine import architecture_of, machine_of
-from hwprof.specs.catalogue import list_devices, load_cluster, load_device
+from hwprof.specs.catalogue.lookup import list_devices, load_cluster, load_device
 
 
 def machine(text, **changes):

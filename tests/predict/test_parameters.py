@@ -8,8 +8,8 @@ from hwprof.errors import SpecError
 from hwprof.predict.machine import machine_of
 from hwprof.predict.parameters import COMMON_NAMES, DEVICE_NAMES, NAMES, STACK_NAMES, parameters_for
 from hwprof.predict.stacks import stack_named
-from hwprof.specs.catalogue import load_cluster
-from hwprof.specs.simulator import ErrorModel, ParameterSet, SimulatorParameters, simulator_parameters
+from hwprof.specs.catalogue.lookup import load_cluster
+from hwprof.specs.catalogue.simulator import ErrorModel, ParameterSet, SimulatorParameters, simulator_parameters
 
 H100, STACK = machine_of(load_cluster("8xh100-sxm")), stack_named("megatron-core")
 NOTHING = ErrorModel(coefficients={"base": 0.0}, low=-1, high=1)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwprof.count.cost import Cost
+from hwprof.count.ops.cost import Cost
+from hwprof.predict.ceilings.roofs import MemoryRoof, Roofs
 from hwprof.predict.prediction import predict_step, roof_by_phase, with_residual
-from hwprof.predict.roofs import MemoryRoof, Roofs
 from hwprof.predict.work import Work
 
 

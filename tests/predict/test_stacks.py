@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hwprof.predict.stacks import STACKS, stack_named
-from hwprof.specs.published import read_published
-from hwprof.specs.simulator import simulator_parameters
+from hwprof.specs.catalogue.published import read_published
+from hwprof.specs.catalogue.simulator import simulator_parameters
 
 
 @pytest.mark.parametrize(

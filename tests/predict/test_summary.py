@@ -2,7 +2,7 @@
 
 import pytest
 
-from hwprof.predict.datasheet import datasheet_ceilings
+from hwprof.predict.ceilings.datasheet import datasheet_ceilings
 from hwprof.predict.summary import (
     ceiling_notes,
     confidence_in,
@@ -12,9 +12,9 @@ from hwprof.predict.summary import (
     recording_notes,
     step_time,
 )
-from hwprof.specs.catalogue import load_device
+from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.measurement import Ceiling
-from hwprof.specs.run import Recording, WorkSummary
+from hwprof.specs.record.run import Recording, WorkSummary
 
 WORK = WorkSummary(
     parameters=1,

@@ -2,11 +2,11 @@
 
 import pytest
 
-from hwprof.count.transformer import training_step_ops
+from hwprof.count.blocks.transformer import training_step_ops
 from hwprof.predict.work import by_measured_label, step_work
-from hwprof.specs.catalogue import load_model
-from hwprof.specs.parallel import ParallelLayout
-from hwprof.specs.run import RunSettings
+from hwprof.specs.catalogue.lookup import load_model
+from hwprof.specs.job.parallel import ParallelLayout
+from hwprof.specs.record.run import RunSettings
 
 
 def _settings(**changes):

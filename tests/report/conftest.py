@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from records import make_bare, make_hostile, make_record
 
-from hwprof.specs.run import RunRecord
+from hwprof.specs.record.run import RunRecord
 
 
 @pytest.fixture(scope="session")

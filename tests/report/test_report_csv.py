@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from hwprof.report.cells import Cell, Column, Table
 from hwprof.report.csv import render_csv
-from hwprof.report.sheets import build_sheets
-from hwprof.specs.run import RunRecord
+from hwprof.report.run.sheets import build_sheets
+from hwprof.specs.record.run import RunRecord
 
 UNIT = re.compile(r"_(s|ms|bytes|flop|fraction|count|per_step|per_s|per_byte|per_device|sequences|steps)$")
 ORDINALS = {"rank", "devices", "data_parallel", "tensor_parallel", "pipeline_parallel", "zero_stage"}

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from hwprof.report.html import embedded_json, render_html, render_verdict
-from hwprof.report.view import build_view
-from hwprof.specs.run import RunRecord
+from hwprof.report.run.view import build_view
+from hwprof.specs.record.run import RunRecord
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
 

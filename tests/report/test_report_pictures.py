@@ -11,7 +11,7 @@ from pictures import MOST_APART, apart, cells_of, golden_cells
 from PIL import Image
 
 from hwprof.report.png import render_memory, render_roofline, render_step
-from hwprof.report.view import build_view
+from hwprof.report.run.view import build_view
 
 RENDERERS = {"roofline": render_roofline, "step": render_step, "memory": render_memory}
 

@@ -10,8 +10,8 @@ import pytest
 from matplotlib.image import imread
 
 from hwprof.report.png import drawable, render_memory, render_roofline, render_step
-from hwprof.report.view import View, build_view
-from hwprof.specs.run import RunRecord
+from hwprof.report.run.view import View, build_view
+from hwprof.specs.record.run import RunRecord
 
 RENDERERS = [render_roofline, render_step, render_memory]
 

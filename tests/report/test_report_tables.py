@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hwprof.report.cells import Table
-from hwprof.report.view import build_view
-from hwprof.specs.run import KernelTime, RunRecord
+from hwprof.report.run.view import build_view
+from hwprof.specs.record.run import KernelTime, RunRecord
 
 
 def column(table: Table, name: str) -> list[str]:

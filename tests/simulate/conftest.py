@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from hwprof.simulate.pipeline import ChunkCost, PipelineWork, StageWork
+from hwprof.simulate.pipeline.simulation import ChunkCost, PipelineWork, StageWork
 
 
 @pytest.fixture(scope="session")
@@ -180,9 +180,9 @@ def placed():
 def _placed(model, devices, *, hardware="h100-sxm", stack="megatron-core", layout=None, **job):
     from hwprof.predict.machine import machine_of
     from hwprof.predict.stacks import stack_named
-    from hwprof.specs.catalogue import load_cluster, load_model
-    from hwprof.specs.job import TrainingJob
-    from hwprof.specs.parallel import ParallelLayout
+    from hwprof.specs.catalogue.lookup import load_cluster, load_model
+    from hwprof.specs.job.parallel import ParallelLayout
+    from hwprof.specs.job.step import TrainingJob
 
     shape = ParallelLayout(**{"zero_stage": 1} | (layout or {}))
     assert shape.devices == devices
@@ -198,11 +198,11 @@ def closed_form_s():
 
 
 def _closed_form(job, machine, stack):
-    from hwprof.predict.op_time import micro_batch_times
+    from hwprof.predict.kernels.op_time import micro_batch_times
     from hwprof.predict.parameters import parameters_for
     from hwprof.simulate.jobs import jobs_of, rates_of, work_table
     from hwprof.simulate.whole_step import step_times
-    from hwprof.specs.simulator import simulator_parameters
+    from hwprof.specs.catalogue.simulator import simulator_parameters
 
     each = [(job, machine, stack)]
     parameters, _ = parameters_for(simulator_parameters(), machine, stack)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from hwprof.simulate.error_model import UNKNOWN_DEVICE, circumstances, interval
-from hwprof.specs.simulator import ErrorModel, simulator_parameters
+from hwprof.specs.catalogue.simulator import ErrorModel, simulator_parameters
 
 MODEL = ErrorModel(coefficients={"base": math.log(0.1), "experts": math.log(2)}, low=-1, high=2)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hwprof.count.parameters import parameters
+from hwprof.count.blocks.parameters import parameters
 from hwprof.simulate.jobs import (
     gradient_bytes,
     jobs_of,
@@ -15,8 +15,8 @@ from hwprof.simulate.jobs import (
     weight_bytes,
     wide_dtype,
 )
-from hwprof.specs.catalogue import load_model
-from hwprof.specs.parallel import ParallelLayout
+from hwprof.specs.catalogue.lookup import load_model
+from hwprof.specs.job.parallel import ParallelLayout
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "mixtral-8x7b", "deepseek-v3", "gpt2-124m"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hwprof.simulate.prediction import predict_job
-from hwprof.specs.simulator import simulator_parameters
+from hwprof.specs.catalogue.simulator import simulator_parameters
 
 
 @pytest.fixture

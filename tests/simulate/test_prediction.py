@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from hwprof.count.model_flop import job_flop
+from hwprof.count.job.model_flop import job_flop
 from hwprof.simulate.prediction import predict_job
-from hwprof.specs.simulator import simulator_parameters
+from hwprof.specs.catalogue.simulator import simulator_parameters
 
 CLOSED_FORM_ERROR = {"gpipe": 0.006, "1f1b": 0.006, "interleaved": 0.02}
 """The worst of 320 random layouts: 0.3 %, 0.43 % and 1.2 %; layers that do not divide, heads and messages."""

@@ -7,8 +7,8 @@ import pytest
 
 from hwprof.predict.parameters import parameters_for
 from hwprof.simulate.space import RECOMPUTE, Space, predict_space
-from hwprof.specs.parallel import SCHEDULES
-from hwprof.specs.simulator import simulator_parameters
+from hwprof.specs.catalogue.simulator import simulator_parameters
+from hwprof.specs.job.parallel import SCHEDULES
 
 GPUS = 64
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hwprof.predict.parameters import parameters_for
 from hwprof.simulate.jobs import jobs_of
 from hwprof.simulate.step import parameters_held
-from hwprof.specs.simulator import simulator_parameters
+from hwprof.specs.catalogue.simulator import simulator_parameters
 
 LAYOUTS = st.fixed_dictionaries(
     {

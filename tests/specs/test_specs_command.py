@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from hwprof.cli.specs import command
 from hwprof.errors import UnknownNameError
-from hwprof.specs.catalogue import find_file, load_model
+from hwprof.specs.catalogue.lookup import find_file, load_model
 
 
 def run(*words):

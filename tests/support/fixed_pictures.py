@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hwprof.report import palette
-from hwprof.report.figures import Bar, Line, Picture
+from hwprof.report.pictures import Bar, Line, Picture
 
 
 def _line(name: str, ys: tuple[float, ...], colour: str, **settings: object) -> Line:

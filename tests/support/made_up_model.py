@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hwprof.specs.model import ModelSpec
+from hwprof.specs.model.spec import ModelSpec
 
 _SMALL: dict[str, Any] = {
     "name": "small",

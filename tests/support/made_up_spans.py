@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hwprof.measure.trace import Span
+from hwprof.measure.attribute.trace import Span
 
 
 def made_up_span(name: str, start_s: float, end_s: float, **changes: Any) -> Span:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hwprof.plan.answer import Answer, Unable, answer_of, option_of
-from hwprof.plan.cost import rates_of
-from hwprof.plan.question import Question
-from hwprof.plan.scaling import scaling
+from hwprof.plan.answer.cost import rates_of
+from hwprof.plan.answer.machines import Answer, Unable, answer_of, option_of
+from hwprof.plan.answer.scaling import scaling
+from hwprof.plan.space.question import Question
 from hwprof.predict.machine import machine_of
 from hwprof.predict.stacks import stack_named
-from hwprof.specs.catalogue import load_cluster, load_model
-from hwprof.specs.job import TrainingJob
-from hwprof.specs.simulator import simulator_parameters
+from hwprof.specs.catalogue.lookup import load_cluster, load_model
+from hwprof.specs.catalogue.simulator import simulator_parameters
+from hwprof.specs.job.step import TrainingJob
 
 
 def option(hardware: str, devices: int, name: str = "llama-3.2-1b", tokens: float | None = 1e9):

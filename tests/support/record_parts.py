@@ -6,8 +6,8 @@ import math
 
 from record_times import LAYERS, VOCAB, WIDTH
 
-from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import LayoutRow, MemoryPart, MemoryResult, Recommendation, Series
+from hwprof.specs.model.spec import ModelSpec
+from hwprof.specs.record.run import LayoutRow, MemoryPart, MemoryResult, Recommendation, Series
 
 
 def make_memory() -> MemoryResult:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from hwprof.specs.measurement import Ceiling
-from hwprof.specs.run import Attribution, KernelTime, KindResult, OpResult, PhaseTime, StepTime
+from hwprof.specs.record.run import Attribution, KernelTime, KindResult, OpResult, PhaseTime, StepTime
 
 PEAK_FLOP_PER_S = 152e9
 DRAM_BYTE_PER_S = 18.4e9

@@ -18,12 +18,12 @@ from record_times import (
     make_step,
 )
 
-from hwprof.predict.rank_waits import ranks_result
+from hwprof.predict.ranks.waits import ranks_result
+from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.measurement import Skipped
-from hwprof.specs.parallel import ParallelLayout
-from hwprof.specs.rank_record import RankRecord
-from hwprof.specs.ranks import CollectiveCall, RankPlace
-from hwprof.specs.run import (
+from hwprof.specs.record.rank import RankRecord
+from hwprof.specs.record.ranks import CollectiveCall, RankPlace
+from hwprof.specs.record.run import (
     DeviceIdentity,
     PhaseTime,
     Prediction,

@@ -10,8 +10,8 @@ from pathlib import Path
 import kineto
 import pytest
 
-from hwprof.trace.columns import Trace
-from hwprof.trace.reader import read_trace
+from hwprof.trace.read.columns import Trace
+from hwprof.trace.read.file import read_trace
 
 
 @pytest.fixture

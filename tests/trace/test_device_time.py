@@ -10,7 +10,7 @@ import kineto
 import pytest
 
 from hwprof.errors import InputError
-from hwprof.specs.trace import TraceDevice
+from hwprof.specs.record.trace import TraceDevice
 from hwprof.trace.analysis import analyse
 
 Write = Callable[..., Path]

@@ -13,7 +13,7 @@ from pathlib import Path
 import kineto
 import pytest
 
-from hwprof.specs.trace import TraceDevice
+from hwprof.specs.record.trace import TraceDevice
 from hwprof.trace.analysis import analyse
 
 GOLDEN = json.loads((Path(__file__).parent / "hta_golden.json").read_text(encoding="utf-8"))

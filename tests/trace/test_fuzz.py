@@ -16,8 +16,8 @@ import kineto
 import pytest
 
 from hwprof.errors import HwprofError
-from hwprof.specs.catalogue import load_cluster, load_device, load_link, load_model
-from hwprof.specs.trace import TraceDevice
+from hwprof.specs.catalogue.lookup import load_cluster, load_device, load_link, load_model
+from hwprof.specs.record.trace import TraceDevice
 from hwprof.trace.analysis import analyse
 
 TRACE_CASES, EVENT_CASES, CONFIG_CASES, SPEC_CASES = 500, 350, 700, 500

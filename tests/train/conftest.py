@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hwprof.specs.model import ModelSpec
-from hwprof.specs.run import RunSettings
+from hwprof.specs.model.spec import ModelSpec
+from hwprof.specs.record.run import RunSettings
 from hwprof.train.loop import Trainer
 
 DECODER = ModelSpec(

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812 (the name that torch's own documen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwprof.specs.model import ModelSpec
+from hwprof.specs.model.spec import ModelSpec
 from hwprof.train.attention import AttentionCore, Rope, rotary_tables
 from hwprof.train.decoder import Decoder
 from hwprof.train.initial import initial_std

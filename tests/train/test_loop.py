@@ -213,8 +213,8 @@ def test_data_shorter_than_two_sequences_is_refused(trainer, tmp_path):
 _INTERRUPTED = """
     import json, multiprocessing, signal, sys, time
     import torch
-    from hwprof.specs.model import ModelSpec
-    from hwprof.specs.run import RunSettings
+    from hwprof.specs.model.spec import ModelSpec
+    from hwprof.specs.record.run import RunSettings
     from hwprof.train.loop import Trainer
 
     if __name__ == "__main__":

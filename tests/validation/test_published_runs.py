@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import pytest
 
-from hwprof.simulate.validation import validate
-from hwprof.specs.published import read_published
-from hwprof.specs.simulator import simulator_parameters
+from hwprof.simulate.published.validation import validate
+from hwprof.specs.catalogue.published import read_published
+from hwprof.specs.catalogue.simulator import simulator_parameters
 
 
 @pytest.fixture(scope="session")

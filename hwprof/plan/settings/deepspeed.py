@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from hwprof.plan.settings.launch import Launch, Settings, told
-from hwprof.specs.job import TrainingJob
+from hwprof.specs.job.step import TrainingJob
 
 FRAMEWORK = "DeepSpeed 0.19"
 FILE_NAME = "deepspeed.json"

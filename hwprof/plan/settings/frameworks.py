@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hwprof.plan.plans import Plan
+from hwprof.plan.answer.plans import Plan
 from hwprof.plan.settings import accelerate, deepspeed, megatron, torchrun, torchtitan
 from hwprof.plan.settings.launch import Settings, launch_of
 

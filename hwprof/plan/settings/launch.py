@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from hwprof.plan.plans import Plan
-from hwprof.specs.job import TrainingJob
+from hwprof.plan.answer.plans import Plan
+from hwprof.specs.job.step import TrainingJob
 
 Backend = Literal["cuda", "cpu", "other"]
 """What runs PyTorch on the device: CUDA or ROCm, the CPU, or something that is started in another way (TPUs)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hwprof.plan.settings.launch import Launch, Settings, told
 from hwprof.plan.settings.megatron_model import arguments_of_model, missing_of_model
 from hwprof.plan.settings.torchrun import launcher
-from hwprof.specs.job import TrainingJob
+from hwprof.specs.job.step import TrainingJob
 
 FRAMEWORK = "Megatron-LM (core 0.16)"
 FILE_NAME = "megatron.sh"

@@ -5,8 +5,8 @@ Arguments and their meaning: NVIDIA/Megatron-LM, ``megatron/training/arguments.p
 
 from __future__ import annotations
 
-from hwprof.specs.model import ModelSpec
-from hwprof.specs.model_parts import EmbeddingSpec
+from hwprof.specs.model.parts import EmbeddingSpec
+from hwprof.specs.model.spec import ModelSpec
 
 _POSITIONS = {"rope": "rope", "learned": "learned_absolute", "none": "none"}
 _NORMS = {"rmsnorm": "RMSNorm", "layernorm": "LayerNorm"}

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 
 from hwprof.plan.settings.launch import Launch, Settings, told
-from hwprof.specs.job import TrainingJob
+from hwprof.specs.job.step import TrainingJob
 
 FRAMEWORK = "torchtitan 0.2"
 FILE_NAME = "torchtitan.toml"

@@ -11,7 +11,7 @@ from typing import Any
 from hwprof.errors import SpecError
 from hwprof.specs.huggingface import decoders, encoder_decoders, encoders, mixtures, older_decoders
 from hwprof.specs.huggingface.config import Config, Tables
-from hwprof.specs.model import ModelSpec
+from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.parsing import build
 
 Reader = Callable[[Config], Tables]

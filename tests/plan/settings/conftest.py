@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from hwprof.plan.settings.launch import Launch
-from hwprof.specs.catalogue import load_model
-from hwprof.specs.job import TrainingJob
-from hwprof.specs.parallel import ParallelLayout
+from hwprof.specs.catalogue.lookup import load_model
+from hwprof.specs.job.parallel import ParallelLayout
+from hwprof.specs.job.step import TrainingJob
 
 LaunchBuilder = Callable[..., Launch]
 

@@ -18,7 +18,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from hwprof.plan.settings.torchtitan import FLAVORS, settings_for
-from hwprof.specs.catalogue import load_model
+from hwprof.specs.catalogue.lookup import load_model
 
 KEYS = {
     "model": {"name": str, "flavor": str, "converters": list},

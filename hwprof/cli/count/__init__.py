@@ -1,0 +1,1 @@
+"""How is a model counted from the command line, and how is the count printed?"""

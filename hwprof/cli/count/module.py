@@ -1,0 +1,101 @@
+"""How is any torch module counted from the command line? ``hwprof count --module package.module:factory``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from hwprof.errors import InputError
+from hwprof.specs.job.settings import Dtype
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_OF_SPECS_ALONE = {
+    "model": "a module is no model of the catalogue",
+    "target_len": "give each argument of the module with --input",
+    "recompute": "a module checkpoints by itself; what it runs again is counted",
+    "optimizer": "only forward and backward are captured",
+    "compiled": "a captured module runs eagerly",
+}
+"""Options of ``count`` that say nothing about a module, and why."""
+
+
+def module_options(function: _Function) -> _Function:
+    """The options that only a module has."""
+    options = (
+        click.option("--module", "target", metavar="PACKAGE.MODULE:FACTORY", help="Count any torch.nn.Module instead."),
+        click.option(
+            "--input",
+            "inputs",
+            multiple=True,
+            metavar="[NAME=]SHAPE:DTYPE",
+            help="With --module: an argument of its forward, such as 8x3x224x224:float32; repeat for more.",
+        ),
+        click.option(
+            "--device",
+            type=click.Choice(["fake", "cpu"]),
+            default="fake",
+            show_default=True,
+            help="With --module: tensors without data, or real ones for a module that looks at values.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleRequest:
+    """Which module, on which inputs and which tensors, as it stands on the command line."""
+
+    target: str
+    inputs: tuple[str, ...]
+    device: str
+    batch_size: int | None
+    seq_len: int | None
+
+
+def refuse_module_options(context: click.Context) -> None:
+    """Say that ``--input`` and ``--device`` need ``--module``.
+
+    Raises:
+        InputError: one of them was given.
+    """
+    for name, option in (("inputs", "--input"), ("device", "--device")):
+        if _is_given(context, name):
+            raise InputError(f"{option} goes with --module alone", remedy="leave it out, or give --module")
+
+
+def count_module(context: click.Context, request: ModuleRequest, *, dtype: Dtype, output_format: str) -> None:
+    """Count one forward and backward pass of a module, and print it.
+
+    Raises:
+        InputError: an option does not go with ``--module``, or the module can't be captured.
+    """
+    for name, reason in _OF_SPECS_ALONE.items():
+        if _is_given(context, name):
+            option = "--compile" if name == "compiled" else "--" + name.replace("_", "-")
+            raise InputError(f"{option} does not go with --module", expectation=reason, remedy="leave it out")
+    from hwprof.cli.count.module_report import counted_module, module_json, module_text
+    from hwprof.measure.capture.subject import parse_input, subject_of
+
+    subject = subject_of(
+        request.target,
+        inputs=[parse_input(text) for text in request.inputs],
+        batch_size=request.batch_size,
+        seq_len=request.seq_len,
+        fake=request.device == "fake",
+    )
+    counted = counted_module(subject, dtype if _is_given(context, "dtype") else None)
+    for note in counted.notes:
+        click.echo(f"hwprof: note: {note}", err=True)
+    click.echo(json.dumps(module_json(counted), indent=2) if output_format == "json" else module_text(counted))
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) not in {None, ParameterSource.DEFAULT}

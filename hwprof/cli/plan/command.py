@@ -1,0 +1,105 @@
+"""Which settings, which machine, how many, how long, how much? ``hwprof plan``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwprof.cli.format_option import format_option
+from hwprof.cli.plan.request import choice_options, goal_options, job_options
+from hwprof.specs.files import write_atomically
+
+if TYPE_CHECKING:
+    from hwprof.plan.answer.machines import Answer
+    from hwprof.predict.machine import Machine
+
+
+@click.command(short_help="Choose layout, hardware and number of devices for a training.")
+@job_options
+@goal_options
+@choice_options
+@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the plans here.")
+@click.option(
+    "--xlsx",
+    "xlsx_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write all tables into this Excel workbook; needs `pip install 'hwprof[xlsx]'`.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write plan.html, pictures, tables and the first plan's settings for training frameworks into this folder.",
+)
+@click.option(
+    "--scaling", "with_scaling", is_flag=True, help="Plan for fewer and more devices too (always with --output)."
+)
+@format_option
+def command(
+    *,
+    csv_path: Path | None,
+    xlsx_path: Path | None,
+    output: Path | None,
+    with_scaling: bool,
+    output_format: str,
+    **typed: Any,
+) -> None:
+    """Search every layout of MODEL on each HARDWARE; rank those that fit, say why the others don't.
+
+    Nothing runs and no torch is needed. Several --hardware or --devices stand side by side: capacity planning.
+    """
+    from hwprof.cli.plan.answer_json import answer_json
+    from hwprof.cli.plan.request import options_of
+    from hwprof.plan.answer.machines import answer_of
+    from hwprof.report.plan.text import plan_text
+
+    options, unable = options_of(typed)
+    answer = answer_of(options, typed["objective"], unable)
+    if with_scaling or output or xlsx_path:
+        answer = _scaled(answer, typed["device_memory"])
+    if output:
+        _write_directory(answer, output)
+    _write_tables(answer, csv_path, xlsx_path)
+    click.echo(
+        json.dumps(answer_json(answer), indent=2, allow_nan=False) if output_format == "json" else plan_text(answer)
+    )
+
+
+def _scaled(answer: Answer, device_memory: str | None) -> Answer:
+    """The answer with scaling curves of its first plan."""
+    from hwprof.cli.plan.request import machine_for
+    from hwprof.plan.answer.scaling import scaling
+
+    if not answer.plans:
+        return answer
+    question = answer.plans[0].question
+    hardware = question.machine.device.id
+
+    def machine_at(devices: int) -> Machine:
+        return machine_for(hardware, devices, device_memory)
+
+    strong = scaling(question, "strong", machine_at)
+    return replace(answer, scaling=(*strong, *scaling(question, "weak", machine_at)))
+
+
+def _write_directory(answer: Answer, output: Path) -> None:
+    from hwprof.report.files.plan import write_plan
+
+    write_plan(answer, output)
+
+
+def _write_tables(answer: Answer, csv_path: Path | None, xlsx_path: Path | None) -> None:
+    """The plans as CSV, all tables as a workbook."""
+    from hwprof.report.csv import render_csv
+    from hwprof.report.plan.tables import build_plan_sheets
+    from hwprof.report.xlsx import render_xlsx
+
+    sheets = build_plan_sheets(answer)
+    for path, render in ((csv_path, lambda: render_csv(sheets[0])), (xlsx_path, lambda: render_xlsx(sheets))):
+        if path:
+            content = render()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)

@@ -1,0 +1,342 @@
+"""What does a person ask of the planner? Options of ``hwprof plan`` to questions, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+
+from hwprof.cli.job_checks import checked
+from hwprof.cli.layout_options import LONGEST_DEFAULT, POSITIVE, Command
+from hwprof.cli.numbers import FiniteRange
+from hwprof.errors import InputError, UnknownNameError
+from hwprof.plan.advice.from_run import calibrated, job_of_run
+from hwprof.plan.answer.cost import Rates, rates_of, step_limits_s, steps_of
+from hwprof.plan.answer.machines import Option, Unable, option_of
+from hwprof.plan.space.question import MEMORY_MARGIN, Choices, Question
+from hwprof.predict.machine import Machine, machine_of
+from hwprof.predict.stacks import STACKS, Stack, stack_named
+from hwprof.specs.catalogue.lookup import load_cluster, load_device, load_model
+from hwprof.specs.catalogue.simulator import simulator_parameters
+from hwprof.specs.hardware.spec import ClusterSpec
+from hwprof.specs.job.parallel import CONTEXT_KINDS, SCHEDULES
+from hwprof.specs.job.settings import Recompute, RunSettings
+from hwprof.specs.job.step import JobDtype, JobOptimizer, Offload, TrainingJob
+from hwprof.specs.model.spec import ModelSpec
+from hwprof.specs.record.run import RunRecord
+from hwprof.units import parse
+
+_AMOUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([kKMGBT]?)")
+_FACTORS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
+NONNEGATIVE = FiniteRange(min=0, min_open=True)
+Item = TypeVar("Item")
+
+
+class Amount(click.ParamType[float]):
+    """A positive number that may end in k, M, B (or G) or T: ``15T`` tokens, ``2M`` dollars."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number, or a usage error."""
+        match = _AMOUNT.fullmatch(str(value).strip())
+        if match is None or not 0 < float(match[1]) * _FACTORS[match[2]] < float("inf"):
+            self.fail(f"{value!r} is no positive number such as 15T, 300B or 2.5M.", param, ctx)
+        return float(match[1]) * _FACTORS[match[2]]
+
+
+class Listed(click.ParamType[tuple[Any, ...]]):
+    """Several values with commas between them, each once."""
+
+    name = "list"
+
+    def __init__(self, kind: click.ParamType[Any]) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """The values, or a usage error."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(dict.fromkeys(self.kind.convert(part.strip(), param, ctx) for part in str(value).split(",")))
+
+
+NUMBERS = Listed(POSITIVE)
+SWITCH = Listed(click.Choice(["on", "off"]))
+
+
+def job_options(command: Command) -> Command:
+    """What is trained, and in which formats."""
+    return _with(
+        command,
+        click.option("--model", help="Catalogue name, TOML file or Hugging Face config.json."),
+        click.option("--hardware", type=Listed(click.STRING), help="Devices of the catalogue, commas between them."),
+        click.option("--devices", type=NUMBERS, help="How many; several counts with commas between them."),
+        click.option("--max-devices", type=POSITIVE, help="Without --devices: all doublings of a node up to this."),
+        click.option("--global-batch", type=POSITIVE, help="Sequences of a step over all devices."),
+        click.option("--seq-len", type=POSITIVE, help="Tokens of a sequence; default: the model's, at most 4096."),
+        click.option("--dtype", type=Listed(click.Choice(get_args(JobDtype))), help="One or several; default: bf16."),
+        click.option("--optimizer", type=click.Choice(get_args(JobOptimizer)), help="Default: adamw."),
+        click.option("--attention", type=click.Choice(["flash", "materialised"]), default="flash", show_default=True),
+        click.option(
+            "--stack",
+            type=click.Choice([stack.name for stack in STACKS]),
+            help="Training software; default: megatron-core, on a CPU and with --run torch.",
+        ),
+        click.option(
+            "--run", "run_directory", type=click.Path(path_type=Path), help="A run on one device: job and calibration."
+        ),
+    )
+
+
+def goal_options(command: Command) -> Command:
+    """What is best, and what a plan must keep to."""
+    return _with(
+        command,
+        click.option("--objective", type=click.Choice(["time", "throughput", "cost", "energy"]), default="time"),
+        click.option("--tokens", type=Amount(), help="Tokens of the whole training, for example 15T."),
+        click.option("--deadline", help="Longest time of the whole training, for example 30d."),
+        click.option("--budget", type=Amount(), help="Most that the whole training may cost in USD, for example 2M."),
+        click.option("--price", type=NONNEGATIVE, help="USD for an hour of one device; default: the device file's."),
+        click.option("--watt", type=NONNEGATIVE, help="Power of one device; default: its TDP."),
+        click.option("--pue", type=FiniteRange(min=1), help="Power of the building over that of its devices."),
+        click.option(
+            "--memory-margin",
+            type=FiniteRange(min=0, max=0.9),
+            default=MEMORY_MARGIN,
+            show_default=True,
+            help="Share of a device's memory to leave free.",
+        ),
+        click.option("--device-memory", help="Memory of a device, where its file does not say: 512GB."),
+    )
+
+
+def choice_options(command: Command) -> Command:
+    """What the search may choose."""
+    return _with(
+        command,
+        *(
+            click.option(f"--{name}", type=NUMBERS, help=f"Only these {meaning}.")
+            for name, meaning in (
+                ("tp", "tensor-parallel degrees"),
+                ("pp", "numbers of pipeline stages"),
+                ("vp", "chunks a stage"),
+                ("cp", "context-parallel degrees"),
+                ("ep", "expert-parallel degrees"),
+                ("dp", "data-parallel degrees"),
+                ("micro-batch", "micro-batches"),
+            )
+        ),
+        click.option("--zero", type=Listed(click.IntRange(0, 3)), help="Only these ZeRO stages; 3 = FSDP."),
+        click.option("--recompute", type=Listed(click.Choice(get_args(Recompute))), help="Only these modes."),
+        click.option(
+            "--offload",
+            type=Listed(click.Choice(get_args(Offload))),
+            help="What may live in host memory; default: none.",
+        ),
+        click.option("--host-memory", help="Of a node, for --offload: 2TB; default: not looked at."),
+        click.option(
+            "--context-kind",
+            type=Listed(click.Choice(CONTEXT_KINDS)),
+            help="On several context ranks; default: ring.",
+        ),
+        click.option(
+            "--sequence-parallel", type=SWITCH, help="Beside tensor parallelism: on, off or both; default: on."
+        ),
+        click.option("--overlap", type=SWITCH, help="Traffic of data and tensor ranks beside compute; default: on."),
+        click.option("--schedule", type=Listed(click.Choice(SCHEDULES)), help="Default: those that --stack has."),
+        click.option("--no-hybrid", is_flag=True, help="ZeRO shards over all replicas, never over fewer (HSDP)."),
+    )
+
+
+def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One machine's question and rates."""
+
+    question: Question
+    rates: Rates
+
+
+def options_of(typed: dict[str, Any]) -> tuple[list[Option], list[Unable]]:
+    """Every hardware with every number of devices, searched; those that can't be are set apart with the reason.
+
+    Raises:
+        UnknownNameError: a name is in no catalogue.
+        InputError: something that is needed is missing, or no machine can be searched.
+    """
+    record = _run_of(typed["run_directory"]) if typed["run_directory"] else None
+    names = typed["hardware"] or _needed(_hardware_of(record), "--hardware")
+    options, errors, unable = [], [], []
+    machines = [(name, devices) for name in names for devices in _counts(name, typed)]
+    for hardware, devices in machines:
+        try:
+            asked = _asked(hardware, devices, typed, record)
+            options.append(option_of(asked.question, asked.rates, tokens=typed["tokens"]))
+        except UnknownNameError:
+            raise
+        except InputError as error:  # one machine of several; told in its row
+            errors.append(error)
+            unable.append(Unable(hardware=load_device(hardware).id, devices=devices, reason=error.fact))
+    if not options:
+        raise errors[0]
+    return options, unable
+
+
+def machine_for(hardware: str, devices: int, device_memory: str | None) -> Machine:
+    """So many devices of a name, in their usual nodes.
+
+    Raises:
+        InputError: there is no such device, or so many of it are not defined.
+    """
+    return machine_of(_with_memory(load_cluster(f"{devices}x{hardware}"), device_memory))
+
+
+def _run_of(directory: Path) -> RunRecord:
+    """A run that plans may start from.
+
+    Raises:
+        InputError: there is none, it is of a loop that somebody else wrote, or of several devices.
+    """
+    from hwprof.report.files.run import read_run
+
+    record = read_run(directory)
+    if not isinstance(record.settings, RunSettings) or record.world_size > 1:
+        what = "several devices" if record.world_size > 1 else "a loop of somebody else"
+        raise InputError(f"{directory} is a run of {what}", expectation="plans start from `hwprof run` on one device")
+    return record
+
+
+def _hardware_of(record: RunRecord | None) -> tuple[str, ...]:
+    return (record.device.catalogue_id,) if record is not None and record.device.catalogue_id else ()
+
+
+def _needed(value: Item | None, option: str) -> Item:
+    if not value:
+        raise InputError(f"{option} is missing", remedy=f"give {option}; `hwprof plan --help` explains it")
+    return value
+
+
+def _counts(hardware: str, typed: dict[str, Any]) -> Sequence[int]:
+    if typed["devices"]:
+        return [int(count) for count in typed["devices"]]
+    most = _needed(typed["max_devices"], "--devices or --max-devices")
+    node = load_cluster(f"1x{hardware}").device.node.devices
+    counts = [1, *(node * 2**power for power in range(32) if node > 1 or power)]
+    return [count for count in counts if count <= most]
+
+
+def _asked(hardware: str, devices: int, typed: dict[str, Any], record: RunRecord | None) -> Asked:
+    machine = machine_for(hardware, devices, typed["device_memory"])
+    cpu = machine.device.kind == "cpu"
+    stack = stack_named(typed["stack"] or ("torch" if cpu or record else "megatron-core"))
+    base = _base(typed, stack, record)
+    rates = rates_of(machine.device, usd_per_hour=typed["price"], watt=typed["watt"], pue=typed["pue"])
+    question = Question(
+        base=base,
+        machine=machine,
+        stack=stack,
+        table=simulator_parameters(),
+        choices=_choices(typed),
+        margin=typed["memory_margin"],
+        **_longest(typed, base, devices, rates),
+        host_memory_bytes=_host_memory(typed),
+    )
+    if record is not None and record.device.catalogue_id == machine.device.id:
+        found = calibrated(record, question.table, replace(machine, devices=1))
+        question = replace(question, table=found.table, memory_scale=found.memory_scale, notes=found.notes)
+    return Asked(question=question, rates=rates)
+
+
+def _host_memory(typed: dict[str, Any]) -> float | None:
+    if typed["host_memory"] is None:
+        return None
+    if not typed["offload"] or set(typed["offload"]) == {"none"}:
+        raise InputError("--host-memory bounds nothing without offload", remedy="give --offload too")
+    found = parse(typed["host_memory"], "byte")
+    if not found:
+        raise InputError(
+            "--host-memory 0 leaves no room for offload", remedy="leave --offload out, or give what a node has"
+        )
+    return found
+
+
+def _with_memory(cluster: ClusterSpec, text: str | None) -> ClusterSpec:
+    """The cluster with a device's memory of ``text``, where its file does not say."""
+    if cluster.device.memory.capacity_bytes is not None:
+        return cluster
+    if text is None:
+        raise InputError(
+            f"the memory of {cluster.device.id} is not known", remedy="give --device-memory, such as 512GB"
+        )
+    memory = cluster.device.memory.model_copy(update={"capacity_bytes": parse(text, "byte")})
+    return cluster.model_copy(update={"device": cluster.device.model_copy(update={"memory": memory})})
+
+
+def _base(typed: dict[str, Any], stack: Stack, record: RunRecord | None) -> TrainingJob:
+    """The job as typed; what was not typed is the run's, if there is one."""
+    run = job_of_run(record) if record is not None else None
+    own: ModelSpec | None = load_model(typed["model"]) if typed["model"] else run.model if run else None
+    model = _needed(own, "--model")
+    return checked(
+        TrainingJob,
+        model=model,
+        seq_len=typed["seq_len"] or (run.seq_len if run else min(model.max_seq_len, LONGEST_DEFAULT)),
+        global_batch=_needed(typed["global_batch"], "--global-batch"),
+        dtype=typed["dtype"][0] if typed["dtype"] else run.dtype if run else "bf16",
+        storage=stack.storage,
+        optimizer=typed["optimizer"] or (run.optimizer if run else "adamw"),
+        attention=typed["attention"],
+        fused=run.fused if run else True,
+    )
+
+
+def _choices(typed: dict[str, Any]) -> Choices:
+    plain = Choices()
+    return Choices(
+        tensor=typed["tp"] or (),
+        context=typed["cp"] or (),
+        pipeline=typed["pp"] or (),
+        data=typed["dp"] or (),
+        expert=typed["ep"] or (),
+        virtual=typed["vp"] or (),
+        micro_batch=typed["micro_batch"] or (),
+        zero=typed["zero"] or plain.zero,
+        recompute=typed["recompute"] or plain.recompute,
+        schedule=typed["schedule"] or (),
+        sequence_parallel=_switched(typed["sequence_parallel"]),
+        overlap=_switched(typed["overlap"]),
+        dtype=typed["dtype"] or (),
+        offload=typed["offload"] or plain.offload,
+        context_kind=typed["context_kind"] or plain.context_kind,
+        hybrid=not typed["no_hybrid"],
+    )
+
+
+def _switched(given: tuple[str, ...] | None) -> tuple[bool, ...]:
+    return tuple(value == "on" for value in given or ("on",))
+
+
+def _longest(typed: dict[str, Any], base: TrainingJob, devices: int, rates: Rates) -> dict[str, Any]:
+    if typed["deadline"] is None and typed["budget"] is None:
+        return {}
+    if not typed["tokens"]:
+        raise InputError(
+            "--deadline and --budget bound the whole training, and its length is not known",
+            remedy="give its tokens too, such as --tokens 2T",
+        )
+    tokens = typed["tokens"]
+    deadline_s = parse(typed["deadline"], "s") if typed["deadline"] else None
+    steps = steps_of(base, tokens)
+    budget_usd = typed["budget"]
+    limits = step_limits_s(steps=steps, devices=devices, rates=rates, deadline_s=deadline_s, budget_usd=budget_usd)
+    name, longest_s = min(limits.items(), key=lambda each: each[1])
+    return {"longest_step_s": longest_s, "limit": name}

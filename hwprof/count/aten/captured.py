@@ -1,0 +1,115 @@
+"""What does a captured module cost? Its calls priced and added up to the same rows as those of a spec's op table."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from hwprof.count.aten import matmul as aten_matmul
+from hwprof.count.aten import memory as aten_memory
+from hwprof.count.aten.registry import aten_cost, unpriced
+from hwprof.count.ops.cost import Cost
+from hwprof.count.ops.operation import Op
+from hwprof.specs.job.labels import kind_of_words, label_of, own_kind
+from hwprof.specs.job.settings import Direction, LayerKind
+from hwprof.specs.record.captured import Capture, Place
+
+__all__ = ["aten_matmul", "aten_memory", "captured_kind", "captured_ops", "captured_parameters", "operators_unpriced"]
+
+_KIND_OF_OPERATOR: dict[str, LayerKind] = {
+    "native_layer_norm": "norm",
+    "_fused_rms_norm": "norm",
+    "native_batch_norm": "norm",
+    "native_group_norm": "norm",
+    "embedding": "embedding",
+    "nll_loss_forward": "loss",
+    "_log_softmax": "loss",
+}
+
+
+@dataclass(slots=True)
+class _Instance:
+    """What one module does with one operator. Mutable: it is added up while the calls go by."""
+
+    forward: Cost = Cost.ZERO
+    backward: Cost = Cost.ZERO
+    recompute: Cost = Cost.ZERO
+    update: Cost = Cost.ZERO
+    saved_bytes: int = 0
+    weight_copy_bytes: int = 0
+    parameters: int = 0
+
+    def add(self, direction: Direction, cost: Cost) -> None:
+        setattr(self, direction, getattr(self, direction) + cost)
+
+
+def captured_ops(capture: Capture, *, causal_half: bool = False) -> tuple[Op, ...]:
+    """One row for each operator of each module, in the order of their first calls; equal layers are one row.
+
+    A label has several rows of one kind where its layers differ, as by the first one's input, which has no gradient.
+    Backward work stands at the forward operator that it is the gradient of. ``input_bytes`` and ``output_bytes`` are 0.
+
+    Args:
+        capture: of one forward and backward pass.
+        causal_half: count half of attention that was called with ``is_causal``.
+    """
+    instances = _instances(capture, causal_half=causal_half)
+    rows: dict[Op, int] = {}
+    for place, instance in instances.items():
+        row = _row(place, instance)
+        if row != _row(place, _Instance()):
+            rows[row] = rows.get(row, 0) + 1
+    return tuple(replace(row, repeats=times) for row, times in rows.items())
+
+
+def captured_parameters(capture: Capture, *, trainable_only: bool = False) -> int:
+    """Elements of all parameters, each once however many names it has."""
+    return sum(use.elements for use in capture.parameters if use.trainable or not trainable_only)
+
+
+def operators_unpriced(capture: Capture) -> tuple[str, ...]:
+    """Operators that the module called whose FLOP are not known; their bytes are counted."""
+    return unpriced(placed.call.name for placed in capture.calls)
+
+
+def captured_kind(label: str, operator: str) -> LayerKind:
+    """The kind of layer of a row: by our own labels, else by the operator, else by the words that people use."""
+    own = own_kind(label)
+    if own != "other":
+        return own
+    plain = operator.partition("::")[2]
+    if plain in _KIND_OF_OPERATOR:
+        return _KIND_OF_OPERATOR[plain]
+    return kind_of_words(label)
+
+
+def _instances(capture: Capture, *, causal_half: bool) -> Mapping[Place, _Instance]:
+    instances: dict[Place, _Instance] = defaultdict(_Instance)
+    for placed in capture.calls:
+        instances[placed.place].add(placed.direction, aten_cost(placed.call, causal_half=causal_half))
+    for kept in capture.kept:
+        if kept.weight_copy:
+            instances[kept.place].weight_copy_bytes += kept.size_bytes
+        else:
+            instances[kept.place].saved_bytes += kept.size_bytes
+    for use in capture.parameters:
+        instances[use.place].parameters += use.elements
+    return instances
+
+
+def _row(place: Place, instance: _Instance) -> Op:
+    label = label_of(place.path)
+    return Op(
+        label=label,
+        kind=place.kind,
+        layer_kind=captured_kind(label, place.kind),
+        repeats=1,
+        forward=instance.forward,
+        backward=instance.backward,
+        recompute=instance.recompute,
+        update=instance.update,
+        saved_bytes=instance.saved_bytes,
+        weight_copy_bytes=instance.weight_copy_bytes,
+        parameters=instance.parameters,
+    )

@@ -1,0 +1,159 @@
+"""What does an operator cost that a profile recorded? Shapes and types of its arguments, priced like a captured call.
+
+A profile says nothing of results: their shapes follow from the arguments' here. Lists of tensors have no types in a
+profile; their elements are taken for fp32, as optimizers' are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from hwprof.count.aten import matmul as aten_matmul
+from hwprof.count.aten import memory as aten_memory
+from hwprof.count.aten.registry import ATEN, aten_cost, plain_name, unpriced
+from hwprof.count.aten.results import result_shapes
+from hwprof.count.aten.signatures import NEEDS_VALUES, SIGNATURES, WRITTEN
+from hwprof.count.ops.cost import Cost
+from hwprof.specs.record.captured import AtenCall, TensorView, Value, tensors_in
+
+__all__ = ["NEEDS_VALUES", "Recorded", "aten_matmul", "aten_memory", "is_priced", "recorded_cost", "recorded_dtype"]
+
+_DTYPES: dict[str, tuple[str, int]] = {
+    "float": ("float32", 4),
+    "double": ("float64", 8),
+    "c10::BFloat16": ("bfloat16", 2),
+    "c10::Half": ("float16", 2),
+    "c10::Float8_e4m3fn": ("float8_e4m3fn", 1),
+    "c10::Float8_e5m2": ("float8_e5m2", 1),
+    "c10::complex<float>": ("complex64", 8),
+    "c10::complex<double>": ("complex128", 16),
+    "long": ("int64", 8),
+    "long int": ("int64", 8),
+    "int": ("int32", 4),
+    "short": ("int16", 2),
+    "short int": ("int16", 2),
+    "signed char": ("int8", 1),
+    "unsigned char": ("uint8", 1),
+    "bool": ("bool", 1),
+}
+"""C++'s name of an element type, as the profiler writes it -> torch's name, bytes."""
+
+_LIST = "TensorList"
+_MOST_LISTED = 100_000
+_MOST = 1e30
+"""FLOP or bytes beyond this are those of a damaged trace."""
+_VALUES: dict[str, Value] = {"True": True, "False": False, "": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Arguments of one call as a profile has them, in the order of the operator's schema.
+
+    Attributes:
+        dims: sizes of a tensor; a list of those for a list of tensors; empty for what is no tensor.
+        types: C++ element type, "TensorList", "Scalar", "ScalarList" or "".
+        strides: as ``dims``; may be empty.
+        values: what is no tensor, as text; may be empty.
+    """
+
+    dims: Sequence[Any]
+    types: Sequence[str]
+    strides: Sequence[Any] = ()
+    values: Sequence[str] = ()
+
+
+def is_priced(name: str) -> bool:
+    """Whether the operator has a cost function of its own, so that what it calls is not counted again."""
+    return name in ATEN or name.removesuffix("_") in ATEN
+
+
+def recorded_cost(name: str, recorded: Recorded) -> Cost | None:
+    """Cost of one call; None where nobody has said how to count it, or the arguments do not fit the operator."""
+    if not name.startswith("aten::") or unpriced([name]):
+        return None
+    try:
+        call = _call(name, recorded)
+        cost = aten_cost(call) if call.inputs else None
+    except (LookupError, TypeError, ValueError, AssertionError, ArithmeticError, StopIteration):
+        return None  # a damaged trace, or another operator of the same name: the formula asks for what is not there
+    return cost if cost and 0 <= cost.flop < _MOST and 0 <= cost.moved_bytes < _MOST else None
+
+
+def recorded_dtype(recorded: Recorded) -> str:
+    """The first floating-point type among the arguments, as torch calls it; "" if there is none."""
+    found = (_DTYPES[kind][0] for kind in recorded.types if kind in _DTYPES)
+    return next((name for name in found if name.startswith(("float", "bfloat"))), "")
+
+
+def _call(name: str, recorded: Recorded) -> AtenCall:
+    names = SIGNATURES.get(name) or SIGNATURES.get(name.removesuffix("_"))
+    values = _arguments(recorded)
+    if names is None:
+        names = ("self", *(f"argument{place}" for place in range(1, len(values))))
+    arguments = dict(zip(names, values, strict=False))
+    written = WRITTEN.get(name, ("self",) if name.endswith("_") and not name.endswith("__") else ())
+    written = tuple(each for each in written if each in arguments)
+    results = () if written else _results(name, arguments)
+    return AtenCall(name=name, arguments=arguments, results=results, written=written)
+
+
+def _arguments(recorded: Recorded) -> list[Value]:
+    count = len(recorded.dims)
+    types = [*recorded.types, *("float" if dims else "" for dims in recorded.dims[len(recorded.types) :])]
+    strides = [*recorded.strides, *([()] * count)]
+    values = [*recorded.values, *([""] * count)]
+    return [_value(place, *each) for place, each in enumerate(zip(recorded.dims, types, strides, values, strict=False))]
+
+
+def _value(place: int, dims: Any, kind: str, strides: Any, text: str) -> Value:
+    """Storages count from the places, so that every tensor is memory of its own."""
+    if kind == _LIST or (dims and isinstance(dims[0], list)):
+        if len(dims) > _MOST_LISTED:
+            raise ValueError("a list of more tensors than an operator takes")
+        return tuple(_tensor(each, "float", (), -1 - place) for each in dims)
+    if kind in _DTYPES:
+        return _tensor(dims, kind, strides, place)
+    return _number(text)
+
+
+def _tensor(dims: Any, kind: str, strides: Any, storage: int) -> TensorView:
+    shape = tuple(int(size) for size in dims)
+    if any(size < 0 for size in shape):
+        raise ValueError(f"a tensor of shape {shape}")
+    dtype, width = _DTYPES[kind]
+    spread = len(strides) == len(shape)
+    kept = [size for place, size in enumerate(shape) if not spread or strides[place] != 0]
+    return TensorView(shape=shape, dtype=dtype, element_bytes=width, elements=prod(kept), storage=storage)
+
+
+def _number(text: str) -> Value:
+    """A scalar or a list of scalars; None for what is neither."""
+    if text in _VALUES:
+        return _VALUES[text]
+    try:
+        found = json.loads(text.replace("True", "true").replace("False", "false"))
+    except (ValueError, RecursionError):
+        return None
+    return tuple(found) if isinstance(found, list) else found if isinstance(found, (int, float)) else None
+
+
+def _results(name: str, arguments: Mapping[str, Value]) -> tuple[TensorView, ...]:
+    first = [tensor for value in arguments.values() for tensor in tensors_in(value)]
+    like = next((tensor for tensor in first if tensor.is_float), first[0] if first else None)
+    if like is None:
+        return ()
+    shapes = result_shapes(name, plain_name(name), arguments)
+    return tuple(
+        TensorView(
+            shape=shape,
+            dtype=like.dtype,
+            element_bytes=like.element_bytes,
+            elements=prod(shape),
+            storage=-(10**6) - place,
+        )
+        for place, shape in enumerate(shapes)
+    )

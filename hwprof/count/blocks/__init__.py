@@ -1,0 +1,1 @@
+"""Which operations and weights does a Transformer have, block by block?"""

@@ -1,0 +1,1 @@
+"""What do serving and generating cost: prefill, decode steps, cache, weights?"""

@@ -1,0 +1,357 @@
+"""What does one device compute of a micro-batch? Rows of products, attention and traffic, split by the layout."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import NamedTuple
+
+from hwprof.count.blocks.parameters import parameter_tensors
+from hwprof.count.blocks.transformer import model_ops
+from hwprof.count.ops.operation import OPS, Execution, Op
+from hwprof.count.ops.precision import Precision
+from hwprof.specs.job.step import JobDtype, LoraSpec
+from hwprof.specs.model.spec import ModelSpec
+from hwprof.specs.record.run import LayerKind, Recompute
+
+
+class Part(IntEnum):
+    """Where in the model a row stands; rows of a layer are those of the average layer."""
+
+    LAYER = 0
+    EMBEDDING = 1
+    HEAD = 2
+
+
+class Pass(IntEnum):
+    """When a row runs. ``INPUT`` and ``WEIGHT`` are the two halves of the backward pass."""
+
+    FORWARD = 0
+    INPUT = 1
+    WEIGHT = 2
+    RECOMPUTE = 3
+
+
+class Unit(IntEnum):
+    """What bounds a row: a kind of product, or the memory."""
+
+    MATMUL = 0
+    NARROW_MATMUL = 1
+    GROUPED = 2
+    NARROW_GROUPED = 3
+    ATTENTION = 4
+    ATTENTION_BACKWARD = 5
+    TRAFFIC = 6
+
+
+class Row(NamedTuple):
+    """One kernel, or several like it, on one device for one micro-batch.
+
+    ``flop`` and ``moved_bytes`` are of all ``groups`` products [m, k]·[k, n]; the row runs ``times`` times in an
+    average layer. In attention m is the sequence length and k the width of a head.
+    """
+
+    part: Part
+    when: Pass
+    unit: Unit
+    m: float
+    n: float
+    k: float
+    groups: float
+    flop: float
+    moved_bytes: float
+    times: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What decides the work of one device on one micro-batch.
+
+    Attributes:
+        model: the model.
+        micro_batch: sequences of one replica.
+        seq_len: tokens of a sequence.
+        dtype: format of the linear layers' operands.
+        flash: whether attention keeps no scores.
+        tensor, context, expert: parallel degrees.
+        sequence_parallel: whether norms and residuals are split over the tensor ranks.
+        recompute: what runs again in the backward pass.
+        lora: adaptation; None = everything is trained.
+        fused: chains of elementwise operations are single kernels.
+        expert_tensor: devices that share the matrices of one expert.
+        expert_skew: tokens of the busiest expert rank over the mean; its work is what is counted.
+    """
+
+    model: ModelSpec
+    micro_batch: int
+    seq_len: int
+    dtype: JobDtype = "bf16"
+    flash: bool = True
+    tensor: int = 1
+    context: int = 1
+    expert: int = 1
+    sequence_parallel: bool = True
+    recompute: Recompute = "none"
+    lora: LoraSpec | None = None
+    fused: bool = True
+    expert_tensor: int = 1
+    expert_skew: float = 1.0
+
+
+_MERGED = {
+    "attention.key": "attention.query",
+    "attention.value": "attention.query",
+    "ffn.gate": "ffn.up",
+    "moe.shared.gate": "moe.shared.up",
+    "moe.experts.gate": "moe.experts.up",
+}
+"""Linear layers that read the same input run as one product."""
+
+_COLUMN = ("query", "key", "value", "attention.kv", "gate", "up", "in_proj", "linear1", "head")
+_ROW = ("output", "down", "out_proj", "linear2")
+_SPLIT_KINDS = frozenset({"rope", "activation", "gated_activation", "cross_entropy", "tanh"})
+_NEVER_NARROW = ("router", "switch", "head", "pooler", "projection")
+
+NARROW = Precision(name="bf16", weight_bytes=2, compute_bytes=2, residual_bytes=2)
+"""Weights, operands and the residual stream in 2 bytes, as Megatron-LM and compiled JAX programs train."""
+
+FLASH_BACKWARD_PRODUCTS = 5
+"""q·k again, dV, dP, dQ, dK: the products of a flash kernel's backward (Dao et al. 2022); four are model FLOP."""
+
+QUANTIZE_BYTES = 4
+"""Traffic of one element that is made narrow for a product: 2 read, and 1 written twice, along rows and along columns
+(NVIDIA Transformer Engine keeps both for the three products of a linear layer)."""
+
+MATERIALISED_FORWARD_BYTES = 13
+"""Traffic of one 2-byte score: written by q·k; read and written by the softmax; read and written by dropout with a
+1-byte mask; read by p·v (Megatron-LM with its fused scale-mask-softmax kernel)."""
+
+MATERIALISED_BACKWARD_BYTES = 19
+"""P read for dV; dP written; dropout reads dP and mask, writes; softmax reads P and dP, writes; dS read for dQ, dK."""
+
+
+def device_rows(share: Share) -> tuple[Row, ...]:
+    """All rows of one micro-batch: embedding, the average layer, head and loss."""
+    rows: list[Row] = []
+    for op, own in _rows_by_kernel(replace(share, recompute="none")):
+        rows += own
+        rows += _recomputed(share, op, own)
+    return tuple(rows)
+
+
+@functools.lru_cache(maxsize=1024)
+def _rows_by_kernel(share: Share) -> tuple[tuple[Op, tuple[Row, ...]], ...]:
+    """The rows of each kernel without what runs again, with the first of its ops."""
+    wide = share.dtype in {"fp32", "tf32"}
+    kernels = _kernels(share.model, share.micro_batch, share.seq_len, wide=wide, flash=share.flash, fused=share.fused)
+    return tuple((ops[0], tuple(_op_rows(share, ops))) for ops in kernels)
+
+
+@functools.lru_cache(maxsize=512)
+def _kernels(
+    model: ModelSpec, micro_batch: int, seq_len: int, *, wide: bool, flash: bool, fused: bool
+) -> tuple[tuple[Op, ...], ...]:
+    """The ops of a replica's micro-batch; linear layers that read the same input stand together, as one product."""
+    kernels: dict[str, list[Op]] = {}
+    for op in _ops(model, micro_batch, seq_len, wide=wide, flash=flash, fused=fused):
+        kernels.setdefault(_kernel_label(op.label, latent=model.mla is not None), []).append(op)
+    return tuple(map(tuple, kernels.values()))
+
+
+def _kernel_label(label: str, *, latent: bool) -> str:
+    """The label of the product that runs a linear layer; latent attention spans its projections one by one."""
+    for ending, target in _MERGED.items():
+        if label.endswith(ending) and not (latent and ending.startswith("attention")):
+            return label.removesuffix(ending) + target
+    return label
+
+
+def _ops(model: ModelSpec, micro_batch: int, seq_len: int, *, wide: bool, flash: bool, fused: bool) -> tuple[Op, ...]:
+    """The op table's rows at the shape of one replica's micro-batch, loss included."""
+    precision = Precision.of("fp32") if wide else NARROW
+    ops = model_ops(
+        model,
+        batch_size=micro_batch,
+        seq_len=seq_len,
+        precision=precision,
+        attention="causal" if flash else "full",
+        fused=fused,
+    )
+    how = Execution(precision=precision, fused=fused)
+    return (*ops, *_loss(model, how, tokens=micro_batch * seq_len))
+
+
+def _loss(model: ModelSpec, how: Execution, *, tokens: int) -> Iterator[Op]:
+    if model.head.kind in {"linear", "masked_lm"}:
+        cost = OPS["cross_entropy"](how, tokens=tokens, vocabulary=model.vocab_size)
+        repeats = 1 + model.mtp_layers
+        kind = "cross_entropy"
+        yield Op(
+            label="loss", kind=kind, layer_kind="loss", repeats=repeats, forward=cost.forward, backward=cost.backward
+        )
+
+
+@functools.lru_cache(maxsize=512)
+def _weight_shapes(model: ModelSpec) -> dict[str, tuple[int, int]]:
+    """Output and input features of each linear layer, by label; of one expert."""
+    shapes = {t.label: (t.shape[-2], t.shape[-1]) for t in parameter_tensors(model) if len(t.shape) in {2, 3}}
+    shapes.setdefault("head", (model.vocab_size, model.embedding.size or model.d_model))
+    shapes.setdefault("mtp.head", shapes["head"])
+    return shapes
+
+
+def _op_rows(share: Share, ops: tuple[Op, ...]) -> Iterator[Row]:
+    op = ops[0]
+    if op.kind == "linear":
+        yield from _linear(share, ops)
+    elif op.kind == "expert_linear":
+        yield from _experts(share, ops)
+    elif op.kind.startswith("attention_core"):
+        yield from _attention(share, op)
+    else:
+        yield from _other(share, op)
+
+
+def _part(op: Op) -> Part:
+    if op.in_layer:
+        return Part.LAYER
+    return Part.EMBEDDING if op.layer_kind == "embedding" or op.label.endswith("embedding_norm") else Part.HEAD
+
+
+def _times(share: Share, op: Op) -> float:
+    """How often an op runs in the average layer, or once outside the layers."""
+    return op.repeats / share.model.layers if op.in_layer else float(op.repeats)
+
+
+def _element_bytes(share: Share) -> int:
+    return 4 if share.dtype in {"fp32", "tf32"} else 2
+
+
+def _linear(share: Share, ops: tuple[Op, ...]) -> Iterator[Row]:
+    """Forward [m, k]·[k, n]; backward dX = [m, n]·[n, k] and dW = [n, m]·[m, k]."""
+    op, shapes = ops[0], _weight_shapes(share.model)
+    n: float = sum(shapes[each.label][0] for each in ops)
+    k: float = shapes[op.label][1]
+    flop = sum(each.forward.matmul_flop for each in ops)
+    m = flop / (2 * n * k) / share.context
+    split_tokens = 1
+    if op.label.endswith(_COLUMN):
+        n /= share.tensor
+    elif op.label.endswith(_ROW):
+        k /= share.tensor
+    elif share.sequence_parallel:
+        split_tokens = share.tensor
+    yield from _products(share, op, m=m / split_tokens, n=n, k=k, groups=1)
+
+
+def _experts(share: Share, ops: tuple[Op, ...]) -> Iterator[Row]:
+    """Products of the experts on the busiest device; every expert there has the same number of tokens."""
+    op, moe, shapes = ops[0], share.model.moe, _weight_shapes(share.model)
+    assert moe is not None
+    n: float = sum(shapes[each.label][0] for each in ops)
+    k: float = shapes[op.label][1]
+    rows = ops[0].forward.matmul_flop / (2 * shapes[op.label][0] * k) / (share.context * share.tensor)
+    rows *= share.expert_tensor * share.expert_skew
+    if op.label.endswith(_ROW):
+        k /= share.expert_tensor
+    else:
+        n /= share.expert_tensor
+    groups = max(moe.experts / share.expert, 1.0)
+    yield from _products(share, op, m=rows / groups, n=n, k=k, groups=groups)
+
+
+def _products(share: Share, op: Op, *, m: float, n: float, k: float, groups: float) -> Iterator[Row]:
+    narrow = share.dtype in {"fp8", "fp4"} and op.in_layer and not op.label.endswith(_NEVER_NARROW)
+    plain, small = (Unit.GROUPED, Unit.NARROW_GROUPED) if groups > 1 else (Unit.MATMUL, Unit.NARROW_MATMUL)
+    unit, width = small if narrow else plain, _element_bytes(share)
+    part, times, flop = _part(op), _times(share, op), 2 * m * n * k * groups
+    operand_bytes = 1 if narrow else width
+    moved = groups * ((m * k + n * k) * operand_bytes + m * n * width)
+    passes = [(Pass.FORWARD, (m, n, k)), (Pass.INPUT, (m, k, n)), (Pass.WEIGHT, (n, k, m))]
+    if share.lora is not None and op.label != "loss":
+        passes.pop()
+    for when, (rows, columns, inner) in passes:
+        yield Row(part, when, unit, rows, columns, inner, groups, flop, moved, times)
+    if narrow:
+        quantized = {Pass.FORWARD: m * k + n * k, Pass.INPUT: m * n}
+        for when, elements in quantized.items():
+            yield _moved(part, when, groups * elements * QUANTIZE_BYTES, times)
+    if share.lora is not None and op.in_layer and op.layer_kind in _ADAPTED[share.lora.targets]:
+        yield from _adapters(share.lora, part, times, m=m, n=n, k=k, width=width)
+
+
+_ADAPTED: dict[str, tuple[LayerKind, ...]] = {"attention": ("attention",), "ffn": ("ffn",), "all": ("attention", "ffn")}
+
+
+def _adapters(lora: LoraSpec, part: Part, times: float, *, m: float, n: float, k: float, width: int) -> Iterator[Row]:
+    """Two narrow products beside a frozen one: [m, k]·[k, r] and [m, r]·[r, n]."""
+    r = lora.rank
+    for outputs, inputs in ((r, k), (n, r)):
+        flop, moved = 2 * m * outputs * inputs, (m * outputs + m * inputs + outputs * inputs) * width
+        shapes = {
+            Pass.FORWARD: (m, outputs, inputs),
+            Pass.INPUT: (m, inputs, outputs),
+            Pass.WEIGHT: (outputs, inputs, m),
+        }
+        for when, (rows, columns, inner) in shapes.items():
+            yield Row(part, when, Unit.MATMUL, rows, columns, inner, 1, flop, moved, times)
+
+
+def _attention(share: Share, op: Op) -> Iterator[Row]:
+    """Flash: one kernel each way, five products backward. Materialised: four products and passes over the scores."""
+    part, times, model = _part(op), _times(share, op), share.model
+    ranks = share.tensor * share.context
+    width = model.head_dim
+    if share.flash:
+        forward, backward = op.forward, op.backward
+        shape = (share.seq_len, model.heads / share.tensor * share.micro_batch, width, 1)
+        yield Row(
+            part, Pass.FORWARD, Unit.ATTENTION, *shape, forward.matmul_flop / ranks, forward.moved_bytes / ranks, times
+        )
+        flop = backward.matmul_flop * FLASH_BACKWARD_PRODUCTS / 4
+        yield Row(part, Pass.INPUT, Unit.ATTENTION_BACKWARD, *shape, flop / ranks, backward.moved_bytes / ranks, times)
+        return
+    heads = share.micro_batch * model.heads / share.tensor
+    s, rows = share.seq_len, share.seq_len / share.context
+    scores = heads * rows * s
+    flop, moved = 2 * scores * width, 2 * (scores + heads * (rows + s) * width)
+    for m, n, k in ((rows, s, width), (rows, width, s)):
+        for when, count in ((Pass.FORWARD, 1), (Pass.INPUT, 2)):
+            yield Row(part, when, Unit.MATMUL, m, n, k, heads, flop, moved, times * count)
+    yield _moved(part, Pass.FORWARD, scores * MATERIALISED_FORWARD_BYTES, times)
+    yield _moved(part, Pass.INPUT, scores * MATERIALISED_BACKWARD_BYTES, times)
+
+
+def _other(share: Share, op: Op) -> Iterator[Row]:
+    """Convolutions as products without a shape; norms, activations, sums, lookups and the loss as traffic."""
+    split = share.context
+    if op.kind in _SPLIT_KINDS or share.sequence_parallel:
+        split *= share.tensor
+    part, times = _part(op), _times(share, op)
+    for when, cost in ((Pass.FORWARD, op.forward), (Pass.INPUT, op.backward)):
+        if cost.matmul_flop:
+            side = (cost.matmul_flop / 2) ** (1 / 3)
+            shape = (side, side, side, 1)
+            yield Row(part, when, Unit.MATMUL, *shape, cost.matmul_flop / split, cost.moved_bytes / split, times)
+        elif cost.moved_bytes:
+            yield _moved(part, when, cost.moved_bytes / split, times)
+
+
+def _moved(part: Part, when: Pass, moved_bytes: float, times: float) -> Row:
+    return Row(part, when, Unit.TRAFFIC, 0, 0, 0, 1, 0, moved_bytes, times)
+
+
+def _recomputed(share: Share, op: Op, rows: tuple[Row, ...]) -> Iterator[Row]:
+    """What runs again: everything of a layer; or the attention core; with flash attention what is no product."""
+    if share.recompute == "none" or not op.in_layer:
+        return
+    core = op.kind.startswith("attention_core")
+    if share.recompute == "selective" and (core if share.flash else not core):
+        return
+    if share.recompute == "selective" and share.flash and op.forward.matmul_flop:
+        return
+    for row in rows:
+        if row.when is Pass.FORWARD:
+            yield row._replace(when=Pass.RECOMPUTE)

@@ -1,0 +1,241 @@
+"""How do operations and weights become pieces of memory? Sorted into embedding, two sorts of layers, and head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from hwprof.count.blocks.parameters import ENCODER, MTP
+from hwprof.count.job.storage import Storage
+from hwprof.count.job.tensor_split import TensorSplit, is_expert
+from hwprof.count.memory.optimizer import state_bytes, temporary_bytes
+from hwprof.count.memory.pieces import Block, Held, Pieces, Rules, end_block, layer_block, mixed
+from hwprof.count.ops.operation import Op
+from hwprof.count.ops.parameter_tensor import ParameterTensor
+from hwprof.specs.job.settings import OptimizerImplementation
+from hwprof.specs.job.step import JobOptimizer
+from hwprof.specs.model.spec import ModelSpec
+
+Place = Literal["before", "leading", "body", "after"]
+
+KeptPolicy = Literal["none", "full", "products", "core"]
+"""What a layer keeps: everything; its input; its input and the results of products and attention; everything but the
+scores (Korthikanti et al. 2022, section 5)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What the pieces are made from: operations and weights of one device of a group that shares layers.
+
+    Attributes:
+        spec: the model.
+        ops: one micro-batch, embedding to head, as one device runs them.
+        tensors: the weights that are trained, whole.
+        frozen: bytes of an element of each weight that is not.
+        split: how layers are shared.
+        storage: formats.
+        optimizer: the optimizer.
+        implementation: how it steps.
+        policy: what layers keep.
+        policy_share: in what share of the layers; the others keep everything.
+        stream_bytes: the residual stream between two layers, on this device.
+    """
+
+    spec: ModelSpec
+    ops: Sequence[Op]
+    tensors: Sequence[ParameterTensor]
+    frozen: Sequence[tuple[ParameterTensor, float]] = ()
+    split: TensorSplit
+    storage: Storage
+    optimizer: JobOptimizer
+    implementation: OptimizerImplementation
+    policy: KeptPolicy
+    policy_share: float = 1.0
+    stream_bytes: float
+
+    @property
+    def counts(self) -> dict[Place, int]:
+        """How many blocks of each sort there are."""
+        leading = leading_layers(self.spec)
+        return {"before": 1, "leading": leading, "body": all_layers(self.spec) - leading, "after": 1}
+
+    def holders(self, label: str) -> int:
+        """How many blocks share the instances of an operation or weight."""
+        return sum(self.counts[place] for place in places(label, self.spec))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """What the loss takes: kept for backward, beyond that at its start, and logits that stay."""
+
+    kept_bytes: float
+    working_bytes: float
+    lasting_bytes: float = 0.0
+
+
+def leading_layers(spec: ModelSpec) -> int:
+    """How many layers come first that are not like the others: an encoder's, dense ones before experts."""
+    if spec.encoder:
+        return spec.encoder.layers
+    return spec.moe.dense_layers if spec.moe and spec.moe.every == 1 else 0
+
+
+def all_layers(spec: ModelSpec) -> int:
+    """Layers in a row, without those that predict further tokens."""
+    return spec.layers + (spec.encoder.layers if spec.encoder else 0)
+
+
+def places(label: str, spec: ModelSpec) -> tuple[Place, ...]:
+    """Where an operation, or the weight of one, belongs."""
+    if label.startswith(MTP):
+        return ("after",)
+    if "layers.*" in label:
+        if spec.encoder:
+            return ("leading",) if label.startswith(ENCODER) else ("body",)
+        if not leading_layers(spec):
+            return ("body",)
+        if ".ffn." in label:
+            return ("leading",)
+        return ("body",) if ".moe." in label else ("leading", "body")
+    leads_in = "embedding" in label or label.startswith(ENCODER)
+    return ("before",) if leads_in else ("after",)
+
+
+def pieces_of(work: Workload, loss: Loss) -> Pieces:
+    """The pieces of a model, as one device sees them."""
+    blocks = {place: _block_at(work, place) for place, count in work.counts.items() if count}
+    shared = [tensor for tensor in work.tensors if tensor.label == "embedding.tokens" and work.spec.tied_embeddings]
+    return Pieces(
+        leading_layers=work.counts["leading"],
+        layers=all_layers(work.spec),
+        before=blocks["before"],
+        leading=blocks.get("leading", Block()),
+        body=blocks.get("body", Block()),
+        after=blocks["after"],
+        tied=_held(work, shared, []),
+        loss_kept_bytes=loss.kept_bytes,
+        loss_working_bytes=loss.working_bytes,
+        lasting_logits_bytes=loss.lasting_bytes,
+        stream_bytes=work.stream_bytes,
+        placeholder_bytes=_placeholder_bytes(work),
+        bucket_bytes=work.storage.bucket_elements * work.storage.gradient_bytes,
+        lasting_gradients=work.storage.lasting_gradients,
+        bucketed_gradients=work.storage.framework == "torch",
+        expert_replication=work.split.tensor_parallel / work.split.expert_shards,
+    )
+
+
+def _block_at(work: Workload, place: Place) -> Block:
+    """A block of the operations and weights that it has on average, since only some may have one (a window)."""
+    found = [op for op in work.ops if place in places(op.label, work.spec)]
+    ops = [_times(op, op.repeats / work.holders(op.label)) for op in found]
+    dense, experts = (
+        _held(
+            work,
+            [
+                tensor
+                for tensor in work.tensors
+                if _belongs(tensor, place, work.spec) and is_expert(tensor.label) == routed
+            ],
+            [
+                pair
+                for pair in work.frozen
+                if _belongs(pair[0], place, work.spec) and is_expert(pair[0].label) == routed
+            ],
+        )
+        for routed in (False, True)
+    )
+    if place in {"before", "after"}:
+        return end_block(ops, _rules(work, "none", layer=False), dense=dense, experts=experts)
+    block = layer_block(ops, _rules(work, work.policy, layer=True), dense=dense, experts=experts)
+    if work.policy == "none" or work.policy_share == 1:
+        return block
+    plain = layer_block(ops, _rules(work, "none", layer=True), dense=dense, experts=experts)
+    return mixed(block, plain, work.policy_share)
+
+
+def _belongs(tensor: ParameterTensor, place: Place, spec: ModelSpec) -> bool:
+    return place in places(tensor.label, spec)
+
+
+def _times(op: Op, share: float) -> Op:
+    """What a block has of an op on average; where it has several, they work one after another."""
+    if share == 1:
+        return op
+    amounts = ("parameters", "saved_bytes", "weight_copy_bytes")
+    return replace(op, **{name: round(getattr(op, name) * share) for name in amounts})
+
+
+def _held(work: Workload, tensors: Sequence[ParameterTensor], frozen: Sequence[tuple[ParameterTensor, float]]) -> Held:
+    """What the weights of one block take on one device."""
+    storage = work.storage
+    largest_bytes, all_bytes = temporary_bytes(work.optimizer, work.implementation)
+    own = [(tensor, work.split.parameters_of(tensor.label, tensor.elements)) for tensor in tensors]
+    times = {tensor.label: tensor.repeats / work.holders(tensor.label) for tensor in tensors}
+    elements = sum(size * times[tensor.label] for tensor, size in own)
+    still = [
+        (work.split.parameters_of(tensor.label, tensor.elements) * tensor.repeats / work.holders(tensor.label), width)
+        for tensor, width in frozen
+    ]
+    master = storage.master_bytes + storage.owned_gradient_bytes
+    state = sum(
+        times[tensor.label]
+        * state_bytes(tensor, size, work.optimizer, moment_bytes=storage.moment_bytes, master_bytes=master)
+        for tensor, size in own
+    )
+    return Held(
+        weights_bytes=elements * storage.weight_bytes + sum(size * width for size, width in still),
+        gradient_bytes=elements * (storage.gradient_bytes + storage.second_gradient_bytes),
+        state_bytes=state,
+        gathered_bytes=elements * storage.gathered_bytes
+        + sum(size * min(width, storage.gathered_bytes) for size, width in still),
+        reduced_bytes=elements * storage.gradient_bytes,
+        step_bytes=elements * all_bytes,
+        largest_step_bytes=largest_bytes * max((size for _, size in own), default=0.0),
+    )
+
+
+def _placeholder_bytes(work: Workload) -> float:
+    """One empty gradient for each shape of matrix in a layer; projections that share their input are one matrix."""
+    if not work.storage.placeholders:
+        return 0.0
+    matrices = [
+        tensor
+        for tensor in work.tensors
+        if len(tensor.shape) > 1 and tensor.label.startswith("layers.*") and not tensor.label.endswith("moe.router")
+    ]
+    elements = sum(
+        work.split.parameters_of(tensor.label, tensor.elements) for tensor in matrices if tensor.experts == 1
+    )
+    expert = sum(tensor.elements / tensor.experts for tensor in matrices if tensor.experts > 1)
+    shared = max(1.0, work.split.expert_shards / work.split.expert_parallel)
+    return (elements + expert / shared) * work.storage.fresh_bytes
+
+
+def _rules(work: Workload, policy: KeptPolicy, *, layer: bool) -> Rules:
+    return Rules(
+        kept_of=_kept_without_scores if policy == "core" else _kept,
+        again=_again(work, policy),
+        gradient_bytes=work.storage.gradient_bytes,
+        fresh_bytes=0.0 if layer and work.storage.placeholders else work.storage.fresh_bytes,
+        stream_bytes=work.stream_bytes,
+    )
+
+
+def _again(work: Workload, policy: KeptPolicy) -> Callable[[Sequence[Op]], float] | None:
+    if policy == "full":
+        return lambda _: work.stream_bytes
+    if policy == "products":
+        return lambda ops: (
+            work.stream_bytes + sum(op.output_bytes for op in ops if "linear" in op.kind or "attention_core" in op.kind)
+        )
+    return None
+
+
+def _kept(op: Op) -> float:
+    return op.saved_bytes
+
+
+def _kept_without_scores(op: Op) -> float:
+    return op.input_bytes if op.kind == "attention_core_scores" else op.saved_bytes

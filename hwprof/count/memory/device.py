@@ -1,0 +1,253 @@
+"""What does one device of a layout hold of the pieces? Its layers and ends, what is there throughout, what is shared.
+
+Every formula takes numbers, for one layout, or arrays that broadcast against each other, for many at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from hwprof.count.job.pipeline_stages import holds_first, holds_last, in_flight, layers_held
+from hwprof.count.memory.pieces import Block, Held, Pieces
+from hwprof.count.ops.elementwise import Amount, added, larger, scaled, smaller, where
+from hwprof.specs.job.parallel import TWO_CHUNK_SCHEDULES, Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How the pieces are spread; numbers, or arrays of as many layouts.
+
+    Attributes:
+        stages: of the pipeline.
+        virtual_stages: chunks a device (interleaved).
+        micro_batches: of one replica in a step.
+        replicas: ranks that hold the same weights.
+        shards: over how many of them ZeRO divides.
+        zero_stage: what it divides.
+        schedule: of the pipeline, one for all.
+    """
+
+    stages: Amount = 1
+    virtual_stages: Amount = 1
+    micro_batches: Amount = 1
+    replicas: Amount = 1
+    shards: Amount = 1
+    zero_stage: Amount = 0
+    schedule: Schedule = "1f1b"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """One device: how many layers of each sort it has, which ends, what waits in it.
+
+    Attributes:
+        pieces: of the model.
+        spread: the layout, or many of them.
+        device: its place in the pipeline, from 0.
+    """
+
+    pieces: Pieces
+    spread: Spread
+    device: Amount
+
+    @cached_property
+    def layers(self) -> tuple[Amount, Amount]:
+        """Leading layers and others."""
+        spread, pieces = self.spread, self.pieces
+        return layers_held(
+            spread.schedule,
+            self.device,
+            stages=spread.stages,
+            virtual_stages=spread.virtual_stages,
+            layers=pieces.layers,
+            leading=pieces.leading_layers,
+        )
+
+    @cached_property
+    def first(self) -> Amount:
+        """1 where it has the embedding, else 0."""
+        return where(holds_first(self.spread.schedule, self.device, self.spread.stages), 1, 0)
+
+    @cached_property
+    def last(self) -> Amount:
+        """1 where it has the head, else 0."""
+        return where(holds_last(self.spread.schedule, self.device, self.spread.stages), 1, 0)
+
+    @cached_property
+    def chunk(self) -> Amount:
+        """Share of the device's layers that one micro-batch passes at a time."""
+        chunks = 2 if self.spread.schedule in TWO_CHUNK_SCHEDULES else self.spread.virtual_stages
+        return 1 / where(self.spread.stages > 1, chunks, 1)
+
+    @cached_property
+    def waiting(self) -> Amount:
+        """Micro-batches, in all of the device's layers, that wait while one is worked on."""
+        under_way = in_flight(
+            self.spread.schedule,
+            self.device,
+            stages=self.spread.stages,
+            virtual_stages=self.spread.virtual_stages,
+            micro_batches=self.spread.micro_batches,
+        )
+        return larger(under_way - self.chunk, 0)
+
+    @cached_property
+    def waiting_at_head(self) -> Amount:
+        """Micro-batches that have passed the head and wait: only gpipe does not turn back at once."""
+        return self.spread.micro_batches - 1 if self.spread.schedule == "gpipe" else 0
+
+    @cached_property
+    def lasting(self) -> Amount:
+        """Whether gradients are there from the start of a backward."""
+        return self.pieces.lasting_gradients or self.spread.micro_batches > 1
+
+    @cached_property
+    def _dense_ranks(self) -> Amount:
+        """Over how many ranks ZeRO divides; DualPipe's two copies of a stage double them."""
+        return self.spread.shards * (2 if self.spread.schedule == "dualpipe" else 1)
+
+    @cached_property
+    def _expert_ranks(self) -> Amount:
+        return larger(self._dense_ranks * self.pieces.expert_replication, 1)
+
+    def of_blocks(self, amount: Callable[[Block], Amount]) -> Amount:
+        """Sum over the ends and layers of the device."""
+        leading, body = self.layers
+        pieces = self.pieces
+        return added(
+            scaled(self.first, amount(pieces.before)),
+            scaled(leading, amount(pieces.leading)),
+            scaled(body, amount(pieces.body)),
+            scaled(self.last, amount(pieces.after)),
+        )
+
+    def held(self, amount: Callable[[Held], Amount], since_stage: int) -> Amount:
+        """Sum of what weights take, as ZeRO divides it from a stage on."""
+        dense = self.of_blocks(lambda block: amount(block.dense))
+        experts = self.of_blocks(lambda block: amount(block.experts))
+        again = scaled(where(self.spread.stages > 1, self.last - self.first * self.last, 0), amount(self.pieces.tied))
+        divides = self.spread.zero_stage >= since_stage
+        return added(
+            added(dense, again) / where(divides, self._dense_ranks, 1),
+            scaled(1 / where(divides, self._expert_ranks, 1), experts),
+        )
+
+    @cached_property
+    def always(self) -> dict[str, Amount]:
+        """What is there throughout the step."""
+        pieces = self.pieces
+        return {
+            "weights": scaled(self.held(_weights, 2 if pieces.bucketed_gradients else 3), pieces.weights_on_device),
+            "optimizer state": scaled(self.held(_state, 1), pieces.state_on_device),
+            "rotary tables": pieces.tables_bytes,
+            "gradient placeholders": pieces.placeholder_bytes,
+            "communication buckets": self.buckets,
+            "pipeline transfers": where(self.spread.stages > 1, 2 * pieces.stream_bytes, 0.0),
+        }
+
+    @cached_property
+    def always_bytes(self) -> Amount:
+        """All of that."""
+        return added(*self.always.values())
+
+    @cached_property
+    def all_gradients(self) -> Amount:
+        """Gradients of all weights, as ZeRO divides them."""
+        return self.held(_gradients, 2)
+
+    @cached_property
+    def buckets(self) -> Amount:
+        """DDP's copies of all gradients; DeepSpeed's bucket to reduce gradients and that to gather weights."""
+        pieces, spread = self.pieces, self.spread
+        if pieces.bucketed_gradients:
+            return where((spread.zero_stage < 2) & (spread.replicas > 1), self.all_gradients, 0.0)
+        return 2 * smaller(pieces.bucket_bytes, self.held(_gradients, 4)) if pieces.bucket_bytes else 0.0
+
+    @cached_property
+    def gathers(self) -> Amount:
+        """Whether whole weights come to the device when they are used."""
+        sharded = (self.spread.zero_stage >= 3) & (self.spread.shards > 1)
+        return sharded | (self.pieces.weights_on_device < 1)
+
+    @cached_property
+    def keeps_gathered(self) -> Amount:
+        """Whether these stay until their layer's backward: FSDP that does not reshard after the forward (stage 2)."""
+        return (self.spread.zero_stage == 2) & (self.spread.shards > 1) & self.pieces.bucketed_gradients
+
+    @cached_property
+    def arriving(self) -> Amount:
+        """Whole weights of a layer in the buffer that they are gathered into, before each has its place."""
+        return larger(*(self._whole(_gathered, block) for block in (self.pieces.leading, self.pieces.body)))
+
+    def gathered(self, leading: Amount, body: Amount, *, at_once: int) -> Amount:
+        """Whole weights of the ends, and of the layers in work and next, or of all that wait for their backward."""
+        pieces = self.pieces
+        ends = added(
+            scaled(self.first, _gathered(pieces.before.dense)), scaled(self.last, _gathered(pieces.after.dense))
+        )
+        of_leading, of_body = (self._whole(_gathered, block) for block in (pieces.leading, pieces.body))
+        in_work = where(self.gathers, added(ends, at_once * self.arriving), 0.0)
+        waiting = added(ends, scaled(leading, of_leading), scaled(body, of_body))
+        return where(self.keeps_gathered, waiting, in_work)
+
+    def _whole(self, amount: Callable[[Held], Amount], block: Block) -> Amount:
+        """Of a layer's weights those that are divided over ranks; experts may have no other rank."""
+        experts = where(self._expert_ranks > 1, 1, 0)
+        return added(amount(block.dense), scaled(experts, amount(block.experts)))
+
+    def gradients(self, layers: Amount, ends: Amount) -> Amount:
+        """All of them, or those that backward has reached; whole ones of the ends are being reduced."""
+        if self.pieces.lasting_gradients:
+            return self.all_gradients
+        reached = added(layers / self._gradient_ranks, where(self._gradient_ranks > 1, 0.0, ends))
+        return where(self.lasting, self.all_gradients, reached)
+
+    @cached_property
+    def changing(self) -> bool:
+        """Whether gradients grow or are divided over ranks, in any of the layouts."""
+        ranks = self._gradient_ranks
+        divided = ranks > 1
+        return self.lasting is not True or bool(divided if isinstance(divided, bool) else divided.any())
+
+    @cached_property
+    def _gradient_ranks(self) -> Amount:
+        return where(self.spread.zero_stage >= 2, self._dense_ranks, 1)
+
+    def working(self, block: Block) -> Amount:
+        """The most that a block's backward takes beside what is kept; its own gradients are whole in it."""
+        if self.pieces.lasting_gradients:
+            return block.working_bytes
+        grow = (self._gradient_ranks > 1) | (self.lasting == 0)
+        return where(grow, block.growing_bytes, block.working_bytes)
+
+    def reduced(self, block: Block, ends: Amount, *, layers: int) -> Amount:
+        """Whole gradients on their way to the ranks that own them: of the layer before, of the ends to the last."""
+        waiting = 0.0 if self.pieces.lasting_gradients else ends
+        whole = added(scaled(layers, self._whole(_reduced, block)), waiting)
+        return where(self._gradient_ranks > 1, whole, 0.0)
+
+    def on_device(self, layers: Amount) -> Amount:
+        """Of so many layers' activations those that are on the device: two, where the host has the others."""
+        return layers if self.pieces.activations_on_device else smaller(layers, 2)
+
+
+def _weights(held: Held) -> Amount:
+    return held.weights_bytes
+
+
+def _gradients(held: Held) -> Amount:
+    return held.gradient_bytes
+
+
+def _state(held: Held) -> Amount:
+    return held.state_bytes
+
+
+def _gathered(held: Held) -> Amount:
+    return held.gathered_bytes
+
+
+def _reduced(held: Held) -> Amount:
+    return held.reduced_bytes

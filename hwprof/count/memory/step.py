@@ -1,0 +1,200 @@
+"""How much memory does a training step need, and for what? The largest of the moments at which it may peak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from hwprof.count.blocks.parameters import parameter_tensors
+from hwprof.count.blocks.transformer import training_step_ops
+from hwprof.count.job.storage import run_storage
+from hwprof.count.job.tensor_split import TensorSplit
+from hwprof.count.memory.build import KeptPolicy, Loss, Workload, pieces_of
+from hwprof.count.memory.largest import largest
+from hwprof.count.memory.moments import Moment, Spread, device_peak_bytes, moments
+from hwprof.count.memory.pieces import Pieces
+from hwprof.count.ops.elementwise import Amount
+from hwprof.count.ops.operation import Op
+from hwprof.count.ops.precision import Precision
+from hwprof.count.ops.vector import LOSS_BYTES, ROPE_BYTES
+from hwprof.errors import InputError
+from hwprof.specs.job.settings import Recompute, RunSettings
+from hwprof.specs.model.spec import ModelSpec
+from hwprof.specs.record.memory import MemoryPart
+
+_NOTES = {
+    "weight copies": "narrow copies that autocast keeps for the backward pass",
+    "kept by recompute": "inputs of layers, with selective recompute also results of matrix multiplications",
+    "logits and loss": "logits, fp32 log-softmax and its gradients",
+    "working gradients": "gradients of activations and fresh gradients of weights, and what is run again",
+    "rotary tables": "cosines and sines, fp32",
+    "gathered weights": "whole weights of two layers (ZeRO 3) or of all (FSDP's stage 2), and of the ends",
+    "communication buckets": "copies of gradients in which they are added up over replicas",
+    "gradients being reduced": "whole gradients of a layer and of the ends on their way to the ranks that own them",
+    "gradient placeholders": "empty gradients that Transformer Engine keeps, one for each shape of weight",
+    "pipeline transfers": "what comes from and goes to neighbouring stages",
+}
+
+_POLICIES: dict[Recompute, KeptPolicy] = {"none": "none", "selective": "products", "full": "full"}
+"""What recompute means in hwprof's own training loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryNeed:
+    """Memory of tensors at the step's peak on the device that needs most; the parts add up to ``peak_bytes``.
+
+    Attributes:
+        parts: what it is for.
+        peak_bytes: their sum.
+        moment: when in the step it is reached.
+        stage: the pipeline stage of that device.
+        stage_bytes: the peak of each stage.
+        allocator_bytes: not in the peak: what the caching allocator reserves beyond it (an estimate).
+        libraries_bytes: not in the peak: what CUDA and NCCL take (an estimate).
+        host_bytes: what offload puts in host memory for one device.
+    """
+
+    parts: tuple[MemoryPart, ...]
+    peak_bytes: float
+    moment: str
+    stage: int = 0
+    stage_bytes: tuple[float, ...] = ()
+    allocator_bytes: float = 0.0
+    libraries_bytes: float = 0.0
+    host_bytes: float = 0.0
+
+    @property
+    def device_bytes(self) -> float:
+        """What the device has to have."""
+        return self.peak_bytes + self.allocator_bytes + self.libraries_bytes
+
+
+def training_memory(
+    spec: ModelSpec,
+    settings: RunSettings,
+    *,
+    data_parallel: int | None = None,
+    tensor_parallel: int | None = None,
+    pipeline_parallel: int | None = None,
+    zero_stage: int | None = None,
+) -> MemoryNeed:
+    """The peak over one step after the first (when the optimizer state exists), on the fullest device.
+
+    Followed through the step: end of forward and start of the loss's backward, the backward of each op of the last and
+    of the first layer (it changes evenly between them), the optimizer. Gradients grow while activations shrink, so
+    the peak is one of these moments and not the sum of the largest parts.
+    ``micro_batch`` is that of one replica, ``gradient_accumulation`` the number of micro-batches through a pipeline.
+
+    Degrees that are not given are those of the settings' layout.
+
+    Raises:
+        InputError: a shape without tokens or beyond learned positions, a degree below 1, an unknown ZeRO stage.
+    """
+    layout = settings.layout
+    data_parallel = layout.data_parallel if data_parallel is None else data_parallel
+    tensor_parallel = layout.tensor_parallel if tensor_parallel is None else tensor_parallel
+    pipeline_parallel = layout.pipeline_parallel if pipeline_parallel is None else pipeline_parallel
+    zero_stage = layout.zero_stage if zero_stage is None else zero_stage
+    degrees = {
+        "data_parallel": data_parallel,
+        "tensor_parallel": tensor_parallel,
+        "pipeline_parallel": pipeline_parallel,
+    }
+    for name, degree in degrees.items():
+        if degree < 1:
+            raise InputError(f"{name} = {degree}", expectation="a degree is at least 1")
+    if zero_stage not in range(4):
+        raise InputError(f"ZeRO stage {zero_stage} does not exist", expectation="the stages are 0, 1, 2 and 3")
+    spread = Spread(
+        stages=pipeline_parallel,
+        micro_batches=settings.gradient_accumulation,
+        replicas=data_parallel,
+        shards=data_parallel,
+        zero_stage=zero_stage,
+    )
+    return memory_need(run_pieces(spec, settings, tensor_parallel=tensor_parallel), spread)
+
+
+def memory_need(pieces: Pieces, spread: Spread) -> MemoryNeed:
+    """The peak of the device that needs most, part by part."""
+    by_stage = _peak_of_stages(pieces, spread, int(_number(spread.stages)))
+    stage = by_stage.index(max(by_stage))
+    moment = max(moments(pieces, spread, stage), key=lambda moment: _number(moment.total_bytes))
+    parts = _parts(moment)
+    return MemoryNeed(
+        parts=parts,
+        peak_bytes=sum(part.predicted_bytes for part in parts),
+        moment=moment.name,
+        stage=stage,
+        stage_bytes=by_stage,
+    )
+
+
+def _peak_of_stages(pieces: Pieces, spread: Spread, stages: int) -> tuple[float, ...]:
+    """The peak of every stage: of one as numbers, of more as arrays, which costs no more than of two."""
+    if stages == 1:
+        return (_number(device_peak_bytes(pieces, spread, 0)),)
+    import numpy as np
+
+    peaks = np.broadcast_to(device_peak_bytes(pieces, spread, np.arange(stages)), (stages,))
+    return tuple(peaks.tolist())
+
+
+def _number(amount: Amount) -> float:
+    return float(amount)
+
+
+def _parts(moment: Moment) -> tuple[MemoryPart, ...]:
+    """In whole bytes."""
+    sizes = {name: float(round(_number(size))) for name, size in moment.all_parts.items()}
+    return tuple(
+        MemoryPart(name=name, predicted_bytes=size, note=_NOTES.get(name, "")) for name, size in sizes.items() if size
+    )
+
+
+def run_pieces(spec: ModelSpec, settings: RunSettings, *, tensor_parallel: int = 1) -> Pieces:
+    """The pieces of a step of hwprof's own training loop; tensor parallelism is without sequence parallelism."""
+    split = TensorSplit(tensor_parallel=tensor_parallel, latent=spec.mla is not None)
+    precision = Precision.of(settings.dtype)
+    ops = [split.of_op(gradient_owner(op, spec)) for op in training_step_ops(spec, settings)]
+    tables = settings.seq_len * spec.head_dim * ROPE_BYTES if spec.positions == "rope" else 0
+    work = Workload(
+        spec=spec,
+        ops=[op for op in ops if op.layer_kind not in {"optimizer", "clip", "loss"}],
+        tensors=parameter_tensors(spec),
+        split=split,
+        storage=run_storage(precision),
+        optimizer=settings.optimizer,
+        implementation=settings.optimizer_implementation,
+        policy=_POLICIES[settings.recompute],
+        stream_bytes=settings.micro_batch * (settings.target_len or settings.seq_len) * spec.d_model * 4,
+    )
+    return replace(pieces_of(work, torch_loss(ops, precision)), tables_bytes=tables)
+
+
+def torch_loss(ops: Sequence[Op], precision: Precision) -> Loss:
+    """Cross-entropy of torch: keeps the fp32 log-softmax, its backward makes two more; the loop holds the logits."""
+    logits = sum(op.output_bytes * op.repeats for op in ops if op.label in {"head", "mtp.head"})
+    wide = logits / precision.compute_bytes * LOSS_BYTES
+    kept = sum(op.saved_bytes * op.repeats for op in ops if op.label == "loss")
+    return Loss(kept_bytes=kept, working_bytes=2 * wide, lasting_bytes=logits)
+
+
+def gradient_owner(op: Op, spec: ModelSpec) -> Op:
+    """With a tied table the gradient appears at the head; the embedding then makes its own and the sum of the two."""
+    table = spec.vocab_size * spec.d_model
+    if spec.tied_embeddings and op.label == "head":
+        return replace(op, parameters=op.parameters + table)
+    if spec.tied_embeddings and op.label == "embedding.tokens":
+        return replace(op, parameters=0, input_bytes=2 * table * 4)
+    return op
+
+
+def largest_micro_batch(spec: ModelSpec, settings: RunSettings, capacity_bytes: float) -> int:
+    """The largest micro-batch whose step fits ``capacity_bytes`` on one device; 0 where not even one sequence fits."""
+
+    def fits(micro_batch: int) -> bool:
+        tried = settings.model_copy(update={"micro_batch": micro_batch})
+        return training_memory(spec, tried).peak_bytes <= capacity_bytes
+
+    return largest(fits)

@@ -1,0 +1,1 @@
+"""What does one operation cost, keep and update? The op table."""

@@ -1,0 +1,1 @@
+"""Where did the recorded time go? Spans of a trace to modules, phases, collectives and idleness; no torch."""

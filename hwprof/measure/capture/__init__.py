@@ -1,0 +1,1 @@
+"""What does a torch module call, move and keep when it runs once?"""

@@ -1,0 +1,135 @@
+"""What does any torch module compute, move and keep? One forward and backward pass, seen call by call.
+
+Under fake tensors nothing is computed and no memory taken, so that a model of any size can be captured on any machine.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+)
+from torch.utils._pytree import tree_leaves
+
+from hwprof.errors import HwprofError, InputError
+from hwprof.measure.capture.mode import CallRecorder
+from hwprof.measure.capture.subject import Subject
+from hwprof.specs.job.labels import MODEL_LABEL
+from hwprof.specs.record.captured import Capture, ParameterUse, Place
+
+_NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
+_TRAINED_OUTPUTS = ("loss", "logits")
+
+
+def capture(subject: Subject, *, autocast: torch.dtype | None = None) -> Capture:
+    """Run the module once forward and, if anything gets a gradient, once backward.
+
+    The gradient starts at the loss function's result. Without one it starts at the output's ``loss`` or else its
+    ``logits``, where it is a record of several, or at all floating-point tensors of the output, as ones.
+
+    Args:
+        subject: module, inputs, loss function, and the fake-tensor mode that they live in.
+        autocast: run the forward pass under autocast to this type.
+
+    Raises:
+        InputError: the module raises, needs real data, or makes tensors that are not dense.
+    """
+    recorder = CallRecorder()
+    excluded = _numbers(recorder, [*subject.module.parameters(), *subject.module.buffers()])
+    recorder.mark_parameters(_numbers(recorder, list(subject.module.parameters())))
+    with _quiet(), subject.fake or nullcontext(), recorder.inside(subject.module.named_modules()):
+        try:
+            roots = _forward(recorder, subject, autocast)
+            kept = recorder.kept(without=excluded | _numbers(recorder, roots))
+            _backward(recorder, roots)
+        except HwprofError:
+            raise
+        except Exception as error:
+            raise _refusal(subject, error) from error
+    return Capture(calls=tuple(recorder.calls), kept=kept, parameters=tuple(_parameter_uses(recorder, subject.module)))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch logs a traceback when a fake tensor is refused; the error itself says what is needed."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _numbers(recorder: CallRecorder, tensors: list[Any]) -> set[int]:
+    return {recorder.storages.number(tensor) for tensor in tensors}
+
+
+def _forward(recorder: CallRecorder, subject: Subject, autocast: torch.dtype | None) -> list[torch.Tensor]:
+    """The tensors at which gradients start; all else of the output is let go."""
+    casting: AbstractContextManager[Any] = (
+        nullcontext() if autocast is None else torch.autocast(subject.device.type, dtype=autocast)
+    )
+    with recorder, recorder.packing():
+        with casting:
+            output = subject.module(*subject.arguments, **subject.keywords)
+        if subject.loss is not None:
+            recorder.outside = "loss"
+            return [subject.loss(output)]
+    return [leaf for leaf in tree_leaves(_trained(output)) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
+
+
+def _trained(output: Any) -> Any:
+    if isinstance(output, Mapping):
+        return next((output[name] for name in _TRAINED_OUTPUTS if output.get(name) is not None), output)
+    return output
+
+
+def _backward(recorder: CallRecorder, roots: list[torch.Tensor]) -> None:
+    trained = [root for root in roots if root.requires_grad]
+    if not trained:
+        return
+    gradients = [torch.ones_like(root, memory_format=torch.contiguous_format) for root in trained]
+    recorder.outside, recorder.direction = MODEL_LABEL, "backward"
+    with recorder:
+        torch.autograd.backward(trained, gradients)
+
+
+def _parameter_uses(recorder: CallRecorder, module: nn.Module) -> Iterator[ParameterUse]:
+    for name, parameter in module.named_parameters():
+        owner = Place(name.rpartition(".")[0] or MODEL_LABEL, "parameter")
+        yield ParameterUse(
+            place=recorder.first_use.get(recorder.storages.number(parameter), owner),
+            elements=parameter.numel(),
+            size_bytes=parameter.numel() * parameter.element_size(),
+            trainable=parameter.requires_grad,
+        )
+
+
+def _refusal(subject: Subject, error: Exception) -> InputError:
+    what = f"{subject.name} raised {type(error).__name__} while it was captured: {_first_line(error)}"
+    if isinstance(error, TypeError) and "argument" in str(error):
+        return InputError(
+            what,
+            expectation="its forward gets the inputs of the factory or of --input",
+            remedy="return (module, inputs) from the factory, or say --input SHAPE:DTYPE or --input NAME=SHAPE:DTYPE",
+        )
+    by_hand = "call the module by hand on these inputs"
+    if subject.fake is None:
+        return InputError(what, remedy=f"{by_hand}; what runs there can be captured")
+    if isinstance(error, _NEEDS_DATA):
+        fact = "it looks at values, which fake tensors have not"
+        return InputError(what, expectation=fact, remedy="capture it on real tensors with --device cpu")
+    return InputError(what, remedy=f"{by_hand}; if it runs there, capture it on real tensors with --device cpu")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or "no message").splitlines()[0]

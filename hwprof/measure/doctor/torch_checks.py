@@ -1,0 +1,91 @@
+"""What can the installed torch do on this machine? Imported only where torch can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from hwprof.measure.doctor.machine import TORCH_GUIDE, Machine
+from hwprof.specs.record.doctor import Check
+
+
+def _torch(_machine: Machine) -> Iterator[Check]:
+    cuda, hip = torch.version.cuda, torch.version.hip
+    build = f"CUDA {cuda}" if cuda else f"ROCm {hip}" if hip else "CPU only"
+    yield Check(
+        name="torch",
+        area="software",
+        status="ok",
+        found=f"{torch.__version__}, {build}",
+        adds="training and measuring (run, probe); count, simulate, plan, trace, diff need none",
+    )
+
+
+def _profiler(_machine: Machine) -> Iterator[Check]:
+    names = sorted(activity.name for activity in torch.profiler.supported_activities())  # type: ignore[no-untyped-call]
+    gpu = torch.cuda.is_available() and "CUDA" not in names
+    yield Check(
+        name="torch profiler",
+        area="software",
+        status="limited" if gpu else "ok",
+        found=f"records {', '.join(names)}",
+        adds="the times of operators and kernels",
+        remedy=f"install a torch whose Kineto has CUPTI: {TORCH_GUIDE}" if gpu else "",
+    )
+
+
+def _cuda(machine: Machine) -> Iterator[Check]:
+    adds = "measuring on a GPU"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count:
+        names = ", ".join(sorted({torch.cuda.get_device_name(index) for index in range(count)}))
+        yield Check(name="GPU", area="gpu", status="ok", found=f"{count} visible: {names}", adds=adds)
+        return
+    if not machine.has_nvidia():
+        yield Check(name="GPU", area="gpu", status="not here", found="no NVIDIA driver on this machine", adds=adds)
+        return
+    hidden = machine.environ.get("CUDA_VISIBLE_DEVICES")
+    if torch.version.cuda is None:
+        found, remedy = "a driver, but torch is built without CUDA", f"install a torch with CUDA: {TORCH_GUIDE}"
+    elif hidden is not None:
+        found, remedy = f"hidden by CUDA_VISIBLE_DEVICES={hidden!r}", "unset CUDA_VISIBLE_DEVICES"
+    else:
+        found = f"a driver, but none that torch's CUDA {torch.version.cuda} can use"
+        remedy = "compare `nvidia-smi` with torch's CUDA: update the driver, or start the container with --gpus all"
+    yield Check(name="GPU", area="gpu", status="missing", found=found, adds=adds, remedy=remedy)
+
+
+def _ranks(machine: Machine) -> Iterator[Check]:
+    distributed: Any = torch.distributed
+    backends = [
+        name
+        for name, available in (
+            ("gloo", "is_gloo_available"),
+            ("nccl", "is_nccl_available"),
+            ("mpi", "is_mpi_available"),
+        )
+        if distributed.is_available() and getattr(distributed, available)()
+    ]
+    yield Check(
+        name="backends",
+        area="ranks",
+        status="ok" if backends else "missing",
+        found=", ".join(backends) or "torch.distributed is not built in",
+        adds="several ranks: gloo on CPUs, nccl on GPUs",
+        remedy="" if backends else f"install a torch with distributed: {TORCH_GUIDE}",
+    )
+    torchrun = machine.which("torchrun")
+    yield Check(
+        name="torchrun",
+        area="ranks",
+        status="ok" if torchrun else "limited",
+        found=torchrun or "not on PATH",
+        adds="starts the ranks of a run",
+        remedy="" if torchrun else "python -m torch.distributed.run does the same",
+    )
+
+
+TORCH_CHECKS: tuple[Callable[[Machine], Iterator[Check]], ...] = (_torch, _profiler, _cuda, _ranks)
+"""Checks of what torch brings."""

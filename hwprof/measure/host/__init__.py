@@ -1,0 +1,1 @@
+"""What is this machine: device, software, limits, caches, neighbours?"""

@@ -1,0 +1,1 @@
+"""What do the links between ranks and devices give?"""

@@ -1,0 +1,1 @@
+"""What are the ceilings of this device? One probe for each kind of work."""

@@ -1,0 +1,254 @@
+"""What are this machine's ceilings? Runs each probe in turn; what cannot run says why."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from hwprof.measure.host.caches import cpu_caches
+from hwprof.measure.host.contention import waited_s
+from hwprof.measure.host.environment import device_name
+from hwprof.measure.host.numa import near
+from hwprof.measure.probes.attention import PASSES, AttentionShape, Pass, attention_ceiling
+from hwprof.measure.probes.bench import Bench, Budget, CannotRunError, attempt
+from hwprof.measure.probes.beside_copies import beside_copies_ceiling
+from hwprof.measure.probes.fp8 import FP8, fp8_ceiling
+from hwprof.measure.probes.latency import dispatch_ceiling, launch_ceiling
+from hwprof.measure.probes.matmul import MatmulShape, distinct, matmul_ceiling, pilot_flop_per_s, shape_ceiling
+from hwprof.measure.probes.memory import cpu_level_ceiling, cuda_l2_ceiling, dram_ceiling
+from hwprof.measure.probes.norm import NORM_PASSES, NormPass, NormShape, norm_ceiling
+from hwprof.measure.probes.numa import node_cpus, numa_ceiling, require_nodes
+from hwprof.measure.probes.thread_sweep import with_sweep
+from hwprof.measure.probes.transfer import (
+    DIRECTIONS,
+    HOST_MEMORIES,
+    NO_ACCELERATOR,
+    PEER_DIRECTIONS,
+    both_ways_ceiling,
+    peer_ceiling,
+    transfer_ceiling,
+)
+from hwprof.measure.timing import Timer, WallTimer, timer_for
+from hwprof.specs.job.settings import Dtype
+from hwprof.specs.measurement import Ceiling, Skipped
+
+SHAPES_PROBES = 2.0
+"""The model's own shapes together may take this many times what one probe may."""
+ATTENTION_PROBES = 1.0
+"""Attention forward and backward together may take this many times what one probe may."""
+NORM_PROBES = 0.5
+"""A norm forward and backward together may take this many times what one probe may."""
+NORM_WITHOUT_MODEL = {
+    "cpu": NormShape(kind="rmsnorm", tokens=1024, width=1024),
+    "cuda": NormShape(kind="rmsnorm", tokens=16384, width=4096),
+}
+CPU_SAMPLE_S = 20e-3
+"""Shortest sample on a CPU: several time slices of the scheduler, so that one interruption does not fill a sample."""
+
+Probe = tuple[str, Callable[[], Ceiling]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """What was measured, and what was not and why."""
+
+    ceilings: tuple[Ceiling, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+
+    def plus(self, outcome: Ceiling | Skipped) -> ProbeResult:
+        """This and one more outcome."""
+        if isinstance(outcome, Ceiling):
+            return ProbeResult(ceilings=(*self.ceilings, outcome), skipped=self.skipped)
+        return ProbeResult(ceilings=self.ceilings, skipped=(*self.skipped, outcome))
+
+
+def probe_device(
+    device: torch.device,
+    *,
+    dtypes: Sequence[Dtype],
+    shapes: Sequence[MatmulShape] = (),
+    shape_dtype: Dtype = "fp32",
+    attention: AttentionShape | None = None,
+    quick: bool,
+    timer: Timer | None = None,
+    report: Callable[[str], None] = lambda _line: None,
+    on_result: Callable[[ProbeResult], None] = lambda _result: None,
+) -> ProbeResult:
+    """Measure a device's ceilings.
+
+    Args:
+        device: the device.
+        dtypes: formats whose matrix-multiply ceiling is wanted.
+        shapes: matrix products of a model, each measured in ``shape_dtype``.
+        shape_dtype: the format of these products, and of ``attention``.
+        attention: the attention of a model, measured forward and backward; None for no model.
+        quick: at most about 15 s on two CPU cores, otherwise about 60 s.
+        timer: the clock on the device's timeline; None for its own.
+        report: gets one line before each probe.
+        on_result: gets all results so far after each probe, so that an interrupt loses only the probe under way.
+    """
+    bench = bench_for(device, quick=quick, timer=timer)
+    of_model = (
+        *_shape_probes(bench, distinct(shapes), shape_dtype),
+        *_attention_probes(bench, shape_dtype, attention),
+        *_norm_probes(bench, attention),
+    )
+    probes = _probes(bench, dtypes, of_model)
+    result = ProbeResult()
+    for number, (name, probe) in enumerate(probes, start=1):
+        report(f"measuring {name} ({number} of {len(probes)})")
+        with torch.inference_mode(), _current(device):
+            result = result.plus(attempt(name, probe))
+        on_result(result)
+    return result
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a CUDA device the current one, whose stream the timer marks."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def bench_for(device: torch.device, *, quick: bool, timer: Timer | None = None) -> Bench:
+    """How thoroughly to measure on a device."""
+    return Bench(
+        device=device,
+        device_name=device_name(device),
+        timer=timer_for(device) if timer is None else timer,
+        warmups=2 if quick else 3,
+        samples=7 if quick else 15,
+        probe_s=2.0 if quick else 7.0,
+        minimum_sample_s=0.0 if device.type == "cuda" else CPU_SAMPLE_S,
+        waited_s=(lambda: None) if device.type == "cuda" else waited_s,
+        thorough=not quick,
+    )
+
+
+def _probes(bench: Bench, dtypes: Sequence[Dtype], of_model: Sequence[Probe]) -> tuple[Probe, ...]:
+    return (
+        ("latency.dispatch", lambda: dispatch_ceiling(bench, WallTimer())),
+        ("latency.launch", lambda: launch_ceiling(bench)),
+        *(
+            (f"matmul.{dtype}", _swept(bench, functools.partial(matmul_ceiling, dtype=dtype)))
+            for dtype in dict.fromkeys(dtypes)
+        ),
+        (f"matmul.{FP8}", lambda: fp8_ceiling(bench)),
+        *of_model,
+        ("memory.dram", _swept(bench, dram_ceiling)),
+        *_cache_probes(bench),
+        *_numa_probes(bench),
+        *_transfer_probes(bench),
+        *_beside_copies_probes(bench, dtypes[:1]),
+    )
+
+
+def _shape_probes(bench: Bench, shapes: Sequence[MatmulShape], dtype: Dtype) -> tuple[Probe, ...]:
+    rate = functools.cache(lambda: pilot_flop_per_s(bench, dtype))
+    budget = Budget(bench.timer, total_s=bench.probe_s * SHAPES_PROBES, pieces=len(shapes))
+
+    def at_shape(shape: MatmulShape) -> Ceiling:
+        return shape_ceiling(bench, dtype, shape, flop_per_s=rate(), deadline_s=budget.next_s())
+
+    return tuple((f"matmul.{dtype}.{shape}", functools.partial(at_shape, shape)) for shape in shapes)
+
+
+def _attention_probes(bench: Bench, dtype: Dtype, shape: AttentionShape | None) -> tuple[Probe, ...]:
+    if shape is None:
+        return ()
+    budget = Budget(bench.timer, total_s=bench.probe_s * ATTENTION_PROBES, pieces=len(PASSES))
+
+    def of_pass(direction: Pass) -> Ceiling:
+        return attention_ceiling(bench, dtype, shape, direction, deadline_s=budget.next_s())
+
+    return tuple((f"attention.{dtype}.{shape}.{one}", functools.partial(of_pass, one)) for one in PASSES)
+
+
+def _norm_probes(bench: Bench, of_model: AttentionShape | None) -> tuple[Probe, ...]:
+    shape = NORM_WITHOUT_MODEL[bench.device.type]
+    if of_model is not None:
+        shape = NormShape.of(of_model.spec, tokens=of_model.batch * of_model.seq_len)
+    budget = Budget(bench.timer, total_s=bench.probe_s * NORM_PROBES, pieces=len(NORM_PASSES))
+
+    def of_pass(direction: NormPass) -> Ceiling:
+        return norm_ceiling(bench, shape, direction, deadline_s=budget.next_s())
+
+    return tuple((f"norm.{shape.kind}.fp32.{shape}.{one}", functools.partial(of_pass, one)) for one in NORM_PASSES)
+
+
+def _cache_probes(bench: Bench) -> tuple[Probe, ...]:
+    if bench.device.type == "cuda":
+        return (("memory.l2", lambda: cuda_l2_ceiling(bench)),)
+    caches = cpu_caches()
+    if not caches:
+        return (("memory.caches", _refuse("the operating system does not list the CPU's caches in /sys")),)
+    return tuple((f"memory.l{cache.level}", functools.partial(cpu_level_ceiling, bench, cache)) for cache in caches)
+
+
+def _swept(bench: Bench, probe: Callable[[Bench], Ceiling]) -> Callable[[], Ceiling]:
+    """A full probe of a CPU measures with fewer threads, too."""
+    sweeps = bench.thorough and bench.device.type == "cpu"
+    return functools.partial(with_sweep, bench, probe) if sweeps else functools.partial(probe, bench)
+
+
+def _numa_probes(bench: Bench) -> tuple[Probe, ...]:
+    """Memory of each node read from each; a quick probe leaves it to the full one, as no prediction needs it."""
+    if bench.device.type != "cpu" or not bench.thorough:
+        return ()
+    cpus = node_cpus()
+    try:
+        require_nodes(cpus)
+    except CannotRunError as stop:
+        return (("transfer.numa", _refuse(stop.reason)),)
+    return tuple(
+        (f"transfer.numa.{source}.{target}", functools.partial(numa_ceiling, bench, source, target, cpus))
+        for source in cpus
+        for target in cpus
+    )
+
+
+def _transfer_probes(bench: Bench) -> tuple[Probe, ...]:
+    if bench.device.type == "cpu":
+        return (("transfer", _refuse(NO_ACCELERATOR)),)
+    one_way = tuple(
+        (f"transfer.{direction}.{memory}", _near(bench, functools.partial(transfer_ceiling, bench, direction, memory)))
+        for direction in DIRECTIONS
+        for memory in HOST_MEMORIES
+    )
+    both = ("transfer.both.pinned", _near(bench, functools.partial(both_ways_ceiling, bench)))
+    others = [torch.device("cuda", index) for index in range(torch.cuda.device_count()) if index != bench.device.index]
+    peers = tuple(
+        (f"transfer.{direction}.{other.index}", functools.partial(peer_ceiling, bench, other, direction))
+        for other in others
+        for direction in PEER_DIRECTIONS
+    )
+    return (*one_way, both, *peers)
+
+
+def _beside_copies_probes(bench: Bench, dtypes: Sequence[Dtype]) -> tuple[Probe, ...]:
+    """Nothing on a CPU, where there are no copies."""
+    return tuple(
+        (f"matmul.{dtype}.beside_copies", _near(bench, functools.partial(beside_copies_ceiling, bench, dtype)))
+        for dtype in dtypes
+        if bench.device.type == "cuda"
+    )
+
+
+def _near(bench: Bench, probe: Callable[[], Ceiling]) -> Callable[[], Ceiling]:
+    """A copy between host and GPU, run on the CPUs near the GPU; its conditions say so."""
+
+    def nearby() -> Ceiling:
+        with near(bench.device) as where:
+            found = probe()
+        return found.model_copy(update={"conditions": found.conditions | {"host_thread": where}})
+
+    return nearby
+
+
+def _refuse(reason: str) -> Callable[[], Ceiling]:
+    def probe() -> Ceiling:
+        raise CannotRunError(reason)
+
+    return probe

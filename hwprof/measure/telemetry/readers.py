@@ -1,0 +1,181 @@
+"""Which counters can be read beside a run? A table for the host (psutil) and one for an NVIDIA GPU (NVML)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+
+from hwprof.measure.telemetry.gpm import open_gpm
+from hwprof.specs.measurement import Skipped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reader:
+    """A counter, or several that are read together.
+
+    Attributes:
+        quantities: their names.
+        unit: the unit of all of them; ``fraction`` is 0 to 1.
+        read: one value for each name; an exception ends the reader, and its text is the reason.
+        every: read at every n-th sample only.
+    """
+
+    quantities: tuple[str, ...]
+    unit: str
+    read: Callable[[], Sequence[float]]
+    every: int = 1
+
+
+class UnavailableError(Exception):
+    """The operating system does not provide a counter."""
+
+
+def host_readers() -> tuple[Reader, ...]:
+    """Counters of the host and of this process; bytes of the disks are those of the whole machine since now."""
+    cores = len(psutil.cpu_percent(percpu=True))
+    process = psutil.Process()
+    return (
+        Reader(
+            quantities=("cpu.utilization", *(f"cpu.core{core}.utilization" for core in range(cores))),
+            unit="fraction",
+            read=_utilization,
+        ),
+        Reader(quantities=("cpu.frequency",), unit="hertz", read=_frequency),
+        Reader(quantities=("process.rss",), unit="byte", read=lambda: (float(process.memory_info().rss),)),
+        Reader(quantities=("host.memory_used",), unit="byte", read=lambda: (float(psutil.virtual_memory().used),)),
+        Reader(quantities=("disk.read", "disk.write"), unit="byte", read=_since_first(_disk_bytes)),
+    )
+
+
+def gpu_readers(nvml: Any, device_index: int | None) -> tuple[tuple[Reader, ...], tuple[Skipped, ...]]:
+    """Counters of a GPU, or why there are none.
+
+    Args:
+        nvml: the NVML binding.
+        device_index: torch's index of the device; NVML's own differs where CUDA_VISIBLE_DEVICES is set, so the device
+            is found by its UUID.
+    """
+    if device_index is None:
+        return (), (Skipped(name="gpu", reason="the run uses no GPU"),)
+    try:
+        nvml.nvmlInit()
+        handle = _handle(nvml, device_index)
+    except (nvml.NVMLError, AttributeError) as error:
+        remedy = "install the NVIDIA driver's libnvidia-ml, or give the container access to it (--gpus)"
+        return (), (Skipped(name="gpu", reason=f"NVML: {error}", remedy=remedy),)
+    readers = [
+        Reader(quantities=quantities, unit=unit, read=_bound(read, nvml, handle), every=every)
+        for quantities, unit, read, every in _GPU_TABLE
+    ]
+    energy = Reader(
+        quantities=("gpu.energy",),
+        unit="joule",
+        read=_since_first(lambda: (nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3,)),
+    )
+    groups, missing = open_gpm(nvml, handle)
+    gpm = [Reader(quantities=group.quantities, unit=unit, read=group.read) for group, unit in groups]
+    return (*readers, energy, *gpm), missing
+
+
+def _handle(nvml: Any, device_index: int) -> Any:
+    """NVML's handle of torch's device; before torch 2.5 there is no UUID, and the two count alike by default.
+
+    Raises:
+        AttributeError: CUDA_VISIBLE_DEVICES is set and torch has no UUID to find the device by.
+    """
+    properties = torch.cuda.get_device_properties(device_index)
+    if not hasattr(properties, "uuid") and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        return nvml.nvmlDeviceGetHandleByIndex(device_index)
+    return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}")
+
+
+GpuRead = Callable[[Any, Any], Sequence[float]]
+
+_PCIE_EVERY = 5
+"""One PCIe counter blocks for about 20 ms (NVML documentation of nvmlDeviceGetPcieThroughput)."""
+
+_THROTTLES = {
+    "gpu.throttle.power_cap": "nvmlClocksThrottleReasonSwPowerCap",
+    "gpu.throttle.power_brake": "nvmlClocksThrottleReasonHwPowerBrakeSlowdown",
+    "gpu.throttle.thermal_software": "nvmlClocksThrottleReasonSwThermalSlowdown",
+    "gpu.throttle.thermal_hardware": "nvmlClocksThrottleReasonHwThermalSlowdown",
+    "gpu.throttle.hardware": "nvmlClocksThrottleReasonHwSlowdown",
+}
+"""Quantity -> NVML's bit; the value is 1 while the reason holds the clocks down, so its mean is a share of time."""
+
+
+def _clocks(nvml: Any, handle: Any) -> Sequence[float]:
+    return tuple(nvml.nvmlDeviceGetClockInfo(handle, kind) * 1e6 for kind in (nvml.NVML_CLOCK_SM, nvml.NVML_CLOCK_MEM))
+
+
+def _gpu_utilization(nvml: Any, handle: Any) -> Sequence[float]:
+    rates = nvml.nvmlDeviceGetUtilizationRates(handle)
+    return rates.gpu / 100, rates.memory / 100
+
+
+def _throttles(nvml: Any, handle: Any) -> Sequence[float]:
+    mask = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+    return tuple(float(bool(mask & getattr(nvml, bit))) for bit in _THROTTLES.values())
+
+
+def _pcie(nvml: Any, handle: Any) -> Sequence[float]:
+    counters = (nvml.NVML_PCIE_UTIL_TX_BYTES, nvml.NVML_PCIE_UTIL_RX_BYTES)
+    return tuple(nvml.nvmlDeviceGetPcieThroughput(handle, counter) * 1e3 for counter in counters)
+
+
+_GPU_TABLE: tuple[tuple[tuple[str, ...], str, GpuRead, int], ...] = (
+    (("gpu.power",), "watt", lambda nvml, handle: (nvml.nvmlDeviceGetPowerUsage(handle) / 1e3,), 1),
+    (("gpu.sm_clock", "gpu.memory_clock"), "hertz", _clocks, 1),
+    (
+        ("gpu.temperature",),
+        "celsius",
+        lambda nvml, handle: (float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),),
+        1,
+    ),
+    (("gpu.utilization", "gpu.memory_utilization"), "fraction", _gpu_utilization, 1),
+    (tuple(_THROTTLES), "fraction", _throttles, 1),
+    (("gpu.memory_used",), "byte", lambda nvml, handle: (float(nvml.nvmlDeviceGetMemoryInfo(handle).used),), 1),
+    (("gpu.pcie_tx", "gpu.pcie_rx"), "byte_per_s", _pcie, _PCIE_EVERY),
+)
+"""Quantities, unit, how to read them (NVML gives mW, MHz, percent, kB/s and mJ), and at every n-th sample."""
+
+
+def _bound(read: GpuRead, nvml: Any, handle: Any) -> Callable[[], Sequence[float]]:
+    return lambda: read(nvml, handle)
+
+
+def _utilization() -> Sequence[float]:
+    cores = [percent / 100 for percent in psutil.cpu_percent(percpu=True)]
+    return sum(cores) / len(cores), *cores
+
+
+def _frequency() -> Sequence[float]:
+    frequency = psutil.cpu_freq()
+    if frequency is None:
+        raise UnavailableError("the operating system reports no CPU frequency")
+    return (frequency.current * 1e6,)
+
+
+def _disk_bytes() -> Sequence[float]:
+    counters = psutil.disk_io_counters()
+    if counters is None:
+        raise UnavailableError("the operating system reports no disk counters")
+    return float(counters.read_bytes), float(counters.write_bytes)
+
+
+def _since_first(read: Callable[[], Sequence[float]]) -> Callable[[], Sequence[float]]:
+    """Running totals, counted from the first reading."""
+    first: list[Sequence[float]] = []
+
+    def since() -> Sequence[float]:
+        values = read()
+        if not first:
+            first.append(values)
+        return tuple(value - start for value, start in zip(values, first[0], strict=True))
+
+    return since

@@ -1,0 +1,21 @@
+"""In what world does somebody else's loop run? Its ranks, and the settings of torch that its numbers depend on."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+
+from hwprof.specs.record.loop import SeenDtype
+
+
+def world() -> tuple[int, int]:
+    """This process's rank, and how many there are; torch's process group says so, where there is one."""
+    if not dist.is_available() or not dist.is_initialized():
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
+def matmul_precision(stored: SeenDtype, device: torch.device) -> SeenDtype:
+    """What products of this format are multiplied in: of fp32 on CUDA that may be TF32."""
+    shortened = device.type == "cuda" and torch.get_float32_matmul_precision() != "highest"
+    return "tf32" if stored == "fp32" and shortened else stored

@@ -1,0 +1,1 @@
+"""How is each step of a training loop watched, and by which marks? It needs torch."""

@@ -1,0 +1,1 @@
+"""What should change in a run that was measured, and what would it gain?"""

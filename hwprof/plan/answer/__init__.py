@@ -1,0 +1,1 @@
+"""Which plans are best, on which machine, at what cost?"""

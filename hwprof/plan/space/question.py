@@ -1,0 +1,137 @@
+"""What is asked of the planner? A job, a machine, what may be chosen, and what the answer must keep to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from hwprof.count.memory.overhead import FRAGMENTATION, allocator_bytes, libraries_bytes
+from hwprof.plan.space.columns import divisors
+from hwprof.predict.machine import Machine
+from hwprof.predict.stacks import Stack
+from hwprof.specs.catalogue.simulator import SimulatorParameters
+from hwprof.specs.job.parallel import ContextKind, Schedule
+from hwprof.specs.job.settings import Recompute
+from hwprof.specs.job.step import JobDtype, Offload, TrainingJob
+
+MEMORY_MARGIN = 0.05
+"""Share of a device's memory that a plan leaves free, beside what allocator and libraries are known to take."""
+
+SHORTEST_CONTEXT = 1024
+"""Tokens of a sequence that a context rank keeps at least."""
+
+FAMILY_SCHEDULES: dict[str, tuple[Schedule, ...]] = {"torch": ("1f1b", "interleaved", "zb-v")}
+"""Schedules that a family of stacks can run, others 1f1b and interleaved. ``torch`` is
+``torch.distributed.pipelining``. gpipe takes as long as 1f1b and holds more; zb-h1 and dualpipe are in no released
+stack. These have to be asked for by name."""
+
+FAMILY_STAGES_WITH_PIPELINE: dict[str, tuple[int, ...]] = {"torch": (0, 1, 2, 3), "jax": (0, 1, 2, 3)}
+"""ZeRO stages that a family of stacks combines with a pipeline; others stop at 1, since 2 and 3 would reduce or gather
+for every micro-batch (DeepSpeed refuses them, Megatron-Core's distributed optimizer is stage 1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What may be chosen for each setting; empty = everything that divides.
+
+    Attributes:
+        tensor, context, pipeline, data, expert: degrees.
+        virtual: chunks of a device under the interleaved schedule.
+        zero, micro_batch, recompute, schedule: settings of the same names.
+        sequence_parallel, overlap: with, without, or both.
+        dtype: formats of the linear layers; empty = that of the job.
+        offload: what may live in host memory.
+        context_kind: how attention sees the tokens of other context ranks.
+        hybrid: whether ZeRO may shard over fewer ranks than all.
+    """
+
+    tensor: tuple[int, ...] = ()
+    context: tuple[int, ...] = ()
+    pipeline: tuple[int, ...] = ()
+    data: tuple[int, ...] = ()
+    expert: tuple[int, ...] = ()
+    virtual: tuple[int, ...] = ()
+    zero: tuple[int, ...] = (0, 1, 2, 3)
+    micro_batch: tuple[int, ...] = ()
+    recompute: tuple[Recompute, ...] = ("none", "selective", "full")
+    schedule: tuple[Schedule, ...] = ()
+    sequence_parallel: tuple[bool, ...] = (True,)
+    overlap: tuple[bool, ...] = (True,)
+    dtype: tuple[JobDtype, ...] = ()
+    offload: tuple[Offload, ...] = ("none",)
+    context_kind: tuple[ContextKind, ...] = ("ring",)
+    hybrid: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One job on one machine.
+
+    Attributes:
+        base: the job; its layout, micro-batch and recompute are chosen anew.
+        machine: the devices.
+        stack: the software.
+        table: how well devices and software do.
+        choices: what may be chosen.
+        margin: share of each device's memory to leave free.
+        longest_step_s: a step that takes longer answers nothing (from a deadline or a budget); None = no limit.
+        limit: which of these leaves no more, in words.
+        memory_scale: counted memory times this is what is needed (from a measured run).
+        host_memory_bytes: of a node, for offload; None = not looked at.
+        notes: what was taken from a measured run, in words.
+    """
+
+    base: TrainingJob
+    machine: Machine
+    stack: Stack
+    table: SimulatorParameters
+    choices: Choices = field(default_factory=Choices)
+    margin: float = MEMORY_MARGIN
+    longest_step_s: float | None = None
+    limit: str = "the limit"
+    memory_scale: float = 1.0
+    host_memory_bytes: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def usable_bytes(self) -> float:
+        """Memory of tensors that a layout may need on a device."""
+        own = self.machine.capacity_bytes * (1 - self.margin) - libraries_bytes(self.machine.devices)
+        return own / (1 + FRAGMENTATION[self.stack.memory]) / self.memory_scale
+
+    def needed_bytes(self, peak_bytes: float) -> float:
+        """What a peak of so many bytes of tensors needs of the device, allocator and libraries included."""
+        tensors = peak_bytes * self.memory_scale
+        return tensors + allocator_bytes(tensors, self.stack.memory) + libraries_bytes(self.machine.devices)
+
+    @property
+    def host_share_bytes(self) -> float | None:
+        """Host memory of one device's share of its node."""
+        if self.host_memory_bytes is None:
+            return None
+        return self.host_memory_bytes / min(self.machine.device.node.devices, self.machine.devices)
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """Schedules to look at."""
+        return self.choices.schedule or FAMILY_SCHEDULES.get(self.stack.family, ("1f1b", "interleaved"))
+
+    @property
+    def variants(self) -> tuple[Question, ...]:
+        """The question once for each format, offload and kind of context parallelism; all layouts of one share these.
+
+        Kinds differ on several context ranks only: those after the first are asked without one rank.
+        """
+        several = tuple(degree for degree in self.choices.context or divisors(self.machine.devices) if degree > 1)
+        first, *others = self.choices.context_kind
+        kinds = [(first, self.choices.context), *((kind, several) for kind in others if several)]
+        return tuple(
+            self._variant(dtype, offload, kind, context)
+            for dtype in self.choices.dtype or (self.base.dtype,)
+            for offload in self.choices.offload
+            for kind, context in kinds
+        )
+
+    def _variant(self, dtype: JobDtype, offload: Offload, kind: ContextKind, context: tuple[int, ...]) -> Question:
+        layout = self.base.layout.model_copy(update={"context_kind": kind})
+        base = self.base.model_copy(update={"dtype": dtype, "offload": offload, "layout": layout})
+        return replace(self, base=base, choices=replace(self.choices, context=context))

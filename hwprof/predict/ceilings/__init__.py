@@ -1,0 +1,1 @@
+"""Which ceilings stand over the work: measured, calibrated, of a datasheet?"""

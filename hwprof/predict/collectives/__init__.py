@@ -1,0 +1,1 @@
+"""How long do collectives take on given links?"""

@@ -1,0 +1,54 @@
+"""What is to be timed, as arrays: the kernels of many shares of a model, and what each share's device offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwprof.count.job.device_work import Row
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RowTable:
+    """Rows of several shares, as arrays; ``share`` says to which share each row belongs, of ``shares`` in all."""
+
+    share: NDArray[np.int64]
+    shares: int
+    part: NDArray[np.int64]
+    when: NDArray[np.int64]
+    unit: NDArray[np.int64]
+    m: Floats
+    n: Floats
+    k: Floats
+    groups: Floats
+    flop: Floats
+    moved_bytes: Floats
+    times: Floats
+
+
+def row_table(rows_by_share: Sequence[Sequence[Row]]) -> RowTable:
+    """The rows of each share, in order."""
+    share = np.repeat(np.arange(len(rows_by_share)), [len(rows) for rows in rows_by_share])
+    numbers = chain.from_iterable(chain.from_iterable(rows_by_share))
+    values = np.fromiter(numbers, dtype=float, count=len(share) * len(Row._fields)).reshape(-1, len(Row._fields))
+    part, when, unit = (values[:, column].astype(np.int64) for column in range(3))
+    return RowTable(share, len(rows_by_share), part, when, unit, *(values[:, column] for column in range(3, 10)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """What a device offers to each share of a table: datasheet rates, as arrays of one for each share."""
+
+    peak_flop_per_s: Floats
+    narrow_flop_per_s: Floats
+    fp4: NDArray[np.bool_]
+    memory_byte_per_s: Floats
+    units: Floats
+    expert_layers: Floats
+    new_attention: NDArray[np.bool_]

@@ -1,0 +1,1 @@
+"""What do several ranks make of a step: merged, waited for, predicted?"""

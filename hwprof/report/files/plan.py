@@ -1,0 +1,50 @@
+"""How does a planner's answer become files? A page, pictures, tables, and settings for frameworks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from hwprof.plan.answer.machines import Answer
+from hwprof.plan.settings.frameworks import FILE_NAMES, settings_of
+from hwprof.report.csv import render_csv
+from hwprof.report.html import render_plan
+from hwprof.report.plan.tables import build_plan_sheets
+from hwprof.report.plan.view import build_plan_view
+from hwprof.report.png import render_pictures
+from hwprof.specs.files import write_atomically
+
+SETTINGS_FOLDER = "settings"
+
+
+def write_plan(answer: Answer, directory: Path) -> list[Path]:
+    """Write all files of an answer into ``directory``, which is made if need be.
+
+    Settings of an earlier plan that a framework can't express any more are removed.
+
+    Raises:
+        WorkError: a file could not be written.
+    """
+    written = []
+    for name, content in _contents(answer):
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+        written.append(path)
+    for name in FILE_NAMES:
+        stale = directory / SETTINGS_FOLDER / name
+        if stale not in written:
+            stale.unlink(missing_ok=True)
+    return written
+
+
+def _contents(answer: Answer) -> Iterator[tuple[str, str | bytes]]:
+    view = build_plan_view(answer)
+    yield "plan.html", render_plan(view)
+    yield "pareto.png", render_pictures(view.title, [view.pictures["pareto"]])
+    yield "scaling.png", render_pictures(view.title, [view.pictures["efficiency"], view.pictures["waiting"]])
+    for sheet in build_plan_sheets(answer):
+        yield f"{sheet.name}.csv", render_csv(sheet)
+    for one in settings_of(answer.plans[0]) if answer.plans else ():
+        if one.text:
+            yield f"{SETTINGS_FOLDER}/{one.file_name}", one.text

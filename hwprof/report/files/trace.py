@@ -1,0 +1,136 @@
+"""How is the analysis of traces kept? A page that opens offline, the JSON, and CSV files for each device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hwprof.report import palette
+from hwprof.report.cells import Table, percent
+from hwprof.report.csv import render_csv
+from hwprof.report.html import render_page
+from hwprof.report.pictures import Segment
+from hwprof.report.trace.tables import (
+    PART_WORDS,
+    broken_words,
+    detail_tables,
+    device_table,
+    device_title,
+    headline,
+    sheets,
+    straggler_table,
+)
+from hwprof.specs.files import write_atomically
+from hwprof.specs.record.trace import TimePart, TraceDevice, TraceReport
+
+PAGE_ROWS = 200
+"""Rows of a table on the page; the CSV files have all."""
+_LABELLED = 0.1
+
+PART_COLOURS: dict[TimePart, str] = {
+    "compute": palette.BLUE,
+    "communication": palette.VERMILLION,
+    "copy": palette.YELLOW,
+    "input": palette.PURPLE,
+    "synchronisation": palette.ORANGE,
+    "host": palette.SKY,
+    "launch": palette.GREEN,
+    "queued": palette.LIGHT_GREY,
+    "unknown": palette.GREY,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePage:
+    """What the page says of one device."""
+
+    anchor: str
+    short: str
+    title: str
+    sentence: str
+    broken: str
+    parts: tuple[Segment, ...]
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracePage:
+    """The whole page."""
+
+    title: str
+    version: str
+    together: tuple[Table, ...]
+    devices: tuple[DevicePage, ...]
+    notes: tuple[str, ...]
+
+
+def write_trace_report(report: TraceReport, directory: Path) -> list[Path]:
+    """Write ``trace.json``, ``trace.html`` and the CSV files into ``directory``, which is made if need be.
+
+    Returns:
+        The files.
+
+    Raises:
+        WorkError: a file could not be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, content in _files(report):
+        write_atomically(directory / name, content)
+        written.append(directory / name)
+    return written
+
+
+def _files(report: TraceReport) -> Iterator[tuple[str, str]]:
+    yield "trace.json", report.model_dump_json(indent=1) + "\n"
+    yield "trace.html", render_page("trace.html.j2", page=trace_page(report))
+    for number, device in enumerate(report.devices):
+        prefix = f"{_anchor(number, device)}-" if len(report.devices) > 1 else ""
+        for name, table in sheets(device).items():
+            yield f"{prefix}{name}.csv", render_csv(table)
+
+
+def trace_page(report: TraceReport) -> TracePage:
+    """The view that the page's template shows."""
+    together = [device_table(report.devices)] if len(report.devices) > 1 else []
+    together += [straggler_table(report.stragglers)] if report.stragglers else []
+    return TracePage(
+        title="Traces" if len(report.devices) > 1 else Path(report.devices[0].file).name,
+        version=report.hwprof_version,
+        together=tuple(together),
+        devices=tuple(_device(number, device) for number, device in enumerate(report.devices)),
+        notes=report.notes,
+    )
+
+
+def _anchor(number: int, device: TraceDevice) -> str:
+    return f"rank{device.rank}" if device.kind == "cpu" else f"rank{device.rank}-{number}"
+
+
+def _device(number: int, device: TraceDevice) -> DevicePage:
+    anchor = _anchor(number, device)
+    return DevicePage(
+        anchor=anchor,
+        short=f"Rank {device.rank}",
+        title=device_title(device),
+        sentence=headline(device),
+        broken=broken_words(device),
+        parts=tuple(_segment(part, share) for part, share in device.shares.items()),
+        tables=tuple(replace(table, name=f"{anchor}-{table.name}") for table in detail_tables(device, PAGE_ROWS)),
+        notes=device.notes,
+    )
+
+
+def _segment(part: TimePart, share: float) -> Segment:
+    colour = PART_COLOURS[part]
+    return Segment(
+        label=PART_WORDS[part],
+        fraction=share,
+        text=percent(share),
+        detail="",
+        colour=colour,
+        ink=palette.ink(colour),
+        labelled=share >= _LABELLED,
+    )

@@ -1,0 +1,1 @@
+"""What does the planner's page show, as rows and points?"""

@@ -1,0 +1,1 @@
+"""What does the report of a run show, as rows and points?"""

@@ -1,0 +1,282 @@
+"""What does a reader need first? The verdict, the key numbers, where the time goes, what is lost and what to change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from hwprof.report import palette
+from hwprof.report.cells import finite, number, percent, quantity_text, span_text
+from hwprof.report.pictures import BOUND_WORDS, Card, Segment
+from hwprof.report.run.absence import absence
+from hwprof.report.run.settings_words import batch_words, rate_text
+from hwprof.specs.measurement import FEWEST_FOR_INTERVAL, MAX_WAITED_FRACTION
+from hwprof.specs.record.run import BoundClass, Interval, OpResult, PhaseName, Recommendation, RunRecord, StepTime
+
+TOP_LOSSES = 5
+TOP_RECOMMENDATIONS = 4
+_LABEL_SHARE = 0.1
+"""A bar segment narrower than this has no room for its label; the legend has it all the same."""
+_NO_REST = 5e-4
+"""Shares that miss one by less than this are rounding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """One operation that stays under its roof: time lost, and what to do."""
+
+    label: str
+    direction: str
+    where: str
+    lost: str
+    lost_share: str
+    bound: BoundClass
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """One recommendation as people read it."""
+
+    title: str
+    change: str
+    reason: str
+    gain: str
+    evidence: str
+    basis: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """The first screen of a report; ``caution`` says what makes its numbers unsure, and is empty where nothing does."""
+
+    sentence: str
+    caution: str
+    bound: BoundClass
+    confidence: str
+    cards: tuple[Card, ...]
+    phases: tuple[Segment, ...]
+    bounds: tuple[Segment, ...]
+    losses: tuple[Loss, ...]
+    recommendations: tuple[Advice, ...]
+    more_recommendations: int
+
+
+def build_headline(record: RunRecord) -> Headline:
+    """The first screen of ``record``; parts that it lacks are empty and the sentence says why."""
+    verdict = record.verdict
+    ranked = ranked_recommendations(record)
+    return Headline(
+        sentence=verdict.sentence if verdict else absence(record, "verdict"),
+        caution=_caution(record.step),
+        bound=verdict.bound if verdict else record.bound,
+        confidence=verdict.confidence if verdict else "",
+        cards=_cards(record),
+        phases=phase_segments(record),
+        bounds=bound_segments(record),
+        losses=top_losses(record.ops),
+        recommendations=tuple(advice_of(item) for item in ranked[:TOP_RECOMMENDATIONS]),
+        more_recommendations=max(len(ranked) - TOP_RECOMMENDATIONS, 0),
+    )
+
+
+def _caution(step: StepTime | None) -> str:
+    if step is None or step.stable:
+        return ""
+    busy = step.waited_fraction is not None and step.waited_fraction > MAX_WAITED_FRACTION
+    why = (
+        f"Measured while other processes used the CPU: this run's threads waited {number(step.waited_fraction or 0)} s "
+        "for it in each second of the timed steps"
+        if busy
+        else f"The steps differ: their times spread by {percent(step.spread)}"
+    )
+    return f"{why}. Close other programs and run again before you trust these numbers."
+
+
+def ranked_recommendations(record: RunRecord) -> list[Recommendation]:
+    """Settings before layouts, each by the middle of its predicted gain, largest first."""
+    return sorted(record.recommendations, key=lambda item: (item.kind == "layout", -sum(item.gain_fraction)))
+
+
+def advice_of(item: Recommendation) -> Advice:
+    """A recommendation in words."""
+    return Advice(
+        title=item.title,
+        change=item.change,
+        reason=item.reason,
+        gain=gain_words(item.gain_fraction),
+        evidence=item.evidence,
+        basis=item.basis,
+        kind=item.kind,
+    )
+
+
+def gain_words(gain_fraction: Interval) -> str:
+    """A predicted gain in words; nothing is promised where the interval ends at zero."""
+    low, high = gain_fraction
+    if high <= 0:
+        return "no saving expected"
+    if low <= 0:
+        return f"saves up to {percent(high, 2)} of the step"
+    return f"saves {span_text((low, high), 'fraction', 2)} of the step"
+
+
+def top_losses(ops: Sequence[OpResult]) -> tuple[Loss, ...]:
+    """The operations that lose most time against their roof."""
+    losing = sorted((op for op in ops if op.lost_s > 0), key=lambda op: -op.lost_s)
+    return tuple(_loss(op) for op in losing[:TOP_LOSSES])
+
+
+def _loss(op: OpResult) -> Loss:
+    share = op.share * op.lost_s / op.time_s if op.time_s else None
+    reached = f", reaches {percent(op.roof_fraction)} of {op.roof_name}" if finite(op.roof_fraction) else ""
+    return Loss(
+        label=op.label,
+        direction=op.direction,
+        where=f"{op.layer_kind}, takes {quantity_text(op.time_s, 's')} per step{reached}",
+        lost=quantity_text(op.lost_s, "s"),
+        lost_share=percent(share),
+        bound=op.bound,
+        advice=op.advice or "No setting is known to help.",
+    )
+
+
+def _segments(parts: Sequence[tuple[str, float, str, str]], rest_label: str) -> tuple[Segment, ...]:
+    """A bar of (label, share, detail, colour); what the shares miss is a grey rest, what they exceed is scaled down."""
+    parts = [part for part in parts if part[1] > 0]
+    total = math.fsum(part[1] for part in parts)
+    if not parts:
+        return ()
+    rest = 1 - total
+    if rest > _NO_REST:
+        parts = [*parts, (rest_label, rest, "", palette.LIGHT_GREY)]
+    whole = max(total, 1.0) if rest > _NO_REST else total
+    return tuple(
+        Segment(
+            label=label,
+            fraction=share / whole,
+            text=percent(share),
+            detail=detail,
+            colour=colour,
+            ink=palette.ink(colour),
+            labelled=share / whole >= _LABEL_SHARE,
+        )
+        for label, share, detail, colour in parts
+    )
+
+
+def phase_segments(record: RunRecord) -> tuple[Segment, ...]:
+    """The bar of the phases inside the step, in the order in which they run."""
+    order = {name: place for place, name in enumerate(get_args(PhaseName))}
+    phases = sorted((phase for phase in record.phases if phase.in_step), key=lambda phase: order[phase.name])
+    parts = [
+        (
+            phase.name.replace("_", " "),
+            phase.share,
+            f"{quantity_text(phase.median_s, 's')}, {_bound_phrase(record, phase.bound)}",
+            palette.PHASE_COLOURS[phase.name],
+        )
+        for phase in phases
+    ]
+    return _segments(parts, "between phases")
+
+
+def _bound_phrase(record: RunRecord, bound: BoundClass) -> str:
+    words = _bound_words(record, bound)
+    return words if bound == "unknown" else f"bound by {words}"
+
+
+def _bound_words(record: RunRecord, bound: BoundClass) -> str:
+    """What a class means; without a ceiling nothing is far below one."""
+    roofs = any(ceiling.kind in {"compute", "memory"} for ceiling in record.ceilings)
+    return BOUND_WORDS[bound] if roofs or bound != "unknown" else "no roof is known"
+
+
+def bound_segments(record: RunRecord) -> tuple[Segment, ...]:
+    """The bar of the step's time by bound class, largest first."""
+    if record.verdict is None:
+        return ()
+    shares = sorted(record.verdict.shares.items(), key=lambda item: -item[1])
+    parts = [(bound, share, _bound_words(record, bound), palette.BOUND_COLOURS[bound]) for bound, share in shares]
+    return _segments(parts, "not classified")
+
+
+def _cards(record: RunRecord) -> tuple[Card, ...]:
+    step = record.step
+    if step is None:
+        return ()
+    cards = [_step_card(step), _rate_card(record, step), _mfu_card(step), _hfu_card(record, step)]
+    if record.prediction is not None:
+        cards.append(_prediction_card(record, step))
+    if record.memory is not None:
+        cards.append(_memory_card(record))
+    return tuple(cards)
+
+
+def _step_card(step: StepTime) -> Card:
+    verdict = "stable" if step.stable else "unstable"
+    kind = "95 % interval" if len(step.samples_s) >= FEWEST_FOR_INTERVAL else "range"
+    between = f"{kind} {span_text(step.interval_s, 's')}"
+    detail = f"median of {len(step.samples_s)} unprofiled steps; {between}; spread {percent(step.spread)} ({verdict})"
+    brief = f"{between}, spread {percent(step.spread)}"
+    return Card(title="Step time", value=quantity_text(step.median_s, "s"), brief=brief, detail=detail)
+
+
+def _rate_card(record: RunRecord, step: StepTime) -> Card:
+    brief, detail = batch_words(record.settings)
+    return Card(title="Throughput", value=rate_text(step), brief=brief, detail=detail)
+
+
+def _mfu_card(step: StepTime) -> Card:
+    causal = f" Counting causal attention only: {percent(step.mfu_causal)}." if finite(step.mfu_causal) else ""
+    detail = f"model FLOP utilisation: recompute excluded, full attention{_peak_words(step)}.{causal}"
+    brief = "model FLOP utilisation, recompute excluded"
+    return Card(title="MFU", value=percent(step.mfu), brief=brief, detail=detail)
+
+
+def _hfu_card(record: RunRecord, step: StepTime) -> Card:
+    recompute = record.settings.recompute
+    same = "nothing is recomputed, so it equals MFU" if recompute == "none" else f"recompute: {recompute}"
+    detail = f"hardware FLOP utilisation: everything executed, recompute included ({same})."
+    brief = "hardware FLOP utilisation, recompute included"
+    return Card(title="HFU", value=percent(step.hfu), brief=brief, detail=detail)
+
+
+def _peak_words(step: StepTime) -> str:
+    """Which rate the utilisation is a share of, and where that rate is from."""
+    if step.mfu_peak_flop_per_s is None:
+        return f"; {step.mfu_basis or 'no compute peak is known'}"
+    basis = f" ({step.mfu_basis})" if step.mfu_basis else ""
+    return f", of {quantity_text(step.mfu_peak_flop_per_s, 'flop_per_s')}{basis}"
+
+
+def _prediction_card(record: RunRecord, step: StepTime) -> Card:
+    prediction = record.prediction
+    assert prediction is not None
+    low, high = prediction.interval_s
+    inside = "inside" if low <= step.median_s <= high else "outside"
+    error = prediction.step_s / step.median_s - 1
+    brief = (
+        f"{percent(abs(error))} {'above' if error >= 0 else 'below'} the measured {quantity_text(step.median_s, 's')}"
+    )
+    detail = f"{brief}, which is {inside} the predicted interval {span_text(prediction.interval_s, 's')}"
+    return Card(title="Predicted step", value=quantity_text(prediction.step_s, "s"), brief=brief, detail=detail)
+
+
+def _memory_card(record: RunRecord) -> Card:
+    memory = record.memory
+    assert memory is not None
+    peak = memory.measured_peak_bytes
+    capacity = memory.capacity_bytes
+    of_capacity = f"; {percent(peak / capacity)} of {quantity_text(capacity, 'byte')}" if peak and capacity else ""
+    predicted = memory.predicted_peak_bytes
+    if peak is None:
+        detail = "predicted; the peak could not be measured" + of_capacity
+        value = quantity_text(predicted, "byte")
+        return Card(title="Peak memory", value=value, brief=detail, detail=detail)
+    beside = "" if predicted is None else f"; predicted {quantity_text(predicted, 'byte')}"
+    detail = f"measured{beside}{of_capacity}"
+    return Card(title="Peak memory", value=quantity_text(peak, "byte"), brief=detail, detail=detail)

@@ -1,0 +1,1 @@
+"""What does the analysis of traces show, as rows?"""

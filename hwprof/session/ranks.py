@@ -1,0 +1,257 @@
+"""How does one rank of a run go from probes to its part of the report? Whatever ends it, the others' parts are kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from hwprof.errors import OutOfMemoryError, WorkError
+from hwprof.measure.host.environment import device_name
+from hwprof.measure.lifeline import INTERRUPTED_EXIT_CODE, Blame, Lifeline
+from hwprof.measure.links.collectives import RankGroup
+from hwprof.measure.links.layout_links import collectives_of, probe_layout
+from hwprof.measure.links.meetings import probe_meetings
+from hwprof.measure.links.slowdown import probe_slowdown
+from hwprof.measure.probes.device import ProbeResult
+from hwprof.measure.telemetry.sampler import Telemetry
+from hwprof.measure.timing import timer_for
+from hwprof.measure.watch.recorder import StepRecorder
+from hwprof.measure.watch.steps import Ranks
+from hwprof.measure.world import World
+from hwprof.predict.ceilings.datasheet import datasheet_ceilings
+from hwprof.predict.ranks.merge import merged_ceilings, merged_recording, merged_skipped, unequal_devices
+from hwprof.predict.ranks.waits import ranks_result
+from hwprof.report.files.run import write_run
+from hwprof.session.analysis import analysed, planned
+from hwprof.session.request import Progress, RunRequest
+from hwprof.session.run import fixed_fields, is_out_of_memory, probe_ceilings
+from hwprof.specs.job.layout_text import layout_text
+from hwprof.specs.record.rank import RankRecord
+from hwprof.specs.record.ranks import Axis, RankPlace
+from hwprof.specs.record.run import RunRecord, Status
+from hwprof.train.parallel.loop import ParallelTrainer
+from hwprof.train.parallel.mesh import RankMesh, rank_mesh
+
+KEPT_TRACES = 16
+"""So many ranks, the lowest, leave their traces in the run directory."""
+SNAPSHOT_EVERY_S = 1.0
+"""Seconds of training after which a rank notes what it has: so much is lost at most when another rank ends the run."""
+
+
+class RankSession:
+    """One rank's run of the main job.
+
+    Args:
+        world: all ranks.
+        request: what to run, the same on all ranks but for the device.
+        directory: the run directory; made on each machine if needed.
+        timeout_s: without progress for so long, the run is called hung.
+        progress: told where the run is.
+
+    Attributes:
+        report_error: set when the record or a report could not be written; the others were all the same.
+    """
+
+    def __init__(
+        self, world: World, request: RunRequest, directory: Path, *, timeout_s: float, progress: Progress
+    ) -> None:
+        self._world = world
+        self._request = request
+        self._directory = directory
+        self._progress = progress
+        self._fields = fixed_fields(request)
+        self._own = RankRecord(place=_place(world, None))
+        self._snapshot_s = 0.0
+        self._telemetry = Telemetry(device_index=world.device.index) if self._watches else None
+        self._lifeline = Lifeline(world, salvage=self._salvage, report=self._report_end, stuck_s=timeout_s)
+        self.report_error: WorkError | None = None
+
+    def execute(self) -> RunRecord | None:
+        """Probe, train, record, hand in; on rank 0 the merged record, whose directory is complete.
+
+        When any rank fails this does not return: the lowest living rank reports what is there, and all leave.
+
+        Raises:
+            WorkError: rank 0 can't write the run directory.
+        """
+        self._lifeline.start()
+        try:
+            self._make_directory()
+            with self._telemetry or nullcontext():
+                mesh = rank_mesh(self._request.settings.layout, self._world.device)
+                self._own = self._own.model_copy(update={"place": _place(self._world, mesh)})
+                self._probe(mesh)
+                self._train(mesh)
+            self._said("handing in")
+            self._lifeline.hand_in(self._salvage())
+            handed_in = self._lifeline.collect() if self._world.rank == 0 else {}
+        except BaseException as error:  # noqa: BLE001 (whatever ends this rank ends the others, who must be told)
+            self._lifeline.fail(self._told(error))
+        self._lifeline.finish()
+        return self._finish(handed_in, "complete", "") if self._world.rank == 0 else None
+
+    @property
+    def _watches(self) -> bool:
+        """Every GPU is watched; the host once on the first machine, as all share it."""
+        return self._world.device.type == "cuda" or self._world.rank == 0
+
+    def _said(self, line: str) -> None:
+        self._lifeline.stage(line)
+        self._progress(line)
+
+    def _told(self, error: BaseException) -> BaseException:
+        if not is_out_of_memory(error):
+            return error
+        settings = self._request.settings
+        return OutOfMemoryError(
+            f"out of memory: {next(iter(str(error).splitlines()), '')}",
+            remedy=f"choose a --micro-batch below {settings.micro_batch}, --recompute full, or --parallel fsdp",
+        )
+
+    def _make_directory(self) -> None:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkError(
+                f"the run directory {self._directory} can't be made ({error.strerror})",
+                remedy="give another with --output",
+            ) from error
+
+    def _probe(self, mesh: RankMesh) -> None:
+        """Ceilings of all ranks' devices at once, as they work in the step; then the links that the layout uses."""
+
+        def said(line: str) -> None:
+            self._said(line)
+            self._world.barrier()
+
+        probe_ceilings(self._request, report=said, on_result=self._keep)
+        timer = timer_for(self._request.device)
+        self._own = self._own.model_copy(update={"links": probe_layout(self._world, mesh, timer, report=self._said)})
+        self._said("measuring computation beside communication")
+        everyone = RankGroup(tuple(range(self._world.size)), self._world.rank, None)
+        self._own = self._own.model_copy(update={"slowdowns": (probe_slowdown(self._world, everyone, timer),)})
+        if self._world.device.type == "cpu":
+            self._said("measuring work between meetings of all ranks")
+            self._own = self._own.model_copy(update={"meetings": probe_meetings(self._world, timer)})
+
+    def _keep(self, result: ProbeResult) -> None:
+        self._own = self._own.model_copy(update={"ceilings": result.ceilings, "skipped": result.skipped})
+
+    def _train(self, mesh: RankMesh) -> None:
+        request = self._request
+        if request.device.type == "cuda":
+            torch.cuda.empty_cache()  # of what the probes had
+        self._said("building the model and its data")
+        trainer = ParallelTrainer(
+            request.model, request.settings, mesh, data_path=request.data_path, device=request.device
+        )
+        recorder = StepRecorder(
+            trainer,
+            request.settings,
+            timer=timer_for(request.device),
+            device=request.device,
+            trace_path=self._trace_path,
+            time_budget_s=request.time_budget_s,
+            progress=lambda line: self._after_step(recorder, line),
+            ranks=self._ranks(),
+        )
+        try:
+            recorder.run()
+        finally:
+            trainer.close()
+        self._snapshot(recorder)
+        if self._world.rank >= KEPT_TRACES:
+            self._trace_path.unlink(missing_ok=True)
+
+    def _ranks(self) -> Ranks:
+        layout = self._request.settings.layout
+        axes = tuple(collectives_of(layout))
+        whole: Axis = axes[0] if len(axes) == 1 else "data"  # type: ignore[assignment]  # a name of the mesh
+        return Ranks(
+            any=lambda flag: self._world.any(flag=flag),
+            largest=lambda value: self._world.largest([value])[0],
+            whole_axis=whole,
+        )
+
+    @property
+    def _trace_path(self) -> Path:
+        rank = self._world.rank
+        return self._directory / ("trace.json.gz" if rank == 0 else f"trace-rank{rank}.json.gz")
+
+    def _after_step(self, recorder: StepRecorder, line: str) -> None:
+        """Between steps, which are not timed here: show where the run is, and now and then note what it has."""
+        self._said(line)
+        if time.monotonic() - self._snapshot_s > SNAPSHOT_EVERY_S:
+            self._snapshot(recorder)
+
+    def _snapshot(self, recorder: StepRecorder) -> None:
+        self._own = self._own.model_copy(update={"recording": recorder.recording(), "calls": recorder.calls})
+        self._snapshot_s = time.monotonic()
+
+    def _salvage(self) -> str:
+        telemetry = self._telemetry.series if self._telemetry else ()
+        return self._own.model_copy(update={"telemetry": telemetry}).model_dump_json()
+
+    def _report_end(self, blame: Blame, handed_in: Mapping[int, str]) -> None:
+        """The run ended early: keep what there is, and say in one line who ended it."""
+        status: Status = "interrupted" if blame.exit_code == INTERRUPTED_EXIT_CODE else "failed"
+        if "out of memory" in blame.text:
+            status = "out_of_memory"
+        self._make_directory()
+        self._finish(handed_in, status, blame.text)
+        click.echo(f"hwprof: {blame.text}; what the ranks had measured is in {self._directory}", err=True)
+
+    def _finish(self, handed_in: Mapping[int, str], status: Status, note: str) -> RunRecord:
+        self._progress("writing the report")
+        records = [RankRecord.model_validate_json(text) for _, text in sorted(handed_in.items())]
+        record = self._merged(records, status, note)
+        try:
+            write_run(record, self._directory)
+        except WorkError as error:
+            self.report_error = error
+        return record
+
+    def _merged(self, records: list[RankRecord], status: Status, note: str) -> RunRecord:
+        request = self._request
+        datasheet = datasheet_ceilings(request.device_spec) if request.device_spec else ()
+        ranks = ranks_result(
+            records,
+            layout=request.settings.layout,
+            backend=self._world.backend,
+            world_size=self._world.size,
+            steps=request.settings.profiled_steps,
+        )
+        fields: dict[str, Any] = self._fields | {
+            "status": status,
+            "status_note": note,
+            "world_size": self._world.size,
+            "ceilings": (*merged_ceilings(records), *datasheet),
+            "skipped": merged_skipped(records),
+            "telemetry": records[0].telemetry if records else (),
+            "ranks": ranks,
+            "notes": (f"layout {layout_text(request.settings.layout)}", *unequal_devices(records)),
+        }
+        record = RunRecord(**fields)
+        recording = merged_recording(records)
+        if recording is None:
+            return record
+        record = analysed(record, recording)
+        return planned(record, request.cluster)
+
+
+def _place(world: World, mesh: RankMesh | None) -> RankPlace:
+    return RankPlace(
+        rank=world.rank,
+        node=world.node,
+        host=world.host,
+        device=device_name(world.device),
+        stage=mesh.stage if mesh else 0,
+        data=mesh.data.index if mesh else 0,
+        tensor=mesh.tensor if mesh else 0,
+    )

@@ -1,0 +1,1 @@
+"""How long does a pipeline take, without simulating it? One form for each schedule."""

@@ -1,0 +1,1 @@
+"""What is a device, a link, a cluster?"""

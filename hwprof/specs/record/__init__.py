@@ -1,0 +1,1 @@
+"""What does hwprof write down? The versioned schema of every record and JSON."""

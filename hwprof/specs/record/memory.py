@@ -1,0 +1,25 @@
+"""What is memory used for? The need at its peak, part by part, beside what was measured."""
+
+from __future__ import annotations
+
+from hwprof.specs.frozen import Record
+
+
+class MemoryPart(Record):
+    """One part of the memory need at its peak; of a loop that somebody else wrote its size as it was found."""
+
+    name: str
+    predicted_bytes: float
+    note: str = ""
+
+
+class MemoryResult(Record):
+    """Predicted need, measured peak, and the timeline of the profiled window as (seconds, allocated bytes)."""
+
+    parts: tuple[MemoryPart, ...]
+    predicted_peak_bytes: float | None = None
+    measured_peak_bytes: float | None = None
+    measured_source: str = ""
+    capacity_bytes: float | None = None
+    capacity_source: str = ""
+    timeline: tuple[tuple[float, float], ...] = ()

@@ -1,0 +1,284 @@
+"""What does the analysis of traces say? The versioned schema of what ``hwprof trace --format json`` prints.
+
+Times are totals over the analysed steps, in seconds; ``steps`` says how many there are.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from hwprof.specs.frozen import Record
+from hwprof.specs.measurement import Ceiling
+from hwprof.specs.record.run import BoundClass, Confidence
+
+TRACE_SCHEMA_VERSION = 1
+
+KernelKind = Literal["compute", "communication", "copy"]
+TraceDirection = Literal["forward", "recompute", "backward", "update", "other"]
+TimePart = Literal[
+    "compute", "communication", "copy", "input", "synchronisation", "host", "launch", "queued", "unknown"
+]
+PathKind = Literal["compute", "communication", "copy", "launch", "queued", "host", "synchronisation", "input", "idle"]
+
+
+class TraceBreak(Record):
+    """Where a file could not be read on: a byte of the (uncompressed) text; what stands before is analysed."""
+
+    offset_bytes: int
+    reason: str
+
+
+class TraceIdle(Record):
+    """Why nothing ran; the parts add up to the idle time.
+
+    ``input_s``: the host waited for the input pipeline. ``synchronisation_s``: the host had waited for the device to
+    finish, so that nothing was queued. ``host_s``: the host had other work before the next launch. ``launch_s``: from
+    the call that launched the next kernel to its start. ``queued_s``: the next kernel was launched already and waited
+    for another stream, or for the device itself. ``unknown_s``: the trace has no launch for the next kernel.
+    """
+
+    input_s: float = 0.0
+    synchronisation_s: float = 0.0
+    host_s: float = 0.0
+    launch_s: float = 0.0
+    queued_s: float = 0.0
+    unknown_s: float = 0.0
+
+
+class TraceBreakdown(Record):
+    """Where the time went; compute, exposed communication, exposed copies and idle add up to ``span_s``.
+
+    What runs at the same time as computation is hidden behind it; copies may hide behind communication as well.
+    """
+
+    span_s: float
+    compute_s: float
+    exposed_communication_s: float
+    exposed_copy_s: float
+    idle_s: float
+    idle: TraceIdle
+
+
+class TraceStep(Record):
+    """One step: on a GPU from its first kernel to that of the next step, on a CPU as the host marked it.
+
+    ``complete`` is false for what stands after the last end of a step; it is no sample of the step time.
+    """
+
+    name: str
+    start_s: float
+    duration_s: float
+    compute_s: float
+    exposed_communication_s: float
+    exposed_copy_s: float
+    idle_s: float
+    complete: bool = True
+
+
+class TraceOverlap(Record):
+    """How much of communication and copies ran at the same time as computation; None where there are none."""
+
+    communication_s: float
+    hidden_communication_s: float
+    communication_fraction: float | None
+    copy_s: float
+    hidden_copy_s: float
+    copy_fraction: float | None
+
+
+class TraceKernel(Record):
+    """All runs of one kernel (CPU: one operator, its own time). Times of kernels that overlap each count in full."""
+
+    name: str
+    kind: KernelKind
+    calls: int
+    time_s: float
+    share: float
+    mean_s: float
+    min_s: float
+    max_s: float
+    deviation_s: float
+
+
+class TraceOp(Record):
+    """One operator of one module with one set of shapes; ``time_s`` is that of its kernels (CPU: of itself).
+
+    FLOP and bytes are those of all calls, None where the trace has no shapes or nobody knows the operator's cost.
+    """
+
+    module: str
+    op: str
+    direction: TraceDirection
+    shapes: str
+    dtype: str
+    calls: int
+    kernels: int
+    time_s: float
+    share: float
+    matmul_flop: float | None = None
+    vector_flop: float | None = None
+    moved_bytes: float | None = None
+    flop_per_s: float | None = None
+    byte_per_s: float | None = None
+    bound: BoundClass = "unknown"
+    roof_name: str = ""
+    roof_s: float | None = None
+    roof_fraction: float | None = None
+    confidence: Confidence = "low"
+
+
+class TraceModule(Record):
+    """All operators of one module (or annotation) in one direction."""
+
+    module: str
+    direction: TraceDirection
+    time_s: float
+    share: float
+    matmul_flop: float
+    moved_bytes: float
+
+
+class TraceLaunches(Record):
+    """How the host feeds the device. The delay of a kernel is from the start of its launch call to its own start."""
+
+    kernels: int
+    launched: int
+    calls: int
+    call_s: float
+    delay_median_s: float
+    delay_p90_s: float
+    short_kernels: int
+    graph_kernels: int
+
+
+class TraceQueue(Record):
+    """Kernels of one stream that were launched and had not started: the most, and the mean over time."""
+
+    stream: int
+    longest: int
+    mean: float
+    empty_fraction: float
+
+
+class TraceCause(Record):
+    """What the host did while the device had nothing to do."""
+
+    what: str
+    module: str
+    time_s: float
+    gaps: int
+
+
+class TracePathPart(Record):
+    """One kind of work on the critical path."""
+
+    kind: PathKind
+    time_s: float
+    share: float
+
+
+class TracePathItem(Record):
+    """One operation or kernel on the critical path."""
+
+    kind: PathKind
+    name: str
+    time_s: float
+    times: int
+
+
+class TracePath(Record):
+    """The chain of work and waiting that decides when the last step ends; its parts add up to ``span_s``."""
+
+    span_s: float
+    parts: tuple[TracePathPart, ...]
+    items: tuple[TracePathItem, ...]
+
+
+class TraceMemory(Record):
+    """The allocator's counters of one device over the whole file."""
+
+    device: str
+    peak_allocated_bytes: float
+    peak_reserved_bytes: float | None
+    peak_at_s: float
+    peak_in: str
+    first_allocated_bytes: float
+    last_allocated_bytes: float
+    growth_bytes_per_step: float | None
+
+
+class TraceFinding(Record):
+    """One thing that holds the loop back: the share of time it takes, what shows it, what to change."""
+
+    title: str
+    share: float
+    evidence: str
+    change: str
+
+
+class TraceDevice(Record):
+    """What one device did in one file: a GPU by its kernels, a CPU by its operators.
+
+    ``shares`` are those of the span: the parts of the breakdown, idle by its causes; they add up to 1.
+    """
+
+    file: str
+    rank: int
+    world_size: int
+    device: str
+    kind: Literal["cpu", "gpu"]
+    broken: TraceBreak | None
+    events: int
+    steps: tuple[TraceStep, ...]
+    step_median_s: float
+    step_interval_s: tuple[float, float]
+    breakdown: TraceBreakdown
+    shares: dict[TimePart, float]
+    findings: tuple[TraceFinding, ...]
+    overlap: TraceOverlap
+    kernels: tuple[TraceKernel, ...]
+    ops: tuple[TraceOp, ...]
+    modules: tuple[TraceModule, ...]
+    launches: TraceLaunches | None
+    queues: tuple[TraceQueue, ...]
+    causes: tuple[TraceCause, ...]
+    path: TracePath | None
+    memory: tuple[TraceMemory, ...]
+    notes: tuple[str, ...] = ()
+
+
+class RankWait(Record):
+    """One rank in the collectives that all ranks share.
+
+    ``waited_s``: time in them until the last rank came. ``caused_s``: time that all others waited for this one,
+    together. ``last``: in how many of them it was the last to come.
+    """
+
+    rank: int
+    waited_s: float
+    caused_s: float
+    last: int
+
+
+class Stragglers(Record):
+    """Who keeps the others waiting. A collective ends for all ranks at once, so the one it takes least came last.
+
+    No clocks are compared: the least time that any rank was in a collective is taken for the transfer itself.
+    """
+
+    collectives: int
+    unmatched: int
+    transfer_s: float
+    ranks: tuple[RankWait, ...]
+    note: str = ""
+
+
+class TraceReport(Record):
+    """The whole of ``hwprof trace --format json``."""
+
+    schema_version: int = TRACE_SCHEMA_VERSION
+    hwprof_version: str
+    devices: tuple[TraceDevice, ...]
+    stragglers: Stragglers | None
+    ceilings: tuple[Ceiling, ...] = ()
+    notes: tuple[str, ...] = ()

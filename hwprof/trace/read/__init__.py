@@ -1,0 +1,1 @@
+"""How does a trace file become columns?"""

@@ -1,0 +1,1 @@
+"""How does the training step run over several ranks?"""

@@ -1,0 +1,168 @@
+"""``hwprof count``: its JSON contract, its text, its errors, its speed of starting."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from hwprof.cli import main
+from hwprof.cli.count.command import command
+
+GPT2 = ("--model", "gpt2-124m", "--batch-size", "2", "--seq-len", "8")
+
+
+def counted(*arguments: str) -> Any:
+    result = CliRunner().invoke(command, [*arguments, "--format", "json"], catch_exceptions=False)
+    assert result.exit_code == 0
+    return json.loads(result.stdout)
+
+
+def failed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
+    """Exit code and stderr of the whole command line."""
+    monkeypatch.setattr(sys, "argv", ["hwprof", "count", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert isinstance(stop.value.code, int)
+    return stop.value.code, output.err
+
+
+def test_json_keeps_its_contract() -> None:
+    count = counted(*GPT2)
+    assert count["parameters"] == count["active_parameters"] == 124_439_808
+    assert (count["model"], count["batch_size"], count["seq_len"]) == ("gpt2-124m", 2, 8)
+    weights = 12 * (768 * 3 * 768 + 768 * 768 + 2 * 768 * 3072) + 768 * 50257
+    attention = 12 * 2 * 12 * 4 * 8 * 8 * 64
+    assert count["flop"]["forward"] == {
+        "full": 2 * 16 * weights + attention,
+        "causal": 2 * 16 * weights + attention // 2,
+    }
+    assert count["flop"]["train"]["full"] == 3 * count["flop"]["forward"]["full"]
+    assert count["flop"]["recompute"] == 0
+    assert count["bytes"]["total"] == sum(value for key, value in count["bytes"].items() if key != "total")
+    assert {"parts", "peak_bytes"} <= count["memory"].keys()
+    assert {formula["name"] for formula in count["formulas"]} >= {"6N", "6N + 12LHQT"}
+
+
+def test_each_op_is_one_instance_and_all_add_up() -> None:
+    count = counted(*GPT2)
+    fields = {"label", "kind", "layer_kind", "repeats", "parameters", "forward", "backward", "saved_bytes"}
+    costs = {"matmul_flop", "vector_flop", "read_bytes", "write_bytes"}
+    for op in count["ops"]:
+        assert fields <= op.keys()
+        assert all(isinstance(op["forward"][name], int) for name in costs)
+    ops = count["ops"]
+    assert sum(op["repeats"] * op["forward"]["matmul_flop"] for op in ops) == count["flop"]["forward"]["full"]
+    assert sum(op["repeats"] * op["parameters"] for op in ops if op["kind"] != "optimizer") == count["parameters"]
+
+
+def test_an_encoder_decoder_has_two_lengths() -> None:
+    t5 = ("--model", "t5-small", "--batch-size", "2", "--seq-len", "24")
+    both, shorter = counted(*t5), counted(*t5, "--target-len", "8")
+    assert (both["seq_len"], both["target_len"], shorter["target_len"]) == (24, 24, 8)
+    assert shorter["flop"]["forward"]["full"] < both["flop"]["forward"]["full"]
+    assert both["parameters"] == 60_506_624
+
+
+def test_an_image_sets_the_sequence() -> None:
+    count = counted("--model", "vit-b-16", "--batch-size", "2")
+    assert (count["seq_len"], count["target_len"]) == (197, None)
+    assert count == counted("--model", "vit-b-16", "--batch-size", "2", "--seq-len", "5")  # with a note
+
+
+def test_experts_have_active_parameters() -> None:
+    count = counted("--model", "mixtral-8x7b", "--batch-size", "1", "--seq-len", "8")
+    assert (count["parameters"], count["active_parameters"]) == (46_702_792_704, 12_879_925_248)
+    assert sum(count["parameters_by_part"].values()) == count["parameters"]
+    per_token = count["per_token"]["forward"]["full"]
+    assert per_token * 8 == count["flop"]["forward"]["full"] == count["per_sample"]["forward"]["full"]
+
+
+def test_recompute_full_runs_the_layers_again() -> None:
+    count = counted(*GPT2, "--recompute", "full")
+    assert 0 < count["flop"]["recompute"] < count["flop"]["forward"]["full"]
+    assert count["flop"]["train"]["full"] == 3 * count["flop"]["forward"]["full"]
+
+
+def test_a_layout_gives_the_memory_of_every_stage_and_what_comes_on_top() -> None:
+    degrees = ("--tp", "2", "--pp", "4", "--dp", "2", "--zero", "1", "--micro-batches", "8")
+    memory = counted("--model", "llama-3.1-8b", "--batch-size", "1", "--seq-len", "4096", *degrees)["memory"]
+    assert memory["peak_bytes"] == max(memory["stage_bytes"]) == sum(part["bytes"] for part in memory["parts"])
+    first, second, third, _ = memory["stage_bytes"]
+    assert first > second > third  # 4, 3 and 2 micro-batches under way; the fourth stage has the head
+    assert memory["device_bytes"] == memory["peak_bytes"] + memory["allocator_bytes"] + memory["libraries_bytes"]
+    assert (memory["layout"]["tensor_parallel"], memory["micro_batches"]) == (2, 8)
+
+
+def test_adapters_leave_out_the_gradients_of_frozen_weights() -> None:
+    size = ("--model", "llama-2-7b", "--batch-size", "1", "--seq-len", "512")
+    whole, lora = counted(*size, "--storage", "mixed"), counted(*size, "--lora-rank", "8", "--qlora")
+    assert whole["flop"]["forward"]["full"] < lora["flop"]["forward"]["full"] < 1.01 * whole["flop"]["forward"]["full"]
+    assert 2.0 < lora["flop"]["train"]["full"] / whole["flop"]["forward"]["full"] < 2.1
+    assert lora["memory"]["peak_bytes"] < whole["memory"]["peak_bytes"] / 8
+
+
+def test_text_of_a_job_names_its_devices_and_stages() -> None:
+    result = CliRunner().invoke(command, [*GPT2, "--pp", "2", "--dtype", "fp8"], catch_exceptions=False)
+    for needed in ("fp8", "on each of 2 device(s)", "stages: ", "CUDA and NCCL"):
+        assert needed in result.stdout
+
+
+def test_text_names_parameters_flop_and_memory_with_units() -> None:
+    result = CliRunner().invoke(command, [*GPT2], catch_exceptions=False)
+    assert "124.4 M parameters (124,439,808)" in result.stdout
+    for needed in ("FLOP", "memory at its peak", "6N + 12LHQT", "optimizer state", "MB"):
+        assert needed in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "gpt2-124m", "--batch-size", "0", "--seq-len", "8"), "'--batch-size': 0 is not in the range"),
+        (("--model", "gpt2-124m", "--batch-size", "2", "--seq-len", "-5"), "'--seq-len': -5 is not in the range"),
+        (("--model", "gpt2-124m", "--batch-size", "2", "--seq-len", "1025"), "learned positions end at 1024"),
+        (("--model", "gpt2-125m", "--batch-size", "2", "--seq-len", "8"), "did you mean"),
+        ((*GPT2, "--target-len", "4"), "only an encoder-decoder has a target sequence"),
+        ((*GPT2, "--dtype", "int3"), "'int3' is not one of"),
+        ((*GPT2, "--tp", "5"), "12 heads do not divide by tensor parallel 5"),
+        ((*GPT2, "--vp", "2"), "there is one pipeline stage"),
+        ((*GPT2, "--qlora"), "add --lora-rank"),
+        (("--module", "a:b", "--input", "8x3:float32", "--tp", "2"), "--tp does not go here"),
+        (("--model", "gpt2", "--batch-size", "2"), "--seq-len is missing; gpt2-124m reads tokens"),
+        (("--model", "whisper-large", "--batch-size", "1", "--seq-len", "1500"), "decoder of whisper-large-v2 can't"),
+    ],
+)
+def test_wrong_input_is_exit_code_2_and_says_what_was_expected(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
+    code, error = failed(capsys, monkeypatch, *arguments)
+    assert code == 2
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_sequence_beyond_the_models_own_is_noted_on_stderr_only() -> None:
+    result = CliRunner().invoke(
+        command,
+        ["--model", "llama-2-7b", "--batch-size", "1", "--seq-len", "4097", "--format", "json"],
+        catch_exceptions=False,
+    )
+    assert "4097 tokens are more than the 4096" in result.stderr
+    assert json.loads(result.stdout)["seq_len"] == 4097
+
+
+def test_counting_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; sys.argv = ['hwprof', 'count', '--model', 'tiny', '--batch-size', '1', '--seq-len', '8'];"
+        "import atexit; atexit.register(lambda: print(sorted(heavy & sys.modules.keys()), file=sys.stderr));"
+        "heavy = {'torch', 'numpy', 'pandas', 'matplotlib', 'rich', 'jinja2'};"
+        "from hwprof.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.strip() == "[]"

@@ -1,0 +1,247 @@
+"""Prefill, decode and cache of every family against transformers' own modules with a real cache: equal.
+
+Small modules run for real on the CPU with eager attention under torch's ``FlopCounterMode``; tables of rotary angles,
+which older versions of transformers write as a matrix product, are left out of the witness's count, nothing else.
+transformers caches the latent vector of latent attention and computes all keys and values from it in each step: that is
+the form ``reexpanded``. Its growing cache of a window of w holds w - 1 tokens between steps and w during a step.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hwprof.count.inference.cache import kv_cache
+from hwprof.count.inference.generation import generation
+from hwprof.count.inference.phases import decode_ops, prefill_ops
+from hwprof.count.inference.serving import Serving
+from hwprof.count.inference.weights import weights_bytes
+from hwprof.count.ops.cost import Cost
+from hwprof.count.ops.operation import Op
+from hwprof.specs.huggingface import model_from_config
+from hwprof.specs.model.spec import ModelSpec
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    transformers = pytest.importorskip("transformers", reason="transformers is the witness; pip install hwprof[dev]")
+
+BATCH, PROMPT, SOURCE, MEL_BINS, STEPS = 2, 12, 20, 8, 3
+SERVING = Serving(dtype="fp32", mla="reexpanded")
+
+_DECODER: dict[str, Any] = {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+_OWN_HEADS = {key: value for key, value in _DECODER.items() if key != "num_key_value_heads"}
+_WITHOUT_WIDTH = {key: value for key, value in _OWN_HEADS.items() if key != "intermediate_size"}
+_MOE = _DECODER | {"num_experts_per_tok": 2}
+_MLA = _MOE | {
+    "moe_intermediate_size": 24,
+    "num_key_value_heads": 4,
+    "first_k_dense_replace": 1,
+    "n_routed_experts": 4,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 10,
+    "head_dim": 4,
+    "n_group": 1,
+    "topk_group": 1,
+}
+_T5 = {"vocab_size": 61, "d_model": 32, "d_kv": 12, "d_ff": 80, "num_layers": 2, "num_decoder_layers": 3}
+_SIDES = {
+    "vocab_size": 61,
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 80,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama, grouped": ("llama", _DECODER | {"attention_bias": True, "head_dim": 16}),
+    "llama, one key head, tied": ("llama", _DECODER | {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+    "gpt2": ("gpt2", {"vocab_size": 61, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_inner": 80}),
+    "opt, narrow": ("opt", _WITHOUT_WIDTH | {"ffn_dim": 80, "word_embed_proj_dim": 16, "do_layer_norm_before": False}),
+    "bloom": ("bloom", {"vocab_size": 61, "hidden_size": 32, "n_layer": 3, "n_head": 4}),
+    "gpt-neox": ("gpt_neox", _OWN_HEADS),
+    "falcon, one key head": ("falcon", _WITHOUT_WIDTH | {"num_kv_heads": 4}),  # with groups it caches every head
+    "qwen3": ("qwen3", _DECODER | {"head_dim": 16}),
+    "mistral, window": ("mistral", _DECODER | {"sliding_window": 8, "head_dim": 8}),
+    "mistral, window not yet full": ("mistral", _DECODER | {"sliding_window": 14, "head_dim": 8}),
+    "gemma2": ("gemma2", _DECODER | {"head_dim": 16, "sliding_window": 8}),
+    "gemma3": ("gemma3_text", _DECODER | {"head_dim": 16, "sliding_window": 8, "num_hidden_layers": 7}),
+    "mixtral": ("mixtral", _MOE | {"num_local_experts": 4}),
+    "gpt-oss": ("gpt_oss", _MOE | {"num_local_experts": 4, "head_dim": 16, "sliding_window": 8}),
+    "deepseek-v2": ("deepseek_v2", _MLA | {"q_lora_rank": None, "n_shared_experts": 2}),
+    "deepseek-v3": ("deepseek_v3", _MLA | {"q_lora_rank": 12, "n_shared_experts": 1, "attention_bias": True}),
+    "t5": ("t5", _T5 | {"num_heads": 4, "architectures": ["T5ForConditionalGeneration"]}),
+    "bart": ("bart", _SIDES | {"architectures": ["BartForConditionalGeneration"]}),
+    "whisper": (
+        "whisper",
+        _SIDES
+        | {"num_mel_bins": MEL_BINS, "max_source_positions": SOURCE, "max_target_positions": 64}
+        | {"architectures": ["WhisperForConditionalGeneration"]},
+    ),
+}
+
+
+class Served(NamedTuple):
+    module: Any
+    spec: ModelSpec
+
+    @property
+    def source(self) -> int:
+        return SOURCE if self.spec.encoder else 0
+
+
+@pytest.fixture(autouse=True)
+def _quietly() -> Iterator[None]:
+    """What transformers warns of is its own affair."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return made(*FAMILIES[request.param], folder=tmp_path_factory.mktemp("model"))
+
+
+def made(kind: str, keys: dict[str, Any], *, folder: Path) -> Served:
+    config = transformers.CONFIG_MAPPING[kind](**keys)
+    config._attn_implementation = config._experts_implementation = "eager"
+    named = keys.get("architectures")
+    if named:
+        module = getattr(transformers, named[0])._from_config(config, attn_implementation="eager")
+    else:
+        module = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    module.config.save_pretrained(folder)
+    return Served(module.eval(), model_from_config(folder / "config.json"))
+
+
+def first_inputs(model: Served) -> dict[str, Any]:
+    prompt = torch.randint(3, 60, (BATCH, PROMPT))
+    if model.spec.encoder is None:
+        return {"input_ids": prompt, "logits_to_keep": 1} if keeps_logits(model.module) else {"input_ids": prompt}
+    if model.spec.encoder.mel_bins:
+        source = {"input_features": torch.randn(BATCH, MEL_BINS, 2 * SOURCE)}
+    else:
+        source = {"input_ids": torch.randint(3, 60, (BATCH, SOURCE))}
+    return source | {"decoder_input_ids": prompt}
+
+
+def keeps_logits(module: nn.Module) -> bool:
+    """Whether the module can leave out the logits of all tokens but the last."""
+    return "logits_to_keep" in module.forward.__code__.co_varnames
+
+
+def next_inputs(model: Served, before: Any) -> dict[str, Any]:
+    token = torch.randint(3, 60, (BATCH, 1))
+    if model.spec.encoder is None:
+        return {"input_ids": token, "past_key_values": before.past_key_values}
+    encoded = (before.encoder_last_hidden_state,)
+    return {"decoder_input_ids": token, "encoder_outputs": encoded, "past_key_values": before.past_key_values}
+
+
+def counted(work: Callable[[], Any]) -> tuple[int, Any]:
+    """All FLOP but those of tables of rotary angles, and the result."""
+    with FlopCounterMode(display=False) as counter:
+        result = work()
+    by_module = counter.get_flop_counts().items()
+    angles = sum(sum(counts.values()) for path, counts in by_module if path.endswith("rotary_emb"))
+    return int(counter.get_total_flops() - angles), result
+
+
+def matmul_flop(ops: tuple[Op, ...]) -> float:
+    return sum((op.cost("forward") for op in ops), Cost.ZERO).matmul_flop
+
+
+def test_flop_of_prefill_and_of_each_decode_step_equal_those_of_the_module(model: Served) -> None:
+    flop, output = counted(lambda: model.module(**first_inputs(model), use_cache=True))
+    all_logits = model.spec.encoder is not None or not keeps_logits(model.module)
+    prefill = prefill_ops(
+        model.spec,
+        batch_size=BATCH,
+        prompt_tokens=PROMPT,
+        serving=SERVING,
+        source_tokens=model.source,
+        all_logits=all_logits,
+    )
+    assert matmul_flop(prefill) == flop
+    for context in range(PROMPT, PROMPT + STEPS):
+        inputs = next_inputs(model, output)
+        encoder = output.encoder_last_hidden_state if model.source else None
+        flop, output = counted(lambda inputs=inputs: model.module(**inputs, use_cache=True))
+        if encoder is not None:
+            output.encoder_last_hidden_state = encoder
+        step = decode_ops(
+            model.spec, batch_size=BATCH, context_tokens=context, serving=SERVING, source_tokens=model.source
+        )
+        assert matmul_flop(step) == flop
+
+
+def stored(cache: Any) -> tuple[int, int]:
+    """Bytes of all tensors of a cache, and those of layers with a window."""
+    sizes = [(layer, layer.keys.nbytes + layer.values.nbytes) for layer in cache.layers]
+    return sum(size for _, size in sizes), sum(size for layer, size in sizes if layer.is_sliding)
+
+
+def test_bytes_of_the_cache_equal_those_of_the_tensors_in_it(model: Served) -> None:
+    output = model.module(**first_inputs(model), use_cache=True)
+    shapes = {"batch_size": BATCH, "dtype": "fp32", "mla": "reexpanded", "source_tokens": model.source}
+    cache = kv_cache(model.spec, context_tokens=PROMPT, **shapes)
+    if model.source:
+        assert (cache.full_bytes, 0) == stored(output.past_key_values.self_attention_cache)
+        assert (cache.cross_bytes, 0) == stored(output.past_key_values.cross_attention_cache)
+        return
+    window = model.spec.attention.window
+    between_steps = kv_cache(model.spec, context_tokens=window.tokens - 1, **shapes) if window else cache
+    in_window = min(cache.window_bytes, between_steps.window_bytes)
+    assert (cache.full_bytes + in_window, in_window) == stored(output.past_key_values)
+
+
+def test_bytes_of_weights_equal_those_of_the_module(model: Served) -> None:
+    assert weights_bytes(model.spec, SERVING) == sum(weight.nbytes for weight in model.module.parameters())
+
+
+def test_a_static_cache_has_as_many_slots_as_the_window(tmp_path: Path) -> None:
+    model = made(*FAMILIES["gemma2"], folder=tmp_path)
+    cache = transformers.StaticCache(config=model.module.config, max_cache_len=PROMPT)
+    model.module(**first_inputs(model), past_key_values=cache)
+    ours = kv_cache(model.spec, batch_size=BATCH, context_tokens=PROMPT, dtype="fp32")
+    assert (ours.total_bytes, ours.window_bytes) == stored(cache)
+
+
+@pytest.mark.parametrize("family", ["llama, grouped", "gpt2", "mixtral", "gemma3", "deepseek-v3"])
+def test_flop_of_a_generation_equal_those_of_generate(family: str, tmp_path: Path) -> None:
+    model = made(*FAMILIES[family], folder=tmp_path)
+    new = 6
+    prompt = torch.randint(3, 60, (BATCH, PROMPT))
+    lengths = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False}
+    flop, tokens = counted(lambda: model.module.generate(prompt, attention_mask=torch.ones_like(prompt), **lengths))
+    assert tokens.shape == (BATCH, PROMPT + new)
+    work = generation(model.spec, batch_size=BATCH, prompt_tokens=PROMPT, new_tokens=new, serving=SERVING)
+    assert work.prefill.cost.matmul_flop + work.decode.cost.matmul_flop == flop

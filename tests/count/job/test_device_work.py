@@ -1,0 +1,134 @@
+"""Work of one device: what the ranks of a group do together is what the op table counts, under every layout."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwprof.count.blocks.transformer import model_ops
+from hwprof.count.job.device_work import NARROW, Part, Pass, Share, Unit, device_rows
+from hwprof.specs.catalogue.lookup import load_model
+from hwprof.specs.job.step import LoraSpec
+
+DENSE, EXPERTS = load_model("llama-3.1-8b"), load_model("mixtral-8x7b")
+LATENT = load_model("deepseek-v3")
+SEQ_LEN = 512
+
+
+def flop(rows, layers, *whens):
+    """FLOP of a device's micro-batch; rows of a layer stand for all layers."""
+    return sum(
+        row.flop * row.times * (layers if row.part is Part.LAYER else 1)
+        for row in rows
+        if not whens or row.when in whens
+    )
+
+
+def table_flop(model, micro_batch, attention="causal"):
+    ops = model_ops(model, batch_size=micro_batch, seq_len=SEQ_LEN, precision=NARROW, attention=attention)
+    forward = sum(op.forward.matmul_flop * op.repeats for op in ops)
+    return forward, sum(op.backward.matmul_flop * op.repeats for op in ops)
+
+
+def rows_of(model, **changes):
+    return device_rows(Share(model=model, seq_len=SEQ_LEN, **{"micro_batch": 2} | changes))
+
+
+@pytest.mark.parametrize("model", [DENSE, EXPERTS, LATENT, load_model("gpt3-175b")], ids=lambda model: model.name)
+def test_one_device_does_what_the_op_table_counts(model):
+    """Flash backward multiplies q·k again: 5 products where the table has 4 (Dao et al. 2022)."""
+    rows = rows_of(model)
+    forward, backward = table_flop(model, 2)
+    attention = flop([row for row in rows if row.unit is Unit.ATTENTION_BACKWARD], model.layers)
+    assert flop(rows, model.layers, Pass.FORWARD) == pytest.approx(forward, rel=1e-9)
+    counted = flop(rows, model.layers, Pass.INPUT, Pass.WEIGHT) - attention / 5
+    assert counted == pytest.approx(backward, rel=1e-9)
+
+
+MODELS = {"dense": DENSE, "experts": EXPERTS}
+WHOLE = {name: flop(rows_of(model), model.layers) for name, model in MODELS.items()}
+
+
+@given(
+    name=st.sampled_from(sorted(MODELS)),
+    tensor=st.sampled_from([1, 2, 4, 8]),
+    context=st.sampled_from([1, 2, 4]),
+    expert=st.sampled_from([1, 2, 4, 8]),
+    expert_tensor=st.booleans(),
+    recompute=st.sampled_from(["none", "selective", "full"]),
+)
+@settings(max_examples=40)
+def test_flop_is_conserved_under_every_layout(name, tensor, context, expert, expert_tensor, recompute):
+    """Each of tensor x context ranks does its share of the tokens, heads, columns and rows."""
+    model = MODELS[name]
+    shared = tensor if expert_tensor else 1
+    degrees = {"tensor": tensor, "context": context, "expert": expert, "expert_tensor": shared}
+    rows = rows_of(model, recompute=recompute, **degrees)
+    first_time = flop(rows, model.layers, Pass.FORWARD, Pass.INPUT, Pass.WEIGHT)
+    assert tensor * context * first_time == pytest.approx(WHOLE[name], rel=1e-9)
+
+
+def test_without_sequence_parallelism_only_the_router_is_repeated():
+    """Every tensor rank chooses experts for all tokens: 3 products of 1024 x 8 x 4096 in 32 layers, 7 times more."""
+    rows = rows_of(EXPERTS, tensor=8, sequence_parallel=False)
+    excess = 8 * flop(rows, EXPERTS.layers) - WHOLE["experts"]
+    assert excess == pytest.approx(7 * 3 * 32 * 2 * 1024 * 8 * 4096, rel=1e-6)
+
+
+def test_products_in_plain_tensor_parallelism_are_conserved():
+    whole, split = flop(rows_of(DENSE), DENSE.layers), rows_of(DENSE, tensor=8, sequence_parallel=False)
+    assert 8 * flop(split, DENSE.layers) == pytest.approx(whole, rel=1e-9)
+
+
+def test_experts_do_the_same_work_wherever_they_live():
+    one = [row for row in rows_of(EXPERTS) if row.unit is Unit.GROUPED]
+    for expert in (2, 4):
+        spread = [row for row in rows_of(EXPERTS, expert=expert) if row.unit is Unit.GROUPED]
+        assert flop(spread, EXPERTS.layers) == pytest.approx(flop(one, EXPERTS.layers), rel=1e-9)
+        assert spread[0].groups == 8 / expert
+
+
+def test_full_recompute_runs_every_forward_row_of_the_layers_again():
+    rows = rows_of(DENSE, recompute="full")
+    again = flop(rows, DENSE.layers, Pass.RECOMPUTE)
+    layers = [row for row in rows if row.part is Part.LAYER]
+    assert again == pytest.approx(flop(layers, DENSE.layers, Pass.FORWARD), rel=1e-12)
+    assert flop(rows_of(DENSE), DENSE.layers, Pass.RECOMPUTE) == 0
+
+
+def test_selective_recompute_runs_only_the_core_of_stored_scores():
+    """Korthikanti et al. 2022, section 5: q·k and p·v once more; with flash there is no product to run again."""
+    stored = rows_of(DENSE, recompute="selective", flash=False)
+    by_hand = DENSE.layers * 2 * (2 * 2 * DENSE.heads * SEQ_LEN**2 * DENSE.head_dim)
+    assert flop(stored, DENSE.layers, Pass.RECOMPUTE) == by_hand
+    assert flop(rows_of(DENSE, recompute="selective"), DENSE.layers, Pass.RECOMPUTE) == 0
+
+
+def test_lora_has_no_weight_gradient_but_the_adapters():
+    rank = 16
+    rows = rows_of(DENSE, lora=LoraSpec(rank=rank, targets="all"))
+    weight = [row for row in rows if row.when is Pass.WEIGHT]
+    assert weight
+    assert all(rank in {row.m, row.n, row.k} for row in weight)
+    tokens, pairs = 2 * SEQ_LEN, {"qkv": (4096, 6144), "o": (4096, 4096), "up": (4096, 28672), "down": (14336, 4096)}
+    by_hand = DENSE.layers * sum(2 * tokens * rank * (k + n) for k, n in pairs.values())
+    assert flop(weight, DENSE.layers) == pytest.approx(by_hand)
+
+
+def test_narrow_products_stay_in_the_layers_and_cost_casts():
+    """The head stays wide; 2 read and 1 written twice for each element that is made narrow."""
+    plain, narrow = rows_of(DENSE), rows_of(DENSE, dtype="fp8")
+    assert {row.unit for row in plain}.isdisjoint({Unit.NARROW_MATMUL, Unit.NARROW_GROUPED})
+    assert {row.part for row in narrow if row.unit is Unit.NARROW_MATMUL} == {Part.LAYER}
+    assert flop(narrow, DENSE.layers) == pytest.approx(flop(plain, DENSE.layers), rel=1e-12)
+    casts = len([row for row in narrow if row.unit is Unit.TRAFFIC]) - len(
+        [row for row in plain if row.unit is Unit.TRAFFIC]
+    )
+    products = [row for row in narrow if row.unit is Unit.NARROW_MATMUL and row.when is Pass.FORWARD]
+    assert casts == 2 * len(products)
+    down = next(row for row in products if (row.n, row.k) == (4096, 14336))
+    tokens = 2 * SEQ_LEN
+    cast = 4 * (tokens * 14336 + 4096 * 14336)
+    assert any(row.moved_bytes == cast for row in narrow if row.when is Pass.FORWARD)
+    assert down.moved_bytes == tokens * 14336 + 4096 * 14336 + 2 * tokens * 4096

@@ -1,0 +1,197 @@
+import dataclasses
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from hwprof.measure.host.caches import CacheLevel
+from hwprof.measure.probes import device as probe
+from hwprof.measure.probes.attention import AttentionShape
+from hwprof.measure.probes.bench import CannotRunError
+from hwprof.measure.probes.device import ProbeResult, bench_for, probe_device
+from hwprof.measure.probes.matmul import MatmulShape
+from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.specs.catalogue.lookup import load_model
+from hwprof.specs.measurement import Ceiling, Skipped
+
+CPU = torch.device("cpu")
+NORMS = ("norm.rmsnorm.fp32.1024x1024.forward", "norm.rmsnorm.fp32.1024x1024.backward")
+
+
+def ceiling(name):
+    return Ceiling(name=name, kind="compute", value=1.0, unit="flop_per_s", origin="measured", source="a test")
+
+
+def refuse(*_args, **_keywords):
+    raise CannotRunError("not today")
+
+
+@pytest.fixture
+def instant(monkeypatch):
+    """Every probe of a CPU answers at once."""
+    monkeypatch.setattr(probe, "matmul_ceiling", lambda _bench, dtype: ceiling(f"matmul.{dtype}"))
+    monkeypatch.setattr(probe, "pilot_flop_per_s", lambda _bench, _dtype: 1.0)
+    monkeypatch.setattr(
+        probe, "shape_ceiling", lambda _bench, dtype, shape, **_keywords: ceiling(f"matmul.{dtype}.{shape}")
+    )
+    monkeypatch.setattr(probe, "dispatch_ceiling", lambda _bench, _wall: ceiling("latency.dispatch"))
+    monkeypatch.setattr(probe, "dram_ceiling", lambda _bench: ceiling("memory.dram"))
+    monkeypatch.setattr(probe, "cpu_level_ceiling", lambda _bench, cache: ceiling(f"memory.l{cache.level}"))
+    monkeypatch.setattr(
+        probe,
+        "norm_ceiling",
+        lambda _bench, shape, direction, **_keywords: ceiling(f"norm.{shape.kind}.fp32.{shape}.{direction}"),
+    )
+    monkeypatch.setattr(probe, "cpu_caches", lambda: (CacheLevel(level=2, instance_bytes=1024, instances=1),))
+
+
+def probed(**options):
+    return probe_device(CPU, **({"dtypes": ("fp32", "bf16"), "quick": True} | options))
+
+
+@pytest.mark.usefixtures("instant")
+def test_every_probe_ends_as_a_ceiling_or_as_a_reason():
+    found = probed(shapes=(MatmulShape(1, 2, 3),), shape_dtype="bf16")
+    assert {one.name for one in found.ceilings} == {
+        "latency.dispatch",
+        "matmul.fp32",
+        "matmul.bf16",
+        "matmul.bf16.1x2x3",
+        *NORMS,
+        "memory.dram",
+        "memory.l2",
+    }
+    assert {one.name: one.reason for one in found.skipped} == {
+        "matmul.fp8": "fp8 is a number format of tensor cores; torch emulates it on a CPU",
+        "latency.launch": "a CPU runs operations itself and launches no kernels; see latency.dispatch",
+        "transfer": "no accelerator: host and device share memory",
+    }
+
+
+@pytest.mark.usefixtures("instant")
+def test_a_probe_that_fails_costs_no_other(monkeypatch):
+    monkeypatch.setattr(probe, "matmul_ceiling", refuse)
+    found = probed()
+    assert {one.name for one in found.ceilings} == {"latency.dispatch", *NORMS, "memory.dram", "memory.l2"}
+    assert Skipped(name="matmul.bf16", reason="not today") in found.skipped
+
+
+@pytest.mark.usefixtures("instant")
+def test_a_repeated_dtype_or_shape_is_measured_once():
+    found = probed(dtypes=("fp32", "fp32"), shapes=(MatmulShape(1, 1, 1),) * 3)
+    names = [one.name for one in found.ceilings]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.usefixtures("instant")
+def test_an_interrupt_leaves_what_was_measured_before_it(monkeypatch):
+    def interrupt(_bench):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(probe, "dram_ceiling", interrupt)
+    so_far = [ProbeResult()]
+    with pytest.raises(KeyboardInterrupt):
+        probed(on_result=so_far.append)
+    assert [one.name for one in so_far[-1].ceilings] == ["latency.dispatch", "matmul.fp32", "matmul.bf16", *NORMS]
+
+
+@pytest.mark.usefixtures("instant")
+def test_each_probe_is_announced_with_its_number():
+    lines = []
+    probed(report=lines.append)
+    assert lines[0] == "measuring latency.dispatch (1 of 10)"
+    assert lines[-1] == "measuring transfer (10 of 10)"
+
+
+@pytest.mark.usefixtures("instant")
+def test_shapes_are_refused_with_the_dtype_s_reason_where_the_device_lacks_it(monkeypatch):
+    monkeypatch.setattr(probe, "pilot_flop_per_s", refuse)
+    found = probed(shapes=(MatmulShape(1, 2, 3),))
+    assert Skipped(name="matmul.fp32.1x2x3", reason="not today") in found.skipped
+
+
+@pytest.mark.usefixtures("instant")
+def test_attention_is_measured_forward_and_backward_in_the_dtype_of_the_shapes_within_one_probe_s_time(monkeypatch):
+    deadlines_s = []
+
+    def attention_ceiling(_bench, dtype, shape, direction, *, deadline_s):
+        deadlines_s.append(deadline_s)
+        return ceiling(f"attention.{dtype}.{shape}.{direction}")
+
+    monkeypatch.setattr(probe, "attention_ceiling", attention_ceiling)
+    shape = AttentionShape(spec=load_model("tiny"), batch=8, seq_len=256)
+    names = [one.name for one in probed(attention=shape, shape_dtype="bf16").ceilings]
+    assert [name for name in names if name.startswith("attention.")] == [
+        "attention.bf16.8x4x2x256x64.forward",
+        "attention.bf16.8x4x2x256x64.backward",
+    ]
+    assert deadlines_s[0] == pytest.approx(1.0)  # half of the 2 s of a quick probe
+    assert 1.9 < deadlines_s[1] <= 2.0  # all that the first left
+
+
+@pytest.mark.usefixtures("instant")
+def test_without_a_model_no_attention_is_measured():
+    assert not [one for one in probed().ceilings if one.name.startswith("attention.")]
+
+
+@pytest.mark.usefixtures("instant")
+def test_unknown_caches_are_named_as_the_reason(monkeypatch):
+    monkeypatch.setattr(probe, "cpu_caches", lambda: ())
+    reasons = {one.name: one.reason for one in probed().skipped}
+    assert reasons["memory.caches"] == "the operating system does not list the CPU's caches in /sys"
+
+
+def test_a_full_probe_takes_more_samples_and_time_than_a_quick_one():
+    quick, full = bench_for(CPU, quick=True), bench_for(CPU, quick=False)
+    assert quick.samples < full.samples
+    assert quick.probe_s < full.probe_s
+
+
+def test_a_given_timer_replaces_the_device_s_own():
+    timer = ScriptedTimer([])
+    assert bench_for(CPU, quick=True, timer=timer).timer is timer
+    assert isinstance(bench_for(CPU, quick=True).timer, WallTimer)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and none is visible")
+def test_a_gpu_yields_compute_memory_transfer_and_latency_ceilings():
+    found = probe_device(torch.device("cuda", 0), dtypes=("bf16",), quick=True)
+    assert {one.kind for one in found.ceilings} == {"compute", "memory", "transfer", "latency"}
+
+
+@pytest.mark.usefixtures("instant")
+def test_a_model_s_norm_is_measured_at_its_own_width_and_kind(monkeypatch):
+    monkeypatch.setattr(probe, "attention_ceiling", refuse)
+    found = probed(attention=AttentionShape(spec=load_model("gpt2-124m"), batch=2, seq_len=128))
+    assert [one.name for one in found.ceilings if one.name.startswith("norm.")] == [
+        "norm.layernorm.fp32.256x768.forward",
+        "norm.layernorm.fp32.256x768.backward",
+    ]
+
+
+def test_a_gpu_s_copies_run_near_it_and_reach_every_other_gpu(monkeypatch):
+    bound = []
+
+    @contextmanager
+    def near(device):
+        bound.append(device)
+        yield "near the GPU, NUMA node 1"
+
+    gpu = torch.device("cuda", 1)
+    bench = dataclasses.replace(bench_for(CPU, quick=True), device=gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(probe, "near", near)
+    monkeypatch.setattr(probe, "transfer_ceiling", lambda _bench, way, memory: ceiling(f"transfer.{way}.{memory}"))
+    monkeypatch.setattr(probe, "both_ways_ceiling", lambda _bench: ceiling("transfer.both.pinned"))
+    monkeypatch.setattr(probe, "peer_ceiling", lambda _bench, other, way: ceiling(f"transfer.{way}.{other.index}"))
+    found = {name: run() for name, run in probe._transfer_probes(bench)}
+    assert all(name == one.name for name, one in found.items())
+    assert [name for name in found if "peer" in name] == [
+        "transfer.to_peer.0",
+        "transfer.from_peer.0",
+        "transfer.to_peer.2",
+        "transfer.from_peer.2",
+    ]
+    assert len(bound) == 5
+    assert found["transfer.both.pinned"].conditions["host_thread"] == "near the GPU, NUMA node 1"
