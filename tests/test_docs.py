@@ -129,3 +129,57 @@ def _facts(page):
     text = re.sub(r"\s+", " ", page.read_text(encoding="utf-8").replace("```", ""))
     patterns = (r"\d+(?:\.\d+)? %", r"`(?:hwprof|torchrun|python)\b[^`]*`", r"\]\((?!README)[^)]*\)")
     return [sorted(set(re.findall(pattern, text))) for pattern in patterns]
+
+
+_FOLDERS = "hwprof|tests|benchmarks|examples|hardware_specs|models|docs|reports|\\.ci"
+_PATH = re.compile(rf"`+((?:{_FOLDERS})/[\w./*<>-]*|[\w/]+\.py)(?::(\w+))?`+")
+_NAME = re.compile(r"`+(hwprof(?:\.\w+)+)`+")
+_PROSE = sorted([*PAGES, *(ROOT / "docs" / "decisions").glob("*.md")])
+_CODE = sorted(
+    path for folder in ("hwprof", "tests", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py")
+)
+
+
+def _is_there(name):
+    """Whether a dotted name is a module, or a name in one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        stem = ROOT.joinpath(*parts[:length])
+        source = next((each for each in (stem.with_suffix(".py"), stem / "__init__.py") if each.is_file()), None)
+        if source is not None:
+            return all(re.search(rf"\b{part}\b", source.read_text(encoding="utf-8")) for part in parts[length:])
+    return False
+
+
+@pytest.mark.parametrize("page", _PROSE, ids=lambda page: page.name)
+def test_paths_and_names_in_prose_exist(page):
+    if page.name == "CHANGELOG.md":
+        pytest.skip("speaks of earlier states")
+    text = page.read_text(encoding="utf-8")
+    lost = [f"{path}:{name}" for path, name in _PATH.findall(text) if not _holds(path, name)]
+    lost += [name for name in _NAME.findall(text) if not _is_there(name)]
+    assert lost == []
+
+
+def _holds(path, name):
+    if "*" in path or "<" in path:
+        return any(ROOT.glob(re.sub(r"<\w+>", "*", path)))
+    target = next(
+        (folder / path for folder in (ROOT, ROOT / "hwprof", ROOT / "benchmarks") if (folder / path).exists()), None
+    )
+    if target is None or not name:
+        return target is not None
+    return re.search(rf"\b{name}\b", target.read_text(encoding="utf-8")) is not None
+
+
+def test_modules_and_paths_named_in_docstrings_exist():
+    lost = {}
+    for path in _CODE:
+        text = path.read_text(encoding="utf-8")
+        names = [name for name in _NAME.findall(text) if not _is_there(name)]
+        names += [found for found, name in _PATH.findall(text) if found.startswith(_OWN) and not _holds(found, name)]
+        lost |= dict.fromkeys(names, path.relative_to(ROOT).as_posix())
+    assert lost == {}
+
+
+_OWN = ("hwprof/", "tests/", "benchmarks/")

@@ -1,1 +1,1 @@
-"""The frozen nouns of hwprof: models, devices, links, clusters, runs, measurements; and their catalogue."""
+"""What are models, devices, links, jobs, runs and measurements? Frozen nouns, and the catalogue that keeps them."""

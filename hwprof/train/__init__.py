@@ -1,1 +1,1 @@
-"""The real training loop: a Transformer, its data, precision, optimizers and recompute."""
+"""What does a real training loop do? A Transformer, its data, precision, optimizers and recompute (torch)."""

@@ -10,6 +10,7 @@ from hwprof.count.blocks.attention import BIAS_FLOP
 from hwprof.count.blocks.graph import Graph
 from hwprof.count.blocks.parameters import ENCODER
 from hwprof.count.blocks.transformer import AttentionConvention, model_ops
+from hwprof.count.inference import ops as _registers_ops  # noqa: F401 (enters its kinds into the op table)
 from hwprof.count.inference.cache import Keys, kept_features, visible_keys
 from hwprof.count.inference.serving import Serving, check_lengths, served
 from hwprof.count.inference.weights import Weights

@@ -1,6 +1,6 @@
 """How long does a pipeline take, without simulating it? Formulas over arrays of pipelines, for a search over many.
 
-Each holds to what the engine gives for the same times; ``tests/simulate/test_closed_form.py`` says how closely.
+Each holds to what the engine gives for the same times; ``tests/simulate/closed_forms/test_forms.py`` says how closely.
 """
 
 from __future__ import annotations

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hwprof.count.aten import captured
 from hwprof.count.aten.registry import (
     ATEN,
     FLOP_PER_ELEMENT,
     MOVES,
     aten_cost,
-    captured,
     plain_name,
     register,
     traffic,
@@ -40,7 +40,7 @@ def call(name: str, *results: TensorView, written: tuple[str, ...] = (), **argum
 
 
 def test_an_operator_can_be_registered_only_once() -> None:
-    with pytest.raises(ValueError, match=r"'aten::mm' is registered already, by hwprof\.count\.aten_matmul"):
+    with pytest.raises(ValueError, match=r"'aten::mm' is registered already, by hwprof\.count\.aten\.matmul"):
         register("mylib::one", "aten::mm")(lambda _: Cost.ZERO)
     del ATEN["mylib::one"]
 

@@ -7,9 +7,10 @@ import psutil
 import pytest
 import torch
 
+from hwprof.measure.telemetry import readers
 from hwprof.measure.telemetry import sampler as telemetry
 from hwprof.measure.telemetry.readers import Reader, gpu_readers, host_readers
-from hwprof.measure.telemetry.sampler import Telemetry, readers
+from hwprof.measure.telemetry.sampler import Telemetry
 from hwprof.specs.measurement import Skipped
 
 
@@ -34,7 +35,7 @@ class FakeNvml:
     NVML_CLOCK_SM, NVML_CLOCK_MEM = 1, 2
     NVML_TEMPERATURE_GPU = 0
     NVML_PCIE_UTIL_TX_BYTES, NVML_PCIE_UTIL_RX_BYTES = 0, 1
-    gpm = False  # an A100; tests/measure/test_gpm.py has a GPU with these counters
+    gpm = False  # an A100; tests/measure/telemetry/test_gpm.py has a GPU with these counters
 
     def __init__(self, **failures):
         self.failures = failures
