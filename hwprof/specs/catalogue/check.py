@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hwprof.errors import InputError, SpecError
-from hwprof.specs.catalogue.lookup import list_clusters, list_devices, list_links, resolved
+from hwprof.specs.catalogue.lookup import list_devices, resolved
 from hwprof.specs.catalogue.shelves import SHELVES, SORTS, claims_of, files_of, sort_of
-from hwprof.specs.hardware.spec import DeviceSpec
-from hwprof.specs.parsing import problems_in, read_toml
+from hwprof.specs.frozen import Record
+from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec
+from hwprof.specs.parsing import build, problems_in, read_toml
 
 
 def check_file(path: Path) -> list[SpecError]:
     """Every problem of one spec file of any sort; empty when it is right."""
     try:
         tables = read_toml(path)
-        sort = sort_of(tables, path)
-        return problems_in(SHELVES[sort].noun, resolved(sort, tables), path=path, example=SHELVES[sort].example)
+        shelf = SHELVES[sort_of(tables, path)]
+        found = resolved(sort_of(tables, path), tables)
+        problems = problems_in(shelf.noun, found, path=path, example=shelf.example)
+        return problems or list(_dangling_links(build(shelf.noun, found, path=path, example=shelf.example)))
     except SpecError as error:
         return [error]
     except InputError as error:
@@ -29,7 +32,7 @@ def check_catalogue() -> tuple[int, list[SpecError]]:
     paths = sorted({path for sort in SORTS for path in files_of(sort)})
     problems = [problem for path in paths for problem in check_file(path)]
     if not problems:
-        problems = [*_clashes(), *_dangling_links()]
+        problems = _clashes()
     return len(paths), problems
 
 
@@ -53,20 +56,22 @@ def _grouped(claims: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return owners
 
 
-def _dangling_links() -> list[SpecError]:
-    known = {link.id for link in list_links()}
-    named = [(device.id, name) for device in list_devices() for name in _links_named(device)]
-    named += [(cluster.id, cluster.network) for cluster in list_clusters()]
-    return [
-        SpecError(
-            f"{owner} names the link {name!r}, which no file describes", remedy="add that link or correct the name"
-        )
-        for owner, name in named
-        if name and name not in known
-    ]
+def _dangling_links(owner: Record) -> Iterator[SpecError]:
+    """Links that a device or a cluster names and no file describes; to time them later would fail."""
+    known = {claim for path in files_of("link") for claim in claims_of(path, "link")}
+    for name in dict.fromkeys(_links_named(owner)):
+        if name and name not in known:
+            yield SpecError(
+                f"{getattr(owner, 'id', '')} names the link {name!r}, which no file describes",
+                remedy="add that link or correct the name",
+            )
 
 
-def _links_named(device: DeviceSpec) -> tuple[str, ...]:
-    peer = device.link.link if device.link else ""
-    host = device.host_link.link if device.host_link else ""
-    return (peer, host, device.node.network)
+def _links_named(owner: Record) -> tuple[str, ...]:
+    if isinstance(owner, ClusterSpec):
+        return (owner.network,)
+    if not isinstance(owner, DeviceSpec):
+        return ()
+    peer = owner.link.link if owner.link else ""
+    host = owner.host_link.link if owner.host_link else ""
+    return (peer, host, owner.node.network)
