@@ -168,7 +168,7 @@ def test_a_wrong_model_file_is_one_line_with_file_key_and_expectation(tmp_path, 
         ('bf16 = "989.4', 'bf61 = "989.4', "key 'peaks.dense.bf61' is unknown; did you mean bf16"),
         ('int8 = "1979 TOP/s"', 'int8 = "1979 TFLOP/s"', "key 'peaks.dense.int8': '1979 TFLOP/s' is not a quantity"),
         ('per_pair = "450', 'per_pair = "900', "key 'link': per_pair is above per_device"),
-        ('recalled = ["capacity"]', 'recalled = ["size"]', "key 'memory': recalled names 'size'"),
+        ('l2 = "50 MiB"', 'recalled = ["size"]', "key 'memory': recalled names 'size'"),
         ("names = [", "cpu_models = [", 'cpu_models is only for kind = "cpu"'),
     ],
 )

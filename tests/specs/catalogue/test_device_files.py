@@ -102,7 +102,25 @@ def test_memory_bandwidth_is_decimal_and_per_framework_device(device, giga_byte_
 
 @pytest.mark.parametrize(
     ("device", "gib"),
-    [("h100", 79.6), ("h200", 140), ("b200", 180), ("mi250x", 64), ("tpu-v2", 8), ("tpu-v5p", 95), ("l40s", 45)],
+    [
+        ("h100", 79.18),  # 79.65 is nvidia-smi's
+        ("h200", 139.8),
+        ("b200", 178.35),
+        ("v100", 31.74),
+        ("v100-sxm2-16gb", 15.78),
+        ("t4", 14.56),
+        ("l4", 22.03),
+        ("a10", 22.03),
+        ("l40s", 44.4),
+        ("mi250x", 64),
+        ("tpu-v2", 7.48),  # 8 are sold
+        ("tpu-v3", 15.48),
+        ("tpu-v4", 30.75),
+        ("tpu-v5e", 15.75),
+        ("tpu-v5p", 95.74),
+        ("tpu-v6e", 31.25),
+        ("tpu-v7x", 94.75),
+    ],
 )
 def test_capacity_is_binary_usable_and_per_framework_device(device, gib):
     assert load_device(device).memory.capacity_bytes == pytest.approx(gib * GIB)
@@ -117,7 +135,7 @@ def test_capacity_is_binary_usable_and_per_framework_device(device, gib):
         ("h800", 200, 200),
         ("b200", 900, 900),
         ("mi300x", 448, 64),  # a pair has one of seven links
-        ("mi355x", 535.5, 76.5),
+        ("mi355x", 537.6, 76.8),  # AMD rounds 153.6 both ways to 153
         ("gaudi2", 262.5, 37.5),  # three of 24 ports leave the box
         ("tpu-v5p", 600, 100),  # 1200 is both ways
         ("h200-nvl", 450, 150),
@@ -155,7 +173,16 @@ def test_bridges_join_few_cards_and_nvl72_reaches_beyond_its_node():
 
 
 @pytest.mark.parametrize(
-    ("device", "giga_byte_per_s"), [("t4", 15.75), ("a100", 31.5), ("h100", 63), ("b300", 121), ("gh200", 450)]
+    ("device", "giga_byte_per_s"), [
+        ("t4", 15.75),
+        ("a100", 31.5),
+        ("h100", 63),
+        ("b300", 63),  # PCIe 6.0 leads to its network card, not to the host
+        ("gh200", 450),
+        ("gb200", 225),  # a Grace has 450 for two GPUs
+        ("gb300", 225),
+        ("mi250x", 36),
+    ],
 )
 def test_host_links_are_one_way(device, giga_byte_per_s):
     assert load_device(device).host_link.bandwidth_byte_per_s == pytest.approx(giga_byte_per_s * GIGA)
@@ -185,7 +212,7 @@ def test_a_package_is_its_devices_together(device, devices):
     package = spec.package
     assert spec.devices_per_package == devices
     assert package.bf16_flop_per_s == pytest.approx(devices * spec.matmul_flop_per_s("bf16"))
-    assert package.capacity_bytes == pytest.approx(devices * spec.memory.capacity_bytes)
+    assert 0.93 < devices * spec.memory.capacity_bytes / package.capacity_bytes <= 1  # a runtime keeps a part
     assert package.bandwidth_byte_per_s == pytest.approx(devices * spec.memory.bandwidth_byte_per_s)
 
 
