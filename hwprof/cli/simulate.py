@@ -52,12 +52,12 @@ def _calibrated(placed: Placed, path: Path | None) -> tuple[SimulatorParameters,
         return simulator_parameters(), ()
     from hwprof.predict.ceilings.calibrated import with_ceilings
     from hwprof.simulate.jobs import wide_dtype
-    from hwprof.specs.catalogue.detect import detect_device
+    from hwprof.specs.catalogue.detect import claimants
     from hwprof.specs.record.calibration import read_calibration
 
     found, device = read_calibration(path), placed.machine.device
-    seen = detect_device(found.device, kind="cpu" if device.kind == "cpu" else "cuda")
-    if seen is None or seen.id != device.id:
+    seen = claimants(found.device, kind="cpu" if device.kind == "cpu" else "cuda")
+    if device.id not in {each.id for each in seen}:
         raise InputError(
             f"calibration {path} is of {found.device!r}",
             expectation=f"expected one of {device.id}",

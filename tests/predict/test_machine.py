@@ -19,7 +19,7 @@ def test_an_h100_node_and_its_network():
     assert (many.devices, many.domain, many.scale, many.torus_axes) == (64, 8, 1, 0)
     assert many.inside_byte_per_s == 450e9
     assert many.between_byte_per_s == 50e9
-    assert many.capacity_bytes == pytest.approx(79.6 * 2**30)
+    assert many.capacity_bytes == pytest.approx(79.18 * 2**30)
     assert many.peak_flop_per_s("bf16") == pytest.approx(989.4e12, rel=1e-3)
     assert many.architecture == "hopper"
 

@@ -33,7 +33,7 @@ def test_list_shows_every_sort_as_aligned_text():
 def test_list_as_json_is_in_base_units():
     result = run("list", "devices", "--format", "json")
     devices = json.loads(result.stdout)["devices"]
-    assert len(devices) == 67
+    assert len(devices) == 168
     h100 = next(device for device in devices if device["id"] == "h100-sxm5-80gb")
     assert h100["memory"]["bandwidth_byte_per_s"] == pytest.approx(3.35e12)
 

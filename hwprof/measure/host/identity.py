@@ -18,7 +18,7 @@ def identify(device: torch.device, *, sharing_memory: int = 1) -> tuple[DeviceId
         sharing_memory: how many ranks live in a CPU's memory; each has its share.
     """
     name = device_name(device)
-    spec = detect_device(name, kind="cuda" if device.type == "cuda" else "cpu")
+    spec = _spec(name, device)
     memory_bytes, source = available_memory_bytes(device)
     if device.type == "cpu" and sharing_memory > 1:
         memory_bytes, source = memory_bytes / sharing_memory, f"a share of 1 / {sharing_memory} of what is {source}"
@@ -30,3 +30,10 @@ def identify(device: torch.device, *, sharing_memory: int = 1) -> tuple[DeviceId
         memory_source=source,
     )
     return identity, spec
+
+
+def _spec(name: str, device: torch.device) -> DeviceSpec | None:
+    if device.type != "cuda":
+        return detect_device(name, kind="cpu")
+    found = torch.cuda.get_device_properties(device)
+    return detect_device(name, kind="cuda", units=found.multi_processor_count, capacity_bytes=float(found.total_memory))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hwprof.errors import InputError, SpecError
+from hwprof.specs.catalogue.detect import alike
 from hwprof.specs.catalogue.lookup import list_devices, resolved
 from hwprof.specs.catalogue.shelves import SHELVES, SORTS, claims_of, files_of, sort_of
 from hwprof.specs.frozen import Record
@@ -41,12 +42,24 @@ def _clashes() -> list[SpecError]:
     claims: list[tuple[str, str]] = []
     for sort in SORTS:
         claims += [(claim, str(path)) for path in files_of(sort) for claim in claims_of(path, sort)]
-    claims += [(name, device.id) for device in list_devices() for name in (*device.names, *device.cpu_models)]
+    clashing = {name: owners for name, owners in _grouped(claims).items() if len(owners) > 1}
     return [
         SpecError(f"name {name!r} is claimed by {' and by '.join(owners)}", remedy="remove it from all but one")
-        for name, owners in _grouped(claims).items()
-        if len(owners) > 1
+        for name, owners in (clashing | _shared_names(list_devices())).items()
     ]
+
+
+def _shared_names(devices: Iterable[DeviceSpec]) -> dict[str, list[str]]:
+    """What torch, NVML or /proc/cpuinfo print for devices that neither units nor memory tell apart."""
+    owners: dict[str, list[DeviceSpec]] = {}
+    for device in devices:
+        for name in (*device.names, *device.cpu_models):
+            owners.setdefault(name, []).append(device)
+    return {
+        name: [device.id for device in each]
+        for name, each in owners.items()
+        if any(alike(device, other) for index, device in enumerate(each) for other in each[:index])
+    }
 
 
 def _grouped(claims: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

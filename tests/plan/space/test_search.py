@@ -136,7 +136,7 @@ def test_reasons_that_differ_only_behind_the_shown_digits_say_by_how_much():
     assert limit_reason(12.0, question) == "a step takes 12 s, the deadline leaves 10 s"
     assert limit_reason(10.00002, question) == "a step takes 10 s (20 µs more), the deadline leaves 10 s"
     usable_bytes = question.machine.capacity_bytes * (1 - question.margin)
-    assert "needs 81.2 GB (2 MB more), device has 81.2 GB" in memory_reason(usable_bytes + 2e6, question)
+    assert "needs 80.77 GB (2 MB more), device has 80.77 GB" in memory_reason(usable_bytes + 2e6, question)
     assert "more" not in memory_reason(usable_bytes + 2e9, question)
 
 

@@ -11,7 +11,7 @@ TERA, GIGA, GIB = 1e12, 1e9, 2**30
 def test_the_whole_catalogue_is_right_and_no_name_is_claimed_twice():
     count, problems = check_catalogue()
     assert problems == []
-    assert count == 67 + 129 + len(list_links()) + len(list_clusters())
+    assert count == 168 + 129 + len(list_links()) + len(list_clusters())
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,7 @@ def test_a_full_mesh_spends_its_links_on_its_peers():
     meshes = [device for device in list_devices() if device.link and device.link.topology == "mesh"]
     assert {device.id for device in meshes} == {
         "mi100", "mi300a", "mi300x", "mi325x", "mi350x", "mi355x", "gaudi2", "gaudi3",
+        "a100-sxm4-64gb", "gh200-96gb-quad", "ascend-910b3",
     }  # fmt: skip
     for device in meshes:
         peers = device.node.scale_up_domain - 1
@@ -173,7 +174,8 @@ def test_bridges_join_few_cards_and_nvl72_reaches_beyond_its_node():
 
 
 @pytest.mark.parametrize(
-    ("device", "giga_byte_per_s"), [
+    ("device", "giga_byte_per_s"),
+    [
         ("t4", 15.75),
         ("a100", 31.5),
         ("h100", 63),
@@ -205,6 +207,9 @@ def test_network_bits_become_bytes():
         ("trainium1", 2),
         ("trainium2", 4),
         ("trainium3", 4),
+        ("mi250", 2),
+        ("ascend-910c", 2),
+        ("inferentia2", 2),
     ],
 )
 def test_a_package_is_its_devices_together(device, devices):
@@ -217,7 +222,7 @@ def test_a_package_is_its_devices_together(device, devices):
 
 
 def test_all_other_devices_are_their_own_package():
-    assert sum(device.package is None for device in list_devices()) == 67 - 8
+    assert sum(device.package is None for device in list_devices()) == 168 - 11
     assert load_device("tpu-v4").devices_per_package == load_device("h100").devices_per_package == 1
 
 
@@ -264,6 +269,16 @@ def test_latencies_without_a_source_say_that_they_are_assumed():
         ("dgx-gb200", 72, 18, 72, 50),
         ("aws-p4d", 8, 1, 8, 6.25),
         ("tpu-v5p-64", 64, 16, 64, 6.25),
+        ("aws-p5en", 8, 1, 8, 50),
+        ("aws-p6-b300", 8, 1, 8, 100),
+        ("aws-p6e-gb200", 72, 18, 72, 50),
+        ("aws-trn2", 64, 1, 64, 6.25),
+        ("azure-nd-h200-v5", 8, 1, 8, 50),
+        ("gcp-a3-high", 8, 1, 8, 12.5),  # 1000 Gb/s are printed for the host
+        ("gcp-a4", 8, 1, 8, 50),
+        ("quad-gh200", 4, 1, 4, 25),
+        ("mi355x-node", 8, 1, 8, 50),
+        ("tpu-v6e-256", 256, 32, 256, 12.5),
     ],
 )
 def test_clusters_have_their_nodes_domain_and_network(cluster, devices, nodes, domain, giga_byte_per_s):
