@@ -18,7 +18,7 @@ class WindowSpec(Record):
     """Attention of some layers to a part of what stands before a token; the other layers attend to all of it.
 
     Attributes:
-        tokens: how many tokens, itself among them.
+        tokens: how many tokens, itself among them; of an encoder as many on each side.
         layers: in how many of the layers.
         kind: ``sliding`` = the last ``tokens``; ``chunked`` = those of the token's own chunk of ``tokens``.
     """

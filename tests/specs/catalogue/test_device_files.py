@@ -11,7 +11,7 @@ TERA, GIGA, GIB = 1e12, 1e9, 2**30
 def test_the_whole_catalogue_is_right_and_no_name_is_claimed_twice():
     count, problems = check_catalogue()
     assert problems == []
-    assert count == 168 + 129 + len(list_links()) + len(list_clusters())
+    assert count == 168 + 129 + 31 + len(list_links()) + len(list_clusters())
 
 
 @pytest.mark.parametrize(

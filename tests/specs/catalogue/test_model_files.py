@@ -133,6 +133,37 @@ COUNTED = {
     "megatron-175b": 174_615_846_912,
     "megatron-530b": 529_600_819_200,
     "megatron-1t": 1_008_038_758_400,
+    "codellama-34b": 33_743_970_304,
+    "codestral-22b": 22_247_282_688,
+    "command-r-35b": 34_980_831_232,
+    "dbrx-132b": 131_596_523_520,
+    "distilbert-base": 66_362_880,
+    "distilgpt2": 81_912_576,
+    "gpt-j-6b": 6_050_882_784,
+    "grok-1-314b": 315_684_820_992,
+    "llama-3.3-70b": 70_553_706_496,
+    "minimax-m2": 228_689_764_864,
+    "mistral-7b-v0.3": 7_248_023_552,
+    "mistral-large-123b": 122_610_069_504,
+    "mistral-nemo-12b": 12_247_782_400,
+    "mistral-small-24b": 23_572_403_200,
+    "modernbert-base": 149_656_768,
+    "modernbert-large": 395_883_712,
+    "olmoe-1b-7b": 6_919_161_856,
+    "phi-2": 2_779_683_840,
+    "qwen1.5-moe-a2.7b": 14_315_784_192,
+    "qwen2-0.5b": 494_032_768,
+    "qwen2-1.5b": 1_543_714_304,
+    "qwen2-57b-a14b": 57_408_658_944,
+    "qwen2-72b": 72_706_203_648,
+    "qwen2-7b": 7_615_616_512,
+    "qwen3-coder-480b-a35b": 480_154_875_392,
+    "roberta-base": 124_697_433,
+    "roberta-large": 355_412_057,
+    "tinyllama-1.1b": 1_100_048_384,
+    "xlm-roberta-base": 278_295_186,
+    "yi-34b": 34_388_917_248,
+    "yi-6b": 6_061_035_520,
     "tiny": 3_279_104,
     "encoder-base": 51_714_304,
 }
@@ -154,6 +185,13 @@ ACTIVE = {
     "llama-4-maverick": 17_184_691_200,
     "gpt-oss-20b": 4_187_440_704,
     "gpt-oss-120b": 5_711_982_912,
+    "dbrx-132b": 36_469_708_800,
+    "grok-1-314b": 83_756_587_008,
+    "minimax-m2": 11_030_553_088,
+    "olmoe-1b-7b": 1_282_017_280,
+    "qwen1.5-moe-a2.7b": 2_689_173_504,
+    "qwen2-57b-a14b": 14_249_270_784,
+    "qwen3-coder-480b-a35b": 35_474_765_312,
 }
 """Parameters that a token meets, embedding and head with them."""
 
@@ -183,7 +221,7 @@ ROUGHLY_STATED = {
 }
 """Models that are further than 2 % from what was published, and by how much."""
 
-ACTIVE_WITHOUT_EMBEDDING = {"gpt-oss-20b", "gpt-oss-120b", "glm-4.5", "glm-4.5-air"}
+ACTIVE_WITHOUT_EMBEDDING = {"gpt-oss-20b", "gpt-oss-120b", "glm-4.5", "glm-4.5-air", "minimax-m2"}
 """Models whose published active parameters leave out the input embedding, or embedding and head."""
 
 
@@ -215,7 +253,7 @@ def test_plain_decoders_counted_by_hand_agree(family):
 
 
 def test_every_model_file_has_a_known_count():
-    assert len(COUNTED) == 127 + 2
+    assert len(COUNTED) == 127 + 31 + 2
     assert {model.name for model in list_models()} == set(COUNTED)
 
 
@@ -232,7 +270,7 @@ def test_stated_active_counts_are_close_once_the_same_parts_are_counted():
         if name == "deepseek-v2-lite":
             assert count.active_non_embedding == pytest.approx(model.stated_active_parameters, rel=0.07)
         elif name in ACTIVE_WITHOUT_EMBEDDING:
-            left_out = count.embedding + (count.head if name.startswith("glm") else 0)
+            left_out = count.embedding + (count.head if not name.startswith("gpt-oss") else 0)
             assert count.active - left_out == pytest.approx(model.stated_active_parameters, rel=0.025), name
         else:
             assert count.active == pytest.approx(model.stated_active_parameters, rel=0.03), name
@@ -275,13 +313,17 @@ def test_rope_theta_is_that_of_the_family(name, theta):
 
 
 def test_gpt_models_are_plain_gelu_with_a_tied_head():
-    models = [model for model in list_models() if model.family.startswith("GPT-") and model.family != "GPT-NeoX"]
+    models = [
+        model
+        for model in list_models()
+        if model.family.startswith("GPT-") and model.family not in {"GPT-NeoX", "GPT-J"}
+    ]
     assert {(m.activation, m.gated, m.norm, m.tied_embeddings) for m in models} == {("gelu", False, "layernorm", True)}
 
 
 def test_qwen2_and_glm_alone_have_biases_on_query_key_and_value():
     biased = {model.family for model in list_models() if model.attention_bias == "qkv"}
-    assert biased == {"Qwen2.5", "GLM"}
+    assert biased == {"Qwen2", "Qwen2.5", "GLM"}
 
 
 @pytest.mark.parametrize(
@@ -294,6 +336,7 @@ def test_qwen2_and_glm_alone_have_biases_on_query_key_and_value():
         ("gemma-3-27b-text", 1024, 52, "sliding"),
         ("gpt-oss-20b", 128, 12, "sliding"),
         ("llama-4-scout", 8192, 36, "chunked"),
+        ("modernbert-base", 64, 14, "sliding"),
     ],
 )
 def test_windows_stand_in_as_many_layers_as_released(name, tokens, layers, kind):
