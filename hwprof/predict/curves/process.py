@@ -42,13 +42,13 @@ class Prior:
 class Points:
     """Measured sizes [points, axes], their times, and the base times that they are compared with.
 
-    ``lent`` says which points are another's, where some are and some are not.
+    ``lender`` says whose each point is: 0 the device's own, other numbers others'. None: all are of one kind.
     """
 
     sizes: Floats
     seconds: Floats
     base_s: Floats
-    lent: NDArray[np.bool_] | None = None
+    lender: NDArray[np.int64] | None = None
 
 
 def curve(axes: Sequence[Axis], points: Points, base_s: Callable[[Floats], Floats], prior: Prior) -> Curve:
@@ -60,7 +60,7 @@ def curve(axes: Sequence[Axis], points: Points, base_s: Callable[[Floats], Float
         base_s: base time in seconds of sizes [rows, axes] on the device asked for; rises along the axes that do.
         prior: how far points may be from the base.
     """
-    process = Process.of(axes, points.sizes, prior, points.lent)
+    process = Process.of(axes, points.sizes, prior, points.lender)
     return process.curve(np.log(points.seconds / points.base_s), base_s)
 
 
@@ -82,14 +82,18 @@ class Process:
     inverse: Floats
 
     @classmethod
-    def of(cls, axes: Sequence[Axis], sizes: Floats, prior: Prior, lent: NDArray[np.bool_] | None = None) -> Process:
-        """The process of points of these sizes [points, axes]."""
+    def of(cls, axes: Sequence[Axis], sizes: Floats, prior: Prior, lender: NDArray[np.int64] | None = None) -> Process:
+        """The process of points of these sizes [points, axes]; ``lender`` as in ``Points``.
+
+        What one lender's points have in common may be its own: lent points count less than own ones, and several
+        lenders for more than one.
+        """
         known = np.log(sizes)
-        mixed = lent is not None and bool((~lent).any())
-        own = ~lent if lent is not None and mixed else np.ones(len(known), dtype=np.bool_)
+        owner = np.zeros(len(known), dtype=np.int64) if lender is None else lender
         alike = _matern(_apart(known, known, np.array([axis.length for axis in axes])))
         covariance = prior.sd**2 * alike + prior.noise_sd**2 * np.eye(len(known))
-        covariance += prior.lent_sd**2 * alike * np.outer(~own, ~own)
+        covariance += prior.lent_sd**2 * alike * ((owner[:, None] == owner[None, :]) & (owner > 0))
+        own = owner == 0 if (owner == 0).any() else np.ones(len(known), dtype=np.bool_)
         return cls(axes, prior, known, own, np.linalg.inv(covariance).astype(np.float64))
 
     def missed(self, wrong: Floats) -> Floats:

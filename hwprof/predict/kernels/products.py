@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hwprof.errors import SpecError
 from hwprof.predict.curves.kernel_time import Basis, KernelTime
 from hwprof.predict.curves.lattice import Axis, Curve
-from hwprof.predict.curves.lenders import kinship, lender
+from hwprof.predict.curves.lenders import kinship, lenders, lent_width
 from hwprof.predict.curves.process import Prior, Process
 from hwprof.predict.kernels.formats import FORMATS, Format, ProductFormat
 from hwprof.predict.kernels.tiles import TILINGS, padded_results
@@ -206,62 +206,71 @@ FEWEST = 20
 """So many points make a curve."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lent:
+    """Points of one device in one format."""
+
+    owner: DeviceSpec
+    dtype: ProductFormat
+    points: KernelPoints
+
+    def __str__(self) -> str:
+        return f"{len(self.points)} {self.dtype} products measured on {self.owner.id}"
+
+
 @functools.lru_cache(maxsize=64)
 def _law(device: DeviceSpec, dtype: ProductFormat, table: KernelTable, here: KernelPoints | None) -> Law:
     """The law of the most trusted points that there are."""
     roof = roof_of(device, dtype)
     sets = []
     if here is not None and (chosen := here.words["dtype"] == dtype).any():
-        sets.append(_Measured.of(here.where(chosen), roof))
+        sets.append(_Measured.of(here.where(chosen), roof, 0))
     found = _elsewhere(device, dtype, table)
-    if found is not None:
-        sets.append(_Measured.of(found[2], roof_of(found[0], found[1])))
+    several = len(found) > 1 or bool(sets)
+    for number, one in enumerate(found, start=int(several)):
+        sets.append(_Measured.of(one.points, roof_of(one.owner, one.dtype), number))
     if sum(len(one.seconds) for one in sets) < FEWEST:
         text = f"assumed: {USUAL_SHARE:.0%} of {device.id}'s {dtype} peak and bandwidth, as nobody measured its products"
         return Law(roof, ASSUMED_FLOOR_S, WAYS[0], None, ASSUMED_WIDTH, Basis("assumed", text))
-    basis, width = _basis(device, dtype, len(sets[0].seconds) if here is not None else 0, found)
+    basis, width = _basis(device, dtype, len(sets[0].seconds) if len(sets) > len(found) else 0, found)
     return _fitted(roof, sets, width, basis)
 
 
-def _basis(
-    device: DeviceSpec, dtype: ProductFormat, here: int, found: tuple[DeviceSpec, ProductFormat, KernelPoints] | None
-) -> tuple[Basis, float]:
+def _basis(device: DeviceSpec, dtype: ProductFormat, here: int, found: list[_Lent]) -> tuple[Basis, float]:
     """Who says the times, and what that adds to the half width."""
-    said = f"{len(found[2])} {found[1]} products measured on {found[0].id}" if found else ""
+    said = " and ".join(map(str, found))
     if here:
         beside = f", between them {said}" if said else ""
         return Basis("measured_here", f"{here} {dtype} products measured here{beside}"), 0.0
-    assert found is not None
-    if found[0].id == device.id and found[1] == dtype:
+    if found[0].owner.id == device.id and found[0].dtype == dtype:
         return Basis("measured", said), 0.0
     text = f"{said}, on their share of {device.id}'s own {dtype} peak and bandwidth"
-    return Basis("sibling", text), TRANSFER[kinship(device, found[0])]
+    return Basis("sibling", text), lent_width(device, found[0].owner, TRANSFER)
 
 
 ASSUMED_FLOOR_S = 5e-6
 """Shortest kernel of a device that nobody measured: launches on other devices take 2 to 12 us."""
 
 
-def _elsewhere(
-    device: DeviceSpec, dtype: ProductFormat, table: KernelTable
-) -> tuple[DeviceSpec, ProductFormat, KernelPoints] | None:
-    """Whose points serve: the device's own in this format or one like it, else those of the device most like it."""
+def _elsewhere(device: DeviceSpec, dtype: ProductFormat, table: KernelTable) -> list[_Lent]:
+    """Whose points serve: the device's own in this format or one like it, else those of the devices most like it."""
 
     def serving(points: KernelPoints) -> ProductFormat | None:
         usable = (used for used in FORMATS[dtype].served_by if (points.words["dtype"] == used).sum() >= FEWEST)
         return next(usable, None)
 
+    def lent(owner: DeviceSpec) -> _Lent:
+        points = table.of(owner.id)
+        assert points is not None
+        used = serving(points)
+        assert used is not None
+        return _Lent(owner, used, points.where(points.words["dtype"] == used))
+
     own = table.of(device.id)
-    owner = device
-    if own is None or serving(own) is None:
-        other = lender(table, device, FORMATS[dtype].peak, lambda points: serving(points) is not None)
-        if other is None:
-            return None
-        owner, own = other, table.of(other.id)
-    assert own is not None
-    used = serving(own)
-    assert used is not None
-    return owner, used, own.where(own.words["dtype"] == used)
+    if own is not None and serving(own) is not None:
+        return [lent(device)]
+    others = lenders(table, device, FORMATS[dtype].peak, lambda points: serving(points) is not None)
+    return [lent(other) for other in others]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -271,12 +280,13 @@ class _Measured:
     asked: Products
     seconds: Floats
     roof: Roof
+    number: int
 
     @classmethod
-    def of(cls, points: KernelPoints, roof: Roof) -> _Measured:
+    def of(cls, points: KernelPoints, roof: Roof, number: int) -> _Measured:
         asked = _asked(points)
         believed = points.seconds >= roof.bound_s(asked)
-        return cls(_asked(points.where(believed)), points.seconds[believed], roof)
+        return cls(_asked(points.where(believed)), points.seconds[believed], roof, number)
 
     def even_s(self, way: Way) -> Floats:
         """What would have been measured if nothing were padded; not below a share of it that no padding explains."""
@@ -294,13 +304,13 @@ def _asked(points: KernelPoints) -> Products:
 
 
 def _fitted(roof: Roof, sets: Sequence[_Measured], width: float, basis: Basis) -> Law:
-    """The law of measured products; of two sets the first is the device's own, the second lent."""
+    """The law of measured products."""
     seconds = np.concatenate([one.seconds for one in sets])
-    lent = np.repeat(np.arange(len(sets)) > 0, [len(one.seconds) for one in sets])
+    lender = np.repeat([one.number for one in sets], [len(one.seconds) for one in sets])
     floor_s = float(seconds.min())
     batched = sum(int((one.asked.batch > 1).sum()) for one in sets)
     axes = BATCHED_AXES if batched >= FEWEST else AXES
-    process = Process.of(axes, np.concatenate([_places(one.asked, len(axes)) for one in sets]), PRIOR, lent)
+    process = Process.of(axes, np.concatenate([_places(one.asked, len(axes)) for one in sets]), PRIOR, lender)
     ways = WAYS if all(one.units for one in (*(each.roof for each in sets), roof)) else WAYS[:1]
     wrong = {way: np.concatenate([one.wrong(floor_s, way) for one in sets]) for way in ways}
 
