@@ -102,9 +102,11 @@ def show(found: Found) -> None:
     for (group, name), rows in sorted(errors.items()):
         miss, inside = (np.array(column) for column in zip(*rows, strict=True))
         size = 100 * np.expm1(np.abs(miss))
+        middle, high = np.quantile(size, (0.5, 0.9))
+        bias = 100 * np.expm1(np.median(miss))
         print(
-            f"  {group:28} {name:40} n {len(rows):5}  median {np.median(size):5.1f} %  p90 {np.quantile(size, 0.9):6.1f} %"
-            f"  bias {100 * np.expm1(np.median(miss)):+6.1f} %  inside {inside.mean():5.1%}"
+            f"  {group:26} {name:40} n {len(rows):5}  median {middle:5.1f} %  p90 {high:6.1f} %"
+            f"  bias {bias:+6.1f} %  inside {inside.mean():5.1%}"
         )
     for key, texts in sorted(lenders.items()):
         if any("sibling" in text or "assumed" in text for text in texts):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import hypot, log
 
-from hwprof.predict.machine import architecture_of
 from hwprof.specs.catalogue.kernel_points import KernelPoints, KernelTable
 from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.hardware.spec import DeviceSpec, MatmulDtype
@@ -69,7 +68,7 @@ def _products_by(device: DeviceSpec) -> str:
     major = device.compute.target.partition(".")[0]
     if device.vendor == "NVIDIA" and major in {"7", "8", "12"}:
         return "mma"
-    return major if device.vendor == "NVIDIA" else architecture_of(device)
+    return major if device.vendor == "NVIDIA" else device.architecture_family
 
 
 def _unlike(device: DeviceSpec, other: DeviceSpec, dtype: MatmulDtype) -> tuple[int, float, float, str]:

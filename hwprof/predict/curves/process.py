@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hwprof.predict.curves.lattice import OCTAVE, Axis, Curve, rising, settled
 
 Floats = NDArray[np.float64]
+Owners = NDArray[np.int64] | NDArray[np.bool_]
 
 COVERED = 0.9
 """Share of the measurements that an interval shall hold."""
@@ -42,13 +43,13 @@ class Prior:
 class Points:
     """Measured sizes [points, axes], their times, and the base times that they are compared with.
 
-    ``lender`` says whose each point is: 0 the device's own, other numbers others'. None: all are of one kind.
+    ``lent`` says whose each point is: 0 the device's own, other numbers others'. None: all are of one kind.
     """
 
     sizes: Floats
     seconds: Floats
     base_s: Floats
-    lender: NDArray[np.int64] | None = None
+    lent: Owners | None = None
 
 
 def curve(axes: Sequence[Axis], points: Points, base_s: Callable[[Floats], Floats], prior: Prior) -> Curve:
@@ -60,7 +61,7 @@ def curve(axes: Sequence[Axis], points: Points, base_s: Callable[[Floats], Float
         base_s: base time in seconds of sizes [rows, axes] on the device asked for; rises along the axes that do.
         prior: how far points may be from the base.
     """
-    process = Process.of(axes, points.sizes, prior, points.lender)
+    process = Process.of(axes, points.sizes, prior, points.lent)
     return process.curve(np.log(points.seconds / points.base_s), base_s)
 
 
@@ -82,14 +83,14 @@ class Process:
     inverse: Floats
 
     @classmethod
-    def of(cls, axes: Sequence[Axis], sizes: Floats, prior: Prior, lender: NDArray[np.int64] | None = None) -> Process:
-        """The process of points of these sizes [points, axes]; ``lender`` as in ``Points``.
+    def of(cls, axes: Sequence[Axis], sizes: Floats, prior: Prior, lent: Owners | None = None) -> Process:
+        """The process of points of these sizes [points, axes]; ``lent`` as in ``Points``.
 
         What one lender's points have in common may be its own: lent points count less than own ones, and several
         lenders for more than one.
         """
         known = np.log(sizes)
-        owner = np.zeros(len(known), dtype=np.int64) if lender is None else lender
+        owner = np.zeros(len(known), dtype=np.int64) if lent is None else lent.astype(np.int64)
         alike = _matern(_apart(known, known, np.array([axis.length for axis in axes])))
         covariance = prior.sd**2 * alike + prior.noise_sd**2 * np.eye(len(known))
         covariance += prior.lent_sd**2 * alike * ((owner[:, None] == owner[None, :]) & (owner > 0))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hwprof.errors import SpecError
 from hwprof.predict.curves.kernel_time import Basis, KernelTime
 from hwprof.predict.curves.lattice import Axis, Curve
-from hwprof.predict.curves.lenders import kinship, lenders, lent_width
+from hwprof.predict.curves.lenders import lenders, lent_width
 from hwprof.predict.curves.process import Prior, Process
 from hwprof.predict.kernels.formats import FORMATS, Format, ProductFormat
 from hwprof.predict.kernels.tiles import TILINGS, padded_results
@@ -60,7 +60,8 @@ def product_s(
 
     Args:
         asked: their sizes.
-        device: the device; ``dtype`` the format of the operands.
+        device: the device.
+        dtype: format of the operands.
         table: measured products by device.
         here: points that were measured on this machine, trusted more than the table's.
         sustained_share: clock under a step's sustained power over that of a kernel alone; stretches the arithmetic.
@@ -94,9 +95,7 @@ class Roof:
 
     def bound_s(self, asked: Products) -> Floats:
         """What nothing beats: arithmetic at the peak, or traffic at the memory's bandwidth."""
-        bound: Floats = np.maximum(
-            asked.flop / self.flop_per_s, asked.moved_bytes(self.kept) / self.memory_byte_per_s
-        )
+        bound: Floats = np.maximum(asked.flop / self.flop_per_s, asked.moved_bytes(self.kept) / self.memory_byte_per_s)
         return bound
 
     def usual_s(self, asked: Products, floor_s: float) -> Floats:
@@ -197,7 +196,7 @@ BATCHED_AXES = (
 PRIOR = Prior()
 
 TRANSFER = (0.10, 0.25, 0.35)
-"""Half width that is added where another device's points serve, by ``kinship``: what leaving devices out whole shows."""
+"""Half width to add where another device's points serve, by ``kinship``: what leaving devices out whole shows."""
 
 ASSUMED_WIDTH = 0.7
 """Half width where nobody measured anything like it: a factor of two either way."""
@@ -230,7 +229,9 @@ def _law(device: DeviceSpec, dtype: ProductFormat, table: KernelTable, here: Ker
     for number, one in enumerate(found, start=int(several)):
         sets.append(_Measured.of(one.points, roof_of(one.owner, one.dtype), number))
     if sum(len(one.seconds) for one in sets) < FEWEST:
-        text = f"assumed: {USUAL_SHARE:.0%} of {device.id}'s {dtype} peak and bandwidth, as nobody measured its products"
+        text = (
+            f"assumed: {USUAL_SHARE:.0%} of {device.id}'s {dtype} peak and bandwidth, as nobody measured its products"
+        )
         return Law(roof, ASSUMED_FLOOR_S, WAYS[0], None, ASSUMED_WIDTH, Basis("assumed", text))
     basis, width = _basis(device, dtype, len(sets[0].seconds) if len(sets) > len(found) else 0, found)
     return _fitted(roof, sets, width, basis)

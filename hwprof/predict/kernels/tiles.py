@@ -34,7 +34,9 @@ def padded_results(rows: Floats, columns: Floats, batch: Floats, *, units: float
     Less than a wave is not filled up: libraries then split the inner size among the idle units.
 
     Args:
-        rows, columns, batch: sizes of the result.
+        rows: of each result.
+        columns: of each result.
+        batch: results.
         units: compute units; each does one tile at a time.
         tiles: to choose from.
     """
