@@ -11,7 +11,7 @@ from hwprof.predict.kernels.products import Products, product_s
 from hwprof.specs.catalogue.kernel_points import KernelPoints, KernelTable
 from hwprof.specs.hardware.spec import DeviceSpec
 
-COLUMNS = ("batch", "m", "n", "k")
+COLUMNS = ("dtype", "batch", "m", "n", "k")
 
 TRAINING_ROWS, TRAINING_S = 1024, 50e-6
 """A product of training size has so many rows and is predicted to take so long."""
