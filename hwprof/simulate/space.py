@@ -21,13 +21,10 @@ from hwprof.simulate.whole_step import StepTimes, step_times
 from hwprof.specs.distinct import distinct
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.schedules import SCHEDULES, with_trait
+from hwprof.specs.job.settings import RECOMPUTE
 from hwprof.specs.job.step import TrainingJob
-from hwprof.specs.record.run import Recompute
 
 Integers = NDArray[np.int64]
-
-RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
-"""What the codes of ``Space.recompute`` mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
