@@ -17,8 +17,12 @@ PUBLIC = [
     "Schedule",
     "WorkError",
     "__version__",
+    "probe",
+    "probe_ranks",
     "profile",
     "read_run",
+    "run",
+    "run_ranks",
 ]
 ADAPTERS = ["accelerate", "huggingface", "lightning", "torchtitan"]
 LOGGERS = ["mlflow", "prometheus", "tensorboard", "wandb"]
