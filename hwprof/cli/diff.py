@@ -33,7 +33,7 @@ class _Share(click.ParamType[float]):
         return float(found[1]) / (100 if found[2] else 1)
 
 
-@click.command(short_help="What changed between two runs or traces, and by how much beyond noise.")
+@click.command()
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option(

@@ -16,6 +16,7 @@ from hwprof.errors import InputError
 from hwprof.specs.frozen import Record
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Any], Any]
 _BOUNDS = ("gt", "ge", "lt", "le")
 
 
@@ -47,7 +48,7 @@ class Listed(click.ParamType[tuple[Any, ...]]):
         return tuple(dict.fromkeys(self.kind.convert(part.strip(), param, ctx) for part in str(value).split(",")))
 
 
-def with_options(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+def with_options(*options: Decorator) -> Callable[[Command], Command]:
     """Give a command all of the options, in this order."""
 
     def decorated(command: Command) -> Command:
@@ -68,17 +69,23 @@ def options_of(
         spellings: field -> how it is typed, where that is not ``--`` and its name without a unit.
         changes: field -> what else ``click.option`` is told.
     """
-    fields = request.model_fields.items()
-    return with_options(
-        *(
-            option_of(request, name, *spellings.get(name, ()), **{"help": field.description, **changes.get(name, {})})
-            for name, field in fields
-        )
-    )
+    options = []
+    for name, field in request.model_fields.items():
+        spelling = spellings.get(name, (f"--{name.removesuffix('_s').replace('_', '-')}",))
+        how = {"help": field.description, **changes.get(name, {})}
+        options.append(option_of(request, name, *spelling, name, **how))
+    return with_options(*options)
 
 
-def option_of(record: type[Record], name: str, *spelling: str, **changes: Any) -> Callable[[Any], Any]:
-    """The option for a field of a record; ``changes`` is what ``click.option`` is told beside, or in its place."""
+def option_of(record: type[Record], name: str, *spelling: str, **changes: Any) -> Decorator:
+    """The option for a field of a record.
+
+    Args:
+        record: where the field is.
+        name: of the field.
+        spelling: how the option is typed, and last what the command calls it.
+        changes: what ``click.option`` is told beside what the field says, or in its place.
+    """
     field = record.model_fields[name]
     default = None if field.default is PydanticUndefined else field.default
     how: dict[str, Any] = {"type": kind_of(record, name), "default": default}
@@ -88,8 +95,7 @@ def option_of(record: type[Record], name: str, *spelling: str, **changes: Any) -
         how["multiple"] = True
     how |= changes
     shown = how["default"] is not None and how["default"] is not False and how["default"] != ()
-    spelling = spelling or (f"--{name.removesuffix('_s').replace('_', '-')}",)
-    return click.option(*spelling, name, **how, show_default=shown)
+    return click.option(*spelling, **how, show_default=shown)
 
 
 def kind_of(record: type[Record], name: str) -> click.ParamType[Any]:

@@ -15,7 +15,7 @@ from hwprof.specs.record.trace import TraceReport
 from hwprof.version import __version__
 
 
-@click.command(short_help="Analyse Kineto traces of any training loop, one per rank.")
+@click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @ceiling_options
 @click.option("--top", type=click.IntRange(min=1), default=12, show_default=True, help="Rows of each table as text.")

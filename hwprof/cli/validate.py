@@ -32,7 +32,7 @@ COLUMNS = (
 )
 
 
-@click.command(short_help="Predict published measurements and print the error.")
+@click.command()
 @click.option("--data", type=click.Path(path_type=Path), help="CSV with the columns of the table that hwprof ships.")
 @click.option("--csv", "out", type=click.Path(path_type=Path), help="Write a line for each input row.")
 @format_option

@@ -9,10 +9,12 @@ from typing import Any, get_args
 import click
 
 from hwprof.cli.count.inference import InferenceRequest, count_inference, inference_options, refuse_inference_options
-from hwprof.cli.count.job import JobRequest, counted_job, is_job, job_options, refuse_job_options
+from hwprof.cli.count.job import counted_job, job_part, job_words, refuse_job_options
 from hwprof.cli.count.module import ModuleRequest, count_module, module_options, refuse_module_options
 from hwprof.cli.count.step_report import Counted, as_json, as_text
 from hwprof.cli.format_option import format_option
+from hwprof.cli.job_options import POSITIVE, job_options, model_option
+from hwprof.cli.options import examples
 from hwprof.count.blocks.transformer import CONVENTIONS, training_step_ops
 from hwprof.count.job.totals import flop_of
 from hwprof.count.memory.step import training_memory
@@ -21,26 +23,28 @@ from hwprof.specs.job.settings import Dtype, OptimizerName, Recompute, RunSettin
 from hwprof.specs.job.step import JobDtype, JobOptimizer
 from hwprof.specs.model.spec import ModelSpec
 
-POSITIVE = click.IntRange(min=1)
-
 _RUN_DTYPES: dict[JobDtype, Dtype] = {name: name for name in get_args(Dtype)}
 _RUN_OPTIMIZERS: dict[JobOptimizer, OptimizerName] = {name: name for name in get_args(OptimizerName)}
 """What hwprof's own training loop has; of the rest, jobs alone are counted."""
 
 
-@click.command(short_help="Count parameters, FLOP, bytes and memory; no hardware needed.")
-@click.option("--model", help="Catalogue name, TOML file or Hugging Face config.json.")
+@click.command(
+    epilog=examples(
+        "hwprof count --model 70b --batch-size 1 --seq-len 4096",
+        "hwprof count --model 8b --batch-size 1 --seq-len 8192 --tp 2 --pp 4 --dp 2 --micro-batches 8",
+        "hwprof count --model 8b --inference --batch-size 16 --prompt-len 1024 --new-tokens 256 --hardware h100-sxm",
+    )
+)
+@model_option()
 @click.option("--batch-size", type=POSITIVE, help="Sequences in the batch.")
 @click.option("--seq-len", type=POSITIVE, help="Tokens of a sequence; an image has those of its patches.")
 @click.option("--target-len", type=POSITIVE, help="Tokens of an encoder-decoder's target; default: --seq-len.")
-@click.option("--dtype", type=click.Choice(get_args(JobDtype)), default="bf16", show_default=True)
-@click.option("--recompute", type=click.Choice(get_args(Recompute)), default="none", show_default=True)
-@click.option("--optimizer", type=click.Choice(get_args(JobOptimizer)), default="adamw", show_default=True)
+@job_options("dtype", "recompute", "optimizer")
 @click.option("--compile", "compiled", is_flag=True, help="Bytes of compiled kernels, which join elementwise passes.")
 @format_option
 @module_options
 @inference_options
-@job_options
+@job_part
 @click.pass_context
 def command(
     context: click.Context,
@@ -73,9 +77,8 @@ def command(
     replicas work on micro-batches of --batch-size sequences; FLOP and bytes are those of one micro-batch.
     """
     run_dtype = _RUN_DTYPES.get(dtype, "bf16")
-    asked = JobRequest(**{name: more.pop(name) for name in JobRequest.__slots__})
     if target is not None or inference:
-        refuse_job_options(asked, dtype=dtype, optimizer=optimizer)
+        refuse_job_options(context, dtype=dtype, optimizer=optimizer)
     if target is not None or not inference:
         refuse_inference_options(context)
     if target is not None:
@@ -89,14 +92,16 @@ def command(
 
     spec = load_model(model)
     if inference:
-        count_inference(
-            context, spec, InferenceRequest(**more), batch_size=batch_size, dtype=run_dtype, output_format=output_format
-        )
+        asked = InferenceRequest(**{name: more[name] for name in InferenceRequest.__slots__})
+        count_inference(context, spec, asked, batch_size=batch_size, dtype=run_dtype, output_format=output_format)
         return
     length = _length(spec, seq_len=seq_len, target_len=target_len)
     how = {"dtype": run_dtype, "micro_batch": batch_size, "compile": compiled, "recompute": recompute}
     settings = _settings(spec, length, target_len, optimizer, how)
-    counted = _counted(asked, spec, settings, dtype=dtype, optimizer=optimizer)
+    if job_words(context, dtype=dtype, optimizer=optimizer):
+        counted = counted_job(context, spec, settings, dtype=dtype, optimizer=optimizer)
+    else:
+        counted = _counted_run(spec, settings)
     click.echo(json.dumps(as_json(counted), indent=2) if output_format == "json" else as_text(counted))
 
 
@@ -148,15 +153,6 @@ def _note(spec: ModelSpec, *, length: int, target_len: int | None) -> None:
 
 def _say(note: str) -> None:
     click.echo(f"hwprof: note: {note}", err=True)
-
-
-def _counted(
-    asked: JobRequest, spec: ModelSpec, settings: RunSettings, *, dtype: JobDtype, optimizer: JobOptimizer
-) -> Counted:
-    """A step of a training job where one is asked for, else of hwprof's own training loop."""
-    if is_job(asked, dtype=dtype, optimizer=optimizer):
-        return counted_job(asked, spec, settings, dtype=dtype, optimizer=optimizer)
-    return _counted_run(spec, settings)
 
 
 def _counted_run(spec: ModelSpec, settings: RunSettings) -> Counted:

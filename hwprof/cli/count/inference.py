@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 import click
-from click.core import ParameterSource
 
+from hwprof.cli.options import refuse, with_options
 from hwprof.count.inference.serving import MlaForm, Serving, WeightFormat
 from hwprof.errors import InputError
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.model.spec import ModelSpec
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
 NarrowCache = Literal["fp8", "int8"]
 
-_OPTIONS = (
+inference_options = with_options(
     click.option("--inference", is_flag=True, help="Count prefill and decode with a key-value cache, not training."),
     click.option("--prompt-len", type=click.IntRange(min=1), help="With --inference: tokens of a prompt or source."),
     click.option(
@@ -30,6 +27,7 @@ _OPTIONS = (
     click.option("--mla", type=click.Choice(get_args(MlaForm)), help="With --inference: how latent attention decodes."),
     click.option("--hardware", help="With --inference: the device whose datasheet bounds the time from below."),
 )
+"""The options that only inference has."""
 
 _OF_TRAINING_ALONE = {
     "seq_len": "--prompt-len and --new-tokens set the lengths",
@@ -52,25 +50,14 @@ class InferenceRequest:
     hardware: str | None
 
 
-def inference_options(function: _Function) -> _Function:
-    """The options that only inference has."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
-
-
 def refuse_inference_options(context: click.Context) -> None:
     """Say that options of inference need ``--inference``, and that no module goes with it.
 
     Raises:
         InputError: one of them was given.
     """
-    for name in ("inference", *InferenceRequest.__slots__):
-        if _is_given(context, name):
-            expectation = (
-                "it counts models of the catalogue" if name == "inference" else "it goes with --inference alone"
-            )
-            raise InputError(f"{_option(name)} does not go here", expectation=expectation, remedy="leave it out")
+    alone = dict.fromkeys(InferenceRequest.__slots__, "it goes with --inference alone")
+    refuse(context, {"inference": "it counts models of the catalogue", **alone})
 
 
 def count_inference(
@@ -113,9 +100,7 @@ def _check(context: click.Context, spec: ModelSpec) -> None:
         reasons["mla"] = f"{spec.name} has no latent attention"
     if spec.kind != "encoder_decoder":
         reasons["target_len"] = "only an encoder-decoder has a target sequence"
-    for name, reason in reasons.items():
-        if _is_given(context, name):
-            raise InputError(f"{_option(name)} does not go here", expectation=reason, remedy="leave it out")
+    refuse(context, reasons)
 
 
 def _shape(spec: ModelSpec, request: InferenceRequest, *, target_len: int | None) -> dict[str, int]:
@@ -136,11 +121,3 @@ def _note(spec: ModelSpec, shape: dict[str, int]) -> None:
     if tokens > spec.max_seq_len and spec.positions != "learned":
         note = f"{tokens} tokens are more than the {spec.max_seq_len} that {spec.name} was made for"
         click.echo(f"hwprof: note: {note}", err=True)
-
-
-def _is_given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) not in {None, ParameterSource.DEFAULT}
-
-
-def _option(name: str) -> str:
-    return "--compile" if name == "compiled" else "--" + name.replace("_", "-")

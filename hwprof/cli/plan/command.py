@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.format_option import format_option
-from hwprof.cli.plan.request import choice_options, goal_options, job_options
+from hwprof.cli.options import examples
+from hwprof.cli.plan.request import choice_part, goal_part, job_part
 from hwprof.specs.files import write_atomically
 
 if TYPE_CHECKING:
@@ -18,10 +19,15 @@ if TYPE_CHECKING:
     from hwprof.predict.machine import Machine
 
 
-@click.command(short_help="Choose layout, hardware and number of devices for a training.")
-@job_options
-@goal_options
-@choice_options
+@click.command(
+    epilog=examples(
+        "hwprof plan --model 70b --hardware h100-sxm,b200 --devices 64,128 --global-batch 1024",
+        "hwprof plan --model 8b --hardware h100-sxm --devices 8 --global-batch 64 --tokens 100B --output plans/8b",
+    )
+)
+@job_part
+@goal_part
+@choice_part
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the plans here.")
 @click.option(
     "--xlsx",
