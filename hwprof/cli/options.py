@@ -153,8 +153,3 @@ def refuse(context: click.Context, reasons: Mapping[str, str], *, where: str = "
     for name, reason in reasons.items():
         for spelt in given(context, name):
             raise InputError(f"{spelt} does not go {where}", expectation=reason, remedy="leave it out")
-
-
-def examples(*lines: str) -> str:
-    """What a command's help ends with."""
-    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))

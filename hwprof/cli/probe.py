@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
-from hwprof.cli.options import examples, options_of
+from hwprof.cli.options import options_of
 from hwprof.cli.progress import caller
 from hwprof.session.request import ProbeRequest
 from hwprof.specs.parsing import checked

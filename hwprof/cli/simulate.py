@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.cli.job_options import (
     POSITIVE,
@@ -20,7 +21,6 @@ from hwprof.cli.job_options import (
     model_option,
     seq_len_of,
 )
-from hwprof.cli.options import examples
 from hwprof.errors import InputError
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import Stack, stack_named

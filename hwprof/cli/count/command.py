@@ -12,9 +12,9 @@ from hwprof.cli.count.inference import InferenceRequest, count_inference, infere
 from hwprof.cli.count.job import counted_job, job_part, job_words, refuse_job_options
 from hwprof.cli.count.module import ModuleRequest, count_module, module_options, refuse_module_options
 from hwprof.cli.count.step_report import Counted, as_json, as_text
+from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.cli.job_options import POSITIVE, job_options, model_option
-from hwprof.cli.options import examples
 from hwprof.count.blocks.transformer import CONVENTIONS, training_step_ops
 from hwprof.count.job.totals import flop_of
 from hwprof.count.memory.step import training_memory
