@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import get_args
 
 import click
 
-from hwprof.cli.count.inference import InferenceRequest, count_inference, inference_options, refuse_inference_options
+from hwprof.cli.count.inference import count_inference, inference_options, refuse_inference_options
 from hwprof.cli.count.job import counted_job, job_part, job_words, refuse_job_options
-from hwprof.cli.count.module import ModuleRequest, count_module, module_options, refuse_module_options
+from hwprof.cli.count.module import count_module, module_options, refuse_module_options
+from hwprof.cli.count.notes import note, note_length
 from hwprof.cli.count.step_report import Counted, as_json, as_text
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
@@ -60,10 +61,8 @@ def command(
     compiled: bool,
     output_format: str,
     target: str | None,
-    inputs: tuple[str, ...],
-    device: str,
     inference: bool,
-    **more: Any,
+    **_more: object,
 ) -> None:
     """Count one training step of MODEL: parameters, FLOP, bytes moved, memory. Needs no hardware.
 
@@ -82,8 +81,7 @@ def command(
     if target is not None or not inference:
         refuse_inference_options(context)
     if target is not None:
-        own = ModuleRequest(target=target, inputs=inputs, device=device, batch_size=batch_size, seq_len=seq_len)
-        count_module(context, own, dtype=run_dtype, output_format=output_format)
+        count_module(context, dtype=run_dtype)
         return
     refuse_module_options(context)
     if model is None or batch_size is None:
@@ -92,8 +90,7 @@ def command(
 
     spec = load_model(model)
     if inference:
-        asked = InferenceRequest(**{name: more[name] for name in InferenceRequest.__slots__})
-        count_inference(context, spec, asked, batch_size=batch_size, dtype=run_dtype, output_format=output_format)
+        count_inference(context, spec, dtype=run_dtype)
         return
     length = _length(spec, seq_len=seq_len, target_len=target_len)
     how = {"dtype": run_dtype, "micro_batch": batch_size, "compile": compiled, "recompute": recompute}
@@ -109,7 +106,10 @@ def _settings(
     spec: ModelSpec, length: int, target_len: int | None, optimizer: JobOptimizer, how: Mapping[str, object]
 ) -> RunSettings:
     """The step as hwprof's own loop would run it, ``how`` among its fields; says what the counts leave out."""
-    _note(spec, length=length, target_len=target_len)
+    if "config" in spec.source and spec.notes:
+        note(spec.notes)
+    note_length(spec, length, spec.encoder_side.max_seq_len if spec.encoder else spec.max_seq_len)
+    note_length(spec, target_len or 0, spec.max_seq_len, side="target ")
     return RunSettings.model_validate(
         {
             "model": spec.name,
@@ -132,27 +132,11 @@ def _length(spec: ModelSpec, *, seq_len: int | None, target_len: int | None) -> 
         )
     if spec.vision:
         if seq_len not in {None, spec.vision.tokens}:
-            _say(f"--seq-len {seq_len} is not used: an image of {spec.name} is {spec.vision.tokens} tokens")
+            note(f"--seq-len {seq_len} is not used: an image of {spec.name} is {spec.vision.tokens} tokens")
         return spec.vision.tokens
     if seq_len is None:
         raise InputError("--seq-len is missing", expectation=f"{spec.name} reads tokens", remedy="say how many")
     return seq_len
-
-
-def _note(spec: ModelSpec, *, length: int, target_len: int | None) -> None:
-    """What the counts leave out, on stderr."""
-    limit = spec.encoder_side.max_seq_len if spec.encoder else spec.max_seq_len
-    notes = [spec.notes] if "config" in spec.source and spec.notes else []
-    for tokens, most, fixed in ((length, limit, False), (target_len or 0, spec.max_seq_len, True)):
-        if tokens > most and spec.positions != "learned":
-            side = "target " if fixed else ""
-            notes.append(f"{tokens} {side}tokens are more than the {most} that {spec.name} was made for")
-    for note in notes:
-        _say(note)
-
-
-def _say(note: str) -> None:
-    click.echo(f"hwprof: note: {note}", err=True)
 
 
 def _counted_run(spec: ModelSpec, settings: RunSettings) -> Counted:

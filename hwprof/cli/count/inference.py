@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import click
 
+from hwprof.cli.count.notes import note_length
 from hwprof.cli.options import refuse, with_options
 from hwprof.count.inference.serving import MlaForm, Serving, WeightFormat
 from hwprof.errors import InputError
@@ -38,37 +39,18 @@ _OF_TRAINING_ALONE = {
 """Options of ``count`` that say nothing about inference, and why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferenceRequest:
-    """What was typed about inference; None = not typed."""
-
-    prompt_len: int | None
-    new_tokens: int | None
-    weights: WeightFormat | None
-    cache_dtype: NarrowCache | None
-    mla: MlaForm | None
-    hardware: str | None
-
-
 def refuse_inference_options(context: click.Context) -> None:
     """Say that options of inference need ``--inference``, and that no module goes with it.
 
     Raises:
         InputError: one of them was given.
     """
-    alone = dict.fromkeys(InferenceRequest.__slots__, "it goes with --inference alone")
-    refuse(context, {"inference": "it counts models of the catalogue", **alone})
+    alone = ("prompt_len", "new_tokens", "weights", "cache_dtype", "mla", "hardware")
+    refuse(context, {"inference": "it counts models of the catalogue"})
+    refuse(context, dict.fromkeys(alone, "it goes with --inference alone"))
 
 
-def count_inference(
-    context: click.Context,
-    spec: ModelSpec,
-    request: InferenceRequest,
-    *,
-    batch_size: int,
-    dtype: Dtype,
-    output_format: str,
-) -> None:
+def count_inference(context: click.Context, spec: ModelSpec, *, dtype: Dtype) -> None:
     """Count prefill and decode of a batch, and print it.
 
     Raises:
@@ -80,18 +62,21 @@ def count_inference(
     from hwprof.specs.catalogue.lookup import load_device
 
     _check(context, spec)
-    serving = Serving(dtype=dtype, weights=request.weights, cache=request.cache_dtype, mla=request.mla or "absorbed")
-    shape = _shape(spec, request, target_len=context.params["target_len"])
-    _note(spec, shape)
+    typed = context.params
+    serving = Serving(dtype=dtype, weights=typed["weights"], cache=typed["cache_dtype"], mla=typed["mla"] or "absorbed")
+    shape = _shape(spec, typed)
+    note_length(spec, shape["prompt_tokens"] + shape["new_tokens"], spec.max_seq_len)
+    size, device = typed["batch_size"], typed["hardware"]
     counted = CountedInference(
         spec=spec,
         serving=serving,
-        batch_size=batch_size,
+        batch_size=size,
         shape=shape,
-        work=generation(spec, batch_size=batch_size, serving=serving, **shape),
-        device=load_device(request.hardware) if request.hardware else None,
+        work=generation(spec, batch_size=size, serving=serving, **shape),
+        device=load_device(device) if device else None,
     )
-    click.echo(json.dumps(inference_json(counted), indent=2) if output_format == "json" else inference_text(counted))
+    as_json = typed["output_format"] == "json"
+    click.echo(json.dumps(inference_json(counted), indent=2) if as_json else inference_text(counted))
 
 
 def _check(context: click.Context, spec: ModelSpec) -> None:
@@ -103,21 +88,13 @@ def _check(context: click.Context, spec: ModelSpec) -> None:
     refuse(context, reasons)
 
 
-def _shape(spec: ModelSpec, request: InferenceRequest, *, target_len: int | None) -> dict[str, int]:
-    """Lengths: the prompt of an encoder-decoder is its source, and its decoder starts from ``target_len`` tokens."""
-    if request.new_tokens is None and spec.causal:
+def _shape(spec: ModelSpec, typed: Mapping[str, Any]) -> dict[str, int]:
+    """Lengths: the prompt of an encoder-decoder is its source, and its decoder starts from ``--target-len`` tokens."""
+    if typed["new_tokens"] is None and spec.causal:
         raise InputError("--new-tokens is missing", expectation=f"{spec.name} generates tokens", remedy="say how many")
-    prompt, new = spec.vision.tokens if spec.vision else request.prompt_len, request.new_tokens or 0
+    prompt, new = spec.vision.tokens if spec.vision else typed["prompt_len"], typed["new_tokens"] or 0
     if prompt is None:
         raise InputError("--prompt-len is missing", expectation=f"{spec.name} reads tokens", remedy="say how many")
     if spec.kind == "encoder_decoder":
-        return {"source_tokens": prompt, "prompt_tokens": target_len or 1, "new_tokens": new}
+        return {"source_tokens": prompt, "prompt_tokens": typed["target_len"] or 1, "new_tokens": new}
     return {"source_tokens": 0, "prompt_tokens": prompt, "new_tokens": new}
-
-
-def _note(spec: ModelSpec, shape: dict[str, int]) -> None:
-    """Lengths that the model can take, but was not made for, on stderr."""
-    tokens = shape["prompt_tokens"] + shape["new_tokens"]
-    if tokens > spec.max_seq_len and spec.positions != "learned":
-        note = f"{tokens} tokens are more than the {spec.max_seq_len} that {spec.name} was made for"
-        click.echo(f"hwprof: note: {note}", err=True)

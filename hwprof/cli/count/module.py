@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 import click
 
+from hwprof.cli.count.notes import note
 from hwprof.cli.options import given, refuse, with_options
 from hwprof.errors import InputError
 from hwprof.specs.job.settings import Dtype
@@ -41,17 +41,6 @@ module_options = with_options(
 """The options that only a module has."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleRequest:
-    """Which module, on which inputs and which tensors, as it stands on the command line."""
-
-    target: str
-    inputs: tuple[str, ...]
-    device: str
-    batch_size: int | None
-    seq_len: int | None
-
-
 def refuse_module_options(context: click.Context) -> None:
     """Say that ``--input`` and ``--device`` need ``--module``.
 
@@ -62,7 +51,7 @@ def refuse_module_options(context: click.Context) -> None:
         raise InputError(f"{option} goes with --module alone", remedy="leave it out, or give --module")
 
 
-def count_module(context: click.Context, request: ModuleRequest, *, dtype: Dtype, output_format: str) -> None:
+def count_module(context: click.Context, *, dtype: Dtype) -> None:
     """Count one forward and backward pass of a module, and print it.
 
     Raises:
@@ -72,14 +61,16 @@ def count_module(context: click.Context, request: ModuleRequest, *, dtype: Dtype
     from hwprof.cli.count.module_report import counted_module, module_json, module_text
     from hwprof.measure.capture.subject import parse_input, subject_of
 
+    typed = context.params
     subject = subject_of(
-        request.target,
-        inputs=[parse_input(text) for text in request.inputs],
-        batch_size=request.batch_size,
-        seq_len=request.seq_len,
-        fake=request.device == "fake",
+        typed["target"],
+        inputs=[parse_input(text) for text in typed["inputs"]],
+        batch_size=typed["batch_size"],
+        seq_len=typed["seq_len"],
+        fake=typed["device"] == "fake",
     )
     counted = counted_module(subject, dtype if given(context, "dtype") else None)
-    for note in counted.notes:
-        click.echo(f"hwprof: note: {note}", err=True)
-    click.echo(json.dumps(module_json(counted), indent=2) if output_format == "json" else module_text(counted))
+    for text in counted.notes:
+        note(text)
+    as_json = typed["output_format"] == "json"
+    click.echo(json.dumps(module_json(counted), indent=2) if as_json else module_text(counted))
