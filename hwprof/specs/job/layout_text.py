@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from hwprof.errors import InputError
 from hwprof.specs.job.parallel import ParallelLayout
-from hwprof.specs.job.parallel import ParallelLayout
 
 PlainSchedule = Literal["gpipe", "1f1b"]
 """Schedules of a pipeline with one chunk a stage, of those that hwprof trains with; several chunks are interleaved."""
