@@ -25,7 +25,6 @@ from hwprof.specs.parsing import checked
 @options_of(
     ProbeRequest,
     {"dtypes": ("--dtype",), "quick": ("--quick/--full",)},
-    dtypes={"help": "May be repeated.  [default: all it has]"},
     output={"type": click.Path(dir_okay=False, path_type=Path)},
 )
 @format_option

@@ -95,10 +95,10 @@ class ProbeRequest(Request):
     device: str = "auto"
     """auto, cpu, cuda or cuda:<number>."""
     dtypes: tuple[Dtype, ...] = ()
-    """Precisions of the products.  [default: all it has]"""
+    """Precisions of the products, one or several; default: all that the device has."""
     quick: bool = False
-    """About 15 s, or about 60 s on two CPU cores.  [default: full]"""
+    """About 15 s instead of about 60 s on two CPU cores."""
     output: Path | str | None = None
-    """The calibration file.  [default: hwprof-calibration-<device>.json here]"""
+    """The calibration file; default: hwprof-calibration-<device>.json here."""
     timeout_s: Timeout = TIMEOUT_S
     """Several ranks: seconds without progress after which the probe ends and says which rank hangs."""
