@@ -90,7 +90,7 @@ class _RankSession:
             made(self._directory)
             with self._telemetry or nullcontext():
                 mesh = rank_mesh(self._run.settings.layout, self._world.device)
-                self._own = self._own.model_copy(update={"place": _place(self._world, mesh)})
+                self._learn(place=_place(self._world, mesh))
                 self._probe(mesh)
                 self._train(mesh)
             self._said("handing in")
@@ -110,6 +110,9 @@ class _RankSession:
         self._lifeline.stage(line)
         self._caller.progress(line)
 
+    def _learn(self, **known: Any) -> None:
+        self._own = self._own.model_copy(update=known)
+
     def _told(self, error: BaseException) -> BaseException:
         if not is_out_of_memory(error):
             return error
@@ -126,18 +129,18 @@ class _RankSession:
             self._said(line)
             self._world.barrier()
 
-        probe_ceilings(self._run, report=said, on_result=self._keep)
+        def keep(result: ProbeResult) -> None:
+            self._learn(ceilings=result.ceilings, skipped=result.skipped)
+
+        probe_ceilings(self._run, report=said, on_result=keep)
         timer = timer_for(self._run.device)
-        self._own = self._own.model_copy(update={"links": probe_layout(self._world, mesh, timer, report=self._said)})
+        self._learn(links=probe_layout(self._world, mesh, timer, report=self._said))
         self._said("measuring computation beside communication")
         everyone = RankGroup(tuple(range(self._world.size)), self._world.rank, None)
-        self._own = self._own.model_copy(update={"slowdowns": (probe_slowdown(self._world, everyone, timer),)})
+        self._learn(slowdowns=(probe_slowdown(self._world, everyone, timer),))
         if self._world.device.type == "cpu":
             self._said("measuring work between meetings of all ranks")
-            self._own = self._own.model_copy(update={"meetings": probe_meetings(self._world, timer)})
-
-    def _keep(self, result: ProbeResult) -> None:
-        self._own = self._own.model_copy(update={"ceilings": result.ceilings, "skipped": result.skipped})
+            self._learn(meetings=probe_meetings(self._world, timer))
 
     def _train(self, mesh: RankMesh) -> None:
         run = self._run
@@ -185,7 +188,7 @@ class _RankSession:
             self._snapshot(recorder)
 
     def _snapshot(self, recorder: StepRecorder) -> None:
-        self._own = self._own.model_copy(update={"recording": recorder.recording(), "calls": recorder.calls})
+        self._learn(recording=recorder.recording(), calls=recorder.calls)
         self._snapshot_s = time.monotonic()
 
     def _salvage(self) -> str:

@@ -62,7 +62,8 @@ def _options_of(
 def run(request: RunRequest, caller: Caller) -> RunRecord:
     """Measure one training step on this machine: probe, train, record, classify, predict, recommend, report.
 
-    Takes the options of `hwprof run` by name, and does the same: it also writes the run directory, ``output``.
+    Takes the options of `hwprof run` by name, and does the same: it also writes the run directory, ``output``. torch is
+    left with its random numbers seeded, and with the mode of fp32 products that ``dtype`` needs.
 
     Returns:
         The record, as in its ``run.json``: times in s, sizes in byte, rates in FLOP/s and byte/s.
