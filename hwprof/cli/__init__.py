@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import click
 
+from hwprof.cli.examples import examples
 from hwprof.errors import HwprofError
 from hwprof.version import __version__
 
@@ -65,7 +66,14 @@ def _imported(module: str) -> ModuleType:
             gc.enable()
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "hwprof run --model 1b --device cuda",
+        "hwprof simulate --model 70b --hardware h100-sxm --devices 64 --tp 8 --pp 4",
+    ),
+)
 @click.version_option(__version__, prog_name="hwprof")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.compare.diff import compare
 from hwprof.compare.sides import Side, side_of_run, side_of_traces
@@ -33,7 +34,12 @@ class _Share(click.ParamType[float]):
         return float(found[1]) / (100 if found[2] else 1)
 
 
-@click.command(short_help="What changed between two runs or traces, and by how much beyond noise.")
+@click.command(
+    epilog=examples(
+        "hwprof diff reports/before reports/after --fail-if-slower 3%",
+        "hwprof diff before.json.gz after.json.gz --top 20",
+    )
+)
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option(

@@ -6,7 +6,6 @@ from click.testing import CliRunner
 from hwprof.cli import cli
 from hwprof.errors import InputError
 from hwprof.measure.probes import calibration as calibration_module
-from hwprof.measure.probes import device as probe_module
 from hwprof.measure.probes.device import ProbeResult
 from hwprof.specs.measurement import Ceiling, Skipped
 from hwprof.specs.record.calibration import Calibration
@@ -51,7 +50,7 @@ def asked(monkeypatch, tmp_path):
         given["on_result"](RESULT)
         return RESULT
 
-    monkeypatch.setattr(probe_module, "probe_device", instant)
+    monkeypatch.setattr("hwprof.session.probe.probe_device", instant)
     monkeypatch.setattr(calibration_module, "device_name", lambda _device: "AMD EPYC 9654 (96 cores)")
     monkeypatch.chdir(tmp_path)
     return options
@@ -115,7 +114,7 @@ def test_an_interrupt_saves_what_was_measured_and_stays_an_interrupt(monkeypatch
         given["on_result"](RESULT)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(probe_module, "probe_device", interrupted)
+    monkeypatch.setattr("hwprof.session.probe.probe_device", interrupted)
     result = CliRunner().invoke(cli, ["probe", "--device", "cpu", "--output", "c.json"], standalone_mode=False)
     assert result.exit_code != 0
     assert "what was measured is in c.json" in result.stderr
@@ -127,7 +126,7 @@ def test_an_interrupt_before_the_first_ceiling_leaves_no_file(monkeypatch, tmp_p
     def interrupted(_device, **_given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(probe_module, "probe_device", interrupted)
+    monkeypatch.setattr("hwprof.session.probe.probe_device", interrupted)
     assert run("--output", "c.json").exit_code != 0
     assert list(tmp_path.iterdir()) == []
 

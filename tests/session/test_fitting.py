@@ -2,7 +2,7 @@
 
 import pytest
 
-from hwprof.session.request import _batched, _roomy, what_would_fit
+from hwprof.session.fitting import batched, roomy, what_would_fit
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.record.run import RunSettings
 
@@ -24,7 +24,7 @@ def _gpu_settings(model, **changes):
 
 def _settled(model, free_bytes, **changes):
     spec, settings = _gpu_settings(model, **changes)
-    return _batched(spec, _roomy(spec, settings, free_bytes, chosen=False), free_bytes)
+    return batched(spec, roomy(spec, settings, free_bytes, chosen=False), free_bytes)
 
 
 def test_one_billion_weights_run_on_an_h200_as_torch_would_at_eight_sequences():
