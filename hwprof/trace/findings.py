@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from hwprof.spans.marks import LOADER
 from hwprof.specs.record.trace import TimePart, TraceCause, TraceDevice, TraceFinding
-from hwprof.trace.calls import LOADER
 from hwprof.units import format_bytes, format_fraction, format_seconds
 
 WORTH_SAYING = 0.03

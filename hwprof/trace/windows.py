@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwprof.specs.intervals import Intervals
-from hwprof.trace.calls import OPTIMIZER
-from hwprof.trace.pieces import Pieces
-from hwprof.trace.read.columns import HostKind, Ints, Trace
+from hwprof.spans.columns import HostKind, Ints, Trace
+from hwprof.spans.intervals import Intervals
+from hwprof.spans.marks import OPTIMIZER, WINDOW
+from hwprof.spans.nesting import named
+from hwprof.spans.pieces import Pieces
 
 _PROFILER_STEP = re.compile(r"ProfilerStep\s*#\s*(\d+)")
-_OWN_WINDOW = "hwprof:window"
 REST = "after the last step"
 
 
@@ -40,9 +40,7 @@ def host_steps(trace: Trace) -> Windows | None:
 
 def _profiler_steps(trace: Trace) -> Windows | None:
     host = trace.host
-    numbers = [_PROFILER_STEP.match(name) for name in trace.names]
-    is_step = np.array([found is not None for found in numbers], dtype=np.bool_)[host.name]
-    places = np.flatnonzero(is_step & (host.kind != HostKind.RUNTIME))
+    places = np.flatnonzero(named(trace, _PROFILER_STEP.match) & (host.kind != HostKind.RUNTIME))
     if not len(places):
         return None
     _, first = np.unique(host.name[places], return_index=True)
@@ -55,7 +53,7 @@ def _profiler_steps(trace: Trace) -> Windows | None:
 def _optimizer_steps(trace: Trace) -> Windows | None:
     """From the end of one optimizer step to that of the next; the first from the trace's first event, and the rest."""
     host = trace.host
-    is_update = np.array([name.startswith(OPTIMIZER) for name in trace.names], dtype=np.bool_)[host.name]
+    is_update = named(trace, lambda name: name.startswith(OPTIMIZER))
     places = np.flatnonzero(is_update & (host.kind == HostKind.ANNOTATION))
     if not len(places):
         return None
@@ -73,11 +71,9 @@ def _optimizer_steps(trace: Trace) -> Windows | None:
 
 def _bounds(trace: Trace) -> tuple[int, int]:
     """The window of hwprof's own recorder where there is one, else all host events."""
-    if _OWN_WINDOW in trace.names:
-        place = np.flatnonzero(trace.host.name == trace.names.index(_OWN_WINDOW))[:1]
-        if len(place):
-            return int(trace.host.start_ns[place[0]]), int(trace.host.end_ns[place[0]])
-    return int(trace.host.start_ns.min()), int(trace.host.end_ns.max())
+    place = np.flatnonzero(named(trace, WINDOW.__eq__))[:1]
+    chosen = place if len(place) else slice(None)
+    return int(trace.host.start_ns[chosen].min()), int(trace.host.end_ns[chosen].max())
 
 
 def device_windows(trace: Trace, pieces: Pieces, steps: Windows | None) -> tuple[Windows, Pieces]:

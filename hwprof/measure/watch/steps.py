@@ -19,13 +19,15 @@ import torch
 from torch.profiler import profile, record_function
 
 from hwprof.errors import InputError
-from hwprof.measure.attribute.attribution import WINDOW, TraceSummary, attribute, host_events
-from hwprof.measure.attribute.trace import TRACE_LIMIT_BYTES, allocated_bytes, read_events, shorten, spans_of
+from hwprof.measure.attribute.attribution import TraceSummary, attribute, host_events
 from hwprof.measure.host.contention import waited_s
 from hwprof.measure.timing import Mark, Timer
 from hwprof.measure.watch.annotate import event_s, phase_range, profiler, quiet_profiler
 from hwprof.measure.watch.owners import Modules
 from hwprof.measure.watch.phases import PhaseMarks, marking_s
+from hwprof.measure.watch.trace_file import TRACE_LIMIT_BYTES, read_whole, shorten
+from hwprof.spans.columns import NS_PER_S
+from hwprof.spans.marks import WINDOW
 from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
 from hwprof.specs.record.ranks import Axis, CollectiveCall
 from hwprof.specs.record.run import PhaseName, Recording
@@ -221,14 +223,14 @@ class StepWatch:
         self._progress("reading the trace")
         try:
             self._export(best.session)
-            spans = spans_of(read_events(self._trace_path))
+            trace = read_whole(self._trace_path)
         except _NO_FILE as error:
             self.notes.append(f"the step is timed but not attributed: its trace could not be kept ({error})")
             return
         self._shorten()
-        self._profiling_s = host_events(spans) / steps * event_s(self._device, shapes=self._shapes)
+        self._profiling_s = host_events(trace) / steps * event_s(self._device, shapes=self._shapes)
         self._summary = attribute(
-            spans,
+            trace,
             device=_kind(self._device),
             steps=steps,
             whole_axis=self._ranks.whole_axis,
@@ -300,10 +302,12 @@ class StepWatch:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "memory.json"
                 session.export_chrome_trace(str(path))
-                return allocated_bytes(read_events(path), device_type=1 if self._device.type == "cuda" else 0)
+                memory = read_whole(path).memory
         except _NO_FILE as error:
             self.notes.append(f"no memory timeline: its trace could not be written ({error})")
             return []
+        mine = memory.device_type == (1 if self._device.type == "cuda" else 0)  # torch's c10::DeviceType
+        return list(zip((memory.time_ns[mine] / NS_PER_S).tolist(), memory.allocated_bytes[mine].tolist(), strict=True))
 
     def recording(self) -> Recording:
         """What has been seen so far."""

@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.trace.read.scan import Break
-
 Ints = NDArray[np.int64]
 Numbers = NDArray[np.signedinteger[Any]]
 """Numbers, mostly places in lists, that are compared and looked up; they are as narrow as their values allow."""
 
-
-MODULE_MARK = "nn.Module: "
-"""How the profiler calls the Python frame of a module's forward (with_stack=True)."""
+NS = 1e-9
+"""Seconds in the unit of the columns of time."""
+NS_PER_S = 1e9
 
 
 class HostKind(IntEnum):
@@ -48,15 +46,20 @@ class Shapes:
     concrete: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Collective:
-    """What a communication kernel or ``record_param_comms`` says of itself."""
+    """What a communication kernel or ``record_param_comms`` says of itself: of its group, and how many elements go in.
+
+    ``description`` is what the program calls the group, ``out_elements`` how many elements come out.
+    """
 
     name: str
     group: str
+    description: str
     group_size: int
     dtype: str
     elements: int
+    out_elements: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,14 @@ class MemoryEvents:
     device: Numbers
     allocated_bytes: Ints
     reserved_bytes: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Where a file could not be read on (a byte of the uncompressed text), and why."""
+
+    offset_bytes: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
