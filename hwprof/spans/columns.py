@@ -36,7 +36,7 @@ class DeviceKind(IntEnum):
     SET = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shapes:
     """The shapes of an operator's arguments as the trace spells them (JSON); equal ones are stored once."""
 
@@ -62,7 +62,7 @@ class Collective:
     out_elements: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostEvents:
     """Spans on the host by thread, then start; enclosing spans before enclosed ones.
 
@@ -89,7 +89,7 @@ class HostEvents:
         return len(self.start_ns)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceEvents:
     """Kernels, copies and fills by start; columns as in ``HostEvents``."""
 
@@ -110,10 +110,10 @@ class DeviceEvents:
         """Only the chosen events; these themselves if they are all."""
         if chosen.all():
             return self
-        return DeviceEvents(*(getattr(self, name)[chosen] for name in self.__slots__))
+        return DeviceEvents(**{name: getattr(self, name)[chosen] for name in self.__slots__})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryEvents:
     """The allocator's counters, in order of time; ``device_type`` as torch numbers them (0: CPU, 1: CUDA)."""
 

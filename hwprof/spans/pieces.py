@@ -61,7 +61,7 @@ class Pieces:
         return union(self.start_ns[chosen], self.end_ns[chosen])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
     """Disjoint parts of some time: what hides behind computation counts as that, copies hide behind both."""
 
@@ -77,7 +77,8 @@ def split(pieces: Pieces, time: Intervals) -> Split:
     communication = subtract(intersect(pieces.of(Kind.COMMUNICATION), time), compute)
     busy = join(compute, communication)
     copies = subtract(intersect(pieces.of(Kind.COPY), time), busy)
-    return Split(compute, communication, copies, subtract(time, join(busy, copies)))
+    idle = subtract(time, join(busy, copies))
+    return Split(compute=compute, communication=communication, copies=copies, idle=idle)
 
 
 def gpu_pieces(trace: Trace, parent: Places, events: DeviceEvents) -> Pieces:

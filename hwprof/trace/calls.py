@@ -32,21 +32,19 @@ _TRANSPARENT = re.compile(
 _INSTANCE = re.compile(r"_\d+$")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calls:
     """Columns beside the host events of a trace; -1 where there is none.
 
     Attributes:
         parent: the event around it on the same thread.
-        operator: the operator that it is, or the innermost around it.
-        owner: the operator that its cost is counted at: the outermost with a cost function, else ``operator``.
+        owner: the operator that its cost is counted at: the outermost with a cost function, else the innermost.
         label: place in ``labels`` of the module or annotation that it belongs to.
         direction: place in ``DIRECTIONS``.
         labels: paths of modules, names of annotations; the first is empty.
     """
 
     parent: Places
-    operator: Places
     owner: Places
     label: Places
     direction: NDArray[np.int8]
@@ -57,14 +55,12 @@ def calls_of(trace: Trace) -> Calls:
     """The calls of a trace's host events."""
     host = trace.host
     parent = parents(trace)
-    is_operator = host.kind == HostKind.OPERATOR
-    operator = nearest(parent, is_operator)
+    operator = nearest(parent, host.kind == HostKind.OPERATOR)
     label, labels = _scopes(trace, parent)
     direction, nodes = _directions(trace, parent, operator)
     label = _backward_labels(host, label, direction, nodes)
     return Calls(
         parent=parent,
-        operator=operator,
         owner=_owners(trace, parent, operator),
         label=label,
         direction=direction,

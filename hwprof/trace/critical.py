@@ -44,7 +44,7 @@ class _Tally:
             entry[1] += 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Course:
     """What the walk looks up; ``called`` is -1 where a piece has no launch.
 

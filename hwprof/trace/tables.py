@@ -67,7 +67,7 @@ def _kernel(name: str, kind: int, time_ns: Ints, total_ns: float) -> TraceKernel
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Places:
     """For each piece: the operator that it is counted at (-1 for none), and the columns that rows are made by.
 

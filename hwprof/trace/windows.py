@@ -17,15 +17,14 @@ _PROFILER_STEP = re.compile(r"ProfilerStep\s*#\s*(\d+)")
 REST = "after the last step"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """Steps in order; ``basis`` says how they were found, ``marked`` whether the program marked them itself."""
+    """Steps in order; ``basis`` says how they were found."""
 
     names: tuple[str, ...]
     starts_ns: Ints
     ends_ns: Ints
     basis: str
-    marked: bool
 
     @property
     def spans(self) -> Intervals:
@@ -47,7 +46,12 @@ def _profiler_steps(trace: Trace) -> Windows | None:
     places = places[np.sort(first)]
     places = places[np.argsort(host.start_ns[places], kind="stable")]
     names = tuple(trace.names[name] for name in host.name[places])
-    return Windows(names, host.start_ns[places], host.end_ns[places], "ProfilerStep annotations", marked=True)
+    return Windows(
+        names=names,
+        starts_ns=host.start_ns[places],
+        ends_ns=host.end_ns[places],
+        basis="ProfilerStep annotations",
+    )
 
 
 def _optimizer_steps(trace: Trace) -> Windows | None:
@@ -66,7 +70,8 @@ def _optimizer_steps(trace: Trace) -> Windows | None:
     if not len(ends) or ends[-1] < last:
         ends, steps = np.append(ends, last), [*steps, REST]
     starts = np.concatenate([[first], ends[:-1]])
-    return Windows(tuple(steps), starts, ends, f"ends of {trace.names[host.name[places[0]]]}", marked=False)
+    basis = f"ends of {trace.names[host.name[places[0]]]}"
+    return Windows(names=tuple(steps), starts_ns=starts, ends_ns=ends, basis=basis)
 
 
 def _bounds(trace: Trace) -> tuple[int, int]:
@@ -108,5 +113,9 @@ def cpu_windows(pieces: Pieces, steps: Windows | None) -> tuple[Windows, Pieces]
 
 
 def _whole(pieces: Pieces) -> Windows:
-    starts = np.array([pieces.start_ns.min()])
-    return Windows(("whole trace",), starts, np.array([pieces.end_ns.max()]), "no marks: the whole trace", marked=False)
+    return Windows(
+        names=("whole trace",),
+        starts_ns=np.array([pieces.start_ns.min()]),
+        ends_ns=np.array([pieces.end_ns.max()]),
+        basis="no marks: the whole trace",
+    )

@@ -6,6 +6,7 @@ import kineto
 import numpy as np
 
 from hwprof.spans.columns import HostKind, Trace
+from hwprof.spans.nesting import nearest
 from hwprof.spans.read.file import read_trace
 from hwprof.trace.calls import DIRECTIONS, calls_of
 
@@ -52,9 +53,10 @@ def test_recompute_is_a_module_inside_backward(written):
 
 def test_work_is_counted_at_the_outermost_operator_with_a_formula(torch_trace: Trace):
     calls = calls_of(torch_trace)
+    operator = nearest(calls.parent, torch_trace.host.kind == HostKind.OPERATOR)
     for place in np.flatnonzero(torch_trace.host.name == torch_trace.names.index("aten::copy_")):
         owner = torch_trace.names[torch_trace.host.name[calls.owner[place]]]
-        around = torch_trace.names[torch_trace.host.name[calls.operator[calls.parent[place]]]]
+        around = torch_trace.names[torch_trace.host.name[operator[calls.parent[place]]]]
         assert owner == ("aten::addmm" if around == "aten::addmm" else owner)
     addmm = np.flatnonzero(torch_trace.host.name == torch_trace.names.index("aten::addmm"))
     assert (calls.owner[addmm] == addmm).all()

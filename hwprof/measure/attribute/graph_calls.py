@@ -153,13 +153,9 @@ def _best(
         return (None,) * len(names)
     equal = found[max(found)]
     return tuple(
-        each[0] if all(_alike(each[0], other) for other in each) else None for each in zip(*equal, strict=True)
+        each[0] if all(_labels(each[0]) == _labels(other) for other in each) else None
+        for each in zip(*equal, strict=True)
     )
-
-
-def _alike(one: GraphCall | None, other: GraphCall | None) -> bool:
-    """Whether two calls belong to the same labels."""
-    return _labels(one) == _labels(other)
 
 
 def _labels(call: GraphCall | None) -> Mapping[str, float]:

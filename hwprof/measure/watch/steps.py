@@ -13,14 +13,13 @@ import tempfile
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch.profiler import profile, record_function
 
 from hwprof.errors import InputError
 from hwprof.measure.attribute.attribution import TraceSummary, attribute, host_events
-from hwprof.measure.host.contention import waited_s
+from hwprof.measure.host.contention import waited_fraction, waited_s
 from hwprof.measure.timing import Mark, Timer
 from hwprof.measure.watch.annotate import event_s, phase_range, profiler, quiet_profiler
 from hwprof.measure.watch.owners import Modules
@@ -155,15 +154,9 @@ class StepWatch:
             self._progress(f"timed step {index + 1} of {pairs}")
         self._synchronize()
         elapsed_s = self._timer.mark().host_s - began.host_s
-        self._waited = self._waited_fraction(waited_before_s, elapsed_s=elapsed_s)
+        self._waited = waited_fraction(waited_before_s, self._waited_s(), elapsed_s)
         if self._recorded:
             self._marking_s = marking_s(self._timer, [name for name, _, _ in self._recorded[-1][2].marks])
-
-    def _waited_fraction(self, before_s: float | None, *, elapsed_s: float) -> float | None:
-        after_s = self._waited_s()
-        if before_s is None or after_s is None or elapsed_s <= 0:
-            return None
-        return max(after_s - before_s, 0.0) / elapsed_s
 
     def _marked_step(self) -> Steps:
         while True:
@@ -231,7 +224,7 @@ class StepWatch:
         self._profiling_s = host_events(trace) / steps * event_s(self._device, shapes=self._shapes)
         self._summary = attribute(
             trace,
-            device=_kind(self._device),
+            device="cuda" if self._device.type == "cuda" else "cpu",
             steps=steps,
             whole_axis=self._ranks.whole_axis,
             graphs=self._modules.graphs.graphs if self._modules.graphs else (),
@@ -365,10 +358,6 @@ class StepWatch:
 def _another_profiler() -> bool:
     """Whether the program profiles already; torch has one session at a time."""
     return bool(torch.autograd._profiler_enabled())  # type: ignore[attr-defined]  # noqa: SLF001 (no public way to ask)
-
-
-def _kind(device: torch.device) -> Literal["cpu", "cuda"]:
-    return "cuda" if device.type == "cuda" else "cpu"
 
 
 def _thinned(timeline: tuple[tuple[float, float], ...], most: int = 600) -> tuple[tuple[float, float], ...]:

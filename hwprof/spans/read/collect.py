@@ -194,7 +194,8 @@ class Collector:
         if not memoryview(args.dims):
             return -1
         concrete = bytes(args.concrete) if event.name in self._values_of else b""
-        return self._shapes[Shapes(bytes(args.dims), bytes(args.types), bytes(args.strides), concrete)]
+        dims, types, strides = bytes(args.dims), bytes(args.types), bytes(args.strides)
+        return self._shapes[Shapes(dims=dims, types=types, strides=strides, concrete=concrete)]
 
     def _collective(self, args: Args) -> int:
         if not args.collective:
