@@ -32,8 +32,7 @@ def _top_cause(device: TraceDevice) -> str:
 
 
 def _short(device: TraceDevice) -> str:
-    if device.launches is None:
-        return ""
+    assert device.launches is not None, "a GPU's kernels are launched"
     few = format_fraction(device.launches.short_kernels / max(device.launches.kernels, 1))
     delay = format_seconds(device.launches.delay_median_s)
     return f"{few} of {device.launches.kernels} kernels are shorter than the call that launches them; delay {delay}"
