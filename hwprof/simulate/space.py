@@ -114,7 +114,7 @@ def _shares(space: Space) -> tuple[list[TrainingJob], Integers]:
         space.recompute,
         space.sequence_parallel.astype(np.int64),
     )
-    return [space.job(int(row)) for row in first], index
+    return [space.job(int(row)) for row in first], index.astype(np.int64)  # of which numpy looks up faster
 
 
 def _work(jobs: Sequence[TrainingJob], machine: Machine, stack: Stack, parameters: Parameters) -> MicroBatchTimes:

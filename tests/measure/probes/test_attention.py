@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name that torch's own documentation uses)
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted_timer import ScriptedTimer
 
 from hwprof.count.ops.precision import Precision
 from hwprof.count.ops.table import OPS, Execution
@@ -15,7 +16,7 @@ from hwprof.measure.probes import attention
 from hwprof.measure.probes.attention import PASSES, AttentionShape, attention_ceiling
 from hwprof.measure.probes.attention_check import TOLERANCE, check_attention
 from hwprof.measure.probes.bench import Bench, CannotRunError
-from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.measure.timing import WallTimer
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.train.attention import AttentionCore
 

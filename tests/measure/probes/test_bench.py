@@ -1,10 +1,10 @@
 import pytest
 import torch
+from scripted_timer import ScriptedTimer
 
 from hwprof.errors import WorkError
 from hwprof.measure.probes.bench import Bench, Budget, CannotRunError, attempt, best_ceiling
 from hwprof.measure.probes.sampling import Samples
-from hwprof.measure.timing import ScriptedTimer
 from hwprof.specs.measurement import Skipped
 
 

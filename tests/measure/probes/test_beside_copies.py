@@ -7,12 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from scripted_timer import ScriptedTimer
 
 from hwprof.measure.probes import beside_copies
 from hwprof.measure.probes.bench import Bench, CannotRunError
 from hwprof.measure.probes.beside_copies import beside_copies_ceiling
 from hwprof.measure.probes.matmul import MatmulShape
-from hwprof.measure.timing import Mark, ScriptedTimer
+from hwprof.measure.timing import Mark
 
 
 class HalfScripted(ScriptedTimer):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from scripted_timer import ScriptedTimer
 
 from hwprof.measure.host.caches import CacheLevel
 from hwprof.measure.host.numa import on_cpus
@@ -16,7 +17,7 @@ from hwprof.measure.probes.bench import Bench, CannotRunError
 from hwprof.measure.probes.isa import products_run_on, widened
 from hwprof.measure.probes.numa import node_cpus, numa_ceiling, require_nodes
 from hwprof.measure.probes.thread_sweep import sweep_conditions, thread_counts, with_sweep
-from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.measure.timing import WallTimer
 from hwprof.specs.measurement import Ceiling
 
 CPU = torch.device("cpu")

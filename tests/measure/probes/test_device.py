@@ -3,6 +3,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from scripted_timer import ScriptedTimer
 
 from hwprof.measure.host.caches import CacheLevel
 from hwprof.measure.probes import device as probe
@@ -10,7 +11,7 @@ from hwprof.measure.probes.attention import AttentionShape
 from hwprof.measure.probes.bench import CannotRunError
 from hwprof.measure.probes.device import ProbeResult, bench_for, probe_device
 from hwprof.measure.probes.matmul import MatmulShape
-from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.measure.timing import WallTimer
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.measurement import Ceiling, Skipped
 

@@ -4,13 +4,13 @@ import itertools
 
 import pytest
 import torch
+from scripted_timer import ScriptedTimer
 
 from hwprof.errors import WorkError
 from hwprof.measure.probes import fp8, matmul
 from hwprof.measure.probes.bench import Bench, CannotRunError
 from hwprof.measure.probes.fp8 import fp8_ceiling, require_fp8
 from hwprof.measure.probes.matmul import MatmulShape
-from hwprof.measure.timing import ScriptedTimer
 
 CPU = torch.device("cpu")
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted_timer import ScriptedTimer
 
 from hwprof.errors import WorkError
 from hwprof.measure.probes import matmul
@@ -18,7 +19,7 @@ from hwprof.measure.probes.matmul import (
     shape_ceiling,
 )
 from hwprof.measure.probes.sampling import Samples
-from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.measure.timing import WallTimer
 
 CPU = torch.device("cpu")
 SMALL = (MatmulShape(4, 4, 4), MatmulShape(8, 4, 2), MatmulShape(2, 2, 2))

@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 import torch
+from scripted_timer import ScriptedTimer
 
 from hwprof.measure.host.caches import CacheLevel
 from hwprof.measure.probes import memory
@@ -16,7 +17,7 @@ from hwprof.measure.probes.memory import (
     require_undisturbed,
 )
 from hwprof.measure.probes.sampling import Samples
-from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.measure.timing import WallTimer
 
 
 def bench(timer, *, probe_s=1000.0, samples=5):

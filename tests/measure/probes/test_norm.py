@@ -4,12 +4,13 @@ import itertools
 
 import pytest
 import torch
+from scripted_timer import ScriptedTimer
 from torch.nn.functional import layer_norm, rms_norm
 
 from hwprof.errors import WorkError
 from hwprof.measure.probes.bench import Bench
 from hwprof.measure.probes.norm import NormShape, check_norm, norm_ceiling
-from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.measure.timing import WallTimer
 from hwprof.predict.ceilings.roofs import roofs_of
 from hwprof.specs.catalogue.lookup import load_model
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from scripted_timer import ScriptedTimer
 
 from hwprof.errors import WorkError
 from hwprof.measure.probes import transfer
@@ -20,7 +21,7 @@ from hwprof.measure.probes.transfer import (
     peer_ceiling,
     transfer_ceiling,
 )
-from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.measure.timing import WallTimer
 
 CPU = torch.device("cpu")
 

@@ -31,7 +31,9 @@ class Args(
         "size_bytes": "bytes",
         "collective": "Collective name",
         "elements": "In msg nelems",
+        "out_elements": "Out msg nelems",
         "group": "Process Group Name",
+        "description": "Process Group Description",
         "group_size": "Group size",
     },
 ):
@@ -54,7 +56,9 @@ class Args(
     collective: str = ""
     dtype: str = ""
     elements: Int64 = 0
+    out_elements: Int64 = 0
     group: int | str = ""
+    description: str = ""
     group_size: Int64 = 0
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import kineto
 import numpy as np
 
-from hwprof.trace.read.columns import HostKind, Trace
-from hwprof.trace.read.file import read_trace
+from hwprof.spans.columns import HostKind, Trace
+from hwprof.spans.read.file import read_trace
 
 
 def _events(path: Path, *categories: str) -> list[dict]:

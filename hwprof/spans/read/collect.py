@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.count.aten.recorded import NEEDS_VALUES
-from hwprof.trace.read.columns import (
-    MODULE_MARK,
+from hwprof.spans.columns import (
+    Break,
     Collective,
     DeviceEvents,
     DeviceKind,
@@ -22,8 +21,8 @@ from hwprof.trace.read.columns import (
     Shapes,
     Trace,
 )
-from hwprof.trace.read.events import NO_ARGS, Args, Event
-from hwprof.trace.read.scan import Break
+from hwprof.spans.marks import TORCH_MODULE
+from hwprof.spans.read.events import NO_ARGS, Args, Event
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -118,9 +117,14 @@ class _Growing:
 
 
 class Collector:
-    """Takes events in batches, keeps columns. Mutable: it is filled while a file is read."""
+    """Takes events in batches, keeps columns. Mutable: it is filled while a file is read.
 
-    def __init__(self) -> None:
+    Args:
+        values_of: operators of which arguments that are no tensors are kept, too.
+    """
+
+    def __init__(self, values_of: Container[str]) -> None:
+        self._values_of = values_of
         self.events = 0
         self.skipped = 0
         self._names: _Numbers[str] = _Numbers()
@@ -189,14 +193,23 @@ class Collector:
     def _shape(self, event: Event, args: Args) -> int:
         if not memoryview(args.dims):
             return -1
-        concrete = bytes(args.concrete) if event.name in NEEDS_VALUES else b""
-        return self._shapes[Shapes(bytes(args.dims), bytes(args.types), bytes(args.strides), concrete)]
+        concrete = bytes(args.concrete) if event.name in self._values_of else b""
+        dims, types, strides = bytes(args.dims), bytes(args.types), bytes(args.strides)
+        return self._shapes[Shapes(dims=dims, types=types, strides=strides, concrete=concrete)]
 
     def _collective(self, args: Args) -> int:
         if not args.collective:
             return -1
         return self._collectives[
-            Collective(args.collective, str(args.group), args.group_size, args.dtype, args.elements)
+            Collective(
+                name=args.collective,
+                group=str(args.group),
+                description=args.description,
+                group_size=args.group_size,
+                dtype=args.dtype,
+                elements=args.elements,
+                out_elements=args.out_elements,
+            )
         ]
 
     def trace(self, path: str, metadata: Mapping[str, Any], broken: Break | None) -> Trace:
@@ -235,7 +248,7 @@ def _by(times_ns: Ints) -> NDArray[np.intp]:
 
 def _is_kept(event: Event) -> bool:
     """Python frames are left out, but for the calls of modules."""
-    return event.cat != "python_function" or event.name.startswith(MODULE_MARK)
+    return event.cat != "python_function" or event.name.startswith(TORCH_MODULE)
 
 
 def _times(events: Sequence[Event]) -> dict[str, Ints]:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwprof.errors import InputError
-from hwprof.trace.read import scan
-from hwprof.trace.read.file import read_trace
-from hwprof.trace.read.scan import Scanner
+from hwprof.spans.read import scan
+from hwprof.spans.read.file import read_trace
+from hwprof.spans.read.scan import Scanner
 
 AWKWARD = [
     {"ph": "X", "cat": "cpu_op", "name": 'a "},\n  {" b', "ts": 1, "dur": 2.5, "pid": 1, "tid": "t"},

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwprof.specs.intervals import Intervals, clip, intersect, join, of_pairs, subtract, union
+from hwprof.spans.intervals import Intervals, intersect, join, subtract, union
 
 _PAIRS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 8)).map(lambda p: (p[0], p[0] + p[1])))
 
@@ -46,15 +46,3 @@ def test_what_lies_within_windows(pairs, windows):
 @given(_PAIRS, st.lists(st.integers(-2, 40)))
 def test_which_times_lie_inside(pairs, times):
     assert list(_of(pairs).holds(times)) == [time in _cells(pairs) for time in times]
-
-
-def test_clip_cuts_to_the_window():
-    found = clip([0.0, 5.0, 11.0], [2.0, 9.0, 12.0], 1.0, 6.0)
-    assert (found.starts.tolist(), found.ends.tolist()) == ([1.0, 5.0], [2.0, 6.0])
-
-
-@given(_PAIRS)
-def test_pairs_are_united_like_columns(pairs):
-    found, expected = of_pairs(pairs), _of(pairs)
-    assert found.starts.tolist() == expected.starts.tolist()
-    assert found.ends.tolist() == expected.ends.tolist()

@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.trace.read.scan import Break
-
 Ints = NDArray[np.int64]
 Numbers = NDArray[np.signedinteger[Any]]
 """Numbers, mostly places in lists, that are compared and looked up; they are as narrow as their values allow."""
 
-
-MODULE_MARK = "nn.Module: "
-"""How the profiler calls the Python frame of a module's forward (with_stack=True)."""
+NS = 1e-9
+"""Seconds in the unit of the columns of time."""
+NS_PER_S = 1e9
 
 
 class HostKind(IntEnum):
@@ -38,7 +36,7 @@ class DeviceKind(IntEnum):
     SET = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shapes:
     """The shapes of an operator's arguments as the trace spells them (JSON); equal ones are stored once."""
 
@@ -48,18 +46,23 @@ class Shapes:
     concrete: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Collective:
-    """What a communication kernel or ``record_param_comms`` says of itself."""
+    """What a communication kernel or ``record_param_comms`` says of itself: of its group, and how many elements go in.
+
+    ``description`` is what the program calls the group, ``out_elements`` how many elements come out.
+    """
 
     name: str
     group: str
+    description: str
     group_size: int
     dtype: str
     elements: int
+    out_elements: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostEvents:
     """Spans on the host by thread, then start; enclosing spans before enclosed ones.
 
@@ -86,7 +89,7 @@ class HostEvents:
         return len(self.start_ns)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceEvents:
     """Kernels, copies and fills by start; columns as in ``HostEvents``."""
 
@@ -107,10 +110,10 @@ class DeviceEvents:
         """Only the chosen events; these themselves if they are all."""
         if chosen.all():
             return self
-        return DeviceEvents(*(getattr(self, name)[chosen] for name in self.__slots__))
+        return DeviceEvents(**{name: getattr(self, name)[chosen] for name in self.__slots__})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryEvents:
     """The allocator's counters, in order of time; ``device_type`` as torch numbers them (0: CPU, 1: CUDA)."""
 
@@ -120,6 +123,14 @@ class MemoryEvents:
     device: Numbers
     allocated_bytes: Ints
     reserved_bytes: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Where a file could not be read on (a byte of the uncompressed text), and why."""
+
+    offset_bytes: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

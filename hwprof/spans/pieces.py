@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -11,10 +10,11 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.specs.intervals import Intervals, union
-from hwprof.specs.job.labels import runs_hooks
-from hwprof.trace.calls import LOADER, Calls, Places, at, nearest
-from hwprof.trace.read.columns import DeviceKind, HostKind, Ints, Numbers, Trace
+from hwprof.spans.collectives import ISSUES, KERNEL, LIBRARY, OPERATOR, PREPARES
+from hwprof.spans.columns import DeviceEvents, DeviceKind, HostKind, Ints, Numbers, Trace
+from hwprof.spans.intervals import Intervals, intersect, join, subtract, union
+from hwprof.spans.marks import runs_hooks
+from hwprof.spans.nesting import Mask, Places, at, by_name, named, nearest
 
 
 class Kind(IntEnum):
@@ -25,22 +25,7 @@ class Kind(IntEnum):
     COPY = 2
 
 
-COMMUNICATION_KERNEL = re.compile(
-    r"nccl|rccl|oneccl|hccl|nvshmem|msccl|deep_ep|all_?reduce|all_?gather|reduce_?scatter|all_?to_?all|"
-    r"cross_device_reduce|multimem_|symm_mem",
-    re.IGNORECASE,
-)
-"""Names of kernels that talk to other devices: the libraries', and those that serve small messages themselves."""
-COMMUNICATION_CALL = re.compile(
-    r"(record_param_comms$|_?c10d(_functional)?::|_dtensor::|(nccl|rccl|gloo|mpi|ucc|xccl|hccl):)"
-)
-"""Operators and annotations of torch.distributed."""
-_ISSUES_COLLECTIVE = re.compile(r"record_param_comms$|(nccl|rccl|xccl|hccl):")
-_COPY_WORD = re.compile(r"copy|cat|elementwise|fill|memset", re.IGNORECASE)
-"""Kernels that prepare a collective's buffers; they run beside it, and are no communication."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pieces:
     """Columns of pieces by start.
 
@@ -64,11 +49,11 @@ class Pieces:
     def __len__(self) -> int:
         return len(self.start_ns)
 
-    def where(self, chosen: NDArray[np.bool_]) -> Pieces:
+    def where(self, chosen: Mask) -> Pieces:
         """Only the chosen pieces; these themselves if they are all."""
         if chosen.all():
             return self
-        return Pieces(*(getattr(self, name)[chosen] for name in self.__slots__))
+        return Pieces(**{name: getattr(self, name)[chosen] for name in self.__slots__})
 
     def of(self, *kinds: Kind) -> Intervals:
         """When pieces of these kinds run."""
@@ -76,22 +61,49 @@ class Pieces:
         return union(self.start_ns[chosen], self.end_ns[chosen])
 
 
-def gpu_pieces(trace: Trace, calls: Calls, device: int) -> Pieces:
-    """The kernels, copies and fills of one device.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Disjoint parts of some time: what hides behind computation counts as that, copies hide behind both."""
+
+    compute: Intervals
+    communication: Intervals
+    copies: Intervals
+    idle: Intervals
+
+
+def split(pieces: Pieces, time: Intervals) -> Split:
+    """What the device did in some time; neighbours in it may touch."""
+    compute = intersect(pieces.of(Kind.COMPUTE), time)
+    communication = subtract(intersect(pieces.of(Kind.COMMUNICATION), time), compute)
+    busy = join(compute, communication)
+    copies = subtract(intersect(pieces.of(Kind.COPY), time), busy)
+    idle = subtract(time, join(busy, copies))
+    return Split(compute=compute, communication=communication, copies=copies, idle=idle)
+
+
+def gpu_pieces(trace: Trace, parent: Places, events: DeviceEvents) -> Pieces:
+    """The kernels, copies and fills of a device, or of all.
 
     A kernel communicates by its own words, by its name, or by the call that it was launched in, whatever it is called.
     """
-    events = trace.device.where(trace.device.device == device)
     host = _launches(trace, events.correlation)
-    around = at(_communication_call(trace, calls), host)
+    around = at(nearest(parent, named(trace, ISSUES.search)), host)
     said = at(trace.host.collective, around)
     collective = np.where(events.collective >= 0, events.collective, said)
-    by_name = _table(COMMUNICATION_KERNEL, trace.names)[events.name]
-    prepares = _table(_COPY_WORD, trace.names)[events.name]
+    by_its_name = by_name(trace, KERNEL.search)[events.name]
+    prepares = by_name(trace, PREPARES.search)[events.name]
     kind = np.zeros(len(events), dtype=np.int8)
-    kind[(collective >= 0) | by_name | (around >= 0) & ~prepares] = Kind.COMMUNICATION
+    kind[(collective >= 0) | by_its_name | (around >= 0) & ~prepares] = Kind.COMMUNICATION
     kind[events.kind != DeviceKind.KERNEL] = Kind.COPY
-    return Pieces(events.start_ns, events.end_ns, kind, events.name, host, events.stream, collective)
+    return Pieces(
+        start_ns=events.start_ns,
+        end_ns=events.end_ns,
+        kind=kind,
+        name=events.name,
+        host=host,
+        stream=events.stream,
+        collective=collective,
+    )
 
 
 def _launches(trace: Trace, correlation: Numbers) -> Places:
@@ -105,46 +117,43 @@ def _launches(trace: Trace, correlation: Numbers) -> Places:
     return np.where(known[place] == correlation, calls[place], np.int32(-1))
 
 
-def _communication_call(trace: Trace, calls: Calls) -> Places:
-    """The call around each host event that issues a collective, and nothing else; -1 for none."""
-    is_call = _table(_ISSUES_COLLECTIVE, trace.names)[trace.host.name]
-    return nearest(calls.parent, is_call)
-
-
-def _table(pattern: re.Pattern[str], names: tuple[str, ...]) -> NDArray[np.bool_]:
-    return np.array([pattern.search(name) is not None for name in names], dtype=np.bool_)
-
-
-def cpu_pieces(trace: Trace, calls: Calls) -> Pieces:
-    """The own time of every operator outside the input pipeline, and the spans of collectives on their threads.
+def cpu_pieces(trace: Trace, parent: Places, operators: Mask) -> Pieces:
+    """The own time of some operators, and the spans of collectives on their threads.
 
     What the autograd engine does around an operator is none: hooks run there, and may wait.
     """
     host = trace.host
-    is_call = np.array([COMMUNICATION_CALL.match(name) is not None for name in trace.names], dtype=np.bool_)[host.name]
-    loads = np.array([LOADER.match(name) is not None for name in trace.names], dtype=np.bool_)[host.name]
-    is_input = nearest(calls.parent, loads) >= 0
-    is_hook = np.array([runs_hooks(name) for name in trace.names], dtype=np.bool_)[host.name]
-    is_operator = (host.kind == HostKind.OPERATOR) & ~is_input & ~is_hook
+    is_call = communicates(trace)
     annotated = np.flatnonzero((host.kind == HostKind.ANNOTATION) & is_call)
     spans = (host.start_ns[annotated], host.end_ns[annotated], annotated)
-    segments = [*own_segments(trace, calls, is_operator), spans]
+    segments = [*own_segments(trace, parent, operators & ~named(trace, runs_hooks)), spans]
     start, end, place = (np.concatenate(column) for column in zip(*segments, strict=True))
-    within_call = nearest(calls.parent, is_call) >= 0
+    within_call = nearest(parent, is_call) >= 0
     kind = np.where(within_call[place], Kind.COMMUNICATION, Kind.COMPUTE).astype(np.int8)
     order = np.argsort(start, kind="stable")
     place = place[order]
     return Pieces(
-        start[order], end[order], kind[order], host.name[place], place, host.thread[place], host.collective[place]
+        start_ns=start[order],
+        end_ns=end[order],
+        kind=kind[order],
+        name=host.name[place],
+        host=place,
+        stream=host.thread[place],
+        collective=host.collective[place],
     )
 
 
-def own_segments(trace: Trace, calls: Calls, chosen: NDArray[np.bool_]) -> Iterator[tuple[Ints, Ints, Places]]:
+def communicates(trace: Trace) -> Mask:
+    """Which host events are collectives by their names."""
+    return named(trace, lambda name: OPERATOR.match(name) or LIBRARY.match(name))
+
+
+def own_segments(trace: Trace, parent: Places, chosen: Mask) -> Iterator[tuple[Ints, Ints, Places]]:
     """Start, end and event of every stretch in which a chosen event runs itself and no chosen event inside it does.
 
     They come in portions of whole calls, so that they need not all stand in memory.
     """
-    above = at(nearest(calls.parent, chosen), calls.parent)
+    above = at(nearest(parent, chosen), parent)
     ends = np.flatnonzero(chosen)[_PORTION::_PORTION].copy()
     outermost = np.flatnonzero(chosen & (above < 0)).astype(np.int32)
     cuts = np.unique(outermost[np.searchsorted(outermost, ends, side="right") - 1]).tolist()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Container
 from pathlib import Path
 from typing import BinaryIO
 
 from hwprof.errors import InputError
-from hwprof.trace.read.collect import Collector
-from hwprof.trace.read.columns import Trace
-from hwprof.trace.read.scan import Scanner
+from hwprof.spans.columns import Trace
+from hwprof.spans.read.collect import Collector
+from hwprof.spans.read.scan import Scanner
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _COMPRESSED_BYTES = 1 << 18
@@ -46,10 +47,14 @@ class _Gunzip:
                 return plain
 
 
-def read_trace(path: Path) -> Trace:
+def read_trace(path: Path, *, values_of: Container[str] = ()) -> Trace:
     """The events of a Chrome trace (.json or .json.gz; the content decides, not the name).
 
     A file that is cut off or damaged gives what stands before, and ``broken`` says where that was.
+
+    Args:
+        path: the file.
+        values_of: operators of which arguments that are no tensors are kept, too.
 
     Raises:
         InputError: there is no such file, or it is no Chrome trace.
@@ -64,7 +69,7 @@ def read_trace(path: Path) -> Trace:
         gzipped = file.read(2) == _GZIP_MAGIC
         file.seek(0)
         scanner = Scanner(_Gunzip(file) if gzipped else file, str(path))
-        collector = Collector()
+        collector = Collector(values_of)
         for events in scanner.batches():
             collector.add(events)
     return collector.trace(str(path), scanner.metadata, scanner.broken)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,17 +68,6 @@ def union(starts: ArrayLike, ends: ArrayLike) -> Intervals:
     opens = np.concatenate([[True], first[1:] > last[:-1]])
     closes = np.concatenate([opens[1:], [True]])
     return Intervals(first[opens], last[closes])
-
-
-def of_pairs(pairs: Iterable[tuple[float, float]]) -> Intervals:
-    """The disjoint union of (start, end) pairs."""
-    table = np.array(list(pairs), dtype=float).reshape(-1, 2)
-    return union(table[:, 0], table[:, 1])
-
-
-def clip(starts: ArrayLike, ends: ArrayLike, start: float, end: float) -> Intervals:
-    """The union of any intervals, cut to a window."""
-    return union(np.maximum(starts, start), np.minimum(ends, end))
 
 
 def intersect(first: Intervals, second: Intervals) -> Intervals:

@@ -11,13 +11,13 @@ import re
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
 from hwprof.errors import InputError
-from hwprof.trace.read.events import Event, lenient_event
+from hwprof.spans.columns import Break
+from hwprof.spans.read.events import Event, lenient_event
 
 PIECE_BYTES = 1 << 18
 MOST_HEADER_BYTES = 64 << 20
@@ -34,14 +34,6 @@ _EXPECTED = "expected the JSON that torch.profiler's export_chrome_trace writes,
 _events = msgspec.json.Decoder(list[Event])
 _anything = msgspec.json.Decoder(list[Any])
 _tolerant = json.JSONDecoder(strict=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Break:
-    """Where a file could not be read on (a byte of the uncompressed text), and why."""
-
-    offset_bytes: int
-    reason: str
 
 
 class Readable(Protocol):
