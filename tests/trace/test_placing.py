@@ -23,8 +23,8 @@ CEILINGS = (
 
 def _op(time_s, *, flop, moved_bytes, dtype="float32", calls=2):
     return TraceOp(
-        module="", op="aten::mm", direction="forward", shapes="", dtype=dtype, calls=calls, kernels=calls, time_s=time_s,
-        share=1.0, matmul_flop=flop, vector_flop=0.0, moved_bytes=moved_bytes,
+        module="", op="aten::mm", direction="forward", shapes="", dtype=dtype, calls=calls, kernels=calls,
+        time_s=time_s, share=1.0, matmul_flop=flop, vector_flop=0.0, moved_bytes=moved_bytes,
     )  # fmt: skip
 
 
