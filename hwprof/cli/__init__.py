@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.errors import HwprofError
+from hwprof.errors import INTERRUPTED_EXIT_CODE, HwprofError
 from hwprof.version import __version__
 
 _COMMANDS: dict[str, tuple[str, str]] = {
@@ -32,9 +32,6 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "specs": ("hwprof.cli.specs", "List, show and check the catalogue of models and hardware."),
 }
 """Command name -> module that holds a click command called ``command``, and its one-line help."""
-
-INTERRUPTED_EXIT_CODE = 130
-"""128 + SIGINT, as shells report it."""
 
 
 class _LazyGroup(click.Group):

@@ -6,20 +6,20 @@ from collections.abc import Callable
 
 from hwprof.count.blocks.transformer import matmul_shapes
 from hwprof.measure.probes.attention import AttentionShape
-from hwprof.measure.probes.device import ProbeResult, probe_device
+from hwprof.measure.probes.device import TRAINED_DTYPES, ProbeResult, probe_device
 from hwprof.measure.probes.matmul import MatmulShape
 from hwprof.session.caller import Told
 from hwprof.session.settle import SettledRun
-from hwprof.specs.record.run import Dtype
 
 
 def probe_ceilings(run: SettledRun, *, report: Told, on_result: Callable[[ProbeResult], None]) -> None:
     """Ceilings of the device that runs, at the shapes of its model too; whole products say nothing of tensor ranks'."""
     settings = run.settings
+    dtypes = (settings.dtype, *TRAINED_DTYPES[run.device.type])  # its own first: kept if a later probe is interrupted
     shapes = matmul_shapes(run.model, settings) if settings.layout.tensor_parallel == 1 else ()
     probe_device(
         run.device,
-        dtypes=_probed_dtypes(run),
+        dtypes=tuple(dict.fromkeys(dtypes)),
         shapes=[MatmulShape(m=shape.m, n=shape.n, k=shape.k) for shape in shapes],
         shape_dtype=settings.dtype,
         attention=AttentionShape(spec=run.model, batch=settings.micro_batch, seq_len=settings.seq_len),
@@ -27,9 +27,3 @@ def probe_ceilings(run: SettledRun, *, report: Told, on_result: Callable[[ProbeR
         report=report,
         on_result=on_result,
     )
-
-
-def _probed_dtypes(run: SettledRun) -> tuple[Dtype, ...]:
-    """The run's own dtype first, so that it is there even when a later probe is interrupted."""
-    others: tuple[Dtype, ...] = ("bf16", "tf32", "fp16", "fp32") if run.device.type == "cuda" else ("fp32", "bf16")
-    return tuple(dict.fromkeys((run.settings.dtype, *others)))

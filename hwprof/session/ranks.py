@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from hwprof.errors import OutOfMemoryError
+from hwprof.errors import INTERRUPTED_EXIT_CODE, OutOfMemoryError
 from hwprof.measure.host.environment import device_name
-from hwprof.measure.lifeline import INTERRUPTED_EXIT_CODE, Blame, Lifeline
+from hwprof.measure.lifeline import Blame, Lifeline
 from hwprof.measure.links.collectives import RankGroup
 from hwprof.measure.links.layout_links import collectives_of, probe_layout
 from hwprof.measure.links.meetings import probe_meetings

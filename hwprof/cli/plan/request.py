@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -103,14 +103,6 @@ choice_part = with_options(
 """What the search may choose."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """One machine's question and rates."""
-
-    question: Question
-    rates: RunningRates
-
-
 def options_of(typed: dict[str, Any]) -> tuple[list[Option], list[Unable]]:
     """Every hardware with every number of devices, searched; those that can't be are set apart with the reason.
 
@@ -124,8 +116,8 @@ def options_of(typed: dict[str, Any]) -> tuple[list[Option], list[Unable]]:
     machines = [(name, devices) for name in names for devices in _counts(name, typed)]
     for hardware, devices in machines:
         try:
-            asked = _asked(hardware, devices, typed, record)
-            options.append(option_of(asked.question, asked.rates, tokens=typed["tokens"]))
+            question, rates = _asked(hardware, devices, typed, record)
+            options.append(option_of(question, rates, tokens=typed["tokens"]))
         except UnknownNameError:
             raise
         except InputError as error:  # one machine of several; told in its row
@@ -179,7 +171,9 @@ def _counts(hardware: str, typed: dict[str, Any]) -> Sequence[int]:
     return [count for count in counts if count <= most]
 
 
-def _asked(hardware: str, devices: int, typed: dict[str, Any], record: RunRecord | None) -> Asked:
+def _asked(
+    hardware: str, devices: int, typed: dict[str, Any], record: RunRecord | None
+) -> tuple[Question, RunningRates]:
     machine = machine_for(hardware, devices, typed["device_memory"])
     cpu = machine.device.kind == "cpu"
     stack = stack_named(typed["stack"] or ("torch" if cpu or record else "megatron-core"))
@@ -198,7 +192,7 @@ def _asked(hardware: str, devices: int, typed: dict[str, Any], record: RunRecord
     if record is not None and record.device.catalogue_id == machine.device.id:
         found = calibrated(record, question.table, replace(machine, devices=1))
         question = replace(question, table=found.table, memory_scale=found.memory_scale, notes=found.notes)
-    return Asked(question=question, rates=rates)
+    return question, rates
 
 
 def _host_memory(typed: dict[str, Any]) -> float | None:
