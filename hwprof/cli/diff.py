@@ -13,8 +13,8 @@ from hwprof.cli.format_option import format_option
 from hwprof.compare.diff import compare
 from hwprof.compare.sides import Side, side_of_run, side_of_traces
 from hwprof.errors import InputError, WorkError
-from hwprof.report.cells import percent
 from hwprof.report.files.run import RECORD_FILE, read_run
+from hwprof.units import format_fraction
 
 _FRACTION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*")
 _TRACES = ("*.json", "*.json.gz")
@@ -74,8 +74,8 @@ def command(a: Path, b: Path, *, limit_fraction: float | None, top: int, output_
     if report.failed:
         assert limit_fraction is not None
         raise WorkError(
-            f"B is {percent(report.step.change_fraction)} slower than A, beyond noise",
-            expectation=f"at most {percent(limit_fraction)} is allowed",
+            f"B is {format_fraction(report.step.change_fraction)} slower than A, beyond noise",
+            expectation=f"at most {format_fraction(limit_fraction)} is allowed",
         )
 
 

@@ -2,38 +2,26 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from made_up_record import made_up_ceiling
 
 from hwprof.cli import cli
 from hwprof.errors import InputError
 from hwprof.measure.probes import calibration as calibration_module
 from hwprof.measure.probes.device import ProbeResult
-from hwprof.specs.measurement import Ceiling, Skipped
+from hwprof.specs.measurement import Skipped
 from hwprof.specs.record.calibration import Calibration
 
 RESULT = ProbeResult(
     ceilings=(
-        Ceiling(
-            name="matmul.fp32",
-            kind="compute",
-            value=1.62e11,
-            unit="flop_per_s",
-            origin="measured",
-            source="median of 7 samples",
+        made_up_ceiling(
+            "matmul.fp32",
+            1.62e11,
             samples=(1.61e11, 1.62e11, 1.63e11),
             spread=0.01,
             stable=True,
             conditions={"threads": 2},
         ),
-        Ceiling(
-            name="memory.dram",
-            kind="memory",
-            value=3.2e10,
-            unit="byte_per_s",
-            origin="measured",
-            source="median of 7 samples",
-            spread=0.2,
-            stable=False,
-        ),
+        made_up_ceiling("memory.dram", 3.2e10, spread=0.2, stable=False),
     ),
     skipped=(Skipped(name="transfer", reason="no accelerator: host and device share memory"),),
 )

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from made_up_record import made_up_ceiling
 
 from hwprof.cli.run import command
 from hwprof.errors import InputError, OutOfMemoryError, WorkError
 from hwprof.measure.probes.device import ProbeResult
 from hwprof.report.files.run import read_run
-from hwprof.specs.measurement import Ceiling, Skipped
+from hwprof.specs.measurement import Skipped
 from hwprof.specs.record.run import RunRecord
 
 FILES = [
@@ -47,15 +48,8 @@ QUICK = [
 ]
 
 
-def _ceiling(name, kind, value, unit):
-    return Ceiling(name=name, kind=kind, value=value, unit=unit, origin="measured", source="stand-in", samples=(value,))
-
-
-CEILINGS = (
-    _ceiling("matmul.fp32", "compute", 1e11, "flop_per_s"),
-    _ceiling("memory.dram", "memory", 2e10, "byte_per_s"),
-    _ceiling("latency.dispatch", "latency", 1e-6, "s"),
-)
+VALUES = {"matmul.fp32": 1e11, "memory.dram": 2e10, "latency.dispatch": 1e-6}
+CEILINGS = tuple(made_up_ceiling(name, value, samples=(value,)) for name, value in VALUES.items())
 
 
 @pytest.fixture

@@ -3,16 +3,14 @@
 import logging
 
 import pytest
+from made_up_record import made_up_ceiling
 
 import hwprof
 from hwprof.errors import InputError
 from hwprof.measure.probes.device import ProbeResult
-from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.calibration import read_calibration
 
-CEILING = Ceiling(
-    name="matmul.fp32", kind="compute", value=1.62e11, unit="flop_per_s", origin="measured", source="made up"
-)
+CEILING = made_up_ceiling("matmul.fp32", 1.62e11)
 
 
 @pytest.fixture

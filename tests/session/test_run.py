@@ -3,16 +3,14 @@
 import logging
 
 import pytest
+from made_up_record import made_up_ceiling
 
 import hwprof
 from hwprof.errors import InputError, OutOfMemoryError, WorkError
 from hwprof.measure.probes.device import ProbeResult
 from hwprof.report.files.run import read_run
-from hwprof.specs.measurement import Ceiling
 
-CEILING = Ceiling(
-    name="matmul.fp32", kind="compute", value=1e11, unit="flop_per_s", origin="measured", source="made up"
-)
+CEILING = made_up_ceiling("matmul.fp32", 1e11)
 QUICK = {"device": "cpu", "micro_batch": 1, "seq_len": 32, "steps": 2, "warmup_steps": 0, "workers": 0}
 
 

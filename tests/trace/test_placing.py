@@ -1,23 +1,15 @@
 """Which roof binds a recorded operator? By hand, under round ceilings."""
 
 import pytest
+from made_up_record import made_up_ceiling
 
-from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.trace import TraceOp
 from hwprof.trace.placing import placed
 
-
-def _ceiling(name, value, unit, *, level="", dtype=""):
-    kind = "memory" if level else "compute"
-    return Ceiling(
-        name=name, kind=kind, value=value, unit=unit, origin="measured", source="by hand", level=level, dtype=dtype
-    )
-
-
 CEILINGS = (
-    _ceiling("matmul.fp32", 1e12, "flop_per_s", dtype="fp32"),
-    _ceiling("matmul.tf32", 8e12, "flop_per_s", dtype="tf32"),
-    _ceiling("memory.dram", 1e11, "byte_per_s", level="dram"),
+    made_up_ceiling("matmul.fp32", 1e12, dtype="fp32"),
+    made_up_ceiling("matmul.tf32", 8e12, dtype="tf32"),
+    made_up_ceiling("memory.dram", 1e11, level="dram"),
 )
 
 

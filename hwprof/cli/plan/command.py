@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ def command(
     from hwprof.cli.plan.answer_json import answer_json
     from hwprof.cli.plan.request import options_of
     from hwprof.plan.answer.machines import answer_of
-    from hwprof.report.plan.text import plan_text
+    from hwprof.report.plan.text import print_plan
 
     options, unable = options_of(typed)
     answer = answer_of(options, typed["objective"], unable)
@@ -71,9 +72,10 @@ def command(
 
         write_plan(answer, output)
     _write_tables(answer, csv_path, xlsx_path)
-    click.echo(
-        json.dumps(answer_json(answer), indent=2, allow_nan=False) if output_format == "json" else plan_text(answer)
-    )
+    if output_format == "json":
+        click.echo(json.dumps(answer_json(answer), indent=2, allow_nan=False))
+    else:
+        print_plan(answer, sys.stdout)
 
 
 def _scaled(answer: Answer, device_memory: str | None) -> Answer:

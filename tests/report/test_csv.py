@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records import make_ranks
 
 from hwprof.report.cells import Cell, Column, Table
 from hwprof.report.csv import render_csv
@@ -58,6 +59,17 @@ def test_numbers_read_back_in_the_unit_of_their_header(record: RunRecord) -> Non
 def test_a_record_without_data_gives_headers_alone(bare_record: RunRecord) -> None:
     for sheet in build_sheets(bare_record):
         assert len(parsed(sheet)) == 1
+
+
+def test_several_ranks_have_two_more_sheets(record: RunRecord) -> None:
+    sheets = build_sheets(make_ranks(record))
+    assert [sheet.name for sheet in sheets] == ["phases", "ops", "memory", "plan", "ranks", "collectives"]
+    ranks = list(csv.DictReader(io.StringIO(render_csv(sheets[-2]), newline="")))
+    assert [(row["rank"], row["data"], row["host"]) for row in ranks[:2]] == [("0", "0", "here"), ("1", "1", "here")]
+    assert float(ranks[2]["late_s"]) > 0 == float(ranks[1]["late_s"])
+    (collective,) = csv.DictReader(io.StringIO(render_csv(sheets[-1]), newline=""))
+    assert (collective["collective"], collective["size_bytes"]) == ("all_reduce", "4000000")
+    assert "place" not in ranks[0]
 
 
 def one_cell(text: str, value: str | float, style: str) -> Table:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.text import Text
 
-from hwprof.report.png import drawable, render_memory, render_roofline, render_step
+from hwprof.report.pictures import Bar, Mark, Picture
+from hwprof.report.png import _draw_picture, drawable, render_memory, render_roofline, render_step
 from hwprof.report.run.view import View, build_view
 from hwprof.specs.record.run import RunRecord
 
@@ -50,3 +54,29 @@ def test_pictures_leave_matplotlibs_settings_alone(record: RunRecord) -> None:
     before = dict(mpl.rcParams)
     render_step(build_view(record))
     assert dict(mpl.rcParams) == before
+
+
+def texts_of(picture: Picture) -> list[str]:
+    figure = Figure()
+    _draw_picture(figure.add_subplot(), picture)
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def test_a_text_without_room_in_its_bar_is_left_out() -> None:
+    bars = tuple(
+        Bar(label="step", start=start, length=length, text=text, colour="#56b4e9", inside=True)
+        for start, length, text in ((0.0, 12.0, "forward 12.35 ms"), (12.0, 88.0, "backward 88 ms"))
+    )
+    assert "forward 12.35 ms" not in texts_of(Picture(name="p", title="Step", bars=bars))
+    wide = (replace(bars[0], length=30.0), replace(bars[1], start=30.0))
+    assert {"forward 12.35 ms", "backward 88 ms"} <= set(texts_of(Picture(name="p", title="Step", bars=wide)))
+
+
+def test_a_capacity_is_named_at_its_mark() -> None:
+    bar = Bar(label="peak", start=0.0, length=70.0, text="70 GB", colour="#56b4e9")
+    mark = Mark(label="capacity 80 GB", value=80.0, colour="#d55e00")
+    assert "capacity 80 GB" in texts_of(Picture(name="p", title="Memory", bars=(bar,), marks=(mark,)))
+
+
+def test_without_operations_the_roofline_has_no_legend(record: RunRecord) -> None:
+    assert render_roofline(build_view(record.model_copy(update={"ops": ()}))).startswith(b"\x89PNG")
