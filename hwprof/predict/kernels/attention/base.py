@@ -61,7 +61,7 @@ TILE = 128.0
 MATRIX_SHARE = 0.6
 VECTOR_FLOP = {"forward": 8.0, "backward": 16.0}
 """Share of the matrix peak in the products, and plain arithmetic for each pair beside them: with these, the same two
-numbers give the rates of 64, 128 and 256 wide heads on H100 and B200 to 10 % (serving's kernels)."""
+numbers give the rates of 64, 128 and 256 wide heads on H100 and B200 to 15 % (serving's kernels)."""
 
 LONGEST_SHARE = 0.4
 """Share of the time of the longest row of tiles that nothing else hides."""
@@ -70,8 +70,9 @@ MEMORY_SHARE = 0.45
 LAUNCH_S = {"forward": 12e-6, "backward": 40e-6}
 """Share of the bandwidth for queries, keys, values and results; launch of one and of three kernels."""
 
-SCORE_BYTES = {"forward": 20.0, "backward": 20.0}
-"""Traffic of eager attention for each pair: scores scaled, masked, exponentiated in 32 bits, rounded, read again."""
+SCORE_BYTES, STREAM_SHARE = 20.0, 0.85
+"""Traffic of eager attention for each pair: scores scaled, masked, exponentiated in 32 bits, rounded, read again; and
+the share of the bandwidth in such streams."""
 
 OLD_KERNELS = {"flash-2", "torch-sdpa"}
 """They know the matrix instructions of 2020 alone."""
@@ -112,9 +113,9 @@ def attention_base_s(rates: DeviceRates, kind: AttentionKind, dims: Dims, sizes:
     width = dims.head_dim + dims.value_dim
     both = 1.0 if kind.direction == "forward" else BACKWARD_TRAFFIC
     moved_bytes = both * 2 * heads * seq_len * width * (1 + keys)
-    if kind.kernel == "eager":
-        moved_bytes = moved_bytes + SCORE_BYTES[kind.direction] * heads * worked
     traffic_s = moved_bytes / (rates.memory_byte_per_s * MEMORY_SHARE)
+    if kind.kernel == "eager":
+        traffic_s = traffic_s + SCORE_BYTES * heads * worked / (rates.memory_byte_per_s * STREAM_SHARE)
     total_s: Floats = LAUNCH_S[kind.direction] + heads * worked * pair_s + longest_s + traffic_s
     return total_s
 

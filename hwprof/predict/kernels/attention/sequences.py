@@ -17,7 +17,6 @@ from hwprof.predict.curves.process import Points, Prior, curve
 from hwprof.predict.kernels.attention.base import KERNELS, AttentionKind, Dims, attention_base_s, flop_per_pair
 from hwprof.predict.kernels.attention.speakers import SAME_CHIP, speakers, together
 from hwprof.predict.kernels.device_rates import rates_of
-from hwprof.predict.machine import architecture_of
 from hwprof.specs.catalogue.kernel_points import KernelPoints, KernelTable
 from hwprof.specs.hardware.spec import DeviceSpec
 
@@ -30,13 +29,13 @@ AXES = (
 )
 """A share of a head is a device's part where ranks split a sequence between them."""
 
-NEEDS = {
-    "flash-2": {"ampere", "ada", "hopper", "blackwell", "cdna"},
-    "flash-3": {"hopper"},
-    "flash-4": {"ampere", "hopper", "blackwell"},
-    "cudnn": {"ampere", "ada", "hopper", "blackwell"},
+RUNS_ON = {
+    "flash-2": ("8.", "9.", "10.", "12.", "gfx9"),
+    "flash-3": ("9.",),
+    "flash-4": ("8.", "9.", "10.", "12."),
+    "cudnn": ("8.", "9.", "10.", "12."),
 }
-"""Families of devices that a kernel runs on, where not on all."""
+"""How the targets begin (CUDA compute capability, LLVM gfx target) for which a kernel is written, where not for all."""
 
 FEWEST = 4
 """So many points make a curve."""
@@ -54,6 +53,9 @@ FAR = 0.35
 LENT = (0.2, 0.25, 0.5)
 """Half width for other devices' points by ``kinship``: of each device left out, 90 % or more lie inside, but for one
 that has nothing like it among the others (RTX PRO 6000: two thirds)."""
+
+OTHER_VENDOR = 1.0
+"""The same where another vendor's points speak: AMD's kernels are half as fast as NVIDIA's would make one believe."""
 
 UNMEASURED = 0.6
 """Half width where nobody measured the kernel anywhere: the base time alone."""
@@ -116,13 +118,13 @@ def _bound_s(device: DeviceSpec, kind: AttentionKind, sizes: Floats) -> Floats:
 
 
 def _check(device: DeviceSpec, kind: AttentionKind) -> None:
-    needs = NEEDS.get(kind.kernel)
+    targets = RUNS_ON.get(kind.kernel)
     if kind.kernel not in KERNELS:
         raise InputError(f"attention kernel {kind.kernel!r} is unknown", expectation=f"known: {', '.join(KERNELS)}")
-    if needs is not None and architecture_of(device) not in needs:
+    if targets is not None and not device.compute.target.startswith(targets):
         raise InputError(
-            f"attention kernel {kind.kernel} does not run on {device.id}",
-            expectation=f"it runs on {', '.join(sorted(needs))}",
+            f"attention kernel {kind.kernel} does not run on {device.id}, whose target is {device.compute.target!r}",
+            expectation=f"it is written for targets that begin with {', '.join(targets)}",
             remedy="take torch-sdpa, or vendor on a device that is no GPU",
         )
     if kind.kernel == "serving" and kind.direction == "backward":
@@ -150,10 +152,15 @@ def _curve(
     if source.id == device.id:
         text = f"{what} measured on {device.id}{_of(points, distance)}"
         return lattice, float(np.hypot(versions, unlike)), Basis("measured", text)
-    lent = LENT[kinship(device, source)]
+    lent = lent_width(device, source)
     names = ", ".join(other.id for other, _, _ in spoken)
     text = f"{what}: the share of its roofs that is reached on {names}{_of(points, distance)}"
     return lattice, float(np.sqrt(lent**2 + versions**2 + unlike**2)), Basis("sibling", text)
+
+
+def lent_width(device: DeviceSpec, source: DeviceSpec) -> float:
+    """Half width to add where another device's points speak."""
+    return LENT[kinship(device, source)] if device.vendor == source.vendor else OTHER_VENDOR
 
 
 def _points(spoken: list[tuple[DeviceSpec, KernelPoints, float]], kind: AttentionKind, *, lent: bool) -> Points:
