@@ -83,8 +83,8 @@ LEAST_ROWS = 16.0
 matrix instructions fill up to."""
 
 LIMIT = 4.0
-"""Exponent of a maximum with a rounded corner: FlashMLA computes beside the traffic; for plain caches the sum of both is
-nearer to what was measured."""
+"""Exponent of a maximum with a rounded corner: FlashMLA computes beside the traffic; for plain caches the sum of both
+is nearer to what was measured."""
 
 OTHER_KIND = 0.25
 LENT = (0.25, 0.3, 0.6)

@@ -192,15 +192,18 @@ def _fit(elements: Floats, seconds: Floats) -> tuple[float, float]:
 
 
 def _peak_bytes(asked: TrainingOp, table: KernelTable) -> float:
-    """Peak memory for each element of the largest tensor."""
-    found = []
+    """Peak memory for each element of the largest tensor; where the format was not measured, that of the others."""
+    found: dict[str, list[float]] = {}
     for device in table.devices():
         points = _chosen(_directed(asked, "full"), table.of(device))
         measured = points.where(np.isfinite(points.numbers["peak_bytes"])) if points else None
-        if measured is not None and len(measured):
-            largest = int(_elements(measured).argmax())
-            found.append(float(measured.numbers["peak_bytes"][largest] / _elements(measured)[largest]))
-    return float(np.median(found)) if found else float("nan")
+        for dtype in sorted(set(measured.words["dtype"].tolist())) if measured else ():
+            mine = measured.where(measured.words["dtype"] == dtype) if measured else None
+            assert mine is not None
+            largest = int(_elements(mine).argmax())
+            found.setdefault(dtype, []).append(float(mine.numbers["peak_bytes"][largest] / _elements(mine)[largest]))
+    chosen = found.get(asked.dtype) or [value for values in found.values() for value in values]
+    return float(np.median(chosen)) if chosen else float("nan")
 
 
 def _chosen(asked: TrainingOp, points: KernelPoints | None) -> KernelPoints | None:
