@@ -66,13 +66,15 @@ numbers give the rates of 64, 128 and 256 wide heads on H100 and B200 to 15 % (s
 LONGEST_SHARE = 0.4
 """Share of the time of the longest row of tiles that nothing else hides."""
 
-MEMORY_SHARE = 0.45
 LAUNCH_S = {"forward": 12e-6, "backward": 40e-6}
-"""Share of the bandwidth for queries, keys, values and results; launch of one and of three kernels."""
+"""Launch of one and of three kernels."""
 
-SCORE_BYTES, STREAM_SHARE = 20.0, 0.85
-"""Traffic of eager attention for each pair: scores scaled, masked, exponentiated in 32 bits, rounded, read again; and
-the share of the bandwidth in such streams."""
+MEMORY_SHARE, SERVING_MEMORY_SHARE, LIMIT = 0.85, 0.45, 4.0
+"""Share of the bandwidth for queries, keys, values and results. Flash kernels compute beside that traffic: a maximum with
+a rounded corner and this exponent. Serving's write the cache before, by kernels that reach less."""
+
+SCORE_BYTES = 20.0
+"""Traffic of eager attention for each pair: scores scaled, masked, exponentiated in 32 bits, rounded, read again."""
 
 OLD_KERNELS = {"flash-2", "torch-sdpa"}
 """They know the matrix instructions of 2020 alone."""
@@ -113,10 +115,15 @@ def attention_base_s(rates: DeviceRates, kind: AttentionKind, dims: Dims, sizes:
     width = dims.head_dim + dims.value_dim
     both = 1.0 if kind.direction == "forward" else BACKWARD_TRAFFIC
     moved_bytes = both * 2 * heads * seq_len * width * (1 + keys)
-    traffic_s = moved_bytes / (rates.memory_byte_per_s * MEMORY_SHARE)
-    if kind.kernel == "eager":
-        traffic_s = traffic_s + SCORE_BYTES * heads * worked / (rates.memory_byte_per_s * STREAM_SHARE)
-    total_s: Floats = LAUNCH_S[kind.direction] + heads * worked * pair_s + longest_s + traffic_s
+    computed_s = heads * worked * pair_s + longest_s
+    if kind.kernel == "serving":
+        busy_s = computed_s + moved_bytes / (rates.memory_byte_per_s * SERVING_MEMORY_SHARE)
+    elif kind.kernel == "eager":
+        busy_s = computed_s + (moved_bytes + SCORE_BYTES * heads * worked) / (rates.memory_byte_per_s * MEMORY_SHARE)
+    else:
+        traffic_s = moved_bytes / (rates.memory_byte_per_s * MEMORY_SHARE)
+        busy_s = (computed_s**LIMIT + traffic_s**LIMIT) ** (1 / LIMIT)
+    total_s: Floats = LAUNCH_S[kind.direction] + busy_s
     return total_s
 
 
