@@ -70,8 +70,8 @@ LAUNCH_S = {"forward": 12e-6, "backward": 40e-6}
 """Launch of one and of three kernels."""
 
 MEMORY_SHARE, SERVING_MEMORY_SHARE, LIMIT = 0.85, 0.45, 4.0
-"""Share of the bandwidth for queries, keys, values and results. Flash kernels compute beside that traffic: a maximum with
-a rounded corner and this exponent. Serving's write the cache before, by kernels that reach less."""
+"""Share of the bandwidth for queries, keys, values and results. Flash kernels compute beside that traffic: a maximum
+with a rounded corner and this exponent. Serving's write the cache before, by kernels that reach less."""
 
 SCORE_BYTES = 20.0
 """Traffic of eager attention for each pair: scores scaled, masked, exponentiated in 32 bits, rounded, read again."""
