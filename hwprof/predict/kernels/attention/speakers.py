@@ -10,8 +10,8 @@ import numpy as np
 
 from hwprof.predict.curves.lenders import kinship
 from hwprof.predict.kernels.device_rates import rates_of
+from hwprof.predict.kernels.owners import owners
 from hwprof.specs.catalogue.kernel_points import KernelPoints, KernelTable
-from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.hardware.spec import DeviceSpec
 
 SAME_CHIP, SAME_INSTRUCTIONS = 0, 1
@@ -58,11 +58,8 @@ def speakers(table: KernelTable, device: DeviceSpec) -> Iterator[tuple[DeviceSpe
 
     The same vendor goes first, among them the nearest ``kinship``, then the nearest ratio of peak to memory bandwidth.
     """
-    others = [load_device(name) for name in table.devices() if name != device.id]
-    for other in sorted(others, key=lambda other: _unlike(device, other)):
-        points = table.of(other.id)
-        if points is not None:
-            yield other, points
+    others = [one for one in owners(table) if one[0].id != device.id]
+    yield from sorted(others, key=lambda one: _unlike(device, one[0]))
 
 
 def _unlike(device: DeviceSpec, other: DeviceSpec) -> tuple[bool, int, float, float, str]:

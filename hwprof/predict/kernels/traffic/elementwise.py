@@ -14,8 +14,8 @@ from hwprof.predict.curves.kernel_time import Basis, KernelTime
 from hwprof.predict.curves.lattice import Axis, Curve
 from hwprof.predict.curves.process import Points, Prior, curve
 from hwprof.predict.kernels.device_rates import DeviceRates, rates_of
+from hwprof.predict.kernels.owners import owners
 from hwprof.specs.catalogue.kernel_points import KernelPoints, KernelTable
-from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.hardware.spec import DeviceSpec
 
 Floats = NDArray[np.float64]
@@ -165,11 +165,11 @@ def _points(speakers: list[tuple[DeviceSpec, KernelPoints]], kind: ElementwiseKi
 def _others(device: DeviceSpec, kind: ElementwiseKind, table: KernelTable) -> list[tuple[DeviceSpec, KernelPoints]]:
     """All other devices with points, each thinned to a few: how much of its bandwidth one reaches says little."""
     found = []
-    for name in table.devices():
-        points = _chosen(table.of(name), kind) if name != device.id else None
-        if points is not None:
-            every = -(-len(points) // POOL_POINTS)
-            found.append((load_device(name), points.where(np.arange(len(points)) % every == 0)))
+    for other, points in owners(table):
+        chosen = _chosen(points, kind) if other.id != device.id else None
+        if chosen is not None:
+            every = -(-len(chosen) // POOL_POINTS)
+            found.append((other, chosen.where(np.arange(len(chosen)) % every == 0)))
     return found
 
 
