@@ -19,7 +19,7 @@ from hwprof.specs.catalogue.published import PublishedRun
 from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.schedules import Schedule
-from hwprof.specs.job.step import JobDtype, LoraSpec, Offload, Storage, TrainingJob
+from hwprof.specs.job.step import JobDtype, LoraSpec, Offload, TrainingJob
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import Recompute
 
@@ -76,7 +76,7 @@ def case_of(run: PublishedRun) -> Case:
 
 
 def _short(error: Exception) -> str:
-    """What a message says; pydantic's say it in their third line, or in their second where no key is at fault."""
+    """The first thing that is wrong, in one line."""
     if isinstance(error, ValidationError):
         return str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
     return str(error).splitlines()[0]
@@ -171,7 +171,7 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
         global_batch=run.global_batch_seqs,
         micro_batch=_micro_batch(run, layout, notes),
         dtype=_dtype(run.precision, notes),
-        storage=_storage(run, stack),
+        storage="pure" if "pure" in run.precision.lower() else stack.storage,
         gradient_bytes=4 if "fp32 grad" in run.zero_stage_or_fsdp else stack.gradient_bytes,
         fused=stack.fused,
         recompute=recompute,
@@ -278,10 +278,6 @@ def _dtype(text: str, notes: list[str]) -> JobDtype:
     if found is None:
         notes.append("precision not stated: bf16")
     return found or "bf16"
-
-
-def _storage(run: PublishedRun, stack: Stack) -> Storage:
-    return "pure" if "pure" in run.precision.lower() else stack.storage
 
 
 def _offload(text: str, notes: list[str]) -> Offload:

@@ -19,13 +19,14 @@ from hwprof.specs.files import data_roots
 Floats = NDArray[np.float64]
 Words = NDArray[np.str_]
 
-Kind = Literal["gemm", "grouped", "attention", "decode", "elementwise", "collectives"]
+Kind = Literal["gemm", "grouped", "attention", "decode", "elementwise", "training_ops", "collectives"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 FOLDER = Path("hardware_specs") / "kernels"
 
 WORDS = frozenset({
-    "cache_dtype", "causal", "device", "direction", "distribution", "dtype", "kernel", "link", "op", "source"
+    "cache_dtype", "causal", "device", "direction", "distribution", "dtype", "kernel", "link", "op", "provider",
+    "source"
 })  # fmt: skip
 """Columns of words; all others are numbers."""
 
