@@ -26,7 +26,7 @@ from itertools import pairwise
 import numpy as np
 
 from hwprof.plan.answer.confidence import chance_of_being_faster
-from hwprof.simulate.published.validation import Row, validate
+from hwprof.simulate.published.validation import ValidationRow, validate
 from hwprof.specs.catalogue.published import PublishedRun, read_published
 from hwprof.specs.catalogue.simulator import simulator_parameters
 
@@ -35,7 +35,7 @@ FEWEST_REPEATS = 5
 GOOD = 0.9
 DRAWS = 2000
 
-Runs = Sequence[tuple[PublishedRun, Row]]
+Runs = Sequence[tuple[PublishedRun, ValidationRow]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def held_out(runs: Runs) -> Runs:
     return [(run, moved(row, found[run.id])) for run, row in runs if run.id in found]
 
 
-def moved(row: Row, predicted_s: float) -> Row:
+def moved(row: ValidationRow, predicted_s: float) -> ValidationRow:
     """The row with another prediction, and its interval in proportion."""
     assert row.predicted_step_s is not None
     assert row.interval_s is not None
@@ -109,7 +109,7 @@ def moved(row: Row, predicted_s: float) -> Row:
 
 def sweeps_of(runs: Runs) -> dict[str, Sweep]:
     """Layouts of every sweep, by the sweep's name, which begins with its source's."""
-    found: dict[str, dict[tuple[object, ...], list[Row]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, dict[tuple[object, ...], list[ValidationRow]]] = defaultdict(lambda: defaultdict(list))
     for run, row in runs:
         found[sweep_name(run)][layout_key(run)].append(row)
     return {name: [layout_of(rows) for rows in each.values()] for name, each in found.items() if len(each) >= FEWEST}
@@ -131,7 +131,7 @@ def layout_key(run: PublishedRun) -> tuple[object, ...]:
     return (*degrees, run.micro_batch_seqs, run.recompute, run.offload, run.attention_impl)
 
 
-def layout_of(rows: Sequence[Row]) -> Layout:
+def layout_of(rows: Sequence[ValidationRow]) -> Layout:
     """One layout of all its measurements."""
     first = rows[0]
     assert first.predicted_step_s is not None

@@ -27,7 +27,8 @@ from hwprof.simulate.prediction import predict_job
 from hwprof.simulate.space import RECOMPUTE, Space, predict_space
 from hwprof.specs.catalogue.lookup import load_cluster, load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
-from hwprof.specs.job.parallel import SCHEDULES, ParallelLayout
+from hwprof.specs.job.parallel import ParallelLayout
+from hwprof.specs.job.schedules import SCHEDULES
 from hwprof.specs.job.step import TrainingJob
 
 DEVICES = 16384

@@ -14,7 +14,8 @@ from hwprof.errors import InputError
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import STACKS, Stack, stack_named
 from hwprof.specs.catalogue.lookup import load_cluster, load_model
-from hwprof.specs.job.parallel import CONTEXT_KINDS, SCHEDULES, ParallelLayout
+from hwprof.specs.job.parallel import CONTEXT_KINDS, ParallelLayout
+from hwprof.specs.job.schedules import SCHEDULES
 from hwprof.specs.job.step import JobDtype, JobOptimizer, LoraSpec, Offload, OffloadTarget, TrainingJob
 from hwprof.specs.record.run import Recompute
 

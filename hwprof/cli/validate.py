@@ -17,7 +17,7 @@ from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
 
 if TYPE_CHECKING:
-    from hwprof.simulate.published.validation import Errors, Row, Validation
+    from hwprof.simulate.published.validation import Errors, Validation, ValidationRow
 
 COLUMNS = (
     "id",
@@ -49,7 +49,7 @@ def command(*, data: Path | None, out: Path | None, output_format: str) -> None:
     click.echo(json.dumps(_json(result), indent=2) if output_format == "json" else _text(result))
 
 
-def _csv(rows: tuple[Row, ...]) -> str:
+def _csv(rows: tuple[ValidationRow, ...]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

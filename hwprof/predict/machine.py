@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hwprof.errors import SpecError
 from hwprof.specs.catalogue.lookup import load_link
-from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec, MatmulDtype
+from hwprof.specs.hardware.spec import ArchitectureFamily, ClusterSpec, DeviceSpec, MatmulDtype
 
 _FALLBACK: dict[MatmulDtype, tuple[MatmulDtype, ...]] = {
     "fp4": ("fp4", "fp8", "bf16", "fp16"),
@@ -34,6 +34,7 @@ class Machine:
         between_byte_per_s, between_latency_s: network between domains.
         mesh: whether every two neighbours have scale-up links of their own.
         torus_axes: axes of the torus that the scale-up links form; 0 where they form none, or how many is not known.
+        adds_in_switch: whether the switch between neighbours adds up what it passes on.
         assumed_links: in words, which of these numbers no file has.
     """
 
@@ -47,7 +48,8 @@ class Machine:
     between_latency_s: float
     mesh: bool
     torus_axes: int
-    assumed_links: tuple[str, ...] = ()
+    adds_in_switch: bool
+    assumed_links: tuple[str, ...]
 
     def assumptions(self, dtype: MatmulDtype) -> tuple[str, ...]:
         """In words, what is not from a datasheet, and where another format's peak stands in for ``dtype``."""
@@ -88,22 +90,14 @@ class Machine:
         return self.torus_axes > 0 and self.domain >= (SMALLEST_CLOSED_3D if self.torus_axes > 2 else CLOSED_2D)
 
     @property
-    def adds_in_switch(self) -> bool:
-        """NVSwitch adds from its third generation on (Hopper; NVLink SHARP)."""
-        link = self.device.link
-        return (
-            link is not None and link.topology == "switch" and link.link in {"nvlink4", "nvlink5"} and self.domain > 2
-        )
-
-    @property
     def protocols(self) -> bool:
         """NCCL, and RCCL after it, have protocols for small messages."""
         return self.device.kind == "gpu"
 
     @property
-    def architecture(self) -> str:
-        """The family of devices that it belongs to, for parameters: ``hopper``, ``tpu``, ``cpu``."""
-        return architecture_of(self.device)
+    def architecture(self) -> ArchitectureFamily:
+        """The family of devices that it belongs to, for parameters."""
+        return self.device.architecture_family
 
     def peak_flop_per_s(self, dtype: MatmulDtype) -> float:
         """The dense matrix-multiply peak for ``dtype``, or for the next wider format that the device has.
@@ -120,29 +114,6 @@ class Machine:
             if self.device.matmul_flop_per_s(each) is not None:
                 return each
         raise _unknown(self.device, f"dense {dtype} peak")
-
-
-_ARCHITECTURES = (
-    "volta",
-    "turing",
-    "ampere",
-    "ada",
-    "hopper",
-    "blackwell",
-    "cdna",
-    "tpu",
-    "gaudi",
-    "trainium",
-    "apple",
-)
-
-
-def architecture_of(device: DeviceSpec) -> str:
-    """The family of a device: a word of its architecture or id, ``cpu``, or ``other``."""
-    if device.kind == "cpu":
-        return "cpu"
-    text = f"{device.architecture} {device.id}".lower()
-    return next((name for name in _ARCHITECTURES if name in text), "other")
 
 
 def machine_of(cluster: ClusterSpec, *, scale: int = 1) -> Machine:
@@ -173,6 +144,7 @@ def machine_of(cluster: ClusterSpec, *, scale: int = 1) -> Machine:
         between_latency_s=_latency_s(network),
         mesh=device.link is not None and device.link.topology == "mesh",
         torus_axes=_torus_axes(device),
+        adds_in_switch=_adds_in_switch(device) and domain > 2,
         assumed_links=tuple(_assumed_links(cluster, link, network, domain=domain)),
     )
 
@@ -185,6 +157,12 @@ def _torus_axes(device: DeviceSpec) -> int:
     if device.link is None or device.link.topology != "torus" or not device.link.links:
         return 0
     return device.link.links * device.devices_per_package // 2
+
+
+def _adds_in_switch(device: DeviceSpec) -> bool:
+    """NVSwitch from its third generation on (Hopper; NVLink SHARP), as the link's file says."""
+    link = device.link
+    return link is not None and link.topology == "switch" and load_link(link.link).adds_in_switch is True
 
 
 def _assumed_links(cluster: ClusterSpec, link: str, network: str, *, domain: int) -> Iterator[str]:

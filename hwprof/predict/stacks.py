@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hwprof.count.job.storage import Framework
+from hwprof.specs.job.schedules import Schedule
 from hwprof.specs.job.step import Storage
 
 
@@ -24,6 +25,12 @@ class Stack:
         dropout: share of elements dropped where a run does not say.
         device_reading: whether its published memory figures are the device's (nvidia-smi), not the allocator's.
         overlaps_gradients: whether gradients are reduced while backward goes on.
+        fused: whether chains of elementwise operations are single kernels.
+        schedules: of a pipeline that it can run. gpipe takes as long as 1f1b and holds more; zb-h1 and dualpipe are in
+            no released stack. These have to be asked for by name.
+        zero_stages_in_pipeline: ZeRO stages that it combines with a pipeline. Most stop at 1, since 2 and 3 would
+            reduce or gather for every micro-batch (DeepSpeed refuses them, Megatron-Core's distributed optimizer is
+            stage 1).
     """
 
     name: str
@@ -35,6 +42,9 @@ class Stack:
     dropout: float = 0.0
     device_reading: bool = False
     overlaps_gradients: bool = True
+    fused: bool = True
+    schedules: tuple[Schedule, ...] = ("1f1b", "interleaved")
+    zero_stages_in_pipeline: tuple[int, ...] = (0, 1)
 
 
 def _deepspeed(name: str, memory: Framework) -> Stack:
@@ -48,6 +58,19 @@ def _deepspeed(name: str, memory: Framework) -> Stack:
         dropout=0.1 if memory == "megatron-deepspeed" else 0.0,
         device_reading=True,
         overlaps_gradients=False,
+        fused=memory != "internevo",
+    )
+
+
+def _xla(name: str) -> Stack:
+    """Programs that XLA compiles."""
+    return Stack(
+        name=name,
+        family="jax",
+        storage="autocast",
+        assumed_zero_stage=3,
+        memory="torch",
+        zero_stages_in_pipeline=(0, 1, 2, 3),
     )
 
 
@@ -65,14 +88,23 @@ STACKS = (
     _deepspeed("megatron-deepspeed", "megatron-deepspeed"),
     _deepspeed("megatron-deepspeed-bigscience", "megatron-deepspeed"),
     _deepspeed("internevo", "internevo"),
-    Stack(name="torch", family="torch", storage="autocast", assumed_zero_stage=3, memory="torch"),
-    Stack(name="maxtext", family="jax", storage="autocast", assumed_zero_stage=3, memory="torch"),
-    Stack(name="paxml", family="jax", storage="autocast", assumed_zero_stage=3, memory="torch"),
-    Stack(name="jax", family="jax", storage="autocast", assumed_zero_stage=3, memory="torch"),
+    Stack(
+        name="torch",
+        family="torch",
+        storage="autocast",
+        assumed_zero_stage=3,
+        memory="torch",
+        schedules=("1f1b", "interleaved", "zb-v"),
+        zero_stages_in_pipeline=(0, 1, 2, 3),
+    ),
+    _xla("maxtext"),
+    _xla("paxml"),
+    _xla("jax"),
     Stack(name="native", family="native", storage="mixed", assumed_zero_stage=1),
 )
 """``torch``: PyTorch with FSDP or DDP (llm-foundry, torchtitan, Lightning); ``jax``: others on XLA;
-``native``: hand-written kernels (llm.c). BigScience's fork runs DeepSpeed's own pipeline engine."""
+``native``: hand-written kernels (llm.c). torch's pipelines are ``torch.distributed.pipelining``. InternEvo's chains of
+elementwise operations are kernels of their own. BigScience's fork runs DeepSpeed's own pipeline engine."""
 
 _BY_NAME = {stack.name: stack for stack in STACKS}
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from hwprof.errors import InputError, OutOfMemoryError
 from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec
 from hwprof.specs.job.layout_text import parse_layout
-from hwprof.specs.job.parallel import ParallelLayout, Schedule
+from hwprof.specs.job.parallel import ParallelLayout
+from hwprof.specs.job.schedules import Schedule
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import (
     DeviceIdentity,

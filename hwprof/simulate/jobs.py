@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 
 from hwprof.count.blocks.parameters import parameter_tensors
-from hwprof.count.job.device_work import Share, device_rows
+from hwprof.count.job.device_work import WorkShare, device_rows
+from hwprof.count.job.storage import job_storage
 from hwprof.count.memory.job import job_pieces
 from hwprof.predict.collectives.group_time import Links
 from hwprof.predict.kernels.row_table import Rates, RowTable, row_table
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
 from hwprof.simulate.step import Floats, Jobs
-from hwprof.specs.hardware.spec import MatmulDtype
+from hwprof.specs.hardware.spec import ArchitectureFamily, MatmulDtype
 from hwprof.specs.job.labels import layer_kind
-from hwprof.specs.job.parallel import CONTEXT_KINDS, SCHEDULES
+from hwprof.specs.job.parallel import CONTEXT_KINDS
+from hwprof.specs.job.schedules import SCHEDULES
 from hwprof.specs.job.step import JobDtype, JobOptimizer, TrainingJob
 from hwprof.specs.model.spec import ModelSpec
 
@@ -37,14 +39,14 @@ _UPDATE_BYTES: dict[JobOptimizer, float] = {
 """Traffic of an update for each parameter: gradient, fp32 weight and moments read, weight and moments written, and the
 2-byte copy. AdamW: 4 + 4 + 8 read, 4 + 8 + 2 written."""
 
-NEW_ATTENTION = frozenset({"hopper", "blackwell"})
+NEW_ATTENTION: frozenset[ArchitectureFamily] = frozenset({"hopper", "blackwell"})
 """Architectures on which attention kernels of one generation differ from the next (flash attention 2 and 3, cuDNN)."""
 
 
-def share_of(job: TrainingJob) -> Share:
+def share_of(job: TrainingJob) -> WorkShare:
     """What decides the work of one device on one micro-batch of the job."""
     layout = job.layout
-    return Share(
+    return WorkShare(
         model=job.model,
         micro_batch=job.micro_batch,
         seq_len=job.seq_len,
@@ -56,6 +58,7 @@ def share_of(job: TrainingJob) -> Share:
         sequence_parallel=layout.sequence_parallel,
         recompute=job.recompute,
         lora=job.lora,
+        fused=job.fused,
         expert_tensor=layout.expert_tensor_parallel,
         expert_skew=job.expert_skew if job.model.moe else 1.0,
     )
@@ -67,7 +70,7 @@ def work_table(placed: Sequence[Placed]) -> RowTable:
 
 
 @functools.lru_cache(maxsize=4096)
-def _rows(share: Share) -> tuple[Any, ...]:
+def _rows(share: WorkShare) -> tuple[Any, ...]:
     return device_rows(share)
 
 
@@ -115,14 +118,9 @@ def _links(machines: Sequence[Machine]) -> Links:
     )
 
 
-def gradient_bytes(job: TrainingJob) -> float:
-    """Width of a gradient as it is reduced: fp32 unless everything is narrow or the job says otherwise."""
-    return job.gradient_bytes or (2.0 if job.storage == "pure" else 4.0)
-
-
 def weight_bytes(job: TrainingJob) -> float:
     """Width of a weight as it is gathered, and of an activation."""
-    return 4.0 if job.dtype in {"fp32", "tf32"} else 2.0
+    return job_storage(job).gathered_bytes
 
 
 @functools.lru_cache(maxsize=512)
@@ -164,7 +162,7 @@ NUMBERS: dict[str, Number] = {
     "expert_layers": lambda job, _, __: job.model.moe_layers / job.model.layers,
     "blocks": lambda job, _, __: 2 if job.model.block == "sequential" else 1,
     "element_bytes": lambda job, _, __: weight_bytes(job),
-    "gradient_bytes": lambda job, _, __: gradient_bytes(job),
+    "gradient_bytes": lambda job, _, __: job_storage(job).gradient_bytes,
     "weight_bytes": lambda job, _, __: weight_bytes(job),
     "layer_parameters": lambda job, _, __: parameter_parts(job.model)["layer"],
     "expert_parameters": lambda job, _, __: parameter_parts(job.model)["expert"],

@@ -15,6 +15,7 @@ from hwprof.predict.parameters import chip_of, parameters_for
 from hwprof.predict.stacks import Stack
 from hwprof.simulate.error_model import circumstances, interval
 from hwprof.simulate.jobs import NVME_BYTE_PER_S, jobs_of, rates_of, wide_dtype, work_table
+from hwprof.simulate.parts import BOUND_OF_PART, StepPart
 from hwprof.simulate.pipeline.engine import simulate_pipeline
 from hwprof.simulate.pipeline.timeline import Timeline
 from hwprof.simulate.pipeline.work import pipeline_work
@@ -23,22 +24,6 @@ from hwprof.simulate.whole_step import StepTimes, whole_step
 from hwprof.specs.catalogue.simulator import SimulatorParameters
 from hwprof.specs.job.step import TrainingJob
 from hwprof.specs.record.run import BoundClass, Interval
-
-_BOUND_OF_PART: dict[str, BoundClass] = {
-    "host": "host",
-    "fixed": "host",
-    "optimizer": "memory",
-    "tensor communication": "communication",
-    "context communication": "communication",
-    "expert communication": "communication",
-    "weight gathering": "communication",
-    "offload": "transfer",
-    "pipeline sends": "communication",
-    "gradient reduction": "communication",
-    "pipeline bubble": "latency",
-    "stragglers": "communication",
-}
-
 
 MOST_PASSES = 1_000_000
 """Forward and backward passes of a simulated step, some ten seconds of simulating."""
@@ -72,7 +57,7 @@ class Prediction:
     memory: MemoryNeed
     memory_interval_bytes: Interval
     fits: bool
-    breakdown_s: Mapping[str, float]
+    breakdown_s: Mapping[StepPart, float]
     bound: BoundClass
     basis: tuple[str, ...]
     timeline: Timeline
@@ -158,10 +143,10 @@ def _architecture_fitted(table: SimulatorParameters, machine: Machine) -> bool:
     return found is not None and found.basis == "fitted"
 
 
-def _breakdown(closed: StepTimes, step_s: float) -> dict[str, float]:
+def _breakdown(closed: StepTimes, step_s: float) -> dict[StepPart, float]:
     """The closed form's parts; what the engine sees beyond them is pipeline bubble."""
     parts = {name: float(values[0]) for name, values in closed.parts.items()}
-    parts["pipeline bubble"] += step_s - float(closed.step_s[0])
+    parts[StepPart.BUBBLE] += step_s - float(closed.step_s[0])
     return {name: value for name, value in parts.items() if abs(value) > 1e-12 * step_s}
 
 
@@ -170,12 +155,11 @@ def _bound(closed: StepTimes, work: MicroBatchTimes, jobs: Jobs) -> BoundClass:
     totals: dict[BoundClass, float] = {}
     memory_share = float(work.traffic_share[0])
     for name, values in closed.parts.items():
-        value = float(values[0])
-        if name in _BOUND_OF_PART:
-            bound = _BOUND_OF_PART[name]
-            totals[bound] = totals.get(bound, 0.0) + value
-        else:
-            totals["compute"] = totals.get("compute", 0.0) + value * (1 - memory_share)
-            totals["memory"] = totals.get("memory", 0.0) + value * memory_share
+        value, bound = float(values[0]), BOUND_OF_PART[name]
+        shares: dict[BoundClass, float] = (
+            {bound: 1.0} if bound else {"compute": 1 - memory_share, "memory": memory_share}
+        )
+        for each, share in shares.items():
+            totals[each] = totals.get(each, 0.0) + value * share
     assert len(jobs.layers) == 1
     return max(totals, key=lambda bound: totals[bound])

@@ -19,7 +19,8 @@ from hwprof.simulate.jobs import NUMBERS, jobs_of, offloaded_bytes, rates_of, sh
 from hwprof.simulate.step import Floats, Jobs
 from hwprof.simulate.whole_step import StepTimes, step_times
 from hwprof.specs.distinct import distinct
-from hwprof.specs.job.parallel import SCHEDULES, TWO_CHUNK_SCHEDULES, ParallelLayout
+from hwprof.specs.job.parallel import ParallelLayout
+from hwprof.specs.job.schedules import SCHEDULES, with_trait
 from hwprof.specs.job.step import TrainingJob
 from hwprof.specs.record.run import Recompute
 
@@ -132,7 +133,7 @@ def _jobs(space: Space, machine: Machine, stack: Stack, offloaded: Floats) -> Jo
     count = len(space)
     one = jobs_of([(space.job(0), machine, stack)])
     context = space.context.astype(float)
-    two_chunks = np.isin(space.schedule, [SCHEDULES.index(name) for name in TWO_CHUNK_SCHEDULES])
+    two_chunks = with_trait(space.schedule, lambda traits: traits.two_chunks)
     changing: dict[str, Floats] = {
         "stages": space.pipeline.astype(float),
         "chunks": np.where(two_chunks, 2, space.virtual).astype(float),

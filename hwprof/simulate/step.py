@@ -11,6 +11,7 @@ from hwprof.predict.collectives.group_time import Links, all_reduce_s, all_to_al
 from hwprof.predict.kernels.op_time import MicroBatchTimes
 from hwprof.predict.parameters import Parameters
 from hwprof.specs.job.parallel import CONTEXT_KINDS
+from hwprof.specs.job.schedules import with_trait
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -91,6 +92,18 @@ class Jobs:
     def replicas(self) -> Floats:
         """Data and context ranks."""
         return self.data * self.context
+
+    @property
+    def two_way(self) -> Flags:
+        """Whether micro-batches enter the pipeline at both ends."""
+        flags: Flags = with_trait(self.schedule, lambda traits: traits.two_way)
+        return flags
+
+    @property
+    def turns_back(self) -> Flags:
+        """Whether the model runs down the stages and back up."""
+        flags: Flags = with_trait(self.schedule, lambda traits: traits.turns_back)
+        return flags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +259,8 @@ def _context_s(jobs: Jobs, links: Links, attention_s: Floats) -> tuple[Floats, F
 
 def _expert_s(jobs: Jobs, links: Links, p: Parameters) -> Floats:
     """Tokens to their experts and back, one way through the layer."""
-    sent_bytes = jobs.tokens / jobs.tensor * jobs.top_k * jobs.expert_skew * jobs.d_model * 2 * jobs.expert_layers
+    token_bytes = jobs.d_model * jobs.element_bytes
+    sent_bytes = jobs.tokens / jobs.tensor * jobs.top_k * jobs.expert_skew * token_bytes * jobs.expert_layers
     both_s = 2 * all_to_all_s(sent_bytes, jobs.expert, np.ones_like(jobs.expert), links)
     exposed: Floats = both_s * (1 - np.minimum(p.expert_overlap, LONGEST_OVERLAP))
     return exposed
@@ -261,7 +275,7 @@ def _gather_s(jobs: Jobs, links: Links, forward_s: Floats, backward_s: Floats, p
     wide = np.where(jobs.gradient_bytes > jobs.weight_bytes, REDUCED_SHARE, 1.0)
     scatter_s = ring_s(layer_bytes * wide, jobs.shards, jobs.tensor, links)
     groups = np.maximum(jobs.replicas / jobs.shards, 1.0)
-    across_s = all_reduce_s(layer_bytes * 2 / jobs.shards, groups, jobs.tensor * jobs.shards, links)
+    across_s = all_reduce_s(layer * jobs.gradient_bytes / jobs.shards, groups, jobs.tensor * jobs.shards, links)
     both_s = gather_s + scatter_s
     reduced_s = both_s + np.where(groups > 1, across_s / jobs.micro_batches, 0.0)
     window = np.minimum(p.data_overlap, 1.2)

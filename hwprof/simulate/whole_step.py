@@ -11,8 +11,9 @@ from hwprof.predict.kernels.op_time import MicroBatchTimes
 from hwprof.predict.parameters import Parameters
 from hwprof.simulate.closed_forms.forms import pipeline_span_s
 from hwprof.simulate.closed_forms.times import PassTimes, PipelineTimes
+from hwprof.simulate.parts import StepPart
 from hwprof.simulate.step import Floats, Jobs, StepTerms, step_terms
-from hwprof.specs.job.parallel import SCHEDULES
+from hwprof.specs.job.schedules import SCHEDULES
 
 Integers = NDArray[np.int64]
 
@@ -22,7 +23,7 @@ class StepTimes:
     """Seconds of a step, arrays of one for each job. ``parts`` add up to ``step_s``."""
 
     step_s: Floats
-    parts: dict[str, Floats]
+    parts: dict[StepPart, Floats]
 
 
 def step_times(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTimes:
@@ -54,21 +55,21 @@ def whole_step(jobs: Jobs, work: MicroBatchTimes, terms: StepTerms, span_s: Floa
     return StepTimes(
         step_s=step_s * (1 + terms.slowdown) + terms.fixed_s,
         parts={
-            "compute": m * held.most * (kernels_s - layer.recompute_s - host_s),
-            "recompute": m * held.most * layer.recompute_s,
-            "host": m * held.most * host_s,
-            "embedding and head": m * (busy_s - held.most * pass_s - sent_s),
-            "tensor communication": m * held.most * layer.tensor_s * seen,
-            "context communication": m * held.most * layer.context_s * seen,
-            "expert communication": m * held.most * layer.expert_s * seen,
-            "weight gathering": m * held.most * layer.gather_s * seen,
-            "offload": m * held.most * layer.offload_s,
-            "pipeline sends": m * sent_s * seen,
-            "pipeline bubble": bubble_s,
-            "gradient reduction": terms.data_s,
-            "optimizer": terms.update_s,
-            "stragglers": step_s * terms.slowdown,
-            "fixed": terms.fixed_s,
+            StepPart.COMPUTE: m * held.most * (kernels_s - layer.recompute_s - host_s),
+            StepPart.RECOMPUTE: m * held.most * layer.recompute_s,
+            StepPart.HOST: m * held.most * host_s,
+            StepPart.ENDS: m * (busy_s - held.most * pass_s - sent_s),
+            StepPart.TENSOR: m * held.most * layer.tensor_s * seen,
+            StepPart.CONTEXT: m * held.most * layer.context_s * seen,
+            StepPart.EXPERT: m * held.most * layer.expert_s * seen,
+            StepPart.GATHERING: m * held.most * layer.gather_s * seen,
+            StepPart.OFFLOAD: m * held.most * layer.offload_s,
+            StepPart.SENDS: m * sent_s * seen,
+            StepPart.BUBBLE: bubble_s,
+            StepPart.REDUCTION: terms.data_s,
+            StepPart.OPTIMIZER: terms.update_s,
+            StepPart.STRAGGLERS: step_s * terms.slowdown,
+            StepPart.FIXED: terms.fixed_s,
         },
     )
 
@@ -92,7 +93,7 @@ class HeldLayers:
 def held_layers(jobs: Jobs) -> HeldLayers:
     """How the layers lie on the devices, as :mod:`hwprof.count.job.pipeline_stages` cuts them."""
     p, layers = jobs.stages, jobs.layers
-    two_ended, dual = (jobs.schedule == SCHEDULES.index(name) for name in ("zb-v", "dualpipe"))
+    two_ended, dual = jobs.turns_back, jobs.two_way
     rows = _passed_chunks(jobs)
     each, longer = np.divmod(layers, p * rows)
     start = (p * rows - longer) // 2
@@ -113,7 +114,7 @@ def held_layers(jobs: Jobs) -> HeldLayers:
 
 def _passed_chunks(jobs: Jobs) -> Floats:
     """Chunks of a device that a micro-batch passes: in DualPipe one of the two, by its direction."""
-    return np.where(jobs.schedule == SCHEDULES.index("dualpipe"), 1.0, jobs.chunks)
+    return np.where(jobs.two_way, 1.0, jobs.chunks)
 
 
 def pipeline_times(jobs: Jobs, work: MicroBatchTimes, terms: StepTerms, held: HeldLayers) -> PipelineTimes:
@@ -154,13 +155,13 @@ def _hidden_s(jobs: Jobs, terms: StepTerms, typical: PassTimes, chunk: Floats, e
     half_s = chunk * (layer.tensor_s + layer.context_s + layer.expert_s + layer.gather_s) / 2 + exposed_s
     moved_s = np.minimum(half_s, typical.forward_s) + np.minimum(half_s, typical.backward_input_s)
     both_s = typical.both_s
-    dual = (jobs.schedule == SCHEDULES.index("dualpipe")) & (jobs.stages > 1)
+    dual = jobs.two_way & (jobs.stages > 1)
     return np.where(dual, np.minimum(moved_s, both_s - moved_s), 0.0)
 
 
 def _busy_s(jobs: Jobs, times: PipelineTimes) -> Floats:
     """One micro-batch on the device that sets the pace: one of layers alone, or one with an end of the model."""
-    dual, two_ended = (jobs.schedule == SCHEDULES.index(name) for name in ("dualpipe", "zb-v"))
+    dual, two_ended = jobs.two_way, jobs.turns_back
     typical_s = _passed_chunks(jobs) * times.typical.both_s
     first_s, last_s = times.first.both_s, times.last.both_s
     end_s = np.where(two_ended, first_s + last_s, np.where(dual, (first_s + last_s) / 2, np.maximum(first_s, last_s)))

@@ -88,11 +88,6 @@ class Trainer:
             seed=settings.seed,
         )
 
-    @property
-    def parameters_count(self) -> int:
-        """How many numbers the model learns; tied weights count once."""
-        return sum(weight.numel() for weight in self.model.parameters())
-
     def state_bytes(self) -> float:
         """Bytes of weights, buffers and optimizer state; tensors that share memory count once."""
         states = (value for state in self.optimizer.state.values() for value in state.values())

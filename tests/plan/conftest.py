@@ -178,6 +178,7 @@ def make_cluster(
         "kind": "gpu",
         "vendor": "none",
         "architecture": "none",
+        "architecture_family": "other",
         "form_factor": "none",
         "confidence": "read",
         "compute": made_up,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hwprof.errors import SpecError
-from hwprof.predict.machine import architecture_of, machine_of
-from hwprof.specs.catalogue.lookup import list_devices, load_cluster, load_device
+from hwprof.predict.machine import machine_of
+from hwprof.specs.catalogue.lookup import list_devices, load_cluster
 
 
 def machine(text, **changes):
@@ -54,11 +54,20 @@ def test_a_peak_that_is_not_known_is_refused():
         machine("4xtpu-v5p").peak_flop_per_s("fp64")
 
 
-def test_every_device_has_a_family():
-    families = {architecture_of(device) for device in list_devices()}
-    assert {"hopper", "blackwell", "ampere", "volta", "tpu", "cdna", "cpu"} <= families
-    assert architecture_of(load_device("b200")) == "blackwell"
-    assert architecture_of(load_device("mi300x")) == "cdna"
+@pytest.mark.parametrize(
+    ("cluster", "adds"),
+    [
+        ("8xh100-sxm", True),
+        ("8xb200", True),
+        ("2xh100-sxm", False),
+        ("8xa100-sxm", False),
+        ("8xmi300x", False),
+        ("64xtpu-v5p", False),
+    ],
+)
+def test_switches_add_from_the_third_nvswitch_on(cluster, adds):
+    """Klenk et al. 2020, as NVLink SHARP in NVLink 4 and 5; two devices exchange without it."""
+    assert machine(cluster).adds_in_switch is adds
 
 
 def test_a_format_without_a_peak_is_replaced_and_said_so():

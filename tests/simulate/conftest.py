@@ -8,8 +8,7 @@ from collections import defaultdict
 from itertools import pairwise
 
 import pytest
-
-from hwprof.simulate.pipeline.simulation import ChunkCost, PipelineWork, StageWork
+from made_up_pipelines import made_up_chunk, made_up_pipeline, made_up_stage
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +30,9 @@ def event_driven():
 
 
 def _uniform(schedule, *, stages, micro_batches, chunks=1, overlap_send=True, stage=None, **costs):
-    times = {"forward_s": 1.0, "backward_input_s": 1.0, "backward_weight_s": 1.0, "send_s": 0.0, "kept_bytes": 1.0}
-    chunk = ChunkCost(**(times | costs))
-    return PipelineWork(
-        stages=(StageWork(chunks=(chunk,) * chunks, **(stage or {})),) * stages,
+    alike = made_up_stage(*[made_up_chunk(**costs)] * chunks, **stage or {})
+    return made_up_pipeline(
+        *[alike] * stages,
         micro_batches=micro_batches,
         schedule=schedule,
         overlap_send=overlap_send,
@@ -45,7 +43,7 @@ def _varied(seed, schedule, *, stages, micro_batches, chunks, overlap_send):
     draw = random.Random(seed).random
 
     def chunk():
-        return ChunkCost(
+        return made_up_chunk(
             forward_s=0.5 + draw(),
             backward_input_s=0.5 + draw(),
             backward_weight_s=0.5 + draw(),
@@ -55,11 +53,9 @@ def _varied(seed, schedule, *, stages, micro_batches, chunks, overlap_send):
             backward_communication_s=draw() / 2,
         )
 
-    return PipelineWork(
-        stages=tuple(
-            StageWork(
-                chunks=tuple(chunk() for _ in range(chunks)), before_s=draw(), reduce_s=draw(), optimizer_s=draw()
-            )
+    return made_up_pipeline(
+        *(
+            made_up_stage(*(chunk() for _ in range(chunks)), before_s=draw(), reduce_s=draw(), optimizer_s=draw())
             for _ in range(stages)
         ),
         micro_batches=micro_batches,

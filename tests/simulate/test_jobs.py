@@ -5,18 +5,20 @@ from __future__ import annotations
 import pytest
 
 from hwprof.count.blocks.parameters import parameters
+from hwprof.count.blocks.transformer import model_ops
+from hwprof.count.job.device_work import NARROW, Part, Unit
 from hwprof.simulate.jobs import (
-    gradient_bytes,
     jobs_of,
     kv_width,
     parameter_parts,
     rates_of,
     share_of,
-    weight_bytes,
     wide_dtype,
+    work_table,
 )
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.job.parallel import ParallelLayout
+from hwprof.specs.job.step import LoraSpec
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "mixtral-8x7b", "deepseek-v3", "gpt2-124m"])
@@ -32,11 +34,14 @@ def test_experts_of_mixtral_by_hand():
 
 
 def test_widths_of_formats(placed):
-    mixed, _, _ = placed("tiny", 1, seq_len=64)
-    assert (gradient_bytes(mixed), weight_bytes(mixed)) == (4, 2)
-    assert gradient_bytes(mixed.model_copy(update={"storage": "pure"})) == 2
-    assert gradient_bytes(mixed.model_copy(update={"gradient_bytes": 2})) == 2
-    assert weight_bytes(mixed.model_copy(update={"dtype": "fp32"})) == 4
+    def widths(**changes):
+        jobs = jobs_of([placed("tiny", 1, seq_len=64, **changes)])
+        return float(jobs.gradient_bytes[0]), float(jobs.weight_bytes[0]), float(jobs.element_bytes[0])
+
+    assert widths() == (4, 2, 2)
+    assert widths(storage="pure") == (2, 2, 2)
+    assert widths(gradient_bytes=2) == (2, 2, 2)
+    assert widths(dtype="fp32") == widths(dtype="fp32", storage="pure") == (4, 4, 4)
     assert [wide_dtype(each) for each in ("fp8", "fp4", "fp16", "tf32")] == ["bf16", "bf16", "fp16", "tf32"]
 
 
@@ -68,3 +73,33 @@ def test_what_decides_a_micro_batch_leaves_out_what_does_not(placed):
         }
     )
     assert share_of(job) == share_of(more)
+
+
+CHANGES = {
+    "micro_batch": 2,
+    "seq_len": 1024,
+    "dtype": "fp32",
+    "attention": "materialised",
+    "fused": False,
+    "recompute": "full",
+    "lora": LoraSpec(rank=8),
+    "expert_skew": 1.5,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_no_field_that_decides_the_work_is_dropped(name, placed):
+    job, _, _ = placed("mixtral-8x7b", 8, layout={"data_parallel": 8})
+    assert share_of(job) != share_of(job.model_copy(update={name: CHANGES[name]}))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_traffic_beside_products_is_that_of_the_op_table(fused, placed):
+    """Chains of elementwise operations that are kernels of their own read and write what one kernel keeps on chip."""
+    job, machine, stack = placed("llama-3.1-8b", 1, layout={"zero_stage": 0}, fused=fused)
+    table = work_table([(job, machine, stack)])
+    here = (table.unit == Unit.TRAFFIC) & (table.part == Part.LAYER)
+    ops = model_ops(job.model, batch_size=1, seq_len=2048, precision=NARROW, attention="causal", fused=fused)
+    costs = [cost for op in ops if op.in_layer for cost in (op.forward * op.repeats, op.backward * op.repeats)]
+    by_table = sum(cost.moved_bytes for cost in costs if not cost.matmul_flop)
+    assert 32 * (table.moved_bytes * table.times)[here].sum() == pytest.approx(by_table, rel=1e-12)

@@ -8,7 +8,7 @@ import pytest
 from hwprof.predict.parameters import parameters_for
 from hwprof.simulate.space import RECOMPUTE, Space, predict_space
 from hwprof.specs.catalogue.simulator import simulator_parameters
-from hwprof.specs.job.parallel import SCHEDULES
+from hwprof.specs.job.schedules import SCHEDULES
 
 GPUS = 64
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hwprof.predict.parameters import parameters_for
 from hwprof.simulate.jobs import jobs_of
+from hwprof.simulate.parts import BOUND_OF_PART, StepPart
 from hwprof.simulate.step import parameters_held
 from hwprof.specs.catalogue.simulator import simulator_parameters
 
@@ -164,3 +165,36 @@ def test_experts_are_spread_over_their_ranks(placed):
     _, spread = parameters_held(jobs_of([placed("mixtral-8x7b", 8, layout={"data_parallel": 8, "expert_parallel": 8})]))
     assert float(one[0]) == pytest.approx(8 * 32 * 3 * 4096 * 14336)
     assert float(spread[0]) == pytest.approx(float(one[0]) / 8)
+
+
+def without_latency(machine, **rates):
+    return dataclasses.replace(machine, inside_latency_s=0.0, between_latency_s=0.0, **rates)
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("bf16", 2), ("fp8", 2), ("fp32", 4)])
+def test_tokens_travel_to_experts_in_their_own_width(dtype, width, placed, closed_form_s):
+    """There and back, forward and backward: 2 of 8 experts of 4096 numbers a token, 7 of 8 elsewhere, in 32 layers."""
+    job, machine, stack = placed("mixtral-8x7b", 8, layout={"data_parallel": 8, "expert_parallel": 8}, dtype=dtype)
+    p, _ = parameters_for(simulator_parameters(), machine, stack)
+    _, parts = closed_form_s(job, without_latency(machine), stack)
+    sent_s = 32 * 2048 * 2 * 4096 * width * 7 / 8 / (450e9 * p.inside_share)
+    exposed = 1 - min(p.expert_overlap, 0.95)
+    assert parts["expert communication"] == pytest.approx(8 * 4 * sent_s * exposed, rel=1e-9)
+
+
+def test_gradients_cross_shard_groups_in_their_own_width(placed, closed_form_s):
+    """Hybrid sharding over 8 of 16 devices: between nodes goes what a rank keeps of the gradients, in their width."""
+
+    def gathering_s(**changes):
+        layout = {"data_parallel": 16, "zero_stage": 3, "shard_ranks": 8}
+        job, machine, stack = placed("llama-3.1-8b", 16, layout=layout, global_batch=16, **changes)
+        slow = without_latency(machine, inside_byte_per_s=1e30, between_byte_per_s=1e6)
+        return closed_form_s(job, slow, stack)[1]["weight gathering"]
+
+    assert gathering_s(gradient_bytes=2) / gathering_s() == pytest.approx(1 / 2, rel=1e-3)
+    assert gathering_s(dtype="fp32") / gathering_s() == pytest.approx(1, rel=1e-3)
+
+
+def test_every_part_of_a_step_has_a_class(placed, closed_form_s):
+    _, parts = closed_form_s(*placed("llama-3.1-8b", 8, layout={"data_parallel": 8}))
+    assert set(parts) == set(StepPart) == set(BOUND_OF_PART)

@@ -13,7 +13,7 @@ from hwprof.simulate.pipeline.schedules import schedule_refusal
 from hwprof.simulate.prediction import predict_job
 from hwprof.simulate.whole_step import held_layers
 from hwprof.specs.catalogue.simulator import simulator_parameters
-from hwprof.specs.job.parallel import SCHEDULES
+from hwprof.specs.job.schedules import SCHEDULES
 
 MODELS = {"llama-3.1-405b": 126, "llama-3.1-70b": 80, "gpt3-175b": 96, "bloom-176b": 70, "mixtral-8x7b": 32}
 

@@ -17,7 +17,8 @@ from hwprof.count.job.totals import flop_of
 from hwprof.count.memory.job import job_memory
 from hwprof.count.memory.step import MemoryNeed
 from hwprof.errors import InputError
-from hwprof.specs.job.parallel import SCHEDULES, ParallelLayout, Schedule
+from hwprof.specs.job.parallel import ParallelLayout
+from hwprof.specs.job.schedules import SCHEDULES, Schedule
 from hwprof.specs.job.settings import Dtype, OptimizerName, RunSettings
 from hwprof.specs.job.step import JobDtype, JobOptimizer, LoraSpec, Offload, Storage, TrainingJob
 from hwprof.specs.model.spec import ModelSpec

@@ -15,7 +15,7 @@ from hwprof.cli.layout_options import LONGEST_DEFAULT, POSITIVE, Command
 from hwprof.cli.numbers import FiniteRange
 from hwprof.errors import InputError, UnknownNameError
 from hwprof.plan.advice.from_run import calibrated, job_of_run
-from hwprof.plan.answer.cost import Rates, rates_of, step_limits_s, steps_of
+from hwprof.plan.answer.cost import RunningRates, rates_of, step_limits_s, steps_of
 from hwprof.plan.answer.machines import Option, Unable, option_of
 from hwprof.plan.space.question import MEMORY_MARGIN, Choices, Question
 from hwprof.predict.machine import Machine, machine_of
@@ -23,7 +23,8 @@ from hwprof.predict.stacks import STACKS, Stack, stack_named
 from hwprof.specs.catalogue.lookup import load_cluster, load_device, load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.hardware.spec import ClusterSpec
-from hwprof.specs.job.parallel import CONTEXT_KINDS, SCHEDULES
+from hwprof.specs.job.parallel import CONTEXT_KINDS
+from hwprof.specs.job.schedules import SCHEDULES
 from hwprof.specs.job.settings import Recompute, RunSettings
 from hwprof.specs.job.step import JobDtype, JobOptimizer, Offload, TrainingJob
 from hwprof.specs.model.spec import ModelSpec
@@ -163,7 +164,7 @@ class Asked:
     """One machine's question and rates."""
 
     question: Question
-    rates: Rates
+    rates: RunningRates
 
 
 def options_of(typed: dict[str, Any]) -> tuple[list[Option], list[Unable]]:
@@ -325,7 +326,7 @@ def _switched(given: tuple[str, ...] | None) -> tuple[bool, ...]:
     return tuple(value == "on" for value in given or ("on",))
 
 
-def _longest(typed: dict[str, Any], base: TrainingJob, devices: int, rates: Rates) -> dict[str, Any]:
+def _longest(typed: dict[str, Any], base: TrainingJob, devices: int, rates: RunningRates) -> dict[str, Any]:
     if typed["deadline"] is None and typed["budget"] is None:
         return {}
     if not typed["tokens"]:

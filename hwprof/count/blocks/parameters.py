@@ -38,13 +38,8 @@ class ParameterCount:
     active: int
 
     @property
-    def non_embedding(self) -> int:
-        """Parameters without token and position tables and the head: N of Kaplan et al. 2020."""
-        return self.total - self.embedding - self.head
-
-    @property
     def active_non_embedding(self) -> int:
-        """Active parameters without token and position tables and the head."""
+        """Active parameters without token and position tables and the head: N of Kaplan et al. 2020."""
         return self.active - self.embedding - self.head
 
 

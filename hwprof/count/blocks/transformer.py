@@ -21,7 +21,7 @@ from hwprof.specs.model.spec import ModelSpec
 __all__ = [
     "CONVENTIONS",
     "AttentionConvention",
-    "MatmulShape",
+    "LayerProduct",
     "Op",
     "ParameterCount",
     "Precision",
@@ -42,7 +42,7 @@ _KEPT_BY_SELECTIVE = frozenset({"linear", "attention_core", "attention_core_mate
 """Op kinds whose results selective recompute keeps."""
 
 
-class MatmulShape(NamedTuple):
+class LayerProduct(NamedTuple):
     """One product of a linear layer: [m, k] · [k, n], 2·m·n·k FLOP."""
 
     label: str
@@ -122,7 +122,7 @@ def training_step_ops(
     return (*_with_recompute(with_micro_batches, spec, settings), *_update_ops(spec, settings))
 
 
-def matmul_shapes(spec: ModelSpec, settings: RunSettings) -> tuple[MatmulShape, ...]:
+def matmul_shapes(spec: ModelSpec, settings: RunSettings) -> tuple[LayerProduct, ...]:
     """The products of every linear layer on one micro-batch: one forward, two backward for each label.
 
     Forward: [tokens, in] · [in, out]. Backward: dX = [tokens, out] · [out, in], dW = [out, tokens] · [tokens, in].
@@ -141,9 +141,9 @@ def matmul_shapes(spec: ModelSpec, settings: RunSettings) -> tuple[MatmulShape, 
         product
         for label, out, inside, tokens in labelled
         for product in (
-            MatmulShape(label, "forward", tokens, out, inside),
-            MatmulShape(label, "backward", tokens, inside, out),
-            MatmulShape(label, "backward", out, inside, tokens),
+            LayerProduct(label, "forward", tokens, out, inside),
+            LayerProduct(label, "backward", tokens, inside, out),
+            LayerProduct(label, "backward", out, inside, tokens),
         )
     )
 

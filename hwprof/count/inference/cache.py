@@ -100,25 +100,6 @@ def kv_cache_bytes(
     return cache.total_bytes
 
 
-def kv_read_bytes(
-    spec: ModelSpec,
-    *,
-    batch_size: int,
-    context_tokens: int,
-    dtype: CacheDtype,
-    mla: MlaForm = "absorbed",
-    source_tokens: int = 0,
-) -> int:
-    """Bytes of the cache that one decode step reads, after ``context_tokens`` tokens that are there already.
-
-    The step first adds its own token, so it reads one row more; in layers with a window, what the token attends to.
-    """
-    keys = visible_keys(spec, context_tokens + 1)
-    token_bytes = batch_size * kept_features(spec, mla) * CACHE_BYTES[dtype]
-    rows = (spec.layers - spec.window_layers) * keys.full + spec.window_layers * keys.window
-    return (rows + spec.layers * source_tokens) * token_bytes
-
-
 def visible_keys(spec: ModelSpec, length: int) -> Keys:
     """What the last of ``length`` tokens attends to."""
     return visible_keys_over(spec, length, 1)

@@ -11,13 +11,12 @@ from hwprof.count.blocks.graph import Graph
 from hwprof.count.blocks.parameters import ENCODER
 from hwprof.count.blocks.transformer import AttentionConvention, model_ops
 from hwprof.count.inference import ops as _registers_ops  # noqa: F401 (enters its kinds into the op table)
-from hwprof.count.inference.cache import Keys, kept_features, visible_keys
+from hwprof.count.inference.cache import Keys, kept_features
 from hwprof.count.inference.serving import Serving, check_lengths, served
 from hwprof.count.inference.weights import Weights
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Op
 from hwprof.count.ops.position import TANH_FLOP
-from hwprof.errors import InputError
 from hwprof.specs.model.parts import MlaSpec
 from hwprof.specs.model.spec import ModelSpec
 
@@ -83,28 +82,6 @@ def prefill_ops(
         ops = tuple(last.get(op.label, op) for op in ops)
     weights, tokens = Weights.of(batch.spec, serving), batch_size * prompt_tokens
     return tuple(_priced(op, weights, tokens) for op in _with_caches(batch, ops, prompt_tokens))
-
-
-def decode_ops(
-    spec: ModelSpec,
-    *,
-    batch_size: int,
-    context_tokens: int,
-    serving: Serving,
-    source_tokens: int = 0,
-) -> tuple[Op, ...]:
-    """The forward pass over one new token of each sequence, after ``context_tokens`` that are in the cache.
-
-    The new token attends to itself too, so to ``context_tokens`` + 1 keys, in layers with a window to as many as it
-    holds. Arguments and errors are those of ``prefill_ops``; a model that does not generate is an ``InputError``.
-    """
-    if not spec.causal:
-        raise InputError(
-            f"{spec.name} does not generate tokens", expectation=f"a {spec.kind} reads its input in one pass"
-        )
-    check_lengths(spec, batch_size=batch_size, tokens=context_tokens + 1, source_tokens=source_tokens)
-    batch = Batch(spec=served(spec), size=batch_size, serving=serving, source_tokens=source_tokens)
-    return step_ops(batch, visible_keys(spec, context_tokens + 1))
 
 
 def step_ops(batch: Batch, keys: Keys) -> tuple[Op, ...]:

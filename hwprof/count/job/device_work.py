@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import partial
 from typing import NamedTuple
 
 from hwprof.count.blocks.parameters import parameter_tensors
@@ -66,7 +67,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class WorkShare:
     """What decides the work of one device on one micro-batch.
 
     Attributes:
@@ -87,17 +88,17 @@ class Share:
     model: ModelSpec
     micro_batch: int
     seq_len: int
-    dtype: JobDtype = "bf16"
-    flash: bool = True
-    tensor: int = 1
-    context: int = 1
-    expert: int = 1
-    sequence_parallel: bool = True
-    recompute: Recompute = "none"
-    lora: LoraSpec | None = None
-    fused: bool = True
-    expert_tensor: int = 1
-    expert_skew: float = 1.0
+    dtype: JobDtype
+    flash: bool
+    tensor: int
+    context: int
+    expert: int
+    sequence_parallel: bool
+    recompute: Recompute
+    lora: LoraSpec | None
+    fused: bool
+    expert_tensor: int
+    expert_skew: float
 
 
 _MERGED = {
@@ -124,15 +125,18 @@ QUANTIZE_BYTES = 4
 """Traffic of one element that is made narrow for a product: 2 read, and 1 written twice, along rows and along columns
 (NVIDIA Transformer Engine keeps both for the three products of a linear layer)."""
 
-MATERIALISED_FORWARD_BYTES = 13
-"""Traffic of one 2-byte score: written by q·k; read and written by the softmax; read and written by dropout with a
-1-byte mask; read by p·v (Megatron-LM with its fused scale-mask-softmax kernel)."""
+FORWARD_SCORE_PASSES = 6
+"""How often a score that is written to memory moves: written by q·k; read and written by the softmax; read and written
+by dropout; read by p·v (Megatron-LM with its fused scale-mask-softmax kernel)."""
 
-MATERIALISED_BACKWARD_BYTES = 19
-"""P read for dV; dP written; dropout reads dP and mask, writes; softmax reads P and dP, writes; dS read for dQ, dK."""
+BACKWARD_SCORE_PASSES = 9
+"""P read for dV; dP written; dropout reads dP and writes; softmax reads P and dP, writes; dS read for dQ, dK."""
+
+MASK_BYTES = 1
+"""Dropout's mask of a score, written forward and read backward."""
 
 
-def device_rows(share: Share) -> tuple[Row, ...]:
+def device_rows(share: WorkShare) -> tuple[Row, ...]:
     """All rows of one micro-batch: embedding, the average layer, head and loss."""
     rows: list[Row] = []
     for op, own in _rows_by_kernel(replace(share, recompute="none")):
@@ -142,7 +146,7 @@ def device_rows(share: Share) -> tuple[Row, ...]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _rows_by_kernel(share: Share) -> tuple[tuple[Op, tuple[Row, ...]], ...]:
+def _rows_by_kernel(share: WorkShare) -> tuple[tuple[Op, tuple[Row, ...]], ...]:
     """The rows of each kernel without what runs again, with the first of its ops."""
     wide = share.dtype in {"fp32", "tf32"}
     kernels = _kernels(share.model, share.micro_batch, share.seq_len, wide=wide, flash=share.flash, fused=share.fused)
@@ -202,7 +206,7 @@ def _weight_shapes(model: ModelSpec) -> dict[str, tuple[int, int]]:
     return shapes
 
 
-def _op_rows(share: Share, ops: tuple[Op, ...]) -> Iterator[Row]:
+def _op_rows(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
     op = ops[0]
     if op.kind == "linear":
         yield from _linear(share, ops)
@@ -220,16 +224,16 @@ def _part(op: Op) -> Part:
     return Part.EMBEDDING if op.layer_kind == "embedding" or op.label.endswith("embedding_norm") else Part.HEAD
 
 
-def _times(share: Share, op: Op) -> float:
+def _times(share: WorkShare, op: Op) -> float:
     """How often an op runs in the average layer, or once outside the layers."""
     return op.repeats / share.model.layers if op.in_layer else float(op.repeats)
 
 
-def _element_bytes(share: Share) -> int:
+def _element_bytes(share: WorkShare) -> int:
     return 4 if share.dtype in {"fp32", "tf32"} else 2
 
 
-def _linear(share: Share, ops: tuple[Op, ...]) -> Iterator[Row]:
+def _linear(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
     """Forward [m, k]·[k, n]; backward dX = [m, n]·[n, k] and dW = [n, m]·[m, k]."""
     op, shapes = ops[0], _weight_shapes(share.model)
     n: float = sum(shapes[each.label][0] for each in ops)
@@ -246,7 +250,7 @@ def _linear(share: Share, ops: tuple[Op, ...]) -> Iterator[Row]:
     yield from _products(share, op, m=m / split_tokens, n=n, k=k, groups=1)
 
 
-def _experts(share: Share, ops: tuple[Op, ...]) -> Iterator[Row]:
+def _experts(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
     """Products of the experts on the busiest device; every expert there has the same number of tokens."""
     op, moe, shapes = ops[0], share.model.moe, _weight_shapes(share.model)
     assert moe is not None
@@ -262,7 +266,7 @@ def _experts(share: Share, ops: tuple[Op, ...]) -> Iterator[Row]:
     yield from _products(share, op, m=rows / groups, n=n, k=k, groups=groups)
 
 
-def _products(share: Share, op: Op, *, m: float, n: float, k: float, groups: float) -> Iterator[Row]:
+def _products(share: WorkShare, op: Op, *, m: float, n: float, k: float, groups: float) -> Iterator[Row]:
     narrow = share.dtype in {"fp8", "fp4"} and op.in_layer and not op.label.endswith(_NEVER_NARROW)
     plain, small = (Unit.GROUPED, Unit.NARROW_GROUPED) if groups > 1 else (Unit.MATMUL, Unit.NARROW_MATMUL)
     unit, width = small if narrow else plain, _element_bytes(share)
@@ -272,8 +276,9 @@ def _products(share: Share, op: Op, *, m: float, n: float, k: float, groups: flo
     passes = [(Pass.FORWARD, (m, n, k)), (Pass.INPUT, (m, k, n)), (Pass.WEIGHT, (n, k, m))]
     if share.lora is not None and op.label != "loss":
         passes.pop()
+    row = partial(Row, part=part, unit=unit, groups=groups, flop=flop, moved_bytes=moved, times=times)
     for when, (rows, columns, inner) in passes:
-        yield Row(part, when, unit, rows, columns, inner, groups, flop, moved, times)
+        yield row(when=when, m=rows, n=columns, k=inner)
     if narrow:
         quantized = {Pass.FORWARD: m * k + n * k, Pass.INPUT: m * n}
         for when, elements in quantized.items():
@@ -295,36 +300,37 @@ def _adapters(lora: LoraSpec, part: Part, times: float, *, m: float, n: float, k
             Pass.INPUT: (m, inputs, outputs),
             Pass.WEIGHT: (outputs, inputs, m),
         }
+        row = partial(Row, part=part, unit=Unit.MATMUL, groups=1, flop=flop, moved_bytes=moved, times=times)
         for when, (rows, columns, inner) in shapes.items():
-            yield Row(part, when, Unit.MATMUL, rows, columns, inner, 1, flop, moved, times)
+            yield row(when=when, m=rows, n=columns, k=inner)
 
 
-def _attention(share: Share, op: Op) -> Iterator[Row]:
+def _attention(share: WorkShare, op: Op) -> Iterator[Row]:
     """Flash: one kernel each way, five products backward. Materialised: four products and passes over the scores."""
     part, times, model = _part(op), _times(share, op), share.model
     ranks = share.tensor * share.context
-    width = model.head_dim
+    width, heads = model.head_dim, model.heads / share.tensor * share.micro_batch
     if share.flash:
-        forward, backward = op.forward, op.backward
-        shape = (share.seq_len, model.heads / share.tensor * share.micro_batch, width, 1)
-        yield Row(
-            part, Pass.FORWARD, Unit.ATTENTION, *shape, forward.matmul_flop / ranks, forward.moved_bytes / ranks, times
-        )
-        flop = backward.matmul_flop * FLASH_BACKWARD_PRODUCTS / 4
-        yield Row(part, Pass.INPUT, Unit.ATTENTION_BACKWARD, *shape, flop / ranks, backward.moved_bytes / ranks, times)
+        row = partial(Row, part=part, m=share.seq_len, n=heads, k=width, groups=1, times=times)
+        for when, unit, cost, again in (
+            (Pass.FORWARD, Unit.ATTENTION, op.forward, 1),
+            (Pass.INPUT, Unit.ATTENTION_BACKWARD, op.backward, FLASH_BACKWARD_PRODUCTS / 4),
+        ):
+            flop = cost.matmul_flop * again / ranks
+            yield row(when=when, unit=unit, flop=flop, moved_bytes=cost.moved_bytes / ranks)
         return
-    heads = share.micro_batch * model.heads / share.tensor
     s, rows = share.seq_len, share.seq_len / share.context
-    scores = heads * rows * s
-    flop, moved = 2 * scores * width, 2 * (scores + heads * (rows + s) * width)
+    scores, element_bytes = heads * rows * s, _element_bytes(share)
+    moved = element_bytes * (scores + heads * (rows + s) * width)
+    row = partial(Row, part=part, unit=Unit.MATMUL, groups=heads, flop=2 * scores * width, moved_bytes=moved)
     for m, n, k in ((rows, s, width), (rows, width, s)):
         for when, count in ((Pass.FORWARD, 1), (Pass.INPUT, 2)):
-            yield Row(part, when, Unit.MATMUL, m, n, k, heads, flop, moved, times * count)
-    yield _moved(part, Pass.FORWARD, scores * MATERIALISED_FORWARD_BYTES, times)
-    yield _moved(part, Pass.INPUT, scores * MATERIALISED_BACKWARD_BYTES, times)
+            yield row(when=when, m=m, n=n, k=k, times=times * count)
+    for when, passes in ((Pass.FORWARD, FORWARD_SCORE_PASSES), (Pass.INPUT, BACKWARD_SCORE_PASSES)):
+        yield _moved(part, when, scores * (passes * element_bytes + MASK_BYTES), times)
 
 
-def _other(share: Share, op: Op) -> Iterator[Row]:
+def _other(share: WorkShare, op: Op) -> Iterator[Row]:
     """Convolutions as products without a shape; norms, activations, sums, lookups and the loss as traffic."""
     split = share.context
     if op.kind in _SPLIT_KINDS or share.sequence_parallel:
@@ -333,17 +339,19 @@ def _other(share: Share, op: Op) -> Iterator[Row]:
     for when, cost in ((Pass.FORWARD, op.forward), (Pass.INPUT, op.backward)):
         if cost.matmul_flop:
             side = (cost.matmul_flop / 2) ** (1 / 3)
-            shape = (side, side, side, 1)
-            yield Row(part, when, Unit.MATMUL, *shape, cost.matmul_flop / split, cost.moved_bytes / split, times)
+            flop, moved = cost.matmul_flop / split, cost.moved_bytes / split
+            row = partial(Row, part=part, unit=Unit.MATMUL, groups=1, flop=flop, moved_bytes=moved, times=times)
+            yield row(when=when, m=side, n=side, k=side)
         elif cost.moved_bytes:
             yield _moved(part, when, cost.moved_bytes / split, times)
 
 
 def _moved(part: Part, when: Pass, moved_bytes: float, times: float) -> Row:
-    return Row(part, when, Unit.TRAFFIC, 0, 0, 0, 1, 0, moved_bytes, times)
+    nothing = dict.fromkeys(("m", "n", "k", "flop"), 0.0)
+    return Row(part=part, when=when, unit=Unit.TRAFFIC, groups=1, moved_bytes=moved_bytes, times=times, **nothing)
 
 
-def _recomputed(share: Share, op: Op, rows: tuple[Row, ...]) -> Iterator[Row]:
+def _recomputed(share: WorkShare, op: Op, rows: tuple[Row, ...]) -> Iterator[Row]:
     """What runs again: everything of a layer; or the attention core; with flash attention what is no product."""
     if share.recompute == "none" or not op.in_layer:
         return

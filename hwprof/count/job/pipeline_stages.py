@@ -7,10 +7,11 @@ Letters: p stages, i a device (0 is the first stage), m micro-batches of a step,
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 from hwprof.count.ops.elementwise import Amount, larger, smaller, where
-from hwprof.specs.job.parallel import Schedule
+from hwprof.specs.job.schedules import TRAITS, Schedule
 
 
 def layers_before(chunk: Amount, *, layers: Amount, chunks: Amount) -> Amount:
@@ -55,9 +56,9 @@ def devices_from(schedule: Schedule, chunk: Amount, stages: Amount) -> tuple[Amo
 
     zb-v turns back after the last device; in DualPipe the model runs both ways.
     """
-    if schedule == "zb-v":
+    if TRAITS[schedule].turns_back:
         return (where(chunk < stages, chunk, 2 * stages - chunk),)
-    if schedule == "dualpipe":
+    if TRAITS[schedule].two_way:
         return chunk, stages - chunk
     return (chunk % stages,)
 
@@ -70,9 +71,9 @@ def stage_layers(layers: int, stages: int) -> tuple[int, ...]:
 
 def device_chunks(schedule: Schedule, *, stages: Amount, virtual_stages: Amount) -> Amount:
     """Into how many chunks the layers are cut; DualPipe holds every chunk on two devices."""
-    if schedule == "zb-v":
+    if TRAITS[schedule].turns_back:
         return 2 * stages
-    return stages * virtual_stages if schedule == "interleaved" else stages
+    return stages * virtual_stages if TRAITS[schedule].virtual else stages
 
 
 def layers_held(
@@ -99,11 +100,11 @@ def _chunks_of(
     schedule: Schedule, device: Amount, stages: Amount, virtual_stages: Amount
 ) -> list[tuple[Amount, Amount]]:
     """The numbers of a device's chunks, and whether there is one of that number."""
-    if schedule == "zb-v":
+    if TRAITS[schedule].turns_back:
         return [(device, True), (2 * stages - 1 - device, True)]
-    if schedule == "dualpipe":
+    if TRAITS[schedule].two_way:
         return [(device, True), (stages - 1 - device, stages > 1)]
-    most = _most(virtual_stages) if schedule == "interleaved" else 1
+    most = _most(virtual_stages) if TRAITS[schedule].virtual else 1
     return [(device + turn * stages, turn < virtual_stages) for turn in range(most)]
 
 
@@ -113,16 +114,16 @@ def _most(amount: Any) -> int:
 
 def holds_last(schedule: Schedule, device: Amount, stages: Amount) -> Amount:
     """Whether a device holds the last chunk, with the head: the last one, in two-chunk schedules the first."""
-    if schedule == "zb-v":
+    if TRAITS[schedule].turns_back:
         return device == 0
-    if schedule == "dualpipe":
+    if TRAITS[schedule].two_way:
         return (device == 0) | (device == stages - 1)
     return device == stages - 1
 
 
 def holds_first(schedule: Schedule, device: Amount, stages: Amount) -> Amount:
     """Whether a device holds the first chunk, with the embedding."""
-    if schedule == "dualpipe":
+    if TRAITS[schedule].two_way:
         return (device == 0) | (device == stages - 1)
     return device == 0
 
@@ -137,13 +138,19 @@ def in_flight(
     zb-v: p on every device (Qi et al. 2023, section 2; 2024, section 3). dualpipe: p + 1 of half a device's layers
     (DeepSeek-V3, table 2).
     """
-    if schedule == "gpipe":
-        return micro_batches
-    if schedule == "1f1b":
-        return smaller(stages - device, micro_batches)
-    if schedule == "interleaved":
-        chunks = 2 * (stages - device - 1) + (virtual_stages - 1) * stages + 1
-        return smaller(chunks, micro_batches * virtual_stages) / virtual_stages
-    if schedule == "dualpipe":
-        return where(stages > 1, smaller(stages + 1, micro_batches) / 2, 1)
-    return smaller(stages, micro_batches)
+    return _IN_FLIGHT[schedule](device, stages, virtual_stages, micro_batches)
+
+
+def _interleaved_in_flight(device: Amount, stages: Amount, virtual_stages: Amount, micro_batches: Amount) -> Amount:
+    chunks = 2 * (stages - device - 1) + (virtual_stages - 1) * stages + 1
+    return smaller(chunks, micro_batches * virtual_stages) / virtual_stages
+
+
+_IN_FLIGHT: dict[Schedule, Callable[[Amount, Amount, Amount, Amount], Amount]] = {
+    "gpipe": lambda _i, _p, _v, m: m,
+    "1f1b": lambda i, p, _v, m: smaller(p - i, m),
+    "interleaved": _interleaved_in_flight,
+    "zb-h1": lambda _i, p, _v, m: smaller(p, m),
+    "zb-v": lambda _i, p, _v, m: smaller(p, m),
+    "dualpipe": lambda _i, p, _v, m: where(p > 1, smaller(p + 1, m) / 2, 1),
+}

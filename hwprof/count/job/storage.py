@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hwprof.count.ops.precision import Precision
+from hwprof.specs.job.step import Storage as StorageWay
 from hwprof.specs.job.step import TrainingJob
 
 Framework = Literal["torch", "megatron-core", "megatron-deepspeed", "internevo"]
@@ -46,61 +47,52 @@ class Storage:
     weight_bytes: float
     gradient_bytes: float
     fresh_bytes: float
-    second_gradient_bytes: float = 0.0
-    master_bytes: float = 0.0
-    moment_bytes: float = 4.0
+    second_gradient_bytes: float
+    master_bytes: float
+    moment_bytes: float
     gathered_bytes: float
-    lasting_gradients: bool = False
-    owned_gradient_bytes: float = 0.0
-    bucket_elements: float = 0.0
-    placeholders: bool = False
-    framework: Framework = "torch"
+    lasting_gradients: bool
+    owned_gradient_bytes: float
+    bucket_elements: float
+    placeholders: bool
+    framework: Framework
 
 
 def run_storage(precision: Precision) -> Storage:
     """Of hwprof's own training loop: fp32, with narrow copies under autocast."""
-    return Storage(
-        precision=precision, weight_bytes=4, gradient_bytes=4, fresh_bytes=4, gathered_bytes=precision.compute_bytes
-    )
+    return _storage(precision, "autocast", gradient_bytes=4, framework="torch")
 
 
 def job_storage(job: TrainingJob, framework: Framework | None = None) -> Storage:
     """Of a job; the framework is Megatron-Core for ``mixed`` storage and torch for others unless it is said."""
-    framework = framework or ("megatron-core" if job.storage == "mixed" else "torch")
-    if job.storage == "autocast" or job.dtype in _WIDE_DTYPES:
-        precision = Precision(name="bf16", compute_bytes=4 if job.dtype in _WIDE_DTYPES else 2)
-        gradient = job.gradient_bytes or 4
-        return Storage(
-            precision=precision,
-            weight_bytes=4,
-            gradient_bytes=gradient,
-            fresh_bytes=4,
-            gathered_bytes=precision.compute_bytes,
-            framework=framework,
-        )
-    precision = Precision(name="bf16", weight_bytes=2, compute_bytes=2, residual_bytes=2)
-    if job.storage == "pure":
-        return Storage(
-            precision=precision,
-            weight_bytes=2,
-            gradient_bytes=job.gradient_bytes or 2,
-            fresh_bytes=2,
-            moment_bytes=2,
-            gathered_bytes=2,
-            framework=framework,
-        )
-    gradient, deepspeed = job.gradient_bytes or 4, framework == "megatron-deepspeed"
+    wide = job.dtype in _WIDE_DTYPES
+    way: StorageWay = "autocast" if wide else job.storage
+    stored_bytes = 4 if way == "autocast" else 2
+    return _storage(
+        Precision(name="bf16", weight_bytes=stored_bytes, compute_bytes=4 if wide else 2, residual_bytes=stored_bytes),
+        way,
+        gradient_bytes=job.gradient_bytes or (2 if way == "pure" else 4),
+        framework=framework or ("megatron-core" if job.storage == "mixed" else "torch"),
+    )
+
+
+def _storage(precision: Precision, way: StorageWay, *, gradient_bytes: int, framework: Framework) -> Storage:
+    """Only ``mixed`` storage differs from framework to framework."""
+    mixed = way == "mixed"
+    deepspeed = mixed and framework == "megatron-deepspeed"
+    widened = mixed and framework in _WIDENING and gradient_bytes == 2
     return Storage(
         precision=precision,
-        weight_bytes=2,
-        gradient_bytes=gradient,
-        fresh_bytes=2,
-        second_gradient_bytes=2 if deepspeed and gradient == 4 else 0,
-        owned_gradient_bytes=4 if framework in _WIDENING and gradient == 2 else 0,
+        weight_bytes=precision.weight_bytes,
+        gradient_bytes=gradient_bytes,
+        fresh_bytes=precision.weight_bytes,
+        second_gradient_bytes=2 if deepspeed and gradient_bytes == 4 else 0,
+        master_bytes=4 if mixed else 0,
+        moment_bytes=2 if way == "pure" else 4,
+        gathered_bytes=precision.compute_bytes,
+        lasting_gradients=mixed,
+        owned_gradient_bytes=4 if widened else 0,
         bucket_elements=DEEPSPEED_BUCKET_ELEMENTS if deepspeed else 0,
-        master_bytes=4,
-        gathered_bytes=2,
-        lasting_gradients=True,
-        placeholders=framework == "megatron-core",
+        placeholders=mixed and framework == "megatron-core",
         framework=framework,
     )

@@ -48,11 +48,11 @@ class TensorSplit:
         latent: attention is latent, its query and key norms come before the split by heads.
     """
 
-    tensor_parallel: int = 1
-    sequence_parallel: bool = False
-    expert_parallel: int = 1
-    expert_tensor: int = 1
-    latent: bool = False
+    tensor_parallel: int
+    sequence_parallel: bool
+    expert_parallel: int
+    expert_tensor: int
+    latent: bool
 
     @property
     def expert_shards(self) -> int:

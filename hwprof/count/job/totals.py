@@ -6,11 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hwprof.count.blocks.transformer import training_step_ops
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Op
-from hwprof.specs.job.settings import Direction, LayerKind, RunSettings
-from hwprof.specs.model.spec import ModelSpec
+from hwprof.specs.job.settings import Direction, LayerKind
 
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward", "recompute", "update")
 
@@ -41,14 +39,8 @@ def cost_by_kind(ops: Iterable[Op]) -> dict[tuple[LayerKind, Direction], Cost]:
     return {key: cost for key, cost in sums.items() if cost != Cost.ZERO}
 
 
-def step_flop(spec: ModelSpec, settings: RunSettings) -> StepFlop:
-    """Matrix-multiply FLOP of one optimizer step, as torch's ``FlopCounterMode`` counts them (``full``)."""
-    full = training_step_ops(spec, settings, attention="full")
-    return flop_of(full, training_step_ops(spec, settings, attention="causal"))
-
-
 def flop_of(full: Iterable[Op], causal: Iterable[Op]) -> StepFlop:
-    """The same, of operations in both attention conventions."""
+    """Matrix-multiply FLOP of operations in both attention conventions; torch's ``FlopCounterMode`` counts ``full``."""
     full, causal = tuple(full), tuple(causal)
 
     def matmul_flop(ops: tuple[Op, ...], *directions: Direction) -> int:

@@ -45,13 +45,13 @@ class Workload:
     spec: ModelSpec
     ops: Sequence[Op]
     tensors: Sequence[ParameterTensor]
-    frozen: Sequence[tuple[ParameterTensor, float]] = ()
+    frozen: Sequence[tuple[ParameterTensor, float]]
     split: TensorSplit
     storage: Storage
     optimizer: JobOptimizer
     implementation: OptimizerImplementation
     policy: KeptPolicy
-    policy_share: float = 1.0
+    policy_share: float
     stream_bytes: float
 
     @property
@@ -71,7 +71,7 @@ class Loss:
 
     kept_bytes: float
     working_bytes: float
-    lasting_bytes: float = 0.0
+    lasting_bytes: float
 
 
 def leading_layers(spec: ModelSpec) -> int:

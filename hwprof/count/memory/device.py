@@ -12,7 +12,7 @@ from functools import cached_property
 from hwprof.count.job.pipeline_stages import holds_first, holds_last, in_flight, layers_held
 from hwprof.count.memory.pieces import Block, Held, Pieces
 from hwprof.count.ops.elementwise import Amount, added, larger, scaled, smaller, where
-from hwprof.specs.job.parallel import TWO_CHUNK_SCHEDULES, Schedule
+from hwprof.specs.job.schedules import TRAITS, Schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +29,13 @@ class Spread:
         schedule: of the pipeline, one for all.
     """
 
-    stages: Amount = 1
-    virtual_stages: Amount = 1
-    micro_batches: Amount = 1
-    replicas: Amount = 1
-    shards: Amount = 1
-    zero_stage: Amount = 0
-    schedule: Schedule = "1f1b"
+    stages: Amount
+    virtual_stages: Amount
+    micro_batches: Amount
+    replicas: Amount
+    shards: Amount
+    zero_stage: Amount
+    schedule: Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Device:
     @cached_property
     def chunk(self) -> Amount:
         """Share of the device's layers that one micro-batch passes at a time."""
-        chunks = 2 if self.spread.schedule in TWO_CHUNK_SCHEDULES else self.spread.virtual_stages
+        chunks = 2 if TRAITS[self.spread.schedule].two_chunks else self.spread.virtual_stages
         return 1 / where(self.spread.stages > 1, chunks, 1)
 
     @cached_property
@@ -106,7 +106,7 @@ class Device:
     @cached_property
     def _dense_ranks(self) -> Amount:
         """Over how many ranks ZeRO divides; DualPipe's two copies of a stage double them."""
-        return self.spread.shards * (2 if self.spread.schedule == "dualpipe" else 1)
+        return self.spread.shards * (2 if TRAITS[self.spread.schedule].two_way else 1)
 
     @cached_property
     def _expert_ranks(self) -> Amount:

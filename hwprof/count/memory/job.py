@@ -191,9 +191,9 @@ def _loss(job: TrainingJob, ops: Sequence[Op], storage: Storage) -> Loss:
         return torch_loss(ops, storage.precision)
     logits = sum(op.output_bytes * op.repeats for op in ops if op.label in {"head", "mtp.head"})
     if storage.framework == "torch":
-        return Loss(kept_bytes=logits, working_bytes=logits)
+        return Loss(kept_bytes=logits, working_bytes=logits, lasting_bytes=0.0)
     if storage.framework == "megatron-core" and job.fused:
-        return Loss(kept_bytes=logits, working_bytes=0.0)
+        return Loss(kept_bytes=logits, working_bytes=0.0, lasting_bytes=0.0)
     wide = logits / storage.precision.compute_bytes * LOSS_BYTES
     second = wide if storage.framework == "megatron-deepspeed" else 0.0
-    return Loss(kept_bytes=wide, working_bytes=logits + second)
+    return Loss(kept_bytes=wide, working_bytes=logits + second, lasting_bytes=0.0)

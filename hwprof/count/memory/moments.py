@@ -12,6 +12,7 @@ from hwprof.count.job.pipeline_stages import chunk_of, device_chunks, devices_fr
 from hwprof.count.memory.device import Device, Spread
 from hwprof.count.memory.pieces import Block, Pieces
 from hwprof.count.ops.elementwise import Amount, added, larger, scaled, smaller, where
+from hwprof.specs.job.schedules import TRAITS
 
 __all__ = ["Moment", "Spread", "device_peak_bytes", "host_bytes", "moments", "peak_bytes"]
 
@@ -81,7 +82,7 @@ def _fullest(pieces: Pieces, spread: Spread) -> list[Amount]:
     changes: list[Amount] = []
     if _any(layers % chunks > 0):
         longer, shorter = longer_chunks(layers=layers, chunks=chunks)
-        changes += [longer] if spread.schedule in ("gpipe", "1f1b") else [longer, shorter]
+        changes += [longer] if TRAITS[spread.schedule].one_chunk else [longer, shorter]
     if pieces.leading_layers:
         mixed = chunk_of(pieces.leading_layers, layers=layers, chunks=chunks)
         changes += [mixed, mixed + 1]

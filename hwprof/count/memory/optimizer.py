@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 from hwprof.count.ops.parameter_tensor import ParameterTensor
 from hwprof.specs.job.settings import OptimizerImplementation
@@ -30,8 +29,6 @@ QUANTIZED_BYTES = 1 + 4 / 256
 
 QUANTIZED_FROM = 4096
 """bitsandbytes leaves tensors with fewer elements in fp32 (``min_8bit_size``)."""
-
-Temporaries = Literal["none", "largest", "all"]
 
 
 def state_bytes(

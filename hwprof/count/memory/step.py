@@ -107,10 +107,12 @@ def training_memory(
         raise InputError(f"ZeRO stage {zero_stage} does not exist", expectation="the stages are 0, 1, 2 and 3")
     spread = Spread(
         stages=pipeline_parallel,
+        virtual_stages=layout.virtual_stages,
         micro_batches=settings.gradient_accumulation,
         replicas=data_parallel,
         shards=data_parallel,
         zero_stage=zero_stage,
+        schedule=layout.schedule,
     )
     return memory_need(run_pieces(spec, settings, tensor_parallel=tensor_parallel), spread)
 
@@ -154,7 +156,13 @@ def _parts(moment: Moment) -> tuple[MemoryPart, ...]:
 
 def run_pieces(spec: ModelSpec, settings: RunSettings, *, tensor_parallel: int = 1) -> Pieces:
     """The pieces of a step of hwprof's own training loop; tensor parallelism is without sequence parallelism."""
-    split = TensorSplit(tensor_parallel=tensor_parallel, latent=spec.mla is not None)
+    split = TensorSplit(
+        tensor_parallel=tensor_parallel,
+        sequence_parallel=False,
+        expert_parallel=1,
+        expert_tensor=1,
+        latent=spec.mla is not None,
+    )
     precision = Precision.of(settings.dtype)
     ops = [split.of_op(gradient_owner(op, spec)) for op in training_step_ops(spec, settings)]
     tables = settings.seq_len * spec.head_dim * ROPE_BYTES if spec.positions == "rope" else 0
@@ -162,11 +170,13 @@ def run_pieces(spec: ModelSpec, settings: RunSettings, *, tensor_parallel: int =
         spec=spec,
         ops=[op for op in ops if op.layer_kind not in {"optimizer", "clip", "loss"}],
         tensors=parameter_tensors(spec),
+        frozen=(),
         split=split,
         storage=run_storage(precision),
         optimizer=settings.optimizer,
         implementation=settings.optimizer_implementation,
         policy=_POLICIES[settings.recompute],
+        policy_share=1.0,
         stream_bytes=settings.micro_batch * (settings.target_len or settings.seq_len) * spec.d_model * 4,
     )
     return replace(pieces_of(work, torch_loss(ops, precision)), tables_bytes=tables)

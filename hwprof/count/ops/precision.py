@@ -26,14 +26,14 @@ class Precision:
     """
 
     name: Dtype
-    weight_bytes: int = 4
-    compute_bytes: int = 4
-    residual_bytes: int = 4
+    weight_bytes: int
+    compute_bytes: int
+    residual_bytes: int
 
     @classmethod
     def of(cls, dtype: Dtype) -> Self:
         """The widths of a run dtype."""
-        return cls(name=dtype, compute_bytes=_COMPUTE_BYTES[dtype])
+        return cls(name=dtype, weight_bytes=4, compute_bytes=_COMPUTE_BYTES[dtype], residual_bytes=4)
 
     @property
     def casts(self) -> bool:

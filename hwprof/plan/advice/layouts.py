@@ -13,13 +13,13 @@ from hwprof.plan.answer.plans import Plan
 from hwprof.plan.space.constraints import memory_reason
 from hwprof.plan.space.question import Question
 from hwprof.predict.machine import Machine, machine_of
+from hwprof.simulate.parts import COMMUNICATION, StepPart
 from hwprof.specs.catalogue.simulator import SimulatorParameters
 from hwprof.specs.hardware.spec import ClusterSpec
 from hwprof.specs.record.run import LayoutRow, RunRecord
 from hwprof.units import format_fraction
 
 INFEASIBLE_ROWS = 10
-_COMMUNICATION = ("communication", "gathering", "sends", "reduction", "stragglers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +119,8 @@ def _rows(option: Option, cluster: str) -> Iterable[LayoutRow]:
 def _feasible(plan: Plan, cluster: str) -> LayoutRow:
     job, layout, found = plan.job, plan.job.layout, plan.prediction
     parts = found.breakdown_s
-    communication_s = sum(value for name, value in parts.items() if name.split()[-1] in _COMMUNICATION)
-    bubble_s = parts.get("pipeline bubble", 0.0)
+    communication_s = sum(value for part, value in parts.items() if part in COMMUNICATION)
+    bubble_s = parts.get(StepPart.BUBBLE, 0.0)
     return LayoutRow(
         rank=plan.rank,
         cluster=cluster,

@@ -18,7 +18,7 @@ PUE_SOURCE = "average of data centres, Uptime Institute Global Data Center Surve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
+class RunningRates:
     """What an hour of one device costs, and what power it takes.
 
     Attributes:
@@ -60,7 +60,7 @@ class Bill:
 
 def rates_of(
     device: DeviceSpec, *, usd_per_hour: float | None = None, watt: float | None = None, pue: float | None = None
-) -> Rates:
+) -> RunningRates:
     """Rates as the user gives them, else those of the device's file and the usual PUE.
 
     Raises:
@@ -86,7 +86,7 @@ def rates_of(
             f"power of {device.id}: {power:g} W, " + ("as given" if watt is not None else "its TDP, hosts apart")
         )
     basis.append(f"PUE {pue:g}, as given" if pue is not None else f"PUE {USUAL_PUE:g}: {PUE_SOURCE}")
-    return Rates(usd_per_hour=price, watt=power, pue=pue or USUAL_PUE, basis=tuple(basis))
+    return RunningRates(usd_per_hour=price, watt=power, pue=pue or USUAL_PUE, basis=tuple(basis))
 
 
 def steps_of(job: TrainingJob, tokens: float | None) -> float:
@@ -94,7 +94,7 @@ def steps_of(job: TrainingJob, tokens: float | None) -> float:
     return 1.0 if tokens is None else tokens / job.tokens
 
 
-def bill_of(step_s: float, devices: int, steps: float, rates: Rates) -> Bill:
+def bill_of(step_s: float, devices: int, steps: float, rates: RunningRates) -> Bill:
     """So many steps on so many devices."""
     time_s = step_s * steps
     hours = time_s / HOUR_S * devices
@@ -109,7 +109,7 @@ def bill_of(step_s: float, devices: int, steps: float, rates: Rates) -> Bill:
 
 
 def step_limits_s(
-    *, steps: float, devices: int, rates: Rates, deadline_s: float | None, budget_usd: float | None
+    *, steps: float, devices: int, rates: RunningRates, deadline_s: float | None, budget_usd: float | None
 ) -> dict[str, float]:
     """The longest step that keeps to a deadline, and the longest that at the highest price keeps to a budget.
 

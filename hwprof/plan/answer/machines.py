@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from hwprof.plan.answer.cost import Rates
+from hwprof.plan.answer.cost import RunningRates
 from hwprof.plan.answer.pareto import front
 from hwprof.plan.answer.plans import Plan, compared, plans_of
 from hwprof.plan.answer.scaling import ScalingPoint
@@ -52,7 +52,7 @@ class Option:
     """
 
     question: Question
-    rates: Rates
+    rates: RunningRates
     founds: tuple[Found, ...]
     plans: tuple[Plan, ...]
     refusals: tuple[Refusal, ...]
@@ -124,7 +124,7 @@ class Answer:
         return total
 
 
-def option_of(question: Question, rates: Rates, *, tokens: float | None = None) -> Option:
+def option_of(question: Question, rates: RunningRates, *, tokens: float | None = None) -> Option:
     """Search one machine.
 
     Raises:

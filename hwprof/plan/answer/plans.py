@@ -10,7 +10,7 @@ import numpy as np
 
 from hwprof.count.memory.job import job_memory
 from hwprof.plan.answer.confidence import chance_of_being_faster
-from hwprof.plan.answer.cost import Bill, Rates, bill_of, steps_of
+from hwprof.plan.answer.cost import Bill, RunningRates, bill_of, steps_of
 from hwprof.plan.space.layouts import DEGREES
 from hwprof.plan.space.question import Question
 from hwprof.plan.space.search import Found
@@ -60,7 +60,9 @@ class Plan:
         return self.prediction.tokens_per_s_per_device * self.devices
 
 
-def plans_of(found: Found, rates: Rates, *, tokens: float | None = None, finalists: int = FINALISTS) -> list[Plan]:
+def plans_of(
+    found: Found, rates: RunningRates, *, tokens: float | None = None, finalists: int = FINALISTS
+) -> list[Plan]:
     """The fastest layout of each family, as the engine sees it, fastest first.
 
     Args:

@@ -10,6 +10,7 @@ from hwprof.errors import InputError
 from hwprof.plan.space.question import Question
 from hwprof.plan.space.search import Found, search
 from hwprof.predict.machine import Machine
+from hwprof.simulate.parts import WAITING, WORKING, StepPart
 from hwprof.specs.job.step import TrainingJob
 
 Kind = Literal["strong", "weak"]
@@ -17,21 +18,6 @@ Kind = Literal["strong", "weak"]
 
 MachineAt = Callable[[int], Machine]
 """So many of the same devices; raises InputError where there is no such machine."""
-
-WAITING = (
-    "tensor communication",
-    "context communication",
-    "expert communication",
-    "weight gathering",
-    "pipeline sends",
-    "gradient reduction",
-    "pipeline bubble",
-    "stragglers",
-)
-"""Parts of a step in which a device does not work on its own."""
-
-WORKING = ("compute", "recompute", "embedding and head", "optimizer")
-"""Parts in which it does. The rest is of the host: dispatch of kernels, copies, what a step costs at any size."""
 
 HALVINGS = 3
 DOUBLINGS: dict[Kind, int] = {"strong": 6, "weak": 3}
@@ -129,7 +115,7 @@ def _best(kind: Kind, found: Found) -> ScalingPoint | None:
     best = int(found.order[0])
     step_s = float(found.times.step_s[best])
 
-    def share(parts: Sequence[str]) -> float:
+    def share(parts: Sequence[StepPart]) -> float:
         return sum(float(found.times.parts[name][best]) for name in parts) / step_s
 
     return ScalingPoint(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwprof.plan.space.columns import Columns, Numbers, Truths
-from hwprof.plan.space.question import FAMILY_STAGES_WITH_PIPELINE, SHORTEST_CONTEXT, Question
-from hwprof.specs.job.parallel import SCHEDULES
+from hwprof.plan.space.question import SHORTEST_CONTEXT, Question
+from hwprof.specs.job.schedules import SCHEDULES, TRAITS, with_trait
 from hwprof.units import format_bytes, format_fraction, format_seconds
 
 Row = Mapping[str, int]
@@ -93,19 +93,20 @@ def _layers(columns: Columns, question: Question) -> Truths:
 
 
 def _micro_batches(columns: Columns, question: Question) -> Truths:
-    """Interleaving passes micro-batches in groups of as many as there are stages; two-way schedules need as many."""
+    """Some schedules take whole groups of micro-batches, some need so many for each stage, and both ways the same."""
     count = question.base.global_batch // (columns["data"] * columns["micro_batch"])
     schedule, stages = columns["schedule"], columns["pipeline"]
-    interleaved = (schedule == SCHEDULES.index("interleaved")) & (count % stages != 0)
-    two_way = (schedule >= SCHEDULES.index("zb-h1")) & (count < stages)
-    dual = (schedule == SCHEDULES.index("dualpipe")) & ((stages % 2 != 0) | (count % 2 != 0) | (count < 2 * stages))
-    broken: Truths = interleaved | two_way | dual
+    broken: Truths = with_trait(schedule, lambda traits: traits.in_groups) & (count % stages != 0)
+    broken |= with_trait(schedule, lambda traits: traits.two_way) & ((stages % 2 != 0) | (count % 2 != 0))
+    for code, name in enumerate(SCHEDULES):
+        if fewest := TRAITS[name].fewest:
+            broken |= (schedule == code) & (count < fewest * stages)
     return broken
 
 
 def _zero_in_pipeline(columns: Columns, question: Question) -> Truths:
-    allowed = FAMILY_STAGES_WITH_PIPELINE.get(question.stack.family, (0, 1))
-    broken: Truths = (columns["pipeline"] > 1) & ~np.isin(columns["zero_stage"], allowed)
+    allowed = np.isin(columns["zero_stage"], question.stack.zero_stages_in_pipeline)
+    broken: Truths = (columns["pipeline"] > 1) & ~allowed
     return broken
 
 

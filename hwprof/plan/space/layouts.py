@@ -13,7 +13,7 @@ from hwprof.plan.space.columns import Columns, Numbers, Truths, divisors, only, 
 from hwprof.plan.space.constraints import OF_DEGREES, OF_SETTINGS, Constraint
 from hwprof.plan.space.question import Question
 from hwprof.simulate.space import RECOMPUTE
-from hwprof.specs.job.parallel import SCHEDULES
+from hwprof.specs.job.schedules import PLAIN, SCHEDULES, TRAITS
 
 DEGREES = ("tensor", "context", "pipeline", "data", "expert")
 """What a family of layouts shares."""
@@ -118,11 +118,11 @@ def _near(columns: Columns, question: Question) -> Numbers:
 def _schedules(stages: int, question: Question) -> list[tuple[int, int, int]]:
     """(schedule, virtual stages, chunks the layers are cut into for each stage)."""
     if stages == 1:
-        return [(SCHEDULES.index("1f1b"), 1, 1)]
+        return [(PLAIN, 1, 1)]
     layers, found = question.base.model.layers, []
     for name in question.schedules:
         code = SCHEDULES.index(name)
-        if name == "interleaved":
+        if TRAITS[name].virtual:
             possible = [
                 v
                 for v in range(2, layers // stages + 2)
@@ -130,7 +130,7 @@ def _schedules(stages: int, question: Question) -> list[tuple[int, int, int]]:
             ]
             found += [(code, v, v) for v in chosen_of(question.choices.virtual, possible)]
         elif not question.choices.virtual or 1 in question.choices.virtual:
-            found.append((code, 1, 2 if name == "zb-v" else 1))  # dualpipe's two chunks are two copies of a stage
+            found.append((code, 1, 2 if TRAITS[name].turns_back else 1))  # two-way: two copies of a stage
     return found
 
 

@@ -9,7 +9,8 @@ from hwprof.plan.space.columns import divisors
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
 from hwprof.specs.catalogue.simulator import SimulatorParameters
-from hwprof.specs.job.parallel import ContextKind, Schedule
+from hwprof.specs.job.parallel import ContextKind
+from hwprof.specs.job.schedules import Schedule
 from hwprof.specs.job.settings import Recompute
 from hwprof.specs.job.step import JobDtype, Offload, TrainingJob
 
@@ -18,15 +19,6 @@ MEMORY_MARGIN = 0.05
 
 SHORTEST_CONTEXT = 1024
 """Tokens of a sequence that a context rank keeps at least."""
-
-FAMILY_SCHEDULES: dict[str, tuple[Schedule, ...]] = {"torch": ("1f1b", "interleaved", "zb-v")}
-"""Schedules that a family of stacks can run, others 1f1b and interleaved. ``torch`` is
-``torch.distributed.pipelining``. gpipe takes as long as 1f1b and holds more; zb-h1 and dualpipe are in no released
-stack. These have to be asked for by name."""
-
-FAMILY_STAGES_WITH_PIPELINE: dict[str, tuple[int, ...]] = {"torch": (0, 1, 2, 3), "jax": (0, 1, 2, 3)}
-"""ZeRO stages that a family of stacks combines with a pipeline; others stop at 1, since 2 and 3 would reduce or gather
-for every micro-batch (DeepSpeed refuses them, Megatron-Core's distributed optimizer is stage 1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +105,7 @@ class Question:
     @property
     def schedules(self) -> tuple[Schedule, ...]:
         """Schedules to look at."""
-        return self.choices.schedule or FAMILY_SCHEDULES.get(self.stack.family, ("1f1b", "interleaved"))
+        return self.choices.schedule or self.stack.schedules
 
     @property
     def variants(self) -> tuple[Question, ...]:

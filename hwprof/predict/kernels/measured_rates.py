@@ -41,7 +41,8 @@ def _fitted_shares(unit: Unit, sizes: Floats, rates: Rates, p: Parameters) -> Fl
     """What the fitted curve says of the measured shapes, over the peak of the first share's device."""
     same, ones = np.zeros(len(sizes), dtype=np.int64), np.ones(len(sizes))
     m, n, k = sizes[:, 0], sizes[:, 1], sizes[:, 2]
-    points = RowTable(same, 1, same, same, same + unit, m, n, k, ones, ones, ones, ones)
+    numbers = dict.fromkeys(("groups", "flop", "moved_bytes", "times"), ones)
+    points = RowTable(share=same, shares=1, part=same, when=same, unit=same + unit, m=m, n=n, k=k, **numbers)
     attention = unit in {Unit.ATTENTION, Unit.ATTENTION_BACKWARD}
     fitted = (attention_flop_per_s if attention else matmul_flop_per_s)(points, rates, p)
     peak = rates.narrow_flop_per_s if unit == Unit.NARROW_MATMUL else rates.peak_flop_per_s

@@ -14,7 +14,7 @@ from hwprof.count.job.device_work import Row
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RowTable:
     """Rows of several shares, as arrays; ``share`` says to which share each row belongs, of ``shares`` in all."""
 
@@ -37,8 +37,9 @@ def row_table(rows_by_share: Sequence[Sequence[Row]]) -> RowTable:
     share = np.repeat(np.arange(len(rows_by_share)), [len(rows) for rows in rows_by_share])
     numbers = chain.from_iterable(chain.from_iterable(rows_by_share))
     values = np.fromiter(numbers, dtype=float, count=len(share) * len(Row._fields)).reshape(-1, len(Row._fields))
-    part, when, unit = (values[:, column].astype(np.int64) for column in range(3))
-    return RowTable(share, len(rows_by_share), part, when, unit, *(values[:, column] for column in range(3, 10)))
+    column = dict(zip(Row._fields, values.T, strict=True))
+    part, when, unit = (column.pop(name).astype(np.int64) for name in ("part", "when", "unit"))
+    return RowTable(share=share, shares=len(rows_by_share), part=part, when=when, unit=unit, **column)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from hwprof.simulate.closed_forms.interleaved import interleaved_span_s
 from hwprof.simulate.closed_forms.times import Floats, Integers, PipelineTimes, longest
 from hwprof.simulate.closed_forms.zb_h1 import zb_h1_span_s
 from hwprof.simulate.closed_forms.zb_v import zb_v_span_s
-from hwprof.specs.job.parallel import Schedule
+from hwprof.specs.job.schedules import Schedule
 
 _BLOCK = 4096
 """Configurations at a time: the arrays of a formula then stay in the processor's cache."""
@@ -32,29 +32,6 @@ def pipeline_span_s(schedule: Schedule, times: PipelineTimes) -> Floats:
         block = slice(start, start + _BLOCK)
         span_s[block] = formula(times.at(block))
     return span_s
-
-
-def in_flight_chunks(
-    schedule: Schedule, *, stages: Integers, chunks: Integers, micro_batches: Integers, stage: Integers
-) -> Integers:
-    """The most chunk activations that a stage keeps at the same time, summed over its chunks. [configurations].
-
-    GPipe keeps all; 1F1B p - i on stage i; the interleaved schedule its warm-up and one more; ZB-H1 p everywhere; ZB-V
-    2p of half the size (fewer where there are fewer than 2p micro-batches); DualPipe p + 1.
-    """
-    p, v, m, i = stages, chunks, micro_batches, stage
-    group = -(-m // np.maximum(m // p, 1))
-    warm_up = np.where((schedule == "interleaved") & (v > 1), 2 * (p - 1 - i) + (v - 1) * group, p - 1 - i)
-    most = {
-        "gpipe": m + 0 * i,
-        "1f1b": p - i,
-        "interleaved": warm_up + 1,
-        "zb-h1": p + 0 * i,
-        "zb-v": np.minimum(2 * p - 1 - i, m) + np.minimum(i + 1, m),
-        "dualpipe": p + 1 + 0 * i,
-    }
-    in_flight: Integers = np.minimum(most[schedule], m * v)
-    return in_flight
 
 
 def _gpipe_span_s(times: PipelineTimes) -> Floats:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from hwprof.simulate.pipeline.passes import Item, Pass, PassKind
 from hwprof.simulate.pipeline.schedules import PipelineOrder, Place, pipeline_order
-from hwprof.specs.job.parallel import Schedule
+from hwprof.specs.job.schedules import Schedule
 
 Indices = npt.NDArray[np.intp]
 

@@ -15,7 +15,7 @@ from hwprof.errors import InputError, UnknownNameError
 from hwprof.simulate.pipeline.bidirectional import dualpipe_order
 from hwprof.simulate.pipeline.passes import Item, backward, forward
 from hwprof.simulate.pipeline.zero_bubble import zb_h1_order, zb_v_order
-from hwprof.specs.job.parallel import SCHEDULES, TWO_CHUNK_SCHEDULES, Schedule
+from hwprof.specs.job.schedules import SCHEDULES, TRAITS, Schedule
 
 Place = tuple[int, int]
 """A stage and one of its chunks."""
@@ -43,18 +43,24 @@ class PipelineOrder:
 
 
 def schedule_refusal(schedule: Schedule, *, stages: int, chunks: int, micro_batches: int) -> str | None:
-    """Why the schedule can't run like this, or None where it can."""
-    two_chunks, many_chunks = schedule in TWO_CHUNK_SCHEDULES, schedule == "interleaved"
+    """Why the schedule can't run like this, or None where it can.
+
+    Raises:
+        UnknownNameError: there is no such schedule.
+    """
+    if schedule not in TRAITS:
+        raise UnknownNameError(kind="schedule", name=schedule, known=SCHEDULES, remedy="choose one of these")
+    traits = TRAITS[schedule]
     refusals = {
         f"{stages} stages, {chunks} chunks and {micro_batches} micro-batches must be positive": (
             min(stages, chunks, micro_batches) < 1
         ),
-        f"{schedule} puts 2 chunks on each stage, not {chunks}": two_chunks and chunks != 2,
-        f"{schedule} puts 1 chunk on each stage, not {chunks}": not (two_chunks or many_chunks) and chunks != 1,
-        "interleaved needs at least 2 stages": many_chunks and chunks > 1 and stages == 1,
-        f"dualpipe needs an even number of stages, not {stages}": schedule == "dualpipe" and stages % 2,
-        f"dualpipe needs an even number of micro-batches from {2 * stages} on, not {micro_batches}": (
-            schedule == "dualpipe" and (micro_batches % 2 or micro_batches < 2 * stages)
+        f"{schedule} puts 2 chunks on each stage, not {chunks}": traits.two_chunks and chunks != 2,
+        f"{schedule} puts 1 chunk on each stage, not {chunks}": traits.one_chunk and chunks != 1,
+        f"{schedule} needs at least 2 stages": traits.virtual and chunks > 1 and stages == 1,
+        f"{schedule} needs an even number of stages, not {stages}": traits.two_way and stages % 2,
+        f"{schedule} needs an even number of micro-batches from {traits.fewest * stages} on, not {micro_batches}": (
+            traits.two_way and (micro_batches % 2 or micro_batches < traits.fewest * stages)
         ),
     }
     return next((reason for reason, refused in refusals.items() if refused), None)
@@ -68,11 +74,9 @@ def pipeline_order(schedule: Schedule, *, stages: int, chunks: int, micro_batche
         UnknownNameError: there is no such schedule.
         InputError: the schedule can't run with these numbers.
     """
-    if schedule not in SCHEDULES:
-        raise UnknownNameError(kind="schedule", name=schedule, known=SCHEDULES, remedy="choose one of these")
     if reason := schedule_refusal(schedule, stages=stages, chunks=chunks, micro_batches=micro_batches):
         raise InputError(reason, remedy="change the pipeline's degrees or its schedule")
-    if schedule == "interleaved" and chunks > 1:
+    if TRAITS[schedule].virtual and chunks > 1:
         items = [
             interleaved_order(stages=stages, chunks=chunks, micro_batches=micro_batches, stage=stage)
             for stage in range(stages)
@@ -94,9 +98,9 @@ def routes(schedule: Schedule, *, stages: int, chunks: int) -> tuple[tuple[Place
     """The ways of micro-batches through the stages: chunk after chunk, in a V, or one from each end."""
     down = tuple((stage, 0) for stage in range(stages))
     up = tuple((stage, 1) for stage in reversed(range(stages)))
-    if schedule == "zb-v":
+    if TRAITS[schedule].turns_back:
         return (down + up,)
-    if schedule == "dualpipe":
+    if TRAITS[schedule].two_way:
         return (down, up)
     return (tuple((stage, chunk) for chunk in range(chunks) for stage in range(stages)),)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hwprof.errors import InputError
 from hwprof.simulate.pipeline.dependencies import DependencyGraph, dependency_graph
 from hwprof.simulate.pipeline.schedules import schedule_refusal
-from hwprof.specs.job.parallel import Schedule
+from hwprof.specs.job.schedules import Schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +32,9 @@ class ChunkCost:
     backward_weight_s: float
     send_s: float
     kept_bytes: float
-    forward_communication_s: float = 0.0
-    backward_communication_s: float = 0.0
-    working_bytes: float = 0.0
+    forward_communication_s: float
+    backward_communication_s: float
+    working_bytes: float
 
     def __post_init__(self) -> None:
         _require_amounts(
@@ -78,10 +78,10 @@ class StageWork:
     """
 
     chunks: tuple[ChunkCost, ...]
-    before_s: float = 0.0
-    reduce_s: float = 0.0
-    optimizer_s: float = 0.0
-    fixed_bytes: float = 0.0
+    before_s: float
+    reduce_s: float
+    optimizer_s: float
+    fixed_bytes: float
 
     def __post_init__(self) -> None:
         _require_amounts(
@@ -111,8 +111,8 @@ class PipelineWork:
     stages: tuple[StageWork, ...]
     micro_batches: int
     schedule: Schedule
-    overlap_send: bool = True
-    optimizer_barrier: bool = True
+    overlap_send: bool
+    optimizer_barrier: bool
 
     def __post_init__(self) -> None:
         counts = sorted({len(stage.chunks) for stage in self.stages})

@@ -7,7 +7,8 @@ from hwprof.count.memory.step import MemoryNeed
 from hwprof.predict.kernels.op_time import MicroBatchTimes
 from hwprof.simulate.pipeline.simulation import ChunkCost, PipelineWork, StageWork
 from hwprof.simulate.step import StepTerms
-from hwprof.specs.job.parallel import TWO_CHUNK_SCHEDULES, ParallelLayout
+from hwprof.specs.job.parallel import ParallelLayout
+from hwprof.specs.job.schedules import TRAITS
 from hwprof.specs.job.step import TrainingJob
 
 
@@ -46,13 +47,19 @@ def pipeline_work(
                 fixed_bytes=max(memory.stage_bytes[stage] - kept, 0.0) if stage < len(memory.stage_bytes) else 0.0,
             )
         )
-    return PipelineWork(stages=tuple(built), micro_batches=job.micro_batches, schedule=layout.schedule)
+    return PipelineWork(
+        stages=tuple(built),
+        micro_batches=job.micro_batches,
+        schedule=layout.schedule,
+        overlap_send=True,
+        optimizer_barrier=True,
+    )
 
 
 def _shares(layout: ParallelLayout, stage: int, held: tuple[int, ...]) -> list[tuple[int, bool, bool]]:
     """Layers of each chunk of a stage, and whether it begins or ends the model; ``held`` are those of all chunks."""
     cut = len(held)
-    two_ended = layout.schedule in TWO_CHUNK_SCHEDULES
+    two_ended = TRAITS[layout.schedule].two_chunks
     places = [stage, cut - 1 - stage] if two_ended else list(range(stage, cut, layout.pipeline_parallel))
     return [(held[place], place == 0, place == cut - 1) for place in places]
 
@@ -88,4 +95,5 @@ def _chunk(
         kept_bytes=kept_bytes * layers,
         forward_communication_s=min(half_s + exposed_s, forward_s) * stretch,
         backward_communication_s=min(half_s + exposed_s, backward_s) * stretch,
+        working_bytes=0.0,
     )

@@ -17,7 +17,8 @@ from hwprof.simulate.published.model import published_model
 from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.catalogue.published import PublishedRun
 from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec
-from hwprof.specs.job.parallel import ParallelLayout, Schedule
+from hwprof.specs.job.parallel import ParallelLayout
+from hwprof.specs.job.schedules import Schedule
 from hwprof.specs.job.step import JobDtype, LoraSpec, Offload, Storage, TrainingJob
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import Recompute
@@ -172,7 +173,7 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
         dtype=_dtype(run.precision, notes),
         storage=_storage(run, stack),
         gradient_bytes=4 if "fp32 grad" in run.zero_stage_or_fsdp else stack.gradient_bytes,
-        fused=stack.name != "internevo",
+        fused=stack.fused,
         recompute=recompute,
         attention="flash" if flash else "materialised",
         offload=_offload(run.offload, notes),

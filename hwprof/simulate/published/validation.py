@@ -26,7 +26,7 @@ GIB = 2.0**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ValidationRow:
     """One published run next to its prediction. Blank in the source, or refused: None."""
 
     id: str
@@ -92,10 +92,10 @@ class Errors:
 class Validation:
     """All rows, in the order of the table."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ValidationRow, ...]
 
     @property
-    def predicted(self) -> tuple[Row, ...]:
+    def predicted(self) -> tuple[ValidationRow, ...]:
         """Rows with a prediction."""
         return tuple(row for row in self.rows if not row.refused)
 
@@ -127,7 +127,7 @@ class Validation:
 
     def by(self, kind: str) -> dict[str, Errors]:
         """Errors of step time by "accelerator", "source" or "kind"; a row may be of several kinds."""
-        groups: dict[str, list[Row]] = defaultdict(list)
+        groups: dict[str, list[ValidationRow]] = defaultdict(list)
         for row in self.predicted:
             keys = row.kinds if kind == "kind" else (getattr(row, kind),)
             for key in keys:
@@ -136,22 +136,24 @@ class Validation:
         return {key: errors for key, errors in found.items() if errors}
 
 
-def _step_errors(rows: Iterable[Row]) -> Errors | None:
+def _step_errors(rows: Iterable[ValidationRow]) -> Errors | None:
     return Errors.of([row.step_error for row in rows if row.step_error is not None])
 
 
 def validate(runs: Sequence[PublishedRun | UnreadableRun], table: SimulatorParameters) -> Validation:
     """Predict every run from its configuration alone; what it measured is only compared."""
     cases: dict[int, Case] = {}
-    rows: dict[int, Row] = {}
+    rows: dict[int, ValidationRow] = {}
     for number, run in enumerate(runs):
         if isinstance(run, UnreadableRun):
-            rows[number] = Row(id=run.id, refused=run.reason)
+            rows[number] = ValidationRow(id=run.id, refused=run.reason)
             continue
         try:
             cases[number] = case_of(run)
         except RefusedError as error:
-            rows[number] = Row(id=run.id, accelerator=run.accelerator, source=_source(run), refused=str(error))
+            rows[number] = ValidationRow(
+                id=run.id, accelerator=run.accelerator, source=_source(run), refused=str(error)
+            )
     for number, step_s in zip(cases, _steps_s(list(cases.values()), table), strict=True):
         run = runs[number]
         assert isinstance(run, PublishedRun)
@@ -175,11 +177,11 @@ def _steps_s(cases: Sequence[Case], table: SimulatorParameters) -> list[float]:
     return [float(step) for step in step_times(jobs_of(placed), work, p).step_s]
 
 
-def _row(run: PublishedRun, case: Case, step_s: float, table: SimulatorParameters) -> Row:
+def _row(run: PublishedRun, case: Case, step_s: float, table: SimulatorParameters) -> ValidationRow:
     names = circumstances(case.job, case.machine, recompute_stated=case.recompute_stated)
     known = chip_of(case.machine.device.id) in table.device
     memory_gib = _memory_gib(case)
-    return Row(
+    return ValidationRow(
         id=run.id,
         accelerator=run.accelerator,
         source=_source(run),

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from hwprof.errors import SpecError
 from hwprof.specs.files import data_roots
 from hwprof.specs.frozen import Record
+from hwprof.specs.hardware.spec import ArchitectureFamily
 from hwprof.specs.parsing import read_toml
 
 FILE = Path("hardware_specs") / "simulator" / "parameters.toml"
@@ -97,7 +98,7 @@ class SimulatorParameters(Record):
     method: str
     rows: int
     common: ParameterSet
-    architecture: dict[str, ParameterSet]
+    architecture: dict[ArchitectureFamily, ParameterSet]
     device: dict[str, ParameterSet] = Field(default_factory=dict)
     family: dict[str, ParameterSet]
     stack: dict[str, ParameterSet] = Field(default_factory=dict)

@@ -21,6 +21,23 @@ from hwprof.units import Dimension, parse
 
 MatmulDtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "fp4"]
 Topology = Literal["switch", "mesh", "torus", "bridge", "hybrid-cube-mesh", "direct", "unknown"]
+ArchitectureFamily = Literal[
+    "volta",
+    "turing",
+    "ampere",
+    "ada",
+    "hopper",
+    "blackwell",
+    "cdna",
+    "tpu",
+    "gaudi",
+    "trainium",
+    "apple",
+    "cpu",
+    "other",
+]
+"""Devices whose kernels are alike; what is not known of one device is taken from its family, of ``other`` from all."""
+
 Text = Annotated[str, Field(min_length=1)]
 Source = Annotated[tuple[Text, ...], Field(min_length=1)]
 
@@ -71,7 +88,7 @@ class Compute(Sourced):
     tdp_watt: Watt | None = Field(default=None, alias="tdp")
 
 
-class Rates(Record):
+class DtypeRates(Record):
     """Compute rates by datatype. A datatype without a hardware path, or without a known rate, is None.
 
     ``*_matrix`` is the rate of matrix units where it differs from the vector rate; the formats below fp32 are always
@@ -103,8 +120,8 @@ class Peaks(Sourced):
     in fp16. Figures with 2:4 sparsity are never stored.
     """
 
-    dense: Rates
-    reduced_accumulate: Rates | None = None
+    dense: DtypeRates
+    reduced_accumulate: DtypeRates | None = None
 
 
 class Memory(Sourced):
@@ -195,6 +212,7 @@ class DeviceSpec(Record):
     cpu_models: tuple[Text, ...] = ()
     vendor: Text
     architecture: Text
+    architecture_family: ArchitectureFamily
     form_factor: Text
     confidence: Literal["read", "mixed", "recalled"]
     disagreements: str = ""
@@ -219,6 +237,10 @@ class DeviceSpec(Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if (self.architecture_family == "cpu") != (self.kind == "cpu"):
+            raise ValueError(
+                f"architecture_family = {self.architecture_family!r} does not go with kind = {self.kind!r}"
+            )
         if self.kind != "cpu" and self.link is None and self.node.scale_up_domain > 1:
             raise ValueError(f"node.scale_up_domain = {self.node.scale_up_domain} needs a [link] table")
         if self.kind == "cpu" and self.names:
@@ -234,7 +256,11 @@ class DeviceSpec(Record):
 
 
 class LinkSpec(Record):
-    """One link technology: the bandwidth of one link in one direction, and the time until the first byte arrives."""
+    """One link technology: the bandwidth of one link in one direction, and the time until the first byte arrives.
+
+    ``adds_in_switch`` says whether its switches add up what they pass on; a scale-up link has to say so, as sums then
+    take half the traffic.
+    """
 
     id: Text
     kind: Literal["scale_up", "host", "network"]
@@ -242,8 +268,17 @@ class LinkSpec(Record):
     bandwidth_byte_per_s: BytePerSecond = Field(alias="bandwidth")
     latency_s: Seconds = Field(alias="latency")
     latency_origin: Origin
+    adds_in_switch: bool | None = None
     notes: str = ""
     source: dict[str, str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _says_who_adds(self) -> Self:
+        if self.kind == "scale_up" and self.adds_in_switch is None:
+            raise ValueError("adds_in_switch is missing: say true where switches of this link add (NVLink SHARP)")
+        if self.adds_in_switch and "adds_in_switch" not in self.source:
+            raise ValueError("adds_in_switch = true needs its source")
+        return self
 
 
 class ClusterSpec(Record):

@@ -7,7 +7,8 @@ import re
 from pydantic import ValidationError
 
 from hwprof.errors import InputError
-from hwprof.specs.job.parallel import ParallelLayout, Schedule
+from hwprof.specs.job.parallel import ParallelLayout
+from hwprof.specs.job.schedules import Schedule
 
 _ZERO_STAGES = {"ddp": 0, "zero2": 2, "fsdp": 3}
 _DEGREE = re.compile(r"(tp|pp|vp)([0-9]+)")

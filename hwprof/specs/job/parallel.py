@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from hwprof.specs.frozen import Record
+from hwprof.specs.job.schedules import TRAITS, Schedule
 from hwprof.specs.model.parts import PositiveInt
 
-Schedule = Literal["gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe"]
 ContextKind = Literal["ring", "all-gather", "ulysses"]
-
-CONTEXT_KINDS: tuple[ContextKind, ...] = ("ring", "all-gather", "ulysses")
-SCHEDULES: tuple[Schedule, ...] = ("gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe")
-TWO_CHUNK_SCHEDULES = frozenset({"zb-v", "dualpipe"})
-"""Schedules in which every device holds two model chunks, one from each end of the model."""
+CONTEXT_KINDS: tuple[ContextKind, ...] = get_args(ContextKind)
 
 
 class ParallelLayout(Record):
@@ -83,11 +79,11 @@ class ParallelLayout(Record):
     @property
     def chunks(self) -> int:
         """Model chunks that each device holds."""
-        return 2 if self.schedule in TWO_CHUNK_SCHEDULES else self.virtual_stages
+        return 2 if TRAITS[self.schedule].two_chunks else self.virtual_stages
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.virtual_stages > 1 and self.schedule != "interleaved":
+        if self.virtual_stages > 1 and not TRAITS[self.schedule].virtual:
             raise ValueError(f"virtual_stages = {self.virtual_stages} needs the interleaved schedule")
         if self.virtual_stages > 1 and self.pipeline_parallel == 1:
             raise ValueError(f"virtual_stages = {self.virtual_stages}, but there is one pipeline stage")

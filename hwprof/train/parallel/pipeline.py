@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from hwprof.errors import InputError
-from hwprof.specs.job.parallel import Schedule
+from hwprof.specs.job.schedules import Schedule
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import PhaseName, RunSettings
 from hwprof.train.data import Batch

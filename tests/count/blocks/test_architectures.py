@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from step_flop import step_flop
 
 from hwprof.count.blocks.attention import window_pairs
 from hwprof.count.blocks.parameters import parameter_tensors, parameters
 from hwprof.count.blocks.transformer import Precision, model_ops, training_step_ops
 from hwprof.count.job.formulas import formulas
-from hwprof.count.job.totals import StepFlop, step_flop, total_cost
+from hwprof.count.job.totals import StepFlop, total_cost
 from hwprof.count.memory.step import training_memory
 from hwprof.count.ops.table import OPS, Execution
 from hwprof.errors import InputError

@@ -8,13 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from step_flop import step_flop
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from hwprof.count.blocks.parameters import parameters
 from hwprof.count.blocks.transformer import Precision, matmul_shapes, model_ops, training_step_ops
-from hwprof.count.job.totals import step_flop, total_cost
+from hwprof.count.job.totals import total_cost
 from hwprof.errors import InputError
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.model.spec import ModelSpec

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 import torch
+from step_flop import step_flop
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hwprof.count.blocks.parameters import parameters
-from hwprof.count.job.totals import step_flop
 from hwprof.count.memory.step import training_memory
 from hwprof.specs.huggingface import KNOWN_TYPES, model_from_config
 from hwprof.specs.model.spec import ModelSpec

@@ -80,7 +80,7 @@ def test_kinds_of_a_small_decoder_by_hand(make_spec: Callable[..., ModelSpec]) -
     assert count.ffn == 2 * 3 * 32 * 80
     assert count.norm == 2 * 2 * 32 + 32
     assert count.head == 61 * 32
-    assert count.non_embedding == count.total - 2 * 61 * 32
+    assert count.active_non_embedding == count.total - 2 * 61 * 32
     assert count.active == count.total
 
 

@@ -18,10 +18,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hwprof.count.inference.cache import kv_cache
+from hwprof.count.inference.cache import kv_cache, visible_keys
 from hwprof.count.inference.generation import generation
-from hwprof.count.inference.phases import decode_ops, prefill_ops
-from hwprof.count.inference.serving import Serving
+from hwprof.count.inference.phases import Batch, prefill_ops, step_ops
+from hwprof.count.inference.serving import Serving, served
 from hwprof.count.inference.weights import weights_bytes
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Op
@@ -197,9 +197,8 @@ def test_flop_of_prefill_and_of_each_decode_step_equal_those_of_the_module(model
         flop, output = counted(lambda inputs=inputs: model.module(**inputs, use_cache=True))
         if encoder is not None:
             output.encoder_last_hidden_state = encoder
-        step = decode_ops(
-            model.spec, batch_size=BATCH, context_tokens=context, serving=SERVING, source_tokens=model.source
-        )
+        batch = Batch(spec=served(model.spec), size=BATCH, serving=SERVING, source_tokens=model.source)
+        step = step_ops(batch, visible_keys(model.spec, context + 1))
         assert matmul_flop(step) == flop
 
 

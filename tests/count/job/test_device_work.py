@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprof.count.blocks.transformer import model_ops
-from hwprof.count.job.device_work import NARROW, Part, Pass, Share, Unit, device_rows
+from hwprof.count.job.device_work import NARROW, Part, Pass, Unit, WorkShare, device_rows
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.job.step import LoraSpec
 
@@ -31,8 +31,24 @@ def table_flop(model, micro_batch, attention="causal"):
     return forward, sum(op.backward.matmul_flop * op.repeats for op in ops)
 
 
+PLAIN = {
+    "micro_batch": 2,
+    "dtype": "bf16",
+    "flash": True,
+    "tensor": 1,
+    "context": 1,
+    "expert": 1,
+    "sequence_parallel": True,
+    "recompute": "none",
+    "lora": None,
+    "fused": True,
+    "expert_tensor": 1,
+    "expert_skew": 1.0,
+}
+
+
 def rows_of(model, **changes):
-    return device_rows(Share(model=model, seq_len=SEQ_LEN, **{"micro_batch": 2} | changes))
+    return device_rows(WorkShare(model=model, seq_len=SEQ_LEN, **PLAIN | changes))
 
 
 @pytest.mark.parametrize("model", [DENSE, EXPERTS, LATENT, load_model("gpt3-175b")], ids=lambda model: model.name)
@@ -132,3 +148,12 @@ def test_narrow_products_stay_in_the_layers_and_cost_casts():
     cast = 4 * (tokens * 14336 + 4096 * 14336)
     assert any(row.moved_bytes == cast for row in narrow if row.when is Pass.FORWARD)
     assert down.moved_bytes == tokens * 14336 + 4096 * 14336 + 2 * tokens * 4096
+
+
+@pytest.mark.parametrize(("dtype", "forward_bytes", "backward_bytes"), [("bf16", 13, 19), ("fp32", 25, 37)])
+def test_scores_in_memory_move_in_their_own_width(dtype, forward_bytes, backward_bytes):
+    """6 and 9 passes over each score of 2 or 4 bytes, and a mask of 1 byte."""
+    rows = [row for row in rows_of(DENSE, flash=False, dtype=dtype) if row.unit is Unit.TRAFFIC]
+    scores = 2 * DENSE.heads * SEQ_LEN**2
+    for when, width in ((Pass.FORWARD, forward_bytes), (Pass.INPUT, backward_bytes)):
+        assert any(row.when is when and row.moved_bytes == scores * width for row in rows)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from step_flop import step_flop
 
 from hwprof.count.blocks.transformer import training_step_ops
 from hwprof.count.job.formulas import formulas
-from hwprof.count.job.totals import cost_by_kind, step_flop, total_cost
+from hwprof.count.job.totals import cost_by_kind, total_cost
 from hwprof.count.ops.cost import Cost
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import RunSettings

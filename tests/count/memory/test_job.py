@@ -17,7 +17,8 @@ from hwprof.count.memory.job import _pieces, job_memory, job_pieces, spread_of
 from hwprof.count.memory.moments import Spread, device_peak_bytes, peak_bytes
 from hwprof.count.memory.step import MemoryNeed
 from hwprof.specs.catalogue.lookup import load_model
-from hwprof.specs.job.parallel import SCHEDULES, ParallelLayout, Schedule
+from hwprof.specs.job.parallel import ParallelLayout
+from hwprof.specs.job.schedules import SCHEDULES, Schedule
 from hwprof.specs.job.step import LoraSpec, TrainingJob
 from hwprof.specs.model.spec import ModelSpec
 

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_iter
 
 from hwprof.count.memory.step import MemoryNeed, largest_micro_batch, training_memory
 from hwprof.errors import InputError
+from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import RunSettings
 from hwprof.train.decoder import Decoder
@@ -206,6 +207,18 @@ def test_a_pipelines_first_stage_holds_a_micro_batch_for_each_stage(make_spec: C
     half = training_memory(spec, settings, pipeline_parallel=2)
     assert part(half, "activations: ffn") == pytest.approx(part(whole, "activations: ffn"), rel=0.05)
     assert part(half, "weights") == pytest.approx(part(whole, "weights") / 2, rel=0.05)
+
+
+def test_the_schedule_of_a_run_decides_what_its_stages_hold(make_spec: Callable[..., ModelSpec]) -> None:
+    """gpipe keeps all 8 micro-batches on the first stage, 1f1b as many as there are stages (Huang et al. 2019)."""
+    spec = make_spec(layers=8, vocab_size=16)
+
+    def kept_bytes(schedule: str) -> float:
+        layout = ParallelLayout(pipeline_parallel=2, schedule=schedule)
+        need = training_memory(spec, settings_of(micro_batch=8, gradient_accumulation=8, layout=layout))
+        return part(need, "activations: ffn")
+
+    assert kept_bytes("gpipe") / kept_bytes("1f1b") == pytest.approx(8 / 2, rel=0.02)
 
 
 def test_tensor_parallel_ranks_keep_norm_inputs_whole_and_split_the_rest(make_spec: Callable[..., ModelSpec]) -> None:

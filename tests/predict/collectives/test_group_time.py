@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwprof.predict.collectives.collective import Link, pairwise_all_to_all_s, ring_all_gather_s, ring_all_reduce_s
 from hwprof.predict.collectives.group_time import Links, all_reduce_s, all_to_all_s, ranks_inside, ring_s, send_s
 from hwprof.specs.distinct import distinct
 
@@ -32,19 +31,24 @@ def ring(size, ranks, stride=1, **kinds):
 @pytest.mark.parametrize("ranks", [2, 3, 4, 8])
 def test_on_one_level_rings_are_the_textbook_ones(ranks):
     """Reduce-scatter or gather (n - 1)/n; an all-reduce is two, 2(n - 1)/n (Thakur et al. 2005)."""
-    link = Link(bandwidth_byte_per_s=RATE, latency_s=LATENCY)
-    one = ring(1e9, ranks, inside_latency=LATENCY)
-    assert one == pytest.approx(ring_all_gather_s(1e9, ranks=ranks, link=link), rel=1e-12)
-    assert 2 * one == pytest.approx(ring_all_reduce_s(1e9, ranks=ranks, link=link), rel=1e-12)
+    steps_s = sum(LATENCY + 1e9 / ranks / RATE for _ in range(ranks - 1))
+    assert ring(1e9, ranks, inside_latency=LATENCY) == pytest.approx(steps_s, rel=1e-12)
     assert 2 * ring(1e9, ranks) == pytest.approx(2 * (ranks - 1) / ranks * 1e9 / RATE)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "size", "expected_s"), [({"inside": 10e9}, 1e9, 0.0875), ({"inside_latency": 1e-6}, 0.0, 7e-6)]
+)
+def test_terms_of_eight_ranks(kinds, size, expected_s):
+    """7/8 of 1 GB over 10 GB/s; 7 messages of 1 us."""
+    assert ring(size, 8, **kinds) == pytest.approx(expected_s)
 
 
 @pytest.mark.parametrize("ranks", [2, 4, 8])
 def test_on_one_level_all_to_all_moves_the_same_bytes(ranks):
     """Messages travel at once, so there is one latency instead of n - 1."""
-    link = Link(bandwidth_byte_per_s=RATE, latency_s=0.0)
     found = all_to_all_s(*arrays(1e9, ranks, 1), links())
-    assert float(found[0]) == pytest.approx(pairwise_all_to_all_s(1e9, ranks=ranks, link=link), rel=1e-12)
+    assert float(found[0]) == pytest.approx((ranks - 1) / ranks * 1e9 / RATE, rel=1e-12)
 
 
 def test_a_ring_across_nodes_runs_at_the_slowest_link_by_hand():

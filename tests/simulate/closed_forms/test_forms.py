@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_up_pipelines import made_up_chunk, made_up_pipeline, made_up_stage
 
-from hwprof.simulate.closed_forms.forms import in_flight_chunks, pipeline_span_s
+from hwprof.simulate.closed_forms.forms import pipeline_span_s
 from hwprof.simulate.closed_forms.times import PassTimes, PipelineTimes
 from hwprof.simulate.pipeline.engine import simulate_pipeline
 from hwprof.simulate.pipeline.schedules import pipeline_order, routes, schedule_refusal
-from hwprof.simulate.pipeline.simulation import ChunkCost, PipelineWork, StageWork
 
 PASSES = ("forward_s", "backward_input_s", "backward_weight_s")
 
@@ -51,10 +51,10 @@ def simulated_span_s(schedule, drawn_one, **more):
 
     def chunk(place):
         times = drawn_one["typical"] + (place in firsts) * drawn_one["first"] + (place in lasts) * drawn_one["last"]
-        return ChunkCost(**dict(zip(PASSES, times, strict=True)), send_s=drawn_one["send_s"], kept_bytes=1.0, **more)
+        return made_up_chunk(**dict(zip(PASSES, times, strict=True)), send_s=drawn_one["send_s"], **more)
 
-    work = PipelineWork(
-        stages=tuple(StageWork(chunks=tuple(chunk((i, k)) for k in range(chunks))) for i in range(stages)),
+    work = made_up_pipeline(
+        *(made_up_stage(*(chunk((i, k)) for k in range(chunks))) for i in range(stages)),
         micro_batches=drawn_one["micro_batches"],
         schedule=schedule,
         overlap_send=drawn_one["overlap_send"],
@@ -157,20 +157,6 @@ def test_a_block_more_changes_nothing():
     many = list(drawn(5, "1f1b", 7))
     repeated = pipeline_span_s("1f1b", as_times(many * 1000))
     assert repeated.reshape(1000, 7) == pytest.approx(np.tile(pipeline_span_s("1f1b", as_times(many)), (1000, 1)))
-
-
-@pytest.mark.parametrize("schedule", ["gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe"])
-def test_in_flight_is_what_the_engine_counts(schedule, uniform):
-    for stages in (1, 2, 4, 6):
-        for chunks in (1, 2, 3):
-            for micro_batches in (1, 2, 3, 4, 6, 7, 9, 12, 13):
-                numbers = {"stages": stages, "chunks": chunks, "micro_batches": micro_batches}
-                if schedule_refusal(schedule, **numbers):
-                    continue
-                timeline = simulate_pipeline(uniform(schedule, **numbers))
-                counted = [timeline.in_flight(stage) for stage in range(stages)]
-                arrays = {name: np.full(stages, number) for name, number in numbers.items()}
-                assert counted == in_flight_chunks(schedule, **arrays, stage=np.arange(stages)).tolist(), numbers
 
 
 def test_orders_are_not_made_for_the_closed_form():

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_up_pipelines import made_up_chunk, made_up_pipeline, made_up_stage
 
 from hwprof.errors import InputError
 from hwprof.simulate.pipeline.engine import simulate_pipeline
-from hwprof.simulate.pipeline.simulation import ChunkCost, PipelineWork, StageWork
 
 
 @pytest.mark.parametrize("overlap_send", [True, False])
@@ -120,13 +120,11 @@ def test_a_message_that_overlaps_is_never_slower(sizes, varied):
 
 def test_two_stages_by_hand():
     """F 0-2 on stage 0, 1 s of travel, F 3-6 and B 6-11 on stage 1, B 12-16, reduced at 17, update to 18.5."""
-    first = ChunkCost(forward_s=2, backward_input_s=3, backward_weight_s=1, send_s=1, kept_bytes=10)
-    second = ChunkCost(forward_s=3, backward_input_s=4, backward_weight_s=1, send_s=0, kept_bytes=20)
-    work = PipelineWork(
-        stages=(
-            StageWork(chunks=(first,), reduce_s=1, optimizer_s=1),
-            StageWork(chunks=(second,), reduce_s=4, optimizer_s=1.5),
-        ),
+    first = made_up_chunk(forward_s=2, backward_input_s=3, backward_weight_s=1, send_s=1, kept_bytes=10)
+    second = made_up_chunk(forward_s=3, backward_input_s=4, backward_weight_s=1, send_s=0, kept_bytes=20)
+    work = made_up_pipeline(
+        made_up_stage(first, reduce_s=1, optimizer_s=1),
+        made_up_stage(second, reduce_s=4, optimizer_s=1.5),
         micro_batches=1,
         schedule="1f1b",
     )
@@ -151,7 +149,7 @@ def test_nonsense_is_refused(uniform):
         uniform("1f1b", stages=2, micro_batches=2, stage={"optimizer_s": float("inf")})
     with pytest.raises(InputError, match="dualpipe needs an even number"):
         uniform("dualpipe", stages=2, chunks=2, micro_batches=5)
-    chunk = ChunkCost(forward_s=1, backward_input_s=1, backward_weight_s=1, send_s=0, kept_bytes=0)
-    uneven = (StageWork(chunks=(chunk,)), StageWork(chunks=(chunk, chunk)))
+    chunk = made_up_chunk()
+    uneven = (made_up_stage(chunk), made_up_stage(chunk, chunk))
     with pytest.raises(InputError, match=r"stages hold \[1, 2\] chunks"):
-        PipelineWork(stages=uneven, micro_batches=2, schedule="interleaved")
+        made_up_pipeline(*uneven, micro_batches=2, schedule="interleaved")

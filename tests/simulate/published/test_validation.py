@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from hwprof.simulate.published.validation import Errors, Row, Validation, validate
+from hwprof.simulate.published.validation import Errors, Validation, ValidationRow, validate
 from hwprof.specs.catalogue.published import UnreadableRun, read_published
 from hwprof.specs.catalogue.simulator import simulator_parameters
 
 
 def row(measured, predicted, low=0.0, high=100.0, **more):
-    return Row(id="x", measured_step_s=measured, predicted_step_s=predicted, interval_s=(low, high), **more)
+    return ValidationRow(id="x", measured_step_s=measured, predicted_step_s=predicted, interval_s=(low, high), **more)
 
 
 def test_errors_by_hand():
@@ -26,7 +26,7 @@ def test_a_validation_by_hand():
         row(2.0, 1.0, low=1.5, high=2.5, accelerator="A", kinds=("dense", "FSDP")),
         row(1.0, 1.1, low=1.05, high=1.2, accelerator="B", kinds=("dense",)),
         row(None, 3.0, accelerator="B"),
-        Row(id="y", accelerator="C", refused="why"),
+        ValidationRow(id="y", accelerator="C", refused="why"),
     )
     found = Validation(rows=rows)
     assert found.coverage == 3 / 4

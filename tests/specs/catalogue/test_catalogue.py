@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hwprof.errors import InputError, SpecError, UnknownNameError
 from hwprof.specs.catalogue.check import check_catalogue, check_file
 from hwprof.specs.catalogue.lookup import find_file, load_cluster, load_device, load_link, load_model
+from hwprof.specs.files import data_roots
 
 TINY = find_file("model", "tiny").read_text()
 H100 = find_file("device", "h100").read_text()
@@ -336,6 +337,24 @@ def test_a_wrong_cluster_file_says_what_is_wrong(tmp_path, old, new, message):
     with pytest.raises(InputError, match=message):
         load_cluster(path)
     assert len(check_file(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("links/nvlink4", "adds_in_switch = true\n", "", "adds_in_switch is missing"),
+        ("links/nvlink4", 'adds_in_switch = "', 'adds = "', "adds_in_switch = true needs its source"),
+        ("links/nvlink4", "adds_in_switch = true", 'adds_in_switch = "sharp"', "'adds_in_switch' is 'sharp'"),
+        ("devices/l4", '_family = "ada"', '_family = "adda"', "'architecture_family' is 'adda'"),
+        ("devices/l4", '_family = "ada"', '_family = "cpu"', "does not go with kind = 'gpu'"),
+        ("devices/l4", 'architecture_family = "ada"\n', "", "architecture_family"),
+    ],
+)
+def test_words_that_decide_a_prediction_are_said_and_known(tmp_path, name, old, new, message):
+    text = (data_roots()[0] / f"hardware_specs/{name}.toml").read_text()
+    assert text.count(old) == 1
+    (tmp_path / "mine.toml").write_text(text.replace(old, new))
+    assert any(message in str(problem) for problem in check_file(tmp_path / "mine.toml"))
 
 
 def test_a_link_that_no_file_describes_is_found(tmp_path, monkeypatch):
