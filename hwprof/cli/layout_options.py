@@ -16,7 +16,8 @@ from hwprof.predict.stacks import STACKS, Stack, stack_named
 from hwprof.specs.catalogue.lookup import load_cluster, load_model
 from hwprof.specs.job.parallel import CONTEXT_KINDS, ParallelLayout
 from hwprof.specs.job.schedules import SCHEDULES
-from hwprof.specs.job.step import JobDtype, JobOptimizer, LoraSpec, Offload, OffloadTarget, TrainingJob
+from hwprof.specs.job.step import LoraSpec, TrainingJob
+from hwprof.specs.job.switches import Attention, JobDtype, JobOptimizer, Offload, OffloadTarget, Switches
 from hwprof.specs.record.run import Recompute
 
 POSITIVE = click.IntRange(min=1)
@@ -38,7 +39,7 @@ def job_options(command: Command) -> Command:
             click.option("--optimizer", type=click.Choice(get_args(JobOptimizer)), default="adamw", show_default=True),
             click.option("--recompute", type=click.Choice(get_args(Recompute)), default="none", show_default=True),
             click.option("--recompute-layers", type=POSITIVE, help="In how many layers; default: in all."),
-            click.option("--attention", type=click.Choice(["flash", "materialised"]), default="flash"),
+            click.option("--attention", type=click.Choice(get_args(Attention)), help="Default: that of --stack."),
             click.option("--offload", type=click.Choice(get_args(Offload)), default="none", show_default=True),
             click.option("--offload-to", type=click.Choice(get_args(OffloadTarget)), default="host", show_default=True),
             click.option("--lora-rank", type=POSITIVE, help="Train low-rank adapters of this rank only."),
@@ -120,11 +121,10 @@ def placed_job(hardware: str, devices: int, **typed: Any) -> Placed:
         global_batch=typed["global_batch"] or share * layout.pipeline_parallel,
         micro_batch=typed["micro_batch"],
         dtype=typed["dtype"],
-        storage=stack.storage,
+        **stack.switches | _typed_switches(typed),
         optimizer=typed["optimizer"],
         recompute=typed["recompute"],
         recompute_layers=typed["recompute_layers"],
-        attention=typed["attention"],
         offload=typed["offload"],
         offload_to=typed["offload_to"],
         expert_skew=typed["expert_skew"],
@@ -132,6 +132,10 @@ def placed_job(hardware: str, devices: int, **typed: Any) -> Placed:
         layout=layout,
     )
     return Placed(job=job, machine=machine, stack=stack)
+
+
+def _typed_switches(typed: dict[str, Any]) -> Switches:
+    return Switches(attention=typed["attention"]) if typed["attention"] else Switches()
 
 
 def _layout(devices: int, typed: dict[str, Any]) -> ParallelLayout:

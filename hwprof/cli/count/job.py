@@ -12,7 +12,6 @@ from hwprof.cli.count.step_report import Counted
 from hwprof.cli.job_checks import check_model, checked
 from hwprof.count.blocks.transformer import CONVENTIONS
 from hwprof.count.job.ops import job_step_ops
-from hwprof.count.job.storage import Framework, job_storage
 from hwprof.count.job.totals import flop_of
 from hwprof.count.memory.job import job_memory
 from hwprof.count.memory.step import MemoryNeed
@@ -20,7 +19,8 @@ from hwprof.errors import InputError
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.schedules import SCHEDULES, Schedule
 from hwprof.specs.job.settings import Dtype, OptimizerName, RunSettings
-from hwprof.specs.job.step import JobDtype, JobOptimizer, LoraSpec, Offload, Storage, TrainingJob
+from hwprof.specs.job.step import LoraSpec, TrainingJob
+from hwprof.specs.job.switches import Framework, JobDtype, JobOptimizer, Offload, Storage
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.units import format_bytes
 
@@ -119,7 +119,7 @@ def counted_job(
     """
     job = _job(request, spec, settings, dtype=dtype, optimizer=optimizer)
     full, causal = (job_step_ops(job, attention=convention) for convention in CONVENTIONS)
-    need = job_memory(job, request.framework)
+    need = job_memory(job)
     return Counted(
         spec=spec,
         settings=settings,
@@ -128,8 +128,8 @@ def counted_job(
         ops=full,
         flop=flop_of(full, causal),
         need=need,
-        job_json=_memory_json(need, job, request.framework),
-        job_lines=tuple(_memory_lines(need, job, request.framework)),
+        job_json=_memory_json(need, job),
+        job_lines=tuple(_memory_lines(need, job)),
     )
 
 
@@ -185,7 +185,7 @@ def _layout(request: JobRequest) -> ParallelLayout:
     return checked(ParallelLayout, **{name: value for name, value in typed.items() if value is not None})
 
 
-def _memory_json(need: MemoryNeed, job: TrainingJob, framework: Framework | None) -> dict[str, Any]:
+def _memory_json(need: MemoryNeed, job: TrainingJob) -> dict[str, Any]:
     """What a job's memory has beside the peak and its parts."""
     return {
         "stage": need.stage,
@@ -195,16 +195,16 @@ def _memory_json(need: MemoryNeed, job: TrainingJob, framework: Framework | None
         "device_bytes": round(need.device_bytes),
         "micro_batches": job.micro_batches,
         "storage": job.storage,
-        "framework": job_storage(job, framework).framework,
+        "framework": job.framework,
         "layout": job.layout.model_dump(mode="json"),
     }
 
 
-def _memory_lines(need: MemoryNeed, job: TrainingJob, framework: Framework | None) -> list[str]:
+def _memory_lines(need: MemoryNeed, job: TrainingJob) -> list[str]:
     """The same for people."""
     stages = ", ".join(format_bytes(size) for size in need.stage_bytes)
     beside = f"allocator {format_bytes(need.allocator_bytes)}, CUDA and NCCL {format_bytes(need.libraries_bytes)}"
-    used = f"{job.storage} storage as {job_storage(job, framework).framework} keeps it"
+    used = f"{job.storage} storage as {job.framework} keeps it"
     return [
         f"  on each of {job.layout.devices} device(s), {used}, {job.micro_batches} micro-batch(es) a step",
         *([f"  stages: {stages}"] if len(need.stage_bytes) > 1 else []),

@@ -26,7 +26,8 @@ from hwprof.specs.hardware.spec import ClusterSpec
 from hwprof.specs.job.parallel import CONTEXT_KINDS
 from hwprof.specs.job.schedules import SCHEDULES
 from hwprof.specs.job.settings import Recompute, RunSettings
-from hwprof.specs.job.step import JobDtype, JobOptimizer, Offload, TrainingJob
+from hwprof.specs.job.step import TrainingJob
+from hwprof.specs.job.switches import Attention, JobDtype, JobOptimizer, Offload, Switches
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import RunRecord
 from hwprof.units import parse
@@ -81,7 +82,7 @@ def job_options(command: Command) -> Command:
         click.option("--seq-len", type=POSITIVE, help="Tokens of a sequence; default: the model's, at most 4096."),
         click.option("--dtype", type=Listed(click.Choice(get_args(JobDtype))), help="One or several; default: bf16."),
         click.option("--optimizer", type=click.Choice(get_args(JobOptimizer)), help="Default: adamw."),
-        click.option("--attention", type=click.Choice(["flash", "materialised"]), default="flash", show_default=True),
+        click.option("--attention", type=click.Choice(get_args(Attention)), help="Default: that of --stack."),
         click.option(
             "--stack",
             type=click.Choice([stack.name for stack in STACKS]),
@@ -293,11 +294,15 @@ def _base(typed: dict[str, Any], stack: Stack, record: RunRecord | None) -> Trai
         seq_len=typed["seq_len"] or (run.seq_len if run else min(model.max_seq_len, LONGEST_DEFAULT)),
         global_batch=_needed(typed["global_batch"], "--global-batch"),
         dtype=typed["dtype"][0] if typed["dtype"] else run.dtype if run else "bf16",
-        storage=stack.storage,
         optimizer=typed["optimizer"] or (run.optimizer if run else "adamw"),
-        attention=typed["attention"],
-        fused=run.fused if run else True,
+        **stack.switches | _changed(typed, run),
     )
+
+
+def _changed(typed: dict[str, Any], run: TrainingJob | None) -> Switches:
+    """Switches that were typed or that the run had."""
+    changed = Switches(compiled=run.compiled, fused=run.fused) if run else Switches()
+    return changed | Switches(attention=typed["attention"]) if typed["attention"] else changed
 
 
 def _choices(typed: dict[str, Any]) -> Choices:
