@@ -14,6 +14,7 @@ from hwprof.predict.stacks import STACKS
 from hwprof.specs.frozen import Record
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.step import LoraSpec, TrainingJob
+from hwprof.specs.job.switches import Switches
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.parsing import checked
 
@@ -32,6 +33,7 @@ _OPTIONS: dict[str, tuple[type[Record], str, str]] = {
     "recompute_layers": (TrainingJob, "recompute_layers", "in how many layers; default: in all"),
     "attention": (TrainingJob, "attention", "whether scores are stored"),
     "storage": (TrainingJob, "storage", "formats of weights and gradients"),
+    "framework": (TrainingJob, "framework", "whose way of keeping gradients"),
     "offload": (TrainingJob, "offload", "what lives in host memory"),
     "offload_to": (TrainingJob, "offload_to", "where it lives"),
     "expert_skew": (TrainingJob, "expert_skew", "tokens of the busiest expert rank over the mean"),
@@ -90,14 +92,14 @@ def layout_of(typed: Mapping[str, Any]) -> ParallelLayout:
     return checked(ParallelLayout, **usual | _values_of(ParallelLayout, typed))
 
 
-def job_of(typed: Mapping[str, Any], **fields: Any) -> TrainingJob:
-    """The job that was typed; ``fields`` are what follows from it, from the model or from the software.
+def job_of(typed: Mapping[str, Any], preset: Switches | None = None, **fields: Any) -> TrainingJob:
+    """The job that was typed; ``preset`` is what its software sets, ``fields`` are what follows from the rest.
 
     Raises:
         InputError: its parts contradict each other.
     """
     lora = checked(LoraSpec, **_values_of(LoraSpec, typed)) if typed["lora_rank"] else None
-    return checked(TrainingJob, **_values_of(TrainingJob, typed) | {"lora": lora} | fields)
+    return checked(TrainingJob, **(preset or {}) | _values_of(TrainingJob, typed) | {"lora": lora} | fields)
 
 
 def _values_of(record: type[Record], typed: Mapping[str, Any]) -> dict[str, Any]:

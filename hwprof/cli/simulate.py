@@ -56,6 +56,7 @@ class Placed:
 @job_options(
     *("seq_len", "global_batch", "micro_batch", "dtype", "optimizer", "recompute", "recompute_layers", "attention"),
     *("offload", "offload_to", "lora_rank"),
+    attention={"default": None, "help": "Default: that of --stack."},
 )
 @click.option(
     "--stack",
@@ -101,10 +102,10 @@ def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
     whole_pipeline = typed["micro_batch"] * layout.data_parallel * layout.pipeline_parallel
     job = job_of(
         typed,
+        stack.switches,
         model=model,
         seq_len=typed["seq_len"] or seq_len_of(model),
         global_batch=typed["global_batch"] or whole_pipeline,
-        storage=stack.storage,
         layout=layout,
     )
     return Placed(job=job, machine=machine, stack=stack)

@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from hwprof.count.job.storage import Framework
 from hwprof.specs.job.schedules import Schedule
-from hwprof.specs.job.step import Storage
+from hwprof.specs.job.switches import Framework, Switches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,14 +17,11 @@ class Stack:
     Attributes:
         name: of the stack, as parameter files name it.
         family: stacks that are alike; what is not known of one is taken from the family.
-        storage: formats in which it keeps weights, gradients and optimizer state.
+        switches: fields of a job that it sets unless a person says otherwise.
         assumed_zero_stage: sharding where a run does not say.
-        memory: whose way of keeping gradients and states it has, by the names of the memory model.
-        gradient_bytes: width of gradients where a run does not say; None = as ``storage`` has it.
         dropout: share of elements dropped where a run does not say.
         device_reading: whether its published memory figures are the device's (nvidia-smi), not the allocator's.
         overlaps_gradients: whether gradients are reduced while backward goes on.
-        fused: whether chains of elementwise operations are single kernels.
         schedules: of a pipeline that it can run. gpipe takes as long as 1f1b and holds more; zb-h1 and dualpipe are in
             no released stack. These have to be asked for by name.
         zero_stages_in_pipeline: ZeRO stages that it combines with a pipeline. Most stop at 1, since 2 and 3 would
@@ -35,76 +31,112 @@ class Stack:
 
     name: str
     family: str
-    storage: Storage
+    switches: Switches
     assumed_zero_stage: Literal[0, 1, 2, 3] = 0
-    memory: Framework = "megatron-core"
-    gradient_bytes: Literal[2, 4] | None = None
     dropout: float = 0.0
     device_reading: bool = False
     overlaps_gradients: bool = True
-    fused: bool = True
     schedules: tuple[Schedule, ...] = ("1f1b", "interleaved")
     zero_stages_in_pipeline: tuple[int, ...] = (0, 1)
 
 
-def _deepspeed(name: str, memory: Framework) -> Stack:
-    """Megatron-DeepSpeed and its kin: narrow gradients, no reduction beside backward, GPT-3's dropout."""
+MEGATRON = Switches(storage="mixed", framework="megatron-core")
+TORCH = Switches(
+    storage="autocast",
+    framework="torch",
+    fused=False,
+    loss="plain",
+    optimizer_implementation="foreach",
+    fp8_saved=False,
+    selective=("products",),
+)
+"""PyTorch as it comes: eager kernels, AdamW over lists of tensors. torchao's float8 products keep 16-bit operands."""
+
+NARROWED = TORCH | Switches(storage="narrowed")
+PURE = TORCH | Switches(storage="pure")
+
+
+def _megatron(name: str) -> Stack:
+    return Stack(name=name, family="megatron", switches=MEGATRON, assumed_zero_stage=1)
+
+
+def _deepspeed(name: str, keeper: Framework, *, dropout: float = 0.0, fused: bool = True) -> Stack:
+    """Megatron-DeepSpeed and its kin: narrow gradients, no reduction beside backward."""
+    own = Switches(storage="mixed", framework=keeper, gradient_bytes=2, fused=fused)
+    own["optimizer_implementation"] = "fused" if fused else "foreach"
     return Stack(
         name=name,
         family="megatron",
-        storage="mixed",
-        memory=memory,
-        gradient_bytes=2,
-        dropout=0.1 if memory == "megatron-deepspeed" else 0.0,
+        switches=own,
+        dropout=dropout,
         device_reading=True,
         overlaps_gradients=False,
-        fused=memory != "internevo",
+    )
+
+
+def _torch(name: str, switches: Switches) -> Stack:
+    return Stack(
+        name=name,
+        family="torch",
+        switches=switches,
+        assumed_zero_stage=3,
+        schedules=("1f1b", "interleaved", "zb-v"),
+        zero_stages_in_pipeline=(0, 1, 2, 3),
     )
 
 
 def _xla(name: str) -> Stack:
-    """Programs that XLA compiles."""
+    """Programs that XLA compiles: weights are stored wide, a layer works on narrow copies."""
     return Stack(
         name=name,
         family="jax",
-        storage="autocast",
+        switches=NARROWED | Switches(compiled=True, fused=True, optimizer_implementation="fused"),
         assumed_zero_stage=3,
-        memory="torch",
         zero_stages_in_pipeline=(0, 1, 2, 3),
     )
 
 
+_BRIDGE = ("25.09", "25.11", "26.02", "26.04", "26.06", "26.08")
+_NEMO = ("23", "24.11", "25.02", "25.04", "25.05")
 STACKS = (
-    *(
-        Stack(name=f"megatron-bridge-{version}", family="megatron", storage="mixed", assumed_zero_stage=1)
-        for version in ("25.09", "25.11", "26.02", "26.04", "26.06", "26.08")
+    *(_megatron(f"megatron-bridge-{version}") for version in _BRIDGE),
+    *(_megatron(f"nemo-{version}") for version in _NEMO),
+    _megatron("megatron-core"),
+    Stack(name="megatron-lm", family="megatron", switches=MEGATRON, dropout=0.1),
+    _deepspeed("megatron-deepspeed", "megatron-deepspeed", dropout=0.1),
+    _deepspeed("megatron-deepspeed-bigscience", "megatron-deepspeed", dropout=0.1),
+    _deepspeed("internevo", "internevo", fused=False),
+    _torch("torch", TORCH),
+    _torch("fsdp", NARROWED),
+    _torch(
+        "torchtitan",
+        NARROWED | Switches(compiled=True, fused=True, optimizer_implementation="fused", selective=("op-list",)),
     ),
-    *(
-        Stack(name=f"nemo-{version}", family="megatron", storage="mixed", assumed_zero_stage=1)
-        for version in ("23", "24.11", "25.02", "25.04", "25.05")
+    _torch("torchtune", PURE | Switches(loss="chunked", optimizer_implementation="fused")),
+    _torch("litgpt", PURE | Switches(optimizer_implementation="fused")),
+    _torch("huggingface", TORCH | Switches(optimizer_implementation="fused")),
+    _torch(
+        "deepspeed",
+        TORCH
+        | Switches(
+            storage="mixed",
+            framework="deepspeed",
+            gradient_bytes=2,
+            optimizer_implementation="fused",
+            offload_each_micro_batch=True,
+        ),
     ),
-    Stack(name="megatron-core", family="megatron", storage="mixed", assumed_zero_stage=1),
-    Stack(name="megatron-lm", family="megatron", storage="mixed", dropout=0.1),
-    _deepspeed("megatron-deepspeed", "megatron-deepspeed"),
-    _deepspeed("megatron-deepspeed-bigscience", "megatron-deepspeed"),
-    _deepspeed("internevo", "internevo"),
-    Stack(
-        name="torch",
-        family="torch",
-        storage="autocast",
-        assumed_zero_stage=3,
-        memory="torch",
-        schedules=("1f1b", "interleaved", "zb-v"),
-        zero_stages_in_pipeline=(0, 1, 2, 3),
-    ),
+    _torch("xtuner", NARROWED),
+    _torch("nanotron", TORCH | Switches(storage="mixed", gradient_bytes=4)),
     _xla("maxtext"),
     _xla("paxml"),
     _xla("jax"),
-    Stack(name="native", family="native", storage="mixed", assumed_zero_stage=1),
+    Stack(name="native", family="native", switches=Switches(storage="mixed"), assumed_zero_stage=1),
 )
-"""``torch``: PyTorch with FSDP or DDP (llm-foundry, torchtitan, Lightning); ``jax``: others on XLA;
-``native``: hand-written kernels (llm.c). torch's pipelines are ``torch.distributed.pipelining``. InternEvo's chains of
-elementwise operations are kernels of their own. BigScience's fork runs DeepSpeed's own pipeline engine."""
+"""``torch``: a loop of one's own with DDP or autocast; ``fsdp``: FSDP with its mixed precision (llm-foundry,
+fms-fsdp); ``jax``: others on XLA; ``native``: hand-written kernels (llm.c). torch's pipelines are
+``torch.distributed.pipelining``. InternEvo's chains of elementwise operations are kernels of their own. BigScience's
+fork runs DeepSpeed's own pipeline engine."""
 
 _BY_NAME = {stack.name: stack for stack in STACKS}
 

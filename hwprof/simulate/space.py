@@ -99,7 +99,7 @@ def predict_space(space: Space, machine: Machine, stack: Stack, parameters: Para
     """
     jobs, index = _shares(space)
     work = _work(jobs, machine, stack, parameters).of(index)
-    offloaded = np.array([offloaded_bytes(job, stack) for job in jobs])[index]
+    offloaded = np.array([offloaded_bytes(job) for job in jobs])[index]
     return step_times(_jobs(space, machine, stack, offloaded), work, parameters)
 
 

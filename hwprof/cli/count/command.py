@@ -21,7 +21,7 @@ from hwprof.count.job.totals import flop_of
 from hwprof.count.memory.step import training_memory
 from hwprof.errors import InputError
 from hwprof.specs.job.settings import Dtype, OptimizerName, Recompute, RunSettings
-from hwprof.specs.job.step import JobDtype, JobOptimizer
+from hwprof.specs.job.switches import JobDtype, JobOptimizer
 from hwprof.specs.model.spec import ModelSpec
 
 _RUN_DTYPES: dict[JobDtype, Dtype] = {name: name for name in get_args(Dtype)}

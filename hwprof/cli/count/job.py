@@ -11,14 +11,14 @@ from hwprof.cli.job_options import POSITIVE, check_model, job_of, job_options, l
 from hwprof.cli.options import given, with_options
 from hwprof.count.blocks.transformer import CONVENTIONS
 from hwprof.count.job.ops import job_step_ops
-from hwprof.count.job.storage import Framework, job_storage
 from hwprof.count.job.totals import flop_of
 from hwprof.count.memory.job import job_memory
 from hwprof.count.memory.step import MemoryNeed
 from hwprof.errors import InputError
 from hwprof.specs.frozen import default_of
 from hwprof.specs.job.settings import Dtype, OptimizerName, RunSettings
-from hwprof.specs.job.step import JobDtype, JobOptimizer, TrainingJob
+from hwprof.specs.job.step import TrainingJob
+from hwprof.specs.job.switches import JobDtype, JobOptimizer
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.units import format_bytes
 
@@ -31,8 +31,7 @@ JOB_OPTIONS = (
 job_part = with_options(
     job_options(*JOB_OPTIONS[:10], schedule={"default": None}),
     click.option("--micro-batches", type=POSITIVE, help="Micro-batches of a replica in a step; default: the stages."),
-    job_options(*JOB_OPTIONS[11:18], storage={"default": None}),
-    click.option("--framework", type=click.Choice(get_args(Framework)), help="Whose way of keeping gradients."),
+    job_options(*JOB_OPTIONS[11:], storage={"default": None}, framework={"default": None}),
 )
 
 
@@ -65,9 +64,9 @@ def counted_job(
     Raises:
         InputError: the parts contradict each other.
     """
-    job, framework = _job(context, spec, settings), context.params["framework"]
+    job = _job(context, spec, settings)
     full, causal = (job_step_ops(job, attention=convention) for convention in CONVENTIONS)
-    need = job_memory(job, framework)
+    need = job_memory(job)
     return Counted(
         spec=spec,
         settings=settings,
@@ -76,8 +75,8 @@ def counted_job(
         ops=full,
         flop=flop_of(full, causal),
         need=need,
-        job_json=_memory_json(need, job, framework),
-        job_lines=tuple(_memory_lines(need, job, framework)),
+        job_json=_memory_json(need, job),
+        job_lines=tuple(_memory_lines(need, job)),
     )
 
 
@@ -104,7 +103,7 @@ def _job(context: click.Context, spec: ModelSpec, settings: RunSettings) -> Trai
     )
 
 
-def _memory_json(need: MemoryNeed, job: TrainingJob, framework: Framework | None) -> dict[str, Any]:
+def _memory_json(need: MemoryNeed, job: TrainingJob) -> dict[str, Any]:
     """What a job's memory has beside the peak and its parts."""
     return {
         "stage": need.stage,
@@ -114,16 +113,16 @@ def _memory_json(need: MemoryNeed, job: TrainingJob, framework: Framework | None
         "device_bytes": round(need.device_bytes),
         "micro_batches": job.micro_batches,
         "storage": job.storage,
-        "framework": job_storage(job, framework).framework,
+        "framework": job.framework,
         "layout": job.layout.model_dump(mode="json"),
     }
 
 
-def _memory_lines(need: MemoryNeed, job: TrainingJob, framework: Framework | None) -> list[str]:
+def _memory_lines(need: MemoryNeed, job: TrainingJob) -> list[str]:
     """The same for people."""
     stages = ", ".join(format_bytes(size) for size in need.stage_bytes)
     beside = f"allocator {format_bytes(need.allocator_bytes)}, CUDA and NCCL {format_bytes(need.libraries_bytes)}"
-    used = f"{job.storage} storage as {job_storage(job, framework).framework} keeps it"
+    used = f"{job.storage} storage as {job.framework} keeps it"
     return [
         f"  on each of {job.layout.devices} device(s), {used}, {job.micro_batches} micro-batch(es) a step",
         *([f"  stages: {stages}"] if len(need.stage_bytes) > 1 else []),

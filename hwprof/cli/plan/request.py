@@ -25,6 +25,7 @@ from hwprof.specs.frozen import default_of
 from hwprof.specs.hardware.spec import ClusterSpec
 from hwprof.specs.job.settings import RunSettings
 from hwprof.specs.job.step import TrainingJob
+from hwprof.specs.job.switches import Switches
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.parsing import checked
 from hwprof.specs.record.run import RunRecord
@@ -59,7 +60,12 @@ job_part = with_options(
     click.option("--max-devices", type=POSITIVE, help="Without --devices: all doublings of a node up to this."),
     job_options("global_batch", "seq_len"),
     job_choices("dtype", dtype="One or several; default: bf16."),
-    job_options("optimizer", "attention", optimizer={"default": None, "help": "Default: adamw."}),
+    job_options(
+        "optimizer",
+        "attention",
+        optimizer={"default": None, "help": "Default: adamw."},
+        attention={"default": None, "help": "Default: that of --stack."},
+    ),
     click.option(
         "--stack", type=STACK, help="Training software; default: megatron-core; on a CPU and with --run torch."
     ),
@@ -231,11 +237,15 @@ def _base(typed: dict[str, Any], stack: Stack, record: RunRecord | None) -> Trai
         seq_len=typed["seq_len"] or (run.seq_len if run else seq_len_of(model)),
         global_batch=_needed(typed["global_batch"], "--global-batch"),
         dtype=typed["dtype"][0] if typed["dtype"] else run.dtype if run else default_of(TrainingJob, "dtype"),
-        storage=stack.storage,
         optimizer=typed["optimizer"] or (run.optimizer if run else default_of(TrainingJob, "optimizer")),
-        attention=typed["attention"],
-        fused=run.fused if run else True,
+        **stack.switches | _changed(typed, run),
     )
+
+
+def _changed(typed: dict[str, Any], run: TrainingJob | None) -> Switches:
+    """Switches that were typed or that the run had."""
+    changed = Switches(compiled=run.compiled, fused=run.fused) if run else Switches()
+    return changed | Switches(attention=typed["attention"]) if typed["attention"] else changed
 
 
 def _choices(typed: dict[str, Any]) -> Choices:

@@ -9,7 +9,7 @@ from hwprof.count.blocks.transformer import AttentionConvention, loss_ops, model
 from hwprof.count.job.storage import Storage, job_storage
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.lora import adapted, adapters
-from hwprof.count.ops.operation import Execution, Op
+from hwprof.count.ops.operation import AttentionKernel, Execution, Op
 from hwprof.count.ops.parameter_tensor import ParameterTensor
 from hwprof.count.ops.update import UpdatedWeight, update_cost
 from hwprof.specs.job.step import TrainingJob
@@ -23,7 +23,8 @@ def micro_batch_ops(
     Raises:
         InputError: a sequence beyond learned positions.
     """
-    how = Execution(precision=storage.precision, fused=job.fused, attention=job.attention)
+    scores: AttentionKernel = "flash" if job.flash else "materialised"
+    how = Execution(precision=storage.precision, fused=job.fused, attention=scores)
     ops = model_ops(
         job.model,
         batch_size=job.micro_batch,
@@ -31,7 +32,7 @@ def micro_batch_ops(
         precision=storage.precision,
         attention=attention,
         fused=job.fused,
-        scores=job.attention,
+        scores=scores,
     )
     loss = tuple(loss_ops(job.model, how, batch_size=job.micro_batch, seq_len=seq_len))
     if job.lora is None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from hwprof.count.ops.precision import Precision
-from hwprof.specs.job.step import Storage as StorageWay
 from hwprof.specs.job.step import TrainingJob
-
-Framework = Literal["torch", "megatron-core", "megatron-deepspeed", "internevo"]
-"""Whose way of keeping gradients is meant: torch's own loop with DDP or FSDP, Megatron-Core with Transformer Engine,
-Megatron-DeepSpeed (ZeRO stage 1, BF16Optimizer), InternEvo (narrow gradients, made fp32 for torch's AdamW)."""
+from hwprof.specs.job.switches import Framework
+from hwprof.specs.job.switches import Storage as StorageWay
 
 DEEPSPEED_BUCKET_ELEMENTS = 5e8
 """DeepSpeed's default for ``reduce_bucket_size`` and ``allgather_bucket_size``."""
@@ -63,16 +59,17 @@ def run_storage(precision: Precision) -> Storage:
     return _storage(precision, "autocast", gradient_bytes=4, framework="torch")
 
 
-def job_storage(job: TrainingJob, framework: Framework | None = None) -> Storage:
-    """Of a job; the framework is Megatron-Core for ``mixed`` storage and torch for others unless it is said."""
+def job_storage(job: TrainingJob) -> Storage:
+    """Of a job."""
     wide = job.dtype in _WIDE_DTYPES
     way: StorageWay = "autocast" if wide else job.storage
-    stored_bytes = 4 if way == "autocast" else 2
+    width, stored_bytes = 4 if wide else 2, 4 if way in {"autocast", "narrowed"} else 2
+    residual_bytes = 4 if way == "autocast" else 2
     return _storage(
-        Precision(name="bf16", weight_bytes=stored_bytes, compute_bytes=4 if wide else 2, residual_bytes=stored_bytes),
+        Precision(name="bf16", weight_bytes=stored_bytes, compute_bytes=width, residual_bytes=residual_bytes),
         way,
         gradient_bytes=job.gradient_bytes or (2 if way == "pure" else 4),
-        framework=framework or ("megatron-core" if job.storage == "mixed" else "torch"),
+        framework=job.framework,
     )
 
 

@@ -14,7 +14,7 @@ from hwprof.count.memory.pieces import Block, Held, Pieces, Rules, end_block, la
 from hwprof.count.ops.operation import Op
 from hwprof.count.ops.parameter_tensor import ParameterTensor
 from hwprof.specs.job.settings import OptimizerImplementation
-from hwprof.specs.job.step import JobOptimizer
+from hwprof.specs.job.switches import JobOptimizer
 from hwprof.specs.model.spec import ModelSpec
 
 Place = Literal["before", "leading", "body", "after"]

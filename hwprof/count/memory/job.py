@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.job.ops import micro_batch_ops, recomputed_share, trained_tensors
-from hwprof.count.job.storage import Framework, Storage, job_storage
+from hwprof.count.job.storage import Storage, job_storage
 from hwprof.count.job.tensor_split import TensorSplit
 from hwprof.count.memory.build import KeptPolicy, Loss, Workload, pieces_of
 from hwprof.count.memory.moments import Spread, host_bytes
@@ -32,23 +32,19 @@ _NARROW_DTYPES = {"fp8": 1.0, "fp4": 0.5625}
 """Bytes of an element that a product reads; in fp4 a scale of one byte serves 16 elements."""
 
 
-def job_memory(job: TrainingJob, framework: Framework | None = None) -> MemoryNeed:
+def job_memory(job: TrainingJob) -> MemoryNeed:
     """Peak memory of the device that needs most, part by part, and the peak of every stage.
-
-    Args:
-        job: the step.
-        framework: whose way of keeping gradients; default: Megatron-Core for ``mixed`` storage, else torch.
 
     Raises:
         InputError: a sequence beyond learned positions.
     """
-    pieces, spread = job_pieces(job, framework), spread_of(job)
+    pieces, spread = job_pieces(job), spread_of(job)
     need = memory_need(pieces, spread)
     on_host = job.offload != "none" and job.offload_to == "host"
     return replace(
         need,
         host_bytes=float(host_bytes(pieces, spread)) if on_host else 0.0,
-        allocator_bytes=allocator_bytes(need.peak_bytes, job_storage(job, framework).framework),
+        allocator_bytes=allocator_bytes(need.peak_bytes, job.framework),
         libraries_bytes=libraries_bytes(job.layout.devices),
     )
 
@@ -67,7 +63,7 @@ def spread_of(job: TrainingJob) -> Spread:
     )
 
 
-def job_pieces(job: TrainingJob, framework: Framework | None = None) -> Pieces:
+def job_pieces(job: TrainingJob) -> Pieces:
     """The job's model in pieces, as one device sees them.
 
     They do not depend on ``global_batch``, ``pipeline_parallel``, ``virtual_stages``, ``zero_stage``, ``shard_ranks``
@@ -88,13 +84,13 @@ def job_pieces(job: TrainingJob, framework: Framework | None = None) -> Pieces:
             "overlap": True,
         }
     )
-    return _pieces(job.model_copy(update={"global_batch": job.micro_batch, "layout": layout}), framework)
+    return _pieces(job.model_copy(update={"global_batch": job.micro_batch, "layout": layout}))
 
 
 @functools.lru_cache(maxsize=512)
-def _pieces(job: TrainingJob, framework: Framework | None) -> Pieces:
+def _pieces(job: TrainingJob) -> Pieces:
     """Of a job whose pieces depend on all that it states."""
-    spec, layout, storage = job.model, job.layout, job_storage(job, framework)
+    spec, layout, storage = job.model, job.layout, job_storage(job)
     split = TensorSplit(
         tensor_parallel=layout.tensor_parallel,
         sequence_parallel=layout.sequence_parallel and layout.tensor_parallel > 1,
@@ -113,7 +109,7 @@ def _pieces(job: TrainingJob, framework: Framework | None) -> Pieces:
         split=split,
         storage=storage,
         optimizer=job.optimizer,
-        implementation="fused" if job.fused else "foreach",
+        implementation=job.optimizer_implementation,
         policy=_POLICIES[job.recompute],
         policy_share=recomputed_share(job),
         stream_bytes=tokens * spec.d_model * storage.precision.residual_bytes * split.stream_share,
@@ -121,9 +117,9 @@ def _pieces(job: TrainingJob, framework: Framework | None) -> Pieces:
     return replace(
         pieces_of(work, _loss(job, ops, storage)),
         tables_bytes=job.seq_len * spec.head_dim * ROPE_BYTES if spec.positions == "rope" else 0,
-        state_on_device=float(job.offload != "optimizer"),
-        weights_on_device=float(job.offload != "weights"),
-        activations_on_device=float(job.offload != "activations"),
+        state_on_device=float(not job.offloads("optimizer")),
+        weights_on_device=float(not job.offloads("weights")),
+        activations_on_device=float(not job.offloads("activations")),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hwprof.count.job.storage import Framework
+from hwprof.specs.job.switches import Framework
 
 GIB = 2**30
 
@@ -10,6 +10,7 @@ FRAGMENTATION: dict[Framework, float] = {
     "torch": 0.04,
     "megatron-core": 0.04,
     "megatron-deepspeed": 0.14,
+    "deepspeed": 0.04,
     "internevo": 0.14,
 }
 """Reserved by torch's caching allocator beyond what tensors take at their peak, as a share of the latter.

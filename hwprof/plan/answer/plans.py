@@ -125,7 +125,7 @@ def _least_recompute(job: TrainingJob, question: Question) -> TrainingJob:
 
     def fits(layers: int) -> bool:
         tried = job.model_copy(update={"recompute_layers": layers})
-        return job_memory(tried, question.stack.memory).peak_bytes <= question.usable_bytes
+        return job_memory(tried).peak_bytes <= question.usable_bytes
 
     low, high = 0, job.model.layers
     while high - low > 1:

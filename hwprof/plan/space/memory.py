@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.count.job.storage import Framework
 from hwprof.count.memory.job import job_pieces
 from hwprof.count.memory.moments import Spread, host_bytes, peak_bytes
 from hwprof.count.memory.pieces import Block, Held, Pieces
@@ -48,7 +47,6 @@ class PieceShelf:
     """The pieces of a job's shapes, as rows of numbers; each counted once or found between two that were counted."""
 
     base: TrainingJob
-    framework: Framework
     _counted: dict[tuple[int, ...], Floats] = field(default_factory=dict)
 
     def peaks(self, columns: Columns) -> Floats:
@@ -146,13 +144,13 @@ class PieceShelf:
             sequence_parallel=bool(sequence_parallel),
         )
         settings = {"micro_batch": micro_batch, "recompute": RECOMPUTE[recompute], "layout": layout}
-        return job_pieces(self.base.model_copy(update=settings), self.framework)
+        return job_pieces(self.base.model_copy(update=settings))
 
 
-def shelf_of(base: TrainingJob, framework: Framework) -> PieceShelf:
+def shelf_of(base: TrainingJob) -> PieceShelf:
     """An empty shelf for a job; of its layout only the kind of context parallelism stays."""
     layout = ParallelLayout(context_kind=base.layout.context_kind)
-    return PieceShelf(framework=framework, base=base.model_copy(update={"layout": layout, "recompute_layers": None}))
+    return PieceShelf(base=base.model_copy(update={"layout": layout, "recompute_layers": None}))
 
 
 def _distinct(keys: Numbers) -> tuple[Numbers, Numbers]:

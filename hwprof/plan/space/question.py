@@ -12,7 +12,8 @@ from hwprof.specs.catalogue.simulator import SimulatorParameters
 from hwprof.specs.job.parallel import ContextKind
 from hwprof.specs.job.schedules import Schedule
 from hwprof.specs.job.settings import RECOMPUTE, Recompute
-from hwprof.specs.job.step import JobDtype, Offload, TrainingJob
+from hwprof.specs.job.step import TrainingJob
+from hwprof.specs.job.switches import JobDtype, Offload
 
 MEMORY_MARGIN = 0.05
 """Share of a device's memory that a plan leaves free, beside what allocator and libraries are known to take."""
@@ -88,12 +89,12 @@ class Question:
     def usable_bytes(self) -> float:
         """Memory of tensors that a layout may need on a device."""
         own = self.machine.capacity_bytes * (1 - self.margin) - libraries_bytes(self.machine.devices)
-        return own / (1 + FRAGMENTATION[self.stack.memory]) / self.memory_scale
+        return own / (1 + FRAGMENTATION[self.base.framework]) / self.memory_scale
 
     def needed_bytes(self, peak_bytes: float) -> float:
         """What a peak of so many bytes of tensors needs of the device, allocator and libraries included."""
         tensors = peak_bytes * self.memory_scale
-        return tensors + allocator_bytes(tensors, self.stack.memory) + libraries_bytes(self.machine.devices)
+        return tensors + allocator_bytes(tensors, self.base.framework) + libraries_bytes(self.machine.devices)
 
     @property
     def host_share_bytes(self) -> float | None:

@@ -62,7 +62,7 @@ def search(question: Question) -> Found:
         SpecError: the machine lacks a number that memory or time need.
         InputError: the model's positions end before the sequence does.
     """
-    start, tally, shelf = perf_counter(), Tally(), shelf_of(question.base, question.stack.memory)
+    start, tally, shelf = perf_counter(), Tally(), shelf_of(question.base)
     rows = _on_host(layouts(question, tally), question, shelf, tally)
     columns, peaks = _in_memory(rows, question, shelf, tally)
     space = space_of(question, columns)

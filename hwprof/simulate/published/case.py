@@ -19,7 +19,8 @@ from hwprof.specs.catalogue.published import PublishedRun
 from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.schedules import Schedule
-from hwprof.specs.job.step import JobDtype, LoraSpec, Offload, TrainingJob
+from hwprof.specs.job.step import LoraSpec, TrainingJob
+from hwprof.specs.job.switches import JobDtype, Offload, Switches
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import Recompute
 
@@ -62,7 +63,7 @@ def case_of(run: PublishedRun) -> Case:
             notes.append(f"dropout not stated: {stack.dropout:.0%}, the default of {stack.name}")
         job = _job(run, model, stack, notes)
         if not run.recompute:
-            job = _fitting(job, machine, stack, notes)
+            job = _fitting(job, machine, notes)
     except (HwprofError, ValueError) as error:
         raise RefusedError(_short(error)) from error
     return Case(
@@ -161,7 +162,6 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
     recompute: Recompute = _recompute(run.recompute)
     if not run.attention_impl:
         notes.append("attention not stated: flash")
-    flash = not run.attention_impl.lower().startswith(("unfused", "eager", "math", "naive"))
     lora = LoraSpec(rank=ASSUMED_LORA_RANK, targets="attention") if "lora" in run.model_name.lower() else None
     if lora:
         notes.append(f"LoRA of rank {ASSUMED_LORA_RANK} on the projections of attention")
@@ -171,11 +171,8 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
         global_batch=run.global_batch_seqs,
         micro_batch=_micro_batch(run, layout, notes),
         dtype=_dtype(run.precision, notes),
-        storage="pure" if "pure" in run.precision.lower() else stack.storage,
-        gradient_bytes=4 if "fp32 grad" in run.zero_stage_or_fsdp else stack.gradient_bytes,
-        fused=stack.fused,
+        **stack.switches | _stated(run),
         recompute=recompute,
-        attention="flash" if flash else "materialised",
         offload=_offload(run.offload, notes),
         lora=lora,
         layout=layout,
@@ -186,14 +183,14 @@ FULL = 0.96
 """Share of a device's memory that tensors may fill; the rest is the context's, libraries' and the allocator's."""
 
 
-def _fitting(job: TrainingJob, machine: Machine, stack: Stack, notes: list[str]) -> TrainingJob:
+def _fitting(job: TrainingJob, machine: Machine, notes: list[str]) -> TrainingJob:
     """The job with full recompute in the fewest layers with which it fits; as stated where it fits or never does."""
     room = FULL * machine.capacity_bytes
-    whole_bytes = job_memory(job, stack.memory).peak_bytes
+    whole_bytes = job_memory(job).peak_bytes
     if whole_bytes <= room:
         notes.append("recompute not stated: none, since it fits without")
         return job
-    least_bytes = job_memory(job.model_copy(update={"recompute": "full"}), stack.memory).peak_bytes
+    least_bytes = job_memory(job.model_copy(update={"recompute": "full"})).peak_bytes
     share = min((whole_bytes - room) / max(whole_bytes - least_bytes, 1.0), 1.0)
     layers = math.ceil(share * job.model.layers)
     notes.append(f"recompute not stated: full in {layers} of {job.model.layers} layers, the fewest with which it fits")
@@ -278,6 +275,18 @@ def _dtype(text: str, notes: list[str]) -> JobDtype:
     if found is None:
         notes.append("precision not stated: bf16")
     return found or "bf16"
+
+
+def _stated(run: PublishedRun) -> Switches:
+    """Switches that the run states."""
+    stated = Switches()
+    if "pure" in run.precision.lower():
+        stated["storage"] = "pure"
+    if "fp32 grad" in run.zero_stage_or_fsdp:
+        stated["gradient_bytes"] = 4
+    if run.attention_impl.lower().startswith(("unfused", "eager", "math", "naive")):
+        stated["attention"] = "materialised"
+    return stated
 
 
 def _offload(text: str, notes: list[str]) -> Offload:

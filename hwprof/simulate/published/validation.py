@@ -198,7 +198,7 @@ def _row(run: PublishedRun, case: Case, step_s: float, table: SimulatorParameter
 def _memory_gib(case: Case) -> float | None:
     """What the framework's allocator holds at its peak; what the device shows where the stack's figures are that."""
     try:
-        need = job_memory(case.job, case.stack.memory)
+        need = job_memory(case.job)
     except HwprofError:
         return None
     return (need.device_bytes if case.stack.device_reading else need.peak_bytes) / GIB
