@@ -1,0 +1,121 @@
+"""Which times of single kernels did anyone measure on a device? A table a kind and device, each row with its source."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import gzip
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwprof.errors import SpecError
+from hwprof.specs.files import data_roots
+
+Floats = NDArray[np.float64]
+Words = NDArray[np.str_]
+
+Kind = Literal["gemm", "grouped", "attention", "decode", "elementwise", "collectives"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+FOLDER = Path("hardware_specs") / "kernels"
+
+WORDS = frozenset({
+    "cache_dtype", "causal", "device", "direction", "distribution", "dtype", "kernel", "link", "op", "source"
+})  # fmt: skip
+"""Columns of words; all others are numbers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KernelPoints:
+    """Measured kernels of one device and kind: columns of equal length, numbers in base units."""
+
+    numbers: dict[str, Floats]
+    words: dict[str, Words]
+
+    @property
+    def seconds(self) -> Floats:
+        """Measured times."""
+        return self.numbers["seconds"]
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    def sizes(self, *names: str) -> Floats:
+        """The columns [points, names] of these numbers."""
+        return np.stack([self.numbers[name] for name in names], axis=1)
+
+    def where(self, chosen: NDArray[np.bool_]) -> KernelPoints:
+        """The chosen points alone."""
+        return KernelPoints(
+            {name: column[chosen] for name, column in self.numbers.items()},
+            {name: column[chosen] for name, column in self.words.items()},
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def kernel_points(kind: Kind, device_id: str) -> KernelPoints | None:
+    """The points of one device: hwprof's own and those of HWPROF_PATH together; None where nobody measured it.
+
+    Raises:
+        SpecError: a file can't be read, or is no table of numbers.
+    """
+    tables = [read_points(path) for path in _files(kind, device_id)]
+    if not tables:
+        return None
+    return KernelPoints(
+        {name: np.concatenate([one.numbers[name] for one in tables]) for name in tables[0].numbers},
+        {name: np.concatenate([one.words[name] for one in tables]) for name in tables[0].words},
+    )
+
+
+def measured_devices(kind: Kind) -> tuple[str, ...]:
+    """The ids of the devices that have points of this kind, in alphabetical order."""
+    folders = [root / FOLDER / kind for root in data_roots()]
+    names = {path.name.split(".csv")[0] for folder in folders for path in folder.glob("*.csv*")}
+    return tuple(sorted(names))
+
+
+def read_points(path: Path) -> KernelPoints:
+    """The points of one file, ``.csv`` or ``.csv.gz``.
+
+    Raises:
+        SpecError: it can't be read, has no column ``seconds``, or a number in it is none.
+    """
+    try:
+        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+            names, *rows = csv.reader(file)
+    except (OSError, ValueError, EOFError, csv.Error) as error:
+        raise SpecError(
+            f"cannot read {path}: {error}", remedy="take the file that hwprof ships, or remove it"
+        ) from error
+    return table_of(names, rows, where=str(path))
+
+
+def table_of(names: Sequence[str], rows: Iterable[Sequence[str]], *, where: str) -> KernelPoints:
+    """Named columns of text as numbers and words; ``where`` names them in errors.
+
+    Raises:
+        SpecError: there is no column ``seconds``, rows have other lengths, or a number is none.
+    """
+    try:
+        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+        numbers = {name: np.array(cells, dtype=np.float64) for name, cells in columns.items() if name not in WORDS}
+        words = {name: np.array(cells, dtype=np.str_) for name, cells in columns.items() if name in WORDS}
+        return KernelPoints({"seconds": numbers.pop("seconds"), **numbers}, words)
+    except (ValueError, KeyError) as error:
+        raise SpecError(
+            f"{where} is no table of measured kernels: {error}",
+            expectation="expected a line of column names with seconds among them, then as many cells in every row",
+            remedy="take the columns of a file of the same kind that hwprof ships",
+        ) from error
+
+
+def _files(kind: Kind, device_id: str) -> list[Path]:
+    names = (f"{device_id}.csv", f"{device_id}.csv.gz")
+    paths = (root / FOLDER / kind / name for root in data_roots() for name in names)
+    return [path for path in paths if path.is_file()]
