@@ -22,6 +22,7 @@ from hwprof.predict.collectives.placement import links_used, ranks_inside
 from hwprof.predict.collectives.ways import Ways
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 Operation = Literal["all_gather", "reduce_scatter", "all_reduce", "alltoall", "broadcast", "send_recv"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
@@ -52,9 +53,7 @@ def all_reduce_s(size_bytes: Floats, ranks: Floats, stride: Floats, ways: Ways) 
     """The fastest of a ring twice round, trees between nodes, and addition in the switch.
 
     The switch takes the vector of each rank once and gives back the sum once, the rank's own part of 1/n twice (Klenk
-    et al. 2020; NVLink SHARP). Two trees share the vector (Sanders et al. 2009; NCCL's double binary trees), each node
-    inner in one and a leaf in the other, so its links carry 2 of the vector, between two nodes 1; inside each node the
-    vector is added and spread meanwhile.
+    et al. 2020; NVLink SHARP). Trees are NCCL's (Sanders et al. 2009).
     """
     inside = _inside(ranks, stride, ways)
     ramp = _ramp(ranks, inside, ways)
@@ -69,13 +68,29 @@ def all_reduce_s(size_bytes: Floats, ranks: Floats, stride: Floats, ways: Ways) 
     crossing = inside < ranks
     if not crossing.any():
         return fastest_s
-    nodes = ranks / inside
     within_s = 2 * (inside - 1) / inside * size_bytes / _inside_byte_per_s(inside, stride, ways)
     within_s = np.where(adds, np.minimum(within_s, added_s), within_s)
-    carried_s = np.where(nodes > 2, 2.0, 1.0) * size_bytes / (ways.between_byte_per_s * ways.between_share * inside)
-    hops_s = (inside - 1) * ways.step_s + np.ceil(np.log2(nodes)) * ways.hop_s
-    tree_s = _ramped_s(ways.op_s + 2 * hops_s, np.maximum(carried_s, within_s), ramp)
-    return np.where(crossing, np.minimum(fastest_s, tree_s), fastest_s)
+    return np.where(crossing, np.minimum(fastest_s, _trees_s(size_bytes, ranks, within_s, inside, ways)), fastest_s)
+
+
+def _trees_s(size_bytes: Floats, ranks: Floats, within_s: Floats, inside: Floats, ways: Ways) -> Floats:
+    """Two trees between nodes that share the vector, each node inner in one and a leaf in the other.
+
+    Its links carry 2 of the vector, between two nodes 1 where the switch adds meanwhile (NCCL's NVLSTree; without, the
+    devices are too busy). ``within_s``: adding and spreading the vector inside each node.
+    """
+    nodes = ranks / inside
+    passes = np.where((nodes > 2) | (ways.switch_share == 0), 2.0, 1.0)
+    carried_s = passes * size_bytes / (ways.between_byte_per_s * ways.between_share * inside)
+    traffic_s = np.maximum(carried_s, within_s)
+    near_s, levels = (inside - 1) * ways.step_s, np.ceil(np.log2(nodes))
+    plain_s = _ramped_s(ways.op_s + 2 * (near_s + levels * ways.tree_hop_s), traffic_s, ways.between_ramp)
+    quick_s = ways.op_s + 2 * (near_s + levels * np.where(levels > 0, ways.quick_hop_s, 0.0))
+    return np.minimum(plain_s, _ramped_s(quick_s, traffic_s / QUICK_SHARE, ways.between_ramp))
+
+
+QUICK_SHARE = 0.25
+"""Bandwidth of NCCL's LL protocol over that of Simple between nodes (src/graph/tuning.cc)."""
 
 
 def all_to_all_s(size_bytes: Floats, ranks: Floats, stride: Floats, ways: Ways) -> Floats:
@@ -96,10 +111,18 @@ def all_to_all_s(size_bytes: Floats, ranks: Floats, stride: Floats, ways: Ways) 
 
 def send_s(size_bytes: Floats, _ranks: Floats, stride: Floats, ways: Ways) -> Floats:
     """One message to the device ``stride`` further on."""
-    near = stride < ways.domain
-    two, one = np.full_like(ways.domain, 2.0), np.ones_like(ways.domain)
-    wide = _inside_byte_per_s(two, np.broadcast_to(stride, two.shape) * one, ways, share=ways.share, lone=True)
-    byte_per_s = np.where(near, wide, ways.between_byte_per_s * ways.between_share)
+    two = np.full_like(ways.domain, 2.0)
+    return _message_s(size_bytes, two, stride, stride < ways.domain, ways)
+
+
+def pass_s(size_bytes: Floats, ranks: Floats, stride: Floats, ways: Ways) -> Floats:
+    """A message of each rank of a group to the next at once, in one ring: where it leaves its node, over one network link."""
+    return _message_s(size_bytes, ranks, stride, ranks * stride <= ways.domain, ways)
+
+
+def _message_s(size_bytes: Floats, ranks: Floats, stride: Floats, near: Flags, ways: Ways) -> Floats:
+    near_byte_per_s = _inside_byte_per_s(ranks, stride, ways, lone=True)
+    byte_per_s = np.where(near, near_byte_per_s, ways.between_byte_per_s * ways.between_share)
     steps_s = ways.op_s + np.where(near, ways.step_s, ways.hop_s)
     return _ramped_s(steps_s, size_bytes / byte_per_s, np.where(near, ways.ramp, ways.between_ramp))
 
@@ -130,8 +153,13 @@ def _inside(ranks: Floats, stride: Floats, ways: Ways) -> Floats:
 
 
 def _ramped_s(steps_s: Floats, traffic_s: Floats, ramp: Floats) -> Floats:
-    seconds: Floats = (steps_s**ramp + traffic_s**ramp) ** (1 / ramp)
+    """(steps^r + traffic^r)^(1/r); by logarithms, which numpy has faster than powers."""
+    steps, traffic = (np.exp(ramp * np.log(np.maximum(one, NOTHING_S))) for one in (steps_s, traffic_s))
+    seconds: Floats = np.exp(np.log(steps + traffic) / ramp)
     return seconds
+
+
+NOTHING_S = 1e-30
 
 
 def _ramp(ranks: Floats, inside: Floats, ways: Ways) -> Floats:

@@ -62,6 +62,7 @@ class Measured:
         return seconds, np.hypot(NEW_SIZE * half_width, self.widening)
 
 
+@functools.lru_cache(maxsize=256)
 def usual_node(device_id: str) -> Machine:
     """One usual node of a device, or its whole scale-up domain where that is larger."""
     node = load_cluster(f"1x{device_id}").device.node
@@ -79,7 +80,7 @@ def _curve_of(op: Operation, device_id: str, machine: Machine) -> Measured | Non
     if own is not None:
         basis = Basis("measured", f"{op} of {device_id}: measured, {len(own)} sizes and ranks")
         return Measured(through(op, own, ways_of([machine]), ways_of([machine])), basis)
-    for lender in _siblings(machine):
+    for lender in _siblings(machine, op):
         points = _points(lender.device.id, op)
         if points is not None:
             basis = Basis("sibling", f"{op} of {device_id}: as {lender.device.id} over its own {machine.inside.id}")
@@ -96,10 +97,10 @@ def _points(device_id: str, op: Operation) -> KernelPoints | None:
     return own if len(own) >= FEWEST else None
 
 
-def _siblings(machine: Machine) -> list[Machine]:
-    """Measured devices whose neighbours meet over links of the same kind and topology: the same link first."""
-    others = [usual_node(name) for name in measured_devices("collectives") if name != machine.device.id]
-    alike = [other for other in others if _meeting(other) == _meeting(machine)]
+def _siblings(machine: Machine, op: Operation) -> list[Machine]:
+    """Devices with points of ``op`` whose neighbours meet over links of the same kind and topology: the same link first."""
+    names = [name for name in measured_devices("collectives") if name != machine.device.id and _points(name, op)]
+    alike = [other for other in map(usual_node, names) if _meeting(other) == _meeting(machine)]
     return sorted(alike, key=lambda other: (other.inside.id != machine.inside.id, _apart(other, machine)))
 
 

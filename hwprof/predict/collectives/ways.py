@@ -28,7 +28,8 @@ class Ways:
         bridge_line_byte_per_s, bridge_byte_per_s: line rate of the bridge, and what collectives reach of it.
         between_byte_per_s: line rate of the network for one device.
         between_share, between_exchange_share, between_ramp: as in ``CollectiveTraits``.
-        hop_s, peer_s: step of the network, and what each rank in another node adds to an all-to-all.
+        hop_s, tree_hop_s, quick_hop_s, peer_s: steps of the network, as in ``CollectiveTraits``; quick ones are endless
+            where there are none.
     """
 
     domain: Floats
@@ -52,6 +53,8 @@ class Ways:
     between_exchange_share: Floats
     between_ramp: Floats
     hop_s: Floats
+    tree_hop_s: Floats
+    quick_hop_s: Floats
     peer_s: Floats
 
     def at(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Ways:
@@ -93,5 +96,7 @@ def _ways(machine: Machine) -> dict[str, float]:
         "between_exchange_share": far.exchange_share or far.share,
         "between_ramp": far.ramp,
         "hop_s": far.step_s,
+        "tree_hop_s": far.tree_step_s or far.step_s,
+        "quick_hop_s": far.quick_step_s or np.inf,
         "peer_s": far.peer_s or 0.0,
     }

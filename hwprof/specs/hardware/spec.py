@@ -268,6 +268,9 @@ class CollectiveTraits(Sourced):
     Attributes:
         op_s: of an operation, before its first step.
         step_s: of each step, as from one rank of a ring to the next.
+        tree_step_s: of each step of a tree between nodes; None: ``step_s``.
+        quick_step_s: the same where flags travel with the data, which take three quarters of the bandwidth; None where
+            the library has no such protocol.
         share: of the line rate that large messages between many ranks reach.
         pair_share: the same between two ranks, which use fewer channels; None: ``share``.
         exchange_share: the same in an all-to-all; None: ``share``.
@@ -281,6 +284,8 @@ class CollectiveTraits(Sourced):
 
     op_s: Seconds | None = Field(default=None, alias="op")
     step_s: Seconds = Field(alias="step")
+    tree_step_s: Seconds | None = Field(default=None, alias="tree_step")
+    quick_step_s: Seconds | None = Field(default=None, alias="quick_step")
     share: Share
     pair_share: Share | None = None
     exchange_share: Share | None = None
