@@ -69,13 +69,10 @@ def usual_node(device_id: str) -> Machine:
     return machine_of(load_cluster(f"{max(node.devices, node.scale_up_domain)}x{device_id}"))
 
 
+@functools.lru_cache(maxsize=512)
 def curve_of(op: Operation, machine: Machine) -> Measured | None:
     """The curve of an operation between neighbours of a machine: its device's own, else a sibling's; None without."""
-    return _curve_of(op, machine.device.id, machine)
-
-
-@functools.lru_cache(maxsize=512)
-def _curve_of(op: Operation, device_id: str, machine: Machine) -> Measured | None:
+    device_id = machine.device.id
     own = _points(device_id, op)
     if own is not None:
         basis = Basis("measured", f"{op} of {device_id}: measured, {len(own)} sizes and ranks")

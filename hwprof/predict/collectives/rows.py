@@ -41,7 +41,7 @@ def collectives_rows(device: DeviceSpec, rows: KernelPoints) -> RowTimes:
             continue
         times = _times(device, (str(link), op, float(group), float(near)), rows.numbers["bytes"][index])
         if times is None:
-            found.refuse(index, f"link {link!r} is not {SCALE_UP}, and no measured {op} of such a machine is known")
+            found.refuse(index, f"link '{link}' is not {SCALE_UP}, and no measured {op} of such a machine is known")
         else:
             found.put(index, times, name=f"{device.id} {link} {op}")
     return found

@@ -329,7 +329,9 @@ class LinkSpec(Record):
         if self.adds_in_switch and "adds_in_switch" not in self.source:
             raise ValueError("adds_in_switch = true needs its source")
         if bool(self.adds_in_switch) != (self.collectives.switch_share is not None):
-            raise ValueError("adds_in_switch = true goes with collectives.switch_op and switch_share, and false without")
+            raise ValueError(
+                "adds_in_switch = true goes with collectives.switch_op and switch_share, and false without"
+            )
         return self
 
 
