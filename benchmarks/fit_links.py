@@ -2,8 +2,8 @@
 
     python benchmarks/fit_links.py
 
-For each link that devices with measured collectives of their own have: the numbers of its table ``[collectives]``, and by
-how much the form with them is off, median and 90th percentile of |ln(predicted / measured)| in percent.
+For each link that devices with measured collectives of their own have: the numbers of its table ``[collectives]``, and
+by how much the form with them is off, median and 90th percentile of |ln(predicted / measured)| in percent.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from hwprof.errors import UnknownNameError
 from hwprof.predict.collectives.form import OPERATIONS, form_s
 from hwprof.predict.collectives.ways import Ways, ways_of
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.specs.catalogue.kernel_points import KernelPoints, kernel_points, measured_devices
 from hwprof.specs.catalogue.lookup import load_cluster
-from hwprof.errors import UnknownNameError
 
 Floats = NDArray[np.float64]
 

@@ -2,8 +2,8 @@
 
     python benchmarks/import_collectives.py collectives.csv.gz
 
-Columns: device, link, op, ranks, devices_per_node, bytes, seconds, source. Long series of one source, with many sizes in
-each octave, are thinned to three rows in a quarter octave. Devices that the catalogue lacks are named and left out.
+Columns: device, link, op, ranks, devices_per_node, bytes, seconds, source. Long series of one source, with many sizes
+in each octave, are thinned to three rows in a quarter octave. Devices that the catalogue lacks are named and left out.
 """
 
 from __future__ import annotations

@@ -83,6 +83,12 @@ def test_a_host_link_that_no_file_names_is_said_so():
     assert not any(line.startswith("link to the host") for line in machine("1xh100-sxm").assumptions("bf16"))
 
 
+NETWORK_OF_NOBODY = (
+    "network between nodes: 100 Gb/s for all 8 devices of a node "
+    "(assumed, no rate is known: from 1/4 to 4 times as much)"
+)
+
+
 def made_up(**changes):
     """Two nodes of 8 devices of an H100's file, some tables changed."""
     cluster = load_cluster("16xh100-sxm")
@@ -108,8 +114,7 @@ def test_what_no_file_says_is_assumed_in_words():
     assert bare.assumptions("bf16") == (
         "latency inside a node: 10 us (assumed, the link has no file)",
         "latency between nodes: 10 us (assumed, the network has no file)",
-        "network between nodes: 100 Gb/s for all 8 devices of a node "
-        "(assumed, no rate is known: from 1/4 to 4 times as much)",
+        NETWORK_OF_NOBODY,
     )
 
 

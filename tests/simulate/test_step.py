@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwprof.predict.parameters import parameters_for
 from hwprof.predict.kernels.op_time import micro_batch_times
+from hwprof.predict.parameters import parameters_for
 from hwprof.simulate.jobs import jobs_of, rates_of, work_table
 from hwprof.simulate.parts import BOUND_OF_PART, StepPart
 from hwprof.simulate.step import parameters_held

@@ -16,6 +16,7 @@ from hwprof.predict.machine import Machine
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 LOWEST_OCTAVE, HIGHEST_OCTAVE, PER_OCTAVE = 9, 34, 2
 """Knots from 512 bytes, below which nothing gets faster, to 16 GiB, beyond which time grows with the bytes."""
@@ -42,36 +43,33 @@ class Clock:
 
     def seconds(self, op: Operation, size_bytes: Floats, ranks: Floats, stride: Floats) -> Floats:
         """Of every ``stride``-th device, ``ranks`` of them; of a message, to the device ``stride`` further on."""
-        reach = stride if op == "send_recv" else (ranks - 1) * stride
-        near = (reach < self.ways.domain) & (ranks <= MOST_RANKS) & ((self.listed == ANY) | (self.listed >= stride))
+        together = stride < self.ways.domain if op == "send_recv" else ranks * stride <= self.ways.domain
+        near = together & (ranks <= MOST_RANKS) & ((self.listed == ANY) | (self.listed >= stride))
         if near.all():
             return np.where(ranks > 1, self._looked_up(op, size_bytes, ranks), 0.0)
         shape = np.broadcast_shapes(np.shape(size_bytes), near.shape)
         size_bytes, ranks, stride, near = (np.broadcast_to(one, shape) for one in (size_bytes, ranks, stride, near))
         seconds = np.zeros(shape)
         far = ~near
-        seconds[far] = form_s(op, size_bytes[far], ranks[far], stride[far], self._at(far).ways)
+        ways = self.ways if len(self.machine) == 1 else self.ways.at(far)
+        seconds[far] = form_s(op, size_bytes[far], ranks[far], stride[far], ways)
         near = near & (ranks > 1)
         if near.any():
-            seconds[near] = self._at(near)._looked_up(op, size_bytes[near], ranks[near])
+            seconds[near] = self._looked_up(op, size_bytes[near], ranks[near], near)
         return seconds
-
-    def _at(self, chosen: NDArray[np.bool_]) -> Clock:
-        """Those of some jobs; one machine alone is that of all."""
-        if len(self.machine) == 1:
-            return self
-        return Clock(self.ways.at(chosen), self.table, self.machine[chosen], self.listed[chosen])
 
     def pass_s(self, size_bytes: Floats, ranks: Floats, stride: Floats) -> Floats:
         """Of a message of each rank to the next of its ring."""
         return np.where(ranks > 1, pass_s(size_bytes, ranks, stride, self.ways), 0.0)
 
-    def _looked_up(self, op: Operation, size_bytes: Floats, ranks: Floats) -> Floats:
+    def _looked_up(self, op: Operation, size_bytes: Floats, ranks: Floats, of: Flags | None = None) -> Floats:
+        """Of groups of neighbours; ``of``: the jobs that they belong to, where not all."""
+        machine = self.machine if of is None or len(self.machine) == 1 else self.machine[of]
         last = self.table.shape[-1] - 1
         octave = np.log2(np.maximum(size_bytes, 2.0**LOWEST_OCTAVE)) - LOWEST_OCTAVE
         place = octave * PER_OCTAVE
         cell = np.minimum(place.astype(np.int64), last - 1)
-        row = (self.machine * len(OPERATIONS) + OPERATIONS.index(op)) * self.table.shape[2] + ranks.astype(np.int64)
+        row = (machine * len(OPERATIONS) + OPERATIONS.index(op)) * self.table.shape[2] + ranks.astype(np.int64)
         first = row * (last + 1) + cell
         flat = self.table.ravel()
         low = flat[first]
@@ -96,7 +94,7 @@ def clock_of(machines: Sequence[Machine]) -> Clock:
 
 @functools.lru_cache(maxsize=256)
 def _table(machine: Machine) -> tuple[Floats, float]:
-    """ln seconds [operations, ranks, sizes] between neighbours of a machine, and for which groups they hold.
+    """Ln seconds [operations, ranks, sizes] between neighbours of a machine, and for which groups they hold.
 
     In a torus the place of a group counts, too; where bridges join pairs, only neighbours in a row meet over them.
     """

@@ -1,13 +1,13 @@
 """How long does a collective take by the links alone? Steps and bytes, arrays of one for each group.
 
-``size_bytes`` is the whole vector, as nccl-tests has it (doc/PERFORMANCE.md there): the result of an all-gather, the input
-of a reduce-scatter, what a rank sends in an all-to-all.
+``size_bytes`` is the whole vector, as nccl-tests has it (doc/PERFORMANCE.md there): the result of an all-gather, the
+input of a reduce-scatter, what a rank sends in an all-to-all.
 
 A ring of n ranks passes (n - 1)/n of the vector in n - 1 steps (Thakur et al. 2005). Each step's message travels in
-pieces; with pieces of the best size it takes (sqrt(latency) + sqrt(transfer))^2 (Sanders et al. 2009, section 2), so the
-whole takes (steps^r + traffic^r)^(1/r) with r = 1/2. Inside a node, where faster protocols serve small messages, r is
-larger. A group that crosses nodes goes at the pace of its slowest link; the ranks of a node use their network links
-side by side, each its own (its rail).
+pieces; with pieces of the best size it takes (sqrt(latency) + sqrt(transfer))^2 (Sanders et al. 2009, section 2), so
+the whole takes (steps^r + traffic^r)^(1/r) with r = 1/2. Where messages follow each other without a gap r is 1; that of
+a library with a protocol for each size is in between, and measured. A group that crosses nodes goes at the pace of its
+slowest link; the ranks of a node use their network links side by side, each its own (its rail).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
 
 def form_s(op: Operation, size_bytes: Floats, ranks: Floats, stride: Floats, ways: Ways) -> Floats:
-    """Seconds of ``op`` over every ``stride``-th device, ``ranks`` of them; of a message ``stride`` devices further on."""
+    """Seconds of ``op`` over every ``stride``-th device, ``ranks`` of them; a message goes ``stride`` devices on."""
     seconds: Floats = np.where(ranks > 1, FORMS[op](size_bytes, ranks, stride, ways), 0.0)
     return seconds
 
@@ -116,7 +116,7 @@ def send_s(size_bytes: Floats, _ranks: Floats, stride: Floats, ways: Ways) -> Fl
 
 
 def pass_s(size_bytes: Floats, ranks: Floats, stride: Floats, ways: Ways) -> Floats:
-    """A message of each rank of a group to the next at once, in one ring: where it leaves its node, over one network link."""
+    """A message of each rank of a group to the next, in one ring: where it leaves its node, over one network link."""
     return _message_s(size_bytes, ranks, stride, ranks * stride <= ways.domain, ways)
 
 
@@ -167,7 +167,7 @@ def _ramp(ranks: Floats, inside: Floats, ways: Ways) -> Floats:
 
 
 def _ring_steps_s(ranks: Floats, inside: Floats, ways: Ways) -> Floats:
-    """n - 1 steps, one of each node over the network but for the last."""
+    """N - 1 steps, one of each node over the network but for the last."""
     nodes = ranks / inside
     seconds: Floats = (ranks - nodes) * ways.step_s + (nodes - 1) * ways.hop_s
     return seconds

@@ -1,8 +1,8 @@
 """How long do collectives of many jobs take at once? Rings over two levels of links, as array arithmetic.
 
-A ring that crosses nodes runs through all links at once, so its slowest link sets the pace (NCCL's rings). As NCCL does,
-the fastest protocol and, for an all-reduce, the fastest algorithm is taken: rings, trees between nodes, or addition
-inside the switch.
+A ring that crosses nodes runs through all links at once, so its slowest link sets the pace (NCCL's rings). As NCCL
+does, the fastest protocol and, for an all-reduce, the fastest algorithm is taken: rings, trees between nodes, or
+addition inside the switch.
 """
 
 from __future__ import annotations

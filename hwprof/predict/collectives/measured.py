@@ -40,8 +40,8 @@ NEW_SIZE = 1.3
 """Intervals of sizes that were held back, over those that leaving out one point at a time shows."""
 
 SAME_LINK, OTHER_LINK = 0.05, 0.5
-"""Half width, natural, that a sibling's curve adds: where its link is the same, as of devices left out whole; where not,
-as of the A100 with the numbers of NVLink 4."""
+"""Half width, natural, that a sibling's curve adds: where its link is the same, as of devices left out whole; where
+not, as of the A100 with the numbers of NVLink 4."""
 
 FORM = 0.5
 """Half width, natural, of the form alone: as between nodes of published collectives. All three by
@@ -95,7 +95,7 @@ def _points(device_id: str, op: Operation) -> KernelPoints | None:
 
 
 def _siblings(machine: Machine, op: Operation) -> list[Machine]:
-    """Devices with points of ``op`` whose neighbours meet over links of the same kind and topology: the same link first."""
+    """Devices with points of ``op`` whose neighbours meet over links of the same kind and topology, the same first."""
     names = [name for name in measured_devices("collectives") if name != machine.device.id and _points(name, op)]
     alike = [other for other in map(usual_node, names) if _meeting(other) == _meeting(machine)]
     return sorted(alike, key=lambda other: (other.inside.id != machine.inside.id, _apart(other, machine)))
@@ -147,7 +147,7 @@ def inside_time(op: Operation, machine: Machine, size_bytes: Floats, ranks: Floa
 
 
 def across_time(op: Operation, machine: Machine, size_bytes: Floats, ranks: Floats) -> KernelTime:
-    """Times of every first device of a machine on, over several nodes: the form, as nobody's curve is of its network."""
+    """Times of a machine's first ``ranks`` devices, over several nodes: the form, as no curve is of its network."""
     ways = ways_of([machine]).at(np.zeros(len(size_bytes), dtype=np.int64))
     one = np.ones_like(ranks)
     seconds = form_s(op, size_bytes, ranks, ways.domain if op == "send_recv" else one, ways)

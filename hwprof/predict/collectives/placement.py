@@ -42,7 +42,8 @@ def links_used(
     traffic reaches the devices at its ends from one side.
 
     Args:
-        ranks, stride: the group.
+        ranks: how many.
+        stride: how far apart.
         domain: neighbours that reach each other.
         mesh: 1 where every two neighbours have links of their own, else 0.
         torus_axes: axes of the torus that they form; 0 where they form none.

@@ -69,7 +69,7 @@ def ways_of(machines: Sequence[Machine]) -> Ways:
 
 
 def _ways(machine: Machine) -> dict[str, float]:
-    """A bridge's cards meet all others of their node over PCIe, so the node is their domain and the bridge inside it."""
+    """A bridge's cards meet others of their node over PCIe, so the node is their domain and the bridge inside it."""
     host = machine.device.host_link
     bridge = machine.inside.collectives if machine.bridged else None
     near = load_link(host.link or UNSTATED_LINK).collectives if bridge and host else machine.inside.collectives

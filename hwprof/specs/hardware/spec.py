@@ -263,7 +263,7 @@ class DeviceSpec(Record):
 
 
 class CollectiveTraits(Sourced):
-    """What a collective takes over a link: a time of each operation and step, and the share of the line rate it reaches.
+    """What a collective takes over a link: time of each operation and step, and the share of the line rate it reaches.
 
     Attributes:
         op_s: of an operation, before its first step.
