@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import gzip
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -57,29 +57,69 @@ class KernelPoints:
         )
 
 
-@functools.lru_cache(maxsize=256)
-def kernel_points(kind: Kind, device_id: str) -> KernelPoints | None:
-    """The points of one device: hwprof's own and those of HWPROF_PATH together; None where nobody measured it.
+@dataclass(frozen=True, slots=True, eq=False)
+class KernelTable:
+    """The measured kernels of one kind by device; two tables are the same only if they are one object."""
 
-    Raises:
-        SpecError: a file can't be read, or is no table of numbers.
-    """
-    tables = [read_points(path) for path in _files(kind, device_id)]
-    if not tables:
-        return None
+    kind: Kind
+    files: Mapping[str, tuple[Path, ...]]
+    held: Mapping[str, KernelPoints] | None = None
+
+    @classmethod
+    def holding(cls, kind: Kind, points: Mapping[str, KernelPoints]) -> KernelTable:
+        """A table of points that are at hand, by device id."""
+        return cls(kind, {}, points)
+
+    def devices(self) -> tuple[str, ...]:
+        """Ids of the devices that were measured."""
+        return tuple(self.files) if self.held is None else tuple(self.held)
+
+    def of(self, device_id: str) -> KernelPoints | None:
+        """The points of one device, of all its files together; None where nobody measured it.
+
+        Raises:
+            SpecError: a file can't be read, or is no table of numbers.
+        """
+        if self.held is not None:
+            return self.held.get(device_id)
+        tables = [read_points(path) for path in self.files.get(device_id, ())]
+        return joined(tables) if tables else None
+
+
+def kernel_table(kind: Kind) -> KernelTable:
+    """What hwprof's own files and those of HWPROF_PATH say of a kind; the same object as long as they are the same."""
+    return _table(kind, data_roots())
+
+
+@functools.lru_cache(maxsize=64)
+def _table(kind: Kind, roots: tuple[Path, ...]) -> KernelTable:
+    files: dict[str, tuple[Path, ...]] = {}
+    for root in roots:
+        for path in sorted((root / FOLDER / kind).glob("*.csv*")):
+            name = path.name.removesuffix(".gz").removesuffix(".csv")
+            files[name] = (*files.get(name, ()), path)
+    return KernelTable(kind, dict(sorted(files.items())))
+
+
+def kernel_points(kind: Kind, device_id: str) -> KernelPoints | None:
+    """The points of one device in ``kernel_table``; raises as ``KernelTable.of`` does."""
+    return kernel_table(kind).of(device_id)
+
+
+def measured_devices(kind: Kind) -> tuple[str, ...]:
+    """The ids of the devices that have points of this kind, in alphabetical order."""
+    return kernel_table(kind).devices()
+
+
+def joined(tables: Sequence[KernelPoints]) -> KernelPoints:
+    """The rows of several tables with the same columns, one after another."""
     return KernelPoints(
         {name: np.concatenate([one.numbers[name] for one in tables]) for name in tables[0].numbers},
         {name: np.concatenate([one.words[name] for one in tables]) for name in tables[0].words},
     )
 
 
-def measured_devices(kind: Kind) -> tuple[str, ...]:
-    """The ids of the devices that have points of this kind, in alphabetical order."""
-    folders = [root / FOLDER / kind for root in data_roots()]
-    names = {path.name.split(".csv")[0] for folder in folders for path in folder.glob("*.csv*")}
-    return tuple(sorted(names))
-
-
+@functools.lru_cache(maxsize=256)
 def read_points(path: Path) -> KernelPoints:
     """The points of one file, ``.csv`` or ``.csv.gz``.
 
@@ -113,9 +153,3 @@ def table_of(names: Sequence[str], rows: Iterable[Sequence[str]], *, where: str)
             expectation="expected a line of column names with seconds among them, then as many cells in every row",
             remedy="take the columns of a file of the same kind that hwprof ships",
         ) from error
-
-
-def _files(kind: Kind, device_id: str) -> list[Path]:
-    names = (f"{device_id}.csv", f"{device_id}.csv.gz")
-    paths = (root / FOLDER / kind / name for root in data_roots() for name in names)
-    return [path for path in paths if path.is_file()]
