@@ -1,14 +1,14 @@
 """Is each diagram of the documentation what the code is? Draws the imports between the modules that a page names.
 
-A page marks a diagram with the modules that it shows, one line for each floor, highest first:
+A page marks a diagram with the modules that it shows, a line for each floor, highest first:
 
     <!-- imports of
     hwprof.cli.run
     hwprof.session.run hwprof.session.request
     -->
 
-The Mermaid block below such a mark is made from the code by ``python .ci/diagrams.py``; with ``--check`` a block that is
-not what it would make, or a module that is not there, is an error.
+The Mermaid block below such a mark is made by ``python .ci/diagrams.py``; with ``--check`` a block that is not
+what it would make, or a module that is not there, is an error.
 """
 
 from __future__ import annotations

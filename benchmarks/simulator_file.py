@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hwprof.predict.parameters import COMMON_NAMES, DEVICE_NAMES, SAME_CHIP, STACK_NAMES
+from hwprof.predict.parameters import COMMON_NAMES, DEVICE_NAMES, STACK_NAMES
+from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.catalogue.simulator import HeldOut, simulator_file, simulator_parameters
 from hwprof.specs.files import write_atomically
 
@@ -65,8 +66,8 @@ def write_parameters(
             values = {name: layout.groups_of(name, vector)[number] for name in names}
             lines += _table(f"{group_section}.{group}", values)
         for number, member in enumerate(layout.members[kind]):
-            if member in SAME_CHIP:  # fitted apart, so that its few runs move no other device, and not kept
-                continue
+            if kind == "device" and load_device(member).compute.same_chip_as:
+                continue  # fitted apart, so that its few runs move no other device, and not kept
             values = {name: layout.members_of(name, vector)[number] for name in names}
             lines += _table(f'{section}."{member}"', values)
     for name, (source, values) in ASSUMED.items():

@@ -24,11 +24,12 @@ from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.parameters import parameters_for
 from hwprof.predict.stacks import Stack, stack_named
 from hwprof.simulate.prediction import predict_job
-from hwprof.simulate.space import RECOMPUTE, Space, predict_space
+from hwprof.simulate.space import Space, predict_space
 from hwprof.specs.catalogue.lookup import load_cluster, load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.schedules import SCHEDULES
+from hwprof.specs.job.settings import RECOMPUTE
 from hwprof.specs.job.step import TrainingJob
 
 DEVICES = 16384

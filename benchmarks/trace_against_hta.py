@@ -65,7 +65,7 @@ HWPROF = (
     + """
 import json, sys, time
 wall, cpu = time.time(), time.process_time()
-from hwprof.trace.read.file import read_trace
+from hwprof.spans.read.file import read_trace
 from hwprof.trace.analysis import analyse
 if len(sys.argv) > 2:
     read_trace(Path(sys.argv[1]))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hwprof.loop.profile import Profile, profile
     from hwprof.loop.schedule import Schedule
     from hwprof.report.files.run import read_run
+    from hwprof.session.start import probe, probe_ranks, run, run_ranks
     from hwprof.specs.record.run import RunRecord
 
 __all__ = [
@@ -27,8 +28,12 @@ __all__ = [
     "Schedule",
     "WorkError",
     "__version__",
+    "probe",
+    "probe_ranks",
     "profile",
     "read_run",
+    "run",
+    "run_ranks",
 ]
 
 _HOME = {
@@ -39,8 +44,12 @@ _HOME = {
     "RunRecord": "hwprof.specs.record.run",
     "Schedule": "hwprof.loop.schedule",
     "WorkError": "hwprof.errors",
+    "probe": "hwprof.session.start",
+    "probe_ranks": "hwprof.session.start",
     "profile": "hwprof.loop.profile",
     "read_run": "hwprof.report.files.run",
+    "run": "hwprof.session.start",
+    "run_ranks": "hwprof.session.start",
 }
 """Name -> the module that it is defined in."""
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+INTERRUPTED_EXIT_CODE = 130
+"""128 + SIGINT, as shells report it."""
+
 
 class HwprofError(Exception):
     """An error that a person can act on.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Literal
 
@@ -62,58 +63,137 @@ def parse(text: str, dimension: Dimension) -> float:
     return value
 
 
-_FORMAT_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+ABSENT = "–"
+"""What stands where a value is unknown."""
+
+_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_PREFIXED = {
+    "byte": "B",
+    "byte_per_s": "B/s",
+    "flop": "FLOP",
+    "flop_per_s": "FLOP/s",
+    "hertz": "Hz",
+    "watt": "W",
+    "joule": "J",
+    "watt_hour": "Wh",
+    "usd": " USD",
+    "large_count": "",
+}
+_UNPREFIXED = {
+    "fraction": (100.0, "%"),
+    "estimate": (100.0, "%"),
+    "percent": (1.0, "%"),
+    "ratio": (1.0, "×"),
+    "celsius": (1.0, "°C"),
+    "nats_per_token": (1.0, "nats per token"),
+    "count": (1.0, ""),
+    "text": (1.0, ""),
+}
+_DIGITS = {"s": 4, "byte": 4, "flop": 4, "count": 4, "large_count": 4, "nats_per_token": 4, "estimate": 2}
+"""Significant digits of a quantity; 3 of one that is not here."""
+_LEAST_PERCENT = 0.005
+_PLAIN_BELOW = 1e15
+"""Numbers from here on have an exponent: a float no longer holds each whole one."""
 
 
-def _significant(value: float, digits: int) -> float:
-    return float(f"{value:.{digits}g}")
+def number(value: float, digits: int = 3) -> str:
+    """``digits`` significant digits, the whole part in full, no zeros at the end: ``1,234``, ``0.0123``, ``80``."""
+    if not math.isfinite(value):
+        return ABSENT
+    rounded = _rounded(value, digits)
+    if not rounded:
+        return "0"
+    if not 1e-4 <= abs(rounded) < _PLAIN_BELOW:
+        return f"{rounded:g}"
+    text = f"{value:,.{max(digits - 1 - math.floor(math.log10(abs(rounded))), 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _with_prefix(value: float, symbol: str, digits: int) -> str:
-    rounded = _significant(value, digits)
-    scale, prefix = next(((s, p) for s, p in _FORMAT_PREFIXES if abs(rounded) >= s), (1.0, ""))
-    number = f"{rounded / scale:.{digits}g}"
-    if "e" in number:  # at or above the largest prefix, or far below one
-        number = f"{rounded / scale:.0f}" if abs(rounded) >= scale else number
-    return f"{number} {prefix}{symbol}"
+def _rounded(value: float, digits: int) -> float:
+    return float(f"{value:.{digits - 1}e}")
 
 
-def format_flop(flop: float) -> str:
+def scale(quantity: str, values: Iterable[float]) -> tuple[float, str]:
+    """Factor and unit that show ``values`` (base units of ``quantity``) best: ``(1e3, "ms")``.
+
+    A quantity that is not known keeps its own name as unit.
+    """
+    largest = max(
+        (abs(_rounded(value, _DIGITS.get(quantity, 3))) for value in values if math.isfinite(value)), default=0.0
+    )
+    if quantity == "s":
+        base, unit = next((step for step in _TIMES if largest >= step[0]), _TIMES[-1 if largest else 0])
+        return 1 / base, unit
+    if quantity in _PREFIXED:
+        base, prefix = next((step for step in _PREFIXES if largest >= step[0]), (1.0, ""))
+        return 1 / base, (prefix + _PREFIXED[quantity]).strip()
+    return _UNPREFIXED.get(quantity, (1.0, quantity))
+
+
+def scaled_text(value: float, quantity: str, factor: float) -> str:
+    """The number alone, in the unit that ``factor`` leads to; a share too small to tell from 0 says so."""
+    scaled = value * factor
+    if quantity in {"fraction", "estimate"} and 0 < abs(scaled) < _LEAST_PERCENT:
+        return "< 0.01"
+    return number(scaled, _DIGITS.get(quantity, 3))
+
+
+def format_quantity(value: float | None, quantity: str) -> str:
+    """One value with its unit, for people: ``12.35 ms``, ``154 GFLOP/s``."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    factor, unit = scale(quantity, [value])
+    return f"{scaled_text(value, quantity, factor)} {unit}".strip()
+
+
+def format_span(interval: tuple[float, float], quantity: str) -> str:
+    """An interval in the unit of its larger end, for people: ``405 to 420 ms``; ends that read alike stand once."""
+    factor, unit = scale(quantity, interval)
+    ends = dict.fromkeys(scaled_text(end, quantity, factor) for end in interval)
+    return f"{' to '.join(ends)} {unit}".strip()
+
+
+def format_flop(flop: float | None) -> str:
     """Work, for people: ``6.21 TFLOP``."""
-    return _with_prefix(flop, "FLOP", 4)
+    return format_quantity(flop, "flop")
 
 
-def format_flop_per_s(flop_per_s: float) -> str:
+def format_flop_per_s(flop_per_s: float | None) -> str:
     """A compute rate, for people: ``989 TFLOP/s``."""
-    return _with_prefix(flop_per_s, "FLOP/s", 3)
+    return format_quantity(flop_per_s, "flop_per_s")
 
 
-def format_byte_per_s(byte_per_s: float) -> str:
+def format_byte_per_s(byte_per_s: float | None) -> str:
     """A transfer rate in decimal bytes, for people: ``3.35 TB/s``."""
-    return _with_prefix(byte_per_s, "B/s", 3)
+    return format_quantity(byte_per_s, "byte_per_s")
 
 
-def format_bytes(size_bytes: float) -> str:
+def format_bytes(size_bytes: float | None) -> str:
     """A size in decimal bytes, for people: ``80 GB``."""
-    return _with_prefix(size_bytes, "B", 4)
+    return format_quantity(size_bytes, "byte")
 
 
-def format_count(count: float) -> str:
-    """A plain count, for people: ``1.24 G``."""
-    return _with_prefix(count, "", 4).strip()
+def format_count(count: float | None) -> str:
+    """A large count in short, for people: ``1.24 G``."""
+    return format_quantity(count, "large_count")
 
 
-def format_seconds(duration_s: float) -> str:
-    """A duration, for people: ``12.3 ms``."""
-    rounded = _significant(duration_s, 4)
-    for limit, scale, symbol in ((1.0, 1.0, "s"), (1e-3, 1e-3, "ms"), (1e-6, 1e-6, "µs")):
-        if abs(rounded) >= limit:
-            number = rounded / scale
-            return f"{number:.4g} {symbol}" if abs(number) < 1e4 else f"{number:.0f} {symbol}"
-    return f"{rounded / 1e-9:.4g} ns" if rounded else "0 s"
+def format_seconds(duration_s: float | None) -> str:
+    """A duration, for people: ``12.35 ms``."""
+    return format_quantity(duration_s, "s")
 
 
-def format_fraction(fraction: float) -> str:
+def format_fraction(fraction: float | None) -> str:
     """A share, for people: ``38.4 %``."""
-    percent = _significant(100 * fraction, 3)
-    return f"{percent:.3g} %" if abs(percent) < 1e3 else f"{percent:.0f} %"
+    return format_quantity(fraction, "fraction")
+
+
+def format_estimate(fraction: float | None) -> str:
+    """A share that is only predicted, such as a chance or a gain, for people: ``5.1 %``."""
+    return format_quantity(fraction, "estimate")
+
+
+def format_change(fraction: float) -> str:
+    """A share more or less, with its sign: ``+20 %``."""
+    return f"{'' if fraction < 0 else '+'}{format_fraction(fraction)}"

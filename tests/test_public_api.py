@@ -3,10 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin
 
 import pytest
 
 import hwprof
+from hwprof.session.request import ProbeRequest, RunRequest
 
 PUBLIC = [
     "HwprofError",
@@ -17,8 +19,12 @@ PUBLIC = [
     "Schedule",
     "WorkError",
     "__version__",
+    "probe",
+    "probe_ranks",
     "profile",
     "read_run",
+    "run",
+    "run_ranks",
 ]
 ADAPTERS = ["accelerate", "huggingface", "lightning", "torchtitan"]
 LOGGERS = ["mlflow", "prometheus", "tensorboard", "wandb"]
@@ -34,6 +40,36 @@ def test_public_names_are_these():
 def test_public_name_is_there_and_documented(name):
     found = getattr(hwprof, name)
     assert name == "__version__" or found.__doc__
+
+
+def _taken(annotation, limits=()):
+    """What an option takes, in words."""
+    inner = [each for each in get_args(annotation) if each is not type(None)]
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{each}`" for each in inner)
+    if get_origin(annotation) is Annotated:
+        return _taken(inner[0], inner[1].metadata)
+    if get_origin(annotation) is tuple:
+        return f"several of {_taken(inner[0])}"
+    if inner:
+        return " or ".join(_taken(each) for each in inner)
+    signs = {"gt": ">", "ge": ">=", "le": "<="}
+    bounds = [
+        f"{sign} {getattr(limit, name)}" for limit in limits for name, sign in signs.items() if hasattr(limit, name)
+    ]
+    return " ".join((annotation.__name__, ", ".join(bounds))).rstrip()
+
+
+def _row(name, field):
+    default = "" if field.default in (None, ()) else f"`{field.default}`"
+    return f"| `{name}` | {_taken(field.annotation, field.metadata)} | {default} | {field.description} |"
+
+
+@pytest.mark.parametrize("request_type", [RunRequest, ProbeRequest])
+def test_options_stand_in_the_docs_as_they_are(request_type):
+    page = (FOLDER.parent / "docs" / "api.md").read_text(encoding="utf-8")
+    rows = [_row(name, field) for name, field in request_type.model_fields.items()]
+    assert "\n".join(["| option | takes | default | meaning |", "|---|---|---|---|", *rows]) in page.replace("\\<", "<")
 
 
 def test_methods_of_a_profile_are_these():

@@ -1,4 +1,6 @@
-"""Quantities are parsed once, exactly, and nothing that is no quantity passes."""
+"""Quantities are parsed once, exactly, nothing that is no quantity passes, and each value has one text."""
+
+import math
 
 import pytest
 from hypothesis import given
@@ -67,13 +69,68 @@ def test_formatting_keeps_three_digits_of_what_was_parsed(number):
         (units.format_bytes(80e9), "80 GB"),
         (units.format_count(1.24e9), "1.24 G"),
         (units.format_count(12), "12"),
-        (units.format_seconds(0.0123), "12.3 ms"),
+        (units.format_seconds(0.012346), "12.35 ms"),
+        (units.format_seconds(0.99996), "1 s"),
         (units.format_seconds(2.5), "2.5 s"),
+        (units.format_seconds(86400.4), "86,400 s"),
         (units.format_seconds(3.4e-6), "3.4 µs"),
         (units.format_seconds(5e-9), "5 ns"),
         (units.format_seconds(0), "0 s"),
         (units.format_fraction(0.384), "38.4 %"),
+        (units.format_fraction(0.00689), "0.689 %"),
+        (units.format_fraction(1e-6), "< 0.01 %"),
+        (units.format_fraction(-0.02), "-2 %"),
+        (units.format_fraction(0.0), "0 %"),
+        (units.format_fraction(None), units.ABSENT),
+        (units.format_estimate(0.0512), "5.1 %"),
+        (units.format_change(0.2), "+20 %"),
+        (units.format_change(-0.0333), "-3.33 %"),
+        (units.format_quantity(2.9e9, "hertz"), "2.9 GHz"),
+        (units.format_quantity(55.0, "percent"), "55 %"),
+        (units.format_quantity(61.0, "celsius"), "61 °C"),
+        (units.format_quantity(700.0, "watt"), "700 W"),
+        (units.format_quantity(12.5e6, "watt_hour"), "12.5 MWh"),
+        (units.format_quantity(77.74e6, "usd"), "77.7 M USD"),
+        (units.format_quantity(19.9, "usd"), "19.9 USD"),
+        (units.format_quantity(3527.4, "count"), "3,527"),
+        (units.format_quantity(2.3104, "nats_per_token"), "2.31 nats per token"),
+        (units.format_quantity(3.0, "widgets"), "3 widgets"),
+        (units.format_quantity(math.nan, "byte"), units.ABSENT),
+        (units.format_span((0.405, 1.2), "s"), "0.405 to 1.2 s"),
+        (units.format_span((0.0512, 0.14), "estimate"), "5.1 to 14 %"),
+        (units.format_span((20.0, 20.0), "usd"), "20 USD"),
     ],
 )
 def test_numbers_for_people_carry_prefix_and_unit(text, expected):
     assert text == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "expected"),
+    [
+        (0.0, 3, "0"),
+        (123.4, 3, "123"),
+        (12.34, 3, "12.3"),
+        (0.01234, 3, "0.0123"),
+        (999.7, 3, "1,000"),
+        (1234567.0, 3, "1,234,567"),
+        (-2.5, 3, "-2.5"),
+        (3e15, 3, "3e+15"),
+        (2e-7, 3, "2e-07"),
+        (math.inf, 3, units.ABSENT),
+    ],
+)
+def test_a_number_has_the_asked_digits_its_whole_part_and_no_zeros_at_the_end(value, digits, expected):
+    assert units.number(value, digits) == expected
+
+
+@given(st.floats(min_value=1e-4, max_value=1e8), st.integers(1, 4))
+def test_a_number_is_within_half_a_unit_of_its_last_digit(value, digits):
+    assert float(units.number(value, digits).replace(",", "")) == pytest.approx(value, rel=5.01 * 10**-digits)
+
+
+def test_values_of_a_column_share_the_unit_that_suits_the_largest():
+    assert units.scale("s", [0.25, 5e-4]) == (1e3, "ms")
+    assert units.scale("byte", [64e3, 2e6, math.inf]) == (pytest.approx(1e-6), "MB")
+    assert units.scale("s", []) == (1.0, "s")
+    assert units.scale("fraction", [0.001]) == (100.0, "%")

@@ -14,7 +14,8 @@ from typing import NoReturn
 
 import click
 
-from hwprof.errors import HwprofError
+from hwprof.cli.examples import examples
+from hwprof.errors import INTERRUPTED_EXIT_CODE, HwprofError
 from hwprof.version import __version__
 
 _COMMANDS: dict[str, tuple[str, str]] = {
@@ -31,9 +32,6 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "specs": ("hwprof.cli.specs", "List, show and check the catalogue of models and hardware."),
 }
 """Command name -> module that holds a click command called ``command``, and its one-line help."""
-
-INTERRUPTED_EXIT_CODE = 130
-"""128 + SIGINT, as shells report it."""
 
 
 class _LazyGroup(click.Group):
@@ -65,7 +63,14 @@ def _imported(module: str) -> ModuleType:
             gc.enable()
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "hwprof run --model 1b --device cuda",
+        "hwprof simulate --model 70b --hardware h100-sxm --devices 64 --tp 8 --pp 4",
+    ),
+)
 @click.version_option(__version__, prog_name="hwprof")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
+from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.compare.diff import compare
 from hwprof.compare.sides import Side, side_of_run, side_of_traces
 from hwprof.errors import InputError, WorkError
-from hwprof.report.cells import percent
 from hwprof.report.files.run import RECORD_FILE, read_run
+from hwprof.units import format_fraction
 
 _FRACTION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*")
 _TRACES = ("*.json", "*.json.gz")
@@ -33,7 +34,12 @@ class _Share(click.ParamType[float]):
         return float(found[1]) / (100 if found[2] else 1)
 
 
-@click.command(short_help="What changed between two runs or traces, and by how much beyond noise.")
+@click.command(
+    epilog=examples(
+        "hwprof diff reports/before reports/after --fail-if-slower 3%",
+        "hwprof diff before.json.gz after.json.gz --top 20",
+    )
+)
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option(
@@ -68,8 +74,8 @@ def command(a: Path, b: Path, *, limit_fraction: float | None, top: int, output_
     if report.failed:
         assert limit_fraction is not None
         raise WorkError(
-            f"B is {percent(report.step.change_fraction)} slower than A, beyond noise",
-            expectation=f"at most {percent(limit_fraction)} is allowed",
+            f"B is {format_fraction(report.step.change_fraction)} slower than A, beyond noise",
+            expectation=f"at most {format_fraction(limit_fraction)} is allowed",
         )
 
 

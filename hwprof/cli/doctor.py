@@ -7,12 +7,13 @@ import time
 
 import click
 
+from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.specs.record.doctor import DoctorReport
 from hwprof.version import __version__
 
 
-@click.command(short_help="What works on this machine, and what to do about what does not.")
+@click.command(epilog=examples("hwprof doctor", "hwprof doctor --format json"))
 @format_option
 def command(*, output_format: str) -> None:
     """Look at what is installed, visible and permitted; say what each missing piece would add, and how to get it."""

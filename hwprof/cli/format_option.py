@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import click
+
+OutputFormat = Literal["text", "json"]
 
 format_option = click.option(
     "--format",
     "output_format",
-    type=click.Choice(["text", "json"]),
+    type=click.Choice(get_args(OutputFormat)),
     default="text",
     show_default=True,
     help="Text for people, or JSON alone, on standard output.",

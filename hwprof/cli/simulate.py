@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
-from hwprof.cli.layout_options import POSITIVE, Placed, job_options, layout_options, placed_job
+from hwprof.cli.job_options import (
+    POSITIVE,
+    check_model,
+    job_of,
+    job_options,
+    layout_of,
+    model_option,
+    seq_len_of,
+    stack_of,
+    switch_options,
+)
 from hwprof.errors import InputError
+from hwprof.predict.machine import Machine, machine_of
+from hwprof.predict.stacks import Stack
+from hwprof.specs.catalogue.lookup import load_cluster, load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
+from hwprof.specs.job.step import TrainingJob
 from hwprof.units import format_bytes, format_fraction, format_seconds
 
 if TYPE_CHECKING:
@@ -20,11 +36,36 @@ if TYPE_CHECKING:
     from hwprof.specs.catalogue.simulator import SimulatorParameters
 
 
-@click.command(short_help="Predict one training step on other hardware and layouts.")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A job as typed, on a machine, with its software."""
+
+    job: TrainingJob
+    machine: Machine
+    stack: Stack
+
+
+@click.command(
+    epilog=examples(
+        "hwprof simulate --model 70b --hardware h100-sxm --devices 64 --tp 8 --pp 4 --global-batch 128",
+        "hwprof simulate --model 8b --hardware a100-sxm4-80gb --devices 8 --zero 3 --stack torch --trace step.json",
+    )
+)
+@model_option(required=True)
 @click.option("--hardware", required=True, help="Device of the catalogue, or a TOML file.")
 @click.option("--devices", type=POSITIVE, required=True, help="How many there are.")
-@job_options
-@layout_options
+@job_options(
+    *("seq_len", "global_batch", "micro_batch", "dtype", "optimizer", "recompute", "recompute_layers"),
+    *("offload", "offload_to", "offload_layers", "lora_rank", "lora_targets", "qlora"),
+)
+@switch_options()
+@job_options(
+    *("tp", "pp", "vp", "cp", "context_kind", "ep", "expert_skew", "dp", "zero", "shard_ranks", "schedule"),
+    *("no_sequence_parallel", "no_overlap"),
+    dp={"default": None, "help": "Data-parallel replicas; default: what the other degrees leave."},
+    zero={"default": 1},
+    schedule={"default": None},
+)
 @click.option(
     "--calibration", type=click.Path(path_type=Path), help="File of `hwprof probe` on HARDWARE: measured rates first."
 )
@@ -36,7 +77,7 @@ def command(
     """Predict one optimizer step of MODEL on DEVICES of HARDWARE; nothing runs, no torch is needed."""
     from hwprof.simulate.prediction import predict_job
 
-    placed = placed_job(hardware, devices, **typed)
+    placed = _placed(hardware, devices, typed)
     table, notes = _calibrated(placed, calibration)
     found = predict_job(placed.job, placed.machine, placed.stack, table, notes=notes)
     if trace is not None:
@@ -44,6 +85,37 @@ def command(
 
         write_atomically(trace, chrome_trace_json(found.timeline))
     click.echo(json.dumps(prediction_json(found), indent=2) if output_format == "json" else _text(placed, found))
+
+
+def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
+    model = load_model(typed["model"])
+    machine = machine_of(load_cluster(f"{devices}x{hardware}"))
+    layout = layout_of(typed | {"dp": _data_parallel(devices, typed)})
+    check_model(model, layout)
+    stack = stack_of(typed)
+    whole_pipeline = typed["micro_batch"] * layout.data_parallel * layout.pipeline_parallel
+    job = job_of(
+        typed,
+        stack,
+        model=model,
+        seq_len=typed["seq_len"] or seq_len_of(model),
+        global_batch=typed["global_batch"] or whole_pipeline,
+        layout=layout,
+    )
+    return Placed(job=job, machine=machine, stack=stack)
+
+
+def _data_parallel(devices: int, typed: dict[str, Any]) -> int:
+    """What the other degrees leave."""
+    product = typed["tp"] * typed["pp"] * typed["cp"]
+    if devices % product or (typed["dp"] and typed["dp"] * product != devices):
+        shown = f" x dp {typed['dp']}" if typed["dp"] else ""
+        raise InputError(
+            f"tp {typed['tp']} x pp {typed['pp']} x cp {typed['cp']}{shown} does not make up {devices} devices",
+            expectation="the degrees multiply to the number of devices",
+            remedy="change a degree or --devices",
+        )
+    return int(devices // product)
 
 
 def _calibrated(placed: Placed, path: Path | None) -> tuple[SimulatorParameters, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.errors import SpecError, UnknownNameError
 from hwprof.specs.catalogue.check import check_catalogue, check_file
@@ -34,13 +35,13 @@ Rows = list[tuple[str, ...]]
 _COUNTED_PREFIX = "0123456789"
 
 
-@click.group()
+@click.group(epilog=examples("hwprof specs list models", "hwprof specs show h100-sxm"))
 def command() -> None:
     """List, show and check the catalogue of models and hardware."""
 
 
-@command.command("list")
-@click.argument("sort", type=click.Choice(["models", "devices", "links", "clusters"]), required=False)
+@command.command("list", epilog=examples("hwprof specs list", "hwprof specs list devices --format json"))
+@click.argument("sort", type=click.Choice([f"{sort}s" for sort in SORTS]), required=False)
 @format_option
 def list_command(sort: str | None, output_format: str) -> None:
     """List the catalogue, or one SORT of it."""
@@ -53,7 +54,7 @@ def list_command(sort: str | None, output_format: str) -> None:
         _print_table(name, _LISTS[name][1], [_LISTS[name][2](spec) for spec in specs[name]])
 
 
-@command.command("show")
+@command.command("show", epilog=examples("hwprof specs show 7b", "hwprof specs show 8xh100-sxm"))
 @click.argument("name")
 @format_option
 def show_command(name: str, output_format: str) -> None:
@@ -69,7 +70,7 @@ def show_command(name: str, output_format: str) -> None:
         _print_table(spec.id, _CLUSTER_COLUMNS, [_cluster_row(spec)])
 
 
-@command.command("check")
+@command.command("check", epilog=examples("hwprof specs check", "hwprof specs check my-device.toml my-models"))
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.pass_context
 def check_command(ctx: click.Context, paths: tuple[Path, ...]) -> None:

@@ -7,17 +7,28 @@ from pathlib import Path
 
 import click
 
-from hwprof.cli.ceilings import ceiling_options, chosen_ceilings
+from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.cli.progress import progress_on_stderr
-from hwprof.errors import WorkError
+from hwprof.errors import InputError, WorkError
+from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.trace import TraceReport
 from hwprof.version import __version__
 
 
-@click.command(short_help="Analyse Kineto traces of any training loop, one per rank.")
+@click.command(
+    epilog=examples(
+        "hwprof trace trace.json.gz --hardware h100-sxm",
+        "hwprof trace rank0.json rank1.json --calibration calibration.json --output reports/traces",
+    )
+)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@ceiling_options
+@click.option("--hardware", help="Device of the catalogue, or a TOML file: its datasheet's roofs.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="File that `hwprof probe` saved: measured roofs, which go before the datasheet's.",
+)
 @click.option("--top", type=click.IntRange(min=1), default=12, show_default=True, help="Rows of each table as text.")
 @click.option(
     "--output",
@@ -44,7 +55,7 @@ def command(
     """
     from hwprof.trace.analysis import analyse
 
-    ceilings = chosen_ceilings(hardware, calibration)
+    ceilings = (*_of_device(hardware), *_of_file(calibration))
     with progress_on_stderr(quiet=False) as show:
         found = analyse(files, ceilings, progress=show)
     report = TraceReport(
@@ -74,3 +85,27 @@ def _raise_broken(report: TraceReport) -> None:
             f"{file} broke at byte {found.offset_bytes}: {found.reason}" for file, found in broken.items()
         )
         raise WorkError(places, remedy="what stands before was analysed; export the trace again for the rest")
+
+
+def _of_device(hardware: str | None) -> tuple[Ceiling, ...]:
+    if hardware is None:
+        return ()
+    from hwprof.predict.ceilings.datasheet import datasheet_ceilings
+    from hwprof.specs.catalogue.lookup import load_device
+
+    device = load_device(hardware)
+    ceilings = datasheet_ceilings(device)
+    if not ceilings:
+        raise InputError(
+            f"the datasheet of {device.id} gives no roofs for a part of a processor",
+            remedy="measure them on the machine with `hwprof probe`, and give the file with --calibration",
+        )
+    return ceilings
+
+
+def _of_file(path: Path | None) -> tuple[Ceiling, ...]:
+    if path is None:
+        return ()
+    from hwprof.specs.record.calibration import read_calibration
+
+    return tuple(ceiling.model_copy(update={"origin": "calibrated"}) for ceiling in read_calibration(path).ceilings)

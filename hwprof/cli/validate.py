@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.specs.catalogue.published import read_published
 from hwprof.specs.catalogue.simulator import simulator_parameters
@@ -32,7 +33,7 @@ COLUMNS = (
 )
 
 
-@click.command(short_help="Predict published measurements and print the error.")
+@click.command(epilog=examples("hwprof validate", "hwprof validate --data my-runs.csv --csv predicted.csv"))
 @click.option("--data", type=click.Path(path_type=Path), help="CSV with the columns of the table that hwprof ships.")
 @click.option("--csv", "out", type=click.Path(path_type=Path), help="Write a line for each input row.")
 @format_option

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
 
 import click
 
-from hwprof.cli.format_option import format_option
+from hwprof.cli.examples import examples
+from hwprof.cli.format_option import OutputFormat, format_option
 from hwprof.errors import InputError
 from hwprof.report.files.run import RECORD_FILE, read_run, record_text, write_reports
 from hwprof.report.run.text import print_summary
@@ -16,7 +16,11 @@ from hwprof.specs.files import write_atomically
 from hwprof.specs.record.run import RunRecord
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "hwprof view reports/first", "hwprof view reports --serve", "hwprof view reports/first --ncu counters.csv"
+    )
+)
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @format_option
 @click.option(
@@ -31,7 +35,7 @@ from hwprof.specs.record.run import RunRecord
     "--serve", "serves", is_flag=True, help="Show all runs below DIR in a browser, on 127.0.0.1; changes no file."
 )
 def command(
-    directory: Path, output_format: Literal["text", "json"], counters: Path | None, *, no_write: bool, serves: bool
+    directory: Path, output_format: OutputFormat, counters: Path | None, *, no_write: bool, serves: bool
 ) -> None:
     """Render the run directory DIR again from its run.json, and print its summary.
 

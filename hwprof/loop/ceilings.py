@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from hwprof.errors import InputError
 from hwprof.measure.host.environment import device_name
-from hwprof.measure.probes.device import probe_device
+from hwprof.measure.probes.device import TRAINED_DTYPES, probe_device
 from hwprof.predict.ceilings.datasheet import datasheet_ceilings
 from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.measurement import Ceiling, Skipped
 from hwprof.specs.record.calibration import Calibration, read_calibration
-from hwprof.specs.record.run import Dtype
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +23,6 @@ _NONE_NOTE = (
     "no ceilings were given, so nothing is held against a roof of this machine: run `hwprof probe` once and pass "
     'ceilings="hwprof-calibration-<device>.json", or ceilings="measure" to spend some 15 seconds on it now'
 )
-_DTYPES: dict[str, tuple[Dtype, ...]] = {"cpu": ("fp32", "bf16"), "cuda": ("bf16", "tf32", "fp16", "fp32")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,7 @@ def known_ceilings(
         return KnownCeilings(ceilings=datasheet, notes=() if datasheet else (_NONE_NOTE,))
     if source == MEASURE:
         kind = "cuda" if device.type == "cuda" else "cpu"
-        result = probe_device(device, dtypes=_DTYPES[kind], quick=True, report=progress)
+        result = probe_device(device, dtypes=TRAINED_DTYPES[kind], quick=True, report=progress)
         return KnownCeilings(ceilings=(*result.ceilings, *datasheet), skipped=result.skipped)
     return _calibrated(Path(source), device, datasheet)
 

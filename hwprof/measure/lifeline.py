@@ -24,6 +24,7 @@ from typing import Any, Literal, NoReturn
 
 import torch.distributed as dist
 
+from hwprof.errors import INTERRUPTED_EXIT_CODE
 from hwprof.measure.world import World
 
 PERIOD_S = 0.5
@@ -36,7 +37,6 @@ SETTLE_S = 4.0
 REPORT_S = 20.0
 """How long the others wait for the report before they leave; torchrun kills them after 30 s."""
 
-INTERRUPTED_EXIT_CODE = 130
 _TERMINATED_EXIT_CODE = 143
 
 Kind = Literal["error", "connection", "interrupted"]

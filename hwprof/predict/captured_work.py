@@ -10,7 +10,7 @@ from hwprof.count.aten.registry import aten_cost, unpriced
 from hwprof.count.ops.cost import Cost
 from hwprof.predict.work import Work, phase_of
 from hwprof.specs.job.labels import label_of
-from hwprof.specs.record.captured import AtenCall, PlacedCall
+from hwprof.specs.record.captured import PlacedCall
 from hwprof.specs.record.loop import SeenDtype
 from hwprof.specs.record.run import Direction
 
@@ -58,13 +58,9 @@ def matmul_dtype(calls: Iterable[PlacedCall]) -> SeenDtype:
     for placed in calls:
         amount = aten_cost(placed.call).matmul_flop
         if amount:
-            flop[_dtype(placed.call)] += amount
+            flop[next((tensor.dtype for tensor in placed.call.inputs if tensor.is_float), "")] += amount
     most = max(flop, key=lambda name: flop[name], default="")
     return _DTYPES.get(most, "unknown")
-
-
-def _dtype(call: AtenCall) -> str:
-    return next((tensor.dtype for tensor in call.inputs if tensor.is_float), "")
 
 
 def unpriced_operators(calls: Iterable[PlacedCall]) -> tuple[str, ...]:

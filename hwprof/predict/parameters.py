@@ -10,6 +10,7 @@ from hwprof.errors import SpecError
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
 from hwprof.specs.catalogue.simulator import MeasuredRate, ParameterSet, SimulatorParameters
+from hwprof.specs.hardware.spec import DeviceSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +104,18 @@ COMMON_NAMES = NAMES[7:16]
 STACK_NAMES = NAMES[16:]
 
 
-SAME_CHIP = {"h200-sxm5-141gb": "h100-sxm5-80gb"}
-"""Devices whose compute is that of another, with other memory. Too few published runs (two of an H200) would make them
-as different as the programs of those runs."""
+def device_set(table: SimulatorParameters, device: DeviceSpec) -> tuple[ParameterSet | None, str]:
+    """What is kept for a device, or for the one with the same chip, and under which name."""
+    chip = device.compute.same_chip_as
+    name = chip if chip and device.id not in table.device else device.id
+    return table.device.get(name), name
 
 
-def chip_of(device_id: str) -> str:
-    """The device under whose name the parameters of a device are kept."""
-    return SAME_CHIP.get(device_id, device_id)
+def took_part(table: SimulatorParameters, device: DeviceSpec) -> bool:
+    """Whether runs of the device or of its architecture took part in the fit."""
+    own, _ = device_set(table, device)
+    architecture = table.architecture.get(device.architecture_family)
+    return own is not None or (architecture is not None and architecture.basis == "fitted")
 
 
 def parameters_for(table: SimulatorParameters, machine: Machine, stack: Stack) -> tuple[Parameters, tuple[str, ...]]:
@@ -119,8 +124,7 @@ def parameters_for(table: SimulatorParameters, machine: Machine, stack: Stack) -
     Raises:
         SpecError: a parameter has no value.
     """
-    chip = machine.device.id if machine.device.id in table.device else chip_of(machine.device.id)
-    device = (table.device.get(chip), chip)
+    device = device_set(table, machine.device)
     architecture = (table.architecture.get(machine.architecture), machine.architecture)
     general = (table.architecture.get("other"), "other devices")
     software = (table.stack.get(stack.name), stack.name)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from hwprof.specs.job.schedules import Schedule
-from hwprof.specs.job.switches import Framework, Switches
+from hwprof.specs.job.switches import Framework, Storage, Switches
 
 Reading = Literal["allocator", "reserved", "device"]
 
@@ -47,6 +48,16 @@ class Stack:
     zero_stages_in_pipeline: tuple[int, ...] = (0, 1)
     fills_pipeline: bool = False
     splits_stream: bool = False
+
+    def compiling(self, compiled: bool | None) -> Switches:
+        """Its switches with a compiler or without; None = as usual.
+
+        Compiled kernels are fused. Without a compiler only those of a stack with kernels of its own are.
+        """
+        if compiled is None:
+            return self.switches
+        own = self.switches.get("fused", True) and not self.switches.get("compiled", False)
+        return self.switches | Switches(compiled=compiled, fused=compiled or own)
 
 
 MEGATRON = Switches(storage="mixed", framework="megatron-core")
@@ -176,9 +187,17 @@ STACKS = (
     Stack(name="native", family="native", switches=Switches(storage="mixed"), assumed_zero_stage=1),
 )
 """``torch``: a loop of one's own with DDP or autocast; ``fsdp``: FSDP with its mixed precision; ``llm-foundry``: the
-same with flash-attn's cross-entropy; ``jax``: others on XLA; ``native``: hand-written kernels (llm.c). torch's pipelines are
-``torch.distributed.pipelining``. InternEvo's chains of elementwise operations are kernels of their own. BigScience's
-fork runs DeepSpeed's own pipeline engine."""
+same with flash-attn's cross-entropy; ``jax``: others on XLA; ``native``: hand-written kernels (llm.c). torch's
+pipelines are ``torch.distributed.pipelining``. InternEvo's chains of elementwise operations are kernels of their own.
+BigScience's fork runs DeepSpeed's own pipeline engine."""
+
+USUAL_STACKS: Mapping[Storage, str] = {
+    "mixed": "megatron-core",
+    "autocast": "torch",
+    "narrowed": "fsdp",
+    "pure": "huggingface",
+}
+"""Whose software is meant where only a storage is said."""
 
 _BY_NAME = {stack.name: stack for stack in STACKS}
 

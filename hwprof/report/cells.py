@@ -7,30 +7,27 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
+from hwprof.units import ABSENT, scale, scaled_text
+
 Value = str | float | None
-Style = Literal["text", "number", "bound", "code", "long"]
-Quantity = Literal["text", "s", "byte", "byte_per_s", "flop", "flop_per_s", "fraction", "count", "ratio"]
+Style = Literal["text", "number", "bound", "code", "long", "strong", "quiet"]
+Quantity = Literal[
+    "text",
+    "s",
+    "byte",
+    "byte_per_s",
+    "flop",
+    "flop_per_s",
+    "fraction",
+    "estimate",
+    "count",
+    "ratio",
+    "nats_per_token",
+]
 Item = TypeVar("Item")
 
-ABSENT = "–"
-"""What stands where a value is unknown."""
-
-_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-_SMALL_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _EXACT_BELOW = 1e15
 """Whole numbers below this are written in full to files: a float holds each of them exactly."""
-_LEAST_SHARE = 5e-5
-"""Smaller shares are shown as "< 0.01 %"."""
-_SYMBOLS = {
-    "byte": "B",
-    "byte_per_s": "B/s",
-    "flop": "FLOP",
-    "flop_per_s": "FLOP/s",
-    "hertz": "Hz",
-    "watt": "W",
-    "joule": "J",
-}
-_FIXED = {"fraction": (100.0, "%"), "percent": (1.0, "%"), "ratio": (1.0, "×"), "celsius": (1.0, "°C")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,75 +77,20 @@ class Field(Generic[Item]):
     show: Callable[[Item], str] | None = None
 
 
+def chosen(fields: Sequence[Field[Item]], names: str) -> tuple[Field[Item], ...]:
+    """The fields of these names, separated by blanks, in their order."""
+    known = {field.name: field for field in fields}
+    return tuple(known[name] for name in names.split())
+
+
 def finite(value: float | None) -> bool:
     """Whether there is a number to show."""
     return value is not None and math.isfinite(value)
 
 
-def number(value: float, digits: int = 3) -> str:
-    """A number with ``digits`` significant digits and no exponent between 1e-4 and 1e9: ``1,234``, ``0.0123``."""
-    if value == 0:
-        return "0"
-    if not math.isfinite(value):
-        return ABSENT
-    rounded = float(f"{value:.{digits - 1}e}")
-    magnitude = math.floor(math.log10(abs(rounded)))
-    if not -4 <= magnitude < 9:
-        return f"{value:.{digits - 1}e}"
-    return f"{value:,.{max(digits - 1 - magnitude, 0)}f}"
-
-
-def count(value: float) -> str:
-    """A plain count: whole numbers as they are, with thousands separators."""
-    if not math.isfinite(value):
-        return ABSENT
-    return f"{int(value):,}" if float(value).is_integer() else f"{value:,.2f}"
-
-
 def yes(*, answer: bool) -> str:
     """A truth value, for people."""
     return "yes" if answer else "no"
-
-
-def percent(fraction: float | None, digits: int = 3) -> str:
-    """A share, for people: ``38.4 %``."""
-    if fraction is None or not math.isfinite(fraction):
-        return ABSENT
-    if 0 < abs(fraction) < 0.01:
-        return f"{100 * fraction:.2f} %" if abs(fraction) >= _LEAST_SHARE else "< 0.01 %"
-    return f"{number(100 * fraction, digits)} %"
-
-
-def scale(quantity: str, values: Iterable[float]) -> tuple[float, str]:
-    """Factor and unit that show ``values`` (base units of ``quantity``) best: ``(1e3, "ms")``.
-
-    A quantity that is not known keeps its own name as unit.
-    """
-    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    if quantity in _FIXED:
-        return _FIXED[quantity]
-    if quantity == "s":
-        base, unit = next(((base, unit) for base, unit in _SMALL_TIMES if largest >= base), (1e-9, "ns"))
-        return (1 / base, unit) if largest else (1e3, "ms")
-    if quantity not in _SYMBOLS:
-        return 1.0, "" if quantity in {"text", "count"} else quantity
-    base, prefix = next(((base, prefix) for base, prefix in _PREFIXES if largest >= base), (1.0, ""))
-    return 1 / base, prefix + _SYMBOLS[quantity]
-
-
-def quantity_text(value: float | None, quantity: str, digits: int = 3) -> str:
-    """One number with its unit, for people: ``12.3 ms``, ``154 GFLOP/s``."""
-    if value is None or not math.isfinite(value):
-        return ABSENT
-    factor, unit = scale(quantity, [value])
-    return f"{number(value * factor, digits)} {unit}".strip()
-
-
-def span_text(interval: tuple[float, float], quantity: str, digits: int = 3) -> str:
-    """An interval with its unit, for people: ``405–420 ms``."""
-    factor, unit = scale(quantity, interval)
-    low, high = (number(end * factor, digits) for end in interval)
-    return f"{low} to {high} {unit}".strip()
 
 
 def build_table(
@@ -195,8 +137,7 @@ def _screen_cell(value: Value, quantity: Quantity, factor: float) -> Cell:
         return Cell(value=None, text=ABSENT)
     if isinstance(value, str):
         return Cell(value=value, text=value)
-    text = count(value) if quantity == "count" else number(value * factor)
-    return Cell(value=value if math.isfinite(value) else None, text=text)
+    return Cell(value=value if math.isfinite(value) else None, text=scaled_text(value, quantity, factor))
 
 
 def build_sheet(name: str, title: str, fields: Sequence[Field[Item]], items: Sequence[Item]) -> Table:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from hwprof.report import palette
-from hwprof.report.cells import quantity_text, scale
 from hwprof.report.pictures import Bar, Picture
 from hwprof.specs.record.diff import DiffLevel, DiffReport, DiffRow
+from hwprof.units import format_seconds, scale
 
 _MOST_BARS = 12
 _NOISE = {True: ", beyond noise", False: ", within noise", None: ""}
@@ -23,8 +21,9 @@ def diff_pictures(report: DiffReport) -> tuple[Picture, ...]:
 
 
 def _changes(level: DiffLevel, title: str, report: DiffReport) -> Picture:
-    rows = [row for row in report.rows if row.level == level and row.change_s]
-    largest_s = max((abs(row.change_s) for row in rows), default=0.0)
+    changed = (row for row in report.rows if row.level == level and row.change_s)
+    rows = sorted(changed, key=lambda row: -abs(row.change_s))
+    largest_s = abs(rows[0].change_s) if rows else 0.0
     shown = [row for row in rows if abs(row.change_s) >= _SMALLEST_SHARE * largest_s][:_MOST_BARS]
     factor, unit = scale("s", [largest_s])
     hidden = f" {len(rows) - len(shown)} smaller changes: see the table." if len(rows) > len(shown) else ""
@@ -32,27 +31,20 @@ def _changes(level: DiffLevel, title: str, report: DiffReport) -> Picture:
         name=f"diff-{level}",
         title=title,
         x_title=f"B less A, time of a step [{unit}]",
-        bars=tuple(_bar(row, factor) for row in _largest_first(shown)),
+        bars=tuple(_bar(row, factor) for row in shown),
         note=f"Right of zero B is slower, left of it faster.{hidden}",
     )
 
 
-def _largest_first(rows: Sequence[DiffRow]) -> list[DiffRow]:
-    return sorted(rows, key=lambda row: -abs(row.change_s))
-
-
 def _bar(row: DiffRow, factor: float) -> Bar:
     slower = row.change_s > 0
-    text = f"{'+' if slower else ''}{quantity_text(row.change_s, 's')}"
+    text = f"{'+' if slower else ''}{format_seconds(row.change_s)}"
+    a, b = ("nothing" if time_s is None else format_seconds(time_s) for time_s in (row.a_s, row.b_s))
     return Bar(
         label=row.name.replace("_", " ") if row.level == "phase" else row.name,
         start=0.0,
         length=row.change_s * factor,
         text=text,
         colour=palette.VERMILLION if slower else palette.BLUE,
-        detail=f"{row.name}: {text}, from {_time(row.a_s)} to {_time(row.b_s)}{_NOISE[row.beyond_noise]}",
+        detail=f"{row.name}: {text}, from {a} to {b}{_NOISE[row.beyond_noise]}",
     )
-
-
-def _time(value_s: float | None) -> str:
-    return "nothing" if value_s is None else quantity_text(value_s, "s")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from hwprof.report.cells import Field, Table, build_table, number, percent
-from hwprof.report.trace.text import Section, print_sections
+from hwprof.report.cells import Field, Table, build_table
+from hwprof.report.terminal import Section, print_sections
 from hwprof.specs.record.diff import DiffLevel, DiffReport, DiffRow, DiffSetting, DiffSide
+from hwprof.units import format_change, number
 
 _LEVELS: dict[DiffLevel, str] = {
     "part": "Where the time went",
@@ -32,10 +33,10 @@ _SIDES: tuple[Field[tuple[str, DiffSide]], ...] = (
     Field("step", "Step", lambda side: side[1].step_median_s, "s", meaning="median"),
     Field("samples", "Steps", lambda side: side[1].samples, "count"),
     Field(
-        "tokens_per_s",
+        "tokens",
         "Tokens/s",
         lambda side: side[1].tokens_per_s,
-        style="number",
+        "count",
         meaning="tokens of a step over its median time",
     ),
     Field("memory", "Peak memory", lambda side: side[1].peak_memory_bytes, "byte"),
@@ -64,21 +65,18 @@ def print_diff(report: DiffReport, stream: TextIO, *, top: int) -> None:
 
 def diff_section(report: DiffReport, top: int) -> Section:
     """What the comparison says, as a title, lines, tables of ``top`` rows a level, and notes."""
-    return Section(_sentence(report), _lead(report), [*_tables(report, top)], list(report.notes))
-
-
-def _sentence(report: DiffReport) -> str:
-    return f"{_VERDICTS[report.step.verdict]}: {_signed(report.step.change_fraction)} of the step time"
+    title = f"{_VERDICTS[report.step.verdict]}: {format_change(report.step.change_fraction)} of the step time"
+    return Section(title, _lead(report), _tables(report, top), report.notes)
 
 
 def _lead(report: DiffReport) -> list[str]:
     lines = [*_per_token(report)]
     if report.step.interval is not None:
-        low, high = report.step.interval
-        lines.append(f"95 % interval of the change: {_signed(low)} to {_signed(high)}")
+        low, high = map(format_change, report.step.interval)
+        lines.append(f"95 % interval of the change: {low} to {high}")
     if report.limit_fraction is not None:
         outcome = "FAILED" if report.failed else "passed"
-        lines.append(f"{outcome}: the limit is {_signed(report.limit_fraction)}, beyond noise")
+        lines.append(f"{outcome}: the limit is {format_change(report.limit_fraction)}, beyond noise")
     return lines
 
 
@@ -86,11 +84,7 @@ def _per_token(report: DiffReport) -> Iterator[str]:
     """Where steps hold different numbers of tokens, what a token costs is what can be compared."""
     ratio, change = report.step.tokens_ratio, report.step.rate_change_fraction
     if ratio is not None and change is not None and abs(ratio - 1) > _SAME_TOKENS:
-        yield f"a step of B has {number(ratio)} times the tokens of one of A: {_signed(change)} tokens/s"
-
-
-def _signed(fraction: float) -> str:
-    return percent(fraction) if fraction < 0 else f"+{percent(fraction)}"
+        yield f"a step of B has {number(ratio)} times the tokens of one of A: {format_change(change)} tokens/s"
 
 
 def _tables(report: DiffReport, top: int) -> Sequence[Table]:

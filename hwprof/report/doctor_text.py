@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from hwprof.report.cells import Field, build_table, quantity_text
-from hwprof.report.trace.text import Section, print_sections
+from hwprof.report.cells import Field, build_table
+from hwprof.report.terminal import Section, print_sections
 from hwprof.specs.record.doctor import Check, DoctorReport
+from hwprof.units import format_seconds
 
 _CHECKS: tuple[Field[Check], ...] = (
     Field("status", "Status", lambda check: check.status),
@@ -26,5 +27,5 @@ def print_doctor(report: DoctorReport, stream: TextIO) -> None:
     ]
     lead = lines or ["Nothing is to be done."]
     table = build_table("checks", "All that was looked at", _CHECKS, report.checks)
-    took = f"looked at {len(report.checks)} things in {quantity_text(report.duration_s, 's')}"
+    took = f"looked at {len(report.checks)} things in {format_seconds(report.duration_s)}"
     print_sections([Section(f"hwprof {report.hwprof_version} on this machine", lead, [table], [took])], stream)

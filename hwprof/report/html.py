@@ -16,44 +16,34 @@ from markupsafe import Markup
 from hwprof.report import palette
 from hwprof.report.pictures import Picture
 from hwprof.report.plan.view import PlanView
+from hwprof.report.run.roofline import RooflineFigure
 from hwprof.report.run.view import View
 
 _HERE = Path(__file__).parent
 _TEMPLATES = _HERE / "templates"
 _PLOTLY = _HERE / "assets" / "plotly-basic.min.js"
+_CHARTS = ("roofline", "targets", "waterfall", "samples", "loss", "memory", "timeline")
 _SCRIPTS = ("charts.js", "bars.js", "lines.js", "roofline.js", "tables.js", "page.js")
 
 
 def render_html(view: View) -> str:
     """The whole page; every text from outside is escaped, and the page may load nothing from anywhere."""
-    template = _environment().get_template("report.html.j2")
-    return template.render(
-        view=view,
-        css=_own_text(_TEMPLATES / "report.css"),
-        js=_script(),
-        plotly=_own_text(_PLOTLY),
-        data=_embedded(_charts(view)),
-    )
+    charts = {name: getattr(view, name) for name in _CHARTS}
+    charts |= {f"telemetry-{place}": picture for place, picture in enumerate(view.telemetry)}
+    return _rendered("report.html.j2", view, charts)
 
 
 def render_plan(view: PlanView) -> str:
     """The planner's page, in the report's style and with its script."""
-    return (
-        _environment()
-        .get_template("plan.html.j2")
-        .render(
-            view=view,
-            css=_own_text(_TEMPLATES / "report.css"),
-            js=_script(),
-            plotly=_own_text(_PLOTLY),
-            data=_embedded({one.name: asdict(one) for one in view.pictures.values()}),
-        )
-    )
+    return _rendered("plan.html.j2", view, view.pictures)
 
 
 def render_page(template: str, *, page: object, pictures: Iterable[Picture] = ()) -> str:
     """A page from a template of its own, with the report's style and script; plotly comes with its ``pictures``."""
-    charts = {picture.name: asdict(picture) for picture in pictures}
+    return _rendered(template, page, {picture.name: picture for picture in pictures})
+
+
+def _rendered(template: str, page: object, charts: Mapping[str, Picture | RooflineFigure]) -> str:
     return (
         _environment()
         .get_template(template)
@@ -62,20 +52,15 @@ def render_page(template: str, *, page: object, pictures: Iterable[Picture] = ()
             css=_own_text(_TEMPLATES / "report.css"),
             js=_script(),
             plotly=_own_text(_PLOTLY) if charts else "",
-            data=_embedded(charts),
+            data=_embedded({name: asdict(chart) for name, chart in charts.items()}),
         )
     )
-
-
-def render_verdict(view: View) -> str:
-    """The first screen alone, as an HTML fragment."""
-    return _environment().get_template("_verdict.html.j2").render(view=view)
 
 
 def render_notebook(view: View) -> str:
     """The first screen with its own style, as a fragment that a notebook shows below a cell."""
     css = _own_text(_TEMPLATES / "notebook.css")
-    return _environment().get_template("notebook.html.j2").render(view=view, css=css)
+    return _environment().get_template("notebook.html.j2").render(page=view, css=css)
 
 
 def run_address(key: str, file: str) -> str:
@@ -122,9 +107,3 @@ def _embedded(charts: Mapping[str, Any]) -> Markup:
     inks = {colour: palette.ink(colour) for colour in palette.COLOURS}
     markers = {direction: marker.plotly for direction, marker in palette.MARKERS.items()}
     return embedded_json({"charts": charts, "markers": markers, "inks": inks})
-
-
-def _charts(view: View) -> dict[str, Any]:
-    names = ("roofline", "targets", "waterfall", "samples", "loss", "memory", "timeline")
-    charts = {name: asdict(getattr(view, name)) for name in names}
-    return charts | {f"telemetry-{place}": asdict(picture) for place, picture in enumerate(view.telemetry)}

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from hwprof.report import palette
 from hwprof.specs.record.run import BoundClass
+from hwprof.units import format_fraction
 
 _MOST_POINTS = 600
+_LABEL_SHARE = 0.1
+"""A bar segment narrower than this has no room for its label; the legend has it all the same."""
 
 BOUND_WORDS: dict[BoundClass, str] = {
     "compute": "arithmetic",
@@ -119,6 +123,19 @@ class Card:
     value: str
     brief: str
     detail: str
+
+
+def segment(label: str, share: float, colour: str, *, detail: str = "", whole: float = 1.0) -> Segment:
+    """The part of a stacked bar that stands for ``share`` of the ``whole``."""
+    return Segment(
+        label=label,
+        fraction=share / whole,
+        text=format_fraction(share),
+        detail=detail,
+        colour=colour,
+        ink=palette.ink(colour),
+        labelled=share / whole >= _LABEL_SHARE,
+    )
 
 
 def thin(xs: Sequence[float], ys: Sequence[float], most: int = _MOST_POINTS) -> tuple[list[float], list[float]]:

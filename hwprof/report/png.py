@@ -17,13 +17,15 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from hwprof.report import palette
-from hwprof.report.cells import scale
 from hwprof.report.pictures import Bar, Picture, Segment
 from hwprof.report.run.roofline import RooflineFigure
 from hwprof.report.run.view import View
+from hwprof.units import scale
 
 _DPI = 150
 _ROOM_FOR_LETTER_PX = 15.0
+_LETTER_SHARE = 0.0085
+"""What a letter of the text in a bar takes of the width of a slide's picture."""
 _WANTED_FONTS = (
     "DejaVu Sans",
     "Noto Sans CJK SC",
@@ -243,8 +245,9 @@ def _draw_bars(axes: Axes, picture: Picture) -> None:
         edgecolor=palette.BLACK,
         linewidth=0.5,
     )
+    longest = max(end for bar in picture.bars for end in (bar.start + bar.length, *(bar.interval or ()))) or 1.0
     for bar in picture.bars:
-        _bar_text(axes, bar, rows[bar.label])
+        _bar_text(axes, bar, rows[bar.label], bar.length / longest)
     axes.set_yticks(range(len(rows)), [drawable(label) for label in rows])
     axes.invert_yaxis()
     axes.margins(x=0.02 if all(bar.inside for bar in picture.bars) else 0.16)
@@ -262,9 +265,9 @@ def _draw_bars(axes: Axes, picture: Picture) -> None:
         )
 
 
-def _bar_text(axes: Axes, bar: Bar, row: int) -> None:
-    """The text in the bar or behind it, and the whisker of an uncertain end."""
-    if bar.inside:
+def _bar_text(axes: Axes, bar: Bar, row: int, share: float) -> None:
+    """The text in the bar, where its ``share`` of the width has room, or behind it; the whisker of an uncertain end."""
+    if bar.inside and len(bar.text) * _LETTER_SHARE <= share:
         axes.annotate(
             drawable(bar.text),
             (bar.start, row),
@@ -274,7 +277,7 @@ def _bar_text(axes: Axes, bar: Bar, row: int) -> None:
             fontsize=8,
             color=palette.ink(bar.colour),
         )
-    else:
+    elif not bar.inside:
         end = max(bar.start, bar.start + bar.length)
         axes.annotate(
             drawable(bar.text), (end, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8

@@ -8,12 +8,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 
-from hwprof.errors import OutOfMemoryError, WorkError
+from hwprof.errors import INTERRUPTED_EXIT_CODE, OutOfMemoryError
 from hwprof.measure.host.environment import device_name
-from hwprof.measure.lifeline import INTERRUPTED_EXIT_CODE, Blame, Lifeline
+from hwprof.measure.lifeline import Blame, Lifeline
 from hwprof.measure.links.collectives import RankGroup
 from hwprof.measure.links.layout_links import collectives_of, probe_layout
 from hwprof.measure.links.meetings import probe_meetings
@@ -23,14 +22,18 @@ from hwprof.measure.telemetry.sampler import Telemetry
 from hwprof.measure.timing import timer_for
 from hwprof.measure.watch.recorder import StepRecorder
 from hwprof.measure.watch.steps import Ranks
-from hwprof.measure.world import World
+from hwprof.measure.world import World, close_world, open_world
 from hwprof.predict.ceilings.datasheet import datasheet_ceilings
 from hwprof.predict.ranks.merge import merged_ceilings, merged_recording, merged_skipped, unequal_devices
 from hwprof.predict.ranks.waits import ranks_result
-from hwprof.report.files.run import write_run
+from hwprof.session.agreement import agreed
 from hwprof.session.analysis import analysed, planned
-from hwprof.session.request import Progress, RunRequest
-from hwprof.session.run import fixed_fields, is_out_of_memory, probe_ceilings
+from hwprof.session.caller import Caller
+from hwprof.session.ceilings import probe_ceilings
+from hwprof.session.fitting import is_out_of_memory
+from hwprof.session.outcome import Ran, fixed_fields, made, written
+from hwprof.session.request import RunRequest
+from hwprof.session.settle import SettledRun
 from hwprof.specs.job.layout_text import layout_text
 from hwprof.specs.record.rank import RankRecord
 from hwprof.specs.record.ranks import Axis, RankPlace
@@ -44,48 +47,50 @@ SNAPSHOT_EVERY_S = 1.0
 """Seconds of training after which a rank notes what it has: so much is lost at most when another rank ends the run."""
 
 
-class RankSession:
+def run_ranks(request: RunRequest, caller: Caller) -> Ran | None:
+    """Run on all ranks, of which this process is one; on rank 0 the merged run, whose directory is complete.
+
+    When any rank fails this does not return: the lowest living rank writes what is there and tells its caller, and all
+    processes leave.
+
+    Raises:
+        InputError: something that was asked for can't be; all ranks raise it.
+        WorkError: the ranks did not find each other.
+    """
+    world = open_world(request.device, timeout_s=request.timeout_s)
+    ran = _RankSession(world, agreed(world, request), caller).execute()
+    close_world()
+    return ran
+
+
+class _RankSession:
     """One rank's run of the main job.
 
     Args:
         world: all ranks.
-        request: what to run, the same on all ranks but for the device.
-        directory: the run directory; made on each machine if needed.
-        timeout_s: without progress for so long, the run is called hung.
-        progress: told where the run is.
-
-    Attributes:
-        report_error: set when the record or a report could not be written; the others were all the same.
+        run: what to run, the same on all ranks but for the device.
+        caller: told on this rank.
     """
 
-    def __init__(
-        self, world: World, request: RunRequest, directory: Path, *, timeout_s: float, progress: Progress
-    ) -> None:
+    def __init__(self, world: World, run: SettledRun, caller: Caller) -> None:
         self._world = world
-        self._request = request
-        self._directory = directory
-        self._progress = progress
-        self._fields = fixed_fields(request)
+        self._run = run
+        self._directory = run.directory
+        self._caller = caller
+        self._fields = fixed_fields(run, caller.command)
         self._own = RankRecord(place=_place(world, None))
         self._snapshot_s = 0.0
         self._telemetry = Telemetry(device_index=world.device.index) if self._watches else None
-        self._lifeline = Lifeline(world, salvage=self._salvage, report=self._report_end, stuck_s=timeout_s)
-        self.report_error: WorkError | None = None
+        self._lifeline = Lifeline(world, salvage=self._salvage, report=self._report_end, stuck_s=run.request.timeout_s)
 
-    def execute(self) -> RunRecord | None:
-        """Probe, train, record, hand in; on rank 0 the merged record, whose directory is complete.
-
-        When any rank fails this does not return: the lowest living rank reports what is there, and all leave.
-
-        Raises:
-            WorkError: rank 0 can't write the run directory.
-        """
+    def execute(self) -> Ran | None:
+        """Probe, train, record, hand in; on rank 0 the merged run. Ends as ``run_ranks`` does."""
         self._lifeline.start()
         try:
-            self._make_directory()
+            made(self._directory)
             with self._telemetry or nullcontext():
-                mesh = rank_mesh(self._request.settings.layout, self._world.device)
-                self._own = self._own.model_copy(update={"place": _place(self._world, mesh)})
+                mesh = rank_mesh(self._run.settings.layout, self._world.device)
+                self._learn(place=_place(self._world, mesh))
                 self._probe(mesh)
                 self._train(mesh)
             self._said("handing in")
@@ -103,25 +108,19 @@ class RankSession:
 
     def _said(self, line: str) -> None:
         self._lifeline.stage(line)
-        self._progress(line)
+        self._caller.progress(line)
+
+    def _learn(self, **known: Any) -> None:
+        self._own = self._own.model_copy(update=known)
 
     def _told(self, error: BaseException) -> BaseException:
         if not is_out_of_memory(error):
             return error
-        settings = self._request.settings
+        settings = self._run.settings
         return OutOfMemoryError(
             f"out of memory: {next(iter(str(error).splitlines()), '')}",
             remedy=f"choose a --micro-batch below {settings.micro_batch}, --recompute full, or --parallel fsdp",
         )
-
-    def _make_directory(self) -> None:
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WorkError(
-                f"the run directory {self._directory} can't be made ({error.strerror})",
-                remedy="give another with --output",
-            ) from error
 
     def _probe(self, mesh: RankMesh) -> None:
         """Ceilings of all ranks' devices at once, as they work in the step; then the links that the layout uses."""
@@ -130,34 +129,32 @@ class RankSession:
             self._said(line)
             self._world.barrier()
 
-        probe_ceilings(self._request, report=said, on_result=self._keep)
-        timer = timer_for(self._request.device)
-        self._own = self._own.model_copy(update={"links": probe_layout(self._world, mesh, timer, report=self._said)})
+        def keep(result: ProbeResult) -> None:
+            self._learn(ceilings=result.ceilings, skipped=result.skipped)
+
+        probe_ceilings(self._run, report=said, on_result=keep)
+        timer = timer_for(self._run.device)
+        self._learn(links=probe_layout(self._world, mesh, timer, report=self._said))
         self._said("measuring computation beside communication")
         everyone = RankGroup(tuple(range(self._world.size)), self._world.rank, None)
-        self._own = self._own.model_copy(update={"slowdowns": (probe_slowdown(self._world, everyone, timer),)})
+        self._learn(slowdowns=(probe_slowdown(self._world, everyone, timer),))
         if self._world.device.type == "cpu":
             self._said("measuring work between meetings of all ranks")
-            self._own = self._own.model_copy(update={"meetings": probe_meetings(self._world, timer)})
-
-    def _keep(self, result: ProbeResult) -> None:
-        self._own = self._own.model_copy(update={"ceilings": result.ceilings, "skipped": result.skipped})
+            self._learn(meetings=probe_meetings(self._world, timer))
 
     def _train(self, mesh: RankMesh) -> None:
-        request = self._request
-        if request.device.type == "cuda":
+        run = self._run
+        if run.device.type == "cuda":
             torch.cuda.empty_cache()  # of what the probes had
         self._said("building the model and its data")
-        trainer = ParallelTrainer(
-            request.model, request.settings, mesh, data_path=request.data_path, device=request.device
-        )
+        trainer = ParallelTrainer(run.model, run.settings, mesh, data_path=run.data_path, device=run.device)
         recorder = StepRecorder(
             trainer,
-            request.settings,
-            timer=timer_for(request.device),
-            device=request.device,
+            run.settings,
+            timer=timer_for(run.device),
+            device=run.device,
             trace_path=self._trace_path,
-            time_budget_s=request.time_budget_s,
+            time_budget_s=run.request.time_budget_s,
             progress=lambda line: self._after_step(recorder, line),
             ranks=self._ranks(),
         )
@@ -170,7 +167,7 @@ class RankSession:
             self._trace_path.unlink(missing_ok=True)
 
     def _ranks(self) -> Ranks:
-        layout = self._request.settings.layout
+        layout = self._run.settings.layout
         axes = tuple(collectives_of(layout))
         whole: Axis = axes[0] if len(axes) == 1 else "data"  # type: ignore[assignment]  # a name of the mesh
         return Ranks(
@@ -191,7 +188,7 @@ class RankSession:
             self._snapshot(recorder)
 
     def _snapshot(self, recorder: StepRecorder) -> None:
-        self._own = self._own.model_copy(update={"recording": recorder.recording(), "calls": recorder.calls})
+        self._learn(recording=recorder.recording(), calls=recorder.calls)
         self._snapshot_s = time.monotonic()
 
     def _salvage(self) -> str:
@@ -203,29 +200,24 @@ class RankSession:
         status: Status = "interrupted" if blame.exit_code == INTERRUPTED_EXIT_CODE else "failed"
         if "out of memory" in blame.text:
             status = "out_of_memory"
-        self._make_directory()
+        made(self._directory)
         self._finish(handed_in, status, blame.text)
-        click.echo(f"hwprof: {blame.text}; what the ranks had measured is in {self._directory}", err=True)
+        self._caller.told(f"{blame.text}; what the ranks had measured is in {self._directory}")
 
-    def _finish(self, handed_in: Mapping[int, str], status: Status, note: str) -> RunRecord:
-        self._progress("writing the report")
+    def _finish(self, handed_in: Mapping[int, str], status: Status, note: str) -> Ran:
+        self._caller.progress("writing the report")
         records = [RankRecord.model_validate_json(text) for _, text in sorted(handed_in.items())]
-        record = self._merged(records, status, note)
-        try:
-            write_run(record, self._directory)
-        except WorkError as error:
-            self.report_error = error
-        return record
+        return written(self._merged(records, status, note), self._directory)
 
     def _merged(self, records: list[RankRecord], status: Status, note: str) -> RunRecord:
-        request = self._request
-        datasheet = datasheet_ceilings(request.device_spec) if request.device_spec else ()
+        run = self._run
+        datasheet = datasheet_ceilings(run.device_spec) if run.device_spec else ()
         ranks = ranks_result(
             records,
-            layout=request.settings.layout,
+            layout=run.settings.layout,
             backend=self._world.backend,
             world_size=self._world.size,
-            steps=request.settings.profiled_steps,
+            steps=run.settings.profiled_steps,
         )
         fields: dict[str, Any] = self._fields | {
             "status": status,
@@ -235,14 +227,14 @@ class RankSession:
             "skipped": merged_skipped(records),
             "telemetry": records[0].telemetry if records else (),
             "ranks": ranks,
-            "notes": (f"layout {layout_text(request.settings.layout)}", *unequal_devices(records)),
+            "notes": (f"layout {layout_text(run.settings.layout)}", *unequal_devices(records)),
         }
         record = RunRecord(**fields)
         recording = merged_recording(records)
         if recording is None:
             return record
         record = analysed(record, recording)
-        return planned(record, request.cluster)
+        return planned(record, run.cluster)
 
 
 def _place(world: World, mesh: RankMesh | None) -> RankPlace:

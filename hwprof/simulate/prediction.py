@@ -11,7 +11,7 @@ from hwprof.count.memory.step import MemoryNeed
 from hwprof.errors import InputError
 from hwprof.predict.kernels.op_time import MicroBatchTimes, micro_batch_times
 from hwprof.predict.machine import Machine
-from hwprof.predict.parameters import chip_of, parameters_for
+from hwprof.predict.parameters import parameters_for, took_part
 from hwprof.predict.stacks import Stack
 from hwprof.simulate.error_model import circumstances, interval
 from hwprof.simulate.jobs import NVME_BYTE_PER_S, jobs_of, rates_of, wide_dtype, work_table
@@ -90,7 +90,7 @@ def predict_job(
     whole = whole_step(jobs, work, terms, timeline.span_s / (1 + terms.slowdown))
     step_s = timeline.step_s
     names = circumstances(job, machine, recompute_stated=recompute_stated)
-    known = chip_of(machine.device.id) in table.device or _architecture_fitted(table, machine)
+    known = took_part(table, machine.device)
     peak_flop_per_s = machine.peak_flop_per_s(job.dtype) * job.layout.devices
     flop = job_flop(job)
     return Prediction(
@@ -136,11 +136,6 @@ def _offload_basis(job: TrainingJob) -> tuple[str, ...]:
     drive = f", drives {NVME_BYTE_PER_S / 1e9:.0f} GB/s a device (assumed)" if job.offload_to == "nvme" else ""
     memory = f"host memory {HOST_MEMORY_BYTE_PER_S / 1e9:.0f} GB/s a device (assumed)"
     return (f"offload: {memory}{drive}; no published run with offload was there to check it",)
-
-
-def _architecture_fitted(table: SimulatorParameters, machine: Machine) -> bool:
-    found = table.architecture.get(machine.architecture)
-    return found is not None and found.basis == "fitted"
 
 
 def _breakdown(closed: StepTimes, step_s: float) -> dict[StepPart, float]:

@@ -21,13 +21,10 @@ from hwprof.simulate.whole_step import StepTimes, step_times
 from hwprof.specs.distinct import distinct
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.schedules import SCHEDULES, with_trait
+from hwprof.specs.job.settings import RECOMPUTE
 from hwprof.specs.job.step import TrainingJob
-from hwprof.specs.record.run import Recompute
 
 Integers = NDArray[np.int64]
-
-RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
-"""What the codes of ``Space.recompute`` mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +114,7 @@ def _shares(space: Space) -> tuple[list[TrainingJob], Integers]:
         space.recompute,
         space.sequence_parallel.astype(np.int64),
     )
-    return [space.job(int(row)) for row in first], index
+    return [space.job(int(row)) for row in first], index.astype(np.int64)  # of which numpy looks up faster
 
 
 def _work(jobs: Sequence[TrainingJob], machine: Machine, stack: Stack, parameters: Parameters) -> MicroBatchTimes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -15,3 +17,8 @@ class Record(BaseModel):
         ser_json_inf_nan="strings",
         defer_build=True,  # a light command needs few of the records; the others cost it no time
     )
+
+
+def default_of(record: type[Record], field: str) -> Any:
+    """The value of a field that is not given; what asks for the same thing has the same default."""
+    return record.model_fields[field].default

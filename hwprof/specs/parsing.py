@@ -1,4 +1,4 @@
-"""How does a TOML file become a checked noun, and what does hwprof say when it can't?"""
+"""How does a TOML file, or what somebody asks for, become a checked noun, and what is said when it can't?"""
 
 from __future__ import annotations
 
@@ -69,6 +69,19 @@ def problems_in(noun: type[Record], tables: dict[str, Any], *, path: Path, examp
     return problems
 
 
+def checked(noun: type[Noun], **values: Any) -> Noun:
+    """The noun that a person or a program asked for by its fields.
+
+    Raises:
+        InputError: the first problem: a field and what was expected of it, or what does not go together.
+    """
+    try:
+        return noun(**values)
+    except ValidationError as error:
+        problem = _problem(error.errors(include_url=False)[0], noun=noun)
+        raise InputError(problem.fact, expectation=problem.expectation, remedy=problem.remedy) from error
+
+
 def _validate(
     noun: type[Noun], tables: dict[str, Any], *, path: Path, example: str, problems: list[SpecError]
 ) -> Noun | None:
@@ -84,7 +97,9 @@ def _validate(
         return noun.model_validate(_frozen(tables), strict=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        problems.extend(_with_remedy(_problem(detail, noun=noun, path=path), example) for detail in details)
+        problems.extend(
+            _with_remedy(_problem(detail, noun=noun, place=f"{path}: ", word="key "), example) for detail in details
+        )
         return None
 
 
@@ -109,19 +124,21 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
-def _problem(detail: ErrorDetails, *, noun: type[Record], path: Path) -> SpecError:
-    key = ".".join(str(part) for part in detail["loc"])
+def _problem(detail: ErrorDetails, *, noun: type[Record], place: str = "", word: str = "") -> SpecError:
+    """What is wrong, where (``place``), with the key called ``word`` there."""
+    name = ".".join(str(part) for part in detail["loc"])
+    key = f"{place}{word}{name!r}" if name else place.removesuffix(": ")
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
-        return SpecError(f"{path}: key {key!r}: {cause.fact}", expectation=cause.expectation, remedy=cause.remedy)
+        return SpecError(f"{key}: {cause.fact}", expectation=cause.expectation, remedy=cause.remedy)
     if cause is not None:
-        return SpecError(f"{path}: {f'key {key!r}: ' if key else ''}{cause}")
+        return SpecError(f"{key}: {cause}" if key else str(cause))
     if detail["type"] == "missing":
-        return SpecError(f"{path}: key {key!r} is missing", remedy=f"add {key!r} to the file")
+        return SpecError(f"{key} is missing", remedy=f"add {name!r} to the file" if place else "")
     if detail["type"] == "extra_forbidden":
-        return SpecError(f"{path}: key {key!r} is unknown", expectation=_near_keys(detail, noun))
+        return SpecError(f"{key} is unknown", expectation=_near_keys(detail, noun))
     expectation = "expected " + detail["msg"].removeprefix("Input should be ").removeprefix("Input should ")
-    return SpecError(f"{path}: key {key!r} is {detail['input']!r:.80}", expectation=expectation)
+    return SpecError(f"{key} is {detail['input']!r:.80}", expectation=expectation)
 
 
 def _near_keys(detail: ErrorDetails, noun: type[Record]) -> str:

@@ -11,17 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from hwprof.count.aten.signatures import NEEDS_VALUES
 from hwprof.errors import InputError
+from hwprof.spans.columns import HostKind, Trace
+from hwprof.spans.idle import gaps_of
+from hwprof.spans.marks import LOADER
+from hwprof.spans.nesting import named, nearest
+from hwprof.spans.pieces import Pieces, cpu_pieces, gpu_pieces, split
+from hwprof.spans.read.file import read_trace
 from hwprof.specs.measurement import Ceiling, median_interval
 from hwprof.specs.record.trace import Stragglers, TraceBreak, TraceDevice
 from hwprof.trace import breakdown, idle, launches, memory, stragglers, tables
 from hwprof.trace.calls import Calls, calls_of
 from hwprof.trace.critical import critical_path
 from hwprof.trace.findings import findings
-from hwprof.trace.pieces import Pieces, cpu_pieces, gpu_pieces
 from hwprof.trace.placing import placed
-from hwprof.trace.read.columns import HostKind, Trace
-from hwprof.trace.read.file import read_trace
 from hwprof.trace.stragglers import Meeting
 from hwprof.trace.windows import Windows, cpu_windows, device_windows, host_steps
 
@@ -54,7 +58,7 @@ def analyse(
     met: list[tuple[int, Sequence[Meeting]]] = []
     for number, path in enumerate(paths):
         progress(f"reading {path.name}")
-        trace = read_trace(path)
+        trace = read_trace(path, values_of=NEEDS_VALUES)
         progress(f"analysing {path.name}")
         for device, meetings in _of_file(trace, number, ceilings):
             devices.append(device)
@@ -89,8 +93,8 @@ def _device(
     on_gpu = name != "cpu"
     steps = host_steps(trace)
     windows, chosen = _chosen(trace, calls, name, steps)
-    parts = breakdown.split(chosen, windows)
-    gaps = idle.gaps_of(trace, chosen, parts.idle) if on_gpu else None
+    parts = split(chosen, windows.spans)
+    gaps = gaps_of(trace, chosen, parts.idle) if on_gpu else None
     why = idle.gpu_idle(trace, gaps) if gaps else idle.cpu_idle(trace, parts.idle)
     times = breakdown.breakdown(parts, windows, why)
     each = breakdown.steps(parts, windows)
@@ -131,8 +135,10 @@ def _device(
 def _chosen(trace: Trace, calls: Calls, name: str, steps: Windows | None) -> tuple[Windows, Pieces]:
     """The steps of a device and its pieces in them."""
     if name != "cpu":
-        return device_windows(trace, gpu_pieces(trace, calls, int(name.removeprefix("gpu:"))), steps)
-    pieces = cpu_pieces(trace, calls)
+        mine = trace.device.where(trace.device.device == int(name.removeprefix("gpu:")))
+        return device_windows(trace, gpu_pieces(trace, calls.parent, mine), steps)
+    loads = nearest(calls.parent, named(trace, LOADER.match)) >= 0
+    pieces = cpu_pieces(trace, calls.parent, (trace.host.kind == HostKind.OPERATOR) & ~loads)
     if not len(pieces):
         raise _nothing(trace)
     return cpu_windows(pieces, steps)

@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from hwprof.specs.intervals import Intervals, intersect, join, subtract
+from hwprof.spans.columns import NS
+from hwprof.spans.intervals import intersect
+from hwprof.spans.pieces import Kind, Pieces, Split
 from hwprof.specs.record.trace import TimePart, TraceBreakdown, TraceIdle, TraceOverlap, TraceStep
-from hwprof.trace.pieces import Kind, Pieces
 from hwprof.trace.windows import REST, Windows
-
-NS = 1e-9
-"""Seconds in the unit of the columns."""
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Disjoint parts of the time from the first to the last step."""
-
-    compute: Intervals
-    communication: Intervals
-    copies: Intervals
-    idle: Intervals
-
-
-def split(pieces: Pieces, windows: Windows) -> Split:
-    """What hides behind computation counts as computation; copies hide behind communication, too."""
-    compute = intersect(pieces.of(Kind.COMPUTE), windows.spans)
-    communication = subtract(intersect(pieces.of(Kind.COMMUNICATION), windows.spans), compute)
-    busy = join(compute, communication)
-    copies = subtract(intersect(pieces.of(Kind.COPY), windows.spans), busy)
-    return Split(compute, communication, copies, subtract(windows.spans, join(busy, copies)))
 
 
 def steps(parts: Split, windows: Windows) -> tuple[TraceStep, ...]:

@@ -8,50 +8,43 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.count.aten.recorded import is_priced
-from hwprof.specs.job.labels import ENGINE, label_of
+from hwprof.spans.collectives import LIBRARY
+from hwprof.spans.columns import HostEvents, HostKind, Trace
+from hwprof.spans.marks import MODULE, OPTIMIZER, TORCH_MODULE
+from hwprof.spans.nesting import Places, at, backward_nodes, named, nearest, node_labels, parents
+from hwprof.specs.job.labels import label_of
 from hwprof.specs.record.trace import TraceDirection
-from hwprof.trace.read.columns import MODULE_MARK, HostEvents, HostKind, Numbers, Trace
-
-Places = NDArray[np.int32]
-"""Places in columns; -1 for none."""
-
-Number = TypeVar("Number", bound=np.signedinteger[Any])
 
 DIRECTIONS: tuple[TraceDirection, ...] = get_args(TraceDirection)
 FORWARD, RECOMPUTE, BACKWARD, UPDATE, OTHER = range(len(DIRECTIONS))
 
-OPTIMIZER = "Optimizer.step#"
-OWN_MODULE = "hwprof:module:"
-LOADER = re.compile(r"enumerate\(DataLoader\)|hwprof:phase:data$")
 _TRANSPARENT = re.compile(
     r"ProfilerStep|hwprof:(window|phase)|(DistributedDataParallel|FullyShardedDataParallel)\.forward|"
-    r"FSDP::|PyTorch Profiler|Torch-Compiled Region|(nccl|gloo|mpi|ucc|xccl|hccl):"
+    rf"FSDP::|PyTorch Profiler|Torch-Compiled Region|{LIBRARY.pattern}"
 )
 """Annotations that say nothing of the place of the operators in them."""
 _INSTANCE = re.compile(r"_\d+$")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calls:
     """Columns beside the host events of a trace; -1 where there is none.
 
     Attributes:
         parent: the event around it on the same thread.
-        operator: the operator that it is, or the innermost around it.
-        owner: the operator that its cost is counted at: the outermost with a cost function, else ``operator``.
+        owner: the operator that its cost is counted at: the outermost with a cost function, else the innermost.
         label: place in ``labels`` of the module or annotation that it belongs to.
         direction: place in ``DIRECTIONS``.
         labels: paths of modules, names of annotations; the first is empty.
     """
 
     parent: Places
-    operator: Places
     owner: Places
     label: Places
     direction: NDArray[np.int8]
@@ -61,15 +54,13 @@ class Calls:
 def calls_of(trace: Trace) -> Calls:
     """The calls of a trace's host events."""
     host = trace.host
-    parent = _parents(host)
-    is_operator = host.kind == HostKind.OPERATOR
-    operator = nearest(parent, is_operator)
+    parent = parents(trace)
+    operator = nearest(parent, host.kind == HostKind.OPERATOR)
     label, labels = _scopes(trace, parent)
     direction, nodes = _directions(trace, parent, operator)
     label = _backward_labels(host, label, direction, nodes)
     return Calls(
         parent=parent,
-        operator=operator,
         owner=_owners(trace, parent, operator),
         label=label,
         direction=direction,
@@ -77,75 +68,10 @@ def calls_of(trace: Trace) -> Calls:
     )
 
 
-def nearest(parent: Places, marked: NDArray[np.bool_]) -> Places:
-    """Each event itself if it is marked, else the innermost marked event around it, else -1.
-
-    Portion by portion: what is around an event stands before it.
-    """
-    found = np.full(len(parent), -1, dtype=np.int32)
-    for low in range(0, len(parent), _AT_A_TIME):
-        here, above = found[low : low + _AT_A_TIME], parent[low : low + _AT_A_TIME].copy()
-        own = np.flatnonzero(marked[low : low + _AT_A_TIME])
-        here[own] = low + own
-        open_ = np.flatnonzero((here < 0) & (above >= 0))
-        while len(open_):
-            around = above[open_]
-            here[open_] = found[around]
-            above[open_] = np.where(around < low, -1, above[np.maximum(around - low, 0)])
-            open_ = open_[(here[open_] < 0) & (above[open_] >= 0)]
-    return found
-
-
-def at(column: NDArray[Number], places: Places) -> NDArray[Number]:
-    """What a column of numbers says at these places; -1 where a place is -1."""
-    found = np.full(len(places), -1, dtype=column.dtype)
-    for low in range(0, len(places), _AT_A_TIME):
-        portion = places[low : low + _AT_A_TIME]
-        known = np.flatnonzero(portion >= 0)
-        found[low + known] = column[portion[known]]
-    return found
-
-
-def _parents(host: HostEvents) -> Places:
-    """The innermost event around each; a call into the runtime encloses nothing, though clocks may differ."""
-    parent = np.full(len(host), -1, dtype=np.int32)
-    stack: list[tuple[int, int]] = []
-    last_thread = -1
-    for low in range(0, len(host), _AT_A_TIME):
-        piece = slice(low, low + _AT_A_TIME)
-        columns = (host.start_ns[piece], host.end_ns[piece], host.thread[piece], host.kind[piece] != HostKind.RUNTIME)
-        found = []
-        for place, (start, end, thread, encloses) in enumerate(
-            zip(*(column.tolist() for column in columns), strict=True), low
-        ):
-            if thread != last_thread:
-                stack.clear()
-                last_thread = thread
-            while stack and stack[-1][1] <= start:
-                stack.pop()
-            found.append(stack[-1][0] if stack else -1)
-            if encloses:
-                stack.append((place, end))
-        parent[piece] = found
-    return parent
-
-
-_AT_A_TIME = 1 << 16
-"""Rows that are looked up at once: as Python's numbers they take five times the memory, as indices twice."""
-
-
-def _named(trace: Trace, chosen: list[bool]) -> NDArray[np.bool_]:
-    """Which host events have one of the chosen names."""
-    if not chosen:
-        return np.zeros(len(trace.host), dtype=np.bool_)
-    found: NDArray[np.bool_] = np.array(chosen)[trace.host.name]
-    return found
-
-
 def _scopes(trace: Trace, parent: Places) -> tuple[Places, tuple[str, ...]]:
     """The label of the module or annotation around each event."""
     host = trace.host
-    speaks = _named(trace, [not _TRANSPARENT.match(name) for name in trace.names])
+    speaks = named(trace, lambda name: not _TRANSPARENT.match(name))
     is_scope = (host.kind == HostKind.MODULE) | ((host.kind == HostKind.ANNOTATION) & speaks)
     scope = nearest(parent, is_scope)
     places = np.flatnonzero(is_scope)
@@ -165,10 +91,10 @@ def _scopes(trace: Trace, parent: Places) -> tuple[Places, tuple[str, ...]]:
 
 
 def _label(outer: str, name: str) -> str:
-    if name.startswith(OWN_MODULE):
-        return label_of(name.removeprefix(OWN_MODULE))
-    if name.startswith(MODULE_MARK):
-        inner = _INSTANCE.sub("", name.removeprefix(MODULE_MARK))
+    if name.startswith(MODULE):
+        return label_of(name.removeprefix(MODULE))
+    if name.startswith(TORCH_MODULE):
+        inner = _INSTANCE.sub("", name.removeprefix(TORCH_MODULE))
         return f"{outer}.{inner}" if outer else inner
     return f"{outer}.{name}" if outer and not name.startswith(OPTIMIZER) else name
 
@@ -176,9 +102,9 @@ def _label(outer: str, name: str) -> str:
 def _directions(trace: Trace, parent: Places, operator: Places) -> tuple[NDArray[np.int8], Places]:
     """The direction of each event, and the backward node that it is in."""
     host = trace.host
-    is_module = (host.kind == HostKind.MODULE) | _named(trace, [name.startswith(OWN_MODULE) for name in trace.names])
-    is_update = _named(trace, [name.startswith(OPTIMIZER) for name in trace.names])
-    is_node = host.in_backward | _named(trace, [name.startswith(ENGINE) for name in trace.names])
+    is_module = (host.kind == HostKind.MODULE) | named(trace, lambda name: name.startswith(MODULE))
+    is_update = named(trace, lambda name: name.startswith(OPTIMIZER))
+    is_node = backward_nodes(trace)
     means = np.full(len(host), -1, dtype=np.int8)
     for marked, meaning in ((is_module, FORWARD), (is_node, BACKWARD), (is_update, UPDATE)):
         means[marked] = meaning
@@ -198,33 +124,18 @@ def _backward_labels(host: HostEvents, label: Places, direction: NDArray[np.int8
     if not len(forward):
         return label
     forward = forward[np.argsort(host.start_ns[forward], kind="stable")]
-    known, inverse = np.unique(host.sequence[forward], return_inverse=True)
-    last = np.zeros(len(known), dtype=np.int32)
-    last[inverse] = label[forward]
     is_node = np.zeros(len(host), dtype=np.bool_)
     is_node[nodes[nodes >= 0]] = True
     places = np.flatnonzero(is_node)
-    found = np.searchsorted(known, host.sequence[places])
-    hit = (found < len(known)) & (known[np.minimum(found, len(known) - 1)] == host.sequence[places])
-    node_label = np.where(hit, last[np.minimum(found, len(known) - 1)], -1)
-    node_label = _carried(node_label, host.thread[places])
     by_node = np.zeros(len(host), dtype=np.int32)
-    by_node[places] = node_label
+    by_node[places] = node_labels(host, label, forward, places)
     inside = np.flatnonzero((direction == BACKWARD) & (nodes >= 0))
     label[inside] = by_node[nodes[inside]]
     return label
 
 
-def _carried(labels: Places, threads: Numbers) -> Places:
-    """Each unknown label replaced by the last known one of its thread; the empty label where there is none."""
-    known = np.where(labels >= 0, np.arange(len(labels)), -1)
-    last = np.maximum.accumulate(known) if len(known) else known
-    same = (last >= 0) & (threads[np.maximum(last, 0)] == threads)
-    return np.where(same, labels[np.maximum(last, 0)], 0)
-
-
 def _owners(trace: Trace, parent: Places, operator: Places) -> Places:
-    priced = _named(trace, [is_priced(name) for name in trace.names]) & (trace.host.kind == HostKind.OPERATOR)
+    priced = named(trace, is_priced) & (trace.host.kind == HostKind.OPERATOR)
     inner = at(nearest(parent, priced), parent) >= 0
     outermost = nearest(parent, priced & ~inner)
     return np.where(outermost >= 0, outermost, operator)

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hwprof.specs.intervals import Intervals, subtract, union
+from hwprof.spans.columns import NS, HostKind, Ints, Trace
+from hwprof.spans.intervals import Intervals, subtract, union
+from hwprof.spans.nesting import Places, at
+from hwprof.spans.pieces import Kind, Pieces, own_segments
+from hwprof.specs.distinct import distinct
 from hwprof.specs.record.trace import PathKind, TracePath, TracePathItem, TracePathPart
-from hwprof.trace.breakdown import NS
-from hwprof.trace.calls import DIRECTIONS, OTHER, Calls, Places, at
-from hwprof.trace.grouping import groups
+from hwprof.trace.calls import DIRECTIONS, OTHER, Calls
 from hwprof.trace.idle import OUTSIDE, blocking, loading
-from hwprof.trace.pieces import Kind, Pieces, own_segments
-from hwprof.trace.read.columns import HostKind, Ints, Trace
 from hwprof.trace.windows import Windows
 
 _KINDS: tuple[PathKind, ...] = ("compute", "communication", "copy")
@@ -44,7 +44,7 @@ class _Tally:
             entry[1] += 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Course:
     """What the walk looks up; ``called`` is -1 where a piece has no launch.
 
@@ -163,11 +163,11 @@ def _host_items(trace: Trace, calls: Calls, spans: Intervals) -> Iterator[TraceP
     works = (host.kind == HostKind.OPERATOR) | (host.kind == HostKind.RUNTIME)
     totals: dict[tuple[int, int, int], list[float]] = defaultdict(lambda: [0.0, 0])
     rest = spans
-    for start, end, place in own_segments(trace, calls, works) if len(spans) else ():
+    for start, end, place in own_segments(trace, calls.parent, works) if len(spans) else ():
         inside = spans.within(start, end)
         owner = np.where(calls.owner[place] >= 0, calls.owner[place], place)
         columns = (host.name[owner], calls.label[place], calls.direction[place])
-        first, group = groups(*columns)
+        first, group = distinct(*columns)
         times = np.bincount(group, weights=inside).tolist()
         counts = np.bincount(group, weights=inside > 0).tolist()
         for row, time_ns, count in zip(first.tolist(), times, counts, strict=True):
@@ -220,7 +220,7 @@ def _names(trace: Trace, calls: Calls, pieces: Pieces) -> tuple[list[str], Place
         np.maximum(at(calls.label, owner), 0),
         direction,
     )
-    first, group = groups(*columns)
+    first, group = distinct(*columns)
     return [_name(trace, calls, *(int(column[row]) for column in columns)) for row in first.tolist()], group
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from hwprof.specs.record.trace import TimePart, TraceCause, TraceDevice, TraceFinding
-from hwprof.trace.calls import LOADER
+from hwprof.spans.marks import LOADER
+from hwprof.specs.record.trace import TimePart, TraceDevice, TraceFinding
 from hwprof.units import format_bytes, format_fraction, format_seconds
 
 WORTH_SAYING = 0.03
@@ -26,18 +26,13 @@ def findings(device: TraceDevice) -> tuple[TraceFinding, ...]:
 
 
 def _top_cause(device: TraceDevice) -> str:
-    named = [f"{cause.what} ({format_seconds(cause.time_s)})" for cause in _causes(device)[:3]]
+    others = [cause for cause in device.causes if not LOADER.match(cause.what)]  # which has a share of its own
+    named = [f"{cause.what} ({format_seconds(cause.time_s)})" for cause in others[:3]]
     return f"meanwhile the host was in: {', '.join(named)}" if named else ""
 
 
-def _causes(device: TraceDevice) -> list[TraceCause]:
-    """Without the input pipeline, which has a share of its own."""
-    return [cause for cause in device.causes if not LOADER.match(cause.what)]
-
-
 def _short(device: TraceDevice) -> str:
-    if device.launches is None:
-        return ""
+    assert device.launches is not None, "a GPU's kernels are launched"
     few = format_fraction(device.launches.short_kernels / max(device.launches.kernels, 1))
     delay = format_seconds(device.launches.delay_median_s)
     return f"{few} of {device.launches.kernels} kernels are shorter than the call that launches them; delay {delay}"

@@ -1,23 +1,17 @@
-"""Why did the device do nothing, and what did the host do meanwhile?
-
-A gap ends with a kernel. If its launch call began after the gap did, the device waited for the host until then, and
-for the launch from then on. If it had been launched before, it was queued: it waited for another stream, or is one of
-many short kernels in a row.
-"""
+"""What did the host do while the device did nothing?"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from hwprof.specs.intervals import Intervals, union
+from hwprof.spans.columns import NS, HostKind, Ints, Numbers, Trace
+from hwprof.spans.idle import Gaps
+from hwprof.spans.intervals import Intervals, union
+from hwprof.spans.marks import LOADER
+from hwprof.spans.nesting import Mask, Places, named
+from hwprof.specs.distinct import distinct
 from hwprof.specs.record.trace import TraceCause, TraceIdle
-from hwprof.trace.breakdown import NS
-from hwprof.trace.calls import LOADER, Calls, Places
-from hwprof.trace.grouping import groups
-from hwprof.trace.pieces import Pieces
-from hwprof.trace.read.columns import HostKind, Ints, Numbers, Trace
+from hwprof.trace.calls import Calls
 
 BLOCKING = frozenset(
     f"{vendor}{call}"
@@ -28,47 +22,18 @@ BLOCKING = frozenset(
 OUTSIDE = "Python, outside any operator"
 
 
-@dataclass(frozen=True, slots=True)
-class Gaps:
-    """Idle time of a GPU by gap: when it began, when the host called for the next kernel, when that started.
-
-    Attributes:
-        starts_ns, ends_ns: of each gap.
-        until_ns: end of the part in which the host had not called yet; equal to ``starts_ns`` where it had.
-        launch: the call; -1 where the trace has none.
-    """
-
-    starts_ns: Ints
-    ends_ns: Ints
-    until_ns: Ints
-    launch: Places
-
-
-def gaps_of(trace: Trace, pieces: Pieces, idle: Intervals) -> Gaps:
-    """The gaps before each kernel that ends one."""
-    place = np.minimum(np.searchsorted(pieces.start_ns, idle.ends), max(len(pieces) - 1, 0))
-    launch = pieces.host[place] if len(pieces) else np.full(len(idle), -1, dtype=np.int32)
-    called = trace.host.start_ns[launch] if len(trace.host) else idle.starts
-    until = np.where(launch >= 0, np.clip(called, idle.starts, idle.ends), idle.starts)
-    return Gaps(idle.starts, idle.ends, until, launch)
-
-
 def gpu_idle(trace: Trace, gaps: Gaps) -> TraceIdle:
     """The idle time by cause."""
-    known = gaps.launch >= 0
-    waited = gaps.until_ns - gaps.starts_ns
-    late = known & (waited > 0)
     for_input = loading(trace).within(gaps.starts_ns, gaps.until_ns)
-    rest = waited - for_input
+    rest = gaps.waited_ns - for_input
     after_wait = blocking(trace).holds(gaps.starts_ns)
-    launch = gaps.ends_ns - gaps.until_ns
     return TraceIdle(
         input_s=float(for_input.sum()) * NS,
         synchronisation_s=float(rest[after_wait].sum()) * NS,
         host_s=float(rest[~after_wait].sum()) * NS,
-        launch_s=float(launch[late].sum()) * NS,
-        queued_s=float(launch[known & ~late].sum()) * NS,
-        unknown_s=float(launch[~known].sum()) * NS,
+        launch_s=float(gaps.launch_ns.sum()) * NS,
+        queued_s=float(gaps.queued_ns.sum()) * NS,
+        unknown_s=float(gaps.unknown_ns.sum()) * NS,
     )
 
 
@@ -80,32 +45,31 @@ def cpu_idle(trace: Trace, idle: Intervals) -> TraceIdle:
 
 def loading(trace: Trace) -> Intervals:
     """When the program waited for its next batch."""
-    return _spans(trace, [LOADER.match(name) is not None for name in trace.names])
+    return _spans(trace, named(trace, LOADER.match))
 
 
 def blocking(trace: Trace) -> Intervals:
     """When the host waited for the device to finish."""
-    return _spans(trace, [name in BLOCKING for name in trace.names])
+    return _spans(trace, named(trace, BLOCKING.__contains__))
 
 
-def _spans(trace: Trace, chosen: list[bool]) -> Intervals:
-    picked = np.array(chosen, dtype=np.bool_)[trace.host.name]
-    return union(trace.host.start_ns[picked], trace.host.end_ns[picked])
+def _spans(trace: Trace, chosen: Mask) -> Intervals:
+    return union(trace.host.start_ns[chosen], trace.host.end_ns[chosen])
 
 
 def causes(trace: Trace, calls: Calls, gaps: Gaps) -> tuple[TraceCause, ...]:
     """What the launching thread did in the middle of each gap that waited for the host, most time first."""
-    late = np.flatnonzero((gaps.launch >= 0) & (gaps.until_ns > gaps.starts_ns))
+    late = np.flatnonzero((gaps.launch >= 0) & (gaps.waited_ns > 0))
     middle = (gaps.starts_ns[late] + gaps.until_ns[late]) // 2
     around = enclosing(trace, calls, trace.host.thread[gaps.launch[late]], middle)
-    waited = (gaps.until_ns - gaps.starts_ns)[late]
+    waited = gaps.waited_ns[late]
     if not len(late):
         return ()
     at = np.maximum(around, 0)
     in_module = (around >= 0) & (trace.host.kind[at] == HostKind.MODULE)
     named = (around >= 0) & ~in_module
     columns = (np.where(named, trace.host.name[at], -1), np.where(around >= 0, calls.label[at], 0))
-    first, group = groups(*columns)
+    first, group = distinct(*columns)
     times, counts = np.bincount(group, weights=waited).tolist(), np.bincount(group).tolist()
     rows = [
         TraceCause(

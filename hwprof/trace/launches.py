@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from hwprof.spans.columns import NS, Ints, Trace
+from hwprof.spans.nesting import at
+from hwprof.spans.pieces import Pieces
 from hwprof.specs.record.trace import TraceLaunches, TraceQueue
-from hwprof.trace.breakdown import NS
-from hwprof.trace.calls import at
-from hwprof.trace.pieces import Pieces
-from hwprof.trace.read.columns import Ints, Trace
 
 
 def launches(trace: Trace, pieces: Pieces) -> TraceLaunches:

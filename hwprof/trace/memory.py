@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from hwprof.spans.columns import NS, Trace
 from hwprof.specs.record.trace import TraceMemory
-from hwprof.trace.breakdown import NS
 from hwprof.trace.calls import Calls
 from hwprof.trace.idle import enclosing
-from hwprof.trace.read.columns import Trace
 from hwprof.trace.windows import Windows
 
 _DEVICE_TYPES = {0: "cpu", 1: "cuda", 6: "hip", 12: "xpu", 13: "mps", 20: "privateuse1"}

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from hwprof.spans.collectives import LIBRARY
+from hwprof.spans.columns import NS, Trace
+from hwprof.spans.pieces import Kind, Pieces
 from hwprof.specs.record.trace import RankWait, Stragglers
-from hwprof.trace.breakdown import NS
-from hwprof.trace.pieces import Kind, Pieces
-from hwprof.trace.read.columns import Trace
 
 _POINT_TO_POINT = ("send", "recv")
-_LIBRARY = re.compile(r"(gloo|mpi|ucc|nccl|xccl):")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ def meetings(trace: Trace, pieces: Pieces) -> tuple[Meeting, ...]:
     chosen = pieces.where(pieces.kind == Kind.COMMUNICATION)
     columns = (chosen.name, chosen.start_ns, chosen.end_ns, chosen.collective)
     for name, start, end, place in zip(*(column.tolist() for column in columns), strict=True):
-        if not len(trace.device) and not _LIBRARY.match(trace.names[name]):
+        if not len(trace.device) and not LIBRARY.match(trace.names[name]):
             continue
         if (name, place) not in keys:
             keys[name, place] = _key(trace, name, place)

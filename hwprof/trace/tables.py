@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.count.aten.recorded import Recorded, recorded_cost, recorded_dtype
+from hwprof.count.aten.recorded import recorded_cost, recorded_dtype
 from hwprof.count.ops.cost import Cost
+from hwprof.spans.arguments import Recorded, recorded
+from hwprof.spans.columns import NS, Ints, Numbers, Trace
+from hwprof.spans.nesting import Places, at
+from hwprof.spans.pieces import Pieces
+from hwprof.specs.distinct import distinct
 from hwprof.specs.record.trace import KernelKind, TraceKernel, TraceModule, TraceOp
-from hwprof.trace.breakdown import NS
-from hwprof.trace.calls import DIRECTIONS, OTHER, Calls, Places, at
-from hwprof.trace.grouping import groups
-from hwprof.trace.pieces import Pieces
-from hwprof.trace.read.columns import Ints, Numbers, Shapes, Trace
+from hwprof.trace.calls import DIRECTIONS, OTHER, Calls
 
 _KINDS: tuple[KernelKind, ...] = ("compute", "communication", "copy")
 
@@ -46,7 +46,7 @@ def kernel_table(trace: Trace, pieces: Pieces, *, by_call: bool) -> tuple[TraceK
 
 def _members(*columns: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.intp]]]:
     """The first row, and all rows, of each group of equal ones."""
-    first, group = groups(*columns)
+    first, group = distinct(*columns)
     order = np.argsort(group, kind="stable")
     cuts = np.cumsum(np.bincount(group, minlength=len(first)))[:-1]
     yield from zip(first.tolist(), np.split(order, cuts), strict=True)
@@ -67,7 +67,7 @@ def _kernel(name: str, kind: int, time_ns: Ints, total_ns: float) -> TraceKernel
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Places:
     """For each piece: the operator that it is counted at (-1 for none), and the columns that rows are made by.
 
@@ -127,20 +127,6 @@ class _ShapeTexts:
         if place not in self._read:
             self._read[place] = recorded(self._shapes[place])
         return self._read[place]
-
-
-def recorded(shapes: Shapes) -> Recorded | None:
-    """The arguments that a trace spells; None where they are damaged."""
-    try:
-        dims, types, strides, values = (
-            json.loads(text) if text else [] for text in (shapes.dims, shapes.types, shapes.strides, shapes.concrete)
-        )
-    except (ValueError, RecursionError):
-        return None
-    fields = (dims, types, strides, values)
-    if not all(isinstance(field, list) for field in fields) or not all(isinstance(kind, str) for kind in types):
-        return None
-    return Recorded(dims=dims, types=types, strides=strides, values=[str(value) for value in values])
 
 
 def _op(

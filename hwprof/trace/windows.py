@@ -7,25 +7,24 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwprof.specs.intervals import Intervals
-from hwprof.trace.calls import OPTIMIZER
-from hwprof.trace.pieces import Pieces
-from hwprof.trace.read.columns import HostKind, Ints, Trace
+from hwprof.spans.columns import HostKind, Ints, Trace
+from hwprof.spans.intervals import Intervals
+from hwprof.spans.marks import OPTIMIZER, WINDOW
+from hwprof.spans.nesting import named
+from hwprof.spans.pieces import Pieces
 
 _PROFILER_STEP = re.compile(r"ProfilerStep\s*#\s*(\d+)")
-_OWN_WINDOW = "hwprof:window"
 REST = "after the last step"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """Steps in order; ``basis`` says how they were found, ``marked`` whether the program marked them itself."""
+    """Steps in order; ``basis`` says how they were found."""
 
     names: tuple[str, ...]
     starts_ns: Ints
     ends_ns: Ints
     basis: str
-    marked: bool
 
     @property
     def spans(self) -> Intervals:
@@ -40,22 +39,25 @@ def host_steps(trace: Trace) -> Windows | None:
 
 def _profiler_steps(trace: Trace) -> Windows | None:
     host = trace.host
-    numbers = [_PROFILER_STEP.match(name) for name in trace.names]
-    is_step = np.array([found is not None for found in numbers], dtype=np.bool_)[host.name]
-    places = np.flatnonzero(is_step & (host.kind != HostKind.RUNTIME))
+    places = np.flatnonzero(named(trace, _PROFILER_STEP.match) & (host.kind != HostKind.RUNTIME))
     if not len(places):
         return None
     _, first = np.unique(host.name[places], return_index=True)
     places = places[np.sort(first)]
     places = places[np.argsort(host.start_ns[places], kind="stable")]
     names = tuple(trace.names[name] for name in host.name[places])
-    return Windows(names, host.start_ns[places], host.end_ns[places], "ProfilerStep annotations", marked=True)
+    return Windows(
+        names=names,
+        starts_ns=host.start_ns[places],
+        ends_ns=host.end_ns[places],
+        basis="ProfilerStep annotations",
+    )
 
 
 def _optimizer_steps(trace: Trace) -> Windows | None:
     """From the end of one optimizer step to that of the next; the first from the trace's first event, and the rest."""
     host = trace.host
-    is_update = np.array([name.startswith(OPTIMIZER) for name in trace.names], dtype=np.bool_)[host.name]
+    is_update = named(trace, lambda name: name.startswith(OPTIMIZER))
     places = np.flatnonzero(is_update & (host.kind == HostKind.ANNOTATION))
     if not len(places):
         return None
@@ -68,16 +70,15 @@ def _optimizer_steps(trace: Trace) -> Windows | None:
     if not len(ends) or ends[-1] < last:
         ends, steps = np.append(ends, last), [*steps, REST]
     starts = np.concatenate([[first], ends[:-1]])
-    return Windows(tuple(steps), starts, ends, f"ends of {trace.names[host.name[places[0]]]}", marked=False)
+    basis = f"ends of {trace.names[host.name[places[0]]]}"
+    return Windows(names=tuple(steps), starts_ns=starts, ends_ns=ends, basis=basis)
 
 
 def _bounds(trace: Trace) -> tuple[int, int]:
     """The window of hwprof's own recorder where there is one, else all host events."""
-    if _OWN_WINDOW in trace.names:
-        place = np.flatnonzero(trace.host.name == trace.names.index(_OWN_WINDOW))[:1]
-        if len(place):
-            return int(trace.host.start_ns[place[0]]), int(trace.host.end_ns[place[0]])
-    return int(trace.host.start_ns.min()), int(trace.host.end_ns.max())
+    place = np.flatnonzero(named(trace, WINDOW.__eq__))[:1]
+    chosen = place if len(place) else slice(None)
+    return int(trace.host.start_ns[chosen].min()), int(trace.host.end_ns[chosen].max())
 
 
 def device_windows(trace: Trace, pieces: Pieces, steps: Windows | None) -> tuple[Windows, Pieces]:
@@ -112,5 +113,9 @@ def cpu_windows(pieces: Pieces, steps: Windows | None) -> tuple[Windows, Pieces]
 
 
 def _whole(pieces: Pieces) -> Windows:
-    starts = np.array([pieces.start_ns.min()])
-    return Windows(("whole trace",), starts, np.array([pieces.end_ns.max()]), "no marks: the whole trace", marked=False)
+    return Windows(
+        names=("whole trace",),
+        starts_ns=np.array([pieces.start_ns.min()]),
+        ends_ns=np.array([pieces.end_ns.max()]),
+        basis="no marks: the whole trace",
+    )

@@ -4,29 +4,20 @@ import sys
 
 import pytest
 import torch
+from made_up_record import made_up_record
 
 from hwprof.cli.counted_step import counted_step, main
 from hwprof.errors import InputError
 from hwprof.report.files.run import write_record
 from hwprof.specs.catalogue.lookup import load_model
-from hwprof.specs.record.run import DeviceIdentity, RunRecord, RunSettings
+from hwprof.specs.record.run import RunSettings
 from hwprof.train.loop import Trainer
 
 
 def test_it_is_the_third_step_of_the_run(tmp_path):
     settings = RunSettings(model="tiny", device="cpu", micro_batch=1, seq_len=16, workers=0)
     spec = load_model("tiny")
-    record = RunRecord(
-        hwprof_version="0.1.0",
-        status="complete",
-        created="2026-01-15T10:30:00+00:00",
-        command="hwprof run",
-        settings=settings,
-        model=spec,
-        environment={},
-        device=DeviceIdentity(name="CPU", catalogue_id=None, note=""),
-    )
-    write_record(record, tmp_path)
+    write_record(made_up_record(settings=settings, model=spec), tmp_path)
     trainer = Trainer(spec, settings, data_path=None, device=torch.device("cpu"))
     losses = [float(trainer.step()) for _ in range(3)]
     trainer.close()

@@ -9,13 +9,13 @@ from pathlib import Path
 import kineto
 import pytest
 from click.testing import CliRunner, Result
+from made_up_record import made_up_phase, made_up_record, made_up_step
 
 from hwprof.cli.diff import command
 from hwprof.errors import InputError, WorkError
 from hwprof.report.files.run import write_record
-from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.record.diff import DiffReport
-from hwprof.specs.record.run import DeviceIdentity, PhaseTime, RunRecord, RunSettings, StepTime
+from hwprof.specs.record.run import RunRecord, RunSettings
 
 LOOP = kineto.Loop(steps=8, layers=4, rows=65536)
 
@@ -86,22 +86,14 @@ def test_few_steps_give_no_verdict(tmp_path: Path):
 
 
 def _record(step_s: float, *, batch: int, torch: str, tokens_per_s: float = 1.0) -> RunRecord:
-    samples = tuple(step_s * (1 + 0.001 * number) for number in range(10))
-    model = load_model("tiny")
-    phase = PhaseTime(
-        name="forward", median_s=step_s / 2, interval_s=(0, 1), share=0.5, in_step=True,
-        samples_s=tuple(sample / 2 for sample in samples),
-    )  # fmt: skip
-    return RunRecord(
-        hwprof_version="0", status="complete", created="2024-01-01T00:00:00+00:00", command="hwprof run",
-        settings=RunSettings(model="small", device="cpu", micro_batch=batch, seq_len=8), model=model,
-        environment={"torch.version": torch}, device=DeviceIdentity(name="cpu", catalogue_id=None, note=""),
-        step=StepTime(
-            median_s=step_s * 1.0045, interval_s=(step_s, step_s), samples_s=samples, spread=0.0, stable=True,
-            warmups=1, tokens_per_s=tokens_per_s,
-        ),
-        phases=(phase,),
-    )  # fmt: skip
+    samples_s = tuple(step_s * (1 + 0.001 * number) for number in range(10))
+    half = tuple(sample_s / 2 for sample_s in samples_s)
+    return made_up_record(
+        settings=RunSettings(model="small", device="cpu", micro_batch=batch, seq_len=8),
+        environment={"torch.version": torch},
+        step=made_up_step(step_s * 1.0045, samples_s=samples_s, tokens_per_s=tokens_per_s),
+        phases=(made_up_phase("forward", step_s / 2, samples_s=half),),
+    )
 
 
 def test_runs_are_compared_by_phase_settings_and_machine(tmp_path: Path):
@@ -124,7 +116,7 @@ def test_steps_of_different_tokens_are_compared_by_tokens_too(tmp_path: Path):
     assert report.step.rate_change_fraction == pytest.approx(0.33)
     lines = _run(str(tmp_path / "a"), str(tmp_path / "b")).stdout.splitlines()
     assert "B is slower than A" in lines[0]
-    assert lines[1].strip() == "a step of B has 2.00 times the tokens of one of A: +33.0 % tokens/s"
+    assert lines[1].strip() == "a step of B has 2 times the tokens of one of A: +33 % tokens/s"
     alike = _run(str(tmp_path / "a"), str(tmp_path / "a")).stdout
     assert "times the tokens" not in alike
 

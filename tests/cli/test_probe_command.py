@@ -2,39 +2,26 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from made_up_record import made_up_ceiling
 
 from hwprof.cli import cli
 from hwprof.errors import InputError
 from hwprof.measure.probes import calibration as calibration_module
-from hwprof.measure.probes import device as probe_module
 from hwprof.measure.probes.device import ProbeResult
-from hwprof.specs.measurement import Ceiling, Skipped
+from hwprof.specs.measurement import Skipped
 from hwprof.specs.record.calibration import Calibration
 
 RESULT = ProbeResult(
     ceilings=(
-        Ceiling(
-            name="matmul.fp32",
-            kind="compute",
-            value=1.62e11,
-            unit="flop_per_s",
-            origin="measured",
-            source="median of 7 samples",
+        made_up_ceiling(
+            "matmul.fp32",
+            1.62e11,
             samples=(1.61e11, 1.62e11, 1.63e11),
             spread=0.01,
             stable=True,
             conditions={"threads": 2},
         ),
-        Ceiling(
-            name="memory.dram",
-            kind="memory",
-            value=3.2e10,
-            unit="byte_per_s",
-            origin="measured",
-            source="median of 7 samples",
-            spread=0.2,
-            stable=False,
-        ),
+        made_up_ceiling("memory.dram", 3.2e10, spread=0.2, stable=False),
     ),
     skipped=(Skipped(name="transfer", reason="no accelerator: host and device share memory"),),
 )
@@ -51,7 +38,7 @@ def asked(monkeypatch, tmp_path):
         given["on_result"](RESULT)
         return RESULT
 
-    monkeypatch.setattr(probe_module, "probe_device", instant)
+    monkeypatch.setattr("hwprof.session.probe.probe_device", instant)
     monkeypatch.setattr(calibration_module, "device_name", lambda _device: "AMD EPYC 9654 (96 cores)")
     monkeypatch.chdir(tmp_path)
     return options
@@ -115,7 +102,7 @@ def test_an_interrupt_saves_what_was_measured_and_stays_an_interrupt(monkeypatch
         given["on_result"](RESULT)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(probe_module, "probe_device", interrupted)
+    monkeypatch.setattr("hwprof.session.probe.probe_device", interrupted)
     result = CliRunner().invoke(cli, ["probe", "--device", "cpu", "--output", "c.json"], standalone_mode=False)
     assert result.exit_code != 0
     assert "what was measured is in c.json" in result.stderr
@@ -127,7 +114,7 @@ def test_an_interrupt_before_the_first_ceiling_leaves_no_file(monkeypatch, tmp_p
     def interrupted(_device, **_given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(probe_module, "probe_device", interrupted)
+    monkeypatch.setattr("hwprof.session.probe.probe_device", interrupted)
     assert run("--output", "c.json").exit_code != 0
     assert list(tmp_path.iterdir()) == []
 

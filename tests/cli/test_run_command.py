@@ -11,12 +11,14 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from made_up_record import made_up_ceiling
 
 from hwprof.cli.run import command
 from hwprof.errors import InputError, OutOfMemoryError, WorkError
 from hwprof.measure.probes.device import ProbeResult
 from hwprof.report.files.run import read_run
-from hwprof.specs.measurement import Ceiling, Skipped
+from hwprof.specs.measurement import Skipped
+from hwprof.specs.record.run import RunRecord
 
 FILES = [
     "run.json",
@@ -46,15 +48,8 @@ QUICK = [
 ]
 
 
-def _ceiling(name, kind, value, unit):
-    return Ceiling(name=name, kind=kind, value=value, unit=unit, origin="measured", source="stand-in", samples=(value,))
-
-
-CEILINGS = (
-    _ceiling("matmul.fp32", "compute", 1e11, "flop_per_s"),
-    _ceiling("memory.dram", "memory", 2e10, "byte_per_s"),
-    _ceiling("latency.dispatch", "latency", 1e-6, "s"),
-)
+VALUES = {"matmul.fp32": 1e11, "memory.dram": 2e10, "latency.dispatch": 1e-6}
+CEILINGS = tuple(made_up_ceiling(name, value, samples=(value,)) for name, value in VALUES.items())
 
 
 @pytest.fixture
@@ -66,7 +61,7 @@ def quick_probes(monkeypatch):
         on_result(result)
         return result
 
-    monkeypatch.setattr("hwprof.session.run.probe_device", probe_device)
+    monkeypatch.setattr("hwprof.session.ceilings.probe_device", probe_device)
 
 
 def _run(*arguments):
@@ -202,7 +197,7 @@ def test_wrong_input_is_refused_in_one_line(tmp_path, arguments, words):
     ],
 )
 def test_what_can_be_known_to_be_wrong_is_refused_before_anything_is_probed(tmp_path, monkeypatch, arguments, words):
-    monkeypatch.setattr("hwprof.session.run.probe_device", lambda *_args, **_options: pytest.fail("it probes"))
+    monkeypatch.setattr("hwprof.session.ceilings.probe_device", lambda *_args, **_options: pytest.fail("it probes"))
     done = _run("--device", "cpu", *arguments, "--output", str(tmp_path / "run"))
     assert isinstance(done.exception, InputError)
     assert words in str(done.exception)
@@ -263,6 +258,18 @@ def test_run_directory_that_cannot_be_made_is_one_clear_line(tmp_path):
     done = _run("--model", "tiny", *QUICK, "--output", str(blocked / "run"))
     assert isinstance(done.exception, WorkError)
     assert "--output" in str(done.exception)
+
+
+@pytest.mark.usefixtures("quick_probes")
+def test_report_that_can_not_be_written_costs_exit_code_1_but_not_the_summary(tmp_path, monkeypatch):
+    def full(_record, _directory):
+        raise WorkError("cannot write run.json: No space left on device")
+
+    monkeypatch.setattr("hwprof.session.outcome.write_run", full)
+    done = _run("--model", "tiny", *QUICK, "--format", "json", "--output", str(tmp_path / "run"))
+    assert isinstance(done.exception, WorkError)
+    assert "No space left on device" in str(done.exception)
+    assert RunRecord.model_validate_json(done.stdout).step is not None
 
 
 def test_interrupt_leaves_a_readable_run_one_line_and_exit_code_130(tmp_path):

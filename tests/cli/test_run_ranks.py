@@ -10,8 +10,6 @@ from click.testing import CliRunner
 from rank_pool import RankPool
 
 from hwprof.cli import cli
-from hwprof.errors import InputError
-from hwprof.session.request import request_of
 
 QUICK = (
     "--device cpu --steps 6 --warmup-steps 1 --profiled-steps 1 --micro-batch 2 --seq-len 32 --workers 0 "
@@ -23,6 +21,7 @@ def run(_world, folder, words, killed_at=None):
     """The command with stand-ins for the probes of the device; rank 1 may be killed in a step."""
     from hwprof.measure.links import layout_links
     from hwprof.measure.probes.device import ProbeResult
+    from hwprof.session import ceilings
     from hwprof.session import ranks as rank_session
     from hwprof.specs.measurement import Ceiling, Skipped
     from hwprof.train.parallel.loop import ParallelTrainer
@@ -39,7 +38,7 @@ def run(_world, folder, words, killed_at=None):
         )
         on_result(ProbeResult(ceilings=found, skipped=(Skipped(name="transfer", reason="no accelerator"),)))
 
-    rank_session.probe_device = probe_device
+    ceilings.probe_device = probe_device
     rank_session.SNAPSHOT_EVERY_S = 0.0
     layout_links.sizes_for = lambda *_args, **_options: (1024, 16 * 2**20)
     rank = int(os.environ["RANK"])
@@ -148,27 +147,6 @@ def test_what_can_not_be_is_refused_once(tmp_path):
     assert "vocab_size = 50257" in first[3]
     assert (second[0], second[2]) == (2, "")
     assert not (tmp_path / "none").exists()
-
-
-@pytest.mark.parametrize(
-    ("parallel", "says"), [(None, "nothing says what they share"), ("tp3", "divides the model over 3 ranks")]
-)
-def test_ranks_need_a_layout_that_divides_them(parallel, says):
-    options = {"model": "tiny", "device": "cpu", "dtype": None, "micro_batch": 1, "seq_len": 32, "data": None}
-    more = {"optimizer_implementation": None, "clip_norm": 1.0, "compiled": False, "cluster": None}
-    with pytest.raises(InputError, match=says):
-        request_of(**options, **more, full_probes=False, time_budget=1.0, parallel=parallel, ranks=2)
-
-
-def test_ranks_of_a_cpu_share_its_memory_and_a_pipeline_gets_two_micro_batches_a_stage():
-    options = {"model": "tiny", "device": "cpu", "dtype": None, "micro_batch": 1, "seq_len": 32, "data": None}
-    more = {"optimizer_implementation": None, "clip_norm": 1.0, "compiled": False, "cluster": None}
-    request = request_of(
-        **options, **more, full_probes=False, time_budget=1.0, parallel="pp4", ranks=4, sharing_memory=4
-    )
-    assert request.settings.gradient_accumulation == 8
-    assert request.settings.layout.pipeline_parallel == 4
-    assert "a share of 1 / 4" in request.identity.memory_source
 
 
 def test_layout_for_one_process_is_refused():

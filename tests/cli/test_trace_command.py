@@ -12,9 +12,11 @@ from pathlib import Path
 import kineto
 import pytest
 from click.testing import CliRunner, Result
+from made_up_record import made_up_ceiling
 
 from hwprof.cli.trace import command
 from hwprof.errors import InputError, UnknownNameError, WorkError
+from hwprof.specs.record.calibration import Calibration
 from hwprof.specs.record.trace import TraceReport
 
 
@@ -59,9 +61,11 @@ def test_roofs_of_a_named_device_bind_operators(files: list[str]):
 
 
 def test_measured_roofs_go_before_the_datasheet(files: list[str], tmp_path: Path):
-    measured = {"name": "memory.dram", "kind": "memory", "value": 1e12, "unit": "byte_per_s", "origin": "measured"}
+    measured = made_up_ceiling("memory.dram", 1e12)
+    facts = dict.fromkeys(("hwprof_version", "created", "device", "torch_version", "driver"), "x")
     path = tmp_path / "calibration.json"
-    path.write_text(json.dumps({"ceilings": [measured | {"source": "probe"}]}))
+    saved = Calibration(status="complete", quick=True, environment={}, ceilings=(measured,), **facts)
+    path.write_text(saved.to_json())
     options = (files[0], "--calibration", str(path), "--format", "json")
     report = TraceReport.model_validate_json(_run(*options, "--hardware", "h100-sxm").stdout)
     gelu = next(op for op in report.devices[0].ops if op.op == "aten::gelu")

@@ -8,28 +8,16 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from made_up_model import made_up_model
+from made_up_record import made_up_record
 
 from hwprof import cli
 from hwprof.cli.view import command
 from hwprof.report.files.run import write_run
-from hwprof.specs.record.run import DeviceIdentity, RunRecord, RunSettings
 
 
 @pytest.fixture
 def run_directory(tmp_path: Path) -> Path:
-    record = RunRecord(
-        hwprof_version="0.1.0",
-        status="interrupted",
-        status_note="Ctrl-C.",
-        created="2026-01-15T10:30:00+00:00",
-        command="hwprof run",
-        settings=RunSettings(model="small", device="cpu", micro_batch=1, seq_len=16),
-        model=made_up_model(),
-        environment={"python": "3.11"},
-        device=DeviceIdentity(name="CPU", catalogue_id=None, note=""),
-    )
-    write_run(record, tmp_path)
+    write_run(made_up_record(status="interrupted", status_note="Ctrl-C."), tmp_path)
     return tmp_path
 
 

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_model import made_up_model
+from made_up_record import made_up_op, made_up_record
 
 from hwprof.compare.counters import bound_of, function_of, held_against
 from hwprof.specs.record.counters import KernelCounters
-from hwprof.specs.record.run import DeviceIdentity, KernelTime, OpResult, RunRecord, RunSettings
+from hwprof.specs.record.run import KernelTime
 
 GEMM = "sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64_cublas"
 ADD = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>, 3ul>(int, float)"
@@ -20,50 +20,18 @@ OF_TORCH_AND_OF_NCU = json.loads(Path(__file__).with_name("kernel_names.json").r
 """As torch.profiler and as ncu write the same kernels."""
 
 
-def kernel(name, label, time_s, *, calls=2.0, direction="forward"):
-    phase = direction
-    return KernelTime(name=name, label=label, phase=phase, direction=direction, calls=calls, time_s=time_s)
-
-
 def op(label, time_s, *, bound, moved=0.0, direction="forward"):
-    return OpResult(
-        label=label,
-        layer_kind="ffn",
-        phase=direction,
-        direction=direction,
-        calls=1.0,
-        time_s=time_s,
-        share=0.1,
-        matmul_flop=0.0,
-        vector_flop=0.0,
-        read_bytes=moved / 4,
-        write_bytes=3 * moved / 4,
-        intensity_flop_per_byte=None,
-        flop_per_s=0.0,
-        byte_per_s=0.0,
-        roof_name="",
-        roof_s=0.0,
-        roof_fraction=None,
-        bound=bound,
-        margin=None,
-        confidence="low",
-        lost_s=0.0,
-    )
+    moves = {"read_bytes": moved / 4, "write_bytes": 3 * moved / 4}
+    return made_up_op(label, time_s, bound=bound, phase=direction, direction=direction, **moves)
 
 
 def run(kernels, ops):
-    return RunRecord(
-        hwprof_version="0.1.0",
-        status="complete",
-        created="2026-01-15T10:30:00+00:00",
-        command="hwprof run",
-        settings=RunSettings(model="small", device="cuda", micro_batch=1, seq_len=16),
-        model=made_up_model(),
-        environment={},
-        device=DeviceIdentity(name="GPU", catalogue_id=None, note=""),
-        kernels=tuple(kernels),
-        ops=tuple(ops),
-    )
+    return made_up_record(on="cuda", kernels=tuple(kernels), ops=tuple(ops))
+
+
+def kernel(name, label, time_s, *, calls=2.0, direction="forward"):
+    phase = direction
+    return KernelTime(name=name, label=label, phase=phase, direction=direction, calls=calls, time_s=time_s)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from made_up_record import made_up_ceiling
 from torch import nn
 
 import hwprof
@@ -70,13 +71,8 @@ def calibration_file(tmp_path_factory):
     """A calibration of this machine with made-up, round ceilings."""
     from hwprof.measure.probes.calibration import calibration
     from hwprof.measure.probes.device import ProbeResult
-    from hwprof.specs.measurement import Ceiling
 
-    more = {"origin": "measured", "source": "made up"}
-    ceilings = (
-        Ceiling(name="matmul.fp32", kind="compute", value=1e12, unit="flop_per_s", dtype="fp32", **more),
-        Ceiling(name="memory.dram", kind="memory", value=1e12, unit="byte_per_s", level="dram", **more),
-    )
+    ceilings = made_up_ceiling("matmul.fp32", 1e12, dtype="fp32"), made_up_ceiling("memory.dram", 1e12, level="dram")
     path = tmp_path_factory.mktemp("calibration") / "made-up.json"
     found = calibration(torch.device("cpu"), ProbeResult(ceilings=ceilings), quick=True, complete=True)
     path.write_text(found.to_json(), encoding="utf-8")

@@ -4,12 +4,13 @@ import json
 
 import pytest
 import torch
+from made_up_record import made_up_ceiling
 
 from hwprof.errors import InputError
 from hwprof.loop.ceilings import known_ceilings
 from hwprof.measure.probes.device import ProbeResult
 from hwprof.specs.catalogue.lookup import load_device
-from hwprof.specs.measurement import Ceiling, Skipped
+from hwprof.specs.measurement import Skipped
 
 CPU = torch.device("cpu")
 
@@ -48,7 +49,7 @@ def test_file_that_is_not_there_is_refused(tmp_path):
 
 def test_measuring_is_done_only_when_asked_for(monkeypatch):
     asked = []
-    dram = Ceiling(name="memory.dram", kind="memory", value=1.0, unit="byte_per_s", origin="measured", source="")
+    dram = made_up_ceiling("memory.dram")
 
     def probe(device, **options):
         asked.append((device, options["quick"], options["dtypes"][0]))

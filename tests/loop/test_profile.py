@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import hwprof
 from hwprof.cli import cli
-from hwprof.measure.attribute.trace import read_events
 from hwprof.report.files.run import read_run
+from hwprof.spans.read.file import read_trace
 
 
 def test_run_is_complete_and_written_as_hwprof_run_writes_it(measured):
@@ -71,7 +71,7 @@ def test_operators_are_booked_to_modules_and_placed_under_roofs(measured):
 def test_step_is_wholly_accounted_for(measured):
     attribution = measured.prof.record.attribution
     assert attribution.residue_s < 0.2 * attribution.step_s
-    assert any(event.get("name") == "hwprof:window" for event in read_events(measured.directory / "trace.json.gz"))
+    assert "hwprof:window" in read_trace(measured.directory / "trace.json.gz").names
 
 
 def test_memory_is_state_and_the_rest_of_the_peak(measured):

@@ -11,18 +11,15 @@ from typing import Any
 
 import pytest
 from made_up_model import made_up_model
+from made_up_record import made_up_attribution, made_up_ceiling, made_up_op, made_up_phase, made_up_record, made_up_step
 
 from hwprof.specs.hardware.spec import ClusterSpec
-from hwprof.specs.measurement import Ceiling
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import (
-    Attribution,
     DeviceIdentity,
     OpResult,
-    PhaseTime,
     RunRecord,
     RunSettings,
-    StepTime,
 )
 
 RecordBuilder = Callable[..., RunRecord]
@@ -60,14 +57,10 @@ def make_op(**changes: Any) -> OpResult:
     """Matrix products that take 0.9 s of the step, at the roof."""
     values: dict[str, Any] = {
         "label": "layers.*.ffn.up",
-        "layer_kind": "ffn",
-        "phase": "forward",
-        "direction": "forward",
         "calls": 4.0,
         "time_s": 0.9,
         "share": 0.9,
         "matmul_flop": 0.9e12,
-        "vector_flop": 0.0,
         "read_bytes": 2e9,
         "write_bytes": 1e9,
         "intensity_flop_per_byte": 300.0,
@@ -79,9 +72,8 @@ def make_op(**changes: Any) -> OpResult:
         "bound": "compute",
         "margin": 0.9,
         "confidence": "high",
-        "lost_s": 0.0,
     }
-    return OpResult(**(values | changes))
+    return made_up_op(**(values | changes))
 
 
 def make_memory_op(**changes: Any) -> OpResult:
@@ -100,39 +92,6 @@ def make_memory_op(**changes: Any) -> OpResult:
     return make_op(**(values | changes))
 
 
-def make_phase(name: str, share: float, **changes: Any) -> PhaseTime:
-    values: dict[str, Any] = {
-        "name": name,
-        "median_s": share,
-        "interval_s": (share, share),
-        "share": share,
-        "in_step": True,
-        "samples_s": (share,),
-    }
-    return PhaseTime(**(values | changes))
-
-
-def make_ceiling(name: str, value: float, origin: str = "measured") -> Ceiling:
-    kind = "compute" if name.startswith("matmul") else "memory"
-    unit = "flop_per_s" if kind == "compute" else "byte_per_s"
-    return Ceiling(name=name, kind=kind, value=value, unit=unit, origin=origin, source="by hand")
-
-
-def make_attribution(**changes: float) -> Attribution:
-    values: dict[str, Any] = {
-        "step_s": 1.0,
-        "compute_s": 1.0,
-        "exposed_communication_s": 0.0,
-        "exposed_copy_s": 0.0,
-        "idle_host_s": 0.0,
-        "idle_input_s": 0.0,
-        "residue_s": 0.0,
-        "explained_fraction": 1.0,
-        "attributed_op_fraction": 1.0,
-    }
-    return Attribution(**(values | changes))
-
-
 @pytest.fixture
 def build(small_model: ModelSpec) -> RecordBuilder:
     """A record with the given fields replaced; ``settings`` takes changes of the settings, not the settings."""
@@ -140,30 +99,16 @@ def build(small_model: ModelSpec) -> RecordBuilder:
     def record(
         *, settings: dict[str, Any] | None = None, memory_bytes: float | None = 80e9, **changes: Any
     ) -> RunRecord:
-        step_s = 1.0
         fields: dict[str, Any] = {
-            "hwprof_version": "0",
-            "status": "complete",
-            "created": "2026-01-01T00:00:00",
-            "command": "hwprof run",
             "settings": make_settings(**(settings or {})),
             "model": small_model,
-            "environment": {},
             "device": DeviceIdentity(name="device", catalogue_id="hand", note="", memory_bytes=memory_bytes),
-            "ceilings": (make_ceiling("matmul.fp32", 1e12), make_ceiling("memory.dram", 100e9)),
-            "step": StepTime(
-                median_s=step_s,
-                interval_s=(step_s, step_s),
-                samples_s=(step_s,),
-                spread=0.0,
-                stable=True,
-                warmups=1,
-                tokens_per_s=1024.0,
-            ),
+            "ceilings": (made_up_ceiling("matmul.fp32", 1e12), made_up_ceiling("memory.dram", 100e9)),
+            "step": made_up_step(1.0),
             "ops": (make_op(),),
-            "attribution": make_attribution(),
+            "attribution": made_up_attribution(),
         }
-        return RunRecord(**(fields | changes))
+        return made_up_record(**(fields | changes))
 
     return record
 
@@ -207,9 +152,9 @@ def hand() -> SimpleNamespace:
     return SimpleNamespace(
         op=make_op,
         memory_op=make_memory_op,
-        phase=make_phase,
-        ceiling=make_ceiling,
-        attribution=make_attribution,
+        phase=made_up_phase,
+        ceiling=made_up_ceiling,
+        attribution=made_up_attribution,
         settings=make_settings,
         cluster=make_cluster,
     )

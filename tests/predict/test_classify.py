@@ -3,12 +3,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_record import made_up_attribution
 
 from hwprof.count.ops.cost import Cost
 from hwprof.predict.ceilings.roofs import MemoryRoof, Roofs
-from hwprof.predict.classify import classify_ops, floor_of, step_shares, verdict
+from hwprof.predict.classify import classify_kinds, classify_ops, floor_of, phase_bounds, step_shares, verdict
 from hwprof.predict.work import Work
-from hwprof.specs.record.run import Attribution, OpTime
+from hwprof.specs.record.run import OpTime
 
 ROOFS = Roofs(
     matmul_name="matmul.fp32",
@@ -117,16 +118,8 @@ def test_floor_is_the_largest_of_its_parts_and_grows_with_work(flop, moved_bytes
     assert double.roof_s == pytest.approx(2 * floor.roof_s)
 
 
-ATTRIBUTION = Attribution(
-    step_s=1.0,
-    compute_s=0.6,
-    exposed_communication_s=0.0,
-    exposed_copy_s=0.05,
-    idle_host_s=0.2,
-    idle_input_s=0.1,
-    residue_s=0.05,
-    explained_fraction=0.95,
-    attributed_op_fraction=1.0,
+ATTRIBUTION = made_up_attribution(
+    compute_s=0.6, exposed_copy_s=0.05, idle_host_s=0.2, idle_input_s=0.1, residue_s=0.05, explained_fraction=0.95
 )
 
 
@@ -152,3 +145,26 @@ def test_verdict_is_no_surer_than_the_measurement_that_it_rests_on():
         "medium",
         "low",
     ]
+
+
+def test_kinds_are_the_sums_of_their_operations_and_bound_by_what_takes_longest():
+    times = [_time(0.2), _time(0.05, label="other")]
+    work = [_work(flop=1.6e10), _work(moved_bytes=4e8, label="other")]
+    ops = classify_ops(times, work, ROOFS, step_s=1.0, advice=lambda *_: "")
+    (kind,) = classify_kinds(ops, step_s=1.0)
+    assert (kind.layer_kind, kind.bound) == ("head", "compute")
+    assert (kind.time_s, kind.share) == (pytest.approx(0.25), pytest.approx(0.25))
+    assert kind.roof_s == pytest.approx(0.16 + 0.04)
+    assert kind.lost_s == pytest.approx(0.05)
+
+
+def test_phases_are_bound_by_their_operations_but_for_those_that_have_none():
+    ops = classify_ops([_time(0.2)], [_work(flop=1.6e10)], ROOFS, step_s=1.0, advice=lambda *_: "")
+    found = phase_bounds(ops, ["forward", "backward", "data", "host_to_device", "checkpoint"])
+    assert found == {
+        "forward": "compute",
+        "backward": "unknown",
+        "data": "host",
+        "host_to_device": "transfer",
+        "checkpoint": "transfer",
+    }

@@ -81,3 +81,48 @@ def test_a_host_link_that_no_file_names_is_said_so():
     device = next(device for device in list_devices() if device.host_link is None and device.kind != "cpu")
     assert any(line.startswith("link to the host") for line in machine(f"1x{device.id}").assumptions("bf16"))
     assert not any(line.startswith("link to the host") for line in machine("1xh100-sxm").assumptions("bf16"))
+
+
+def made_up(**changes):
+    """Two nodes of 8 devices of an H100's file, some tables changed."""
+    cluster = load_cluster("16xh100-sxm")
+    device = cluster.device.model_copy(update={name: changes[name] for name in changes if name != "cluster"})
+    return cluster.model_copy(update={"device": device} | changes.get("cluster", {}))
+
+
+def test_what_no_file_says_is_assumed_in_words():
+    """Without a link the host link carries, and without names of links each empty message takes 10 us."""
+    h100 = load_cluster("16xh100-sxm").device
+    bus = h100.host_link.model_copy(update={"link": ""})
+    node = h100.node.model_copy(update={"network": "", "inter_node_byte_per_s": None})
+    bare = machine_of(
+        made_up(link=None, host_link=bus, node=node, cluster={"network": "", "inter_node_byte_per_s": None})
+    )
+    assert (bare.inside_byte_per_s, bare.domain) == (bus.bandwidth_byte_per_s, 8)
+    assert bare.between_byte_per_s == bare.inside_byte_per_s
+    assert bare.inside_latency_s == bare.between_latency_s == 10e-6
+    assert bare.assumptions("bf16") == (
+        "latency inside a node: 10 us (assumed, the link has no file)",
+        "latency between nodes: 10 us (assumed, the network has no file)",
+        "network between nodes: as fast as the links inside one (assumed, no rate is known)",
+    )
+
+
+def test_devices_of_one_node_beyond_their_links_meet_over_the_host():
+    """8 devices of which 4 share links: the others are reached through the host's PCIe."""
+    one = load_cluster("8xh100-sxm").model_copy(update={"scale_up_domain": 4, "inter_node_byte_per_s": None})
+    assert machine_of(one).between_byte_per_s == one.device.host_link.bandwidth_byte_per_s
+
+
+def test_a_device_with_no_way_to_others_is_refused_unless_it_is_alone():
+    lonely = {"link": None, "host_link": None}
+    with pytest.raises(SpecError, match="link between devices of h100-sxm5-80gb is not known"):
+        machine_of(made_up(**lonely, cluster={"inter_node_byte_per_s": None}))
+    assert machine_of(made_up(**lonely)).inside_byte_per_s == 50e9  # the network alone
+    alone = {"devices": 1, "devices_per_node": 1, "scale_up_domain": 1, "inter_node_byte_per_s": None}
+    assert machine_of(made_up(**lonely, cluster=alone)).domain == 1
+
+
+def test_memory_that_no_file_states_is_asked_for():
+    with pytest.raises(SpecError, match="memory capacity of cpu-epyc-9654 is not known"):
+        _ = machine("1xcpu-epyc-9654").capacity_bytes

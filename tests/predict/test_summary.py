@@ -1,6 +1,7 @@
 """Claims about step and phase statistics."""
 
 import pytest
+from made_up_record import made_up_ceiling
 
 from hwprof.predict.ceilings.datasheet import datasheet_ceilings
 from hwprof.predict.summary import (
@@ -13,7 +14,6 @@ from hwprof.predict.summary import (
     step_time,
 )
 from hwprof.specs.catalogue.lookup import load_device
-from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.run import Recording, WorkSummary
 
 WORK = WorkSummary(
@@ -98,18 +98,7 @@ def test_confidence_is_no_higher_than_the_measurement_allows():
 
 
 def test_ceilings_that_cannot_be_trusted_are_called_out():
-    unsteady, steady = (
-        Ceiling(
-            name="matmul.fp32",
-            kind="compute",
-            value=1.0,
-            unit="flop_per_s",
-            origin="measured",
-            source="probe",
-            stable=ok,
-        )
-        for ok in (False, True)
-    )
+    unsteady, steady = (made_up_ceiling("matmul.fp32", stable=ok) for ok in (False, True))
     fast = step_time(RECORDING, WORK, warmups=1, peak_flop_per_s=1e10, peak_basis="measured")
     slow = step_time(RECORDING, WORK, warmups=1, peak_flop_per_s=1e12, peak_basis="measured")
     assert ceiling_notes([steady], slow) == ()
@@ -123,9 +112,7 @@ def test_datasheet_of_h100_is_dense_and_serves_as_the_mfu_peak_beside_a_measured
     assert values["matmul.bf16"] == pytest.approx(989.4e12)
     assert values["memory.dram"] == pytest.approx(3.35e12)
     assert values["transfer.host_to_device.pinned"] == pytest.approx(63e9)
-    measured = Ceiling(
-        name="matmul.bf16", kind="compute", value=7e14, unit="flop_per_s", origin="measured", source="probe"
-    )
+    measured = made_up_ceiling("matmul.bf16", 7e14)
     peak, basis = mfu_peak([measured, *ceilings], "bf16")
     assert peak == pytest.approx(989.4e12)
     assert basis.startswith("datasheet")

@@ -89,6 +89,11 @@ def test_directions_differ_in_shape():
     assert len({marker.matplotlib for marker in palette.MARKERS.values()}) == len(palette.MARKERS)
 
 
+def test_every_colour_that_stands_for_something_is_in_the_palette():
+    used = (palette.PHASE_COLOURS, palette.BOUND_COLOURS, palette.KIND_COLOURS)
+    assert {colour for colours in used for colour in colours.values()} <= set(palette.COLOURS)
+
+
 @pytest.mark.parametrize("colour", palette.COLOURS)
 def test_ink_can_be_read_on_every_colour(colour):
     assert contrast(palette.ink(colour), colour) >= 4.5

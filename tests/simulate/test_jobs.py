@@ -103,3 +103,15 @@ def test_traffic_beside_products_is_that_of_the_op_table(fused, placed):
     costs = [cost for op in ops if op.in_layer for cost in (op.forward * op.repeats, op.backward * op.repeats)]
     by_table = sum(cost.moved_bytes for cost in costs if not cost.matmul_flop)
     assert 32 * (table.moved_bytes * table.times)[here].sum() == pytest.approx(by_table, rel=1e-12)
+
+
+def test_adapters_are_the_share_that_has_gradients(placed):
+    """Rank 16 beside matrices of 4096 and 14336 on a side: 2 x 16 / 9216 of what they have."""
+    job, machine, stack = placed("llama-3.1-8b", 8, layout={"data_parallel": 8}, lora=LoraSpec(rank=16))
+    assert float(jobs_of([(job, machine, stack)]).trained[0]) == 2 * 16 / 9216
+
+
+def test_weights_that_live_on_the_host_travel_layer_by_layer(placed):
+    """A layer of an 8B model has 218 112 000 numbers of 2 bytes, its two norms included; a tensor rank has half."""
+    placed_job = placed("llama-3.1-8b", 2, layout={"tensor_parallel": 2}, offload="weights")
+    assert float(jobs_of([placed_job]).offloaded_bytes[0]) == 218_112_000 * 2 / 2

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from hwprof.predict.parameters import parameters_for
-from hwprof.simulate.space import RECOMPUTE, Space, predict_space
+from hwprof.simulate.space import Space, predict_space
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.job.schedules import SCHEDULES
+from hwprof.specs.job.settings import RECOMPUTE
 
 GPUS = 64
 

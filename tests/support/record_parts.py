@@ -109,7 +109,7 @@ def make_layouts() -> tuple[LayoutRow, ...]:
         gradient_accumulation=1,
         recompute="full",
         fits=False,
-        reason="needs 97.2 GB, device has 80.0 GB",
+        reason="needs 97.2 GB, device has 80 GB",
         memory_bytes=97.2e9,
     )
     return fitting, refused

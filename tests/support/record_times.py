@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from made_up_record import made_up_ceiling
+
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.run import Attribution, KernelTime, KindResult, OpResult, PhaseTime, StepTime
 
@@ -110,43 +112,24 @@ def wobble(median: float, count: int, width: float = 0.02) -> tuple[float, ...]:
     return tuple(median * (1 + width * math.sin(2.4 * place)) for place in range(count))
 
 
-def ceiling(name: str, kind: str, value: float, unit: str, **more: object) -> Ceiling:
-    measured = {
-        "origin": "measured",
-        "source": "probe on this machine",
-        "samples": wobble(value, 15, 0.01),
-        "spread": 0.012,
-        "stable": True,
-    }
-    return Ceiling(name=name, kind=kind, value=value, unit=unit, **(measured | more))
+def ceiling(name: str, value: float, **changes: object) -> Ceiling:
+    """A ceiling with samples, stable where nothing else is said."""
+    probed = {"source": "probe on this machine", "samples": wobble(value, 15, 0.01), "spread": 0.012, "stable": True}
+    return made_up_ceiling(name, value, **probed | changes)
 
 
 CEILINGS = (
+    ceiling("matmul.fp32", PEAK_FLOP_PER_S, dtype="fp32", conditions={"m": 2048, "threads": 2}),
+    ceiling("matmul.bf16", 61e9, dtype="bf16", conditions={"m": 2048, "threads": 2}),
+    ceiling("matmul.fp32.1024x1024x256", 131e9, dtype="fp32"),
+    ceiling("memory.l1", 310e9, level="l1", level_bytes=64e3),
+    ceiling("memory.l2", 142e9, level="l2", level_bytes=2e6),
+    ceiling("memory.l3", 55e9, level="l3", level_bytes=33e6, spread=0.09, stable=False),
     ceiling(
-        "matmul.fp32", "compute", PEAK_FLOP_PER_S, "flop_per_s", dtype="fp32", conditions={"m": 2048, "threads": 2}
+        "memory.dram", DRAM_BYTE_PER_S, level="dram", conditions={"kernel": "triad", "working_set_bytes": 268435456}
     ),
-    ceiling("matmul.bf16", "compute", 61e9, "flop_per_s", dtype="bf16", conditions={"m": 2048, "threads": 2}),
-    ceiling("matmul.fp32.1024x1024x256", "compute", 131e9, "flop_per_s", dtype="fp32"),
-    ceiling("memory.l1", "memory", 310e9, "byte_per_s", level="l1", level_bytes=64e3),
-    ceiling("memory.l2", "memory", 142e9, "byte_per_s", level="l2", level_bytes=2e6),
-    ceiling("memory.l3", "memory", 55e9, "byte_per_s", level="l3", level_bytes=33e6, spread=0.09, stable=False),
-    ceiling(
-        "memory.dram",
-        "memory",
-        DRAM_BYTE_PER_S,
-        "byte_per_s",
-        level="dram",
-        conditions={"kernel": "triad", "working_set_bytes": 268435456},
-    ),
-    Ceiling(
-        name="transfer.host_to_device.pageable",
-        kind="transfer",
-        value=12e9,
-        unit="byte_per_s",
-        origin="assumed",
-        source="host and device share memory",
-    ),
-    ceiling("latency.dispatch", "latency", 4.1e-6, "s"),
+    made_up_ceiling("transfer.host_to_device.pageable", 12e9, origin="assumed", source="host and device share memory"),
+    ceiling("latency.dispatch", 4.1e-6),
 )
 
 

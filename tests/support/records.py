@@ -95,7 +95,7 @@ def make_record() -> RunRecord:
         bound="memory",
         verdict=Verdict(
             sentence="The step is memory-bound: 47.4 % of it is spent moving bytes at the memory roof; the "
-            "largest loss is layers.*.attention.scores backward, 23.6 ms above its roof.",
+            "largest loss is layers.*.attention.scores backward, 23.65 ms above its roof.",
             bound="memory",
             confidence="medium",
             shares={"compute": 0.37, "memory": 0.474, "latency": 0.09, "host": 0.06, "unknown": 0.006},

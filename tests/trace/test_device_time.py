@@ -197,6 +197,30 @@ def test_what_a_hook_of_autograd_waits_for_is_exposed(written: Write):
     assert {row.module for row in device.ops} == {""}
 
 
+def test_operator_beside_a_message_of_its_own_thread_computes(written: Write):
+    """The message 0-90, a product beside it 20-50: 30 compute, 60 exposed."""
+    hand = Hand()
+    hand.host("gloo:send", 0, 90, "user_annotation")
+    hand.host("aten::mm", 20, 50)
+    times = _one(written(hand)).breakdown
+    assert times.compute_s == pytest.approx(30 * US)
+    assert times.exposed_communication_s == pytest.approx(60 * US)
+
+
+def test_modules_that_the_recorder_marked_are_those_of_its_own_report(written: Write):
+    hand = Hand()
+    hand.host("hwprof:window", 0, 100, "user_annotation")
+    hand.host("hwprof:module:layers.3.ffn.up", 10, 40, "user_annotation")
+    hand.host("aten::mm", 20, 30)
+    hand.host("Optimizer.step#AdamW.step", 50, 60, "user_annotation")
+    device = _one(written(hand))
+    assert [row.module for row in device.ops] == ["layers.*.ffn.up"]
+    assert [(step.name, round(step.duration_s / US)) for step in device.steps] == [
+        ("step 1", 60),
+        ("after the last step", 40),
+    ]
+
+
 def test_what_fsdp_waits_for_after_backward_is_exposed(written: Write):
     """Its own node 0-100 with a copy 10-20 and a reduce-scatter 30-90: 10 compute, 60 exposed; the add after it 1."""
     hand = Hand()

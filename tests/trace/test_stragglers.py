@@ -53,6 +53,20 @@ def test_ranks_are_said_by_the_trace_else_by_the_name_else_by_the_order(tmp_path
     assert [device.rank for device in analyse(paths).devices] == [5, 7, 2]
 
 
+@pytest.mark.parametrize(
+    ("shared", "alone", "note"),
+    [(0, 2, "no collective is in the traces of all ranks"), (1, 3, "most collectives are not"), (2, 2, "")],
+)
+def test_traces_of_different_steps_are_said_to_be_so(shared: int, alone: int, note: str):
+    both = [Meeting(("allreduce",), number, 5) for number in range(shared)]
+    more = [Meeting(("allreduce",), number, 5) for number in range(shared, shared + alone)]
+    found = stragglers([(0, both + more), (1, both)])
+    assert found is not None
+    assert (found.collectives, found.unmatched) == (shared, alone)
+    assert found.note.startswith(note)
+    assert bool(found.note) is bool(note)
+
+
 def test_files_of_the_same_rank_are_not_compared(tmp_path: Path):
     paths = [kineto.simulate(kineto.Loop(steps=1), 2)[0].write(tmp_path / name) for name in ("a.json", "b.json")]
     found = analyse(paths)

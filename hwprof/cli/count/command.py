@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import get_args
 
 import click
 
-from hwprof.cli.count.inference import InferenceRequest, count_inference, inference_options, refuse_inference_options
-from hwprof.cli.count.job import JobRequest, counted_job, is_job, job_options, refuse_job_options
-from hwprof.cli.count.module import ModuleRequest, count_module, module_options, refuse_module_options
+from hwprof.cli.count.inference import count_inference, inference_options, refuse_inference_options
+from hwprof.cli.count.job import counted_job, job_part, job_words, refuse_job_options
+from hwprof.cli.count.module import count_module, module_options, refuse_module_options
+from hwprof.cli.count.notes import note, note_length
 from hwprof.cli.count.step_report import Counted, as_json, as_text
+from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
+from hwprof.cli.job_options import POSITIVE, job_options, model_option
 from hwprof.count.blocks.transformer import CONVENTIONS, training_step_ops
 from hwprof.count.job.totals import flop_of
 from hwprof.count.memory.step import training_memory
@@ -21,26 +24,27 @@ from hwprof.specs.job.settings import Dtype, OptimizerName, Recompute, RunSettin
 from hwprof.specs.job.switches import JobDtype, JobOptimizer
 from hwprof.specs.model.spec import ModelSpec
 
-POSITIVE = click.IntRange(min=1)
-
 _RUN_DTYPES: dict[JobDtype, Dtype] = {name: name for name in get_args(Dtype)}
 _RUN_OPTIMIZERS: dict[JobOptimizer, OptimizerName] = {name: name for name in get_args(OptimizerName)}
 """What hwprof's own training loop has; of the rest, jobs alone are counted."""
 
 
-@click.command(short_help="Count parameters, FLOP, bytes and memory; no hardware needed.")
-@click.option("--model", help="Catalogue name, TOML file or Hugging Face config.json.")
+@click.command(
+    epilog=examples(
+        "hwprof count --model 70b --batch-size 1 --seq-len 4096",
+        "hwprof count --model 8b --batch-size 1 --seq-len 8192 --tp 2 --pp 4 --dp 2 --micro-batches 8",
+        "hwprof count --model 8b --inference --batch-size 16 --prompt-len 1024 --new-tokens 256 --hardware h100-sxm",
+    )
+)
+@model_option()
 @click.option("--batch-size", type=POSITIVE, help="Sequences in the batch.")
 @click.option("--seq-len", type=POSITIVE, help="Tokens of a sequence; an image has those of its patches.")
 @click.option("--target-len", type=POSITIVE, help="Tokens of an encoder-decoder's target; default: --seq-len.")
-@click.option("--dtype", type=click.Choice(get_args(JobDtype)), default="bf16", show_default=True)
-@click.option("--recompute", type=click.Choice(get_args(Recompute)), default="none", show_default=True)
-@click.option("--optimizer", type=click.Choice(get_args(JobOptimizer)), default="adamw", show_default=True)
-@click.option("--compile", "compiled", is_flag=True, help="Bytes of compiled kernels, which join elementwise passes.")
+@job_options("dtype", "recompute", "optimizer")
 @format_option
 @module_options
 @inference_options
-@job_options
+@job_part
 @click.pass_context
 def command(
     context: click.Context,
@@ -53,13 +57,10 @@ def command(
     dtype: JobDtype,
     recompute: Recompute,
     optimizer: JobOptimizer,
-    compiled: bool,
     output_format: str,
     target: str | None,
-    inputs: tuple[str, ...],
-    device: str,
     inference: bool,
-    **more: Any,
+    **_more: object,
 ) -> None:
     """Count one training step of MODEL: parameters, FLOP, bytes moved, memory. Needs no hardware.
 
@@ -73,14 +74,12 @@ def command(
     replicas work on micro-batches of --batch-size sequences; FLOP and bytes are those of one micro-batch.
     """
     run_dtype = _RUN_DTYPES.get(dtype, "bf16")
-    asked = JobRequest(**{name: more.pop(name) for name in JobRequest.__slots__})
     if target is not None or inference:
-        refuse_job_options(asked, dtype=dtype, optimizer=optimizer)
+        refuse_job_options(context, dtype=dtype, optimizer=optimizer)
     if target is not None or not inference:
         refuse_inference_options(context)
     if target is not None:
-        own = ModuleRequest(target=target, inputs=inputs, device=device, batch_size=batch_size, seq_len=seq_len)
-        count_module(context, own, dtype=run_dtype, output_format=output_format)
+        count_module(context, dtype=run_dtype)
         return
     refuse_module_options(context)
     if model is None or batch_size is None:
@@ -89,14 +88,20 @@ def command(
 
     spec = load_model(model)
     if inference:
-        count_inference(
-            context, spec, InferenceRequest(**more), batch_size=batch_size, dtype=run_dtype, output_format=output_format
-        )
+        count_inference(context, spec, dtype=run_dtype)
         return
     length = _length(spec, seq_len=seq_len, target_len=target_len)
-    how = {"dtype": run_dtype, "micro_batch": batch_size, "compile": compiled, "recompute": recompute}
+    how = {
+        "dtype": run_dtype,
+        "micro_batch": batch_size,
+        "compile": bool(context.params["compile"]),
+        "recompute": recompute,
+    }
     settings = _settings(spec, length, target_len, optimizer, how)
-    counted = _counted(asked, spec, settings, dtype=dtype, optimizer=optimizer)
+    if job_words(context, dtype=dtype, optimizer=optimizer):
+        counted = counted_job(context, spec, settings, dtype=dtype, optimizer=optimizer)
+    else:
+        counted = _counted_run(spec, settings)
     click.echo(json.dumps(as_json(counted), indent=2) if output_format == "json" else as_text(counted))
 
 
@@ -104,7 +109,10 @@ def _settings(
     spec: ModelSpec, length: int, target_len: int | None, optimizer: JobOptimizer, how: Mapping[str, object]
 ) -> RunSettings:
     """The step as hwprof's own loop would run it, ``how`` among its fields; says what the counts leave out."""
-    _note(spec, length=length, target_len=target_len)
+    if "config" in spec.source and spec.notes:
+        note(spec.notes)
+    note_length(spec, length, spec.encoder_side.max_seq_len if spec.encoder else spec.max_seq_len)
+    note_length(spec, target_len or 0, spec.max_seq_len, side="target ")
     return RunSettings.model_validate(
         {
             "model": spec.name,
@@ -127,36 +135,11 @@ def _length(spec: ModelSpec, *, seq_len: int | None, target_len: int | None) -> 
         )
     if spec.vision:
         if seq_len not in {None, spec.vision.tokens}:
-            _say(f"--seq-len {seq_len} is not used: an image of {spec.name} is {spec.vision.tokens} tokens")
+            note(f"--seq-len {seq_len} is not used: an image of {spec.name} is {spec.vision.tokens} tokens")
         return spec.vision.tokens
     if seq_len is None:
         raise InputError("--seq-len is missing", expectation=f"{spec.name} reads tokens", remedy="say how many")
     return seq_len
-
-
-def _note(spec: ModelSpec, *, length: int, target_len: int | None) -> None:
-    """What the counts leave out, on stderr."""
-    limit = spec.encoder_side.max_seq_len if spec.encoder else spec.max_seq_len
-    notes = [spec.notes] if "config" in spec.source and spec.notes else []
-    for tokens, most, fixed in ((length, limit, False), (target_len or 0, spec.max_seq_len, True)):
-        if tokens > most and spec.positions != "learned":
-            side = "target " if fixed else ""
-            notes.append(f"{tokens} {side}tokens are more than the {most} that {spec.name} was made for")
-    for note in notes:
-        _say(note)
-
-
-def _say(note: str) -> None:
-    click.echo(f"hwprof: note: {note}", err=True)
-
-
-def _counted(
-    asked: JobRequest, spec: ModelSpec, settings: RunSettings, *, dtype: JobDtype, optimizer: JobOptimizer
-) -> Counted:
-    """A step of a training job where one is asked for, else of hwprof's own training loop."""
-    if is_job(asked, dtype=dtype, optimizer=optimizer):
-        return counted_job(asked, spec, settings, dtype=dtype, optimizer=optimizer)
-    return _counted_run(spec, settings)
 
 
 def _counted_run(spec: ModelSpec, settings: RunSettings) -> Counted:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import click
-from click.core import ParameterSource
 
+from hwprof.cli.count.notes import note_length
+from hwprof.cli.options import refuse, with_options
 from hwprof.count.inference.serving import MlaForm, Serving, WeightFormat
 from hwprof.errors import InputError
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.model.spec import ModelSpec
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
 NarrowCache = Literal["fp8", "int8"]
 
-_OPTIONS = (
+inference_options = with_options(
     click.option("--inference", is_flag=True, help="Count prefill and decode with a key-value cache, not training."),
     click.option("--prompt-len", type=click.IntRange(min=1), help="With --inference: tokens of a prompt or source."),
     click.option(
@@ -30,6 +28,7 @@ _OPTIONS = (
     click.option("--mla", type=click.Choice(get_args(MlaForm)), help="With --inference: how latent attention decodes."),
     click.option("--hardware", help="With --inference: the device whose datasheet bounds the time from below."),
 )
+"""The options that only inference has."""
 
 _OF_TRAINING_ALONE = {
     "seq_len": "--prompt-len and --new-tokens set the lengths",
@@ -40,48 +39,18 @@ _OF_TRAINING_ALONE = {
 """Options of ``count`` that say nothing about inference, and why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferenceRequest:
-    """What was typed about inference; None = not typed."""
-
-    prompt_len: int | None
-    new_tokens: int | None
-    weights: WeightFormat | None
-    cache_dtype: NarrowCache | None
-    mla: MlaForm | None
-    hardware: str | None
-
-
-def inference_options(function: _Function) -> _Function:
-    """The options that only inference has."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
-
-
 def refuse_inference_options(context: click.Context) -> None:
     """Say that options of inference need ``--inference``, and that no module goes with it.
 
     Raises:
         InputError: one of them was given.
     """
-    for name in ("inference", *InferenceRequest.__slots__):
-        if _is_given(context, name):
-            expectation = (
-                "it counts models of the catalogue" if name == "inference" else "it goes with --inference alone"
-            )
-            raise InputError(f"{_option(name)} does not go here", expectation=expectation, remedy="leave it out")
+    alone = ("prompt_len", "new_tokens", "weights", "cache_dtype", "mla", "hardware")
+    refuse(context, {"inference": "it counts models of the catalogue"})
+    refuse(context, dict.fromkeys(alone, "it goes with --inference alone"))
 
 
-def count_inference(
-    context: click.Context,
-    spec: ModelSpec,
-    request: InferenceRequest,
-    *,
-    batch_size: int,
-    dtype: Dtype,
-    output_format: str,
-) -> None:
+def count_inference(context: click.Context, spec: ModelSpec, *, dtype: Dtype) -> None:
     """Count prefill and decode of a batch, and print it.
 
     Raises:
@@ -93,18 +62,21 @@ def count_inference(
     from hwprof.specs.catalogue.lookup import load_device
 
     _check(context, spec)
-    serving = Serving(dtype=dtype, weights=request.weights, cache=request.cache_dtype, mla=request.mla or "absorbed")
-    shape = _shape(spec, request, target_len=context.params["target_len"])
-    _note(spec, shape)
+    typed = context.params
+    serving = Serving(dtype=dtype, weights=typed["weights"], cache=typed["cache_dtype"], mla=typed["mla"] or "absorbed")
+    shape = _shape(spec, typed)
+    note_length(spec, shape["prompt_tokens"] + shape["new_tokens"], spec.max_seq_len)
+    size, device = typed["batch_size"], typed["hardware"]
     counted = CountedInference(
         spec=spec,
         serving=serving,
-        batch_size=batch_size,
+        batch_size=size,
         shape=shape,
-        work=generation(spec, batch_size=batch_size, serving=serving, **shape),
-        device=load_device(request.hardware) if request.hardware else None,
+        work=generation(spec, batch_size=size, serving=serving, **shape),
+        device=load_device(device) if device else None,
     )
-    click.echo(json.dumps(inference_json(counted), indent=2) if output_format == "json" else inference_text(counted))
+    as_json = typed["output_format"] == "json"
+    click.echo(json.dumps(inference_json(counted), indent=2) if as_json else inference_text(counted))
 
 
 def _check(context: click.Context, spec: ModelSpec) -> None:
@@ -113,34 +85,16 @@ def _check(context: click.Context, spec: ModelSpec) -> None:
         reasons["mla"] = f"{spec.name} has no latent attention"
     if spec.kind != "encoder_decoder":
         reasons["target_len"] = "only an encoder-decoder has a target sequence"
-    for name, reason in reasons.items():
-        if _is_given(context, name):
-            raise InputError(f"{_option(name)} does not go here", expectation=reason, remedy="leave it out")
+    refuse(context, reasons)
 
 
-def _shape(spec: ModelSpec, request: InferenceRequest, *, target_len: int | None) -> dict[str, int]:
-    """Lengths: the prompt of an encoder-decoder is its source, and its decoder starts from ``target_len`` tokens."""
-    if request.new_tokens is None and spec.causal:
+def _shape(spec: ModelSpec, typed: Mapping[str, Any]) -> dict[str, int]:
+    """Lengths: the prompt of an encoder-decoder is its source, and its decoder starts from ``--target-len`` tokens."""
+    if typed["new_tokens"] is None and spec.causal:
         raise InputError("--new-tokens is missing", expectation=f"{spec.name} generates tokens", remedy="say how many")
-    prompt, new = spec.vision.tokens if spec.vision else request.prompt_len, request.new_tokens or 0
+    prompt, new = spec.vision.tokens if spec.vision else typed["prompt_len"], typed["new_tokens"] or 0
     if prompt is None:
         raise InputError("--prompt-len is missing", expectation=f"{spec.name} reads tokens", remedy="say how many")
     if spec.kind == "encoder_decoder":
-        return {"source_tokens": prompt, "prompt_tokens": target_len or 1, "new_tokens": new}
+        return {"source_tokens": prompt, "prompt_tokens": typed["target_len"] or 1, "new_tokens": new}
     return {"source_tokens": 0, "prompt_tokens": prompt, "new_tokens": new}
-
-
-def _note(spec: ModelSpec, shape: dict[str, int]) -> None:
-    """Lengths that the model can take, but was not made for, on stderr."""
-    tokens = shape["prompt_tokens"] + shape["new_tokens"]
-    if tokens > spec.max_seq_len and spec.positions != "learned":
-        note = f"{tokens} tokens are more than the {spec.max_seq_len} that {spec.name} was made for"
-        click.echo(f"hwprof: note: {note}", err=True)
-
-
-def _is_given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) not in {None, ParameterSource.DEFAULT}
-
-
-def _option(name: str) -> str:
-    return "--compile" if name == "compiled" else "--" + name.replace("_", "-")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwprof.count.blocks.parameters import parameters
-from hwprof.count.inference.cache import kv_cache_bytes
+from hwprof.count.inference.cache import kv_cache
 from hwprof.count.inference.generation import Generation, Phase, TimeBound, largest_batch, time_bound
 from hwprof.count.inference.serving import Serving
 from hwprof.errors import UnknownDeviceError
@@ -100,7 +100,8 @@ def _phase(phase: Phase) -> dict[str, Any]:
 def _first_token_bytes(counted: CountedInference) -> int:
     """What one token of one sequence takes in the cache while no window is full."""
     serving = counted.serving
-    return kv_cache_bytes(counted.spec, batch_size=1, context_tokens=1, dtype=serving.cache_dtype, mla=serving.mla)
+    one = kv_cache(counted.spec, batch_size=1, context_tokens=1, dtype=serving.cache_dtype, mla=serving.mla)
+    return one.total_bytes
 
 
 def _memory(counted: CountedInference) -> dict[str, Any]:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import click
-from click.core import ParameterSource
 
+from hwprof.cli.count.notes import note
+from hwprof.cli.options import given, refuse, with_options
 from hwprof.errors import InputError
 from hwprof.specs.job.settings import Dtype
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _OF_SPECS_ALONE = {
     "model": "a module is no model of the catalogue",
@@ -25,39 +21,24 @@ _OF_SPECS_ALONE = {
 """Options of ``count`` that say nothing about a module, and why."""
 
 
-def module_options(function: _Function) -> _Function:
-    """The options that only a module has."""
-    options = (
-        click.option("--module", "target", metavar="PACKAGE.MODULE:FACTORY", help="Count any torch.nn.Module instead."),
-        click.option(
-            "--input",
-            "inputs",
-            multiple=True,
-            metavar="[NAME=]SHAPE:DTYPE",
-            help="With --module: an argument of its forward, such as 8x3x224x224:float32; repeat for more.",
-        ),
-        click.option(
-            "--device",
-            type=click.Choice(["fake", "cpu"]),
-            default="fake",
-            show_default=True,
-            help="With --module: tensors without data, or real ones for a module that looks at values.",
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleRequest:
-    """Which module, on which inputs and which tensors, as it stands on the command line."""
-
-    target: str
-    inputs: tuple[str, ...]
-    device: str
-    batch_size: int | None
-    seq_len: int | None
+module_options = with_options(
+    click.option("--module", "target", metavar="PACKAGE.MODULE:FACTORY", help="Count any torch.nn.Module instead."),
+    click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="[NAME=]SHAPE:DTYPE",
+        help="With --module: an argument of its forward, such as 8x3x224x224:float32; repeat for more.",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(["fake", "cpu"]),
+        default="fake",
+        show_default=True,
+        help="With --module: tensors without data, or real ones for a module that looks at values.",
+    ),
+)
+"""The options that only a module has."""
 
 
 def refuse_module_options(context: click.Context) -> None:
@@ -66,36 +47,30 @@ def refuse_module_options(context: click.Context) -> None:
     Raises:
         InputError: one of them was given.
     """
-    for name, option in (("inputs", "--input"), ("device", "--device")):
-        if _is_given(context, name):
-            raise InputError(f"{option} goes with --module alone", remedy="leave it out, or give --module")
+    for option in given(context, "inputs", "device"):
+        raise InputError(f"{option} goes with --module alone", remedy="leave it out, or give --module")
 
 
-def count_module(context: click.Context, request: ModuleRequest, *, dtype: Dtype, output_format: str) -> None:
+def count_module(context: click.Context, *, dtype: Dtype) -> None:
     """Count one forward and backward pass of a module, and print it.
 
     Raises:
         InputError: an option does not go with ``--module``, or the module can't be captured.
     """
-    for name, reason in _OF_SPECS_ALONE.items():
-        if _is_given(context, name):
-            option = "--compile" if name == "compiled" else "--" + name.replace("_", "-")
-            raise InputError(f"{option} does not go with --module", expectation=reason, remedy="leave it out")
+    refuse(context, _OF_SPECS_ALONE, where="with --module")
     from hwprof.cli.count.module_report import counted_module, module_json, module_text
     from hwprof.measure.capture.subject import parse_input, subject_of
 
+    typed = context.params
     subject = subject_of(
-        request.target,
-        inputs=[parse_input(text) for text in request.inputs],
-        batch_size=request.batch_size,
-        seq_len=request.seq_len,
-        fake=request.device == "fake",
+        typed["target"],
+        inputs=[parse_input(text) for text in typed["inputs"]],
+        batch_size=typed["batch_size"],
+        seq_len=typed["seq_len"],
+        fake=typed["device"] == "fake",
     )
-    counted = counted_module(subject, dtype if _is_given(context, "dtype") else None)
-    for note in counted.notes:
-        click.echo(f"hwprof: note: {note}", err=True)
-    click.echo(json.dumps(module_json(counted), indent=2) if output_format == "json" else module_text(counted))
-
-
-def _is_given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) not in {None, ParameterSource.DEFAULT}
+    counted = counted_module(subject, dtype if given(context, "dtype") else None)
+    for text in counted.notes:
+        note(text)
+    as_json = typed["output_format"] == "json"
+    click.echo(json.dumps(module_json(counted), indent=2) if as_json else module_text(counted))

@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from hwprof.cli.count.op_json import bytes_json, op_json
+from hwprof.cli.count.work import flop_lines, kind_lines, work_json
 from hwprof.count.aten.captured import captured_ops, operators_unpriced
-from hwprof.count.job.totals import cost_by_kind, total_cost
+from hwprof.count.job.totals import StepFlop, flop_of
 from hwprof.count.ops.operation import Op
 from hwprof.measure.capture.module import capture
 from hwprof.measure.capture.subject import Subject
 from hwprof.specs.record.captured import Capture
-from hwprof.specs.record.run import Direction, Dtype
-from hwprof.units import format_bytes, format_count, format_flop
+from hwprof.specs.record.run import Dtype
+from hwprof.units import format_bytes, format_count
 
 _AUTOCAST: dict[Dtype, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -38,17 +38,15 @@ class CountedModule:
     causal: tuple[Op, ...]
     dtype: str
 
-    def matmul_flop(self, *directions: Direction) -> dict[str, int]:
-        """Matrix-multiply FLOP of these directions, in both conventions."""
-        return {
-            "full": int(total_cost(self.full, *directions).matmul_flop),
-            "causal": int(total_cost(self.causal, *directions).matmul_flop),
-        }
+    @property
+    def flop(self) -> StepFlop:
+        """Matrix-multiply FLOP, in both conventions."""
+        return flop_of(self.full, self.causal)
 
     @property
     def saved_bytes(self) -> int:
         """What is kept from forward to backward, copies of weights included."""
-        return sum((op.saved_bytes + op.weight_copy_bytes) * op.repeats for op in self.full)
+        return sum(map(_kept_bytes, self.full))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -78,21 +76,15 @@ def counted_module(subject: Subject, dtype: Dtype | None) -> CountedModule:
 def module_json(counted: CountedModule) -> dict[str, Any]:
     """The fields of ``hwprof count --model`` that a module has, under the same names, and what only a module has."""
     uses = counted.capture.parameters
-    moved = bytes_json(counted.full)
+    work = work_json(counted.full, counted.flop)
+    del work["bytes"]["optimizer"]
     return {
         "module": counted.subject.name,
         "inputs": _inputs(counted.subject),
         "dtype": counted.dtype,
         "parameters": sum(use.elements for use in uses),
         "trainable_parameters": sum(use.elements for use in uses if use.trainable),
-        "flop": {
-            "forward": counted.matmul_flop("forward"),
-            "train": counted.matmul_flop("forward", "backward"),
-            "recompute": counted.matmul_flop("recompute")["full"],
-        },
-        "vector_flop": int(total_cost(counted.full).vector_flop),
-        "bytes": {name: size_bytes for name, size_bytes in moved.items() if name != "optimizer"},
-        "ops": [op_json(op) for op in counted.full],
+        **work,
         "memory": {
             "weights_bytes": sum(use.size_bytes for use in uses),
             "gradients_bytes": sum(use.size_bytes for use in uses if use.trainable),
@@ -119,8 +111,6 @@ def _inputs(subject: Subject) -> list[dict[str, Any]]:
 def _lines(counted: CountedModule) -> list[str]:
     uses = counted.capture.parameters
     total, trainable = (sum(use.elements for use in uses if use.trainable or every) for every in (True, False))
-    forward, train = counted.matmul_flop("forward"), counted.matmul_flop("forward", "backward")
-    again = counted.matmul_flop("recompute")["full"]
     arguments = ", ".join(
         f"{each['name'] + '=' if each['name'] else ''}{'x'.join(map(str, each['shape']))}:{each['dtype']}"
         for each in _inputs(counted.subject)
@@ -129,17 +119,9 @@ def _lines(counted: CountedModule) -> list[str]:
         f"{counted.subject.name}: {format_count(total)} parameters ({total:,}), {format_count(trainable)} trainable",
         f"one forward and backward pass over {arguments}, dtype {counted.dtype}",
         "",
-        "matrix FLOP          full attention         causal",
-        f"  forward    {format_flop(forward['full']):>14} {format_flop(forward['causal']):>14}",
-        f"  train      {format_flop(train['full']):>14} {format_flop(train['causal']):>14}",
-        *([f"  recompute  {format_flop(again):>14}"] if again else []),
+        *flop_lines(counted.flop),
         "",
-        "  layer kind direction        matrix FLOP     other FLOP     bytes moved",
-        *(
-            f"  {kind:<10} {direction:<10} {format_flop(cost.matmul_flop):>16} {format_flop(cost.vector_flop):>14} "
-            f"{format_bytes(cost.moved_bytes):>15}"
-            for (kind, direction), cost in cost_by_kind(counted.full).items()
-        ),
+        *kind_lines(counted.full),
         "",
         f"kept from forward to backward: {format_bytes(counted.saved_bytes)}",
         *_largest(counted.full),
@@ -148,10 +130,13 @@ def _lines(counted: CountedModule) -> list[str]:
 
 def _largest(ops: tuple[Op, ...], most: int = 8) -> list[str]:
     """The rows that keep most."""
-    rows = sorted(ops, key=lambda op: (op.saved_bytes + op.weight_copy_bytes) * op.repeats, reverse=True)[:most]
     return [
-        f"  {format_bytes((op.saved_bytes + op.weight_copy_bytes) * op.repeats):>10}  {op.label} {op.kind}"
-        + (f" x {op.repeats}" if op.repeats > 1 else "")
-        for op in rows
-        if op.saved_bytes + op.weight_copy_bytes
+        f"  {format_bytes(_kept_bytes(op)):>10}  {op.label} {op.kind}" + (f" x {op.repeats}" if op.repeats > 1 else "")
+        for op in sorted(ops, key=_kept_bytes, reverse=True)[:most]
+        if _kept_bytes(op)
     ]
+
+
+def _kept_bytes(op: Op) -> int:
+    """What all instances keep from forward to backward, copies of weights included."""
+    return (op.saved_bytes + op.weight_copy_bytes) * op.repeats

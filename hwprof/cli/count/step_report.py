@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hwprof.cli.count.op_json import bytes_json, op_json
+from hwprof.cli.count.work import flop_lines, kind_lines, work_json
 from hwprof.count.blocks.parameters import ParameterCount, parameters
 from hwprof.count.job.formulas import formulas
-from hwprof.count.job.totals import StepFlop, cost_by_kind, total_cost
+from hwprof.count.job.totals import StepFlop
 from hwprof.count.memory.step import MemoryNeed
 from hwprof.count.ops.operation import Op
 from hwprof.specs.job.settings import RunSettings
@@ -45,7 +45,7 @@ class Counted:
 
 def as_json(counted: Counted) -> dict[str, Any]:
     """The JSON contract of ``hwprof count``: counts are integers, of one step over one batch."""
-    spec, settings, flop, count = counted.spec, counted.settings, counted.flop, parameters(counted.spec)
+    spec, settings, count = counted.spec, counted.settings, parameters(counted.spec)
     return {
         "model": spec.name,
         "batch_size": settings.micro_batch,
@@ -58,16 +58,7 @@ def as_json(counted: Counted) -> dict[str, Any]:
         "active_parameters": count.active,
         "active_non_embedding_parameters": count.active_non_embedding,
         "parameters_by_part": _parts(count),
-        "flop": {
-            "forward": {"full": flop.forward_full, "causal": flop.forward_causal},
-            "train": {"full": flop.train_full, "causal": flop.train_causal},
-            "recompute": flop.recompute_full,
-        },
-        "vector_flop": int(total_cost(counted.ops).vector_flop),
-        "per_token": _per(flop, settings.tokens_per_step),
-        "per_sample": _per(flop, settings.micro_batch),
-        "bytes": bytes_json(counted.ops),
-        "ops": [op_json(op) for op in counted.ops],
+        **work_json(counted.ops, counted.flop, per_token=settings.tokens_per_step, per_sample=settings.micro_batch),
         "memory": _memory(counted.need) | (counted.job_json or {}),
         "formulas": [
             {"name": f.name, "train_flop": f.flop, "source": f.source, "differs": f.differs}
@@ -81,14 +72,6 @@ def _parts(count: ParameterCount) -> dict[str, int]:
     return {part: int(getattr(count, part)) for part in parts}
 
 
-def _per(flop: StepFlop, units: int) -> dict[str, dict[str, float]]:
-    """Matrix-multiply FLOP of one of the step's ``units``."""
-    return {
-        "forward": {"full": flop.forward_full / units, "causal": flop.forward_causal / units},
-        "train": {"full": flop.train_full / units, "causal": flop.train_causal / units},
-    }
-
-
 def _memory(need: MemoryNeed) -> dict[str, Any]:
     return {
         "peak_bytes": round(need.peak_bytes),
@@ -99,7 +82,8 @@ def _memory(need: MemoryNeed) -> dict[str, Any]:
 
 def as_text(counted: Counted) -> str:
     """A summary for people."""
-    return "\n".join((*_headline(counted), "", *_flop_lines(counted), "", *_memory_lines(counted)))
+    work = (*flop_lines(counted.flop), "", *_formula_lines(counted), *kind_lines(counted.ops))
+    return "\n".join((*_headline(counted), "", *work, "", *_memory_lines(counted)))
 
 
 def _headline(counted: Counted) -> list[str]:
@@ -114,36 +98,14 @@ def _headline(counted: Counted) -> list[str]:
     ]
 
 
-def _flop_lines(counted: Counted) -> list[str]:
-    spec, settings, flop = counted.spec, counted.settings, counted.flop
-    rows = [
-        f"  forward    {format_flop(flop.forward_full):>14} {format_flop(flop.forward_causal):>14}",
-        f"  train      {format_flop(flop.train_full):>14} {format_flop(flop.train_causal):>14}",
-    ]
-    if flop.recompute_full:
-        rows.append(f"  recompute  {format_flop(flop.recompute_full):>14}")
+def _formula_lines(counted: Counted) -> list[str]:
     estimates = [
-        f"  {f.name:<17} {format_flop(f.flop):>14} {f.flop / flop.train_full - 1:>+8.1%}   {f.differs} ({f.source})"
-        for f in formulas(spec, settings)
+        f"  {f.name:<17} {format_flop(f.flop):>14} {f.flop / counted.flop.train_full - 1:>+8.1%}   "
+        f"{f.differs} ({f.source})"
+        for f in formulas(counted.spec, counted.settings)
     ]
-    header = "  layer kind direction        matrix FLOP     other FLOP     bytes moved"
-    kinds = [
-        f"  {kind:<10} {direction:<10} {format_flop(cost.matmul_flop):>16} {format_flop(cost.vector_flop):>14} "
-        f"{format_bytes(cost.moved_bytes):>15}"
-        for (kind, direction), cost in cost_by_kind(counted.ops).items()
-    ]
-    return [
-        "matrix FLOP          full attention         causal",
-        *rows,
-        "",
-        *(
-            ["formulas for train, and how far they are from the exact count (full)", *estimates, ""]
-            if estimates
-            else []
-        ),
-        header,
-        *kinds,
-    ]
+    header = "formulas for train, and how far they are from the exact count (full)"
+    return [header, *estimates, ""] if estimates else []
 
 
 def _memory_lines(counted: Counted) -> list[str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
-from hwprof.cli.plan.request import choice_options, goal_options, job_options
+from hwprof.cli.plan.request import choice_part, goal_part, job_part
 from hwprof.specs.files import write_atomically
 
 if TYPE_CHECKING:
@@ -18,10 +20,15 @@ if TYPE_CHECKING:
     from hwprof.predict.machine import Machine
 
 
-@click.command(short_help="Choose layout, hardware and number of devices for a training.")
-@job_options
-@goal_options
-@choice_options
+@click.command(
+    epilog=examples(
+        "hwprof plan --model 70b --hardware h100-sxm,b200 --devices 64,128 --global-batch 1024",
+        "hwprof plan --model 8b --hardware h100-sxm --devices 8 --global-batch 64 --tokens 100B --output plans/8b",
+    )
+)
+@job_part
+@goal_part
+@choice_part
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the plans here.")
 @click.option(
     "--xlsx",
@@ -54,18 +61,21 @@ def command(
     from hwprof.cli.plan.answer_json import answer_json
     from hwprof.cli.plan.request import options_of
     from hwprof.plan.answer.machines import answer_of
-    from hwprof.report.plan.text import plan_text
+    from hwprof.report.plan.text import print_plan
 
     options, unable = options_of(typed)
     answer = answer_of(options, typed["objective"], unable)
     if with_scaling or output or xlsx_path:
         answer = _scaled(answer, typed["device_memory"])
     if output:
-        _write_directory(answer, output)
+        from hwprof.report.files.plan import write_plan
+
+        write_plan(answer, output)
     _write_tables(answer, csv_path, xlsx_path)
-    click.echo(
-        json.dumps(answer_json(answer), indent=2, allow_nan=False) if output_format == "json" else plan_text(answer)
-    )
+    if output_format == "json":
+        click.echo(json.dumps(answer_json(answer), indent=2, allow_nan=False))
+    else:
+        print_plan(answer, sys.stdout)
 
 
 def _scaled(answer: Answer, device_memory: str | None) -> Answer:
@@ -83,12 +93,6 @@ def _scaled(answer: Answer, device_memory: str | None) -> Answer:
 
     strong = scaling(question, "strong", machine_at)
     return replace(answer, scaling=(*strong, *scaling(question, "weak", machine_at)))
-
-
-def _write_directory(answer: Answer, output: Path) -> None:
-    from hwprof.report.files.plan import write_plan
-
-    write_plan(answer, output)
 
 
 def _write_tables(answer: Answer, csv_path: Path | None, xlsx_path: Path | None) -> None:

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 
-from hwprof.cli.job_checks import checked
-from hwprof.cli.layout_options import LONGEST_DEFAULT, POSITIVE, Command
-from hwprof.cli.numbers import FiniteRange
+from hwprof.cli.job_options import (
+    POSITIVE,
+    job_choices,
+    job_of,
+    job_options,
+    model_option,
+    seq_len_of,
+    stack_of,
+    switch_options,
+)
+from hwprof.cli.options import FiniteRange, Listed, with_options
 from hwprof.errors import InputError, UnknownNameError
 from hwprof.plan.advice.from_run import calibrated, job_of_run
 from hwprof.plan.answer.cost import RunningRates, rates_of, step_limits_s, steps_of
-from hwprof.plan.answer.machines import Option, Unable, option_of
+from hwprof.plan.answer.machines import Objective, Option, Unable, option_of
 from hwprof.plan.space.question import MEMORY_MARGIN, Choices, Question
 from hwprof.predict.machine import Machine, machine_of
-from hwprof.predict.stacks import STACKS, Stack, stack_named
+from hwprof.predict.stacks import Stack
 from hwprof.specs.catalogue.lookup import load_cluster, load_device, load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
+from hwprof.specs.frozen import default_of
 from hwprof.specs.hardware.spec import ClusterSpec
-from hwprof.specs.job.parallel import CONTEXT_KINDS
-from hwprof.specs.job.schedules import SCHEDULES
-from hwprof.specs.job.settings import Recompute, RunSettings
+from hwprof.specs.job.settings import RunSettings
 from hwprof.specs.job.step import TrainingJob
-from hwprof.specs.job.switches import Attention, JobDtype, JobOptimizer, Offload, Switches
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import RunRecord
 from hwprof.units import parse
@@ -51,121 +57,59 @@ class Amount(click.ParamType[float]):
         return float(match[1]) * _FACTORS[match[2]]
 
 
-class Listed(click.ParamType[tuple[Any, ...]]):
-    """Several values with commas between them, each once."""
-
-    name = "list"
-
-    def __init__(self, kind: click.ParamType[Any]) -> None:
-        self.kind = kind
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """The values, or a usage error."""
-        if isinstance(value, tuple):
-            return value
-        return tuple(dict.fromkeys(self.kind.convert(part.strip(), param, ctx) for part in str(value).split(",")))
-
-
 NUMBERS = Listed(POSITIVE)
 SWITCH = Listed(click.Choice(["on", "off"]))
 
+job_part = with_options(
+    model_option(),
+    click.option("--hardware", type=Listed(click.STRING), help="Devices of the catalogue, commas between them."),
+    click.option("--devices", type=NUMBERS, help="How many; several counts with commas between them."),
+    click.option("--max-devices", type=POSITIVE, help="Without --devices: all doublings of a node up to this."),
+    job_options("global_batch", "seq_len"),
+    job_choices("dtype", dtype="One or several; default: bf16."),
+    job_options(
+        *("optimizer", "lora_rank", "lora_targets", "qlora", "expert_skew", "offload_to", "offload_layers"),
+        optimizer={"default": None, "help": "Default: adamw."},
+    ),
+    switch_options(),
+    click.option(
+        "--run", "run_directory", type=click.Path(path_type=Path), help="A run on one device: job and calibration."
+    ),
+)
+"""What is trained, and in which formats."""
 
-def job_options(command: Command) -> Command:
-    """What is trained, and in which formats."""
-    return _with(
-        command,
-        click.option("--model", help="Catalogue name, TOML file or Hugging Face config.json."),
-        click.option("--hardware", type=Listed(click.STRING), help="Devices of the catalogue, commas between them."),
-        click.option("--devices", type=NUMBERS, help="How many; several counts with commas between them."),
-        click.option("--max-devices", type=POSITIVE, help="Without --devices: all doublings of a node up to this."),
-        click.option("--global-batch", type=POSITIVE, help="Sequences of a step over all devices."),
-        click.option("--seq-len", type=POSITIVE, help="Tokens of a sequence; default: the model's, at most 4096."),
-        click.option("--dtype", type=Listed(click.Choice(get_args(JobDtype))), help="One or several; default: bf16."),
-        click.option("--optimizer", type=click.Choice(get_args(JobOptimizer)), help="Default: adamw."),
-        click.option("--attention", type=click.Choice(get_args(Attention)), help="Default: that of --stack."),
-        click.option(
-            "--stack",
-            type=click.Choice([stack.name for stack in STACKS]),
-            help="Training software; default: megatron-core, on a CPU and with --run torch.",
-        ),
-        click.option(
-            "--run", "run_directory", type=click.Path(path_type=Path), help="A run on one device: job and calibration."
-        ),
-    )
+goal_part = with_options(
+    click.option("--objective", type=click.Choice(get_args(Objective)), default="time", show_default=True),
+    click.option("--tokens", type=Amount(), help="Tokens of the whole training, for example 15T."),
+    click.option("--deadline", help="Longest time of the whole training, for example 30d."),
+    click.option("--budget", type=Amount(), help="Most that the whole training may cost in USD, for example 2M."),
+    click.option("--price", type=NONNEGATIVE, help="USD for an hour of one device; default: the device file's."),
+    click.option("--watt", type=NONNEGATIVE, help="Power of one device; default: its TDP."),
+    click.option("--pue", type=FiniteRange(min=1), help="Power of the building over that of its devices."),
+    click.option(
+        "--memory-margin",
+        type=FiniteRange(min=0, max=0.9),
+        default=MEMORY_MARGIN,
+        show_default=True,
+        help="Share of a device's memory to leave free.",
+    ),
+    click.option("--device-memory", help="Memory of a device, where its file does not say: 512GB."),
+)
+"""What is best, and what a plan must keep to."""
 
-
-def goal_options(command: Command) -> Command:
-    """What is best, and what a plan must keep to."""
-    return _with(
-        command,
-        click.option("--objective", type=click.Choice(["time", "throughput", "cost", "energy"]), default="time"),
-        click.option("--tokens", type=Amount(), help="Tokens of the whole training, for example 15T."),
-        click.option("--deadline", help="Longest time of the whole training, for example 30d."),
-        click.option("--budget", type=Amount(), help="Most that the whole training may cost in USD, for example 2M."),
-        click.option("--price", type=NONNEGATIVE, help="USD for an hour of one device; default: the device file's."),
-        click.option("--watt", type=NONNEGATIVE, help="Power of one device; default: its TDP."),
-        click.option("--pue", type=FiniteRange(min=1), help="Power of the building over that of its devices."),
-        click.option(
-            "--memory-margin",
-            type=FiniteRange(min=0, max=0.9),
-            default=MEMORY_MARGIN,
-            show_default=True,
-            help="Share of a device's memory to leave free.",
-        ),
-        click.option("--device-memory", help="Memory of a device, where its file does not say: 512GB."),
-    )
-
-
-def choice_options(command: Command) -> Command:
-    """What the search may choose."""
-    return _with(
-        command,
-        *(
-            click.option(f"--{name}", type=NUMBERS, help=f"Only these {meaning}.")
-            for name, meaning in (
-                ("tp", "tensor-parallel degrees"),
-                ("pp", "numbers of pipeline stages"),
-                ("vp", "chunks a stage"),
-                ("cp", "context-parallel degrees"),
-                ("ep", "expert-parallel degrees"),
-                ("dp", "data-parallel degrees"),
-                ("micro-batch", "micro-batches"),
-            )
-        ),
-        click.option("--zero", type=Listed(click.IntRange(0, 3)), help="Only these ZeRO stages; 3 = FSDP."),
-        click.option("--recompute", type=Listed(click.Choice(get_args(Recompute))), help="Only these modes."),
-        click.option(
-            "--offload",
-            type=Listed(click.Choice(get_args(Offload))),
-            help="What may live in host memory; default: none.",
-        ),
-        click.option("--host-memory", help="Of a node, for --offload: 2TB; default: not looked at."),
-        click.option(
-            "--context-kind",
-            type=Listed(click.Choice(CONTEXT_KINDS)),
-            help="On several context ranks; default: ring.",
-        ),
-        click.option(
-            "--sequence-parallel", type=SWITCH, help="Beside tensor parallelism: on, off or both; default: on."
-        ),
-        click.option("--overlap", type=SWITCH, help="Traffic of data and tensor ranks beside compute; default: on."),
-        click.option("--schedule", type=Listed(click.Choice(SCHEDULES)), help="Default: those that --stack has."),
-        click.option("--no-hybrid", is_flag=True, help="ZeRO shards over all replicas, never over fewer (HSDP)."),
-    )
-
-
-def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """One machine's question and rates."""
-
-    question: Question
-    rates: RunningRates
+choice_part = with_options(
+    job_choices(
+        *("tp", "pp", "vp", "cp", "ep", "dp", "micro_batch", "zero", "recompute", "offload"),
+        offload="What may live in host memory; default: none.",
+    ),
+    click.option("--host-memory", help="Of a node, for --offload: 2TB; default: not looked at."),
+    job_choices("context_kind", context_kind="On several context ranks; default: ring."),
+    click.option("--sequence-parallel", type=SWITCH, help="Beside tensor parallelism: on, off or both; default: on."),
+    click.option("--overlap", type=SWITCH, help="Traffic of data and tensor ranks beside compute; default: on."),
+    job_choices("schedule", schedule="Default: those that --stack has."),
+    click.option("--no-hybrid", is_flag=True, help="ZeRO shards over all replicas, never over fewer (HSDP)."),
+)
+"""What the search may choose."""
 
 
 def options_of(typed: dict[str, Any]) -> tuple[list[Option], list[Unable]]:
@@ -181,8 +125,8 @@ def options_of(typed: dict[str, Any]) -> tuple[list[Option], list[Unable]]:
     machines = [(name, devices) for name in names for devices in _counts(name, typed)]
     for hardware, devices in machines:
         try:
-            asked = _asked(hardware, devices, typed, record)
-            options.append(option_of(asked.question, asked.rates, tokens=typed["tokens"]))
+            question, rates = _asked(hardware, devices, typed, record)
+            options.append(option_of(question, rates, tokens=typed["tokens"]))
         except UnknownNameError:
             raise
         except InputError as error:  # one machine of several; told in its row
@@ -236,10 +180,12 @@ def _counts(hardware: str, typed: dict[str, Any]) -> Sequence[int]:
     return [count for count in counts if count <= most]
 
 
-def _asked(hardware: str, devices: int, typed: dict[str, Any], record: RunRecord | None) -> Asked:
+def _asked(
+    hardware: str, devices: int, typed: dict[str, Any], record: RunRecord | None
+) -> tuple[Question, RunningRates]:
     machine = machine_for(hardware, devices, typed["device_memory"])
     cpu = machine.device.kind == "cpu"
-    stack = stack_named(typed["stack"] or ("torch" if cpu or record else "megatron-core"))
+    stack = stack_of(typed | {"stack": typed["stack"] or ("torch" if cpu or record else None)})
     base = _base(typed, stack, record)
     rates = rates_of(machine.device, usd_per_hour=typed["price"], watt=typed["watt"], pue=typed["pue"])
     question = Question(
@@ -255,7 +201,7 @@ def _asked(hardware: str, devices: int, typed: dict[str, Any], record: RunRecord
     if record is not None and record.device.catalogue_id == machine.device.id:
         found = calibrated(record, question.table, replace(machine, devices=1))
         question = replace(question, table=found.table, memory_scale=found.memory_scale, notes=found.notes)
-    return Asked(question=question, rates=rates)
+    return question, rates
 
 
 def _host_memory(typed: dict[str, Any]) -> float | None:
@@ -288,21 +234,22 @@ def _base(typed: dict[str, Any], stack: Stack, record: RunRecord | None) -> Trai
     run = job_of_run(record) if record is not None else None
     own: ModelSpec | None = load_model(typed["model"]) if typed["model"] else run.model if run else None
     model = _needed(own, "--model")
-    return checked(
-        TrainingJob,
+    ran = {name: getattr(run, field) for name, field in _OF_RUN.items()} if run else {}
+    said = typed | {name: value for name, value in ran.items() if typed[name] is None} | dict.fromkeys(_CHOSEN)
+    return job_of(
+        said,
+        stack,
         model=model,
-        seq_len=typed["seq_len"] or (run.seq_len if run else min(model.max_seq_len, LONGEST_DEFAULT)),
+        seq_len=said["seq_len"] or seq_len_of(model),
         global_batch=_needed(typed["global_batch"], "--global-batch"),
-        dtype=typed["dtype"][0] if typed["dtype"] else run.dtype if run else "bf16",
-        optimizer=typed["optimizer"] or (run.optimizer if run else "adamw"),
-        **stack.switches | _changed(typed, run),
+        dtype=typed["dtype"][0] if typed["dtype"] else run.dtype if run else default_of(TrainingJob, "dtype"),
+        optimizer=said["optimizer"] or default_of(TrainingJob, "optimizer"),
     )
 
 
-def _changed(typed: dict[str, Any], run: TrainingJob | None) -> Switches:
-    """Switches that were typed or that the run had."""
-    changed = Switches(compiled=run.compiled, fused=run.fused) if run else Switches()
-    return changed | Switches(attention=typed["attention"]) if typed["attention"] else changed
+_OF_RUN = {"compile": "compiled", "fused": "fused", "optimizer": "optimizer", "seq_len": "seq_len"}
+_CHOSEN = ("micro_batch", "recompute", "offload")
+"""What the search sets in each layout."""
 
 
 def _choices(typed: dict[str, Any]) -> Choices:

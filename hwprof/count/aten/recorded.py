@@ -7,8 +7,7 @@ profile; their elements are taken for fp32, as optimizers' are.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -16,54 +15,17 @@ from hwprof.count.aten import matmul as aten_matmul
 from hwprof.count.aten import memory as aten_memory
 from hwprof.count.aten.registry import ATEN, aten_cost, plain_name, unpriced
 from hwprof.count.aten.results import result_shapes
-from hwprof.count.aten.signatures import NEEDS_VALUES, SIGNATURES, WRITTEN
+from hwprof.count.aten.signatures import SIGNATURES, WRITTEN
 from hwprof.count.ops.cost import Cost
+from hwprof.spans.arguments import LISTED_ELEMENT, TENSOR_LIST, Recorded, element_of
 from hwprof.specs.record.captured import AtenCall, TensorView, Value, tensors_in
 
-__all__ = ["NEEDS_VALUES", "Recorded", "aten_matmul", "aten_memory", "is_priced", "recorded_cost", "recorded_dtype"]
+__all__ = ["aten_matmul", "aten_memory", "is_priced", "recorded_cost", "recorded_dtype"]
 
-_DTYPES: dict[str, tuple[str, int]] = {
-    "float": ("float32", 4),
-    "double": ("float64", 8),
-    "c10::BFloat16": ("bfloat16", 2),
-    "c10::Half": ("float16", 2),
-    "c10::Float8_e4m3fn": ("float8_e4m3fn", 1),
-    "c10::Float8_e5m2": ("float8_e5m2", 1),
-    "c10::complex<float>": ("complex64", 8),
-    "c10::complex<double>": ("complex128", 16),
-    "long": ("int64", 8),
-    "long int": ("int64", 8),
-    "int": ("int32", 4),
-    "short": ("int16", 2),
-    "short int": ("int16", 2),
-    "signed char": ("int8", 1),
-    "unsigned char": ("uint8", 1),
-    "bool": ("bool", 1),
-}
-"""C++'s name of an element type, as the profiler writes it -> torch's name, bytes."""
-
-_LIST = "TensorList"
 _MOST_LISTED = 100_000
 _MOST = 1e30
 """FLOP or bytes beyond this are those of a damaged trace."""
 _VALUES: dict[str, Value] = {"True": True, "False": False, "": None}
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """Arguments of one call as a profile has them, in the order of the operator's schema.
-
-    Attributes:
-        dims: sizes of a tensor; a list of those for a list of tensors; empty for what is no tensor.
-        types: C++ element type, "TensorList", "Scalar", "ScalarList" or "".
-        strides: as ``dims``; may be empty.
-        values: what is no tensor, as text; may be empty.
-    """
-
-    dims: Sequence[Any]
-    types: Sequence[str]
-    strides: Sequence[Any] = ()
-    values: Sequence[str] = ()
 
 
 def is_priced(name: str) -> bool:
@@ -85,7 +47,7 @@ def recorded_cost(name: str, recorded: Recorded) -> Cost | None:
 
 def recorded_dtype(recorded: Recorded) -> str:
     """The first floating-point type among the arguments, as torch calls it; "" if there is none."""
-    found = (_DTYPES[kind][0] for kind in recorded.types if kind in _DTYPES)
+    found = (element[0] for kind in recorded.types if (element := element_of(kind)))
     return next((name for name in found if name.startswith(("float", "bfloat"))), "")
 
 
@@ -111,20 +73,19 @@ def _arguments(recorded: Recorded) -> list[Value]:
 
 def _value(place: int, dims: Any, kind: str, strides: Any, text: str) -> Value:
     """Storages count from the places, so that every tensor is memory of its own."""
-    if kind == _LIST or (dims and isinstance(dims[0], list)):
+    if kind == TENSOR_LIST or (dims and isinstance(dims[0], list)):
         if len(dims) > _MOST_LISTED:
             raise ValueError("a list of more tensors than an operator takes")
-        return tuple(_tensor(each, "float", (), -1 - place) for each in dims)
-    if kind in _DTYPES:
-        return _tensor(dims, kind, strides, place)
-    return _number(text)
+        return tuple(_tensor(each, LISTED_ELEMENT, (), -1 - place) for each in dims)
+    element = element_of(kind)
+    return _tensor(dims, element, strides, place) if element else _number(text)
 
 
-def _tensor(dims: Any, kind: str, strides: Any, storage: int) -> TensorView:
+def _tensor(dims: Any, element: tuple[str, int], strides: Any, storage: int) -> TensorView:
     shape = tuple(int(size) for size in dims)
     if any(size < 0 for size in shape):
         raise ValueError(f"a tensor of shape {shape}")
-    dtype, width = _DTYPES[kind]
+    dtype, width = element
     spread = len(strides) == len(shape)
     kept = [size for place, size in enumerate(shape) if not spread or strides[place] != 0]
     return TensorView(shape=shape, dtype=dtype, element_bytes=width, elements=prod(kept), storage=storage)

@@ -79,27 +79,6 @@ def kv_cache(
     )
 
 
-def kv_cache_bytes(
-    spec: ModelSpec,
-    *,
-    batch_size: int,
-    context_tokens: int,
-    dtype: CacheDtype,
-    mla: MlaForm = "absorbed",
-    source_tokens: int = 0,
-) -> int:
-    """Bytes of the whole cache, as stored; see ``kv_cache``."""
-    cache = kv_cache(
-        spec,
-        batch_size=batch_size,
-        context_tokens=context_tokens,
-        dtype=dtype,
-        mla=mla,
-        source_tokens=source_tokens,
-    )
-    return cache.total_bytes
-
-
 def visible_keys(spec: ModelSpec, length: int) -> Keys:
     """What the last of ``length`` tokens attends to."""
     return visible_keys_over(spec, length, 1)

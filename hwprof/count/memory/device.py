@@ -178,7 +178,7 @@ class Device:
 
     @cached_property
     def buckets(self) -> Amount:
-        """DDP's copies of gradients that come and go; DeepSpeed's bucket to reduce gradients and that to gather weights."""
+        """DDP's copies of gradients that come and go; DeepSpeed's two buckets, of gradients and of gathered weights."""
         pieces, spread = self.pieces, self.spread
         if pieces.bucketed_gradients and not pieces.lasting_gradients:
             return where((spread.zero_stage < 2) & (spread.replicas > 1), self.all_gradients, 0.0)

@@ -86,7 +86,8 @@ def peak_bytes(pieces: Pieces, spread: Spread) -> Amount:
 
 def _fullest(pieces: Pieces, spread: Spread) -> list[Amount]:
     """Devices of which one holds the most."""
-    layers, chunks, stages = pieces.layers, _chunks(spread), spread.stages
+    layers, stages = pieces.layers, spread.stages
+    chunks = device_chunks(spread.schedule, stages=stages, virtual_stages=spread.virtual_stages)
     changes: list[Amount] = []
     if _any(layers % chunks > 0):
         longer, shorter = longer_chunks(layers=layers, chunks=chunks)
@@ -119,10 +120,6 @@ def _moved_bytes(pieces: Pieces, kept: Pieces, spread: Spread, device: Amount) -
     state = at.held(lambda held: added(held.state_bytes, held.gradient_bytes), 1)
     weights = at.held(lambda held: held.weights_bytes, 3)
     return added(activations, scaled(1 - pieces.state_on_device, state), scaled(1 - pieces.weights_on_device, weights))
-
-
-def _chunks(spread: Spread) -> Amount:
-    return device_chunks(spread.schedule, stages=spread.stages, virtual_stages=spread.virtual_stages)
 
 
 def _any(condition: Amount) -> bool:

@@ -34,8 +34,8 @@ CONNECTIONS = 3
 """From which a rank receives in a channel: one of the ring, two of the tree."""
 
 FIFO_BYTES = 4 * MIB + 120 * 640 * 8 * 8 + 512 * 8 * 16 * 8
-"""Of one connection, a queue of 8 steps for each protocol: Simple (``DEFAULT_BUFFER_SIZE``), LL128 (120 words of 8 bytes
-a thread, 640 threads), LL (8 lines of 16 bytes a thread, 512 threads); NCCL, src/include/device.h and src/init.cc."""
+"""Of one connection, a queue of 8 steps for each protocol: Simple (``DEFAULT_BUFFER_SIZE``), LL128 (120 words of 8
+bytes a thread, 640 threads), LL (8 lines of 16 bytes a thread, 512 threads): src/include/device.h, src/init.cc."""
 
 COMMUNICATOR_BYTES = CHANNELS * CONNECTIONS * FIFO_BYTES
 """Of a communicator in one node: 694 MB; 688 MB were measured on four A100 (github.com/NVIDIA/nccl/issues/964)."""

@@ -6,41 +6,25 @@ gloo's own threads (for messages: of the thread that sent it), enqueued by a ``c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from hwprof.measure.attribute.trace import Span
-from hwprof.specs.intervals import Intervals, of_pairs
+import numpy as np
+
+from hwprof.measure.attribute.window import PHASES, Window
+from hwprof.spans.arguments import collective_bytes, recorded, tensor_bytes
+from hwprof.spans.collectives import collective_named
+from hwprof.spans.columns import NS_PER_S, HostKind, Trace
+from hwprof.spans.intervals import Intervals
+from hwprof.spans.nesting import Mask, Places, named, nearest
+from hwprof.spans.pieces import Kind, Pieces
 from hwprof.specs.record.collective import CollectiveName
 from hwprof.specs.record.ranks import Axis, CollectiveCall
 
-_KERNEL_MARKS = ("nccl", "rccl")
-_OPERATORS = ("c10d::", "_c10d_functional::")
 _FUNCTIONAL = "_c10d_functional::"
 """Collectives of DTensor, which tensor parallelism is made of."""
-_GLOO = "gloo:"
-_MESSAGES = ("gloo:send", "gloo:recv")
-PACKING = "FSDP::"
-"""Annotations of FSDP2 around what it does before and after its collectives."""
 _MESH = "mesh_"
 """How torch describes the groups of a device mesh: this, and the name of the axis."""
-
-_NAMES: dict[str, CollectiveName] = {
-    "allreduce": "all_reduce",
-    "all_reduce": "all_reduce",
-    "allgather_base": "all_gather",
-    "allgather": "all_gather",
-    "all_gather": "all_gather",
-    "allgather_into_tensor_coalesced": "all_gather",
-    "reduce_scatter_base": "reduce_scatter",
-    "reduce_scatter": "reduce_scatter",
-    "reduce_scatter_tensor_coalesced": "reduce_scatter",
-    "alltoall_base": "all_to_all",
-    "alltoall": "all_to_all",
-    "all_to_all": "all_to_all",
-    "broadcast": "broadcast",
-    "recv": "send_recv",
-}
-"""Names of collectives in traces, without the underscores around them. A message counts where it is received."""
 
 _CARRIERS: dict[CollectiveName, tuple[str, ...]] = {
     "all_reduce": ("gloo:all_reduce",),
@@ -56,115 +40,116 @@ _WHOLE_OPERAND: dict[CollectiveName, int] = {"reduce_scatter": 1}
 """Which operand of a ``c10d`` operator is the whole vector; else the first."""
 
 
-def is_collective_kernel(name: str) -> bool:
-    """Whether a kernel of a GPU is a collective."""
-    return any(mark in name.lower() for mark in _KERNEL_MARKS)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """One collective: ``group`` as its kernel describes it, ``functional`` where DTensor asked for it."""
 
-
-def is_operator(span: Span) -> bool:
-    """Whether an operator of the host is a collective, or waits for one."""
-    return span.category == "cpu_op" and span.name.startswith(_OPERATORS)
-
-
-def is_transfer(span: Span) -> bool:
-    """Whether a span is a collective of gloo under way."""
-    return span.name.startswith(_GLOO)
-
-
-def encloses(span: Span) -> bool:
-    """Whether what a thread does during the span belongs to it; messages go on while their thread does other things."""
-    return not span.name.startswith(_MESSAGES)
-
-
-def host_intervals(spans: Iterable[Span]) -> Intervals:
-    """When a rank on a CPU was in a collective, or waited for one."""
-    return of_pairs((span.start_s, span.end_s) for span in spans if is_operator(span) or is_transfer(span))
+    name: CollectiveName
+    start_ns: int
+    end_ns: int
+    size_bytes: float
+    group: str = ""
+    functional: bool = False
 
 
 def calls_of(
-    spans: Sequence[Span], compute: Intervals, *, phase_at: Callable[[float], str | None], whole_axis: Axis
+    window: Window, parent: Places, kernels: Pieces, *, compute: Intervals, whole_axis: Axis
 ) -> tuple[CollectiveCall, ...]:
-    """The collectives among spans that are ordered by start.
+    """The collectives of the profiled window.
 
     Args:
-        spans: of the profiled window, kernels of a GPU included.
+        window: of the trace.
+        parent: the event around each host event.
+        kernels: that a GPU ran in the window.
         compute: when the device computed.
-        phase_at: the phase of the step at a time.
         whole_axis: the axis on which all ranks lie, or "data" where they lie on several.
     """
-    kernels = [span for span in spans if span.category == "kernel" and is_collective_kernel(span.name)]
-    found: list[_Found] = [(name, span, size, None) for span in kernels for name, size in _of_kernel(span)]
-    found += _of_gloo(spans)
+    trace = window.trace
+    calls = [call for call in (*_of_kernels(trace, kernels), *_of_gloo(window, parent)) if call.end_ns > call.start_ns]
+    starts_ns = np.array([call.start_ns for call in calls], dtype=np.int64)
+    ends_ns = np.array([call.end_ns for call in calls], dtype=np.int64)
+    exposed_s = (ends_ns - starts_ns - compute.within(starts_ns, ends_ns)) / NS_PER_S
+    phases = ["" if phase < 0 else PHASES[phase] for phase in window.phases_at(starts_ns)]
     return tuple(
         CollectiveCall(
-            collective=name,
-            axis=_axis(name, span, enqueued, phase_at(span.start_s), whole_axis),
-            size_bytes=size,
-            start_s=span.start_s,
-            end_s=span.end_s,
-            exposed_s=span.duration_s - float(compute.within(span.start_s, span.end_s)),
-            phase=phase_at(span.start_s) or "",
+            collective=call.name,
+            axis=_axis(call, phase, whole_axis),
+            size_bytes=call.size_bytes,
+            start_s=(trace.origin_ns + call.start_ns) / NS_PER_S,
+            end_s=(trace.origin_ns + call.end_ns) / NS_PER_S,
+            exposed_s=exposed,
+            phase=phase,
         )
-        for name, span, size, enqueued in found
-        if span.end_s > span.start_s
+        for call, phase, exposed in zip(calls, phases, exposed_s.tolist(), strict=True)
     )
 
 
-def _of_kernel(span: Span) -> Iterable[tuple[CollectiveName, float]]:
-    """Name and size of a collective kernel; a trace without them has the name of the kernel."""
-    text = span.collective or span.name.rpartition("_")[0].rpartition("_")[2]
-    name = _NAMES.get(text.lower().strip("_"))
-    if name is None:
-        return
-    sizes = span.operand_bytes
-    yield name, (sizes[-1] if name == "all_gather" else sizes[0]) if sizes else 0.0
+def _of_kernels(trace: Trace, kernels: Pieces) -> Iterator[_Call]:
+    """Those of a GPU, by their own words; a trace without them has the name of the kernel."""
+    chosen = kernels.where(kernels.kind == Kind.COMMUNICATION)
+    columns = (chosen.name, chosen.collective, chosen.start_ns, chosen.end_ns)
+    for kernel, place, start_ns, end_ns in zip(*(column.tolist() for column in columns), strict=True):
+        said = trace.collectives[place] if place >= 0 else None
+        name = collective_named(said.name if said else trace.names[kernel])
+        if name is not None:
+            sizes = collective_bytes(said) if said else (0.0, 0.0)
+            size = sizes[1] if name == "all_gather" else sizes[0]
+            group = said.description if said else ""
+            yield _Call(name=name, start_ns=start_ns, end_ns=end_ns, size_bytes=size, group=group)
 
 
-_Found = tuple[CollectiveName, Span, float, Span | None]
-
-
-def _of_gloo(spans: Sequence[Span]) -> list[_Found]:
+def _of_gloo(window: Window, parent: Places) -> Iterator[_Call]:
     """Each operator that enqueues a collective with the span in which gloo ran it: the first of its size after it."""
-    waiting = [span for span in spans if is_transfer(span)]
-    taken: set[int] = set()
-    found: list[_Found] = []
-    functional: dict[int | str, Span] = {}
-    for span in spans:
-        if not is_operator(span):
-            continue
-        if span.name.startswith(_FUNCTIONAL):
-            functional[span.thread] = span
-            continue
-        name = _NAMES.get(span.name.removeprefix("c10d::").strip("_"))
+    trace, host = window.trace, window.trace.host
+    inside = window.holds(host)
+    functional = nearest(parent, named(trace, lambda name: name.startswith(_FUNCTIONAL)))
+    waiting = _in_time(trace, inside & named(trace, lambda name: name.startswith("gloo:")))
+    operators = inside & (host.kind == HostKind.OPERATOR) & named(trace, lambda name: name.startswith("c10d::"))
+    for event in _in_time(trace, operators):
+        name = collective_named(trace.names[host.name[event]])
         if name is None:
             continue
-        size = _size_bytes(name, span)
-        carrier = next((one for one in waiting if id(one) not in taken and _carries(one, name, span, size)), None)
+        sizes = _operand_bytes(trace, event)
+        whole = _WHOLE_OPERAND.get(name, 0)
+        size = sizes[whole] if len(sizes) > whole else 0.0
+        carrier = next((one for one in waiting if _carries(trace, one, name, event, size)), None)
         if carrier is not None:
-            taken.add(id(carrier))
-            around = functional.get(span.thread)
-            found.append((name, carrier, size, around if around is not None and around.end_s >= span.end_s else None))
-    return found
+            waiting.remove(carrier)
+            yield _Call(
+                name=name,
+                start_ns=int(host.start_ns[carrier]),
+                end_ns=int(host.end_ns[carrier]),
+                size_bytes=size,
+                functional=bool(functional[event] >= 0),
+            )
 
 
-def _size_bytes(name: CollectiveName, span: Span) -> float:
-    place = _WHOLE_OPERAND.get(name, 0)
-    return span.operand_bytes[place] if len(span.operand_bytes) > place else 0.0
+def _in_time(trace: Trace, chosen: Mask) -> list[int]:
+    """Places of host events, in order of their starts."""
+    places = np.flatnonzero(chosen)
+    return list(places[np.argsort(trace.host.start_ns[places], kind="stable")].tolist())
 
 
-def _carries(transfer: Span, name: CollectiveName, enqueued: Span, size_bytes: float) -> bool:
-    if transfer.name not in _CARRIERS[name] or transfer.start_s < enqueued.start_s:
+def _operand_bytes(trace: Trace, event: int) -> tuple[float, ...]:
+    shape = int(trace.host.shape[event])
+    arguments = recorded(trace.shapes[shape]) if shape >= 0 else None
+    return tensor_bytes(arguments) if arguments else ()
+
+
+def _carries(trace: Trace, transfer: int, name: CollectiveName, enqueued: int, size_bytes: float) -> bool:
+    host = trace.host
+    if trace.names[host.name[transfer]] not in _CARRIERS[name] or host.start_ns[transfer] < host.start_ns[enqueued]:
         return False
-    same_size = not transfer.operand_bytes or transfer.operand_bytes[0] == size_bytes
-    return same_size or name == "all_gather"  # whose span names the share of one rank
+    sizes = _operand_bytes(trace, transfer)
+    return not sizes or sizes[0] == size_bytes or name == "all_gather"  # whose span names the share of one rank
 
 
-def _axis(name: CollectiveName, span: Span, functional: Span | None, phase: str | None, whole_axis: Axis) -> Axis:
+def _axis(call: _Call, phase: str, whole_axis: Axis) -> Axis:
     if phase == "clip":
         return "all"
-    described = span.group.removeprefix(_MESH)
-    if span.group.startswith(_MESH) and described in {"data", "tensor", "pipeline"}:
+    described = call.group.removeprefix(_MESH)
+    if call.group.startswith(_MESH) and described in {"data", "tensor", "pipeline"}:
         return described  # type: ignore[return-value]  # one of these three
-    if functional is not None:
+    if call.functional:
         return "tensor"
-    return "pipeline" if name == "send_recv" or phase == "pipeline" else whole_axis
+    return "pipeline" if call.name == "send_recv" or phase == "pipeline" else whole_axis

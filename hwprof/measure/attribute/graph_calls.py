@@ -8,13 +8,18 @@ that it launches are met with the list, and what lies between two known names is
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from hwprof.measure.attribute.pieces import Piece, Place, Share
-from hwprof.measure.attribute.trace import Span
+import numpy as np
+
+from hwprof.measure.attribute.pieces import Piece, Share
+from hwprof.measure.attribute.places import HostPlaces, Place
+from hwprof.spans.columns import HostKind, Trace
+from hwprof.spans.marks import GRAPH_LAUNCH, made_kernel
+from hwprof.spans.nesting import Mask, Places, at, named, nearest
+from hwprof.spans.pieces import Pieces
 from hwprof.specs.job.labels import MODEL_LABEL, label_of
 
 GRAPH = "## Call CompiledFxGraph"
@@ -22,9 +27,6 @@ GRAPH = "## Call CompiledFxGraph"
 
 _WRAPPERS = ("CompiledFunction", "Torch-Compiled Region", "TorchDynamo Cache Lookup", "AOTDispatcher", "Pregraph")
 """What torch runs around a compiled graph: Python, no computation."""
-
-_MADE = re.compile(r"^(?:graph_\d+_)?((?:cpp|triton)_\w+)$")
-_LAUNCHES = ("cuda_runtime", "cuda_driver")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,7 @@ class GraphCall:
     @property
     def made(self) -> bool:
         """Whether inductor made this kernel."""
-        return bool(_MADE.match(self.name))
+        return bool(made_kernel(self.name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,107 +55,86 @@ class CompiledGraph:
     calls: tuple[GraphCall, ...]
 
 
-@dataclass(slots=True)
-class _Run:
-    """One run of a compiled graph in a trace: its direct calls, and which spans lie inside each."""
-
-    index: int
-    children: list[int] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphShares:
-    """What was found out about the spans of a trace.
+    """What was found out about the events of a trace.
 
     Attributes:
-        of_span: index of a span -> the labels that its time belongs to; none where it can't be told.
-        of_kernel: (correlation, place among its kernels) of a CUDA graph -> the same.
-        runs: (thread, start) of the runs of graphs whose calls are known; by themselves they only run Python.
+        of_event: for each host event the shares that its time belongs to, a place in ``shares``; -1 for one that is in
+            no compiled graph.
+        shares: by label; none where it can't be told.
+        of_kernel: (launch, place among its kernels) of a CUDA graph -> shares.
+        only_calls: the Python around the kernels of graphs whose calls are known.
     """
 
-    of_span: Mapping[int, tuple[Share, ...]]
-    of_kernel: Mapping[tuple[int | None, int], tuple[Share, ...]]
-    runs: frozenset[tuple[int | str, float]]
+    of_event: Places
+    shares: Sequence[tuple[Share, ...]]
+    of_kernel: Mapping[tuple[int, int], tuple[Share, ...]]
+    only_calls: Mask
 
-    def only_calls(self, span: Span) -> bool:
-        """Whether a span is the Python around the kernels of a compiled graph."""
-        return bool(self.runs) and (span.name.startswith(_WRAPPERS) or (span.thread, span.start_s) in self.runs)
-
-
-NOTHING_COMPILED = GraphShares(of_span={}, of_kernel={}, runs=frozenset())
+    def of(self, event: int) -> tuple[Share, ...] | None:
+        """The shares of a host event; None where it is in no compiled graph, or is none (-1)."""
+        return None if event < 0 or self.of_event[event] < 0 else self.shares[self.of_event[event]]
 
 
-def graph_shares(spans: Sequence[Span], places: Sequence[Place | None], graphs: Sequence[CompiledGraph]) -> GraphShares:
+def graph_shares(trace: Trace, places: HostPlaces, kernels: Pieces, graphs: Sequence[CompiledGraph]) -> GraphShares:
     """Book what runs inside compiled graphs to modules.
 
     Args:
-        spans: of the trace, ordered by start.
-        places: where each of them belongs as a whole.
+        trace: what was recorded.
+        places: where each host event belongs as a whole.
+        kernels: of the window.
         graphs: all that was compiled.
     """
-    if not graphs:
-        return NOTHING_COMPILED
-    runs, inside = _runs(spans)
-    kernels = _kernels_by_call(spans)
-    of_span: dict[int, tuple[Share, ...]] = {}
-    of_kernel: dict[tuple[int | None, int], tuple[Share, ...]] = {}
-    known: set[tuple[int | str, float]] = set()
-    for run in runs:
-        place = places[run.index]
-        names = [_called(spans[child], kernels) for child in run.children]
-        launched = [child for child in run.children if "GraphLaunch" in spans[child].name]
-        if launched:
-            correlation = spans[launched[-1]].correlation
-            met = _best(kernels[correlation], graphs, _meet_kernels)
-            of_kernel |= {(correlation, at): _labelled(call, place) for at, call in enumerate(met)}
+    none = np.full(len(trace.host), -1, dtype=np.int32)
+    calls, inside = _calls_by_run(trace, places) if graphs else ({}, none)
+    launched = _kernels_by_launch(trace, kernels)
+    shares: list[tuple[Share, ...]] = []
+    of_call = none.copy()
+    of_kernel: dict[tuple[int, int], tuple[Share, ...]] = {}
+    known = np.zeros(len(trace.host), dtype=np.bool_)
+    for run, run_calls in calls.items():
+        place = places.of(run)
+        launches = [call for call in run_calls if GRAPH_LAUNCH in trace.names[trace.host.name[call]]]
+        if launches:
+            met = _best(launched[launches[-1]], graphs, _meet_kernels)
+            of_kernel |= {(launches[-1], number): _labelled(call, place) for number, call in enumerate(met)}
             continue
-        met = _best(names, graphs, _meet)
-        if any(met):
-            known.add((spans[run.index].thread, spans[run.index].start_s))
-        for child, call in zip(run.children, met, strict=True):
-            of_span[child] = _labelled(call, place)
-            of_span |= dict.fromkeys(inside[child], of_span[child])
-    return GraphShares(of_span=of_span, of_kernel=of_kernel, runs=frozenset(known))
+        met = _best([_called(trace, call, launched) for call in run_calls], graphs, _meet)
+        known[run] = any(met)
+        of_call[run_calls] = np.arange(len(shares), len(shares) + len(met))
+        shares += [_labelled(call, place) for call in met]
+    wraps = named(trace, lambda name: name.startswith(_WRAPPERS)) & known.any()
+    return GraphShares(of_event=at(of_call, inside), shares=shares, of_kernel=of_kernel, only_calls=known | wraps)
 
 
-def _runs(spans: Sequence[Span]) -> tuple[list[_Run], Mapping[int, list[int]]]:
-    """Runs of compiled graphs, and the spans inside each of their direct calls."""
-    runs: list[_Run] = []
-    inside: dict[int, list[int]] = defaultdict(list)
-    open_runs: dict[int | str, _Run] = {}
-    for index, span in enumerate(spans):
-        begins = span.name.startswith(GRAPH) and span.category in ("cpu_op", "user_annotation")  # torch writes either
-        if not begins and span.category != "cpu_op" and span.category not in _LAUNCHES:
-            continue
-        run = open_runs.get(span.thread)
-        if run is not None and span.start_s >= spans[run.index].end_s:
-            run = open_runs.pop(span.thread) and None
-        if begins:
-            runs.append(_Run(index))
-            open_runs[span.thread] = runs[-1]
-        elif run is not None and run.children and span.start_s < spans[run.children[-1]].end_s:
-            inside[run.children[-1]].append(index)
-        elif run is not None:
-            run.children.append(index)
-    return runs, inside
+def _calls_by_run(trace: Trace, places: HostPlaces) -> tuple[Mapping[int, list[int]], Places]:
+    """The direct calls of each run of a compiled graph, in order, and for each event the direct call that it is in."""
+    kind = trace.host.kind
+    runs = named(trace, lambda name: name.startswith(GRAPH)) & (places.phase >= 0)
+    calls = ((kind == HostKind.OPERATOR) | (kind == HostKind.RUNTIME)) & ~runs
+    above = at(nearest(places.parent, runs | calls), places.parent)
+    direct = calls & (above >= 0) & runs[above]
+    by_run: dict[int, list[int]] = defaultdict(list)
+    for call in np.flatnonzero(direct).tolist():
+        by_run[int(above[call])].append(call)
+    return by_run, nearest(places.parent, direct)
 
 
-def _kernels_by_call(spans: Iterable[Span]) -> Mapping[int | None, list[str]]:
+def _kernels_by_launch(trace: Trace, kernels: Pieces) -> Mapping[int, list[str]]:
     """Names of the kernels of each launch, in order of their start."""
-    names: dict[int | None, list[str]] = defaultdict(list)
-    for span in spans:
-        if span.category == "kernel" or span.category in ("gpu_memcpy", "gpu_memset"):
-            names[span.correlation].append(span.name)
+    names: dict[int, list[str]] = defaultdict(list)
+    for launch, name in zip(kernels.host.tolist(), kernels.name.tolist(), strict=True):
+        names[launch].append(trace.names[name])
     return names
 
 
-def _called(span: Span, kernels: Mapping[int | None, list[str]]) -> str:
+def _called(trace: Trace, call: int, launched: Mapping[int, list[str]]) -> str:
     """What a direct call of a graph is called in inductor's list."""
-    name = span.name
-    if span.category in _LAUNCHES:
-        name = next(iter(kernels.get(span.correlation, ())), "")
-    made = _MADE.match(name)
-    return made[1] if made else name.rpartition("::")[2]
+    name = trace.names[trace.host.name[call]]
+    if trace.host.kind[call] == HostKind.RUNTIME:
+        name = next(iter(launched.get(call, ())), "")
+    return made_kernel(name) or name.rpartition("::")[2]
 
 
 Met = tuple[GraphCall | None, ...]
@@ -172,13 +153,9 @@ def _best(
         return (None,) * len(names)
     equal = found[max(found)]
     return tuple(
-        each[0] if all(_alike(each[0], other) for other in each) else None for each in zip(*equal, strict=True)
+        each[0] if all(_labels(each[0]) == _labels(other) for other in each) else None
+        for each in zip(*equal, strict=True)
     )
-
-
-def _alike(one: GraphCall | None, other: GraphCall | None) -> bool:
-    """Whether two calls belong to the same labels."""
-    return _labels(one) == _labels(other)
 
 
 def _labels(call: GraphCall | None) -> Mapping[str, float]:
@@ -205,7 +182,7 @@ def _meet(names: Sequence[str], calls: Sequence[GraphCall]) -> Met:
 
 def _meet_kernels(names: Sequence[str], calls: Sequence[GraphCall]) -> Met:
     """The same for kernels of a CUDA graph: made ones by name, those between them by number."""
-    anchored = _meet([name if _MADE.match(name) else "" for name in names], [call for call in calls if call.made])
+    anchored = _meet([name if made_kernel(name) else "" for name in names], [call for call in calls if call.made])
     met = list(anchored)
     place_of = {id(call): index for index, call in enumerate(calls)}
     known = [(-1, -1)] + [(at, place_of[id(call)]) for at, call in enumerate(anchored) if call is not None]

@@ -7,17 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from hwprof.measure.attribute.places import Place
 from hwprof.specs.job.labels import layer_kind
-from hwprof.specs.record.run import Direction, KernelTime, OpTime, PhaseName
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a piece of work belongs: label of the operation, phase and direction."""
-
-    label: str
-    phase: PhaseName
-    direction: Direction
+from hwprof.specs.record.run import KernelTime, OpTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +20,17 @@ class Share:
     fraction: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
     """Time that one kernel (or one CPU operator itself) took, and where it belongs."""
 
     name: str
     place: Place | None
-    start_s: float
-    end_s: float
     busy_s: float
-    called_s: float | None = None
-    """On a GPU, when the host called for it."""
-    in_graph: bool = False
+    in_graph: bool
     """Whether it was launched as part of a CUDA graph."""
+    communicates: bool
+    """Whether it is a collective."""
     calls: float = 1.0
     """Less than one for a part of a kernel."""
     fused: str = ""
@@ -49,7 +39,7 @@ class Piece:
     """Whether it ran inside a compiled graph, and its modules are known."""
 
 
-def split(piece: Piece, shares: tuple[Share, ...] | None) -> list[Piece]:
+def split_by_module(piece: Piece, shares: tuple[Share, ...] | None) -> list[Piece]:
     """A piece of a compiled graph by module; as it is where it has none (``()``), or is of no such graph (None)."""
     if not shares or piece.place is None:
         return [piece if shares is None else replace(piece, compiled="unmapped")]

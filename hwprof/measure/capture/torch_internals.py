@@ -14,7 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from hwprof.errors import InputError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
     """What an operator's schema says.
 

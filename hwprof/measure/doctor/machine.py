@@ -11,7 +11,7 @@ from pathlib import Path
 TORCH_GUIDE = "https://pytorch.org/get-started"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """What the checks look at.
 

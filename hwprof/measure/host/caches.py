@@ -44,7 +44,7 @@ def cpu_caches(root: Path = _SYSFS, cpus: frozenset[int] | None = None) -> tuple
         cpus: CPU numbers; None for those that this process may run on.
     """
     found: dict[int, dict[str, int]] = {}
-    for cpu in sorted(_own_cpus() if cpus is None else cpus):
+    for cpu in sorted(os.sched_getaffinity(0) if cpus is None and hasattr(os, "sched_getaffinity") else cpus or ()):
         for index in sorted((root / f"cpu{cpu}" / "cache").glob("index[0-9]*")):
             if _text(index / "type") == "Instruction":
                 continue
@@ -59,10 +59,6 @@ def cpu_caches(root: Path = _SYSFS, cpus: frozenset[int] | None = None) -> tuple
 def cache_sizes_bytes(threads: int) -> dict[str, float]:
     """Level name (``l1``, ``l2``, ``l3``) -> capacity that ``threads`` threads reach together, bytes."""
     return {f"l{cache.level}": float(cache.usable_bytes(threads)) for cache in cpu_caches()}
-
-
-def _own_cpus() -> frozenset[int]:
-    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
 def _text(path: Path) -> str:

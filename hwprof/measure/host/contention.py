@@ -23,3 +23,10 @@ def waited_s(tasks: Path = _OWN_TASKS) -> float | None:
         total_ns += int(fields[1])
         found = True
     return total_ns / 1e9 if found else None
+
+
+def waited_fraction(before_s: float | None, after_s: float | None, wall_s: float) -> float | None:
+    """What threads waited between two readings over the wall time between them; None where a reading is unknown."""
+    if before_s is None or after_s is None or wall_s <= 0:
+        return None
+    return max(after_s - before_s, 0.0) / wall_s

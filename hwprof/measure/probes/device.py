@@ -36,6 +36,8 @@ from hwprof.measure.timing import Timer, WallTimer, timer_for
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.measurement import Ceiling, Skipped
 
+TRAINED_DTYPES: dict[str, tuple[Dtype, ...]] = {"cpu": ("fp32", "bf16"), "cuda": ("bf16", "tf32", "fp16", "fp32")}
+"""Kind of device -> what a training on it computes in."""
 SHAPES_PROBES = 2.0
 """The model's own shapes together may take this many times what one probe may."""
 ATTENTION_PROBES = 1.0

@@ -145,13 +145,9 @@ def best_of_sweep(bench: Bench, sweep: Sequence[MatmulShape], at_shape: AtShape,
     if bench.thorough and bench.device.type == "cuda":
         tried["before_sustained_load_flop_per_s"] = best.value
         shape = next(shape for shape, one in found.items() if one is best)
-        best = at_shape(_after_load(bench, shape.flop / best.value), shape, 3 * _SUSTAINED_S)
+        calls = math.ceil(_SUSTAINED_S * best.value / shape.flop)  # back to back, until the GPU has clocks it can keep
+        best = at_shape(replace(bench, warmups=max(bench.warmups, calls)), shape, 3 * _SUSTAINED_S)
     return best.model_copy(update={"conditions": best.conditions | tried})
-
-
-def _after_load(bench: Bench, call_s: float) -> Bench:
-    """The same with warm-up calls back to back for so long that a GPU comes to the clocks that it can keep."""
-    return replace(bench, warmups=max(bench.warmups, math.ceil(_SUSTAINED_S / call_s)))
 
 
 def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, flop_per_s: float, deadline_s: float) -> Ceiling:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from hwprof.measure.host.contention import waited_fraction
 from hwprof.measure.timing import Mark, Timer
 from hwprof.specs.measurement import MAX_WAITED_FRACTION, STABLE_SPREAD, quantile
 
@@ -118,7 +119,7 @@ class _Plan:
             warmups=warmups,
             repeats=repeats,
             discarded=0,
-            waited_fraction=_fraction(waited_before_s, waited_s, sum(elapsed_s)),
+            waited_fraction=waited_fraction(waited_before_s, waited_s, sum(elapsed_s)),
         )
 
     def find_repeats(self, minimum_sample_s: float) -> tuple[int, int]:
@@ -146,10 +147,6 @@ class _Plan:
                 self.work()
             calls += piece
         return _Sample(start, self.timer.mark(), calls)
-
-
-def _fraction(before_s: float | None, after_s: float | None, wall_s: float) -> float | None:
-    return None if before_s is None or after_s is None else max(after_s - before_s, 0.0) / wall_s
 
 
 def _good(one: Samples, samples: int) -> bool:

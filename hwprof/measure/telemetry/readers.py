@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def gpu_readers(nvml: Any, device_index: int | None) -> tuple[tuple[Reader, ...]
         remedy = "install the NVIDIA driver's libnvidia-ml, or give the container access to it (--gpus)"
         return (), (Skipped(name="gpu", reason=f"NVML: {error}", remedy=remedy),)
     readers = [
-        Reader(quantities=quantities, unit=unit, read=_bound(read, nvml, handle), every=every)
+        Reader(quantities=quantities, unit=unit, read=functools.partial(read, nvml, handle), every=every)
         for quantities, unit, read, every in _GPU_TABLE
     ]
     energy = Reader(
@@ -143,10 +144,6 @@ _GPU_TABLE: tuple[tuple[tuple[str, ...], str, GpuRead, int], ...] = (
     (("gpu.pcie_tx", "gpu.pcie_rx"), "byte_per_s", _pcie, _PCIE_EVERY),
 )
 """Quantities, unit, how to read them (NVML gives mW, MHz, percent, kB/s and mJ), and at every n-th sample."""
-
-
-def _bound(read: GpuRead, nvml: Any, handle: Any) -> Callable[[], Sequence[float]]:
-    return lambda: read(nvml, handle)
 
 
 def _utilization() -> Sequence[float]:

@@ -103,7 +103,7 @@ def see(root: nn.Module) -> SeenModel:
     visible = [
         (plain_path(path), module)
         for path, module in core.named_modules()
-        if path and not _inside(path, regions) and not _compiled_in_place(module)
+        if path and not path.startswith(tuple(f"{region}." for region in regions)) and not _compiled_in_place(module)
     ]
     threads = "DataParallel" in wrappers
     hidden = _THREADS_NOTE if threads else ""
@@ -153,10 +153,6 @@ def _storage_bytes(tensors: Iterable[torch.Tensor]) -> float:
 def _named(core: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for path, module in core.named_modules():
         yield plain_path(path), module
-
-
-def _inside(path: str, regions: Iterable[str]) -> bool:
-    return any(path.startswith(f"{region}.") for region in regions)
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -20,9 +20,6 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from hwprof.specs.job.settings import PhaseName
 from hwprof.train.loop import PhaseContext, no_phase
 
-GAPS: frozenset[PhaseName] = frozenset({"loss", "clip"})
-"""Phases that are gaps between others; one in which nothing runs is none."""
-
 BESIDE_TRAINING: frozenset[PhaseName] = frozenset({"evaluation", "checkpoint"})
 
 USUAL_AFTER = 3

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from hwprof.measure.attribute.attribution import MODULE, PHASE
+from hwprof.spans.marks import MODULE, PHASE
 from hwprof.specs.job.settings import PhaseName
 
 _ACCUMULATE: dict[str, Any] = {"acc_events": True} if "acc_events" in inspect.signature(profile).parameters else {}

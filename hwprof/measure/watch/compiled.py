@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from hwprof.measure.attribute.graph_calls import CompiledGraph, GraphCall
+from hwprof.spans.marks import made_kernel
 from hwprof.specs.job.labels import plain_path
 
 _REDUCTIONS = frozenset(
@@ -144,10 +145,10 @@ def graph_of(computes: Mapping[str, Collection[str]], nodes: Mapping[str, tuple[
         nodes: name -> (path of the module or None, elements).
     """
     calls = sorted((int(key.rpartition(":")[2]), key.rpartition(":")[0], names) for key, names in computes.items())
-    extern = {name for _, kernel, names in calls if not _is_made(kernel) for name in names}
+    extern = {name for _, kernel, names in calls if not made_kernel(kernel) for name in names}
     return CompiledGraph(
         calls=tuple(
-            GraphCall(name=_plain(kernel), shares=_shares_of(names, nodes, extern if _is_made(kernel) else ()))
+            GraphCall(name=_plain(kernel), shares=_shares_of(names, nodes, extern if made_kernel(kernel) else ()))
             for _, kernel, names in calls
         )
     )
@@ -171,13 +172,9 @@ def _shares(nodes: Collection[tuple[str | None, float]]) -> dict[str, float]:
     return dict(shares)
 
 
-def _is_made(kernel: str) -> bool:
-    return kernel.startswith(("cpp_", "triton_"))
-
-
 def _plain(kernel: str) -> str:
     """``extern_kernels.addmm``, ``torch.ops.aten.addmm.default`` -> ``addmm``; a made kernel as it is called."""
-    if _is_made(kernel):
+    if made_kernel(kernel):
         return kernel
     parts = kernel.removeprefix("torch.ops.").split(".")
     return parts[1] if len(parts) > 1 else parts[0]

@@ -13,19 +13,20 @@ import tempfile
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch.profiler import profile, record_function
 
 from hwprof.errors import InputError
-from hwprof.measure.attribute.attribution import WINDOW, TraceSummary, attribute, host_events
-from hwprof.measure.attribute.trace import TRACE_LIMIT_BYTES, allocated_bytes, read_events, shorten, spans_of
-from hwprof.measure.host.contention import waited_s
+from hwprof.measure.attribute.attribution import TraceSummary, attribute, host_events
+from hwprof.measure.host.contention import waited_fraction, waited_s
 from hwprof.measure.timing import Mark, Timer
 from hwprof.measure.watch.annotate import event_s, phase_range, profiler, quiet_profiler
 from hwprof.measure.watch.owners import Modules
 from hwprof.measure.watch.phases import PhaseMarks, marking_s
+from hwprof.measure.watch.trace_file import TRACE_LIMIT_BYTES, read_whole, shorten
+from hwprof.spans.columns import NS_PER_S
+from hwprof.spans.marks import WINDOW
 from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
 from hwprof.specs.record.ranks import Axis, CollectiveCall
 from hwprof.specs.record.run import PhaseName, Recording
@@ -153,15 +154,9 @@ class StepWatch:
             self._progress(f"timed step {index + 1} of {pairs}")
         self._synchronize()
         elapsed_s = self._timer.mark().host_s - began.host_s
-        self._waited = self._waited_fraction(waited_before_s, elapsed_s=elapsed_s)
+        self._waited = waited_fraction(waited_before_s, self._waited_s(), elapsed_s)
         if self._recorded:
             self._marking_s = marking_s(self._timer, [name for name, _, _ in self._recorded[-1][2].marks])
-
-    def _waited_fraction(self, before_s: float | None, *, elapsed_s: float) -> float | None:
-        after_s = self._waited_s()
-        if before_s is None or after_s is None or elapsed_s <= 0:
-            return None
-        return max(after_s - before_s, 0.0) / elapsed_s
 
     def _marked_step(self) -> Steps:
         while True:
@@ -221,15 +216,15 @@ class StepWatch:
         self._progress("reading the trace")
         try:
             self._export(best.session)
-            spans = spans_of(read_events(self._trace_path))
+            trace = read_whole(self._trace_path)
         except _NO_FILE as error:
             self.notes.append(f"the step is timed but not attributed: its trace could not be kept ({error})")
             return
         self._shorten()
-        self._profiling_s = host_events(spans) / steps * event_s(self._device, shapes=self._shapes)
+        self._profiling_s = host_events(trace) / steps * event_s(self._device, shapes=self._shapes)
         self._summary = attribute(
-            spans,
-            device=_kind(self._device),
+            trace,
+            device="cuda" if self._device.type == "cuda" else "cpu",
             steps=steps,
             whole_axis=self._ranks.whole_axis,
             graphs=self._modules.graphs.graphs if self._modules.graphs else (),
@@ -300,10 +295,12 @@ class StepWatch:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "memory.json"
                 session.export_chrome_trace(str(path))
-                return allocated_bytes(read_events(path), device_type=1 if self._device.type == "cuda" else 0)
+                memory = read_whole(path).memory
         except _NO_FILE as error:
             self.notes.append(f"no memory timeline: its trace could not be written ({error})")
             return []
+        mine = memory.device_type == (1 if self._device.type == "cuda" else 0)  # torch's c10::DeviceType
+        return list(zip((memory.time_ns[mine] / NS_PER_S).tolist(), memory.allocated_bytes[mine].tolist(), strict=True))
 
     def recording(self) -> Recording:
         """What has been seen so far."""
@@ -361,10 +358,6 @@ class StepWatch:
 def _another_profiler() -> bool:
     """Whether the program profiles already; torch has one session at a time."""
     return bool(torch.autograd._profiler_enabled())  # type: ignore[attr-defined]  # noqa: SLF001 (no public way to ask)
-
-
-def _kind(device: torch.device) -> Literal["cpu", "cuda"]:
-    return "cuda" if device.type == "cuda" else "cpu"
 
 
 def _thinned(timeline: tuple[tuple[float, float], ...], most: int = 600) -> tuple[tuple[float, float], ...]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hwprof.count.blocks.transformer import training_step_ops
+from hwprof.count.job.totals import total_cost
 from hwprof.count.memory.step import largest_micro_batch, training_memory
-from hwprof.count.ops.operation import Op
 from hwprof.plan.advice.dtypes import faster_dtype, matmul_ceilings
+from hwprof.specs.job.settings import RECOMPUTE
 from hwprof.specs.measurement import Ceiling, Origin
 from hwprof.specs.record.loop import LoopSettings
 from hwprof.specs.record.run import Dtype, OpResult, PhaseName, Recompute, RunRecord, RunSettings
@@ -68,12 +69,9 @@ class Facts:
     @property
     def short_of_memory(self) -> bool:
         """Whether the step did not fit, or is not expected to."""
-        over = self.usable_bytes is not None and self._need > self.usable_bytes / (1 - MEMORY_MARGIN)
+        need = self.need_bytes[self.run_settings.recompute]
+        over = self.usable_bytes is not None and need > self.usable_bytes / (1 - MEMORY_MARGIN)
         return self.record.status == "out_of_memory" or over
-
-    @property
-    def _need(self) -> float:
-        return self.need_bytes[self.run_settings.recompute]
 
     @property
     def dram_byte_per_s(self) -> float | None:
@@ -143,7 +141,6 @@ def gather(record: RunRecord) -> Facts:
     excess = _measured_over_counted(record)
     capacity_bytes = record.device.memory_bytes
     usable_bytes = None if capacity_bytes is None else capacity_bytes * (1 - MEMORY_MARGIN)
-    modes: tuple[Recompute, ...] = ("none", "selective", "full")
 
     def need_bytes(**changes: object) -> float:
         return training_memory(spec, settings.model_copy(update=changes)).peak_bytes * excess
@@ -154,7 +151,7 @@ def gather(record: RunRecord) -> Facts:
         largest_micro_batch=None
         if usable_bytes is None
         else largest_micro_batch(spec, settings, usable_bytes / excess),
-        need_bytes={mode: need_bytes(recompute=mode) for mode in modes},
+        need_bytes={mode: need_bytes(recompute=mode) for mode in RECOMPUTE},
         smallest_need_bytes=need_bytes(recompute="full", micro_batch=1),
         fusion_saves_bytes=max(
             _passes_bytes(record, compiled=settings.compile) - _passes_bytes(record, compiled=True), 0
@@ -176,11 +173,7 @@ def _measured_over_counted(record: RunRecord) -> float:
 def _passes_bytes(record: RunRecord, *, compiled: bool) -> float:
     """Traffic of all passes of a step, without its update."""
     ops = training_step_ops(record.spec, record.run_settings.model_copy(update={"compile": compiled}))
-    return sum(_passes(op) for op in ops)
-
-
-def _passes(op: Op) -> float:
-    return op.cost("forward").moved_bytes + op.cost("backward").moved_bytes + op.cost("recompute").moved_bytes
+    return total_cost(ops, "forward", "backward", "recompute").moved_bytes
 
 
 def _optimizer_bytes(record: RunRecord, settings: RunSettings) -> float:

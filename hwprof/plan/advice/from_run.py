@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hwprof.count.memory.job import job_memory
 from hwprof.predict.ceilings.calibrated import with_ceilings, with_device
 from hwprof.predict.machine import Machine
-from hwprof.predict.parameters import chip_of
+from hwprof.predict.parameters import device_set
 from hwprof.predict.stacks import Stack, stack_named
 from hwprof.simulate.prediction import predict_job
 from hwprof.specs.catalogue.simulator import SimulatorParameters
@@ -45,7 +45,7 @@ def job_of_run(record: RunRecord) -> TrainingJob:
         global_batch=settings.micro_batch * settings.gradient_accumulation,
         micro_batch=settings.micro_batch,
         dtype=settings.dtype,
-        **TORCH.switches | {"compiled": settings.compile, "fused": settings.compile},
+        **TORCH.compiling(settings.compile) | {"optimizer_implementation": settings.optimizer_implementation},
         optimizer=settings.optimizer,
         recompute=settings.recompute,
     )
@@ -108,7 +108,7 @@ def _shares_of(table: SimulatorParameters, machine: Machine) -> dict[str, float]
     sets = (
         table.architecture.get("other"),
         table.architecture.get(machine.architecture),
-        table.device.get(machine.device.id) or table.device.get(chip_of(machine.device.id)),
+        device_set(table, machine.device)[0],
     )
     values = {name: value for one in sets if one is not None for name, value in one.values.items()}
     return {name: values[name] for name in _PASSES if name in values}

@@ -6,7 +6,8 @@ import math
 
 from hwprof.plan.advice.facts import Facts
 from hwprof.plan.advice.gain import SURE, WORTH_SAYING, gain_within
-from hwprof.specs.record.run import Recommendation, Recompute
+from hwprof.specs.job.settings import RECOMPUTE
+from hwprof.specs.record.run import Recommendation
 from hwprof.units import format_bytes, format_fraction
 
 LARGEST_GROWTH = 8
@@ -90,8 +91,8 @@ def recompute_less(facts: Facts) -> Recommendation | None:
     now, usable_bytes = facts.run_settings.recompute, facts.usable_bytes
     if now == "none" or usable_bytes is None or facts.short_of_memory:
         return None
-    less: tuple[Recompute, ...] = ("none", "selective")
-    fitting = [mode for mode in less if mode != now and facts.need_bytes[mode] <= usable_bytes]
+    less = RECOMPUTE[: RECOMPUTE.index(now)]
+    fitting = [mode for mode in less if facts.need_bytes[mode] <= usable_bytes]
     ops = facts.ops(lambda op: op.direction == "recompute")
     if not fitting or not ops:
         return None
@@ -134,8 +135,7 @@ def fit_recompute(facts: Facts) -> Recommendation | None:
     usable_bytes = facts.usable_bytes
     if not facts.short_of_memory or usable_bytes is None:
         return None
-    modes: tuple[Recompute, ...] = ("none", "selective", "full")
-    more = modes[modes.index(facts.run_settings.recompute) + 1 :]
+    more = RECOMPUTE[RECOMPUTE.index(facts.run_settings.recompute) + 1 :]
     mode = next((mode for mode in more if facts.need_bytes[mode] <= usable_bytes), None)
     if mode is None:
         return None

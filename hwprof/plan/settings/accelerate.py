@@ -34,6 +34,7 @@ def settings_for(launch: Launch) -> Settings:
 def _missing(launch: Launch) -> list[tuple[bool, str]]:
     job, layout = launch.job, launch.job.layout
     beyond_data = layout.tensor_parallel * layout.context_parallel > 1
+    partly = job.recompute != "none" and (job.recompute_layers or job.model.layers) < job.model.layers
     return [
         (launch.backend == "other", f"device {launch.device}"),
         (launch.backend == "cpu" and (layout.zero_stage > 0 or beyond_data), "sharding on a CPU"),
@@ -47,13 +48,9 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
         (job.dtype not in _FORMATS, f"{job.dtype} training"),
         (job.offload != "none", f"offload of {job.offload} alone"),
         (layout.zero_stage > 0 and not layout.overlap, "traffic that is not beside compute"),
-        (job.recompute == "selective" or _partly(job), "recompute in just these layers"),
+        (job.recompute == "selective" or partly, "recompute in just these layers"),
         (job.recompute != "none" and layout.zero_stage == 0, "recompute without FSDP"),
     ]
-
-
-def _partly(job: TrainingJob) -> bool:
-    return job.recompute != "none" and (job.recompute_layers or job.model.layers) < job.model.layers
 
 
 def _besides(launch: Launch) -> list[tuple[bool, str]]:

@@ -30,27 +30,6 @@ class Constraint:
     reason: Callable[[Row, Question], str]
 
 
-def _heads(columns: Columns, question: Question) -> Truths:
-    broken: Truths = question.base.model.heads % columns["tensor"] != 0
-    return broken
-
-
-def _kv_heads(columns: Columns, question: Question) -> Truths:
-    heads, tensor = question.base.model.kv_heads, columns["tensor"]
-    broken: Truths = (heads % tensor != 0) & (tensor % heads != 0)
-    return broken
-
-
-def _domain(columns: Columns, question: Question) -> Truths:
-    broken: Truths = columns["tensor"] > question.machine.domain
-    return broken
-
-
-def _batch(columns: Columns, question: Question) -> Truths:
-    broken: Truths = question.base.global_batch % columns["data"] != 0
-    return broken
-
-
 def _context(columns: Columns, question: Question) -> Truths:
     length, ranks = question.base.seq_len, columns["context"]
     broken: Truths = (ranks > 1) & ((length % (2 * ranks) != 0) | (length // ranks < SHORTEST_CONTEXT))
@@ -71,13 +50,7 @@ def _heads_of_rank(tensor: Numbers, question: Question) -> tuple[Numbers, Number
 def _context_heads_reason(row: Row, question: Question) -> str:
     heads, pairs = (int(own) for own in _heads_of_rank(np.asarray(row["tensor"]), question))
     few = f"{heads} heads" if heads % row["context"] else f"{pairs} key and value heads"
-    return f"{few} of a tensor rank do not divide by context parallel {row['context']}, as Ulysses needs"
-
-
-def _experts(columns: Columns, _: Question) -> Truths:
-    ranks, expert = columns["data"] * columns["context"] * columns["tensor"], columns["expert"]
-    broken: Truths = ranks % expert != 0
-    return broken
+    return _undivided(f"{few} of a tensor rank", "context", row) + ", as Ulysses needs"
 
 
 def _layers(columns: Columns, question: Question) -> Truths:
@@ -104,22 +77,22 @@ def _micro_batches(columns: Columns, question: Question) -> Truths:
     return broken
 
 
-def _zero_in_pipeline(columns: Columns, question: Question) -> Truths:
-    allowed = np.isin(columns["zero_stage"], question.stack.zero_stages_in_pipeline)
-    broken: Truths = (columns["pipeline"] > 1) & ~allowed
-    return broken
+def _undivided(what: str, degree: str, row: Row) -> str:
+    return f"{what} do not divide by {degree} parallel {row[degree]}"
 
 
 HEADS_DIVIDE = Constraint(
     name="heads_divide",
-    broken=_heads,
-    reason=lambda row, q: f"{q.base.model.heads} heads do not divide by tensor parallel {row['tensor']}",
+    broken=lambda columns, q: q.base.model.heads % columns["tensor"] != 0,
+    reason=lambda row, q: _undivided(f"{q.base.model.heads} heads", "tensor", row),
 )
 """Tensor parallelism gives each rank whole attention heads (Shoeybi et al. 2019, section 3)."""
 
 KV_HEADS_DIVIDE = Constraint(
     name="kv_heads_divide",
-    broken=_kv_heads,
+    broken=lambda columns, q: (
+        (q.base.model.kv_heads % columns["tensor"] != 0) & (columns["tensor"] % q.base.model.kv_heads != 0)
+    ),
     reason=lambda row, q: (
         f"{q.base.model.kv_heads} key and value heads neither divide by tensor parallel {row['tensor']} nor into it"
     ),
@@ -128,15 +101,15 @@ KV_HEADS_DIVIDE = Constraint(
 
 TENSOR_INSIDE_DOMAIN = Constraint(
     name="tensor_inside_domain",
-    broken=_domain,
+    broken=lambda columns, q: columns["tensor"] > q.machine.domain,
     reason=lambda row, q: f"tensor parallel {row['tensor']} leaves the scale-up domain of {q.machine.domain} devices",
 )
 """Tensor parallelism communicates in every layer and so stays on the scale-up links."""
 
 BATCH_DIVIDES = Constraint(
     name="batch_divides",
-    broken=_batch,
-    reason=lambda row, q: f"{q.base.global_batch} sequences a step do not divide by data parallel {row['data']}",
+    broken=lambda columns, q: q.base.global_batch % columns["data"] != 0,
+    reason=lambda row, q: _undivided(f"{q.base.global_batch} sequences a step", "data", row),
 )
 """Every data rank gets equally many whole sequences."""
 
@@ -150,17 +123,13 @@ CONTEXT_DIVIDES = Constraint(
 )
 """Each context rank takes two chunks of a sequence, so that causal work is even (Megatron-Core), and not too short."""
 
-CONTEXT_DIVIDES_HEADS = Constraint(
-    name="context_divides_heads",
-    broken=_context_heads,
-    reason=_context_heads_reason,
-)
+CONTEXT_DIVIDES_HEADS = Constraint(name="context_divides_heads", broken=_context_heads, reason=_context_heads_reason)
 """Ulysses changes from tokens to whole heads (Jacobs et al. 2023, section 3.1), also of keys and values (Transformer
 Engine's ``a2a``)."""
 
 EXPERTS_DIVIDE = Constraint(
     name="experts_divide",
-    broken=_experts,
+    broken=lambda columns, _: columns["data"] * columns["context"] * columns["tensor"] % columns["expert"] != 0,
     reason=lambda row, _: (
         f"expert parallel {row['expert']} does not divide {row['data'] * row['context'] * row['tensor']} tensor, "
         "context and data ranks"
@@ -188,7 +157,9 @@ MICRO_BATCHES_FILL = Constraint(
 
 ZERO_IN_PIPELINE = Constraint(
     name="zero_in_pipeline",
-    broken=_zero_in_pipeline,
+    broken=lambda columns, q: (
+        (columns["pipeline"] > 1) & ~np.isin(columns["zero_stage"], q.stack.zero_stages_in_pipeline)
+    ),
     reason=lambda row, q: f"{q.stack.name} has no ZeRO stage {row['zero_stage']} in a pipeline",
 )
 
@@ -216,9 +187,8 @@ def memory_reason(need_bytes: float, question: Question) -> str:
     """Why a need of so many bytes, allocator and libraries included, does not fit; in numbers."""
     capacity = question.machine.capacity_bytes
     usable_bytes = capacity * (1 - question.margin)
-    need, usable, kept = format_bytes(need_bytes), format_bytes(usable_bytes), format_fraction(question.margin)
-    beyond = f" ({format_bytes(need_bytes - usable_bytes)} more)" if need == usable else ""
-    return f"needs {need}{beyond}, device has {usable} ({format_bytes(capacity)} less {kept})"
+    need, kept = _beyond(need_bytes, usable_bytes, format_bytes), format_fraction(question.margin)
+    return f"needs {need}, device has {format_bytes(usable_bytes)} ({format_bytes(capacity)} less {kept})"
 
 
 def host_reason(need_bytes: float, question: Question) -> str:
@@ -235,6 +205,11 @@ def host_reason(need_bytes: float, question: Question) -> str:
 def limit_reason(step_s: float, question: Question) -> str:
     """Why a step of this length is too long."""
     assert question.longest_step_s is not None
-    took, left = format_seconds(step_s), format_seconds(question.longest_step_s)
-    beyond = f" ({format_seconds(step_s - question.longest_step_s)} more)" if took == left else ""
-    return f"a step takes {took}{beyond}, {question.limit} leaves {left}"
+    took = _beyond(step_s, question.longest_step_s, format_seconds)
+    return f"a step takes {took}, {question.limit} leaves {format_seconds(question.longest_step_s)}"
+
+
+def _beyond(need: float, limit: float, formatted: Callable[[float], str]) -> str:
+    """A need above its limit; by how much where the digits shown do not tell."""
+    more = f" ({formatted(need - limit)} more)" if formatted(need) == formatted(limit) else ""
+    return formatted(need) + more

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from hwprof.plan.space.columns import Columns, Numbers, Truths, divisors, only, widened
 from hwprof.plan.space.constraints import OF_DEGREES, OF_SETTINGS, Constraint
 from hwprof.plan.space.question import Question
-from hwprof.simulate.space import RECOMPUTE
 from hwprof.specs.job.schedules import PLAIN, SCHEDULES, TRAITS
+from hwprof.specs.job.settings import RECOMPUTE
 
 DEGREES = ("tensor", "context", "pipeline", "data", "expert")
 """What a family of layouts shares."""

@@ -15,9 +15,9 @@ from hwprof.count.memory.overhead import FRAGMENTATION, libraries_bytes
 from hwprof.count.memory.pieces import Block, Held, Pieces
 from hwprof.count.ops.elementwise import Amount
 from hwprof.plan.space.columns import Columns, Numbers, divisors, only, rows_of
-from hwprof.simulate.space import RECOMPUTE
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.schedules import SCHEDULES
+from hwprof.specs.job.settings import RECOMPUTE
 from hwprof.specs.job.step import TrainingJob
 
 Floats = NDArray[np.float64]

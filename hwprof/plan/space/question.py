@@ -11,7 +11,7 @@ from hwprof.predict.stacks import Stack
 from hwprof.specs.catalogue.simulator import SimulatorParameters
 from hwprof.specs.job.parallel import ContextKind
 from hwprof.specs.job.schedules import Schedule
-from hwprof.specs.job.settings import Recompute
+from hwprof.specs.job.settings import RECOMPUTE, Recompute
 from hwprof.specs.job.step import TrainingJob
 from hwprof.specs.job.switches import JobDtype, Offload
 
@@ -45,7 +45,7 @@ class Choices:
     virtual: tuple[int, ...] = ()
     zero: tuple[int, ...] = (0, 1, 2, 3)
     micro_batch: tuple[int, ...] = ()
-    recompute: tuple[Recompute, ...] = ("none", "selective", "full")
+    recompute: tuple[Recompute, ...] = RECOMPUTE
     schedule: tuple[Schedule, ...] = ()
     sequence_parallel: tuple[bool, ...] = (True,)
     overlap: tuple[bool, ...] = (True,)

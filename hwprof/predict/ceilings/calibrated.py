@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hwprof.count.job.device_work import FLASH_BACKWARD_PRODUCTS
 from hwprof.predict.ceilings.roofs import best_ceilings
 from hwprof.predict.machine import Machine
-from hwprof.predict.parameters import chip_of
+from hwprof.predict.parameters import device_set
 from hwprof.specs.catalogue.simulator import MeasuredRate, ParameterSet, SimulatorParameters
 from hwprof.specs.hardware.spec import MatmulDtype
 from hwprof.specs.measurement import Ceiling
@@ -118,7 +118,7 @@ def with_device(
     table: SimulatorParameters, machine: Machine, values: Mapping[str, float], rates: tuple[MeasuredRate, ...]
 ) -> SimulatorParameters:
     """The table with these values for the machine's device; others of it stay."""
-    known = table.device.get(machine.device.id) or table.device.get(chip_of(machine.device.id))
+    known, _ = device_set(table, machine.device)
     merged = (known.values if known else {}) | dict(values)
     own = ParameterSet(basis="fitted", source="measured on the device", values=merged, measured=rates)
     return table.model_copy(update={"device": {**table.device, machine.device.id: own}})

@@ -14,7 +14,6 @@ from hwprof.report.cells import Table
 from hwprof.report.csv import render_csv
 from hwprof.report.html import render_html
 from hwprof.report.png import render_memory, render_roofline, render_step
-from hwprof.report.run.rank_tables import rank_sheets
 from hwprof.report.run.sheets import build_sheets
 from hwprof.report.run.view import View, build_view
 from hwprof.specs.files import write_atomically
@@ -113,16 +112,16 @@ def _renderers(record: RunRecord) -> dict[str, Callable[[], str | bytes]]:
     def sheets() -> dict[str, Table]:
         return {sheet.name: sheet for sheet in build_sheets(record)}
 
+    def csv(name: str) -> str:
+        return render_csv(sheets()[name])
+
     return {
         "report.html": lambda: render_html(view()),
         "roofline.png": lambda: render_roofline(view()),
         "step.png": lambda: render_step(view()),
         "memory.png": lambda: render_memory(view()),
-        "phases.csv": lambda: render_csv(sheets()["phases"]),
-        "ops.csv": lambda: render_csv(sheets()["ops"]),
-        "memory.csv": lambda: render_csv(sheets()["memory"]),
-        "plan.csv": lambda: render_csv(sheets()["plan"]),
-        **{name: partial(render_csv, sheet) for name, sheet in rank_sheets(record).items()},
+        **{f"{name}.csv": partial(csv, name) for name in ("phases", "ops", "memory", "plan")},
+        **({f"{name}.csv": partial(csv, name) for name in ("ranks", "collectives")} if record.ranks else {}),
     }
 
 

@@ -101,16 +101,10 @@ def files_of(run: ListedRun) -> dict[str, Path]:
     }
 
 
-def _tokens_per_s(record: RunRecord) -> float | None:
-    """Whole tokens; None where none were counted."""
-    known = record.step.tokens_per_s if record.step else None
-    return None if known is None else round(known)
-
-
 _COLUMNS: tuple[Field[ListedRun], ...] = (
     Field("model", "Model", lambda run: run.record.model.name),
     Field("step", "Step", lambda run: run.record.step.median_s if run.record.step else None, "s", meaning="median"),
-    Field("tokens", "Tokens/s", lambda run: _tokens_per_s(run.record), "count"),
+    Field("tokens", "Tokens/s", lambda run: run.record.step.tokens_per_s if run.record.step else None, "count"),
     Field("mfu", "MFU", lambda run: run.record.step.mfu if run.record.step else None, "fraction"),
     Field("bound", "Bound", lambda run: run.record.bound, style="bound"),
     Field("device", "Device", lambda run: run.record.device.name),

@@ -7,26 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hwprof.report import palette
-from hwprof.report.cells import Table, percent
+from hwprof.report.cells import Table
 from hwprof.report.csv import render_csv
 from hwprof.report.html import render_page
-from hwprof.report.pictures import Segment
+from hwprof.report.pictures import Segment, segment
 from hwprof.report.trace.tables import (
     PART_WORDS,
     broken_words,
     detail_tables,
-    device_table,
     device_title,
     headline,
     sheets,
-    straggler_table,
+    together_tables,
 )
 from hwprof.specs.files import write_atomically
 from hwprof.specs.record.trace import TimePart, TraceDevice, TraceReport
 
 PAGE_ROWS = 200
 """Rows of a table on the page; the CSV files have all."""
-_LABELLED = 0.1
 
 PART_COLOURS: dict[TimePart, str] = {
     "compute": palette.BLUE,
@@ -94,12 +92,10 @@ def _files(report: TraceReport) -> Iterator[tuple[str, str]]:
 
 def trace_page(report: TraceReport) -> TracePage:
     """The view that the page's template shows."""
-    together = [device_table(report.devices)] if len(report.devices) > 1 else []
-    together += [straggler_table(report.stragglers)] if report.stragglers else []
     return TracePage(
         title="Traces" if len(report.devices) > 1 else Path(report.devices[0].file).name,
         version=report.hwprof_version,
-        together=tuple(together),
+        together=tuple(together_tables(report)),
         devices=tuple(_device(number, device) for number, device in enumerate(report.devices)),
         notes=report.notes,
     )
@@ -117,20 +113,7 @@ def _device(number: int, device: TraceDevice) -> DevicePage:
         title=device_title(device),
         sentence=headline(device),
         broken=broken_words(device),
-        parts=tuple(_segment(part, share) for part, share in device.shares.items()),
+        parts=tuple(segment(PART_WORDS[part], share, PART_COLOURS[part]) for part, share in device.shares.items()),
         tables=tuple(replace(table, name=f"{anchor}-{table.name}") for table in detail_tables(device, PAGE_ROWS)),
         notes=device.notes,
-    )
-
-
-def _segment(part: TimePart, share: float) -> Segment:
-    colour = PART_COLOURS[part]
-    return Segment(
-        label=PART_WORDS[part],
-        fraction=share,
-        text=percent(share),
-        detail="",
-        colour=colour,
-        ink=palette.ink(colour),
-        labelled=share >= _LABELLED,
     )

@@ -8,10 +8,10 @@ from hwprof.plan.answer.machines import Answer, Option
 from hwprof.plan.answer.plans import Plan
 from hwprof.plan.answer.scaling import ScalingPoint, taken_over_at
 from hwprof.report import palette
-from hwprof.report.cells import percent, quantity_text, scale
 from hwprof.report.pictures import Bar, Line, Picture
-from hwprof.report.plan.tables import layout_words, sides_of
+from hwprof.report.plan.tables import layout_words, machine_rows
 from hwprof.report.plan.text import scaling_words
+from hwprof.units import format_estimate, format_fraction, format_seconds, scale
 
 _COLOURS = (
     palette.BLUE,
@@ -75,7 +75,7 @@ def pareto_picture(answer: Answer) -> Picture:
 
 
 def _about(plan: Plan) -> str:
-    step = quantity_text(plan.prediction.step_s, "s")
+    step = format_seconds(plan.prediction.step_s)
     return f"{plan.rank}: {plan.devices:,} x {plan.question.machine.device.id}, {layout_words(plan.job)}, step {step}"
 
 
@@ -103,7 +103,7 @@ def _time(plans: Sequence[Plan]) -> tuple[str, list[float]]:
 def machine_picture(answer: Answer) -> Picture:
     """The best plan of each machine, by throughput; the colour is what binds it."""
     title = "Machines: tokens/s of their best plan"
-    sides = sides_of(answer)
+    sides = machine_rows(answer)
     if not answer.plans:
         return Picture(name="machines", title=title, empty=NO_PLAN)
     bars = []
@@ -113,7 +113,7 @@ def machine_picture(answer: Answer) -> Picture:
             bars.append(Bar(label=label, start=0.0, length=0.0, text="no", colour=palette.GREY))
             continue
         found = side.best.prediction
-        text = f"{percent(found.mfu)} MFU, {found.bound}"
+        text = f"{format_fraction(found.mfu)} MFU, {found.bound}"
         colour = palette.BOUND_COLOURS[found.bound]
         bars.append(Bar(label=label, start=0.0, length=side.best.tokens_per_s, text=text, colour=colour))
     return Picture(name="machines", title=title, x_title="tokens/s of all devices", bars=tuple(bars))
@@ -179,7 +179,7 @@ def _curve(name: str, curve: Sequence[ScalingPoint], ys: Sequence[float], colour
         style="dashes" if dashes else "line",
         texts=tuple(
             f"{point.devices:,} devices, batch {point.global_batch:,}: {layout_words(point.job)}, "
-            f"step {quantity_text(point.step_s, 's')}"
+            f"step {format_seconds(point.step_s)}"
             for point in curve
         ),
     )
@@ -196,7 +196,7 @@ def sensitivity_picture(answer: Answer) -> Picture:
             label=gain.resource,
             start=0.0,
             length=100 * gain.saved_fraction,
-            text=percent(gain.saved_fraction, 2),
+            text=format_estimate(gain.saved_fraction),
             colour=palette.BLUE,
         )
         for gain in option.gains

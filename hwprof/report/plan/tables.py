@@ -1,22 +1,44 @@
-"""How does the planner's answer look as tables? Plans, machines side by side, and what both rest on."""
+"""Which columns does the planner's answer have, in files and for people? Plans, machines side by side, their basis."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hwprof.plan.answer.machines import Answer, Refusal
+from hwprof.plan.answer.machines import Answer, Option, Refusal
 from hwprof.plan.answer.plans import Plan
 from hwprof.plan.answer.scaling import ScalingPoint
 from hwprof.plan.settings.frameworks import settings_of
 from hwprof.plan.settings.launch import Settings
 from hwprof.report.cells import Field, Table, Value, build_sheet, yes
 from hwprof.specs.job.step import TrainingJob
+from hwprof.units import format_fraction, format_quantity, format_seconds, format_span, number
 
 
-def usd_of(plan: Plan | None, end: int) -> Value:
+def search_words(answer: Answer) -> str:
+    """What was looked at, and how long that took."""
+    return f"{answer.evaluated:,} layouts evaluated in {format_seconds(answer.search_s)}"
+
+
+def days_words(plan: Plan) -> str:
+    """How long the training takes: ``12.3 days``."""
+    return f"{number(plan.bill.days)} days"
+
+
+def cost_words(plan: Plan) -> str:
+    """What the training costs at the lowest and at the highest price: ``77.7 to 105 M USD``."""
+    return format_span(plan.bill.usd, "usd") if plan.bill.usd else "no price known"
+
+
+def energy_words(plan: Plan) -> str:
+    """What the training takes from the grid: ``12.3 MWh``."""
+    kwh = plan.bill.energy_kwh
+    return "no power known" if kwh is None else format_quantity(1e3 * kwh, "watt_hour")
+
+
+def _usd(plan: Plan, end: int) -> Value:
     """Cost at the lowest (0) or highest (1) price."""
-    return plan.bill.usd[end] if plan is not None and plan.bill.usd else None
+    return plan.bill.usd[end] if plan.bill.usd else None
 
 
 def _layers_again(job: TrainingJob) -> int:
@@ -43,7 +65,7 @@ def layout_words(job: TrainingJob) -> str:
     return " ".join(words + ([f"{job.recompute} recompute in {_layers_again(job)} layers"] * (job.recompute != "none")))
 
 
-_PLANS: tuple[Field[Plan], ...] = (
+PLANS: tuple[Field[Plan], ...] = (
     Field("rank", "Rank", lambda plan: plan.rank, "count"),
     Field("hardware", "Hardware", lambda plan: plan.question.machine.device.id),
     Field("devices", "Devices", lambda plan: plan.devices, "count"),
@@ -72,29 +94,36 @@ _PLANS: tuple[Field[Plan], ...] = (
     Field("step_s", "Step", lambda plan: plan.prediction.step_s, "s"),
     Field("step_lo_s", "Step from", lambda plan: plan.prediction.interval_s[0], "s"),
     Field("step_hi_s", "Step to", lambda plan: plan.prediction.interval_s[1], "s"),
-    Field("faster_than_next_probability", "Faster than the next", lambda plan: plan.ahead, "fraction"),
     Field(
-        "tokens_per_s_per_device",
-        "Tokens/s/device",
-        lambda plan: plan.prediction.tokens_per_s_per_device,
-        "count",
+        "faster_than_next_probability",
+        "Faster than the next",
+        lambda plan: plan.ahead,
+        "estimate",
+        meaning="chance, from both intervals",
     ),
+    Field("tokens_per_s_per_device", "Tokens/s/device", lambda plan: plan.prediction.tokens_per_s_per_device, "count"),
     Field("mfu_fraction", "MFU", lambda plan: plan.prediction.mfu, "fraction"),
-    Field("bound", "Bound", lambda plan: plan.prediction.bound),
-    Field("memory_bytes", "Memory", lambda plan: plan.prediction.memory.device_bytes, "byte"),
+    Field("bound", "Bound", lambda plan: plan.prediction.bound, style="bound"),
+    Field(
+        "memory_bytes",
+        "Memory",
+        lambda plan: plan.prediction.memory.device_bytes,
+        "byte",
+        meaning="of the fullest device",
+    ),
     Field("memory_hi_bytes", "Memory up to", lambda plan: plan.prediction.memory_interval_bytes[1], "byte"),
     Field("capacity_bytes", "Capacity", lambda plan: plan.question.machine.capacity_bytes, "byte"),
     Field("host_memory_bytes", "Host memory", lambda plan: plan.prediction.memory.host_bytes or None, "byte"),
     Field("steps_count", "Steps", lambda plan: plan.bill.steps, "count"),
     Field("time_days", "Days", lambda plan: plan.bill.days),
-    Field("cost_lo_usd", "Cost from", lambda plan: usd_of(plan, 0)),
-    Field("cost_hi_usd", "Cost to", lambda plan: usd_of(plan, 1)),
+    Field("cost_lo_usd", "Cost from", lambda plan: _usd(plan, 0)),
+    Field("cost_hi_usd", "Cost to", lambda plan: _usd(plan, 1)),
     Field("energy_kwh", "Energy", lambda plan: plan.bill.energy_kwh),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class MachineRow:
     """One machine of the comparison: with its best plan, or with the reason why there is none."""
 
     hardware: str
@@ -129,16 +158,16 @@ def families_of(answer: Answer) -> list[Family]:
 
 
 def _degrees_words(degrees: Sequence[int]) -> str:
-    """In the order of ``layout_space.DEGREES``; degrees of 1 are left out."""
+    """In the order of ``layouts.DEGREES``; degrees of 1 are left out."""
     names = ("tp", "cp", "pp", "dp", "ep")
     found = [f"{name}{degree}" for name, degree in zip(names, degrees, strict=True) if degree > 1]
     return " ".join(found) or "one device"
 
 
-def sides_of(answer: Answer) -> tuple[Side, ...]:
+def machine_rows(answer: Answer) -> tuple[MachineRow, ...]:
     """The machines in the order in which they were asked for, then those that could not be searched."""
     searched = [
-        Side(
+        MachineRow(
             option.question.machine.device.id,
             option.question.machine.devices,
             option.plans[0] if option.plans else None,
@@ -147,35 +176,35 @@ def sides_of(answer: Answer) -> tuple[Side, ...]:
         )
         for option in answer.options
     ]
-    return (*searched, *(Side(one.hardware, one.devices, None, one.reason, 0) for one in answer.unable))
+    return (*searched, *(MachineRow(one.hardware, one.devices, None, one.reason, 0) for one in answer.unable))
 
 
-def best_of(read: Callable[[Plan], Value]) -> Callable[[Side], Value]:
+def best_of(read: Callable[[Plan], Value]) -> Callable[[MachineRow], Value]:
     """What to read of a machine's best plan; nothing where it has none."""
-    return lambda side: None if side.best is None else read(side.best)
+    return lambda row: None if row.best is None else read(row.best)
 
 
-_CAPACITY: tuple[Field[Side], ...] = (
-    Field("hardware", "Hardware", lambda side: side.hardware),
-    Field("devices", "Devices", lambda side: side.devices, "count"),
-    Field("fits", "Fits", lambda side: yes(answer=side.best is not None)),
-    Field("reason", "Reason", lambda side: side.reason),
+MACHINES: tuple[Field[MachineRow], ...] = (
+    Field("hardware", "Hardware", lambda row: row.hardware),
+    Field("devices", "Devices", lambda row: row.devices, "count"),
+    Field("fits", "Fits", lambda row: yes(answer=row.best is not None)),
+    Field("reason", "Reason", lambda row: row.reason),
     Field("step_s", "Step", best_of(lambda plan: plan.prediction.step_s), "s"),
     Field("step_lo_s", "Step from", best_of(lambda plan: plan.prediction.interval_s[0]), "s"),
     Field("step_hi_s", "Step to", best_of(lambda plan: plan.prediction.interval_s[1]), "s"),
     Field("tokens_per_s", "Tokens/s", best_of(lambda plan: plan.tokens_per_s), "count"),
     Field("mfu_fraction", "MFU", best_of(lambda plan: plan.prediction.mfu), "fraction"),
-    Field("bound", "Bound", best_of(lambda plan: plan.prediction.bound)),
+    Field("bound", "Bound", best_of(lambda plan: plan.prediction.bound), style="bound"),
     Field("time_days", "Days", best_of(lambda plan: plan.bill.days)),
-    Field("cost_lo_usd", "Cost from", lambda side: usd_of(side.best, 0)),
-    Field("cost_hi_usd", "Cost to", lambda side: usd_of(side.best, 1)),
+    Field("cost_lo_usd", "Cost from", best_of(lambda plan: _usd(plan, 0))),
+    Field("cost_hi_usd", "Cost to", best_of(lambda plan: _usd(plan, 1))),
     Field("energy_kwh", "Energy", best_of(lambda plan: plan.bill.energy_kwh)),
     Field("memory_bytes", "Memory", best_of(lambda plan: plan.prediction.memory.device_bytes), "byte"),
     Field("layout", "Layout", best_of(lambda plan: layout_words(plan.job))),
-    Field("layouts_evaluated", "Evaluated", lambda side: side.evaluated, "count"),
+    Field("layouts_evaluated", "Evaluated", lambda row: row.evaluated, "count"),
 )
 
-_SCALING: tuple[Field[ScalingPoint], ...] = (
+SCALING: tuple[Field[ScalingPoint], ...] = (
     Field("kind", "Scaling", lambda point: point.kind),
     Field("devices", "Devices", lambda point: point.devices, "count"),
     Field("global_batch_sequences", "Global batch", lambda point: point.global_batch, "count"),
@@ -188,65 +217,74 @@ _SCALING: tuple[Field[ScalingPoint], ...] = (
     Field("layout", "Layout", lambda point: layout_words(point.job)),
 )
 
-_SETTINGS: tuple[Field[Settings], ...] = (
+SETTINGS: tuple[Field[Settings], ...] = (
     Field("framework", "Framework", lambda one: one.framework),
-    Field("file", "File", lambda one: f"settings/{one.file_name}" if one.text else ""),
-    Field("lacks", "Can't express", lambda one: "; ".join(one.lacks)),
-    Field("besides", "To set elsewhere", lambda one: "; ".join(one.besides)),
+    Field("file", "File", lambda one: f"settings/{one.file_name}" if one.text else "", style="code"),
+    Field("lacks", "Can't express", lambda one: "; ".join(one.lacks), style="long"),
+    Field("besides", "To set elsewhere", lambda one: "; ".join(one.besides), style="long"),
 )
 
-_ASSUMPTIONS: tuple[Field[tuple[str, str]], ...] = (
+ASSUMPTIONS: tuple[Field[tuple[str, str]], ...] = (
     Field("about", "About", lambda line: line[0]),
-    Field("assumption", "Assumption", lambda line: line[1]),
+    Field("assumption", "Assumption", lambda line: line[1], style="long"),
 )
 
-_FAMILIES: tuple[Field[Family], ...] = (
+FAMILIES: tuple[Field[Family], ...] = (
     Field("machine", "Machine", lambda family: family.machine),
     Field("degrees", "Degrees", lambda family: family.degrees),
-    Field("need_bytes", "Needs at least", lambda family: family.need_bytes, "byte"),
+    Field(
+        "need_bytes",
+        "Needs at least",
+        lambda family: family.need_bytes,
+        "byte",
+        meaning="its leanest layout, libraries included",
+    ),
     Field("capacity_bytes", "Device has", lambda family: family.capacity_bytes, "byte"),
 )
 
-_REFUSALS: tuple[Field[tuple[str, Refusal]], ...] = (
+REFUSALS: tuple[Field[tuple[str, Refusal]], ...] = (
     Field("machine", "Machine", lambda line: line[0]),
-    Field("rule", "Rule", lambda line: line[1].rule),
+    Field("rule", "Rule", lambda line: line[1].rule, show=lambda line: line[1].rule.replace("_", " ")),
     Field("layouts_count", "Layouts", lambda line: line[1].count, "count"),
-    Field("example", "For example", lambda line: line[1].example),
+    Field("example", "For example", lambda line: line[1].example, style="long"),
 )
 
 
 def build_plan_sheets(answer: Answer) -> tuple[Table, ...]:
     """The tables behind ``plan.csv``, ``capacity.csv``, ``scaling.csv``, ``settings.csv`` and the others."""
-    settings = settings_of(answer.plans[0]) if answer.plans else ()
-    refusals = [(option.name, refusal) for option in answer.options for refusal in option.refusals]
     return (
-        build_sheet("plan", "Plans", _PLANS, answer.plans),
-        build_sheet("capacity", "Machines", _CAPACITY, sides_of(answer)),
-        build_sheet("scaling", "Scaling", _SCALING, answer.scaling),
-        build_sheet("settings", "Settings of frameworks", _SETTINGS, settings),
-        build_sheet("assumptions", "Assumptions", _ASSUMPTIONS, assumptions_of(answer)),
-        build_sheet("rejected", "Ruled out", _REFUSALS, refusals),
-        build_sheet("families", "Families that do not fit", _FAMILIES, families_of(answer)),
+        build_sheet("plan", "Plans", PLANS, answer.plans),
+        build_sheet("capacity", "Machines", MACHINES, machine_rows(answer)),
+        build_sheet("scaling", "Scaling", SCALING, answer.scaling),
+        build_sheet("settings", "Settings of frameworks", SETTINGS, settings_of_best(answer)),
+        build_sheet("assumptions", "Assumptions", ASSUMPTIONS, assumptions_of(answer)),
+        build_sheet("rejected", "Ruled out", REFUSALS, refusals_of(answer.options)),
+        build_sheet("families", "Families that do not fit", FAMILIES, families_of(answer)),
     )
+
+
+def settings_of_best(answer: Answer) -> tuple[Settings, ...]:
+    """What each framework makes of the first plan; nothing where there is none."""
+    return settings_of(answer.plans[0]) if answer.plans else ()
+
+
+def refusals_of(options: Sequence[Option]) -> list[tuple[str, Refusal]]:
+    """Machine and refusal."""
+    return [(option.name, refusal) for option in options for refusal in option.refusals]
 
 
 def assumptions_of(answer: Answer) -> list[tuple[str, str]]:
     """(what it is about, the assumption in words); each once."""
-    return list(_assumptions(answer))
-
-
-def _assumptions(answer: Answer) -> Iterator[tuple[str, str]]:
     first = answer.options[0].question
     job = first.base
     formats = ", ".join(first.choices.dtype or (job.dtype,))
-    yield "job", f"{job.model.name}, {job.global_batch} sequences of {job.seq_len} tokens a step, {formats}"
-    yield "objective", answer.objective
-    yield "memory", f"{100 * first.margin:g} % of each device is left free"
-    seen: set[tuple[str, str]] = set()
+    lines = [
+        ("job", f"{job.model.name}, {job.global_batch} sequences of {job.seq_len} tokens a step, {formats}"),
+        ("objective", answer.objective),
+        ("memory", f"{format_fraction(first.margin)} of each device is left free"),
+    ]
     for option in answer.options:
         basis = option.plans[0].prediction.basis if option.plans else ()
-        for line in (*option.question.notes, *basis, *option.rates.basis):
-            pair = (option.question.machine.device.id, line)
-            if pair not in seen:
-                seen.add(pair)
-                yield pair
+        device = option.question.machine.device.id
+        lines += [(device, line) for line in (*option.question.notes, *basis, *option.rates.basis)]
+    return list(dict.fromkeys(lines))

@@ -1,47 +1,52 @@
-"""What does a person read of the planner's answer in a terminal?"""
+"""What does the terminal show of the planner's answer? Plans, why the rest was ruled out, scaling and settings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 from hwprof.plan.answer.machines import Answer, Option
 from hwprof.plan.answer.plans import Plan
 from hwprof.plan.answer.scaling import ScalingPoint, taken_over_at
-from hwprof.plan.settings.frameworks import settings_of
-from hwprof.report.cells import percent, quantity_text, span_text
-from hwprof.report.plan.tables import layout_words
+from hwprof.report.cells import build_table, chosen
+from hwprof.report.plan.tables import (
+    REFUSALS,
+    SCALING,
+    cost_words,
+    days_words,
+    energy_words,
+    layout_words,
+    refusals_of,
+    search_words,
+    settings_of_best,
+)
+from hwprof.report.terminal import Block, print_blocks
+from hwprof.units import format_bytes, format_estimate, format_fraction, format_seconds, format_span
 
-SHOWN = 8
+_SHOWN = 8
 
 
-def plan_text(answer: Answer) -> str:
-    """Plans, machines side by side where there are several, and why the rest was ruled out."""
-    lines = [
-        f"{answer.evaluated:,} layouts evaluated in {answer.search_s:.2f} s; best by {answer.objective}",
-        "",
-        *(_plan_line(plan) for plan in answer.plans[:SHOWN]),
+def print_plan(answer: Answer, stream: TextIO) -> None:
+    """Print plans, machines side by side where there are several, and why the rest was ruled out."""
+    blocks = [
+        Block(lines=[f"{search_words(answer)}; best by {answer.objective}"], indent=0),
+        Block(lines=[line for plan in answer.plans[:_SHOWN] for line in _plan_lines(plan)], indent=0),
+        *map(_option_block, answer.options),
+        Block(lines=[f"{one.devices} x {one.hardware}: no: {one.reason}" for one in answer.unable], indent=0),
+        *_scaling_blocks(answer.scaling),
     ]
-    for option in answer.options:
-        lines += ["", *_option_lines(option)]
-    lines += [f"{one.devices} x {one.hardware}: no: {one.reason}" for one in answer.unable]
-    lines += _scaling_lines(answer.scaling)
     if answer.plans:
-        lines += ["", "settings of the first plan (written with --output):", *_settings_lines(answer.plans[0])]
-    return "\n".join(lines)
+        title = "settings of the first plan (written with --output):"
+        blocks.append(Block(title=title, lines=[*_settings_lines(answer)]))
+    print_blocks(blocks, stream)
 
 
-def _scaling_lines(points: Sequence[ScalingPoint]) -> Iterator[str]:
+def _scaling_blocks(points: Sequence[ScalingPoint]) -> Iterator[Block]:
+    fields = chosen(SCALING, "devices global_batch_sequences step_s efficiency_fraction waiting_fraction layout")
     for kind in ("strong", "weak"):
         curve = [point for point in points if point.kind == kind]
-        if not curve:
-            continue
-        yield f"\n{kind} scaling: {scaling_words(curve)}"
-        for point in curve:
-            step, share = quantity_text(point.step_s, "s"), percent(point.efficiency)
-            yield (
-                f"{point.devices:>9,} devices  batch {point.global_batch:,}  step {step}, efficiency {share}, "
-                f"waiting {percent(point.waiting_fraction)}  {layout_words(point.job)}"
-            )
+        if curve:
+            yield Block(title=f"{kind} scaling: {scaling_words(curve)}", table=build_table(kind, "", fields, curve))
 
 
 def scaling_words(curve: Sequence[ScalingPoint]) -> str:
@@ -52,40 +57,34 @@ def scaling_words(curve: Sequence[ScalingPoint]) -> str:
     return f"devices work longer than they wait on all counts looked at, up to {curve[-1].devices:,}"
 
 
-def _settings_lines(plan: Plan) -> Iterator[str]:
-    for one in settings_of(plan):
+def _settings_lines(answer: Answer) -> Iterator[str]:
+    for one in settings_of_best(answer):
         can = one.file_name if one.text else "can't express " + "; ".join(one.lacks)
         besides = f" (besides: {'; '.join(one.besides)})" if one.besides else ""
-        yield f"  {one.framework}: {can}{besides}"
+        yield f"{one.framework}: {can}{besides}"
 
 
-def _plan_line(plan: Plan) -> str:
+def _plan_lines(plan: Plan) -> Iterator[str]:
     found = plan.prediction
-    ahead = "" if plan.ahead is None else f", {percent(plan.ahead, 2)} sure to beat the next"
-    step, span = quantity_text(found.step_s, "s"), span_text(found.interval_s, "s")
-    memory = quantity_text(found.memory.device_bytes, "byte")
+    ahead = "" if plan.ahead is None else f", {format_estimate(plan.ahead)} sure to beat the next"
+    step, span = format_seconds(found.step_s), format_span(found.interval_s, "s")
     on_host = found.memory.host_bytes
-    host = f", {quantity_text(on_host, 'byte')} of host memory a device" if on_host else ""
-    return (
-        f"{plan.rank:>3}  {plan.devices} x {plan.question.machine.device.id}  {layout_words(plan.job)}\n"
-        f"     step {step} (90 %: {span}), MFU {percent(found.mfu)}, {found.bound}-bound, memory {memory}"
-        f"{' (tight)' if plan.tight else ''}{host}{ahead}{_bill_words(plan)}"
+    host = f", {format_bytes(on_host)} of host memory a device" if on_host else ""
+    yield f"{plan.rank:>3}  {plan.devices} x {plan.question.machine.device.id}  {layout_words(plan.job)}"
+    yield (
+        f"     step {step} (90 %: {span}), MFU {format_fraction(found.mfu)}, {found.bound}-bound, memory "
+        f"{format_bytes(found.memory.device_bytes)}{' (tight)' if plan.tight else ''}{host}{ahead}"
     )
+    if plan.bill.steps > 1:
+        yield f"     {days_words(plan)}, {cost_words(plan)}, {energy_words(plan)}"
 
 
-def _bill_words(plan: Plan) -> str:
-    bill = plan.bill
-    if bill.steps <= 1:
-        return ""
-    usd = f", {bill.usd[0]:,.0f} to {bill.usd[1]:,.0f} USD" if bill.usd else ""
-    energy = f", {bill.energy_kwh:,.0f} kWh" if bill.energy_kwh is not None else ""
-    return f"\n     {bill.days:,.1f} days{usd}{energy}"
-
-
-def _option_lines(option: Option) -> Iterator[str]:
-    yield f"{option.name}: " + (layout_words(option.plans[0].job) if option.plans else f"no: {option.reason}")
-    if option.gains:
-        named = ", ".join(f"{gain.resource} {percent(gain.saved_fraction, 2)}" for gain in option.gains)
-        yield f"  10 % more of each would shorten the step by: {named}"
-    for refusal in option.refusals:
-        yield f"  {refusal.count:>9,} {refusal.rule}: {refusal.example}"
+def _option_block(option: Option) -> Block:
+    found = layout_words(option.plans[0].job) if option.plans else f"no: {option.reason}"
+    gains = ", ".join(f"{gain.resource} {format_estimate(gain.saved_fraction)}" for gain in option.gains)
+    fields = chosen(REFUSALS, "layouts_count rule example")
+    return Block(
+        title=f"{option.name}: {found}",
+        lines=[f"10 % more of each would shorten the step by: {gains}"] if gains else [],
+        table=build_table("refusals", "", fields, refusals_of([option])),
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hwprof.report.cells import Field, Table, build_table, number, percent
+from hwprof.report.cells import Field, Table, build_table
 from hwprof.specs.record.counters import TOP_KERNELS, CounterRow, CountersResult
+from hwprof.units import format_fraction, number
 
 _SHOWN_NAMES = 5
 
@@ -51,7 +52,7 @@ def _note(counters: CountersResult) -> str:
 def _matched(counters: CountersResult) -> str:
     return (
         f"{len(counters.rows)} of {counters.file_kernels} kernels in {counters.source} are among the "
-        f"{counters.run_kernels} of the run, {percent(counters.matched_time_fraction)} of its kernel time."
+        f"{counters.run_kernels} of the run, {format_fraction(counters.matched_time_fraction)} of its kernel time."
     )
 
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 
 from hwprof.report import palette
-from hwprof.report.cells import quantity_text, scale, span_text
 from hwprof.report.pictures import Bar, Line, Mark, Picture, thin
 from hwprof.report.run.absence import absence
 from hwprof.specs.record.run import MemoryResult, RunRecord, Series
+from hwprof.units import format_bytes, format_quantity, format_seconds, format_span, scale
 
 _MOST_PANELS = 40
 _MOST_LINES = 16
@@ -28,9 +28,7 @@ def samples_picture(record: RunRecord) -> Picture:
     ys = [sample * factor for sample in step.samples_s]
     xs, ys = thin(range(1, len(ys) + 1), ys)
     low, high = step.interval_s
-    median = Mark(
-        label=f"median {quantity_text(step.median_s, 's')}", value=step.median_s * factor, colour=palette.BLUE
-    )
+    median = Mark(label=f"median {format_seconds(step.median_s)}", value=step.median_s * factor, colour=palette.BLUE)
     return Picture(
         name="samples",
         title=title,
@@ -40,8 +38,8 @@ def samples_picture(record: RunRecord) -> Picture:
         lines=(Line(name="step time", xs=tuple(xs), ys=tuple(ys), colour=palette.BLUE),),
         marks=(median,),
         band=(low * factor, high * factor),
-        note=f"Band: 95 % interval of the median, {span_text(step.interval_s, 's')}; {step.warmups} warm-up steps are "
-        "not shown.",
+        note=f"Band: 95 % interval of the median, {format_span(step.interval_s, 's')}; {step.warmups} warm-up steps "
+        "are not shown.",
     )
 
 
@@ -51,7 +49,7 @@ def loss_picture(record: RunRecord) -> Picture:
         return Picture(name="loss", title="Training loss", empty=absence(record, "training losses"))
     xs, ys = thin(range(1, len(record.losses) + 1), record.losses)
     line = Line(name="training loss", xs=tuple(xs), ys=tuple(ys), colour=palette.GREEN)
-    evaluation = f"Evaluation loss at the end: {record.eval_loss:.4g} nats per token." if record.eval_loss else ""
+    end = format_quantity(record.eval_loss, "nats_per_token")
     return Picture(
         name="loss",
         title="Training loss",
@@ -59,7 +57,7 @@ def loss_picture(record: RunRecord) -> Picture:
         whole_x=True,
         y_title="loss [nats per token]",
         lines=(line,),
-        note=evaluation,
+        note="" if record.eval_loss is None else f"Evaluation loss at the end: {end}.",
     )
 
 
@@ -103,14 +101,14 @@ def _part_bars(memory: MemoryResult, factor: float) -> list[Bar]:
     for place, part in enumerate(sorted(memory.parts, key=lambda part: -part.predicted_bytes)):
         start_bytes, end_bytes = end_bytes, end_bytes + part.predicted_bytes
         length = part.predicted_bytes * factor
-        text = quantity_text(part.predicted_bytes, "byte")
+        text = format_bytes(part.predicted_bytes)
         colour = _PART_COLOURS[place % len(_PART_COLOURS)]
         bars.append(Bar(label=part.name, start=start_bytes * factor, length=length, text=text, colour=colour))
     return bars
 
 
 def _whole_bar(label: str, length: float, size_bytes: float, colour: str) -> Bar:
-    return Bar(label=label, start=0.0, length=length, text=quantity_text(size_bytes, "byte"), colour=colour)
+    return Bar(label=label, start=0.0, length=length, text=format_bytes(size_bytes), colour=colour)
 
 
 def _capacity_mark(memory: MemoryResult, largest_bytes: float, factor: float) -> tuple[tuple[Mark, ...], str]:
@@ -118,7 +116,7 @@ def _capacity_mark(memory: MemoryResult, largest_bytes: float, factor: float) ->
     if memory.capacity_bytes is None:
         return (), ""
     source = f" ({memory.capacity_source})" if memory.capacity_source else ""
-    text = f"capacity {quantity_text(memory.capacity_bytes, 'byte')}"
+    text = f"capacity {format_bytes(memory.capacity_bytes)}"
     if memory.capacity_bytes > _FAR_CAPACITY * largest_bytes:
         return (), f"Beyond the picture: {text}{source}."
     return (Mark(label=text, value=memory.capacity_bytes * factor, colour=palette.VERMILLION),), ""
@@ -153,11 +151,10 @@ def timeline_picture(record: RunRecord) -> Picture:
 def _peak_marks(peaks: Sequence[tuple[str, float | None, str]], factor: float) -> tuple[Mark, ...]:
     """Peaks as marks; two that look the same are one mark with both names."""
     known = [(label, size, colour) for label, size, colour in peaks if size is not None]
-    if len({quantity_text(size, "byte") for _, size, _ in known}) == 1 < len(known):
+    if len({format_bytes(size) for _, size, _ in known}) == 1 < len(known):
         known = [(" and ".join([known[0][0].split()[0], known[1][0]]), *known[0][1:])]
     return tuple(
-        Mark(label=f"{label} {quantity_text(size, 'byte')}", value=size * factor, colour=colour)
-        for label, size, colour in known
+        Mark(label=f"{label} {format_bytes(size)}", value=size * factor, colour=colour) for label, size, colour in known
     )
 
 

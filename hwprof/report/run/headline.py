@@ -8,17 +8,35 @@ from dataclasses import dataclass
 from typing import get_args
 
 from hwprof.report import palette
-from hwprof.report.cells import finite, number, percent, quantity_text, span_text
-from hwprof.report.pictures import BOUND_WORDS, Card, Segment
+from hwprof.report.cells import finite
+from hwprof.report.pictures import BOUND_WORDS, Card, Segment, segment
 from hwprof.report.run.absence import absence
 from hwprof.report.run.settings_words import batch_words, rate_text
 from hwprof.specs.measurement import FEWEST_FOR_INTERVAL, MAX_WAITED_FRACTION
-from hwprof.specs.record.run import BoundClass, Interval, OpResult, PhaseName, Recommendation, RunRecord, StepTime
+from hwprof.specs.record.run import (
+    BoundClass,
+    Interval,
+    MemoryResult,
+    OpResult,
+    PhaseName,
+    PhaseTime,
+    Prediction,
+    Recommendation,
+    RunRecord,
+    StepTime,
+)
+from hwprof.units import (
+    format_bytes,
+    format_estimate,
+    format_flop_per_s,
+    format_fraction,
+    format_seconds,
+    format_span,
+    number,
+)
 
 TOP_LOSSES = 5
 TOP_RECOMMENDATIONS = 4
-_LABEL_SHARE = 0.1
-"""A bar segment narrower than this has no room for its label; the legend has it all the same."""
 _NO_REST = 5e-4
 """Shares that miss one by less than this are rounding."""
 
@@ -44,9 +62,7 @@ class Advice:
     change: str
     reason: str
     gain: str
-    evidence: str
     basis: str
-    kind: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +107,7 @@ def _caution(step: StepTime | None) -> str:
         f"Measured while other processes used the CPU: this run's threads waited {number(step.waited_fraction or 0)} s "
         "for it in each second of the timed steps"
         if busy
-        else f"The steps differ: their times spread by {percent(step.spread)}"
+        else f"The steps differ: their times spread by {format_fraction(step.spread)}"
     )
     return f"{why}. Close other programs and run again before you trust these numbers."
 
@@ -108,9 +124,7 @@ def advice_of(item: Recommendation) -> Advice:
         change=item.change,
         reason=item.reason,
         gain=gain_words(item.gain_fraction),
-        evidence=item.evidence,
         basis=item.basis,
-        kind=item.kind,
     )
 
 
@@ -120,8 +134,8 @@ def gain_words(gain_fraction: Interval) -> str:
     if high <= 0:
         return "no saving expected"
     if low <= 0:
-        return f"saves up to {percent(high, 2)} of the step"
-    return f"saves {span_text((low, high), 'fraction', 2)} of the step"
+        return f"saves up to {format_estimate(high)} of the step"
+    return f"saves {format_span((low, high), 'estimate')} of the step"
 
 
 def top_losses(ops: Sequence[OpResult]) -> tuple[Loss, ...]:
@@ -132,13 +146,13 @@ def top_losses(ops: Sequence[OpResult]) -> tuple[Loss, ...]:
 
 def _loss(op: OpResult) -> Loss:
     share = op.share * op.lost_s / op.time_s if op.time_s else None
-    reached = f", reaches {percent(op.roof_fraction)} of {op.roof_name}" if finite(op.roof_fraction) else ""
+    reached = f", reaches {format_fraction(op.roof_fraction)} of {op.roof_name}" if finite(op.roof_fraction) else ""
     return Loss(
         label=op.label,
         direction=op.direction,
-        where=f"{op.layer_kind}, takes {quantity_text(op.time_s, 's')} per step{reached}",
-        lost=quantity_text(op.lost_s, "s"),
-        lost_share=percent(share),
+        where=f"{op.layer_kind}, takes {format_seconds(op.time_s)} per step{reached}",
+        lost=format_seconds(op.lost_s),
+        lost_share=format_fraction(share),
         bound=op.bound,
         advice=op.advice or "No setting is known to help.",
     )
@@ -154,39 +168,23 @@ def _segments(parts: Sequence[tuple[str, float, str, str]], rest_label: str) -> 
     if rest > _NO_REST:
         parts = [*parts, (rest_label, rest, "", palette.LIGHT_GREY)]
     whole = max(total, 1.0) if rest > _NO_REST else total
-    return tuple(
-        Segment(
-            label=label,
-            fraction=share / whole,
-            text=percent(share),
-            detail=detail,
-            colour=colour,
-            ink=palette.ink(colour),
-            labelled=share / whole >= _LABEL_SHARE,
-        )
-        for label, share, detail, colour in parts
-    )
+    return tuple(segment(label, share, colour, detail=detail, whole=whole) for label, share, detail, colour in parts)
+
+
+def phases_in_order(record: RunRecord) -> list[PhaseTime]:
+    """The phases inside the step, in the order in which they run."""
+    order = get_args(PhaseName)
+    return sorted((phase for phase in record.phases if phase.in_step), key=lambda phase: order.index(phase.name))
 
 
 def phase_segments(record: RunRecord) -> tuple[Segment, ...]:
     """The bar of the phases inside the step, in the order in which they run."""
-    order = {name: place for place, name in enumerate(get_args(PhaseName))}
-    phases = sorted((phase for phase in record.phases if phase.in_step), key=lambda phase: order[phase.name])
-    parts = [
-        (
-            phase.name.replace("_", " "),
-            phase.share,
-            f"{quantity_text(phase.median_s, 's')}, {_bound_phrase(record, phase.bound)}",
-            palette.PHASE_COLOURS[phase.name],
-        )
-        for phase in phases
-    ]
+    parts = []
+    for phase in phases_in_order(record):
+        bound = ("" if phase.bound == "unknown" else "bound by ") + _bound_words(record, phase.bound)
+        detail = f"{format_seconds(phase.median_s)}, {bound}"
+        parts.append((phase.name.replace("_", " "), phase.share, detail, palette.PHASE_COLOURS[phase.name]))
     return _segments(parts, "between phases")
-
-
-def _bound_phrase(record: RunRecord, bound: BoundClass) -> str:
-    words = _bound_words(record, bound)
-    return words if bound == "unknown" else f"bound by {words}"
 
 
 def _bound_words(record: RunRecord, bound: BoundClass) -> str:
@@ -208,41 +206,33 @@ def _cards(record: RunRecord) -> tuple[Card, ...]:
     step = record.step
     if step is None:
         return ()
-    cards = [_step_card(step), _rate_card(record, step), _mfu_card(step), _hfu_card(record, step)]
+    brief, detail = batch_words(record.settings)
+    cards = [
+        _step_card(step),
+        Card(title="Throughput", value=rate_text(step), brief=brief, detail=detail),
+        _mfu_card(step),
+        _hfu_card(record, step),
+    ]
     if record.prediction is not None:
-        cards.append(_prediction_card(record, step))
+        cards.append(_prediction_card(record.prediction, step))
     if record.memory is not None:
-        cards.append(_memory_card(record))
+        cards.append(_memory_card(record.memory))
     return tuple(cards)
 
 
 def _step_card(step: StepTime) -> Card:
-    verdict = "stable" if step.stable else "unstable"
     kind = "95 % interval" if len(step.samples_s) >= FEWEST_FOR_INTERVAL else "range"
-    between = f"{kind} {span_text(step.interval_s, 's')}"
-    detail = f"median of {len(step.samples_s)} unprofiled steps; {between}; spread {percent(step.spread)} ({verdict})"
-    brief = f"{between}, spread {percent(step.spread)}"
-    return Card(title="Step time", value=quantity_text(step.median_s, "s"), brief=brief, detail=detail)
-
-
-def _rate_card(record: RunRecord, step: StepTime) -> Card:
-    brief, detail = batch_words(record.settings)
-    return Card(title="Throughput", value=rate_text(step), brief=brief, detail=detail)
+    between, spread = f"{kind} {format_span(step.interval_s, 's')}", f"spread {format_fraction(step.spread)}"
+    verdict = "stable" if step.stable else "unstable"
+    detail = f"median of {len(step.samples_s)} unprofiled steps; {between}; {spread} ({verdict})"
+    return Card(title="Step time", value=format_seconds(step.median_s), brief=f"{between}, {spread}", detail=detail)
 
 
 def _mfu_card(step: StepTime) -> Card:
-    causal = f" Counting causal attention only: {percent(step.mfu_causal)}." if finite(step.mfu_causal) else ""
+    causal = f" Counting causal attention only: {format_fraction(step.mfu_causal)}." if finite(step.mfu_causal) else ""
     detail = f"model FLOP utilisation: recompute excluded, full attention{_peak_words(step)}.{causal}"
     brief = "model FLOP utilisation, recompute excluded"
-    return Card(title="MFU", value=percent(step.mfu), brief=brief, detail=detail)
-
-
-def _hfu_card(record: RunRecord, step: StepTime) -> Card:
-    recompute = record.settings.recompute
-    same = "nothing is recomputed, so it equals MFU" if recompute == "none" else f"recompute: {recompute}"
-    detail = f"hardware FLOP utilisation: everything executed, recompute included ({same})."
-    brief = "hardware FLOP utilisation, recompute included"
-    return Card(title="HFU", value=percent(step.hfu), brief=brief, detail=detail)
+    return Card(title="MFU", value=format_fraction(step.mfu), brief=brief, detail=detail)
 
 
 def _peak_words(step: StepTime) -> str:
@@ -250,33 +240,33 @@ def _peak_words(step: StepTime) -> str:
     if step.mfu_peak_flop_per_s is None:
         return f"; {step.mfu_basis or 'no compute peak is known'}"
     basis = f" ({step.mfu_basis})" if step.mfu_basis else ""
-    return f", of {quantity_text(step.mfu_peak_flop_per_s, 'flop_per_s')}{basis}"
+    return f", of {format_flop_per_s(step.mfu_peak_flop_per_s)}{basis}"
 
 
-def _prediction_card(record: RunRecord, step: StepTime) -> Card:
-    prediction = record.prediction
-    assert prediction is not None
+def _hfu_card(record: RunRecord, step: StepTime) -> Card:
+    recompute = record.settings.recompute
+    same = "nothing is recomputed, so it equals MFU" if recompute == "none" else f"recompute: {recompute}"
+    detail = f"hardware FLOP utilisation: everything executed, recompute included ({same})."
+    brief = "hardware FLOP utilisation, recompute included"
+    return Card(title="HFU", value=format_fraction(step.hfu), brief=brief, detail=detail)
+
+
+def _prediction_card(prediction: Prediction, step: StepTime) -> Card:
     low, high = prediction.interval_s
     inside = "inside" if low <= step.median_s <= high else "outside"
     error = prediction.step_s / step.median_s - 1
-    brief = (
-        f"{percent(abs(error))} {'above' if error >= 0 else 'below'} the measured {quantity_text(step.median_s, 's')}"
-    )
-    detail = f"{brief}, which is {inside} the predicted interval {span_text(prediction.interval_s, 's')}"
-    return Card(title="Predicted step", value=quantity_text(prediction.step_s, "s"), brief=brief, detail=detail)
+    side = "above" if error >= 0 else "below"
+    brief = f"{format_fraction(abs(error))} {side} the measured {format_seconds(step.median_s)}"
+    detail = f"{brief}, which is {inside} the predicted interval {format_span(prediction.interval_s, 's')}"
+    return Card(title="Predicted step", value=format_seconds(prediction.step_s), brief=brief, detail=detail)
 
 
-def _memory_card(record: RunRecord) -> Card:
-    memory = record.memory
-    assert memory is not None
-    peak = memory.measured_peak_bytes
-    capacity = memory.capacity_bytes
-    of_capacity = f"; {percent(peak / capacity)} of {quantity_text(capacity, 'byte')}" if peak and capacity else ""
-    predicted = memory.predicted_peak_bytes
+def _memory_card(memory: MemoryResult) -> Card:
+    peak, predicted, capacity = memory.measured_peak_bytes, memory.predicted_peak_bytes, memory.capacity_bytes
     if peak is None:
-        detail = "predicted; the peak could not be measured" + of_capacity
-        value = quantity_text(predicted, "byte")
-        return Card(title="Peak memory", value=value, brief=detail, detail=detail)
-    beside = "" if predicted is None else f"; predicted {quantity_text(predicted, 'byte')}"
-    detail = f"measured{beside}{of_capacity}"
-    return Card(title="Peak memory", value=quantity_text(peak, "byte"), brief=detail, detail=detail)
+        detail = "predicted; the peak could not be measured"
+    else:
+        detail = "measured" if predicted is None else f"measured; predicted {format_bytes(predicted)}"
+        detail += f"; {format_fraction(peak / capacity)} of {format_bytes(capacity)}" if capacity else ""
+    value = format_bytes(predicted if peak is None else peak)
+    return Card(title="Peak memory", value=value, brief=detail, detail=detail)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from hwprof.report.cells import Field, Table, build_table, number, percent, quantity_text, scale
+from hwprof.report.cells import Field, Table, build_table
 from hwprof.report.run.absence import absence
 from hwprof.specs.measurement import Ceiling, Skipped
-from hwprof.specs.record.run import RunRecord, Series
+from hwprof.specs.record.run import DeviceIdentity, RunRecord, Series
+from hwprof.units import format_bytes, format_flop, format_fraction, format_quantity, number
 
 
 def _stability(ceiling: Ceiling) -> str:
@@ -17,21 +18,20 @@ def _stability(ceiling: Ceiling) -> str:
 
 
 def _level(ceiling: Ceiling) -> str:
-    size = f", {quantity_text(ceiling.level_bytes, 'byte')}" if ceiling.level_bytes else ""
+    size = f", {format_bytes(ceiling.level_bytes)}" if ceiling.level_bytes else ""
     return (ceiling.level or ceiling.dtype) + size
 
 
-def _plain(value: str | float) -> str:
-    return number(value) if isinstance(value, float) else str(value)
-
-
 def _conditions(ceiling: Ceiling) -> str:
-    return ", ".join(f"{key.replace('_', ' ')}: {_plain(value)}" for key, value in ceiling.conditions.items())
+    return ", ".join(
+        f"{key.replace('_', ' ')}: {number(value) if isinstance(value, float) else value}"
+        for key, value in ceiling.conditions.items()
+    )
 
 
 _CEILINGS: tuple[Field[Ceiling], ...] = (
     Field("ceiling", "Ceiling", lambda ceiling: ceiling.name, style="code"),
-    Field("value", "Value", lambda ceiling: ceiling.value, "count", show=lambda c: quantity_text(c.value, c.unit)),
+    Field("value", "Value", lambda ceiling: ceiling.value, "count", show=lambda c: format_quantity(c.value, c.unit)),
     Field("origin", "Origin", lambda ceiling: ceiling.origin, meaning="measured, calibrated, datasheet or assumed"),
     Field("source", "Source", lambda ceiling: ceiling.source, style="long"),
     Field("samples", "Samples", lambda ceiling: len(ceiling.samples) or None, "count"),
@@ -48,53 +48,39 @@ _SKIPPED: tuple[Field[Skipped], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Fact:
-    group: str
-    name: str
-    value: str
-
-
-_FACTS: tuple[Field[_Fact], ...] = (
-    Field("group", "Group", lambda fact: fact.group),
-    Field("name", "Name", lambda fact: fact.name),
-    Field("value", "Value", lambda fact: fact.value, style="long"),
+_FACTS: tuple[Field[tuple[str, str, str]], ...] = (
+    Field("group", "Group", lambda fact: fact[0]),
+    Field("name", "Name", lambda fact: fact[1]),
+    Field("value", "Value", lambda fact: fact[2], style="long"),
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _SeriesSummary:
-    name: str
-    unit: str
-    samples: int
-    factor: float
-    low: float
-    middle: float
-    high: float
-
-    def words(self, value: float) -> str:
-        """A value in the unit of the series."""
-        return f"{number(value * self.factor, 4)} {self.unit}".strip()
+def _known(series: Series) -> list[float]:
+    return [value for value in series.values if math.isfinite(value)]
 
 
-_TELEMETRY: tuple[Field[_SeriesSummary], ...] = (
-    Field("series", "Series", lambda line: line.name, style="code"),
-    Field("samples", "Samples", lambda line: line.samples, "count"),
-    Field("min", "Least", lambda line: line.low, "count", show=lambda line: line.words(line.low)),
-    Field("median", "Median", lambda line: line.middle, "count", show=lambda line: line.words(line.middle)),
-    Field("max", "Most", lambda line: line.high, "count", show=lambda line: line.words(line.high)),
+def _of_known(name: str, title: str, pick: Callable[[list[float]], float]) -> Field[Series]:
+    """One number of all known values, in the unit of the series."""
+    return Field(
+        name,
+        title,
+        lambda series: pick(_known(series)),
+        "count",
+        show=lambda series: format_quantity(pick(_known(series)), series.unit),
+    )
+
+
+_TELEMETRY: tuple[Field[Series], ...] = (
+    Field("series", "Series", lambda series: series.name, style="code"),
+    Field("samples", "Samples", lambda series: len(_known(series)), "count"),
+    _of_known("min", "Least", min),
+    _of_known("median", "Median", statistics.median),
+    _of_known("max", "Most", max),
 )
 
-
-@dataclass(frozen=True, slots=True)
-class _LossLine:
-    step: int
-    loss: float
-
-
-_LOSSES: tuple[Field[_LossLine], ...] = (
-    Field("step", "Step", lambda line: line.step, "count"),
-    Field("loss", "Loss [nats per token]", lambda line: line.loss, "count"),
+_LOSSES: tuple[Field[tuple[int, float]], ...] = (
+    Field("step", "Step", lambda line: line[0], "count"),
+    Field("loss", "Loss", lambda line: line[1], "nats_per_token"),
 )
 
 
@@ -113,85 +99,73 @@ def skipped_table(record: RunRecord) -> Table:
 
 def environment_table(record: RunRecord) -> Table:
     """Run, device, settings, model and environment, as name and value."""
-    facts = [*_run_facts(record), *_device_facts(record), *_setting_facts(record), *_model_facts(record)]
-    facts += [_Fact("environment", key, value) for key, value in record.environment.items()]
+    settings = {name.replace("_", " "): str(value) for name, value in record.settings.model_dump().items()}
+    groups = {
+        "run": _run_facts(record),
+        "device": _device_facts(record.device),
+        "settings": settings,
+        "model": _model_facts(record),
+        "environment": record.environment,
+    }
+    facts = [(group, name, value) for group, values in groups.items() for name, value in values.items()]
     return build_table("environment", "Environment", _FACTS, facts)
 
 
-def _run_facts(record: RunRecord) -> list[_Fact]:
-    rows = {
+def _run_facts(record: RunRecord) -> dict[str, str]:
+    loss = record.eval_loss
+    return {
         "command": record.command,
         "created": record.created,
         "hwprof version": record.hwprof_version,
         "status": f"{record.status} {record.status_note}".strip(),
         "ranks": str(record.world_size),
-        "evaluation loss": "" if record.eval_loss is None else f"{record.eval_loss:.4g} nats per token",
+        "evaluation loss": "" if loss is None else format_quantity(loss, "nats_per_token"),
     }
-    return [_Fact("run", name, value) for name, value in rows.items()]
 
 
-def _device_facts(record: RunRecord) -> list[_Fact]:
-    device = record.device
-    memory = f"{quantity_text(device.memory_bytes, 'byte')} ({device.memory_source})" if device.memory_bytes else ""
-    rows = {
+def _device_facts(device: DeviceIdentity) -> dict[str, str]:
+    return {
         "name": device.name,
         "catalogue entry": device.catalogue_id or "none: only measured ceilings are used",
         "note": device.note,
-        "memory": memory,
+        "memory": f"{format_bytes(device.memory_bytes)} ({device.memory_source})" if device.memory_bytes else "",
     }
-    return [_Fact("device", name, value) for name, value in rows.items()]
 
 
-def _setting_facts(record: RunRecord) -> list[_Fact]:
-    settings = record.settings.model_dump()
-    return [_Fact("settings", name.replace("_", " "), str(value)) for name, value in settings.items()]
-
-
-def _model_facts(record: RunRecord) -> list[_Fact]:
+def _model_facts(record: RunRecord) -> dict[str, str]:
     model = record.model.model_dump(exclude={"source", "aliases"})
-    rows = {name.replace("_", " "): f"{value:,}" if type(value) is int else str(value) for name, value in model.items()}
-    source = record.model.source
-    rows |= {"defined in": source} if isinstance(source, str) else {f"source of {key}": source[key] for key in source}
-    work = record.work
+    facts = {
+        name.replace("_", " "): f"{value:,}" if type(value) is int else str(value) for name, value in model.items()
+    }
+    source, work = record.model.source, record.work
+    facts |= {"defined in": source} if isinstance(source, str) else {f"source of {key}": source[key] for key in source}
     if work is not None:
-        rows |= {
+        facts |= {
             "parameters": f"{work.parameters:,}",
             "active parameters": "" if work.active_parameters is None else f"{work.active_parameters:,}",
-            "work of a step, full attention": quantity_text(work.train_flop_full, "flop", 4),
-            "work of a step, causal attention": quantity_text(work.train_flop_causal, "flop", 4),
-            "recomputed work": quantity_text(work.recompute_flop_full, "flop", 4),
-            "vector work (estimate)": quantity_text(work.vector_flop, "flop", 4),
-            "bytes moved (estimate)": quantity_text(work.moved_bytes, "byte", 4),
+            "work of a step, full attention": format_flop(work.train_flop_full),
+            "work of a step, causal attention": format_flop(work.train_flop_causal),
+            "recomputed work": format_flop(work.recompute_flop_full),
+            "vector work (estimate)": format_flop(work.vector_flop),
+            "bytes moved (estimate)": format_bytes(work.moved_bytes),
             "tokens of a step": "" if work.tokens is None else f"{work.tokens:,}",
         }
-    return [_Fact("model", name, value) for name, value in rows.items()]
+    return facts
 
 
 def telemetry_table(record: RunRecord) -> Table:
     """Least, median and most of each series over the run."""
-    lines = [_summary(series) for series in record.telemetry if any(map(math.isfinite, series.values))]
-    return build_table("telemetry", "Telemetry", _TELEMETRY, lines, empty=absence(record, "telemetry"))
-
-
-def _summary(series: Series) -> _SeriesSummary:
-    values = [value for value in series.values if math.isfinite(value)]
-    factor, unit = scale(series.unit, values)
-    return _SeriesSummary(
-        name=series.name,
-        unit=unit,
-        samples=len(values),
-        factor=factor,
-        low=min(values),
-        middle=statistics.median(values),
-        high=max(values),
-    )
+    items = [series for series in record.telemetry if _known(series)]
+    return build_table("telemetry", "Telemetry", _TELEMETRY, items, empty=absence(record, "telemetry"))
 
 
 def loss_table(record: RunRecord) -> Table:
     """The training loss after each step."""
-    lines = [_LossLine(step, loss) for step, loss in enumerate(record.losses, start=1)]
-    note = ""
-    if len(lines) > 1 and lines[0].loss:
-        change = lines[-1].loss / lines[0].loss - 1
-        note = f"The loss {'fell' if change < 0 else 'rose'} by {percent(abs(change))} over {len(lines)} steps."
-    return build_table("losses", "Training loss", _LOSSES, lines, note=note, empty=absence(record, "training losses"))
+    losses, note = record.losses, ""
+    if len(losses) > 1 and losses[0]:
+        change = losses[-1] / losses[0] - 1
+        note = (
+            f"The loss {'fell' if change < 0 else 'rose'} by {format_fraction(abs(change))} over {len(losses)} steps."
+        )
+    items, empty = list(enumerate(losses, start=1)), absence(record, "training losses")
+    return build_table("losses", "Training loss", _LOSSES, items, note=note, empty=empty)

@@ -11,11 +11,12 @@ from functools import partial
 from hwprof.predict.ceilings.roofs import best_ceilings
 from hwprof.predict.classify import ABOVE_ROOF
 from hwprof.report import palette
-from hwprof.report.cells import finite, percent, quantity_text
+from hwprof.report.cells import finite
 from hwprof.report.run.absence import absence
 from hwprof.report.run.roof_labels import Spaces
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.run import Direction, LayerKind, OpResult, RunRecord
+from hwprof.units import format_byte_per_s, format_flop_per_s, format_fraction, format_quantity, format_seconds
 
 _LEAST_DIAMETER_PX, _MOST_DIAMETER_PX = 7.0, 42.0
 _ALONG_SLOPE = (0.5, 0.72, 0.6, 0.4, 0.82, 0.3)
@@ -140,12 +141,12 @@ def _point(op: OpResult, longest_s: float) -> Point:
     hover = (
         op.label,
         f"{op.layer_kind}, {op.direction}",
-        f"time {quantity_text(op.time_s, 's')} per step ({percent(op.share)} of it)",
-        f"{quantity_text(op.intensity_flop_per_byte, 'count')} FLOP/B",
-        f"{quantity_text(op.flop_per_s, 'flop_per_s')}, {quantity_text(op.byte_per_s, 'byte_per_s')}",
-        f"{percent(op.roof_fraction)} of {op.roof_name or 'no known roof'}",
+        f"time {format_seconds(op.time_s)} per step ({format_fraction(op.share)} of it)",
+        f"{format_quantity(op.intensity_flop_per_byte, 'count')} FLOP/B",
+        f"{format_flop_per_s(op.flop_per_s)}, {format_byte_per_s(op.byte_per_s)}",
+        f"{format_fraction(op.roof_fraction)} of {op.roof_name or 'no known roof'}",
         f"bound by {op.bound} (confidence {op.confidence})",
-        f"lost {quantity_text(op.lost_s, 's')} per step",
+        f"lost {format_seconds(op.lost_s)} per step",
     )
     return Point(
         label=op.label,
@@ -167,7 +168,7 @@ def _ridges(record: RunRecord, memory: Sequence[Ceiling], compute: Sequence[Ceil
     roof = next((ceiling for ceiling in compute if ceiling.dtype == record.settings.dtype), compute[0])
     main = _main_memory(memory)
     x = roof.value / main.value
-    label = f"ridge of {main.level or main.name} and {roof.dtype or roof.name}: {quantity_text(x, 'count')} FLOP/B"
+    label = f"ridge of {main.level or main.name} and {roof.dtype or roof.name}: {format_quantity(x, 'count')} FLOP/B"
     return (Ridge(x=x, y=roof.value, label=label),)
 
 
@@ -202,7 +203,7 @@ def _slanted(
         roofs.append(
             Roof(
                 name=ceiling.name,
-                label=f"{ceiling.level or ceiling.name} {quantity_text(ceiling.value, 'byte_per_s')}{_origin(ceiling)}",
+                label=f"{ceiling.level or ceiling.name} {format_byte_per_s(ceiling.value)}{_origin(ceiling)}",
                 slanted=True,
                 main=ceiling is main,
                 xs=(start, end),
@@ -228,7 +229,7 @@ def _flat(
         roofs.append(
             Roof(
                 name=ceiling.name,
-                label=f"{ceiling.dtype or ceiling.name} {quantity_text(ceiling.value, 'flop_per_s')}{_origin(ceiling)}",
+                label=f"{ceiling.dtype or ceiling.name} {format_flop_per_s(ceiling.value)}{_origin(ceiling)}",
                 slanted=False,
                 main=ceiling.dtype == record.settings.dtype,
                 xs=(start, x_range[1]),
@@ -252,7 +253,7 @@ def _note(record: RunRecord, points: Sequence[Point]) -> str:
         if hidden
         else "",
         f"Above their roof, whose ceiling was then measured too low: {len(above)} of {len(record.ops)}, "
-        + ", ".join(f"{op.label} {op.direction} ({percent(op.roof_fraction)})" for op in above[:3])
+        + ", ".join(f"{op.label} {op.direction} ({format_fraction(op.roof_fraction)})" for op in above[:3])
         if above
         else "",
     ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hwprof.report.cells import quantity_text
 from hwprof.specs.record.loop import LoopSettings
 from hwprof.specs.record.run import RunSettings, StepTime
+from hwprof.units import format_quantity
 
 
 def setting_words(settings: RunSettings | LoopSettings) -> tuple[str, ...]:
@@ -50,5 +50,5 @@ def batch_words(settings: RunSettings | LoopSettings) -> tuple[str, str]:
 def rate_text(step: StepTime) -> str:
     """Tokens a second, or samples where the inputs are no tokens."""
     if step.tokens_per_s is None and step.samples_per_s is not None:
-        return f"{quantity_text(step.samples_per_s, 'count')} samples/s"
-    return f"{quantity_text(step.tokens_per_s, 'count')} tokens/s"
+        return f"{format_quantity(step.samples_per_s, 'count')} samples/s"
+    return f"{format_quantity(step.tokens_per_s, 'count')} tokens/s"

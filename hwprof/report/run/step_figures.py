@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import get_args
 
 from hwprof.report import palette
-from hwprof.report.cells import percent, quantity_text, scale, span_text
 from hwprof.report.pictures import Bar, Picture
 from hwprof.report.run.absence import absence
+from hwprof.report.run.headline import phases_in_order
 from hwprof.specs.record.run import Attribution, Interval, PhaseName, RunRecord
+from hwprof.units import format_fraction, format_seconds, format_span, scale
 
 _LABEL_SHARE = 0.08
 """A part smaller than this share of the longest row has no room for its label; pointing at it tells it."""
-_ORDER = {name: place for place, name in enumerate(get_args(PhaseName))}
+_ORDER = get_args(PhaseName)
 
 
 def waterfall_picture(record: RunRecord) -> Picture:
@@ -28,14 +29,14 @@ def waterfall_picture(record: RunRecord) -> Picture:
     bars, end_s = [], 0.0
     for label, part_s, colour in _waterfall_parts(attribution, _at_roof_s(record, attribution)):
         start_s, end_s = end_s, end_s + part_s
-        share = percent(part_s / attribution.step_s) if attribution.step_s else ""
-        text = f"{quantity_text(part_s, 's')} ({share})"
+        share = format_fraction(part_s / attribution.step_s) if attribution.step_s else ""
+        text = f"{format_seconds(part_s)} ({share})"
         bars.append(Bar(label=label, start=start_s * factor, length=part_s * factor, text=text, colour=colour))
     whole = Bar(
         label="step",
         start=0.0,
         length=attribution.step_s * factor,
-        text=quantity_text(attribution.step_s, "s"),
+        text=format_seconds(attribution.step_s),
         colour=palette.SLATE,
     )
     return Picture(
@@ -75,8 +76,8 @@ def _waterfall_parts(attribution: Attribution, at_roof_s: float | None) -> tuple
 
 def _attribution_note(attribution: Attribution) -> str:
     explained = (
-        f"{percent(attribution.explained_fraction)} of the step has a cause and a place; "
-        f"{percent(attribution.attributed_op_fraction)} of the operation time belongs to a named module."
+        f"{format_fraction(attribution.explained_fraction)} of the step has a cause and a place; "
+        f"{format_fraction(attribution.attributed_op_fraction)} of the operation time belongs to a named module."
     )
     return f"{explained} {attribution.note}".strip()
 
@@ -95,7 +96,7 @@ def targets_picture(record: RunRecord) -> Picture:
     """The step by phase, once as measured, once as predicted, and once as short as the roofs allow."""
     step = record.step
     title = "Measured, predicted and best possible step"
-    phases = sorted((phase for phase in record.phases if phase.in_step), key=lambda phase: _ORDER[phase.name])
+    phases = phases_in_order(record)
     if step is None or not phases:
         return Picture(name="targets", title=title, empty=absence(record, "step and phase times"))
     prediction = record.prediction
@@ -104,7 +105,7 @@ def targets_picture(record: RunRecord) -> Picture:
     ends_s = [step.median_s, step.interval_s[1]]
     rows = [_Row("measured", measured_s, step.median_s, step.interval_s)]
     if prediction is not None:
-        predicted_s = dict(sorted(prediction.phase_s.items(), key=lambda item: _ORDER[item[0]]))
+        predicted_s = dict(sorted(prediction.phase_s.items(), key=lambda item: _ORDER.index(item[0])))
         rows.append(_Row("predicted", predicted_s, prediction.step_s, prediction.interval_s))
         ends_s += [prediction.step_s, prediction.interval_s[1]]
     if roofs_s:
@@ -122,13 +123,13 @@ def targets_picture(record: RunRecord) -> Picture:
 def _bars(row: _Row, factor: float, longest_s: float) -> Iterable[Bar]:
     """The parts of one row, what they leave of the whole, and the whole with its interval at the end."""
     name, whole_s, interval_s = row.name, row.whole_s, row.interval_s
-    label, end_s = f"{name}\n{quantity_text(whole_s, 's')}", 0.0
+    label, end_s = f"{name}\n{format_seconds(whole_s)}", 0.0
     parts = [(phase.replace("_", " "), part_s, palette.PHASE_COLOURS[phase]) for phase, part_s in row.parts_s.items()]
     rest = ("between phases", max(whole_s - math.fsum(row.parts_s.values()), 0.0), palette.LIGHT_GREY)
     for title, part_s, colour in (*parts, rest):
         if not part_s:
             continue
-        words = f"{title} {quantity_text(part_s, 's')}"
+        words = f"{title} {format_seconds(part_s)}"
         yield Bar(
             label=label,
             start=end_s * factor,
@@ -139,14 +140,14 @@ def _bars(row: _Row, factor: float, longest_s: float) -> Iterable[Bar]:
             inside=True,
         )
         end_s += part_s
-    spread = f", interval {span_text(interval_s, 's')}" if interval_s else ""
+    spread = f", interval {format_span(interval_s, 's')}" if interval_s else ""
     yield Bar(
         label=label,
         start=whole_s * factor,
         length=0.0,
         text="",
         colour=palette.BLACK,
-        detail=f"{name}: {quantity_text(whole_s, 's')} in all{spread}",
+        detail=f"{name}: {format_seconds(whole_s)} in all{spread}",
         inside=True,
         interval=(interval_s[0] * factor, interval_s[1] * factor) if interval_s else None,
     )
@@ -155,14 +156,14 @@ def _bars(row: _Row, factor: float, longest_s: float) -> Iterable[Bar]:
 def _targets_note(record: RunRecord, roofs_s: Mapping[PhaseName, float]) -> str:
     step, prediction = record.step, record.prediction
     assert step is not None
-    measured = f"Whiskers are intervals: measured {span_text(step.interval_s, 's')}"
-    predicted = f", predicted {span_text(prediction.interval_s, 's')}" if prediction else ""
+    measured = f"Whiskers are intervals: measured {format_span(step.interval_s, 's')}"
+    predicted = f", predicted {format_span(prediction.interval_s, 's')}" if prediction else ""
     if not roofs_s:
         return f"{measured}{predicted}. Best possible is not known: no phase has counted work under a ceiling."
     best_s = math.fsum(roofs_s.values())
     free = [phase.name.replace("_", " ") for phase in record.phases if phase.in_step and phase.roof_s is None]
     nothing = f"; {', '.join(free)} and the gaps between phases count as nothing there" if free else ""
     return (
-        f"{measured}{predicted}. Best possible: the counted work at the ceilings, {percent(best_s / step.median_s)} of "
-        f"the measured step{nothing}."
+        f"{measured}{predicted}. Best possible: the counted work at the ceilings, "
+        f"{format_fraction(best_s / step.median_s)} of the measured step{nothing}."
     )

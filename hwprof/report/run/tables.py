@@ -5,47 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwprof.predict.classify import ABOVE_ROOF
-from hwprof.report.cells import Field, Table, build_table, percent, quantity_text, span_text, yes
+from hwprof.report.cells import Field, Table, build_table, chosen
 from hwprof.report.run.absence import absence
+from hwprof.report.run.columns import LAYOUTS, OPS, PHASES
 from hwprof.report.run.headline import gain_words, ranked_recommendations
-from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
 from hwprof.specs.record.run import (
     Interval,
     KernelTime,
     KindResult,
-    LayoutRow,
-    OpResult,
-    PhaseTime,
     Recommendation,
     RunRecord,
 )
+from hwprof.units import format_bytes, format_fraction, format_span
 
 TOP_KERNELS = 40
 TOP_LAYOUTS = 200
 
 
-def _layout_words(row: LayoutRow) -> str:
-    return f"{row.data_parallel} × {row.tensor_parallel} × {row.pipeline_parallel} = {row.devices} devices"
-
-
-def _layout_interval(row: LayoutRow) -> str:
-    return span_text((row.step_lo_s, row.step_hi_s), "s") if row.step_lo_s and row.step_hi_s else ""
-
-
-def _phase_interval(phase: PhaseTime) -> str:
-    return span_text(phase.interval_s, "s") if len(phase.samples_s) >= FEWEST_FOR_INTERVAL else ""
-
-
-_PHASES: tuple[Field[PhaseTime], ...] = (
-    Field("phase", "Phase", lambda phase: phase.name.replace("_", " ")),
-    Field("in_step", "In step", lambda phase: yes(answer=phase.in_step), meaning="counts towards the step time"),
-    Field("median", "Time", lambda phase: phase.median_s, "s", meaning="median per step, profiler off"),
-    Field("interval", "95 % interval", _phase_interval, meaning="of the median, from 6 samples on"),
-    Field("samples", "Samples", lambda phase: len(phase.samples_s), "count"),
-    Field("share", "Share", lambda phase: phase.share if phase.in_step else None, "fraction", meaning="of the step"),
-    Field("predicted", "Predicted", lambda phase: phase.predicted_s, "s", meaning="from counts and ceilings alone"),
-    Field("roof", "Roof", lambda phase: phase.roof_s, "s", meaning="least possible time under the ceilings"),
-    Field("bound", "Bound by", lambda phase: phase.bound, style="bound"),
+_PHASES = chosen(PHASES, "phase in_step median_s interval samples_count share predicted_s roof_s bound")
+_OPS = chosen(
+    OPS,
+    "op layer_kind direction time share_fraction lost bound roof_fraction roof margin_fraction confidence "
+    "intensity_flop_per_byte compute_rate_flop_per_s memory_rate_byte_per_s matmul_flop vector_flop read_bytes "
+    "write_bytes calls_per_step advice",
+)
+_LAYOUTS = chosen(
+    LAYOUTS,
+    "rank cluster fits layout reason zero_stage micro_batch_sequences gradient_accumulation_steps recompute "
+    "memory_bytes capacity_bytes step_s interval tokens_per_s_per_device mfu_fraction compute_s communication_s "
+    "bubble_s bound",
 )
 
 _KINDS: tuple[Field[KindResult], ...] = (
@@ -55,37 +43,6 @@ _KINDS: tuple[Field[KindResult], ...] = (
     Field("roof", "Roof", lambda kind: kind.roof_s, "s", meaning="least possible time under the ceilings"),
     Field("lost", "Time lost", lambda kind: kind.lost_s, "s", meaning="time above the roof"),
     Field("bound", "Bound by", lambda kind: kind.bound, style="bound"),
-)
-
-_OPS: tuple[Field[OpResult], ...] = (
-    Field("op", "Operation", lambda op: op.label, style="code", meaning="* stands for every layer"),
-    Field("layer_kind", "Layer kind", lambda op: op.layer_kind),
-    Field("direction", "Direction", lambda op: op.direction),
-    Field("time", "Time", lambda op: op.time_s, "s", meaning="profiled, all layers, per step"),
-    Field("share", "Share", lambda op: op.share, "fraction", meaning="of the step time"),
-    Field("lost", "Time lost", lambda op: op.lost_s, "s", meaning="time above the roof"),
-    Field("bound", "Bound by", lambda op: op.bound, style="bound"),
-    Field(
-        "roof_fraction",
-        "Of roof",
-        lambda op: op.roof_fraction,
-        "fraction",
-        meaning="time at the binding roof over measured time",
-    ),
-    Field("roof", "Roof", lambda op: op.roof_name, style="code", meaning="the ceiling that binds"),
-    Field(
-        "margin", "Margin", lambda op: op.margin, "fraction", meaning="1 - time at the next roof over time at this one"
-    ),
-    Field("confidence", "Confidence", lambda op: op.confidence),
-    Field("intensity", "Intensity [FLOP/B]", lambda op: op.intensity_flop_per_byte, "count", meaning="work per byte"),
-    Field("rate", "Compute rate", lambda op: op.flop_per_s, "flop_per_s", meaning="work over time"),
-    Field("bandwidth", "Memory rate", lambda op: op.byte_per_s, "byte_per_s", meaning="bytes moved over time"),
-    Field("matmul", "Matrix work", lambda op: op.matmul_flop, "flop", meaning="a multiply-add is 2 FLOP"),
-    Field("vector", "Vector work", lambda op: op.vector_flop, "flop", meaning="all other arithmetic, an estimate"),
-    Field("read", "Read", lambda op: op.read_bytes, "byte"),
-    Field("written", "Written", lambda op: op.write_bytes, "byte"),
-    Field("calls", "Calls", lambda op: op.calls, "count", meaning="per step"),
-    Field("advice", "What to do", lambda op: op.advice, style="long"),
 )
 
 _KERNELS: tuple[Field[KernelTime], ...] = (
@@ -107,46 +64,22 @@ _RECOMMENDATIONS: tuple[Field[Recommendation], ...] = (
     Field("kind", "Kind", lambda item: item.kind),
 )
 
-_LAYOUTS: tuple[Field[LayoutRow], ...] = (
-    Field("rank", "Rank", lambda row: row.rank, "count"),
-    Field("cluster", "Cluster", lambda row: row.cluster),
-    Field("fits", "Fits", lambda row: yes(answer=row.fits)),
-    Field("layout", "Layout", _layout_words, meaning="data × tensor × pipeline parallel"),
-    Field(
-        "reason", "Reason", lambda row: row.reason, style="long", meaning="why it does not fit, or why it stands here"
-    ),
-    Field("zero", "ZeRO stage", lambda row: row.zero_stage, "count"),
-    Field("micro_batch", "Micro-batch [sequences]", lambda row: row.micro_batch, "count"),
-    Field("accumulation", "Accumulation [steps]", lambda row: row.gradient_accumulation, "count"),
-    Field("recompute", "Recompute", lambda row: row.recompute),
-    Field("memory", "Memory", lambda row: row.memory_bytes, "byte", meaning="predicted need per device"),
-    Field("capacity", "Capacity", lambda row: row.capacity_bytes, "byte", meaning="per device"),
-    Field("step", "Step time", lambda row: row.step_s, "s"),
-    Field("interval", "Step interval", _layout_interval),
-    Field("rate", "Tokens/s per device", lambda row: row.tokens_per_s_per_device, "count"),
-    Field("mfu", "MFU", lambda row: row.mfu, "fraction"),
-    Field("compute", "Compute", lambda row: row.compute_s, "s"),
-    Field("communication", "Communication", lambda row: row.communication_s, "s"),
-    Field("bubble", "Bubble", lambda row: row.bubble_s, "s", meaning="pipeline stages waiting for each other"),
-    Field("bound", "Bound by", lambda row: row.bound, style="bound"),
-)
-
 
 @dataclass(frozen=True, slots=True)
-class _MemoryLine:
+class _Part:
     name: str
     size_bytes: float
     share: float | None
     note: str
 
 
-_MEMORY: tuple[Field[_MemoryLine], ...] = (
-    Field("part", "Part", lambda line: line.name),
-    Field("size", "Size", lambda line: line.size_bytes, "byte"),
+_MEMORY: tuple[Field[_Part], ...] = (
+    Field("part", "Part", lambda part: part.name),
+    Field("size", "Size", lambda part: part.size_bytes, "byte"),
     Field(
-        "share", "Share", lambda line: line.share, "fraction", meaning="of the peak: the predicted one, if there is one"
+        "share", "Share", lambda part: part.share, "fraction", meaning="of the peak: the predicted one, if there is one"
     ),
-    Field("note", "Note", lambda line: line.note, style="long"),
+    Field("note", "Note", lambda part: part.note, style="long"),
 )
 
 
@@ -158,7 +91,7 @@ def phase_table(record: RunRecord) -> Table:
 
 def _overhead_note(record: RunRecord) -> str:
     parts = [
-        f"{name} changes the time of a step by {percent(fraction)}{between}"
+        f"{name} changes the time of a step by {format_fraction(fraction)}{between}"
         for name, fraction, between in (
             ("recording the phases", record.recorder_overhead_fraction, _between(record.marked_over_bare_interval)),
             ("profiling (only in the profiled window)", record.profiler_overhead_fraction, _own(record)),
@@ -170,13 +103,13 @@ def _overhead_note(record: RunRecord) -> str:
 
 def _own(record: RunRecord) -> str:
     own = record.profiler_own_fraction
-    return "" if own is None else f" (its events on the host, counted one by one, take {percent(own)})"
+    return "" if own is None else f" (its events on the host, counted one by one, take {format_fraction(own)})"
 
 
 def _between(interval: Interval | None) -> str:
     if interval is None:
         return ""
-    return f" (steps with marks against steps without: {span_text(interval, 'fraction')}, 95 % interval)"
+    return f" (steps with marks against steps without: {format_span(interval, 'fraction')}, 95 % interval)"
 
 
 def kind_table(record: RunRecord) -> Table:
@@ -209,24 +142,17 @@ def kernel_table(record: RunRecord) -> Table:
 def memory_table(record: RunRecord) -> Table:
     """The parts of the predicted need at its peak, largest first."""
     memory = record.memory
-    empty = absence(record, "memory result")
     if memory is None:
-        return build_table("memory", "Memory", _MEMORY, (), empty=empty)
-    whole = memory.predicted_peak_bytes or memory.measured_peak_bytes
-    parts = sorted(memory.parts, key=lambda part: -part.predicted_bytes)
-    lines = [
-        _MemoryLine(part.name, part.predicted_bytes, part.predicted_bytes / whole if whole else None, part.note)
-        for part in parts
+        return build_table("memory", "Memory", _MEMORY, (), empty=absence(record, "memory result"))
+    predicted, measured = memory.predicted_peak_bytes, memory.measured_peak_bytes
+    whole = predicted or measured
+    parts = [
+        _Part(part.name, part.predicted_bytes, part.predicted_bytes / whole if whole else None, part.note)
+        for part in sorted(memory.parts, key=lambda part: -part.predicted_bytes)
     ]
-    measured = (
-        f"; measured {quantity_text(memory.measured_peak_bytes, 'byte')} ({memory.measured_source})"
-        if memory.measured_peak_bytes is not None
-        else "; not measured"
-    )
-    predicted = "Predicted peak" if memory.predicted_peak_bytes else "Peak not predicted"
-    size = f" {quantity_text(whole, 'byte')}" if memory.predicted_peak_bytes else ""
-    note = f"{predicted}{size}{measured}."
-    return build_table("memory", "Memory", _MEMORY, lines, note=note, empty=empty)
+    note = f"Predicted peak {format_bytes(predicted)}" if predicted else "Peak not predicted"
+    note += "; not measured" if measured is None else f"; measured {format_bytes(measured)} ({memory.measured_source})"
+    return build_table("memory", "Memory", _MEMORY, parts, note=f"{note}.", empty=absence(record, "memory parts"))
 
 
 def recommendation_table(record: RunRecord) -> Table:
@@ -240,7 +166,7 @@ def layout_table(record: RunRecord) -> Table:
     """Layouts that fit, by rank, then those that do not, with the reason."""
     rows = sorted(record.layouts, key=lambda row: (not row.fits, row.rank))
     hidden = len(rows) - TOP_LAYOUTS
-    basis = "A first estimate from rooflines and ring collectives, not a simulation."
+    basis = "The planner's answer: the fastest layout of each family of degrees, through the event engine."
     note = f"{basis} {hidden} more stand in plan.csv." if hidden > 0 else basis
     empty = absence(record, "parallel layouts (name a cluster with --cluster to get them)")
     return build_table(

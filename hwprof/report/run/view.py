@@ -16,6 +16,13 @@ from hwprof.report.run.settings_words import setting_words
 from hwprof.specs.record.run import RunRecord
 from hwprof.units import format_count
 
+_RANK_TABLES = (
+    rank_tables.rank_table,
+    rank_tables.rank_phase_table,
+    rank_tables.collective_table,
+    rank_tables.link_table,
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
@@ -64,7 +71,7 @@ def build_view(record: RunRecord) -> View:
         provenance.environment_table(record),
         provenance.telemetry_table(record),
         provenance.loss_table(record),
-        *(_rank_tables(record) if record.ranks else ()),
+        *((build(record.ranks) for build in _RANK_TABLES) if record.ranks else ()),
         *((counter_table(record.counters),) if record.counters else ()),
     )
     return View(
@@ -88,15 +95,6 @@ def build_view(record: RunRecord) -> View:
         telemetry=figures.telemetry_pictures(record),
         basis=_basis(record),
         tables={table.name: table for table in all_tables},
-    )
-
-
-def _rank_tables(record: RunRecord) -> tuple[Table, ...]:
-    return (
-        rank_tables.rank_table(record),
-        rank_tables.rank_phase_table(record),
-        rank_tables.collective_table(record),
-        rank_tables.link_table(record),
     )
 
 

@@ -6,7 +6,8 @@ can go to a neighbour or stay at every step: it takes ``m - p/2 - 2`` pairs whic
 going the longer way. The two end stages hold the first and the last chunk of the model (of one direction each), so
 staying there counts where these take longer, and avoiding them where they take less.
 
-Letters: p stages, m micro-batches over both directions; F, B the passes of a typical chunk, I and W the two parts of B.
+Letters, as in DeepSeek-V3, section 3.2.1: p (there PP) stages, m micro-batches over both directions; F, B the passes of
+a typical chunk, I and W the two parts of B; s one message to the next stage.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ class _Chains:
     """Chains of passes. [configurations].
 
     Attributes:
+        p, m, s, f, b, i, w: the letters; an exposed send is part of the passes before it.
         half: stages of half the pipeline; ``rest`` those between an end stage and the middle.
-        f, i, w: a typical chunk's passes; an exposed send is part of the passes before it.
-        pair: a typical pair, of whose two sends at the same time one counts.
+        held: the exposed part of a send; ``saved`` what a typical pair saves against its passes one after the other.
+        pair: a typical pair, of whose two sends at the same time one counts; ``pairs`` how many a chain has.
         entry_f ...: what the first chunk takes more; exit_f ... the last one. Neither the last chunk's output nor the
             first one's gradient is sent.
         leaving: what a pair of an end stage takes more if it ends both ways: forward of the last chunk, backward of the
@@ -61,7 +63,7 @@ class _Chains:
             inside.last.backward_input_s,
             inside.last.backward_s,
         )
-        self.saved = times.hidden_s + held  # of a typical pair, against its passes one after the other
+        self.saved = times.hidden_s + held
         self.held = held
         self.pair = self.f + self.b - self.saved
         self.leaving = self.exit_f + self.entry_b + held

@@ -5,9 +5,9 @@ or its gradient going down, or up), stays with the stage's work, and leaves it a
 orders of ``zero_bubble.zb_v_order`` say how much of a stage's work lies before and after; both outer chunks of the
 model are on the first stage.
 
-Letters: p stages, m micro-batches; F, I, W the passes of a typical chunk (forward, input gradient, weight gradient),
-F0 ... of chunk 0 on the way down, F1 ... of chunk 1 on the way up; ``down`` and ``up`` what the first and the last
-chunk of the model, both on stage 0, take more.
+Letters, as in Qi et al. 2024: p stages, m micro-batches; F, I (there B) and W the passes of a typical chunk (forward,
+input gradient, weight gradient), F0 ... of chunk 0 on the way down, F1 ... of chunk 1 on the way up; s one message to
+the next stage; j a stage.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ class _Chains:
     """Chains of passes; stage indices are arrays. [configurations].
 
     Attributes:
+        p, m, s, f, i, w: the letters, in seconds where they are times.
+        down_f, down_i, down_w: what F0, I0, W0 of stage 0 take more: its chunk is the first of the model.
+        up_f, up_i, up_w: what F1, I1, W1 of stage 0 take more: its chunk is the last of the model.
         turn_f, turn_i: what F0 and I1 of the last stage take more: below zero where sends are exposed, as the chunks on
             either side of the turn are on the same stage and send nothing.
     """
@@ -52,12 +55,16 @@ class _Chains:
         return work_s
 
     def starts_s(self, j: Integers) -> Floats:
-        """The longest way to one of the places where stage j waits, less its work before that."""
+        """The longest way to one of the places where stage j waits, less its work before that.
+
+        ``to_*`` is the way there through other stages, ``before_*`` what stage j has done by then, item after item of
+        ``zero_bubble.zb_v_order``: F0 in a row; j times F1 and F0; F1, I1 and W1, p - j times.
+        """
         p, s, f, i, w = self.p, self.s, self.f, self.i, self.w
         at_first, at_last, later = j == 0, j == p - 1, j > 0
         down_f, up_f, up_i = (np.where(at_first, extra_s, 0.0) for extra_s in (self.down_f, self.up_f, self.up_i))
         turn_f, turn_i = np.where(at_last, self.turn_f, 0.0), np.where(at_last, self.turn_i, 0.0)
-        rows = 2 * (p - j) - 1
+        rows = 2 * (p - j) - 1  # F0 before the first F1
         before_f1 = rows * (f + down_f + turn_f)
         before_i1 = before_f1 + j * (2 * f + turn_f) + f + up_f
         before_last_i1 = before_i1 + (p - j - 1) * (i + w + f + turn_i)
@@ -73,24 +80,27 @@ class _Chains:
         to_i1 = 2 * p * f + self.up_f + longer + gradient_down
         busy_first = (p - j) * (f + self.up_f + i + self.up_i + w + self.up_w) - (w + self.up_w)
         to_last_i1 = (2 * p - 1) * f + longer + busy_first + (j - 1) * i + j * s
-        at_turn = w + np.where(
-            self.m > p, f + self.turn_f, 0.0
-        )  # between the turning gradient and I0 on the last stage
+        # Between the turning gradient and I0 on the last stage: W1, and F0 where there is a micro-batch more.
+        at_turn = w + np.where(self.m > p, f + self.turn_f, 0.0)
         to_i0 = 2 * p * f + self.up_f + longer + self.up_i + self.turn_i + (p - 1) * s
         to_i0 += (2 * p - 1 - j) * i + (p - 1 - j) * s + at_turn
         return longest(
             [
-                np.where(later, way + self.down_f, 0.0),
-                np.where(later, way + rows * self.down_f, 0.0),
-                to_f1 - before_f1,
-                to_i1 - before_i1,
-                np.where(later, to_last_i1 - before_last_i1, -np.inf),
-                np.where(p > 1, to_i0 - before_i0, -np.inf),
+                np.where(later, way + self.down_f, 0.0),  # the first F0
+                np.where(later, way + rows * self.down_f, 0.0),  # the last F0 of the row, where stage 0 is slower
+                to_f1 - before_f1,  # the first F1: the first micro-batch comes up again
+                to_i1 - before_i1,  # the first I1: its gradient comes down
+                np.where(later, to_last_i1 - before_last_i1, -np.inf),  # the last I1 before the first I0
+                np.where(p > 1, to_i0 - before_i0, -np.inf),  # the first I0: the gradient comes up
             ]
         )
 
     def ends_s(self, j: Integers) -> Floats:
-        """The longest way from one of the places where stage j is waited for, less its work after that."""
+        """The longest way from one of the places where stage j is waited for, less its work after that.
+
+        ``after_*`` is what stage j has yet to do from there: j times I0 and I1, then I0 and W0, then weight gradients.
+        ``early`` is p - 2 micro-batches before the last.
+        """
         p, s, f, i, w = self.p, self.s, self.f, self.i, self.w
         later, at_last = j > 0, j == p - 1
         turn_f, turn_i = np.where(at_last, self.turn_f, 0.0), np.where(at_last, self.turn_i, 0.0)
@@ -110,12 +120,15 @@ class _Chains:
         stays_on_first = (j - 1) * i + j * s + down_i + down_w + (p - 1) * (down_i + down_w)
         inner = later & (p > 2)
         chains_s = [
-            self._from_i1_s(j) - after_i1,
+            self._from_i1_s(j) - after_i1,  # the last I1
+            # the same, on to the turn
             (p - 1 - j) * (i + s) + np.where(at_last, 0.0, self.turn_i) + self._from_i1_s(p - 1) - after_i1,
-            np.where(later, np.maximum(down_and_up, stays_on_first) - after_i0, -np.inf),
-            np.where(later, over_first - after_f1, -np.inf),
-            np.where(inner, over_second - after_f1, -np.inf),
-            np.where(inner, over_first_early - after_early_f1, -np.inf),
+            np.where(
+                later, np.maximum(down_and_up, stays_on_first) - after_i0, -np.inf
+            ),  # the first I0 once no F is left
+            np.where(later, over_first - after_f1, -np.inf),  # the last F1, over stage 0
+            np.where(inner, over_second - after_f1, -np.inf),  # the last F1, over stage 1
+            np.where(inner, over_first_early - after_early_f1, -np.inf),  # an early F1, over stage 0
         ]
         return longest(chains_s)
 

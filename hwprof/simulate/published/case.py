@@ -108,7 +108,7 @@ def _recompute(run: PublishedRun, stack: Stack) -> dict[str, Any] | None:
 
 
 def _short(error: Exception) -> str:
-    """What a message says; pydantic's say it in their third line, or in their second where no key is at fault."""
+    """The first thing that is wrong, in one line."""
     if isinstance(error, ValidationError):
         return str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
     return str(error).splitlines()[0]
@@ -193,7 +193,8 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
         raise RefusedError(f"degrees multiply to {layout.devices}, but there are {run.n_devices} devices")
     share = stated.pop("recomputed_share", None)
     lora = _lora(run, notes)
-    fields = dict(stack.switches) | {name: value for name, value in stated.items() if name not in _OF_LAYOUT}
+    fields = dict(stack.compiling(stated.pop("compiled", None)))
+    fields |= {name: value for name, value in stated.items() if name not in _OF_LAYOUT}
     return TrainingJob(
         model=model,
         seq_len=run.seq_len,
@@ -228,7 +229,11 @@ def _stated(run: PublishedRun, stack: Stack, notes: list[str]) -> dict[str, Any]
         found |= _words(vocabulary, text, notes)
     _words(RECOMPUTE, run.recompute, notes)
     again = _recompute(run, stack) or {"recompute": "none"}
-    return found | _offload(run.offload, notes) | again | _compiled(run, stack, notes)
+    compiled = _words(COMPILE, run.compile, notes)
+    if not compiled and stack.family == "torch":
+        usual = "yes" if stack.switches.get("compiled", False) else "no"
+        notes.append(f"compile not stated: {usual}, the default of {stack.name}")
+    return found | _offload(run.offload, notes) | again | compiled
 
 
 def _words(vocabulary: Vocabulary, text: str, notes: list[str]) -> dict[str, Any]:
@@ -238,19 +243,6 @@ def _words(vocabulary: Vocabulary, text: str, notes: list[str]) -> dict[str, Any
     if unknown:
         notes.append(f"{vocabulary.column}: {', '.join(unknown)} in {text!r} not known, left out")
     return read.meaning
-
-
-def _compiled(run: PublishedRun, stack: Stack, notes: list[str]) -> dict[str, Any]:
-    """Compiled kernels are fused; without a compiler those of a stack that has no kernels of its own are not."""
-    found = _words(COMPILE, run.compile, notes)
-    usual = stack.switches.get("compiled", False)
-    if "compiled" not in found:
-        if stack.family == "torch":
-            notes.append(f"compile not stated: {'yes' if usual else 'no'}, the default of {stack.name}")
-        return {}
-    if found["compiled"]:
-        return {"compiled": True, "fused": True}
-    return {"compiled": False, "fused": stack.switches.get("fused", True) and not usual}
 
 
 def _lora(run: PublishedRun, notes: list[str]) -> LoraSpec | None:

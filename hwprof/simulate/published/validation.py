@@ -13,7 +13,7 @@ import numpy as np
 from hwprof.count.memory.job import job_memory
 from hwprof.errors import HwprofError
 from hwprof.predict.kernels.op_time import micro_batch_times
-from hwprof.predict.parameters import NAMES, Parameters, chip_of, parameters_for
+from hwprof.predict.parameters import NAMES, Parameters, parameters_for, took_part
 from hwprof.simulate.error_model import circumstances, interval
 from hwprof.simulate.jobs import jobs_of, rates_of, work_table
 from hwprof.simulate.published.case import Case, RefusedError, case_of
@@ -179,7 +179,7 @@ def _steps_s(cases: Sequence[Case], table: SimulatorParameters) -> list[float]:
 
 def _row(run: PublishedRun, case: Case, step_s: float, table: SimulatorParameters) -> ValidationRow:
     names = circumstances(case.job, case.machine, recompute_stated=case.recompute_stated)
-    known = chip_of(case.machine.device.id) in table.device
+    known = took_part(table, case.machine.device)
     memory_gib = _memory_gib(case)
     return ValidationRow(
         id=run.id,

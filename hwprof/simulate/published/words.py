@@ -10,12 +10,11 @@ from typing import Any
 Meaning = Mapping[str, Any]
 """Fields of a job or of its layout, and what they become."""
 
-_FILLER = frozenset(
-    """
-    a and as at by cpu data dcn default for from full gradient gradients head hybrid in inferred
-    kernel layer layers mixed mixed_precision of on or over per plain policy precision quantized
-    recipe same scales scaling slice slices state states the to torch two with within x
-    """.split()
+_FILLER = re.compile(
+    r"a|and|as|at|by|cpu|data|dcn|default|for|from|full|gradient|gradients|head|"
+    r"hybrid|in|inferred|kernel|layer|layers|mixed|mixed_precision|of|on|or|over|"
+    r"per|plain|policy|precision|quantized|recipe|same|scales|scaling|slice|slices|"
+    r"state|states|the|to|torch|two|with|within|x"
 )
 """Words that say nothing by themselves."""
 
@@ -53,7 +52,7 @@ class Vocabulary:
             if found:
                 meaning = dict(means) | meaning
         words = re.findall(r"[a-z][a-z0-9_.+-]*", left)
-        return Read(meaning=meaning, unknown=tuple(word for word in words if word.strip("-._") not in _FILLER))
+        return Read(meaning=meaning, unknown=tuple(word for word in words if not _FILLER.fullmatch(word.strip("-._"))))
 
 
 PRECISION = Vocabulary(

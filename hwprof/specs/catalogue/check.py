@@ -21,7 +21,7 @@ def check_file(path: Path) -> list[SpecError]:
         shelf = SHELVES[sort_of(tables, path)]
         found = resolved(sort_of(tables, path), tables)
         problems = problems_in(shelf.noun, found, path=path, example=shelf.example)
-        return problems or list(_dangling_links(build(shelf.noun, found, path=path, example=shelf.example)))
+        return problems or list(_dangling_names(build(shelf.noun, found, path=path, example=shelf.example)))
     except SpecError as error:
         return [error]
     except InputError as error:
@@ -69,8 +69,8 @@ def _grouped(claims: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return owners
 
 
-def _dangling_links(owner: Record) -> Iterator[SpecError]:
-    """Links that a device or a cluster names and no file describes; to time them later would fail."""
+def _dangling_names(owner: Record) -> Iterator[SpecError]:
+    """Links and chips that a device or a cluster names and no file describes; to predict with them would fail."""
     known = {claim for path in files_of("link") for claim in claims_of(path, "link")}
     for name in dict.fromkeys(_links_named(owner)):
         if name and name not in known:
@@ -78,6 +78,12 @@ def _dangling_links(owner: Record) -> Iterator[SpecError]:
                 f"{getattr(owner, 'id', '')} names the link {name!r}, which no file describes",
                 remedy="add that link or correct the name",
             )
+    chip = owner.compute.same_chip_as if isinstance(owner, DeviceSpec) else ""
+    if chip and chip not in {device.id for device in list_devices()}:
+        yield SpecError(
+            f"{getattr(owner, 'id', '')} is the same chip as {chip!r}, which no file describes",
+            remedy="write the id of that device",
+        )
 
 
 def _links_named(owner: Record) -> tuple[str, ...]:

@@ -78,10 +78,16 @@ class Sourced(Record):
 
 
 class Compute(Sourced):
-    """The compute units of one device. ``peak_clock_hertz`` is the clock that the peaks assume, often below boost."""
+    """The compute units of one device.
+
+    ``peak_clock_hertz`` is the clock that the peaks assume, often below boost. ``same_chip_as`` is the id of a device
+    with the same compute and other memory: too few published runs would make them as different as the programs of
+    those runs, so parameters are kept under its name.
+    """
 
     units: PositiveInt | None = None
     unit_kind: str = ""
+    same_chip_as: str = ""
     target: str = Field(default="", description="CUDA compute capability or LLVM gfx target")
     boost_clock_hertz: Hertz | None = Field(default=None, alias="boost_clock")
     peak_clock_hertz: Hertz | None = Field(default=None, alias="peak_clock")

@@ -30,12 +30,6 @@ PHASE_LABELS: dict[PhaseName, str] = {
     "checkpoint": "checkpoint",
 }
 
-ENGINE = "autograd::engine::evaluate_function: "
-"""How a trace calls what the autograd engine does around one node of backward, hooks of the program among it."""
-
-_HOOK_NODE = "RegisterPostBackwardFunctionBackward"
-"""The node that FSDP2 puts into the graph for its hook after backward; it computes nothing itself."""
-
 _KIND_PATTERNS: tuple[tuple[str, LayerKind], ...] = (
     (r"(^|\.)(\w*norm\d?)$", "norm"),
     (r"^((encoder|mtp)\.)?embedding(\.|$)", "embedding"),
@@ -60,11 +54,6 @@ _KINDS = tuple((re.compile(pattern), kind) for pattern, kind in _KIND_PATTERNS)
 _WRAPPED = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 """Attributes in which compiled, sharded and checkpointed modules hold what they wrap."""
 _LAYER_NUMBER = re.compile(r"\.\d+(?=\.|$)")
-
-
-def runs_hooks(operator: str) -> bool:
-    """Whether an operator's own time is that of hooks in backward: they pack, reduce and wait, and compute nothing."""
-    return operator.startswith(ENGINE) or operator == _HOOK_NODE
 
 
 def plain_path(module_path: str) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from pydantic import ValidationError
 
 from hwprof.errors import InputError
 from hwprof.specs.job.parallel import ParallelLayout
-from hwprof.specs.job.schedules import Schedule
+
+PlainSchedule = Literal["gpipe", "1f1b"]
+"""Schedules of a pipeline with one chunk a stage, of those that hwprof trains with; several chunks are interleaved."""
 
 _ZERO_STAGES = {"ddp": 0, "zero2": 2, "fsdp": 3}
 _DEGREE = re.compile(r"(tp|pp|vp)([0-9]+)")
 _WORDS = "expected words joined by dashes: ddp, zero2 or fsdp; tp<N>, sp; pp<N>, vp<N>"
 
 
-def parse_layout(text: str, ranks: int, *, schedule: Schedule = "1f1b") -> ParallelLayout:
+def parse_layout(text: str, ranks: int, *, schedule: PlainSchedule = "1f1b") -> ParallelLayout:
     """The layout that a text means on so many ranks.
 
     ``ddp`` copies the model to all data ranks, ``zero2`` shards gradients and optimizer state (FSDP2 that keeps its

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from hwprof.specs.job.parallel import ParallelLayout
 BoundClass = Literal["compute", "memory", "communication", "transfer", "host", "latency", "unknown"]
 Dtype = Literal["fp32", "tf32", "bf16", "fp16"]
 Recompute = Literal["none", "selective", "full"]
+RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)
+"""From what runs again least to what does most; arrays of many layouts hold an index into this."""
 OptimizerName = Literal["adamw", "adam", "sgd", "adafactor"]
 OptimizerImplementation = Literal["for-loop", "foreach", "fused"]
 PhaseName = Literal[

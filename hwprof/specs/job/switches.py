@@ -89,6 +89,7 @@ class Switches(TypedDict, total=False):
     loss: Loss
     attention: Attention
     optimizer_implementation: OptimizerImplementation
+    optimizer_paged: bool
     update_in_backward: bool
     fp8_recipe: Fp8Recipe
     fp8_saved: bool

@@ -262,7 +262,7 @@ class Recommendation(Record):
 
 
 class LayoutRow(Record):
-    """One parallel layout on a cluster: a first roofline and ring-collective estimate."""
+    """One parallel layout on a cluster, as the planner predicts it, or why it does not fit."""
 
     rank: int
     cluster: str

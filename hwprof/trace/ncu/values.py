@@ -51,16 +51,13 @@ class Value:
 
 def value_of(metric: str, unit: str, text: str) -> Value | None:
     """The value of one cell; None where hwprof does not use the metric, or the GPU does not have it ("n/a")."""
-    quantity = _quantity(metric.strip().lower())
+    name = metric.strip().lower()
+    quantity = next((quantity for pattern, quantity in _METRICS if re.fullmatch(pattern, name)), None)
     number = _number(text.strip())
     if quantity is None or number is None:
         return None
     factor = _factor(quantity, metric.lower(), unit.strip().lower())
     return None if factor is None else Value(quantity, number * factor)
-
-
-def _quantity(metric: str) -> Quantity | None:
-    return next((quantity for pattern, quantity in _METRICS if re.fullmatch(pattern, metric)), None)
 
 
 def _number(text: str) -> float | None:

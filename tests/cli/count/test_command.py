@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +115,46 @@ def test_text_of_a_job_names_its_devices_and_stages() -> None:
         assert needed in result.stdout
 
 
+GENERATION = ("--model", "llama-2-7b", "--batch-size", "2", "--inference", "--prompt-len", "100", "--new-tokens", "28")
+
+
+def test_inference_has_the_cache_and_the_bounds_of_a_device() -> None:
+    count = counted(*GENERATION, "--hardware", "h100-sxm")
+    assert (count["prompt_tokens"], count["new_tokens"], count["source_tokens"]) == (100, 28, 0)
+    found = count["inference"]
+    # keys and values of 32 layers of 4096 in 2 bytes, for 2 sequences; the last token's are never read
+    assert found["kv_cache_bytes"] == 2 * 127 * 32 * 2 * 4096 * 2
+    assert found["kv_cache"]["first_token_bytes"] == 32 * 2 * 4096 * 2
+    assert found["decode"]["passes"] == 27
+    weights_bytes = 2 * (6_738_415_616 - 32000 * 4096)  # of the embedding a few rows are read
+    assert found["decode"]["first_step"]["least_bytes"] == pytest.approx(weights_bytes + 2 * 101 * 2**19, rel=1e-3)
+    bound = found["bound"]["last_step"]
+    assert bound["roof"] == "memory"
+    assert bound["lower_s"] == pytest.approx(found["decode"]["last_step"]["least_bytes"] / 3.35e12)
+    text = CliRunner().invoke(command, [*GENERATION, "--hardware", "h100-sxm"], catch_exceptions=False).stdout
+    for needed in ("inference of 2 x (100 prompt + 28 new) tokens", "key-value cache", "memory-bound"):
+        assert needed in text
+
+
+def test_module_has_the_fields_of_a_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one_linear.py").write_text("import torch\n\ndef layer():\n    return torch.nn.Linear(64, 32)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = ("--module", "one_linear:layer", "--input", "8x64:float32")
+    count = counted(*module)
+    assert count["parameters"] == count["trainable_parameters"] == 64 * 32 + 32
+    # backward makes the weight's gradient alone: the input needs none
+    forward, train = 2 * 8 * 64 * 32, 2 * 2 * 8 * 64 * 32
+    assert count["flop"] == {
+        "forward": {"full": forward, "causal": forward},
+        "train": {"full": train, "causal": train},
+        "recompute": 0,
+    }
+    assert count["bytes"].keys() == {"forward", "backward", "recompute", "total"}
+    assert count["memory"]["weights_bytes"] == 4 * (64 * 32 + 32)
+    assert count["ops"][0].keys() == counted(*GPT2)["ops"][0].keys()
+    assert "kept from forward to backward" in CliRunner().invoke(command, module, catch_exceptions=False).stdout
+
+
 def test_text_names_parameters_flop_and_memory_with_units() -> None:
     result = CliRunner().invoke(command, [*GPT2], catch_exceptions=False)
     assert "124.4 M parameters (124,439,808)" in result.stdout
@@ -133,6 +174,14 @@ def test_text_names_parameters_flop_and_memory_with_units() -> None:
         ((*GPT2, "--tp", "5"), "12 heads do not divide by tensor parallel 5"),
         ((*GPT2, "--vp", "2"), "there is one pipeline stage"),
         ((*GPT2, "--qlora"), "add --lora-rank"),
+        ((*GPT2, "--mla", "naive"), "--mla does not go here; it goes with --inference alone"),
+        ((*GENERATION, "--tp", "2"), "--tp does not go here; it goes with a training step of --model"),
+        ((*GENERATION, "--optimizer", "lion"), "--optimizer lion does not go here"),
+        ((*GENERATION, "--compile"), "--compile does not go here; bytes are those of eager kernels"),
+        ((*GENERATION, "--mla", "naive"), "llama-2-7b has no latent attention"),
+        ((*GENERATION[:5], "--new-tokens", "4"), "--prompt-len is missing"),
+        (("--module", "a:b", "--recompute", "full"), "--recompute does not go with --module"),
+        ((*GPT2, "--device", "cpu"), "--device goes with --module alone"),
         (("--module", "a:b", "--input", "8x3:float32", "--tp", "2"), "--tp does not go here"),
         (("--model", "gpt2", "--batch-size", "2"), "--seq-len is missing; gpt2-124m reads tokens"),
         (("--model", "whisper-large", "--batch-size", "1", "--seq-len", "1500"), "decoder of whisper-large-v2 can't"),

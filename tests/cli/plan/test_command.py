@@ -7,14 +7,14 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from made_up_record import made_up_ceiling, made_up_record, made_up_step
 
 from hwprof.cli.plan.command import command
 from hwprof.errors import HwprofError
 from hwprof.report.files.run import write_record
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.job.settings import RunSettings
-from hwprof.specs.measurement import Ceiling
-from hwprof.specs.record.run import DeviceIdentity, RunRecord, StepTime
+from hwprof.specs.record.run import DeviceIdentity
 
 SMALL = ["--model", "1b", "--hardware", "h100-sxm", "--devices", "4", "--global-batch", "16", "--seq-len", "1024"]
 
@@ -166,31 +166,12 @@ def test_what_is_needed_is_asked_for(missing):
 @pytest.fixture
 def measured_run(tmp_path):
     """A run of 1b on an H100, whose products reached half of the datasheet's peak."""
-    spec = load_model("1b")
-    settings = RunSettings(model="1b", device="cuda", dtype="bf16", micro_batch=2, seq_len=1024)
-    record = RunRecord(
-        hwprof_version="0",
-        status="complete",
-        created="2026-01-01T00:00:00",
-        command="hwprof run",
-        settings=settings,
-        model=spec,
-        environment={},
+    record = made_up_record(
+        settings=RunSettings(model="1b", device="cuda", dtype="bf16", micro_batch=2, seq_len=1024),
+        model=load_model("1b"),
         device=DeviceIdentity(name="H100", catalogue_id="h100-sxm5-80gb", note=""),
-        ceilings=(
-            Ceiling(
-                name="matmul.bf16", kind="compute", value=494.7e12, unit="flop_per_s", origin="measured", source="hand"
-            ),
-        ),
-        step=StepTime(
-            median_s=0.5,
-            interval_s=(0.5, 0.5),
-            samples_s=(0.5,),
-            spread=0.0,
-            stable=True,
-            warmups=1,
-            tokens_per_s=4096.0,
-        ),
+        ceilings=(made_up_ceiling("matmul.bf16", 494.7e12),),
+        step=made_up_step(0.5, tokens_per_s=4096.0),
     )
     write_record(record, tmp_path / "run")
     return tmp_path / "run"

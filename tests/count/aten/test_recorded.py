@@ -11,10 +11,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from hwprof.count.aten.recorded import Recorded, recorded_cost, recorded_dtype
+from hwprof.count.aten.recorded import recorded_cost, recorded_dtype
 from hwprof.count.aten.registry import aten_cost
 from hwprof.count.aten.signatures import SIGNATURES, WRITTEN
 from hwprof.measure.capture.mode import CallRecorder
+from hwprof.spans.arguments import Recorded
 from hwprof.trace.analysis import analyse
 
 _NOT_HERE = {"_scaled_grouped_mm", "_grouped_mm", "_fused_rms_norm", "_fused_rms_norm_backward"}

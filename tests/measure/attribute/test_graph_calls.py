@@ -1,13 +1,12 @@
 """Claims about kernels of compiled graphs, on spans as torch.profiler writes them: they belong to the right modules."""
 
-from dataclasses import replace
-
 import pytest
-from made_up_spans import made_up_span
+from made_up_spans import attributed, made_up_span
+from msgspec.structs import replace
 
-from hwprof.measure.attribute.attribution import MODULE, PHASE, WINDOW, attribute
 from hwprof.measure.attribute.graph_calls import CompiledGraph, GraphCall
 from hwprof.measure.watch.compiled import graph_of
+from hwprof.spans.marks import MODULE, PHASE, WINDOW
 
 
 def _mark(name, start, end):
@@ -16,10 +15,6 @@ def _mark(name, start, end):
 
 def _graph(*calls):
     return CompiledGraph(calls=tuple(GraphCall(name=name, shares=shares) for name, shares in calls))
-
-
-def _ordered(*spans):
-    return sorted(spans, key=lambda span: (span.start_s, -span.end_s))
 
 
 def _times(summary):
@@ -32,7 +27,7 @@ LAYERS = _graph(
     ("mm", {"layers.1.key": 1.0}),
     ("cpp_fused_add_2", {}),
 )
-CPU = _ordered(
+CPU = (
     _mark(WINDOW, 0, 100),
     _mark(PHASE + "forward", 0, 100),
     made_up_span("Torch-Compiled Region: 0/0", 5, 95),
@@ -48,7 +43,7 @@ CPU = _ordered(
 
 
 def test_calls_of_a_graph_belong_to_the_modules_on_its_list_in_order():
-    times = _times(attribute(CPU, device="cpu", steps=1, graphs=[LAYERS]))
+    times = _times(attributed(CPU, device="cpu", steps=1, graphs=[LAYERS]))
     assert times == pytest.approx(
         {
             "layers.*.query": 10,  # with what it calls itself
@@ -61,42 +56,42 @@ def test_calls_of_a_graph_belong_to_the_modules_on_its_list_in_order():
 
 
 def test_graph_may_be_marked_as_an_annotation():
-    marked = [replace(each, category="user_annotation") if each.name.startswith("## Call") else each for each in CPU]
-    summary = attribute(marked, device="cpu", steps=1, graphs=[LAYERS])
-    assert _times(summary) == _times(attribute(CPU, device="cpu", steps=1, graphs=[LAYERS]))
+    marked = [replace(each, cat="user_annotation") if each.name.startswith("## Call") else each for each in CPU]
+    summary = attributed(marked, device="cpu", steps=1, graphs=[LAYERS])
+    assert _times(summary) == _times(attributed(CPU, device="cpu", steps=1, graphs=[LAYERS]))
     assert summary.attribution.compute_s == 41
 
 
 def test_kernel_that_spans_modules_is_one_row_that_says_so():
-    summary = attribute(CPU, device="cpu", steps=1, graphs=[LAYERS])
+    summary = attributed(CPU, device="cpu", steps=1, graphs=[LAYERS])
     row = next(kernel for kernel in summary.kernels if kernel.name == "graph_0_cpp_fused_add_mean_1")
     assert (row.label, row.time_s, row.calls) == ("layers.*.norm + layers.* (fused)", 8, 1)
     assert {op.label: op.calls for op in summary.ops}["layers.*.norm"] == 0.75
 
 
 def test_python_around_the_kernels_is_no_compute():
-    attribution = attribute(CPU, device="cpu", steps=1, graphs=[LAYERS]).attribution
+    attribution = attributed(CPU, device="cpu", steps=1, graphs=[LAYERS]).attribution
     assert attribution.compute_s == 10 + 8 + 1 + 20 + 2
     assert attribution.idle_host_s == 100 - 41
     assert attribution.attributed_op_fraction == pytest.approx(1 - 3 / 41)
 
 
 def test_note_says_how_much_is_booked_and_how_much_of_it_by_the_rule():
-    note = attribute(CPU, device="cpu", steps=1, graphs=[LAYERS]).attribution.note
+    note = attributed(CPU, device="cpu", steps=1, graphs=[LAYERS]).attribution.note
     assert f"{38 / 41:.1%} of the time of compiled graphs' kernels is booked to modules" in note
     assert f"{8 / 41:.1%} is that of kernels that span several modules" in note
 
 
 def test_unknown_graph_is_computed_as_a_whole_as_without_a_list():
-    blind = attribute(CPU, device="cpu", steps=1)
-    other = attribute(CPU, device="cpu", steps=1, graphs=[_graph(("bmm", {"elsewhere": 1.0}))])
+    blind = attributed(CPU, device="cpu", steps=1)
+    other = attributed(CPU, device="cpu", steps=1, graphs=[_graph(("bmm", {"elsewhere": 1.0}))])
     assert _times(other) == _times(blind) == {"model": 90}
     assert other.attribution.compute_s == 90
 
 
 def test_of_two_graphs_the_one_that_agrees_better_is_met():
     shorter = _graph(("mm", {"wrong": 1.0}), ("cpp_fused_add_mean_1", {"wrong": 1.0}))
-    assert _times(attribute(CPU, device="cpu", steps=1, graphs=[shorter, LAYERS]))["layers.*.query"] == 10
+    assert _times(attributed(CPU, device="cpu", steps=1, graphs=[shorter, LAYERS]))["layers.*.query"] == 10
 
 
 def test_two_graphs_that_agree_equally_leave_open_what_they_say_differently():
@@ -106,21 +101,19 @@ def test_two_graphs_that_agree_equally_leave_open_what_they_say_differently():
         ("mm", {"layers.9.key": 1.0}),
         ("cpp_fused_add_2", {}),
     )
-    times = _times(attribute(CPU, device="cpu", steps=1, graphs=[LAYERS, twin]))
+    times = _times(attributed(CPU, device="cpu", steps=1, graphs=[LAYERS, twin]))
     assert times == pytest.approx({"layers.*.norm": 6, "layers.*": 2, "layers.*.key": 20, "model": 3 + 10})
 
 
 def test_code_shared_by_several_parts_stays_inside_the_part_that_runs_it():
     """One piece of code runs two parts; its list names the modules of the part that was compiled first."""
     inner = [span for span in CPU if not span.name.startswith("hwprof")]
-    spans = _ordered(
-        _mark(WINDOW, 0, 100), _mark(PHASE + "forward", 0, 100), _mark(MODULE + "decoder.layers.0", 1, 99), *inner
-    )
-    assert _times(attribute(spans, device="cpu", steps=1, graphs=[LAYERS])) == {"decoder.layers.*": 41}
+    marks = _mark(WINDOW, 0, 100), _mark(PHASE + "forward", 0, 100), _mark(MODULE + "decoder.layers.0", 1, 99)
+    assert _times(attributed([*marks, *inner], device="cpu", steps=1, graphs=[LAYERS])) == {"decoder.layers.*": 41}
 
 
 def _cuda(*host, kernels):
-    return _ordered(
+    return (
         _mark(WINDOW, 0, 100),
         _mark(PHASE + "backward", 0, 100),
         made_up_span("## Call CompiledFxGraph abc ##", 10, 40),
@@ -157,7 +150,7 @@ def test_gpu_kernels_belong_to_the_call_that_launched_them():
             ("triton_poi_fused_gelu_1", 40, 44, 4),
         ],
     )
-    summary = attribute(spans, device="cuda", steps=1, graphs=[TRITON])
+    summary = attributed(spans, device="cuda", steps=1, graphs=[TRITON])
     assert _times(summary) == pytest.approx({"layers.*.norm": 2, "layers.*.up": 9 + 2, "layers.*.act": 2})
     assert summary.attribution.compute_s == 2 + 8 + 1 + 4
     assert {op.direction for op in summary.ops} == {"backward"}
@@ -178,7 +171,7 @@ def test_kernels_of_a_cuda_graph_are_told_apart_by_the_names_between_which_they_
             ("triton_poi_fused_gelu_1", 40, 45, 5),
         ],
     )
-    summary = attribute(spans, device="cuda", steps=1, graphs=[TRITON])
+    summary = attributed(spans, device="cuda", steps=1, graphs=[TRITON])
     assert _times(summary) == pytest.approx(
         {"layers.*.norm": 2, "layers.*.up": 9 + 1, "layers.*.act": 1 + 5, "model": 3}
     )
@@ -195,7 +188,7 @@ def test_as_many_products_as_kernels_are_met_one_by_one():
             ("triton_poi_fused_gelu_1", 40, 45, 5),
         ],
     )
-    assert _times(attribute(spans, device="cuda", steps=1, graphs=[TRITON])) == pytest.approx(
+    assert _times(attributed(spans, device="cuda", steps=1, graphs=[TRITON])) == pytest.approx(
         {"layers.*.up": 1, "layers.*.act": 1 + 5, "layers.*.down": 1, "head": 3}
     )
 

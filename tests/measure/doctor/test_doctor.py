@@ -34,7 +34,7 @@ def _checks(root: Path, files: dict[str, str], **machine: object) -> dict[str, C
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     fields = {"environ": {}, "which": lambda _name: None, "folder": root} | machine
-    return {check.name: check for check in examine(Machine(root, **fields))}
+    return {check.name: check for check in examine(Machine(root=root, **fields))}
 
 
 @pytest.mark.usefixtures("no_gpu")

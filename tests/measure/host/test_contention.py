@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from hwprof.measure.host.contention import waited_s
+from hwprof.measure.host.contention import waited_fraction, waited_s
 
 
 def write_thread(tasks, thread, text):
@@ -33,3 +33,12 @@ def test_this_process_s_waiting_never_goes_back():
     first, second = waited_s(), waited_s()
     if first is not None:
         assert second >= first >= 0
+
+
+@pytest.mark.parametrize(
+    ("before_s", "after_s", "wall_s", "fraction"),
+    [(1.0, 3.0, 4.0, 0.5), (3.0, 1.0, 4.0, 0.0), (None, 3.0, 4.0, None), (1.0, None, 4.0, None), (1.0, 3.0, 0.0, None)],
+)
+def test_share_of_the_wall_time_that_threads_waited(before_s, after_s, wall_s, fraction):
+    """A count that went back is that of a thread that ended."""
+    assert waited_fraction(before_s, after_s, wall_s) == fraction

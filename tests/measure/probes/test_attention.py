@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name that torch's own documentation uses)
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_bench import made_up_bench
+from scripted_timer import ScriptedTimer
 
 from hwprof.count.ops.precision import Precision
 from hwprof.count.ops.table import OPS, Execution
@@ -14,8 +16,8 @@ from hwprof.errors import WorkError
 from hwprof.measure.probes import attention
 from hwprof.measure.probes.attention import PASSES, AttentionShape, attention_ceiling
 from hwprof.measure.probes.attention_check import TOLERANCE, check_attention
-from hwprof.measure.probes.bench import Bench, CannotRunError
-from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.measure.probes.bench import CannotRunError
+from hwprof.measure.timing import WallTimer
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.train.attention import AttentionCore
 
@@ -26,26 +28,15 @@ ENCODER = load_model("encoder-base").model_copy(
 )
 
 
-def bench(timer, samples=5):
-    return Bench(
-        device=CPU,
-        device_name="Abacus 3000",
-        timer=timer,
-        warmups=1,
-        samples=samples,
-        probe_s=1000.0,
-        minimum_sample_s=0.0,
-        waited_s=lambda: None,
-    )
-
-
 def shape_of(spec=DECODER, batch=2, seq_len=8):
     return AttentionShape(spec=spec, batch=batch, seq_len=seq_len)
 
 
 def ceiling(spec=DECODER, direction="forward", dtype="fp32", deadline_s=1000.0, seq_len=8, script=(0.5,) * 6):
     timer = ScriptedTimer(script)
-    return attention_ceiling(bench(timer), dtype, shape_of(spec, seq_len=seq_len), direction, deadline_s=deadline_s)
+    return attention_ceiling(
+        made_up_bench(timer), dtype, shape_of(spec, seq_len=seq_len), direction, deadline_s=deadline_s
+    )
 
 
 def operands(spec=DECODER, dtype="fp32", seq_len=24):
@@ -192,7 +183,7 @@ def test_wrong_attention_or_a_wrong_gradient_is_an_error_in_the_coarsest_dtype_t
 
 @pytest.mark.parametrize("direction", PASSES)
 def test_real_attention_runs_between_a_megaflop_and_a_petaflop_per_second(direction):
-    real = bench(WallTimer(), samples=3)
+    real = made_up_bench(WallTimer(), samples=3)
     found = attention_ceiling(real, "fp32", shape_of(batch=1, seq_len=64), direction, deadline_s=0.2)
     assert 1e6 < found.value < 1e15
 

@@ -1,25 +1,17 @@
 import pytest
 import torch
+from made_up_bench import made_up_bench
+from scripted_timer import ScriptedTimer
 
 from hwprof.errors import WorkError
-from hwprof.measure.probes.bench import Bench, Budget, CannotRunError, attempt, best_ceiling
+from hwprof.measure.probes.bench import Budget, CannotRunError, attempt, best_ceiling
 from hwprof.measure.probes.sampling import Samples
-from hwprof.measure.timing import ScriptedTimer
 from hwprof.specs.measurement import Skipped
 
 
 @pytest.fixture
 def bench():
-    return Bench(
-        device=torch.device("cpu"),
-        device_name="Abacus 3000",
-        timer=ScriptedTimer([]),
-        warmups=1,
-        samples=5,
-        probe_s=1.0,
-        minimum_sample_s=0.0,
-        waited_s=lambda: None,
-    )
+    return made_up_bench(ScriptedTimer([]), probe_s=1.0)
 
 
 def timed(*seconds, waited_fraction=None):

@@ -7,12 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from made_up_bench import made_up_bench
+from scripted_timer import ScriptedTimer
 
 from hwprof.measure.probes import beside_copies
-from hwprof.measure.probes.bench import Bench, CannotRunError
+from hwprof.measure.probes.bench import CannotRunError
 from hwprof.measure.probes.beside_copies import beside_copies_ceiling
 from hwprof.measure.probes.matmul import MatmulShape
-from hwprof.measure.timing import Mark, ScriptedTimer
+from hwprof.measure.timing import Mark
 
 
 class HalfScripted(ScriptedTimer):
@@ -20,19 +22,6 @@ class HalfScripted(ScriptedTimer):
 
     def mark(self):
         return Mark(time.perf_counter())
-
-
-def bench(timer):
-    return Bench(
-        device=torch.device("cpu"),
-        device_name="Abacus 3000",
-        timer=timer,
-        warmups=1,
-        samples=5,
-        probe_s=1000.0,
-        minimum_sample_s=0.0,
-        waited_s=lambda: None,
-    )
 
 
 @pytest.fixture
@@ -56,7 +45,7 @@ def copies(monkeypatch):
 
 
 def test_a_product_beside_copies_is_held_against_itself_alone(copies):
-    found = beside_copies_ceiling(bench(HalfScripted([1e-4] * 5 + [2e-4] * 5)), "fp32")
+    found = beside_copies_ceiling(made_up_bench(HalfScripted([1e-4] * 5 + [2e-4] * 5)), "fp32")
     assert (found.name, found.unit) == ("matmul.fp32.beside_copies", "flop_per_s")
     assert found.value == pytest.approx(8192 / 2e-4)
     assert found.conditions["alone_flop_per_s"] == pytest.approx(8192 / 1e-4)
@@ -68,7 +57,7 @@ def test_a_product_beside_copies_is_held_against_itself_alone(copies):
 
 def test_a_format_that_the_device_lacks_says_so():
     with pytest.raises(CannotRunError, match="tensor cores"):
-        beside_copies_ceiling(bench(HalfScripted(itertools.repeat(1.0))), "tf32")
+        beside_copies_ceiling(made_up_bench(HalfScripted(itertools.repeat(1.0))), "tf32")
 
 
 @pytest.mark.gpu

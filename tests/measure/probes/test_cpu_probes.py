@@ -6,6 +6,8 @@ import sys
 
 import pytest
 import torch
+from made_up_record import made_up_ceiling
+from scripted_timer import ScriptedTimer
 
 from hwprof.measure.host.caches import CacheLevel
 from hwprof.measure.host.numa import on_cpus
@@ -16,8 +18,7 @@ from hwprof.measure.probes.bench import Bench, CannotRunError
 from hwprof.measure.probes.isa import products_run_on, widened
 from hwprof.measure.probes.numa import node_cpus, numa_ceiling, require_nodes
 from hwprof.measure.probes.thread_sweep import sweep_conditions, thread_counts, with_sweep
-from hwprof.measure.timing import ScriptedTimer, WallTimer
-from hwprof.specs.measurement import Ceiling
+from hwprof.measure.timing import WallTimer
 
 CPU = torch.device("cpu")
 LIMITED = (
@@ -98,9 +99,7 @@ def test_sweep_measures_with_fewer_threads_and_puts_them_back(monkeypatch):
     def measure(bench):
         used.append((now[0], bench.probe_s))
         rate = {1: 10e9, 2: 19e9, 4: 19.5e9}[now[0]]
-        return Ceiling(
-            name="memory.dram", kind="memory", value=rate, unit="byte_per_s", origin="measured", source="test"
-        )
+        return made_up_ceiling("memory.dram", rate)
 
     found = with_sweep(probe.bench_for(CPU, quick=False, timer=WallTimer()), measure)
     assert used == [(4, 7.0), (1, 1.75), (2, 1.75)]
@@ -121,7 +120,7 @@ def test_a_number_of_threads_that_is_too_slow_is_left_out(monkeypatch):
     def measure(bench):
         if not bench.thorough:
             raise CannotRunError("too slow")
-        return Ceiling(name="x", kind="memory", value=2e9, unit="byte_per_s", origin="measured", source="test")
+        return made_up_ceiling("memory.dram", 2e9)
 
     found = with_sweep(probe.bench_for(CPU, quick=False, timer=WallTimer()), measure)
     assert found.value == 2e9

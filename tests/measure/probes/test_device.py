@@ -3,6 +3,8 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from made_up_record import made_up_ceiling
+from scripted_timer import ScriptedTimer
 
 from hwprof.measure.host.caches import CacheLevel
 from hwprof.measure.probes import device as probe
@@ -10,16 +12,12 @@ from hwprof.measure.probes.attention import AttentionShape
 from hwprof.measure.probes.bench import CannotRunError
 from hwprof.measure.probes.device import ProbeResult, bench_for, probe_device
 from hwprof.measure.probes.matmul import MatmulShape
-from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.measure.timing import WallTimer
 from hwprof.specs.catalogue.lookup import load_model
-from hwprof.specs.measurement import Ceiling, Skipped
+from hwprof.specs.measurement import Skipped
 
 CPU = torch.device("cpu")
 NORMS = ("norm.rmsnorm.fp32.1024x1024.forward", "norm.rmsnorm.fp32.1024x1024.backward")
-
-
-def ceiling(name):
-    return Ceiling(name=name, kind="compute", value=1.0, unit="flop_per_s", origin="measured", source="a test")
 
 
 def refuse(*_args, **_keywords):
@@ -29,18 +27,18 @@ def refuse(*_args, **_keywords):
 @pytest.fixture
 def instant(monkeypatch):
     """Every probe of a CPU answers at once."""
-    monkeypatch.setattr(probe, "matmul_ceiling", lambda _bench, dtype: ceiling(f"matmul.{dtype}"))
+    monkeypatch.setattr(probe, "matmul_ceiling", lambda _bench, dtype: made_up_ceiling(f"matmul.{dtype}"))
     monkeypatch.setattr(probe, "pilot_flop_per_s", lambda _bench, _dtype: 1.0)
     monkeypatch.setattr(
-        probe, "shape_ceiling", lambda _bench, dtype, shape, **_keywords: ceiling(f"matmul.{dtype}.{shape}")
+        probe, "shape_ceiling", lambda _bench, dtype, shape, **_keywords: made_up_ceiling(f"matmul.{dtype}.{shape}")
     )
-    monkeypatch.setattr(probe, "dispatch_ceiling", lambda _bench, _wall: ceiling("latency.dispatch"))
-    monkeypatch.setattr(probe, "dram_ceiling", lambda _bench: ceiling("memory.dram"))
-    monkeypatch.setattr(probe, "cpu_level_ceiling", lambda _bench, cache: ceiling(f"memory.l{cache.level}"))
+    monkeypatch.setattr(probe, "dispatch_ceiling", lambda _bench, _wall: made_up_ceiling("latency.dispatch"))
+    monkeypatch.setattr(probe, "dram_ceiling", lambda _bench: made_up_ceiling("memory.dram"))
+    monkeypatch.setattr(probe, "cpu_level_ceiling", lambda _bench, cache: made_up_ceiling(f"memory.l{cache.level}"))
     monkeypatch.setattr(
         probe,
         "norm_ceiling",
-        lambda _bench, shape, direction, **_keywords: ceiling(f"norm.{shape.kind}.fp32.{shape}.{direction}"),
+        lambda _bench, shape, direction, **_keywords: made_up_ceiling(f"norm.{shape.kind}.fp32.{shape}.{direction}"),
     )
     monkeypatch.setattr(probe, "cpu_caches", lambda: (CacheLevel(level=2, instance_bytes=1024, instances=1),))
 
@@ -116,7 +114,7 @@ def test_attention_is_measured_forward_and_backward_in_the_dtype_of_the_shapes_w
 
     def attention_ceiling(_bench, dtype, shape, direction, *, deadline_s):
         deadlines_s.append(deadline_s)
-        return ceiling(f"attention.{dtype}.{shape}.{direction}")
+        return made_up_ceiling(f"attention.{dtype}.{shape}.{direction}")
 
     monkeypatch.setattr(probe, "attention_ceiling", attention_ceiling)
     shape = AttentionShape(spec=load_model("tiny"), batch=8, seq_len=256)
@@ -182,9 +180,13 @@ def test_a_gpu_s_copies_run_near_it_and_reach_every_other_gpu(monkeypatch):
     bench = dataclasses.replace(bench_for(CPU, quick=True), device=gpu)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(probe, "near", near)
-    monkeypatch.setattr(probe, "transfer_ceiling", lambda _bench, way, memory: ceiling(f"transfer.{way}.{memory}"))
-    monkeypatch.setattr(probe, "both_ways_ceiling", lambda _bench: ceiling("transfer.both.pinned"))
-    monkeypatch.setattr(probe, "peer_ceiling", lambda _bench, other, way: ceiling(f"transfer.{way}.{other.index}"))
+    monkeypatch.setattr(
+        probe, "transfer_ceiling", lambda _bench, way, memory: made_up_ceiling(f"transfer.{way}.{memory}")
+    )
+    monkeypatch.setattr(probe, "both_ways_ceiling", lambda _bench: made_up_ceiling("transfer.both.pinned"))
+    monkeypatch.setattr(
+        probe, "peer_ceiling", lambda _bench, other, way: made_up_ceiling(f"transfer.{way}.{other.index}")
+    )
     found = {name: run() for name, run in probe._transfer_probes(bench)}
     assert all(name == one.name for name, one in found.items())
     assert [name for name in found if "peer" in name] == [

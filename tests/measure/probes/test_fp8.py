@@ -4,29 +4,16 @@ import itertools
 
 import pytest
 import torch
+from made_up_bench import made_up_bench
+from scripted_timer import ScriptedTimer
 
 from hwprof.errors import WorkError
 from hwprof.measure.probes import fp8, matmul
-from hwprof.measure.probes.bench import Bench, CannotRunError
+from hwprof.measure.probes.bench import CannotRunError
 from hwprof.measure.probes.fp8 import fp8_ceiling, require_fp8
 from hwprof.measure.probes.matmul import MatmulShape
-from hwprof.measure.timing import ScriptedTimer
 
 CPU = torch.device("cpu")
-
-
-def bench(timer, **more):
-    return Bench(
-        device=CPU,
-        device_name="Abacus 3000",
-        timer=timer,
-        warmups=1,
-        samples=5,
-        probe_s=1000.0,
-        minimum_sample_s=0.0,
-        waited_s=lambda: None,
-        **more,
-    )
 
 
 @pytest.fixture
@@ -37,7 +24,7 @@ def small(monkeypatch):
 
 @pytest.mark.usefixtures("small")
 def test_the_best_shape_is_the_ceiling():
-    found = fp8_ceiling(bench(ScriptedTimer([1.0] * 5 + [0.5] * 5)))
+    found = fp8_ceiling(made_up_bench(ScriptedTimer([1.0] * 5 + [0.5] * 5)))
     assert (found.name, found.dtype) == ("matmul.fp8", "fp8")
     assert found.value == 2 * 32 * 16 * 16 / 0.5
     assert found.conditions["shapes_tried"] == 2
@@ -50,7 +37,7 @@ def test_a_product_whose_scale_is_lost_is_an_error(monkeypatch):
 
     monkeypatch.setattr(fp8, "require_fp8", lambda _device: unscaled)
     with pytest.raises(WorkError, match="product is wrong"):
-        fp8_ceiling(bench(ScriptedTimer(itertools.repeat(1.0))))
+        fp8_ceiling(made_up_bench(ScriptedTimer(itertools.repeat(1.0))))
 
 
 def test_a_cpu_and_an_older_gpu_say_why_not(monkeypatch):

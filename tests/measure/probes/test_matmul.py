@@ -5,10 +5,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_bench import made_up_bench
+from scripted_timer import ScriptedTimer
 
 from hwprof.errors import WorkError
 from hwprof.measure.probes import matmul
-from hwprof.measure.probes.bench import Bench, CannotRunError
+from hwprof.measure.probes.bench import CannotRunError
 from hwprof.measure.probes.matmul import (
     MatmulShape,
     check_product,
@@ -18,24 +20,10 @@ from hwprof.measure.probes.matmul import (
     shape_ceiling,
 )
 from hwprof.measure.probes.sampling import Samples
-from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.measure.timing import WallTimer
 
 CPU = torch.device("cpu")
 SMALL = (MatmulShape(4, 4, 4), MatmulShape(8, 4, 2), MatmulShape(2, 2, 2))
-
-
-def bench(timer, *, probe_s=1000.0, samples=5, thorough=False):
-    return Bench(
-        device=CPU,
-        device_name="Abacus 3000",
-        timer=timer,
-        warmups=1,
-        samples=samples,
-        probe_s=probe_s,
-        minimum_sample_s=0.0,
-        waited_s=lambda: None,
-        thorough=thorough,
-    )
 
 
 @pytest.fixture
@@ -53,7 +41,7 @@ def test_a_multiply_add_is_two_flop():
 def test_the_best_shape_of_the_sweep_is_the_ceiling():
     # pilot of 128 FLOP in 0.1 s; then 128 FLOP in 1 s, 128 FLOP in 0.5 s, 16 FLOP in 0.25 s
     script = [0.1] * 3 + [1.0] * 5 + [0.5] * 5 + [0.25] * 5
-    found = matmul_ceiling(bench(ScriptedTimer(script)), "fp32")
+    found = matmul_ceiling(made_up_bench(ScriptedTimer(script)), "fp32")
     assert found.value == 256.0
     assert (found.name, found.dtype, found.unit) == ("matmul.fp32", "fp32", "flop_per_s")
     assert found.conditions["shape_mxnxk"] == "8x4x2"
@@ -65,7 +53,7 @@ def test_a_product_on_a_cpu_says_with_which_instructions_it_ran(monkeypatch, tol
     monkeypatch.setattr(matmul, "_CPU_SWEEP", SMALL[:1])
     monkeypatch.setattr(matmul, "_PILOT_SIDES", (4,))
     monkeypatch.setattr(matmul, "products_run_on", lambda _dtype: told)
-    found = matmul_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))), "fp32")
+    found = matmul_ceiling(made_up_bench(ScriptedTimer(itertools.repeat(0.5))), "fp32")
     assert found.conditions["runs_on"].endswith(kept)
 
 
@@ -73,18 +61,21 @@ def test_shapes_that_take_longer_than_their_part_of_the_time_are_left_out(monkey
     monkeypatch.setattr(matmul, "_CPU_SWEEP", (MatmulShape(4, 4, 4), MatmulShape(64, 64, 64)))
     monkeypatch.setattr(matmul, "_PILOT_SIDES", (4,))
     # 512 FLOP/s: the second shape's 524288 FLOP, six times, would take over an hour
-    found = matmul_ceiling(bench(ScriptedTimer([0.25] * 8), probe_s=60.0), "fp32")
+    found = matmul_ceiling(made_up_bench(ScriptedTimer([0.25] * 8), probe_s=60.0), "fp32")
     assert found.conditions["shapes_tried"] == 1
 
 
 def test_a_full_probe_tries_more_shapes_and_each_once(monkeypatch):
-    quick, full = matmul.sweep_of(bench(ScriptedTimer([]))), matmul.sweep_of(bench(ScriptedTimer([]), thorough=True))
+    quick, full = (
+        matmul.sweep_of(made_up_bench(ScriptedTimer([]))),
+        matmul.sweep_of(made_up_bench(ScriptedTimer([]), thorough=True)),
+    )
     assert set(quick) < set(full)
     assert len(set(full)) == len(full)
     monkeypatch.setattr(matmul, "_CPU_SWEEP", SMALL[:1])
     monkeypatch.setattr(matmul, "_CPU_MORE", SMALL)
     monkeypatch.setattr(matmul, "_PILOT_SIDES", (4,))
-    found = matmul_ceiling(bench(ScriptedTimer(itertools.repeat(0.5)), thorough=True), "fp32")
+    found = matmul_ceiling(made_up_bench(ScriptedTimer(itertools.repeat(0.5)), thorough=True), "fp32")
     assert found.conditions["shapes_tried"] == 3
 
 
@@ -97,7 +88,7 @@ def test_on_a_gpu_the_best_shape_is_measured_again_after_a_second_of_load():
         timed = Samples(seconds=(seconds,), warmups=where.warmups, repeats=1, discarded=0)
         return where.ceiling("matmul.bf16", "compute", timed, work_per_call=shape.flop)
 
-    real = dataclasses.replace(bench(WallTimer(), thorough=True), device=torch.device("cuda", 0))
+    real = dataclasses.replace(made_up_bench(WallTimer(), thorough=True), device=torch.device("cuda", 0))
     found = matmul.best_of_sweep(real, SMALL, at_shape, flop_per_s=1e12)
     assert asked == [*((shape, 1) for shape in SMALL), (SMALL[0], 8)]  # 0.128 s a call: eight of them last a second
     assert found.conditions["before_sustained_load_flop_per_s"] == 1000.0
@@ -106,18 +97,18 @@ def test_on_a_gpu_the_best_shape_is_measured_again_after_a_second_of_load():
 
 def test_a_dtype_whose_small_product_takes_too_long_is_not_measured():
     with pytest.raises(CannotRunError, match=r"fp32 is too slow here: one 256x256x256 product takes 2 s"):
-        pilot_flop_per_s(bench(ScriptedTimer(itertools.repeat(2.0))), "fp32")
+        pilot_flop_per_s(made_up_bench(ScriptedTimer(itertools.repeat(2.0))), "fp32")
 
 
 def test_the_pilot_stops_at_the_first_size_that_takes_five_milliseconds():
     # 256 cubed in 1 ms, then 512 cubed (268435456 FLOP) in 8 ms, each three times
     script = [1e-3] * 3 + [8e-3] * 3
-    assert pilot_flop_per_s(bench(ScriptedTimer(script)), "fp32") == pytest.approx(268435456 / 8e-3)
+    assert pilot_flop_per_s(made_up_bench(ScriptedTimer(script)), "fp32") == pytest.approx(268435456 / 8e-3)
 
 
 def test_tf32_has_no_meaning_on_a_cpu():
     with pytest.raises(CannotRunError, match="tensor cores"):
-        matmul_ceiling(bench(ScriptedTimer([])), "tf32")
+        matmul_ceiling(made_up_bench(ScriptedTimer([])), "tf32")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +123,7 @@ def test_an_old_gpu_is_not_measured_in_a_dtype_that_it_emulates(monkeypatch, cap
 
 def test_a_shape_is_named_and_counted_by_its_own_dimensions():
     found = shape_ceiling(
-        bench(ScriptedTimer([0.5] * 5)), "bf16", MatmulShape(6, 10, 4), flop_per_s=1e9, deadline_s=1.0
+        made_up_bench(ScriptedTimer([0.5] * 5)), "bf16", MatmulShape(6, 10, 4), flop_per_s=1e9, deadline_s=1.0
     )
     assert found.name == "matmul.bf16.6x10x4"
     assert found.value == 960.0  # 2 x 6 x 10 x 4 FLOP in 0.5 s
@@ -140,7 +131,9 @@ def test_a_shape_is_named_and_counted_by_its_own_dimensions():
 
 def test_a_shape_too_slow_for_its_time_says_how_long_it_would_take():
     with pytest.raises(CannotRunError, match=r"takes about 2 s, and 3 s are set aside") as caught:
-        shape_ceiling(bench(ScriptedTimer([])), "fp32", MatmulShape(1000, 1000, 1000), flop_per_s=1e9, deadline_s=3.0)
+        shape_ceiling(
+            made_up_bench(ScriptedTimer([])), "fp32", MatmulShape(1000, 1000, 1000), flop_per_s=1e9, deadline_s=3.0
+        )
     assert "--full" in caught.value.remedy
 
 
@@ -149,7 +142,7 @@ def test_the_process_s_own_precision_comes_back_after_a_probe():
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("medium")
-        matmul_ceiling(bench(ScriptedTimer(itertools.repeat(0.1))), "fp32")
+        matmul_ceiling(made_up_bench(ScriptedTimer(itertools.repeat(0.1))), "fp32")
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
@@ -208,7 +201,7 @@ def test_repeated_shapes_are_measured_once_and_keep_their_order(shapes):
 
 
 def test_a_real_product_runs_between_a_megaflop_and_a_petaflop_per_second():
-    real = bench(WallTimer(), probe_s=0.2, samples=3)
+    real = made_up_bench(WallTimer(), probe_s=0.2, samples=3)
     found = shape_ceiling(real, "fp32", MatmulShape(128, 128, 128), flop_per_s=1e9, deadline_s=0.2)
     assert 1e6 < found.value < 1e15
 

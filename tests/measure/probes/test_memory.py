@@ -2,10 +2,12 @@ import itertools
 
 import pytest
 import torch
+from made_up_bench import made_up_bench
+from scripted_timer import ScriptedTimer
 
 from hwprof.measure.host.caches import CacheLevel
 from hwprof.measure.probes import memory
-from hwprof.measure.probes.bench import Bench, CannotRunError
+from hwprof.measure.probes.bench import CannotRunError
 from hwprof.measure.probes.memory import (
     KERNELS,
     best_of_kernels,
@@ -16,20 +18,7 @@ from hwprof.measure.probes.memory import (
     require_undisturbed,
 )
 from hwprof.measure.probes.sampling import Samples
-from hwprof.measure.timing import ScriptedTimer, WallTimer
-
-
-def bench(timer, *, probe_s=1000.0, samples=5):
-    return Bench(
-        device=torch.device("cpu"),
-        device_name="Abacus 3000",
-        timer=timer,
-        warmups=1,
-        samples=samples,
-        probe_s=probe_s,
-        minimum_sample_s=0.0,
-        waited_s=lambda: None,
-    )
+from hwprof.measure.timing import WallTimer
 
 
 @pytest.fixture
@@ -66,7 +55,7 @@ def test_the_fastest_kernel_is_the_ceiling_and_all_four_are_kept():
     # arrays of 600 bytes; copy 1200 B in 1 s, scale 1200 B in 2 s, add 1800 B in 1.2 s, triad 1800 B in 1 s
     seconds = dict(zip(KERNELS, (1.0, 2.0, 1.2, 1.0), strict=True))
     found = best_of_kernels(
-        bench(ScriptedTimer([])),
+        made_up_bench(ScriptedTimer([])),
         "dram",
         600,
         {kernel: timed(s) for kernel, s in seconds.items()},
@@ -81,7 +70,7 @@ def test_the_fastest_kernel_is_the_ceiling_and_all_four_are_kept():
 
 @pytest.mark.usefixtures("small_machine")
 def test_dram_arrays_are_four_times_the_last_level_cache():
-    found = dram_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))))
+    found = dram_ceiling(made_up_bench(ScriptedTimer(itertools.repeat(0.5))))
     assert found.conditions["array_bytes"] == 4096
     assert found.value == 3 * 4096 / 0.5
     assert found.level == "dram"
@@ -91,7 +80,7 @@ def test_dram_arrays_are_four_times_the_last_level_cache():
 def test_dram_is_not_measured_where_its_arrays_would_fill_the_memory(monkeypatch):
     monkeypatch.setattr(memory, "available_memory_bytes", lambda _device: (20000.0, "left in the container"))
     with pytest.raises(CannotRunError, match=r"need 12\.29 kB, more than half of the 20 kB available \(left in the"):
-        dram_ceiling(bench(ScriptedTimer([])))
+        dram_ceiling(made_up_bench(ScriptedTimer([])))
 
 
 @pytest.mark.usefixtures("small_machine")
@@ -130,7 +119,7 @@ def test_a_busy_cpu_is_the_reason_why_a_level_is_missing_not_its_size():
 def test_a_cache_level_says_its_capacity_and_what_starting_costs():
     l3 = CacheLevel(level=3, instance_bytes=4 * 2**20, instances=1)
     # four kernels of five samples at 1 s, then the startup's five samples at 0.125 s
-    found = cpu_level_ceiling(bench(ScriptedTimer([1.0] * 20 + [0.125] * 5)), l3)
+    found = cpu_level_ceiling(made_up_bench(ScriptedTimer([1.0] * 20 + [0.125] * 5)), l3)
     assert (found.name, found.level, found.level_bytes) == ("memory.l3", "l3", 4194304)
     assert found.value == 3 * 4 * 174762  # three arrays of a third of 2 MiB, in whole floats, in 1 s
     assert found.conditions["startup_fraction"] == 0.125
@@ -138,7 +127,7 @@ def test_a_cache_level_says_its_capacity_and_what_starting_costs():
 
 def test_real_memory_moves_between_a_tenth_of_a_gigabyte_and_two_terabytes_a_second():
     arrays = memory._arrays(torch.device("cpu"), 4 * 2**20, torch.float32)
-    real = bench(WallTimer(), probe_s=0.2, samples=3)
+    real = made_up_bench(WallTimer(), probe_s=0.2, samples=3)
     copied = memory._timed(real, KERNELS[0], arrays, deadline_s=0.2)
     found = best_of_kernels(real, "dram", 16 * 2**20, {KERNELS[0]: copied}, level_bytes=None, conditions={})
     assert 0.1e9 < found.value < 2e12

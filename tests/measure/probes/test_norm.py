@@ -4,29 +4,17 @@ import itertools
 
 import pytest
 import torch
+from made_up_bench import made_up_bench
+from scripted_timer import ScriptedTimer
 from torch.nn.functional import layer_norm, rms_norm
 
 from hwprof.errors import WorkError
-from hwprof.measure.probes.bench import Bench
 from hwprof.measure.probes.norm import NormShape, check_norm, norm_ceiling
-from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.measure.timing import WallTimer
 from hwprof.predict.ceilings.roofs import roofs_of
 from hwprof.specs.catalogue.lookup import load_model
 
 CPU = torch.device("cpu")
-
-
-def bench(timer, *, probe_s=1000.0):
-    return Bench(
-        device=CPU,
-        device_name="Abacus 3000",
-        timer=timer,
-        warmups=1,
-        samples=5,
-        probe_s=probe_s,
-        minimum_sample_s=0.0,
-        waited_s=lambda: None,
-    )
 
 
 @pytest.mark.parametrize(
@@ -42,14 +30,14 @@ def bench(timer, *, probe_s=1000.0):
 def test_bytes_are_those_of_each_tensor_once(kind, direction, moved):
     shape = NormShape(kind=kind, tokens=3, width=5)
     assert shape.moved_bytes(direction) == moved
-    found = norm_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))), shape, direction, deadline_s=100.0)
+    found = norm_ceiling(made_up_bench(ScriptedTimer(itertools.repeat(0.5))), shape, direction, deadline_s=100.0)
     assert found.value == 2 * moved
     assert (found.name, found.unit) == (f"norm.{kind}.fp32.3x5.{direction}", "byte_per_s")
 
 
 def test_a_norm_is_no_roof_over_other_operations():
     shape = NormShape(kind="rmsnorm", tokens=3, width=5)
-    found = norm_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))), shape, "forward", deadline_s=100.0)
+    found = norm_ceiling(made_up_bench(ScriptedTimer(itertools.repeat(0.5))), shape, "forward", deadline_s=100.0)
     assert not roofs_of([found], "fp32", device="cpu").known
 
 
@@ -71,4 +59,4 @@ def test_a_wrong_norm_is_an_error(kind):
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_a_real_norm_moves_between_a_megabyte_and_a_hundred_terabytes_a_second(direction):
     shape = NormShape(kind="layernorm", tokens=256, width=256)
-    assert 1e6 < norm_ceiling(bench(WallTimer(), probe_s=0.1), shape, direction, deadline_s=0.1).value < 1e14
+    assert 1e6 < norm_ceiling(made_up_bench(WallTimer(), probe_s=0.1), shape, direction, deadline_s=0.1).value < 1e14

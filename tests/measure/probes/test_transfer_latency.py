@@ -5,10 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from made_up_bench import made_up_bench
+from scripted_timer import ScriptedTimer
 
 from hwprof.errors import WorkError
 from hwprof.measure.probes import transfer
-from hwprof.measure.probes.bench import Bench, CannotRunError
+from hwprof.measure.probes.bench import CannotRunError
 from hwprof.measure.probes.device import bench_for
 from hwprof.measure.probes.latency import dispatch_ceiling, launch_ceiling
 from hwprof.measure.probes.transfer import (
@@ -20,29 +22,16 @@ from hwprof.measure.probes.transfer import (
     peer_ceiling,
     transfer_ceiling,
 )
-from hwprof.measure.timing import ScriptedTimer, WallTimer
+from hwprof.measure.timing import WallTimer
 
 CPU = torch.device("cpu")
-
-
-def bench(timer):
-    return Bench(
-        device=CPU,
-        device_name="Abacus 3000",
-        timer=timer,
-        warmups=1,
-        samples=5,
-        probe_s=1000.0,
-        minimum_sample_s=0.0,
-        waited_s=lambda: None,
-    )
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_transfer_counts_each_byte_once(monkeypatch, direction):
     monkeypatch.setattr(transfer, "TRANSFER_BYTES", 4096)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda _device: None)
-    found = transfer_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))), direction, "pageable")
+    found = transfer_ceiling(made_up_bench(ScriptedTimer(itertools.repeat(0.5))), direction, "pageable")
     assert (found.name, found.kind) == (f"transfer.{direction}.pageable", "transfer")
     assert found.value == 8192.0  # 4096 B in 0.5 s
 
@@ -61,7 +50,7 @@ def _streams_of_a_cpu(monkeypatch):
 
 @pytest.mark.usefixtures("_streams_of_a_cpu")
 def test_copies_both_ways_at_once_count_the_bytes_of_both():
-    found = both_ways_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))))
+    found = both_ways_ceiling(made_up_bench(ScriptedTimer(itertools.repeat(0.5))))
     assert (found.name, found.kind) == ("transfer.both.pinned", "transfer")
     assert found.value == 16384.0  # 4096 B each way in 0.5 s
 
@@ -70,7 +59,7 @@ def test_copies_both_ways_at_once_count_the_bytes_of_both():
 def test_a_way_that_does_not_arrive_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "copy_", lambda target, _source, **_keywords: target)
     with pytest.raises(WorkError, match="copied bytes differ"):
-        both_ways_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))))
+        both_ways_ceiling(made_up_bench(ScriptedTimer(itertools.repeat(0.5))))
 
 
 @pytest.mark.parametrize(("direct", "path"), [(True, "direct"), (False, "through the host")])
@@ -80,7 +69,7 @@ def test_a_copy_to_another_gpu_counts_each_byte_once_and_says_its_path(monkeypat
     monkeypatch.setattr(torch.cuda, "synchronize", lambda _device: None)
     monkeypatch.setattr(torch.cuda, "can_device_access_peer", lambda _one, _other: direct)
     other = torch.device("cpu", 0)  # stands for the second GPU
-    found = peer_ceiling(bench(ScriptedTimer(itertools.repeat(0.5))), other, direction)
+    found = peer_ceiling(made_up_bench(ScriptedTimer(itertools.repeat(0.5))), other, direction)
     assert (found.name, found.value) == (f"transfer.{direction}.0", 8192.0)
     assert found.conditions["path"] == path
 
@@ -97,7 +86,7 @@ def test_a_copy_that_lost_a_byte_is_an_error():
 def test_dispatch_is_the_host_s_time_for_one_call():
     # 1 call in 0.5 ms asks for 2, which take 1 ms; five samples of 2 calls in 2 ms each
     wall = ScriptedTimer([0.5e-3, 1e-3, *[2e-3] * 5])
-    found = dispatch_ceiling(bench(ScriptedTimer([])), wall)
+    found = dispatch_ceiling(made_up_bench(ScriptedTimer([])), wall)
     assert (found.name, found.unit) == ("latency.dispatch", "s")
     assert found.value == pytest.approx(1e-3)
     assert found.conditions["calls_per_sample"] == 2
@@ -110,7 +99,7 @@ def test_a_real_dispatch_takes_between_ten_nanoseconds_and_a_millisecond():
 
 def test_a_cpu_launches_no_kernels():
     with pytest.raises(CannotRunError, match="launches no kernels"):
-        launch_ceiling(bench(ScriptedTimer([])))
+        launch_ceiling(made_up_bench(ScriptedTimer([])))
 
 
 @pytest.mark.gpu

@@ -10,12 +10,13 @@ from torch._inductor import config
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.profiler import record_function
 
-from hwprof.measure.attribute.attribution import WINDOW, attribute
-from hwprof.measure.attribute.trace import read_events, spans_of
+from hwprof.measure.attribute.attribution import attribute
 from hwprof.measure.their_loop.model import see
 from hwprof.measure.watch.annotate import phase_range, profiler
 from hwprof.measure.watch.compiled import CompiledGraphs, elements_of
 from hwprof.measure.watch.owners import Modules
+from hwprof.measure.watch.trace_file import read_whole
+from hwprof.spans.marks import WINDOW
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on a CPU")
 
@@ -102,7 +103,7 @@ def _profiled(how, folder, make=Model):
     path = folder / "trace.json"
     session.export_chrome_trace(str(path))
     graphs = seen.modules.graphs.graphs if seen.modules.graphs else ()
-    return attribute(spans_of(read_events(path)), device="cpu", steps=1, graphs=graphs), seen
+    return attribute(read_whole(path), device="cpu", steps=1, graphs=graphs), seen
 
 
 def _step(root, tokens):

@@ -9,12 +9,12 @@ import statistics
 import pytest
 import torch
 
-from hwprof.measure.attribute.trace import TRACE_LIMIT_BYTES, read_events, shorten
 from hwprof.measure.timing import Mark, WallTimer
 from hwprof.measure.watch import steps as watch
 from hwprof.measure.watch.annotate import event_s
 from hwprof.measure.watch.phases import marking_s
 from hwprof.measure.watch.recorder import StepRecorder
+from hwprof.measure.watch.trace_file import shorten
 from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
 from hwprof.specs.record.run import RunSettings
 
@@ -94,6 +94,11 @@ def _recorder(tmp_path, timer=None, loop=None, **changes):
     )
 
 
+def _events(folder):
+    with gzip.open(folder / "trace.json.gz", "rt") as file:
+        return json.load(file)["traceEvents"]
+
+
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recorded")
@@ -113,7 +118,7 @@ def test_cost_of_the_profiler_is_its_events_each_at_its_cost(tmp_path, monkeypat
     monkeypatch.setattr(watch, "event_s", lambda device, **options: asked.append((device.type, options)) or 1e-6)
     recorder = _recorder(tmp_path, profiled_steps=2)
     result = recorder.run()
-    events = read_events(tmp_path / "trace.json.gz")
+    events = _events(tmp_path)
     window = next(
         event for event in events if event.get("name") == "hwprof:window" and event["cat"] == "user_annotation"
     )
@@ -181,7 +186,7 @@ def test_memory_peak_holds_weights_state_gradients_and_activations(recording):
 def test_trace_of_the_window_is_kept_whole_and_no_checkpoint_is_left(recording):
     _, folder = recording
     assert [path.name for path in folder.iterdir()] == ["trace.json.gz"]
-    assert any(event.get("name") == "hwprof:window" for event in read_events(folder / "trace.json.gz"))
+    assert any(event.get("name") == "hwprof:window" for event in _events(folder))
 
 
 def test_a_trace_over_its_limit_is_cut_and_what_is_reported_is_that_of_the_whole(tmp_path, monkeypatch):
@@ -192,7 +197,7 @@ def test_a_trace_over_its_limit_is_cut_and_what_is_reported_is_that_of_the_whole
     result = recorder.recording()
     assert 0 < (tmp_path / "trace.json.gz").stat().st_size <= limit_bytes
     assert [path.name for path in tmp_path.iterdir()] == ["trace.json.gz"]
-    events = read_events(tmp_path / "trace.json.gz")
+    events = _events(tmp_path)
     (window,) = (event for event in events if event.get("name") == "hwprof:window")
     timed = [event for event in events if event.get("ph") != "M"]
     assert len(timed) > 20
@@ -201,17 +206,24 @@ def test_a_trace_over_its_limit_is_cut_and_what_is_reported_is_that_of_the_whole
     assert any(op.direction == "update" for op in result.ops)  # the end of the step, which the file does not have
 
 
-def test_a_trace_within_its_limit_is_left_alone(tmp_path):
-    path = tmp_path / "trace.json.gz"
-    with gzip.open(path, "wt") as file:
-        json.dump({"traceEvents": [{"ph": "X", "name": "a", "ts": 1.0, "dur": 1.0}]}, file)
-    before = path.read_bytes()
-    assert shorten(path, window="hwprof:window") == 1.0
-    assert path.read_bytes() == before
+def test_a_trace_that_cannot_be_cut_is_kept_whole_and_the_recording_says_so(tmp_path, monkeypatch):
+    def fail(_path, *, window):
+        raise OSError(f"no space left for {window}")
+
+    monkeypatch.setattr(watch, "shorten", fail)
+    recorder = _recorder(tmp_path)
+    recorder.profile_window()
+    result = recorder.recording()
+    assert any("could not be shortened (no space left for hwprof:window)" in note for note in result.notes)
+    assert result.attribution is not None
 
 
-def test_no_trace_is_kept_above_50_megabytes():
-    assert TRACE_LIMIT_BYTES == 50_000_000
+def test_a_long_memory_timeline_keeps_the_peak_of_each_stretch():
+    timeline = (*((float(at), float(at % 7)) for at in range(1001)), (1001.0, 99.0))
+    thinned = watch._thinned(timeline)
+    assert len(thinned) == 501  # stretches of two points
+    assert max(thinned, key=lambda point: point[1]) == (1001.0, 99.0)
+    assert thinned[:2] == ((1.0, 1.0), (3.0, 3.0))
 
 
 def test_hooks_are_gone_after_the_window(tmp_path):

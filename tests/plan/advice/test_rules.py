@@ -127,7 +127,7 @@ def test_bf16_is_preferred_to_fp16_of_much_the_same_rate(build, hand):
 
 def test_a_datasheet_ceiling_is_no_reason_to_change_precision_on_a_cpu(build, hand):
     ceilings = tuple(
-        hand.ceiling(name, value, "datasheet") for name, value in (("matmul.fp32", 1e12), ("matmul.bf16", 4e12))
+        hand.ceiling(name, value, origin="datasheet") for name, value in (("matmul.fp32", 1e12), ("matmul.bf16", 4e12))
     )
     assert kernel_rules.precision(gather(build(settings={"device": "cpu"}, ceilings=ceilings))) is None
     answer = kernel_rules.precision(gather(build(ceilings=ceilings)))
@@ -135,7 +135,7 @@ def test_a_datasheet_ceiling_is_no_reason_to_change_precision_on_a_cpu(build, ha
 
 
 def test_a_measured_ceiling_is_never_held_against_a_datasheet(build, hand):
-    ceilings = (hand.ceiling("matmul.fp32", 1e12), hand.ceiling("matmul.bf16", 4e12, "datasheet"))
+    ceilings = (hand.ceiling("matmul.fp32", 1e12), hand.ceiling("matmul.bf16", 4e12, origin="datasheet"))
     assert kernel_rules.precision(gather(build(ceilings=ceilings))) is None
 
 

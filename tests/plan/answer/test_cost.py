@@ -76,3 +76,9 @@ def test_the_surer_the_further_apart():
     assert chances[-1] > 0.999
     narrow = chance_of_being_faster(1.0, (0.99, 1.01), 1.05, (1.04, 1.06))
     assert narrow > chances[1]
+
+
+def test_steps_without_a_spread_are_told_apart_for_sure():
+    assert chance_of_being_faster(1.0, (1.0, 1.0), 2.0, (2.0, 2.0)) == 1.0
+    assert chance_of_being_faster(2.0, (2.0, 2.0), 1.0, (1.0, 1.0)) == 0.0
+    assert chance_of_being_faster(1.0, (1.0, 1.0), 1.0, (1.0, 1.0)) == 0.5

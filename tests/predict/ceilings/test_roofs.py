@@ -3,29 +3,24 @@
 import math
 
 import pytest
+from made_up_record import made_up_ceiling
 
 from hwprof.predict.ceilings.roofs import best_ceilings, roofs_of
-from hwprof.specs.measurement import Ceiling
-
-
-def _ceiling(name, value, kind="compute", unit="flop_per_s", origin="measured", **more):
-    return Ceiling(name=name, kind=kind, value=value, unit=unit, origin=origin, source="test", **more)
-
 
 CEILINGS = [
-    _ceiling("matmul.fp32", 9e13, origin="datasheet"),
-    _ceiling("matmul.fp32", 1e11),
-    _ceiling("matmul.fp32", 2e11, origin="calibrated"),
-    _ceiling("matmul.fp32.128x64x32", 5e10),
-    _ceiling("matmul.bf16.128x64x32", 7e10),
-    _ceiling("attention.fp32.8x4x2x256x64.forward", 4e10),
-    _ceiling("attention.fp32.8x4x2x256x64.backward", 3e10),
-    _ceiling("attention.fp32.8x4x2x512x64.forward", 6e10),
-    _ceiling("attention.bf16.8x4x2x256x64.forward", 9e10),
-    _ceiling("memory.dram", 2e10, kind="memory", unit="byte_per_s"),
-    _ceiling("memory.l2", 1e11, kind="memory", unit="byte_per_s", level_bytes=2e6),
-    _ceiling("memory.l3", 5e10, kind="memory", unit="byte_per_s", level_bytes=32e6),
-    _ceiling("latency.dispatch", 1e-6, kind="latency", unit="s"),
+    made_up_ceiling("matmul.fp32", 9e13, origin="datasheet"),
+    made_up_ceiling("matmul.fp32", 1e11),
+    made_up_ceiling("matmul.fp32", 2e11, origin="calibrated"),
+    made_up_ceiling("matmul.fp32.128x64x32", 5e10),
+    made_up_ceiling("matmul.bf16.128x64x32", 7e10),
+    made_up_ceiling("attention.fp32.8x4x2x256x64.forward", 4e10),
+    made_up_ceiling("attention.fp32.8x4x2x256x64.backward", 3e10),
+    made_up_ceiling("attention.fp32.8x4x2x512x64.forward", 6e10),
+    made_up_ceiling("attention.bf16.8x4x2x256x64.forward", 9e10),
+    made_up_ceiling("memory.dram", 2e10),
+    made_up_ceiling("memory.l2", 1e11, level_bytes=2e6),
+    made_up_ceiling("memory.l3", 5e10, level_bytes=32e6),
+    made_up_ceiling("latency.dispatch", 1e-6),
 ]
 
 
@@ -36,7 +31,7 @@ def test_measured_ceiling_goes_before_calibrated_and_datasheet():
 
 @pytest.mark.parametrize(("unsteady", "kept"), [(1, 2), (2, 3)])
 def test_unsteady_shapes_are_left_out_where_at_least_half_are_steady(unsteady, kept):
-    shapes = [_ceiling(f"matmul.fp32.{64 + index}x64x64", 1e10, stable=index >= unsteady) for index in range(3)]
+    shapes = [made_up_ceiling(f"matmul.fp32.{64 + index}x64x64", 1e10, stable=index >= unsteady) for index in range(3)]
     rates = roofs_of([*CEILINGS[:1], *shapes], "fp32", device="cpu").shape_flop_per_s
     assert len(rates) == kept
     assert ((64, 64, 64) in rates) == (unsteady == 2)
@@ -67,7 +62,7 @@ def test_attention_is_no_flat_roof():
 
 
 def test_cache_that_was_measured_slower_than_what_lies_behind_it_holds_nothing():
-    disturbed = [*CEILINGS, _ceiling("memory.l1", 1e8, kind="memory", unit="byte_per_s", level_bytes=64e3)]
+    disturbed = [*CEILINGS, made_up_ceiling("memory.l1", 1e8, level_bytes=64e3)]
     assert roofs_of(disturbed, "fp32", device="cpu").memory_for(1e3).name == "memory.l2"
 
 

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprof.predict.collectives.group_time import Links, all_reduce_s, all_to_all_s, ranks_inside, ring_s, send_s
-from hwprof.specs.distinct import distinct
 
 RATE, LATENCY = 450e9, 3e-6
 
@@ -98,16 +97,6 @@ def test_faster_links_and_less_data_are_never_slower(size, ranks, stride, faster
     assert ring(size, ranks, stride, inside=RATE * faster) <= slow * (1 + 1e-12)
     assert ring(size, ranks, stride, between=50e9 * faster) <= slow * (1 + 1e-12)
     assert ring(size / faster, ranks, stride) <= slow * (1 + 1e-12)
-
-
-@given(rows=st.lists(st.tuples(*[st.integers(-3, 2**40)] * 3), min_size=1, max_size=12))
-@settings(max_examples=40)
-def test_distinct_rows_are_those_of_a_set(rows):
-    """Columns of so wide numbers that one key can't hold them all are included."""
-    table = np.array(rows, dtype=np.int64)
-    first, index = distinct(*table.T)
-    assert len(first) == len(set(rows))
-    assert (table[first][index] == table).all()
 
 
 def summed(size, ranks, stride=1, **kinds):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_record import made_up_ceiling
 
 from hwprof.count.job.device_work import Part, Pass, Row, Unit
 from hwprof.predict.ceilings.calibrated import with_ceilings
@@ -18,7 +19,6 @@ from hwprof.predict.parameters import NAMES, Parameters, parameters_for
 from hwprof.predict.stacks import stack_named
 from hwprof.specs.catalogue.lookup import load_cluster
 from hwprof.specs.catalogue.simulator import MeasuredRate, simulator_parameters
-from hwprof.specs.measurement import Ceiling
 
 PEAK = 1e15
 CURVED = dict.fromkeys(NAMES, 0.0) | {
@@ -85,10 +85,6 @@ def test_a_faster_measurement_never_makes_anything_slower(faster, size):
     assert rate((size, size, 256), quicker, LARGE) >= rate((size, size, 256), SMALL, LARGE) * (1 - 1e-9)
 
 
-def ceiling(name, value, origin="measured", kind="compute", unit="flop_per_s"):
-    return Ceiling(name=name, kind=kind, value=value, unit=unit, origin=origin, source="a probe")
-
-
 def test_ceilings_of_a_probe_replace_the_fitted_shares_of_its_device():
     machine = machine_of(load_cluster("8xh100-sxm"))
     peak = machine.peak_flop_per_s("bf16")
@@ -96,11 +92,11 @@ def test_ceilings_of_a_probe_replace_the_fitted_shares_of_its_device():
         simulator_parameters(),
         machine,
         [
-            ceiling("matmul.bf16", 0.7 * peak),
-            ceiling("matmul.bf16.4096x4096x1024", 0.6 * peak),
-            ceiling("attention.bf16.1x32x8x2048x128.backward", 0.2 * peak),
-            ceiling("matmul.fp32.4096x4096x1024", 0.01 * peak),
-            ceiling("memory.dram", machine.memory_byte_per_s, origin="datasheet", kind="memory", unit="byte_per_s"),
+            made_up_ceiling("matmul.bf16", 0.7 * peak),
+            made_up_ceiling("matmul.bf16.4096x4096x1024", 0.6 * peak),
+            made_up_ceiling("attention.bf16.1x32x8x2048x128.backward", 0.2 * peak),
+            made_up_ceiling("matmul.fp32.4096x4096x1024", 0.01 * peak),
+            made_up_ceiling("memory.dram", machine.memory_byte_per_s, origin="datasheet"),
         ],
         "bf16",
     )
@@ -117,8 +113,8 @@ def test_ceilings_of_a_probe_replace_the_fitted_shares_of_its_device():
 
 def test_an_fp8_job_takes_the_fp8_rates_of_a_probe_and_says_so_where_there_are_none():
     machine, stack = machine_of(load_cluster("8xh100-sxm")), stack_named("torch")
-    wide = ceiling("matmul.bf16", 0.7 * machine.peak_flop_per_s("bf16"))
-    narrow = ceiling("matmul.fp8", 0.6 * machine.peak_flop_per_s("fp8"))
+    wide = made_up_ceiling("matmul.bf16", 0.7 * machine.peak_flop_per_s("bf16"))
+    narrow = made_up_ceiling("matmul.fp8", 0.6 * machine.peak_flop_per_s("fp8"))
     both, _ = with_ceilings(simulator_parameters(), machine, [wide, narrow], "bf16", narrow="fp8")
     found, _ = parameters_for(both, machine, stack)
     assert (found.matmul_share, found.fp8_matmul_share) == (pytest.approx(0.7), pytest.approx(0.6))

@@ -3,29 +3,24 @@
 import math
 
 import pytest
+from made_up_record import made_up_attribution, made_up_ceiling
 
 from hwprof.predict.ranks.merge import merged_ceilings, merged_recording, unequal_devices
 from hwprof.predict.ranks.waits import ranks_result
 from hwprof.specs.job.parallel import ParallelLayout
-from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.collective import CollectiveCurve, CollectivePoint
 from hwprof.specs.record.rank import RankRecord
 from hwprof.specs.record.ranks import CollectiveCall, RankPlace
-from hwprof.specs.record.run import Attribution, OpTime, Recording
+from hwprof.specs.record.run import OpTime, Recording
 
 
 def _attribution(compute, exposed, communication, step=10.0):
-    return Attribution(
-        step_s=step,
+    return made_up_attribution(
+        step,
         compute_s=compute,
         communication_s=communication,
         exposed_communication_s=exposed,
-        exposed_copy_s=0.0,
         idle_host_s=step - compute - exposed,
-        idle_input_s=0.0,
-        residue_s=0.0,
-        explained_fraction=1.0,
-        attributed_op_fraction=1.0,
     )
 
 
@@ -107,12 +102,9 @@ def test_rank_that_timed_no_step_does_not_spoil_the_others():
     assert merged_recording([_record(0, step_samples_s=())]) is None
 
 
-def _ceiling(value):
-    return Ceiling(name="matmul.fp32", kind="compute", value=value, unit="flop_per_s", origin="measured", source="s")
-
-
 def test_ceiling_is_that_of_the_middle_rank_with_the_extremes_beside_it():
-    records = [_record(rank).model_copy(update={"ceilings": (_ceiling(v),)}) for rank, v in enumerate([3.0, 1.0, 2.0])]
+    ceilings = [(made_up_ceiling("matmul.fp32", value),) for value in (3.0, 1.0, 2.0)]
+    records = [_record(rank).model_copy(update={"ceilings": each}) for rank, each in enumerate(ceilings)]
     (merged,) = merged_ceilings(records)
     assert merged.value == 2.0
     assert (merged.conditions["lowest_rank"], merged.conditions["highest_rank"]) == (1.0, 3.0)

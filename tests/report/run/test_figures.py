@@ -53,7 +53,7 @@ def test_a_near_capacity_is_marked_and_a_far_one_is_noted(record: RunRecord) -> 
     picture = memory_picture(record.model_copy(update={"memory": near}))
     assert [(mark.label, mark.value) for mark in picture.marks] == [("capacity 300 MB", 300)]
     assert memory_picture(record).marks == ()
-    assert memory_picture(record).note == "Beyond the picture: capacity 8.20 GB (psutil, total memory)."
+    assert memory_picture(record).note == "Beyond the picture: capacity 8.2 GB (psutil, total memory)."
 
 
 def test_timeline_has_both_units(record: RunRecord) -> None:
@@ -64,7 +64,7 @@ def test_timeline_has_both_units(record: RunRecord) -> None:
 def test_peaks_are_marks_on_the_timeline_and_equal_ones_share_one(record: RunRecord) -> None:
     assert record.memory is not None
     differing = record.memory.model_copy(update={"predicted_peak_bytes": 150e6, "measured_peak_bytes": 171e6})
-    alike = record.memory.model_copy(update={"predicted_peak_bytes": 171.1e6, "measured_peak_bytes": 171.2e6})
+    alike = record.memory.model_copy(update={"predicted_peak_bytes": 171.02e6, "measured_peak_bytes": 171.04e6})
     two = timeline_picture(record.model_copy(update={"memory": differing}))
     one = timeline_picture(record.model_copy(update={"memory": alike}))
     assert two.from_zero
@@ -103,3 +103,21 @@ def test_many_cores_are_drawn_in_part_and_the_rest_is_counted(record: RunRecord)
 def test_a_picture_without_data_says_why(draw: object, bare_record: RunRecord) -> None:
     assert callable(draw)
     assert "interrupted first (Ctrl-C in warm-up)" in draw(bare_record).empty
+
+
+def test_a_capacity_that_is_not_known_is_neither_marked_nor_noted(record: RunRecord) -> None:
+    assert record.memory is not None
+    unknown = record.memory.model_copy(update={"capacity_bytes": None})
+    picture = memory_picture(record.model_copy(update={"memory": unknown}))
+    assert (picture.marks, picture.note) == ((), "")
+
+
+def test_series_without_values_have_no_panel(record: RunRecord) -> None:
+    silent = Series(name="gpu.power", unit="watt", times_s=(), values=())
+    assert telemetry_pictures(record.model_copy(update={"telemetry": (silent,)})) == ()
+
+
+def test_times_of_steps_are_said_with_their_median_and_interval(record: RunRecord) -> None:
+    picture = samples_picture(record)
+    assert [mark.label for mark in picture.marks] == ["median 290.3 ms"]
+    assert picture.note == ("Band: 95 % interval of the median, 285.9 to 295.2 ms; 3 warm-up steps are not shown.")

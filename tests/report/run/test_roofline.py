@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+from made_up_record import made_up_ceiling
 
 from hwprof.report.run.provenance import ceiling_table
 from hwprof.report.run.roofline import build_roofline
-from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.run import RunRecord
 
 
@@ -16,7 +16,7 @@ def test_ridge_is_where_main_memory_meets_the_roof_of_the_runs_own_type(record: 
     (ridge,) = build_roofline(record).ridges
     assert ridge.x == pytest.approx(8.26087, rel=1e-5)  # 152 GFLOP/s over 18.4 GB/s
     assert ridge.y == 152e9
-    assert ridge.label == "ridge of dram and fp32: 8.26 FLOP/B"
+    assert ridge.label == "ridge of dram and fp32: 8.261 FLOP/B"
 
 
 def test_slanted_roofs_have_slope_one_and_end_at_the_highest_roof(record: RunRecord) -> None:
@@ -37,14 +37,10 @@ def test_flat_roofs_are_one_a_type_and_shapes_stay_in_the_table(record: RunRecor
 
 def test_attention_is_no_flat_roof_and_stands_in_the_table(record: RunRecord) -> None:
     attention = [
-        Ceiling(
-            name=f"attention.fp32.8x4x2x256x64.{one}",
-            kind="compute",
-            value=900e9,
-            unit="flop_per_s",
+        made_up_ceiling(
+            f"attention.fp32.8x4x2x256x64.{one}",
+            900e9,
             dtype="fp32",
-            origin="measured",
-            source="s",
             conditions={"counted_flop": "causal: half of all products"},
         )
         for one in ("forward", "backward")
@@ -59,9 +55,7 @@ def test_attention_is_no_flat_roof_and_stands_in_the_table(record: RunRecord) ->
 
 
 def test_a_measured_roof_stands_in_for_the_datasheets(record: RunRecord) -> None:
-    sheet = Ceiling(
-        name="matmul.fp32", kind="compute", value=9e12, unit="flop_per_s", dtype="fp32", origin="datasheet", source="s"
-    )
+    sheet = made_up_ceiling("matmul.fp32", 9e12, dtype="fp32", origin="datasheet")
     figure = build_roofline(record.model_copy(update={"ceilings": (sheet, *record.ceilings)}))
     assert [roof.ys[0] for roof in figure.roofs if roof.name == "matmul.fp32"] == [152e9]
 

@@ -348,6 +348,7 @@ def test_a_wrong_cluster_file_says_what_is_wrong(tmp_path, old, new, message):
         ("devices/l4", '_family = "ada"', '_family = "adda"', "'architecture_family' is 'adda'"),
         ("devices/l4", '_family = "ada"', '_family = "cpu"', "does not go with kind = 'gpu'"),
         ("devices/l4", 'architecture_family = "ada"\n', "", "architecture_family"),
+        ("devices/h200-sxm5-141gb", '_as = "h100-sxm5-80gb"', '_as = "h100-sxm6"', "the same chip as 'h100-sxm6'"),
     ],
 )
 def test_words_that_decide_a_prediction_are_said_and_known(tmp_path, name, old, new, message):

@@ -13,7 +13,8 @@ from hwprof.cli.count.command import command
 from hwprof.count.blocks.parameters import parameters
 from hwprof.errors import SpecError
 from hwprof.specs.catalogue.lookup import load_model
-from hwprof.specs.huggingface import KNOWN_TYPES
+from hwprof.specs.huggingface import KNOWN_TYPES, model_from_config
+from hwprof.specs.huggingface.families import WITH_IMAGES
 
 RELEASED: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("released_configs.json").read_text())
 """Configurations as they were released, with the keys that models have gathered."""
@@ -150,6 +151,37 @@ def test_a_file_without_a_table_is_refused(tmp_path: Path, content: str) -> None
     path.write_text(content)
     with pytest.raises(SpecError, match="holds no table"):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rope_parameters": "linear"}, "rope_parameters"),
+        ({"hidden_act": 7}, "expected a text"),
+        ({"rope_theta": -1.0}, "a number, not negative"),
+        ({"attention_bias": "yes"}, "true or false"),
+        ({"architectures": "LlamaModel"}, "a list"),
+        ({"hidden_size": True}, "a whole number"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        load_model(write(tmp_path, TINY | changes))
+
+
+def test_a_model_with_images_says_where_its_text_model_is(tmp_path: Path) -> None:
+    kind = next(iter(WITH_IMAGES))
+    with pytest.raises(SpecError, match="key 'text_config' is missing"):
+        load_model(write(tmp_path, {"model_type": kind}))
+
+
+def test_a_file_that_is_none_or_no_json_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="is no file"):
+        model_from_config(tmp_path / "config.json")
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    with pytest.raises(SpecError, match="is not JSON"):
+        model_from_config(broken)
 
 
 def test_experts_in_no_regular_pattern_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,155 @@
+"""How does a field of a record become an option? Its type, choices, range and default stand in the record alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+import click
+from click.core import ParameterSource
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from hwprof.errors import InputError
+from hwprof.specs.frozen import Record
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Any], Any]
+_BOUNDS = ("gt", "ge", "lt", "le")
+
+
+class FiniteRange(click.FloatRange):
+    """A ``click.FloatRange`` of finite numbers."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number, or a usage error."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+class Listed(click.ParamType[tuple[Any, ...]]):
+    """Several values with commas between them, each once."""
+
+    name = "list"
+
+    def __init__(self, kind: click.ParamType[Any]) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """The values, or a usage error."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(dict.fromkeys(self.kind.convert(part.strip(), param, ctx) for part in str(value).split(",")))
+
+
+def with_options(*options: Decorator) -> Callable[[Command], Command]:
+    """Give a command all of the options, in this order."""
+
+    def decorated(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
+
+
+def options_of(
+    request: type[Record], spellings: Mapping[str, Sequence[str]], **changes: Mapping[str, Any]
+) -> Callable[[Command], Command]:
+    """Give a command an option for every field of a request; what the request says of a field is the help.
+
+    Args:
+        request: the record that the command makes of what was typed.
+        spellings: field -> how it is typed, where that is not ``--`` and its name without a unit.
+        changes: field -> what else ``click.option`` is told.
+    """
+    options = []
+    for name, field in request.model_fields.items():
+        spelling = spellings.get(name, (f"--{name.removesuffix('_s').replace('_', '-')}",))
+        how = {"help": field.description, **changes.get(name, {})}
+        options.append(option_of(request, name, *spelling, name, **how))
+    return with_options(*options)
+
+
+def option_of(record: type[Record], name: str, *spelling: str, **changes: Any) -> Decorator:
+    """The option for a field of a record.
+
+    Args:
+        record: where the field is.
+        name: of the field.
+        spelling: how the option is typed, and last what the command calls it.
+        changes: what ``click.option`` is told beside what the field says, or in its place.
+    """
+    field = record.model_fields[name]
+    default = None if field.default is PydanticUndefined else field.default
+    how: dict[str, Any] = {"type": kind_of(record, name), "default": default}
+    if field.annotation is bool:
+        how = {"is_flag": True, "default": False}
+    elif get_origin(field.annotation) is tuple:
+        how["multiple"] = True
+    how |= changes
+    shown = how["default"] is not None and how["default"] is not False and how["default"] != ()
+    return click.option(*spelling, **how, show_default=shown)
+
+
+def kind_of(record: type[Record], name: str) -> click.ParamType[Any]:
+    """What a field takes, as click checks it."""
+    field = record.model_fields[name]
+    return _kind(field.annotation, field.metadata)
+
+
+def _kind(annotation: Any, limits: Sequence[Any]) -> click.ParamType[Any]:
+    inner = [argument for argument in get_args(annotation) if argument is not type(None)]
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kind(inner[0], [*limits, *inner[1:]])
+    if origin is Literal:
+        numbers = all(isinstance(choice, int) for choice in inner)
+        return click.IntRange(min(inner), max(inner)) if numbers else click.Choice(inner)
+    if origin is not None:  # the others are X | None and tuple[X, ...]
+        return _kind(inner[0], limits)
+    if annotation is int:
+        return _whole_numbers(_bounds(limits))
+    if annotation is float:
+        return _real_numbers(_bounds(limits))
+    return click.Path(path_type=Path) if annotation is Path else click.STRING
+
+
+def _bounds(limits: Sequence[Any]) -> dict[str, Any]:
+    """Limits as pydantic keeps them -> ``gt``, ``ge``, ``lt``, ``le``, where there are such."""
+    flat = [each for limit in limits for each in (limit.metadata if isinstance(limit, FieldInfo) else [limit])]
+    return {name: getattr(limit, name) for limit in flat for name in _BOUNDS if hasattr(limit, name)}
+
+
+def _whole_numbers(bounds: Mapping[str, int]) -> click.ParamType[Any]:
+    least = bounds["gt"] + 1 if "gt" in bounds else bounds.get("ge")
+    return click.IntRange(least, bounds.get("le"))
+
+
+def _real_numbers(bounds: Mapping[str, float]) -> click.ParamType[Any]:
+    least, most = bounds.get("gt", bounds.get("ge")), bounds.get("lt", bounds.get("le"))
+    return FiniteRange(least, most, min_open="gt" in bounds, max_open="lt" in bounds)
+
+
+def given(context: click.Context, *names: str) -> list[str]:
+    """Which of these parameters were typed, as they are spelt."""
+    typed = (name for name in names if context.get_parameter_source(name) not in {None, ParameterSource.DEFAULT})
+    spelt = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    return [spelt[name] for name in typed]
+
+
+def refuse(context: click.Context, reasons: Mapping[str, str], *, where: str = "here") -> None:
+    """Say of the first of these parameters that was typed why it does not go there.
+
+    Raises:
+        InputError: one was.
+    """
+    for name, reason in reasons.items():
+        for spelt in given(context, name):
+            raise InputError(f"{spelt} does not go {where}", expectation=reason, remedy="leave it out")

@@ -1,0 +1,160 @@
+"""How does a terminal show titles, lines and tables? Styled on a screen, plain and aligned when piped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from hwprof.report.cells import Column, Table
+from hwprof.report.pictures import Segment
+
+_INDENT = "  "
+_BAR_CELLS = 60
+_WIDEST = 60
+"""Longer names, such as those of kernels, are cut in the middle; JSON and CSV have them whole."""
+_STYLES = {"strong": "bold", "quiet": "dim"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A title, and below it lines and a table; one empty line from the next block.
+
+    Attributes:
+        title: stands one step further to the left than what is below it, in bold.
+        lines: in ``style``, as the library rich names styles.
+        bar: shown on a screen alone.
+        table: without a header where no column has a title.
+        indent: steps from the left.
+    """
+
+    title: str = ""
+    lines: Sequence[str] = ()
+    bar: Sequence[Segment] = ()
+    table: Table | None = None
+    indent: int = 1
+    style: str = ""
+
+    @property
+    def filled(self) -> bool:
+        """Whether there is anything below the title; without both a block is not shown."""
+        return any(self.lines) or bool(self.table and self.table.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A title, lines below it, tables and notes."""
+
+    title: str
+    lead: Sequence[str]
+    tables: Sequence[Table]
+    notes: Sequence[str]
+
+    def blocks(self) -> list[Block]:
+        """The section as a terminal shows it."""
+        tables = [Block(title=table.title, table=table, indent=2) for table in self.tables]
+        return [Block(title=self.title, lines=self.lead), *tables, Block(lines=self.notes, style="dim")]
+
+
+def print_sections(sections: Sequence[Section], stream: TextIO) -> None:
+    """Print sections, styled if the stream is a terminal."""
+    print_blocks([block for section in sections for block in section.blocks()], stream)
+
+
+def print_blocks(blocks: Sequence[Block], stream: TextIO) -> None:
+    """Print blocks, styled if the stream is a terminal."""
+    if stream.isatty():
+        Console(file=stream, highlight=False).print(styled(blocks))
+    else:
+        encoding = stream.encoding or "utf-8"
+        stream.write(plain(blocks).encode(encoding, "replace").decode(encoding))
+
+
+def plain(blocks: Sequence[Block]) -> str:
+    """Aligned lines without colour; ends with a newline."""
+    texts = []
+    for block in _shown(blocks):
+        title = [_INDENT * max(block.indent - 1, 0) + block.title] if block.title else []
+        below = [*block.lines, *(_table_lines(block.table) if block.table else ())]
+        texts.append("\n".join(line.rstrip() for line in (*title, *(_INDENT * block.indent + one for one in below))))
+    return "\n\n".join(texts) + "\n"
+
+
+def styled(blocks: Sequence[Block]) -> RenderableType:
+    """The same for a screen, with bars."""
+    parts: list[RenderableType] = []
+    for block in _shown(blocks):
+        left = (0, 0, 0, len(_INDENT) * block.indent)
+        if block.title:
+            parts.append(Text(_INDENT * max(block.indent - 1, 0) + block.title, style="bold"))
+        parts += [Padding(Text(line, style=block.style), left) for line in block.lines]
+        parts += [Padding(_rich_bar(block.bar), left)] if block.bar else []
+        if block.table:
+            parts.append(Padding(_rich_table(block.table), left))
+            parts += [Padding(Text(line, style="dim"), left) for line in block.table.note.splitlines()]
+        parts.append(Text())
+    return Group(*parts)
+
+
+def _shown(blocks: Sequence[Block]) -> list[Block]:
+    return [block for block in blocks if block.title or block.filled]
+
+
+def _heading(column: Column) -> str:
+    return f"{column.title} [{column.unit}]" if column.unit else column.title
+
+
+def _rows(table: Table) -> list[list[str]]:
+    return [[_short(cell.text, column) for cell, column in zip(row, table.columns, strict=True)] for row in table.rows]
+
+
+def _short(text: str, column: Column) -> str:
+    """Prose is never cut, and what has no header is prose."""
+    if len(text) <= _WIDEST or column.style == "long" or not column.title:
+        return text
+    half = (_WIDEST - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
+def _table_lines(table: Table) -> list[str]:
+    header = [_heading(column) for column in table.columns]
+    rows = [header, *_rows(table)] if any(header) else _rows(table)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            text.rjust(width) if column.style == "number" else text.ljust(width)
+            for text, width, column in zip(row, widths, table.columns, strict=True)
+        )
+        for row in rows
+    ]
+    return [*lines, *table.note.splitlines()]
+
+
+def _rich_table(table: Table) -> RichTable:
+    titled = any(column.title for column in table.columns)
+    drawn = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=titled, header_style="dim")
+    for column in table.columns:
+        drawn.add_column(
+            Text(_heading(column)),
+            justify="right" if column.style == "number" else "left",
+            overflow="fold",
+            style=_STYLES.get(column.style, ""),
+        )
+    for row in _rows(table):
+        drawn.add_row(*map(Text, row))
+    return drawn
+
+
+def _rich_bar(segments: Sequence[Segment]) -> RichTable:
+    """A stacked bar of coloured cells; the ratios are the segments' fractions."""
+    bar = RichTable.grid(expand=False)
+    bar.width = _BAR_CELLS
+    for segment in segments:
+        bar.add_column(ratio=max(round(1000 * segment.fraction), 1), no_wrap=True, overflow="ellipsis")
+    bar.add_row(*(Text(segment.label, style=f"{segment.ink} on {segment.colour}") for segment in segments))
+    return bar

@@ -1,0 +1,166 @@
+"""What do the defaults make of a request? A run whose every setting is known, and that nothing known early forbids."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import torch
+
+from hwprof.errors import InputError
+from hwprof.measure.host.environment import resolve_device
+from hwprof.measure.host.identity import identify
+from hwprof.session.fitting import fitted, roomy
+from hwprof.session.request import RunRequest
+from hwprof.specs.catalogue.lookup import load_cluster, load_model
+from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec
+from hwprof.specs.job.layout_text import parse_layout
+from hwprof.specs.job.parallel import ParallelLayout
+from hwprof.specs.model.spec import ModelSpec
+from hwprof.specs.model.trainable import check_trainable
+from hwprof.specs.record.run import DeviceIdentity, Dtype, RunSettings
+from hwprof.train.corpus import DEFAULT_TEXT, check_source
+
+DEFAULT_SEQ_LEN = {"cpu": 256, "cuda": 2048}
+WORKERS_PER_CPU = 16
+_AS_ASKED = frozenset(RunSettings.model_fields) & frozenset(RunRequest.model_fields)
+"""Settings that a request has, too; of those that follow, the device or the layout decides more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledRun:
+    """A run, settled: every default is filled in and everything that can be refused early has been."""
+
+    request: RunRequest
+    model: ModelSpec
+    settings: RunSettings
+    device: torch.device
+    identity: DeviceIdentity
+    device_spec: DeviceSpec | None
+    cluster: ClusterSpec | None
+    directory: Path
+
+    @property
+    def data_path(self) -> Path | None:
+        """The file that is trained on; None = the text that hwprof ships."""
+        return Path(self.request.data) if self.request.data else None
+
+
+def settle(
+    request: RunRequest, *, device: torch.device | None = None, ranks: int = 1, sharing_memory: int = 1
+) -> SettledRun:
+    """Settle a request; of several ranks what all have alike.
+
+    Args:
+        request: what is asked for.
+        device: the one that this rank has; None = the one that is asked for.
+        ranks: how many there are.
+        sharing_memory: how many of them live in this machine's memory, where the device is a CPU.
+
+    Raises:
+        InputError: unknown model, device, cluster or a combination that can't be.
+        OutOfMemoryError: the model does not fit this machine at the asked-for size.
+    """
+    spec = load_model(request.model)
+    check_trainable(spec)
+    _check_workers(request.workers)
+    check_source(Path(request.data) if request.data else DEFAULT_TEXT, request.tokenizer)
+    cluster = load_cluster(request.cluster) if request.cluster else None
+    device = device or resolve_device(request.device)
+    identity, device_spec = identify(device, sharing_memory=sharing_memory)
+    settings = _asked_settings(spec, device, _layout(request, ranks), request)
+    chosen = request.micro_batch is not None
+    if device.type == "cuda" and request.optimizer_implementation is None:
+        settings = roomy(spec, settings, identity.memory_bytes or 0.0, chosen=chosen)
+    return SettledRun(
+        request=request,
+        model=spec,
+        settings=fitted(spec, settings, identity, chosen=chosen),
+        device=device,
+        identity=identity,
+        device_spec=device_spec,
+        cluster=cluster or _visible_cluster(device_spec),
+        directory=Path(request.output or _default_directory(spec.name, device.type)),
+    )
+
+
+def _asked_settings(spec: ModelSpec, device: torch.device, layout: ParallelLayout, request: RunRequest) -> RunSettings:
+    """The settings that were asked for, with the device's defaults where nothing was."""
+    implementation = "foreach" if device.type == "cuda" else "for-loop"
+    return RunSettings.model_validate(
+        {name: getattr(request, name) for name in _AS_ASKED}
+        | {
+            "model": spec.name,
+            "device": device.type,
+            "dtype": request.dtype or _default_dtype(device),
+            "micro_batch": request.micro_batch or 1,
+            "seq_len": _sequence(spec, request.seq_len or min(DEFAULT_SEQ_LEN[device.type], spec.max_seq_len)),
+            "optimizer_implementation": request.optimizer_implementation or implementation,
+            "clip_norm": request.clip_norm or None,
+            "data": str(request.data) if request.data else "Pride and Prejudice (shipped)",
+            "gradient_accumulation": request.gradient_accumulation or _default_accumulation(layout),
+            "layout": layout,
+        }
+    )
+
+
+def _check_workers(workers: int) -> None:
+    """Each worker is a process with torch in it: far more of them than CPUs never get started."""
+    most = WORKERS_PER_CPU * (os.cpu_count() or 1)
+    if workers > most:
+        raise InputError(
+            f"--workers {workers} is a process each, and this machine has {os.cpu_count()} CPUs",
+            expectation=f"at most {WORKERS_PER_CPU} for a CPU are accepted",
+            remedy=f"use --workers {most} or fewer",
+        )
+
+
+def _sequence(spec: ModelSpec, length: int) -> int:
+    """The length, which learned positions must reach."""
+    if spec.positions == "learned" and length > spec.max_seq_len:
+        raise InputError(
+            f"--seq-len {length} is more than the {spec.max_seq_len} learned positions of {spec.name}",
+            remedy=f"use --seq-len {spec.max_seq_len} or less",
+        )
+    return length
+
+
+def _layout(request: RunRequest, ranks: int) -> ParallelLayout:
+    parallel = request.parallel
+    if ranks > 1 and parallel is None:
+        raise InputError(
+            f"{ranks} ranks were started, and nothing says what they share",
+            expectation="expected --parallel with a layout such as ddp, fsdp, tp2, pp2 or fsdp-tp2",
+            remedy="add --parallel fsdp, or start one process without torchrun",
+        )
+    if ranks == 1 and parallel is not None:
+        raise InputError(
+            f"--parallel {parallel} is for several ranks, and there is one",
+            remedy=f"start them: torchrun --nproc-per-node 2 -m hwprof run --parallel {parallel} ...",
+        )
+    return ParallelLayout() if parallel is None else parse_layout(parallel, ranks, schedule=request.schedule)
+
+
+def _default_accumulation(layout: ParallelLayout) -> int:
+    """One micro-batch, or two for each stage of a pipeline, which would stand idle for most of its time with fewer."""
+    return 2 * layout.pipeline_parallel if layout.pipeline_parallel > 1 else 1
+
+
+def _default_dtype(device: torch.device) -> Dtype:
+    """bf16 where the device computes in it; torch also says that one "supports" what it only emulates."""
+    return "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+
+
+def _visible_cluster(device_spec: DeviceSpec | None) -> ClusterSpec | None:
+    """The GPUs of this machine, where there are several and the catalogue knows them."""
+    if device_spec is None or device_spec.kind == "cpu" or torch.cuda.device_count() < 2:
+        return None
+    return load_cluster(f"{torch.cuda.device_count()}x{device_spec.id}")
+
+
+def _default_directory(model: str, device: str) -> str:
+    """Where a run goes that was not told: a folder of its own under ``reports``."""
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    return f"reports/{Path(model).stem}-{device}-{stamp}"

@@ -1,0 +1,45 @@
+"""Which names are those of communication, and what do they do? Kernels, operators, annotations of all libraries."""
+
+from __future__ import annotations
+
+import re
+
+from hwprof.specs.record.collective import CollectiveName
+
+_LIBRARIES = "nccl|rccl|gloo|mpi|ucc|xccl|hccl"
+KERNEL = re.compile(
+    r"nccl|rccl|oneccl|hccl|nvshmem|msccl|deep_ep|all_?reduce|all_?gather|reduce_?scatter|all_?to_?all|"
+    r"cross_device_reduce|multimem_|symm_mem",
+    re.IGNORECASE,
+)
+"""Names of kernels that talk to other devices: the libraries', and those that serve small messages themselves."""
+PREPARES = re.compile(r"copy|cat|elementwise|fill|memset", re.IGNORECASE)
+"""Kernels that prepare a collective's buffers; they run beside it, and are no communication."""
+LIBRARY = re.compile(rf"({_LIBRARIES}):")
+"""Annotations of a library around a collective: on a GPU around its launch, on a CPU while it is under way."""
+OPERATOR = re.compile(r"record_param_comms$|_?c10d(_functional)?::|_dtensor::")
+"""Operators of torch.distributed, which start a collective or wait for one."""
+ISSUES = re.compile(r"record_param_comms$|(nccl|rccl|xccl|hccl):")
+"""What is written around the launch of a collective, and of nothing else."""
+MESSAGE = re.compile(r"gloo:(send|recv)$")
+"""A message goes on while the thread that began it does other things, which are no part of it."""
+PACKING = "FSDP::"
+"""Annotations of FSDP2 around what it does before and after its collectives."""
+
+_NAMES: tuple[tuple[re.Pattern[str], CollectiveName], ...] = (
+    (re.compile(r"all_?reduce"), "all_reduce"),
+    (re.compile(r"all_?gather"), "all_gather"),
+    (re.compile(r"reduce_?scatter"), "reduce_scatter"),
+    (re.compile(r"all_?to_?all"), "all_to_all"),
+    (re.compile(r"broadcast"), "broadcast"),
+    (re.compile(r"^recv|::recv"), "send_recv"),
+)
+
+
+def collective_named(text: str) -> CollectiveName | None:
+    """What the name of an operator or a kernel, or a collective's own word says that it does; None if nothing.
+
+    A message counts where it is received.
+    """
+    lower = text.lower()
+    return next((name for pattern, name in _NAMES if pattern.search(lower)), None)

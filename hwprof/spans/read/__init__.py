@@ -1,0 +1,1 @@
+"""How does a Chrome trace become columns? As a stream: cut, decoded, numbered."""

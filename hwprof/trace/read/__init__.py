@@ -1,1 +1,0 @@
-"""How does a trace file become columns?"""
