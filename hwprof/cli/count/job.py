@@ -7,7 +7,16 @@ from typing import Any, get_args
 import click
 
 from hwprof.cli.count.step_report import Counted
-from hwprof.cli.job_options import POSITIVE, check_model, job_of, job_options, layout_of
+from hwprof.cli.job_options import (
+    POSITIVE,
+    SWITCHES,
+    check_model,
+    job_of,
+    job_options,
+    layout_of,
+    stack_of,
+    switch_options,
+)
 from hwprof.cli.options import given, with_options
 from hwprof.count.blocks.transformer import CONVENTIONS
 from hwprof.count.job.ops import job_step_ops
@@ -15,23 +24,25 @@ from hwprof.count.job.totals import flop_of
 from hwprof.count.memory.job import job_memory
 from hwprof.count.memory.step import MemoryNeed
 from hwprof.errors import InputError
-from hwprof.specs.frozen import default_of
 from hwprof.specs.job.settings import Dtype, OptimizerName, RunSettings
 from hwprof.specs.job.step import TrainingJob
 from hwprof.specs.job.switches import JobDtype, JobOptimizer
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.units import format_bytes
 
-JOB_OPTIONS = (
-    *("tp", "pp", "vp", "cp", "ep", "dp", "zero", "shard_ranks", "schedule", "no_sequence_parallel", "micro_batches"),
-    *("storage", "recompute_layers", "attention", "offload", "lora_rank", "lora_targets", "qlora", "framework"),
+_LAYOUT = (
+    *("tp", "pp", "vp", "cp", "context_kind", "ep", "expert_skew", "dp", "zero", "shard_ranks", "schedule"),
+    "no_sequence_parallel",
 )
+_JOB = ("recompute_layers", "offload", "offload_to", "offload_layers", "lora_rank", "lora_targets", "qlora")
+JOB_OPTIONS = (*_LAYOUT, "micro_batches", *_JOB, "stack", *(name for name in SWITCHES if name != "compile"))
 """What only a job has."""
 
 job_part = with_options(
-    job_options(*JOB_OPTIONS[:10], schedule={"default": None}),
+    job_options(*_LAYOUT, schedule={"default": None}),
     click.option("--micro-batches", type=POSITIVE, help="Micro-batches of a replica in a step; default: the stages."),
-    job_options(*JOB_OPTIONS[11:], storage={"default": None}, framework={"default": None}),
+    job_options(*_JOB),
+    switch_options(),
 )
 
 
@@ -82,10 +93,6 @@ def counted_job(
 
 def _job(context: click.Context, spec: ModelSpec, settings: RunSettings) -> TrainingJob:
     typed = context.params
-    if typed["lora_rank"] is None and given(context, "qlora", "lora_targets"):
-        raise InputError(
-            "--qlora and --lora-targets describe adapters, but there are none", remedy="add --lora-rank, such as 16"
-        )
     if settings.target_len not in {None, settings.seq_len}:
         raise InputError(
             "--target-len does not go with a job", expectation="both sides have one length", remedy="leave it out"
@@ -94,11 +101,11 @@ def _job(context: click.Context, spec: ModelSpec, settings: RunSettings) -> Trai
     check_model(spec, layout)
     return job_of(
         typed,
+        stack_of(typed),
         model=spec,
         seq_len=settings.seq_len,
         global_batch=settings.micro_batch * layout.data_parallel * (typed["micro_batches"] or layout.pipeline_parallel),
         micro_batch=settings.micro_batch,
-        fused=settings.compile or typed["storage"] in {None, default_of(TrainingJob, "storage")},
         layout=layout,
     )
 
@@ -108,7 +115,7 @@ def _memory_json(need: MemoryNeed, job: TrainingJob) -> dict[str, Any]:
     return {
         "stage": need.stage,
         "stage_bytes": [round(size) for size in need.stage_bytes],
-        "allocator_bytes": round(need.allocator_bytes),
+        "reserved_bytes": round(need.reserved_bytes),
         "libraries_bytes": round(need.libraries_bytes),
         "device_bytes": round(need.device_bytes),
         "micro_batches": job.micro_batches,
@@ -121,10 +128,11 @@ def _memory_json(need: MemoryNeed, job: TrainingJob) -> dict[str, Any]:
 def _memory_lines(need: MemoryNeed, job: TrainingJob) -> list[str]:
     """The same for people."""
     stages = ", ".join(format_bytes(size) for size in need.stage_bytes)
-    beside = f"allocator {format_bytes(need.allocator_bytes)}, CUDA and NCCL {format_bytes(need.libraries_bytes)}"
+    libraries = f"CUDA and NCCL {format_bytes(need.libraries_bytes)}"
+    beside = f"{format_bytes(need.reserved_bytes)} reserved by the allocator, {libraries}"
     used = f"{job.storage} storage as {job.framework} keeps it"
     return [
         f"  on each of {job.layout.devices} device(s), {used}, {job.micro_batches} micro-batch(es) a step",
         *([f"  stages: {stages}"] if len(need.stage_bytes) > 1 else []),
-        f"  beside it, estimated: {beside}; in all {format_bytes(need.device_bytes)}",
+        f"  estimated: {beside}; of the device {format_bytes(need.device_bytes)}",
     ]

@@ -45,7 +45,7 @@ def job_of_run(record: RunRecord) -> TrainingJob:
         global_batch=settings.micro_batch * settings.gradient_accumulation,
         micro_batch=settings.micro_batch,
         dtype=settings.dtype,
-        **TORCH.switches | {"compiled": settings.compile, "fused": settings.compile},
+        **TORCH.compiling(settings.compile) | {"optimizer_implementation": settings.optimizer_implementation},
         optimizer=settings.optimizer,
         recompute=settings.recompute,
     )

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.count.memory.job import job_pieces
-from hwprof.count.memory.moments import Spread, host_bytes, peak_bytes
+from hwprof.count.memory.moments import Spread, host_bytes, reserved_bytes
+from hwprof.count.memory.overhead import FRAGMENTATION, libraries_bytes
 from hwprof.count.memory.pieces import Block, Held, Pieces
 from hwprof.count.ops.elementwise import Amount
 from hwprof.plan.space.columns import Columns, Numbers, divisors, only, rows_of
@@ -49,9 +50,17 @@ class PieceShelf:
     base: TrainingJob
     _counted: dict[tuple[int, ...], Floats] = field(default_factory=dict)
 
-    def peaks(self, columns: Columns) -> Floats:
-        """Peak bytes of tensors on the fullest device of each row."""
-        return self._of_each(columns, peak_bytes)
+    def needs(self, columns: Columns, *, scale: float = 1.0) -> Floats:
+        """What the fullest device of each row has to have; its tensors need ``scale`` times what is counted."""
+        reserved = self._of_each(columns, reserved_bytes) * scale * (1 + FRAGMENTATION[self.base.framework])
+        libraries = libraries_bytes(
+            tensor=columns["tensor"],
+            context=columns["context"],
+            data=columns["data"],
+            stages=columns["pipeline"],
+            expert=columns["expert"],
+        )
+        return np.asarray(reserved + libraries)
 
     def on_host(self, columns: Columns) -> Floats:
         """Bytes in host memory for the device of each row that puts most there."""

@@ -158,7 +158,7 @@ FAMILIES_SHOWN = 40
 def families_of(answer: Answer) -> list[Family]:
     """Families that memory rules out, nearest to fitting first; of several searches, those of the best."""
     return [
-        Family(option.name, _degrees_words(degrees), question.needed_bytes(need), question.machine.capacity_bytes)
+        Family(option.name, _degrees_words(degrees), need, question.machine.capacity_bytes)
         for option in answer.options
         for question, tally in [(option.founds[0].question, option.founds[0].tally)]
         for degrees, need in sorted(tally.family_bytes.items(), key=lambda family: family[1])[:FAMILIES_SHOWN]

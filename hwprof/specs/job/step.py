@@ -78,21 +78,32 @@ class TrainingJob(Record):
         recompute_layers: in how many of the layers (every second one: half of them); None = in all.
         selective: what ``selective`` recompute runs again.
         attention: the kernel; only ``materialised`` writes scores to memory.
+        wide_norms: RMS norms run in steps in fp32, unless kernels are fused (transformers, torchtune, litgpt).
+        repeats_kv: keys and values are copied to all query heads before attention.
         compiled: a compiler makes the kernels (torch.compile, XLA).
         fused: chains of elementwise operations and norms are single kernels, a compiler's or written by hand.
         cuda_graphs: the host launches whole graphs of kernels.
         loss: how cross-entropy runs.
         fp8_recipe: what shares a scale where ``dtype`` is below 16 bits; None = the usual one of the format.
         fp8_saved: products keep their narrow operands for backward, not the 16-bit ones.
-        fp8_all_gather: sharded weights are gathered in the narrow format.
+        fp8_all_gather: sharded weights are gathered in the narrow format; with ``mixed`` storage it is the only one
+            besides the optimizer's (Megatron-Core's ``fp8_param_gather``).
         async_tensor_parallel: products run in pieces beside the tensor ranks' gathers and scatters.
         expert_overlap: tokens travel to and from experts beside the compute of another micro-batch.
         prefetch_layers: layers whose sharded weights are gathered ahead of use.
         offload: what lives outside the device's memory.
+        offload_layers: of so many layers the activations are offloaded; None = of all.
         offload_to: where: in host memory, or through it on a drive (ZeRO-Infinity, Rajbhandari et al. 2021).
         offload_each_micro_batch: with the optimizer on the host, gradients go there after every micro-batch
             (ZeRO-Offload, Ren et al. 2021; FSDP2), else once a step.
+        wide_rest: where matrices are in 4 bits, all other weights and the residual stream are fp32 (PEFT's
+            ``prepare_model_for_kbit_training``).
+        pipeline_outputs: the last stage holds the logits of all micro-batches until the step ends
+            (torch.distributed.pipelining, unless it is told ``return_outputs=False``).
         lora: low-rank adaptation; None = everything is trained.
+        lasting_quantized_inputs: how many inputs of each product with a 4-bit weight are kept beside what backward
+            needs: 1 = this step's (bitsandbytes before 0.43, ``MatMul4Bit``), 2 = the last step's too, since they go
+            with a graph that the loop holds until its next loss exists.
         expert_skew: tokens of the busiest expert rank over the mean; all wait for it. 1 = even routing.
         layout: the parallel layout.
     """
@@ -113,6 +124,8 @@ class TrainingJob(Record):
     recompute_layers: PositiveInt | None = None
     selective: tuple[Selective, ...] = ("core_attn",)
     attention: Attention = "flash"
+    wide_norms: bool = False
+    repeats_kv: bool = False
     compiled: bool = False
     fused: bool = True
     cuda_graphs: bool = False
@@ -124,9 +137,13 @@ class TrainingJob(Record):
     expert_overlap: bool = False
     prefetch_layers: int = Field(default=1, ge=0)
     offload: Offload = "none"
+    offload_layers: PositiveInt | None = None
     offload_to: OffloadTarget = "host"
     offload_each_micro_batch: bool = False
+    wide_rest: bool = False
+    pipeline_outputs: bool = False
     lora: LoraSpec | None = None
+    lasting_quantized_inputs: Literal[0, 1, 2] = 0
     expert_skew: float = Field(default=1.0, ge=1.0)
     layout: ParallelLayout = Field(default_factory=ParallelLayout)
 

@@ -15,16 +15,18 @@ Storage = Literal["autocast", "narrowed", "mixed", "pure"]
 (FSDP's mixed precision; XLA programs). ``mixed``: narrow weights and activations, gradients accumulated in fp32, fp32
 master weights and moments with the optimizer (Megatron-LM). ``pure``: everything in the narrow format."""
 
-Framework = Literal["torch", "megatron-core", "megatron-deepspeed", "deepspeed", "internevo"]
+Framework = Literal["torch", "megatron-core", "megatron-deepspeed", "deepspeed", "internevo", "xla"]
 """Whose way of keeping gradients, buckets and logits is meant: torch's own with DDP or FSDP, Megatron-Core with
 Transformer Engine, Megatron-DeepSpeed (ZeRO stage 1, BF16Optimizer), DeepSpeed's ZeRO engine under a model of PyTorch,
-InternEvo (narrow gradients, made fp32 for torch's AdamW)."""
+InternEvo (narrow gradients, made fp32 for torch's AdamW), XLA (one program, whose buffers are assigned ahead of
+time)."""
 
-Loss = Literal["plain", "fused", "chunked", "fused-linear"]
-"""``plain``: the framework's own cross-entropy over whole logits. ``fused``: one kernel turns narrow logits into their
-gradient in place (Transformer Engine, Liger). ``chunked``: whole narrow logits, made wide a chunk of tokens at a time
-(torchtune). ``fused-linear``: head and loss run together a chunk of tokens at a time; whole logits never exist (Liger,
-cut cross-entropy)."""
+Loss = Literal["plain", "compiled", "fused", "chunked", "fused-linear"]
+"""``plain``: the framework's own cross-entropy over whole logits, in steps that write fp32. ``compiled``: kernels that
+read narrow logits and write their gradient beside them (torch.compile, XLA). ``fused``: one kernel turns narrow logits
+into their gradient in place (Transformer Engine, Liger). ``chunked``: whole narrow logits, made wide a chunk of tokens
+at a time (torchtune). ``fused-linear``: head and loss run together a chunk of tokens at a time; whole logits never
+exist (Liger, cut cross-entropy)."""
 
 Attention = Literal["flash", "flash-2", "flash-3", "flash-4", "cudnn", "torch-sdpa", "materialised"]
 """``flash``: the kernel that the software takes on the device, of any generation; none of these but ``materialised``
@@ -87,6 +89,7 @@ class Switches(TypedDict, total=False):
     loss: Loss
     attention: Attention
     optimizer_implementation: OptimizerImplementation
+    optimizer_paged: bool
     update_in_backward: bool
     fp8_recipe: Fp8Recipe
     fp8_saved: bool
@@ -96,3 +99,8 @@ class Switches(TypedDict, total=False):
     prefetch_layers: int
     offload_each_micro_batch: bool
     selective: tuple[Selective, ...]
+    wide_norms: bool
+    repeats_kv: bool
+    lasting_quantized_inputs: Literal[0, 1, 2]
+    wide_rest: bool
+    pipeline_outputs: bool
