@@ -13,17 +13,18 @@ from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.cli.job_options import (
     POSITIVE,
-    STACK,
     check_model,
     job_of,
     job_options,
     layout_of,
     model_option,
     seq_len_of,
+    stack_of,
+    switch_options,
 )
 from hwprof.errors import InputError
 from hwprof.predict.machine import Machine, machine_of
-from hwprof.predict.stacks import Stack, stack_named
+from hwprof.predict.stacks import Stack
 from hwprof.specs.catalogue.lookup import load_cluster, load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
@@ -54,16 +55,10 @@ class Placed:
 @click.option("--hardware", required=True, help="Device of the catalogue, or a TOML file.")
 @click.option("--devices", type=POSITIVE, required=True, help="How many there are.")
 @job_options(
-    *("seq_len", "global_batch", "micro_batch", "dtype", "optimizer", "recompute", "recompute_layers", "attention"),
-    *("offload", "offload_to", "lora_rank"),
+    *("seq_len", "global_batch", "micro_batch", "dtype", "optimizer", "recompute", "recompute_layers"),
+    *("offload", "offload_to", "offload_layers", "lora_rank", "lora_targets", "qlora"),
 )
-@click.option(
-    "--stack",
-    type=STACK,
-    default="megatron-core",
-    show_default=True,
-    help="Training software, whose overlap and overheads are meant.",
-)
+@switch_options()
 @job_options(
     *("tp", "pp", "vp", "cp", "context_kind", "ep", "expert_skew", "dp", "zero", "shard_ranks", "schedule"),
     *("no_sequence_parallel", "no_overlap"),
@@ -97,14 +92,14 @@ def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
     machine = machine_of(load_cluster(f"{devices}x{hardware}"))
     layout = layout_of(typed | {"dp": _data_parallel(devices, typed)})
     check_model(model, layout)
-    stack = stack_named(typed["stack"])
+    stack = stack_of(typed)
     whole_pipeline = typed["micro_batch"] * layout.data_parallel * layout.pipeline_parallel
     job = job_of(
         typed,
+        stack,
         model=model,
         seq_len=typed["seq_len"] or seq_len_of(model),
         global_batch=typed["global_batch"] or whole_pipeline,
-        storage=stack.storage,
         layout=layout,
     )
     return Placed(job=job, machine=machine, stack=stack)

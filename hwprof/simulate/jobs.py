@@ -12,7 +12,7 @@ from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.job.device_work import WorkShare, device_rows
 from hwprof.count.job.storage import job_storage
 from hwprof.count.memory.job import job_pieces
-from hwprof.predict.collectives.group_time import Links
+from hwprof.predict.collectives.group_time import links_of
 from hwprof.predict.kernels.row_table import Rates, RowTable, row_table
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
@@ -21,7 +21,8 @@ from hwprof.specs.hardware.spec import ArchitectureFamily, MatmulDtype
 from hwprof.specs.job.labels import layer_kind
 from hwprof.specs.job.parallel import CONTEXT_KINDS
 from hwprof.specs.job.schedules import SCHEDULES
-from hwprof.specs.job.step import JobDtype, JobOptimizer, TrainingJob
+from hwprof.specs.job.step import TrainingJob
+from hwprof.specs.job.switches import JobDtype, JobOptimizer
 from hwprof.specs.model.spec import ModelSpec
 
 Placed = tuple[TrainingJob, Machine, Stack]
@@ -51,7 +52,7 @@ def share_of(job: TrainingJob) -> WorkShare:
         micro_batch=job.micro_batch,
         seq_len=job.seq_len,
         dtype=job.dtype,
-        flash=job.attention == "flash",
+        flash=job.flash,
         tensor=layout.tensor_parallel,
         context=layout.context_parallel,
         expert=layout.expert_parallel,
@@ -106,15 +107,9 @@ def wide_dtype(dtype: JobDtype) -> MatmulDtype:
 def jobs_of(placed: Sequence[Placed]) -> Jobs:
     """The arrays of the step formula."""
     return Jobs(
-        links=_links([machine for _, machine, _ in placed]),
+        links=links_of([machine for _, machine, _ in placed]),
         **{name: np.array([value(*each) for each in placed], dtype=float) for name, value in NUMBERS.items()},
         **{name: np.array([value(*each) for each in placed], dtype=bool) for name, value in SWITCHES.items()},
-    )
-
-
-def _links(machines: Sequence[Machine]) -> Links:
-    return Links(
-        **{name: np.array([getattr(each, name) for each in machines], dtype=float) for name in Links.__slots__}
     )
 
 
@@ -170,7 +165,7 @@ NUMBERS: dict[str, Number] = {
     "head_parameters": lambda job, _, __: parameter_parts(job.model)["head"],
     "trained": lambda job, _, __: trained_share(job),
     "host_byte_per_s": lambda job, machine, _: offload_byte_per_s(job, machine),
-    "offloaded_bytes": lambda job, _, stack: offloaded_bytes(job, stack),
+    "offloaded_bytes": lambda job, _, __: offloaded_bytes(job),
     "update_bytes": lambda job, _, __: _UPDATE_BYTES[job.optimizer],
 }
 
@@ -178,7 +173,7 @@ SWITCHES: dict[str, Callable[[TrainingJob, Machine, Stack], bool]] = {
     "sequence_parallel": lambda job, _, __: job.layout.sequence_parallel and job.layout.tensor_parallel > 1,
     "overlap": lambda job, _, __: job.layout.overlap,
     "full_recompute": lambda job, _, __: job.recompute == "full",
-    "host_update": lambda job, _, __: job.offload == "optimizer",
+    "host_update": lambda job, _, __: job.offloads("optimizer"),
     "buckets": lambda _, __, stack: stack.overlaps_gradients,
 }
 
@@ -197,12 +192,12 @@ def offload_byte_per_s(job: TrainingJob, machine: Machine) -> float:
     return min(machine.host_byte_per_s, NVME_BYTE_PER_S if job.offload_to == "nvme" else machine.host_byte_per_s)
 
 
-def offloaded_bytes(job: TrainingJob, stack: Stack) -> float:
+def offloaded_bytes(job: TrainingJob) -> float:
     """What a layer keeps for backward, or its weights, on one device: it goes to the host and comes back."""
-    if job.offload == "activations":
-        pieces = job_pieces(job.model_copy(update={"offload": "none"}), stack.memory)
+    if job.offloads("activations"):
+        pieces = job_pieces(job.model_copy(update={"offload": "none"}))
         return float(pieces.body.kept_bytes)
-    if job.offload == "weights":
+    if job.offloads("weights"):
         parts = parameter_parts(job.model)
         shards = job.layout.expert_parallel * job.layout.expert_tensor_parallel
         held = parts["layer"] / job.layout.tensor_parallel + parts["expert"] / shards

@@ -84,8 +84,8 @@ def predict_job(
     jobs = jobs_of(placed)
     work = micro_batch_times(work_table(placed), rates_of(placed), parameters)
     terms = step_terms(jobs, work, parameters)
-    memory = job_memory(job, stack.memory)
-    kept_bytes = float(job_pieces(job, stack.memory).body.kept_bytes)
+    memory = job_memory(job)
+    kept_bytes = float(job_pieces(job).body.kept_bytes)
     timeline = simulate_pipeline(pipeline_work(job, terms, work, memory, kept_bytes=kept_bytes))
     whole = whole_step(jobs, work, terms, timeline.span_s / (1 + terms.slowdown))
     step_s = timeline.step_s

@@ -29,7 +29,7 @@ def test_families(framework, family):
 
 def test_deepspeed_is_not_taken_for_megatron():
     stack = stack_named("Megatron-DeepSpeed (ZeRO-1)")
-    assert stack.memory == "megatron-deepspeed"
+    assert stack.switches["framework"] == "megatron-deepspeed"
     assert not stack.overlaps_gradients
 
 

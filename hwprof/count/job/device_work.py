@@ -13,7 +13,8 @@ from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.blocks.transformer import model_ops
 from hwprof.count.ops.operation import OPS, Execution, Op
 from hwprof.count.ops.precision import Precision
-from hwprof.specs.job.step import JobDtype, LoraSpec
+from hwprof.specs.job.step import LoraSpec
+from hwprof.specs.job.switches import JobDtype
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import LayerKind, Recompute
 

@@ -31,7 +31,7 @@ def job_flop(job: TrainingJob, attention: AttentionConvention = "full") -> JobFl
     if job.recompute == "full":
         share = min((job.recompute_layers or job.model.layers) / job.model.layers, 1.0)
         again = share * one.layers
-    elif job.recompute == "selective" and job.attention == "materialised":
+    elif job.recompute == "selective" and not job.flash:
         again = one.cores
     model = (one.forward + backward) * job.global_batch
     return JobFlop(model=model, hardware=model + again * job.global_batch)

@@ -45,10 +45,9 @@ def job_of_run(record: RunRecord) -> TrainingJob:
         global_batch=settings.micro_batch * settings.gradient_accumulation,
         micro_batch=settings.micro_batch,
         dtype=settings.dtype,
-        storage=TORCH.storage,
+        **TORCH.compiling(settings.compile) | {"optimizer_implementation": settings.optimizer_implementation},
         optimizer=settings.optimizer,
         recompute=settings.recompute,
-        fused=settings.compile,
     )
 
 
@@ -119,5 +118,5 @@ def _memory_scale(record: RunRecord) -> float:
     memory = record.memory
     if memory is None or not memory.measured_peak_bytes or record.run_settings.device == "cpu":
         return 1.0
-    counted = job_memory(job_of_run(record), TORCH.memory).peak_bytes
+    counted = job_memory(job_of_run(record)).peak_bytes
     return max(memory.measured_peak_bytes / counted, 1.0)

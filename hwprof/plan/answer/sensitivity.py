@@ -32,7 +32,7 @@ def gains(found: Found) -> tuple[Gain, ...]:
     after_s = {name: _best_s(found, change) for name, change in _CHANGES.items()}
     usable = found.question.usable_bytes * MORE
     limit = found.question.longest_step_s
-    roomy = (found.peak_bytes <= usable) & (True if limit is None else found.times.step_s <= limit)
+    roomy = (found.need_bytes <= usable) & (True if limit is None else found.times.step_s <= limit)
     after_s["memory capacity"] = float(np.min(found.times.step_s[roomy]))
     shares = {name: max(1 - step_s / before_s, 0.0) for name, step_s in after_s.items()}
     return tuple(Gain(resource=name, saved_fraction=shares[name]) for name in sorted(shares, key=lambda n: -shares[n]))

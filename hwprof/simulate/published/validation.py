@@ -196,12 +196,13 @@ def _row(run: PublishedRun, case: Case, step_s: float, table: SimulatorParameter
 
 
 def _memory_gib(case: Case) -> float | None:
-    """What the framework's allocator holds at its peak; what the device shows where the stack's figures are that."""
+    """What the run's figure is: of the allocator's tensors, of what it reserved, or of the device."""
     try:
-        need = job_memory(case.job, case.stack.memory)
+        need = job_memory(case.job)
     except HwprofError:
         return None
-    return (need.device_bytes if case.stack.device_reading else need.peak_bytes) / GIB
+    readings = {"allocator": need.peak_bytes, "reserved": need.reserved_bytes, "device": need.device_bytes}
+    return readings[case.stack.reading] / GIB
 
 
 def kinds_of(case: Case) -> tuple[str, ...]:

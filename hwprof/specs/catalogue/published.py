@@ -57,6 +57,12 @@ class PublishedRun(Record):
     recompute: str = ""
     attention_impl: str = ""
     offload: str = ""
+    compile: str = ""
+    optimizer: str = ""
+    lora_rank: PositiveInt | None = None
+    qlora: bool | None = None
+    fused_loss: str = ""
+    attention_kernel: str = ""
     step_s: float | None = Field(default=None, gt=0)
     peak_mem_gib_per_device: float | None = Field(default=None, gt=0)
     source_title: str = ""
