@@ -75,21 +75,21 @@ def job_loss(job: TrainingJob, ops: Sequence[Op], storage: Storage) -> Loss:
     """
     logits = logits_of(ops)
     wide = logits / storage.precision.compute_bytes * LOSS_BYTES
-    if job.loss == "compiled":
-        return Loss(kept_bytes=logits, working_bytes=logits, output_bytes=logits)
-    if job.loss == "fused":
-        return Loss(kept_bytes=logits, working_bytes=0.0)
-    if job.loss == "chunked":
-        return Loss(kept_bytes=logits, working_bytes=logits + wide / CHUNKS)
-    if job.loss == "chunked-head":
-        at_once = wide * min(HEAD_TOKENS / job.seq_len, 1.0)
-        return Loss(
+    at_once = wide * min(HEAD_TOKENS / job.seq_len, 1.0)
+    known = {
+        "compiled": Loss(kept_bytes=logits, working_bytes=logits, output_bytes=logits),
+        "fused": Loss(kept_bytes=logits, working_bytes=0.0, output_bytes=logits),
+        "chunked": Loss(kept_bytes=logits, working_bytes=logits + wide / CHUNKS, output_bytes=logits),
+        "chunked-head": Loss(
             kept_bytes=wide,
             working_bytes=2 * at_once,
             lasting_bytes=wide,
             at_head_bytes=wide - at_once,
             output_bytes=wide,
-        )
+        ),
+    }
+    if job.loss in known:
+        return known[job.loss]
     if job.loss == "fused-linear":
         heads = [op for op in ops if op.label in HEADS]
         inputs = sum(op.input_bytes * op.repeats for op in heads)

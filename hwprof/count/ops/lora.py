@@ -78,14 +78,19 @@ _QUERY_VALUE = ("attention.query", "attention.value", "attention.kv")
 
 
 def is_target(tensor: ParameterTensor, lora: LoraSpec) -> bool:
-    """Whether a weight is a matrix that gets a pair; routers and embeddings do not."""
-    if len(tensor.shape) < 2 or tensor.label.endswith(("moe.router", "norm")):
+    """Whether a weight is a matrix that gets a pair."""
+    return len(tensor.shape) > 1 and is_adapted(tensor.label, lora)
+
+
+def is_adapted(label: str, lora: LoraSpec) -> bool:
+    """Whether the matrix of an operation gets a pair; routers and embeddings do not."""
+    if label.endswith(("moe.router", "norm")):
         return False
-    if "layers.*" not in tensor.label:
-        return lora.targets == "linear" and tensor.label == "head"
+    if "layers.*" not in label:
+        return lora.targets == "linear" and label == "head"
     if lora.targets == "query-value":
-        return tensor.label.endswith(_QUERY_VALUE)
-    kind = layer_kind(tensor.label)
+        return label.endswith(_QUERY_VALUE)
+    kind = layer_kind(label)
     return kind == lora.targets if lora.targets in {"attention", "ffn"} else kind in {"attention", "ffn"}
 
 

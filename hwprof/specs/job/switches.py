@@ -22,12 +22,12 @@ InternEvo (narrow gradients, made fp32 for torch's AdamW), XLA (one program, who
 time)."""
 
 Loss = Literal["plain", "compiled", "fused", "chunked", "chunked-head", "fused-linear"]
-"""``plain``: the framework's own cross-entropy over whole logits, in steps that write fp32. ``compiled``: kernels that
-read narrow logits and write their gradient beside them (torch.compile, XLA). ``fused``: one kernel turns narrow logits
-into their gradient in place (Transformer Engine, Liger). ``chunked``: whole narrow logits, made wide a chunk of tokens
-at a time (torchtune). ``chunked-head``: the head runs on 128 tokens at a time, its logits are made wide and stay
-until the next step's (litgpt). ``fused-linear``: head and loss run together a chunk of tokens at a time; whole logits never
-exist (Liger, cut cross-entropy)."""
+"""``plain``: the framework's own cross-entropy over whole logits, in steps that write fp32. ``compiled``: kernels
+that read narrow logits and write their gradient beside them (torch.compile, XLA). ``fused``: one kernel turns narrow
+logits into their gradient in place (Transformer Engine, Liger). ``chunked``: whole narrow logits, made wide a chunk
+of tokens at a time (torchtune). ``chunked-head``: the head runs on 128 tokens at a time, its logits are made wide
+and stay until the next step's (litgpt). ``fused-linear``: head and loss run together a chunk of tokens at a time;
+whole logits never exist (Liger, cut cross-entropy)."""
 
 Attention = Literal["flash", "flash-2", "flash-3", "flash-4", "cudnn", "torch-sdpa", "materialised"]
 """``flash``: the kernel that the software takes on the device, of any generation; none of these but ``materialised``
