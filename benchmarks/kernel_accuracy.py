@@ -20,12 +20,16 @@ import numpy as np
 
 from hwprof.errors import InputError
 from hwprof.predict.curves.rows import RowTimes
+from hwprof.predict.kernels.grouped_rows import grouped_rows
 from hwprof.predict.kernels.product_rows import product_rows
 from hwprof.specs.catalogue.kernel_points import KernelPoints, KernelTable, table_of
 from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.hardware.spec import DeviceSpec
 
-ROWS: dict[str, Callable[[DeviceSpec, KernelPoints, KernelTable], RowTimes]] = {"gemm": product_rows}
+ROWS: dict[str, Callable[[DeviceSpec, KernelPoints, KernelTable], RowTimes]] = {
+    "gemm": product_rows,
+    "grouped": grouped_rows,
+}
 FOLDS = 4
 
 

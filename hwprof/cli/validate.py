@@ -13,6 +13,8 @@ import click
 
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
+from hwprof.cli.kernel_tables import SHIPPED, kernels_report
+from hwprof.errors import InputError
 from hwprof.specs.catalogue.published import read_published
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
@@ -33,15 +35,34 @@ COLUMNS = (
 )
 
 
-@click.command(epilog=examples("hwprof validate", "hwprof validate --data my-runs.csv --csv predicted.csv"))
+@click.command(
+    epilog=examples(
+        "hwprof validate",
+        "hwprof validate --data my-runs.csv --csv predicted.csv",
+        "hwprof validate --kernels gemm.csv.gz --csv predicted.csv",
+    )
+)
 @click.option("--data", type=click.Path(path_type=Path), help="CSV with the columns of the table that hwprof ships.")
+@click.option(
+    "--kernels",
+    is_flag=False,
+    flag_value=SHIPPED,
+    metavar="[FILE]",
+    help="Predict a table of single kernels instead; its columns say which (products, experts, attention, decode, "
+    "elementwise). Without FILE the measured kernels that hwprof ships.",
+)
 @click.option("--csv", "out", type=click.Path(path_type=Path), help="Write a line for each input row.")
 @format_option
-def command(*, data: Path | None, out: Path | None, output_format: str) -> None:
+def command(*, data: Path | None, kernels: str | None, out: Path | None, output_format: str) -> None:
     """Predict published training runs from their configuration alone and compare with what they measured.
 
     Blank cells get stated assumptions (see --csv); rows that can't be modelled are refused with the reason.
     """
+    if kernels is not None:
+        if data is not None:
+            raise InputError("--data names training runs and --kernels kernels", remedy="give one of them at a time")
+        click.echo(kernels_report(kernels, out, output_format))
+        return
     from hwprof.simulate.published.validation import validate
 
     result = validate(read_published(data), simulator_parameters())

@@ -12,7 +12,7 @@ from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.job.device_work import WorkShare, device_rows
 from hwprof.count.job.storage import job_storage
 from hwprof.count.memory.job import job_pieces
-from hwprof.predict.collectives.group_time import Links
+from hwprof.predict.collectives.group_time import links_of
 from hwprof.predict.kernels.row_table import Rates, RowTable, row_table
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
@@ -108,15 +108,9 @@ def wide_dtype(dtype: JobDtype) -> MatmulDtype:
 def jobs_of(placed: Sequence[Placed]) -> Jobs:
     """The arrays of the step formula."""
     return Jobs(
-        links=_links([machine for _, machine, _ in placed]),
+        links=links_of([machine for _, machine, _ in placed]),
         **{name: np.array([value(*each) for each in placed], dtype=float) for name, value in NUMBERS.items()},
         **{name: np.array([value(*each) for each in placed], dtype=bool) for name, value in SWITCHES.items()},
-    )
-
-
-def _links(machines: Sequence[Machine]) -> Links:
-    return Links(
-        **{name: np.array([getattr(each, name) for each in machines], dtype=float) for name in Links.__slots__}
     )
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.count.job.device_work import device_rows
-from hwprof.predict.collectives.group_time import Links
 from hwprof.predict.kernels.op_time import MicroBatchTimes, micro_batch_times
 from hwprof.predict.kernels.row_table import Rates, row_table
 from hwprof.predict.machine import Machine
@@ -149,7 +148,7 @@ def _jobs(space: Space, machine: Machine, stack: Stack, offloaded: Floats) -> Jo
     }
     same = {name: np.repeat(getattr(one, name), count) for name in NUMBERS if name not in changing}
     return Jobs(
-        links=Links(**{name: np.repeat(getattr(one.links, name), count) for name in Links.__slots__}),
+        links=one.links.repeated(count),
         **changing,
         **same,
         sequence_parallel=space.sequence_parallel & (space.tensor > 1),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.predict.collectives.group_time import Links, all_reduce_s, all_to_all_s, ring_s, send_s
+from hwprof.predict.collectives.group_time import Links, all_reduce_s, all_to_all_s, pass_s, ring_s, send_s
 from hwprof.predict.kernels.op_time import MicroBatchTimes
 from hwprof.predict.parameters import Parameters
 from hwprof.specs.job.parallel import CONTEXT_KINDS
@@ -180,6 +180,9 @@ def step_terms(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTerms:
 
 
 def _effective(links: Links, p: Parameters) -> Links:
+    """What collectives get of the links: the fitted shares, unless a clock has them from measurements."""
+    if links.clock is not None:
+        return links
     return replace(
         links,
         inside_byte_per_s=links.inside_byte_per_s * p.inside_share,
@@ -243,13 +246,13 @@ def _context_s(jobs: Jobs, links: Links, attention_s: Floats) -> tuple[Floats, F
     (Jacobs et al. 2023, section 3.2: queries, keys, values and outputs), whose backward is the change back.
     """
     block_bytes = 2 * jobs.kv_width / jobs.tensor * jobs.tokens * jobs.element_bytes
-    near = jobs.tensor * jobs.context <= links.domain
-    byte_per_s = np.where(near, links.inside_byte_per_s, links.between_byte_per_s)
-    ring = np.where(jobs.context > 1, (jobs.context - 1) * (block_bytes / byte_per_s + links.inside_latency_s), 0.0)
+    ring = (jobs.context - 1) * pass_s(block_bytes, jobs.context, jobs.tensor, links)
     forward_s = np.maximum(0.0, ring - FORWARD_OVERLAP_OF_ATTENTION * attention_s) + RING_REST * ring
     backward_s = np.maximum(0.0, 2 * ring - 2 * attention_s) + RING_REST * ring
     gathers, ulysses = (jobs.context_kind == CONTEXT_KINDS.index(kind) for kind in ("all-gather", "ulysses"))
-    forward_s, backward_s = np.where(gathers, ring, forward_s), np.where(gathers, 2 * ring, backward_s)
+    if gathers.any():
+        gathered_s = ring_s(block_bytes * jobs.context, jobs.context, jobs.tensor, links)
+        forward_s, backward_s = np.where(gathers, gathered_s, forward_s), np.where(gathers, 2 * gathered_s, backward_s)
     if ulysses.any():
         changed_bytes = 2 * (jobs.query_width + jobs.kv_width) / jobs.tensor * jobs.tokens * jobs.element_bytes
         change_s = all_to_all_s(changed_bytes, jobs.context, jobs.tensor, links)
@@ -258,10 +261,18 @@ def _context_s(jobs: Jobs, links: Links, attention_s: Floats) -> tuple[Floats, F
 
 
 def _expert_s(jobs: Jobs, links: Links, p: Parameters) -> Floats:
-    """Tokens to their experts and back, one way through the layer."""
+    """Tokens to their experts and back, one way through the layer.
+
+    Ranks that share an expert's matrices are neighbours, so an expert group skips them, and each of them then needs the
+    tokens of all: they are gathered before the experts and their results scattered after them.
+    """
     token_bytes = jobs.d_model * jobs.element_bytes
     sent_bytes = jobs.tokens / jobs.tensor * jobs.top_k * jobs.expert_skew * token_bytes * jobs.expert_layers
-    both_s = 2 * all_to_all_s(sent_bytes, jobs.expert, np.ones_like(jobs.expert), links)
+    both_s = 2 * all_to_all_s(sent_bytes, jobs.expert, jobs.expert_tensor, links)
+    shared = (jobs.expert_tensor > 1) & (jobs.top_k > 0)
+    if shared.any():
+        gathered_s = 2 * ring_s(sent_bytes * jobs.expert_tensor, jobs.expert_tensor, np.ones_like(jobs.tensor), links)
+        both_s = both_s + np.where(shared, gathered_s, 0.0)
     exposed: Floats = both_s * (1 - np.minimum(p.expert_overlap, LONGEST_OVERLAP))
     return exposed
 
@@ -269,19 +280,39 @@ def _expert_s(jobs: Jobs, links: Links, p: Parameters) -> Floats:
 def _gather_s(jobs: Jobs, links: Links, forward_s: Floats, backward_s: Floats, p: Parameters) -> tuple[Floats, Floats]:
     """ZeRO stage 3: weights of a layer are gathered each way and its gradients scattered, beside compute."""
     sharded = jobs.zero_stage == 3
-    layer = (jobs.layer_parameters / jobs.tensor + jobs.expert_parameters / _expert_shards(jobs)) / jobs.layers
-    layer_bytes = layer * jobs.weight_bytes
-    gather_s = ring_s(layer_bytes, jobs.shards, jobs.tensor, links)
+    dense = jobs.layer_parameters / jobs.tensor / jobs.layers
+    experts = jobs.expert_parameters / _expert_shards(jobs) / jobs.layers
+    gather_s = _reduced_s(jobs, links, jobs.shards, (dense * jobs.weight_bytes, experts * jobs.weight_bytes))
     wide = np.where(jobs.gradient_bytes > jobs.weight_bytes, REDUCED_SHARE, 1.0)
-    scatter_s = ring_s(layer_bytes * wide, jobs.shards, jobs.tensor, links)
+    scatter_s = _reduced_s(
+        jobs, links, jobs.shards, (dense * jobs.weight_bytes * wide, experts * jobs.weight_bytes * wide)
+    )
     groups = np.maximum(jobs.replicas / jobs.shards, 1.0)
-    across_s = all_reduce_s(layer * jobs.gradient_bytes / jobs.shards, groups, jobs.tensor * jobs.shards, links)
+    kept_bytes = (dense + experts) * jobs.gradient_bytes / jobs.shards
+    across_s = all_reduce_s(kept_bytes, groups, jobs.tensor * jobs.shards, links)
     both_s = gather_s + scatter_s
     reduced_s = both_s + np.where(groups > 1, across_s / jobs.micro_batches, 0.0)
     window = np.minimum(p.data_overlap, 1.2)
     forward = np.maximum(0.0, gather_s - window * forward_s) + p.contention * np.minimum(gather_s, forward_s)
     backward = np.maximum(0.0, reduced_s - window * backward_s) + p.contention * np.minimum(both_s, backward_s)
     return np.where(sharded, forward, 0.0), np.where(sharded, backward, 0.0)
+
+
+def _reduced_s(jobs: Jobs, links: Links, ranks: Floats, size_bytes: tuple[Floats, Floats]) -> Floats:
+    """Gathering or scattering dense and expert weights over ``ranks`` replicas of the dense ones.
+
+    Replicas of an expert are as many devices, over those that hold all experts of a layer once; they are so far apart.
+    """
+    dense_bytes, expert_bytes = size_bytes
+    dense_s = ring_s(dense_bytes, ranks, jobs.tensor, links)
+    if not jobs.expert_parameters.any():
+        return dense_s
+    return dense_s + ring_s(expert_bytes, _expert_replicas(jobs, ranks), _expert_shards(jobs), links)
+
+
+def _expert_replicas(jobs: Jobs, ranks: Floats) -> Floats:
+    """Replicas of an expert where the dense weights have ``ranks``."""
+    return np.maximum(np.round(ranks * jobs.tensor / _expert_shards(jobs)), 1.0)
 
 
 def _send_s(jobs: Jobs, links: Links) -> Floats:
@@ -306,16 +337,19 @@ def _expert_shards(jobs: Jobs) -> Floats:
 def _data_s(jobs: Jobs, links: Links, stage_s: Floats, p: Parameters) -> Floats:
     """Gradients of a step reduced over replicas, and ZeRO's weights gathered, as far as compute does not hide them."""
     dense, experts = parameters_held(jobs)
-    held = (dense + experts) * jobs.trained
-    reduce_s = ring_s(held * jobs.gradient_bytes, jobs.replicas, jobs.tensor, links)
-    gather_s = ring_s(held * jobs.weight_bytes, jobs.replicas, jobs.tensor, links)
+    dense, experts = dense * jobs.trained, experts * jobs.trained
+    reduce_s = _reduced_s(jobs, links, jobs.replicas, (dense * jobs.gradient_bytes, experts * jobs.gradient_bytes))
+    gather_s = _reduced_s(jobs, links, jobs.replicas, (dense * jobs.weight_bytes, experts * jobs.weight_bytes))
     traffic_s = reduce_s + gather_s
     if not jobs.zero_stage.all():
-        summed_s = all_reduce_s(held * jobs.gradient_bytes, jobs.replicas, jobs.tensor, links)
+        summed_s = all_reduce_s(dense * jobs.gradient_bytes, jobs.replicas, jobs.tensor, links)
+        if jobs.expert_parameters.any():
+            copies = _expert_replicas(jobs, jobs.replicas)
+            summed_s = summed_s + all_reduce_s(experts * jobs.gradient_bytes, copies, _expert_shards(jobs), links)
         traffic_s = np.where(jobs.zero_stage == 0, summed_s, traffic_s)
     window_s = np.where(jobs.overlap & jobs.buckets, np.minimum(p.data_overlap, 1.2) * stage_s, 0.0)
     exposed_s = np.maximum(0.0, traffic_s - window_s) + p.contention * np.minimum(traffic_s, window_s)
-    return np.where((jobs.zero_stage == 3) | (jobs.replicas == 1), 0.0, exposed_s)
+    return np.where(jobs.zero_stage == 3, 0.0, exposed_s)
 
 
 HOST_MEMORY_BYTE_PER_S = 40e9

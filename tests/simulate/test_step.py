@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwprof.predict.kernels.op_time import micro_batch_times
 from hwprof.predict.parameters import parameters_for
-from hwprof.simulate.jobs import jobs_of
+from hwprof.simulate.jobs import jobs_of, rates_of, work_table
 from hwprof.simulate.parts import BOUND_OF_PART, StepPart
 from hwprof.simulate.step import parameters_held
+from hwprof.simulate.whole_step import step_times
+from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
 
 LAYOUTS = st.fixed_dictionaries(
@@ -198,3 +201,67 @@ def test_gradients_cross_shard_groups_in_their_own_width(placed, closed_form_s):
 def test_every_part_of_a_step_has_a_class(placed, closed_form_s):
     _, parts = closed_form_s(*placed("llama-3.1-8b", 8, layout={"data_parallel": 8}))
     assert set(parts) == set(StepPart) == set(BOUND_OF_PART)
+
+
+def expert_s(placed, closed_form_s, devices, **degrees):
+    job, machine, stack = placed("mixtral-8x7b", devices, layout=degrees)
+    return closed_form_s(job, machine, stack)[1]["expert communication"], job, machine, stack
+
+
+def test_experts_of_every_fourth_device_are_reached_over_the_network(placed, closed_form_s):
+    """Tensor ranks share each expert, so of 8 expert ranks 4 apart 2 are in a node and 6 of 8 parts leave it.
+
+    Before and after the experts their 4 tensor ranks exchange tokens over NVLink; all of it forward and backward.
+    """
+    found, job, machine, stack = expert_s(
+        placed, closed_form_s, 32, tensor_parallel=4, data_parallel=8, expert_parallel=8
+    )
+    p, _ = parameters_for(simulator_parameters(), machine, stack)
+    sent_bytes = 2048 / 4 * 2 * 4096 * 2
+    far_s = 6 / 8 * sent_bytes / (50e9 * p.between_share) + 9.6e-6
+    near_s = 3 / 4 * 4 * sent_bytes / (450e9 * p.inside_share) / (120 / 128) + 3 * 3.4e-6 / 2
+    passes = 32 * 8 * 2 * 2
+    exposed = 1 - min(p.expert_overlap, 0.95)
+    assert found == pytest.approx(passes * (far_s + near_s) * exposed, rel=0.02)
+    assert job.layout.expert_tensor_parallel == 4
+
+
+def test_experts_of_neighbours_are_reached_inside_the_node(placed, closed_form_s):
+    """Eight expert ranks among eight neighbours cross nothing."""
+    near, _, machine, stack = expert_s(placed, closed_form_s, 8, data_parallel=8, expert_parallel=8)
+    p, _ = parameters_for(simulator_parameters(), machine, stack)
+    sent_bytes = 2048 * 2 * 4096 * 2
+    one_s = 7 / 8 * sent_bytes / (450e9 * p.inside_share) + 3.4e-6
+    assert near == pytest.approx(32 * 8 * 2 * 2 * one_s * (1 - min(p.expert_overlap, 0.95)), rel=0.01)
+
+
+def test_replicas_of_an_expert_alone_reduce_its_gradients(placed, closed_form_s):
+    """Experts spread over all 8 replicas have one copy each: only the dense gradients are reduced."""
+    model = load_model("mixtral-8x7b")
+    moved = {}
+    for ranks in (1, 8):
+        layout = {"data_parallel": 8, "expert_parallel": ranks, "zero_stage": 1, "overlap": False}
+        job, machine, stack = placed(model, 8, layout=layout)
+        moved[ranks] = closed_form_s(job, machine, stack)[1]["gradient reduction"]
+        dense, experts = parameters_held(jobs_of([(job, machine, stack)]))
+        if ranks == 1:
+            whole = float(dense[0] + experts[0])
+    dense_alone = float(dense[0])
+    assert moved[8] / moved[1] == pytest.approx(dense_alone / whole, rel=0.05)
+
+
+def test_a_step_on_the_measured_clock_needs_no_fitted_share_of_the_links(placed, closed_form_s, monkeypatch):
+    """The seam: with the clock of measured collectives a step depends on the parameters of the links no more."""
+    from hwprof.predict.collectives import group_time
+
+    monkeypatch.setattr(group_time, "MEASURED", True)
+    job, machine, stack = placed("llama-3.1-8b", 16, layout={"tensor_parallel": 8, "data_parallel": 2})
+    table = simulator_parameters()
+    p, _ = parameters_for(table, machine, stack)
+    jobs = jobs_of([(job, machine, stack)])
+    work = micro_batch_times(work_table([(job, machine, stack)]), rates_of([(job, machine, stack)]), p)
+    slow = dataclasses.replace(p, inside_share=p.inside_share / 2, between_share=p.between_share / 2)
+    times = [float(step_times(jobs, work, one).step_s[0]) for one in (p, slow)]
+    assert times[0] == times[1]
+    fitted_s, _ = closed_form_s(job, machine, stack)
+    assert times[0] == pytest.approx(fitted_s, rel=0.15)

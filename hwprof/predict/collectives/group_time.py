@@ -1,20 +1,21 @@
 """How long do collectives of many jobs take at once? Rings over two levels of links, as array arithmetic.
 
-A ring that crosses nodes runs through all
-links at once, so its slowest link sets the pace (NCCL's rings) instead of one level after the other. As NCCL does, the
-fastest protocol and, for an all-reduce, the fastest algorithm is taken: rings, trees between nodes, or addition inside
-the switch.
+A ring that crosses nodes runs through all links at once, so its slowest link sets the pace (NCCL's rings). As NCCL
+does, the fastest protocol and, for an all-reduce, the fastest algorithm is taken: rings, trees between nodes, or
+addition inside the switch.
 """
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.specs.distinct import distinct
+from hwprof.predict.collectives.clock import Clock, clock_of
+from hwprof.predict.collectives.placement import links_used, ranks_inside
+from hwprof.predict.machine import Machine
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +33,8 @@ class Links:
         wrapped: 1 where the torus closes, else 0.
         adds_in_switch: 1 where the inside switch adds up what it passes on, else 0.
         protocols: 1 where small messages have faster protocols, else 0.
+        clock: the measured model, which then times all of them; None while the simulator's fitted shares of the rates
+            above hold.
     """
 
     domain: Floats
@@ -44,6 +47,25 @@ class Links:
     wrapped: Floats
     adds_in_switch: Floats
     protocols: Floats
+    clock: Clock | None = None
+
+    def repeated(self, count: int) -> Links:
+        """Those of one job for ``count`` of them."""
+        return Links(**{name: np.repeat(getattr(self, name), count) for name in NUMBERS}, clock=self.clock)
+
+
+NUMBERS = tuple(name for name in Links.__slots__ if name != "clock")
+
+MEASURED = False
+"""The seam between the simulator and the model of collectives in this folder. False: rates of the datasheet times the
+``inside_share`` and ``between_share`` that were fitted to whole steps. True: ``Clock``, whose links' files and measured
+rows have those shares; the two parameters then have no use."""
+
+
+def links_of(machines: Sequence[Machine]) -> Links:
+    """The links of each job's machine."""
+    numbers = {name: np.array([getattr(each, name) for each in machines], dtype=float) for name in NUMBERS}
+    return Links(**numbers, clock=clock_of(machines) if MEASURED else None)
 
 
 def ring_s(size_bytes: Floats, ranks: Floats, stride: Floats, links: Links) -> Floats:
@@ -51,6 +73,8 @@ def ring_s(size_bytes: Floats, ranks: Floats, stride: Floats, links: Links) -> F
 
     (n - 1)/n x size over the ring's slowest link; between nodes it has the links of all its ranks inside one.
     """
+    if links.clock is not None:
+        return links.clock.seconds("all_gather", size_bytes, ranks, stride)
     inside = ranks_inside(ranks, links.domain / stride)
     nodes = ranks / inside
     byte_per_s = _ring_byte_per_s(inside, nodes, stride, links)
@@ -67,6 +91,8 @@ def all_reduce_s(size_bytes: Floats, ranks: Floats, stride: Floats, links: Links
     down in log2(nodes) steps (Sanders, Speck and Traeff 2009; NCCL's double binary trees). Inside one switch that adds:
     every rank sends its vector and receives the sum once, its own part of 1/n twice (Klenk et al. 2020; NVLink SHARP).
     """
+    if links.clock is not None:
+        return links.clock.seconds("all_reduce", size_bytes, ranks, stride)
     inside = ranks_inside(ranks, links.domain / stride)
     nodes = ranks / inside
     byte_per_s = _ring_byte_per_s(inside, nodes, stride, links)
@@ -98,34 +124,19 @@ def _fastest_s(whole_s: Floats, latency_s: Floats, links: Links) -> Floats:
 
 def _ring_byte_per_s(inside: Floats, nodes: Floats, stride: Floats, links: Links) -> Floats:
     """Pace of a ring: its slowest link; between nodes it has the network links of all its ranks inside one."""
-    inner_byte_per_s = links.inside_byte_per_s * _links_used(inside, stride, links)
+    used = links_used(
+        inside, stride, domain=links.domain, mesh=links.mesh, torus_axes=links.torus_axes, wrapped=links.wrapped
+    )
+    inner_byte_per_s = links.inside_byte_per_s * used
     crossing = np.minimum(links.inside_byte_per_s, links.between_byte_per_s * inside)
     byte_per_s: Floats = np.where(nodes > 1, crossing, inner_byte_per_s)
     return byte_per_s
 
 
-def _links_used(ranks: Floats, stride: Floats, links: Links) -> Floats | float:
-    """Share of a device's inside links that ``ranks`` neighbours can use among themselves.
-
-    Behind a switch all. In a mesh those to the other ranks. In a torus those along the axes that the group spans, which
-    are taken to be as long as each other; where an axis is not spanned whole, or does not close, half of them, as all
-    traffic reaches the devices at its ends from one side.
-    """
-    if not (links.mesh.any() or links.torus_axes.any()):
-        return 1.0
-    mesh = np.minimum((ranks - 1) / np.maximum(links.domain - 1, 1), 1.0)
-    axes = np.maximum(links.torus_axes, 1)
-    side = links.domain ** (1 / axes)
-    first = np.floor(np.log(stride) / np.log(np.maximum(side, 2)) + 1e-9)
-    last = np.ceil(np.log(np.maximum(stride * ranks, 2)) / np.log(np.maximum(side, 2)) - 1e-9)
-    spanned = np.clip(last - first, 1, axes) / axes
-    torus = spanned * np.where((links.wrapped > 0) & (ranks >= side * (1 - 1e-9)), 1.0, 0.5)
-    used = np.where(links.torus_axes > 0, torus, np.where(links.mesh > 0, mesh, 1.0))
-    return np.where(ranks > 1, used, 1.0)
-
-
 def all_to_all_s(size_bytes: Floats, ranks: Floats, stride: Floats, links: Links) -> Floats:
     """Every rank sends ``size_bytes`` in equal parts; messages inside and between nodes travel side by side."""
+    if links.clock is not None:
+        return links.clock.seconds("alltoall", size_bytes, ranks, stride)
     inside = ranks_inside(ranks, links.domain / stride)
     near_s = (inside - 1) / ranks * size_bytes / links.inside_byte_per_s
     far_s = (ranks - inside) / ranks * size_bytes / links.between_byte_per_s
@@ -136,6 +147,8 @@ def all_to_all_s(size_bytes: Floats, ranks: Floats, stride: Floats, links: Links
 
 def send_s(size_bytes: Floats, stride: Floats, links: Links) -> Floats:
     """One message to the device ``stride`` further on."""
+    if links.clock is not None:
+        return links.clock.seconds("send_recv", size_bytes, np.full_like(links.domain, 2.0), stride)
     near = stride < links.domain
     byte_per_s = np.where(near, links.inside_byte_per_s, links.between_byte_per_s)
     latency_s = np.where(near, links.inside_latency_s, links.between_latency_s)
@@ -143,21 +156,12 @@ def send_s(size_bytes: Floats, stride: Floats, links: Links) -> Floats:
     return seconds
 
 
-def ranks_inside(ranks: Floats, room: Floats) -> Floats:
-    """How many ranks of a group share a node that has ``room``: the largest divisor of ``ranks`` that fits."""
-    number = np.broadcast_to(ranks, np.shape(room)).astype(np.int64)
-    limit = np.minimum(np.maximum(np.floor(room), 1).astype(np.int64), number)
-    if len(number) < FEW:
-        return np.array([_divisor(*pair) for pair in zip(number.tolist(), limit.tolist(), strict=True)], dtype=float)
-    first, index = distinct(number, limit)
-    fitting = np.array([_divisor(int(number[row]), int(limit[row])) for row in first], dtype=float)
-    return fitting[index]
-
-
-FEW = 16
-"""Fewer groups than this are looked at one by one, which is faster than finding equal ones."""
-
-
-@functools.lru_cache(maxsize=4096)
-def _divisor(number: int, limit: int) -> int:
-    return next(size for size in range(limit, 0, -1) if number % size == 0)
+def pass_s(size_bytes: Floats, ranks: Floats, stride: Floats, links: Links) -> Floats:
+    """A message of each rank of a group to the next at once, in one ring."""
+    if links.clock is not None:
+        return links.clock.pass_s(size_bytes, ranks, stride)
+    near = ranks * stride <= links.domain
+    byte_per_s = np.where(near, links.inside_byte_per_s, links.between_byte_per_s)
+    latency_s = np.where(near, links.inside_latency_s, links.between_latency_s)
+    seconds: Floats = np.where(ranks > 1, size_bytes / byte_per_s + latency_s, 0.0)
+    return seconds

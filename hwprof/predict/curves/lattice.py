@@ -24,6 +24,7 @@ class Axis:
         lowest, highest: sizes between which there are knots. Below, time is that of the lowest; above, it grows in
             proportion, so choose a highest beyond which the base time does, too.
         knots_per_octave: how dense.
+        octaves: between the knots of a correction.
         length: how far a correction reaches, in natural logarithms of the size.
         rises: whether more of it never takes less time.
     """
@@ -32,6 +33,7 @@ class Axis:
     lowest: float
     highest: float
     knots_per_octave: float = 2.0
+    octaves: float = 1.0
     length: float = 5.0
     rises: bool = True
 

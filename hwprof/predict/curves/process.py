@@ -9,13 +9,13 @@ The width of the interval is what leaving out one point at a time shows (the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import sqrt
+from dataclasses import dataclass, replace
+from math import ceil, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.predict.curves.lattice import OCTAVE, Axis, Curve, rising, settled
+from hwprof.predict.curves.lattice import CLOSE, OCTAVE, Axis, Curve, rising, settled
 
 Floats = NDArray[np.float64]
 Owners = NDArray[np.int64] | NDArray[np.bool_]
@@ -73,13 +73,17 @@ class Process:
         axes, prior: as given.
         known: natural logarithms of the points' sizes, [points, axes].
         own: which points are the device's own.
-        inverse: of the points' covariance, [points, points].
+        alike: covariance of the points' corrections, [points, points].
+        noise: variance of each point beside it.
+        inverse: of both together.
     """
 
     axes: Sequence[Axis]
     prior: Prior
     known: Floats
     own: NDArray[np.bool_]
+    alike: Floats
+    noise: Floats
     inverse: Floats
 
     @classmethod
@@ -92,10 +96,24 @@ class Process:
         known = np.log(sizes)
         owner = np.zeros(len(known), dtype=np.int64) if lent is None else lent.astype(np.int64)
         alike = _matern(_apart(known, known, np.array([axis.length for axis in axes])))
-        covariance = prior.sd**2 * alike + prior.noise_sd**2 * np.eye(len(known))
-        covariance += prior.lent_sd**2 * alike * ((owner[:, None] == owner[None, :]) & (owner > 0))
+        one_lender = (owner[:, None] == owner[None, :]) & (owner > 0)
+        covariance: Floats = alike * (prior.sd**2 + prior.lent_sd**2 * one_lender)
         own = owner == 0 if (owner == 0).any() else np.ones(len(known), dtype=np.bool_)
-        return cls(axes, prior, known, own, np.linalg.inv(covariance).astype(np.float64))
+        noise = np.full(len(known), prior.noise_sd**2)
+        return cls(axes, prior, known, own, covariance, noise, _inverse(covariance, noise))
+
+    def doubting(self, wrong: Floats) -> Process:
+        """The same, but points that all others together miss by far count as noise (Huber 1981, section 7.8).
+
+        For kernels of which some ran several times too long and none can tell which.
+        """
+        process = self
+        for _ in range(2):
+            explained = np.maximum(1 / np.diag(process.inverse) - process.noise, 0.0)
+            far = np.abs(process.missed(wrong)) / np.sqrt(explained + self.prior.noise_sd**2)
+            noise = self.prior.noise_sd**2 * np.maximum(1.0, far / FAR) ** 2
+            process = replace(process, noise=noise, inverse=_inverse(self.alike, noise))
+        return process
 
     def missed(self, wrong: Floats) -> Floats:
         """By how much each point is missed, in natural logarithms, when all others predict it (their equation 5.12)."""
@@ -109,25 +127,25 @@ class Process:
 
         ``apart_s`` is a part of the time, rising with the sizes, that the curve leaves out: who reads it adds that.
         """
-        coarse = [_coarse_knots(self.known[:, axis]) for axis in range(len(self.axes))]
-        fine = [axis.knots() for axis in self.axes]
-        spread = [_between(knots, known) for knots, known in zip(fine, coarse, strict=True)]
+        coarse = [_coarse_knots(self.known[:, number], axis.octaves) for number, axis in enumerate(self.axes)]
         shape = tuple(len(knots) for knots in coarse)
-        correction, unknown = self._at(_mesh(coarse), wrong)
+        unknown, factor = self._doubt(coarse)
         rest = _Rest(base_s, apart_s)
         rising_axes = [number for number, axis in enumerate(self.axes) if axis.rises]
-        ln_s = rest.ln_s(_mesh(coarse), correction).reshape(shape)
-        ln_s = settled(ln_s, 1 / unknown.reshape(shape) ** 2, rising_axes)
-        correction = rest.correction(_mesh(coarse), ln_s.ravel())
-        ln_s = rest.ln_s(_mesh(fine), _spread(correction.reshape(shape), spread).ravel())
+        ln_s = rest.ln_s(_mesh(coarse), self._correction(_mesh(coarse), wrong)).reshape(shape)
+        ln_s = settled(ln_s, 1 / unknown**2, rising_axes)
+        correction = rest.correction(_mesh(coarse), ln_s.ravel()).reshape(shape)
+
+        fine = [axis.knots() for axis in self.axes]
+        spread = [_between(knots, known) for knots, known in zip(fine, coarse, strict=True)]
+        ln_s = rest.ln_s(_mesh(fine), _spread(correction, spread).ravel())
         ln_s = ln_s.reshape(tuple(len(knots) for knots in fine))
         for number in rising_axes:
             ln_s = rising(ln_s, number)
-
         first, step = (np.array(values) for values in zip(*((one[0], one[1] - one[0]) for one in fine), strict=True))
         bare = Curve(first, step, ln_s.shape, np.stack([ln_s.ravel(), np.zeros(ln_s.size)], axis=1))
         moved = rest.correction(self.known, np.log(bare.at(np.exp(self.known))[0])) - self._fitted(wrong)
-        half_width = (unknown * self._factor(_mesh(coarse), self.missed(wrong) - moved)).reshape(shape)
+        half_width = unknown * factor(self.missed(wrong) - moved)
         return Curve(first, step, ln_s.shape, np.stack([ln_s.ravel(), _spread(half_width, spread).ravel()], axis=1))
 
     def _usual(self, wrong: Floats) -> float:
@@ -139,22 +157,45 @@ class Process:
 
     def _fitted(self, wrong: Floats) -> Floats:
         """The correction at the points themselves: what they say, less the noise in it."""
-        fitted: Floats = wrong - self.prior.noise_sd**2 * self._weights(wrong)
+        fitted: Floats = wrong - self.noise * self._weights(wrong)
         return fitted
 
-    def _at(self, mesh: Floats, wrong: Floats) -> tuple[Floats, Floats]:
-        """Correction and its standard deviation at natural logarithms of sizes."""
+    def _reach(self, mesh: Floats) -> Floats:
+        """Covariance [knots, points] of corrections at natural logarithms of sizes with those of the points."""
         lengths = np.array([axis.length for axis in self.axes])
-        reach = self.prior.sd**2 * _matern(_apart(mesh, self.known, lengths))
-        correction = self._usual(wrong) + reach @ self._weights(wrong)
+        reach: Floats = self.prior.sd**2 * _matern(_apart(mesh, self.known, lengths))
+        return reach
+
+    def _correction(self, mesh: Floats, wrong: Floats) -> Floats:
+        """Correction at natural logarithms of sizes, in pieces that stay in the processor's caches."""
+        weights = self._weights(wrong)
+        pieces = [self._reach(piece) @ weights for piece in np.array_split(mesh, 1 + len(mesh) // PIECE)]
+        return self._usual(wrong) + np.concatenate(pieces)
+
+    def _doubt(self, coarse: Sequence[Floats]) -> tuple[Floats, Callable[[Floats], Floats]]:
+        """Standard deviation at the coarse knots, and what to multiply it by for given misses of the points.
+
+        Both are smooth: every other knot is enough.
+        """
+        sparse = [knots[::2] if len(knots) % 2 else np.append(knots[:-1:2], knots[-1]) for knots in coarse]
+        shape = tuple(len(knots) for knots in sparse)
+        spread = [_between(knots, known) for knots, known in zip(coarse, sparse, strict=True)]
+        reach = self._reach(_mesh(sparse))
         explained = np.einsum("ij,ij->i", reach @ self.inverse, reach)
-        return correction, np.sqrt(np.maximum(self.prior.sd**2 - explained, 0.0) + self.prior.noise_sd**2)
+        unknown = np.sqrt(np.maximum(self.prior.sd**2 - explained, 0.0) + self.prior.noise_sd**2)
+
+        def factor(missed: Floats) -> Floats:
+            return _spread(self._factor(_mesh(sparse), missed).reshape(shape), spread)
+
+        return _spread(unknown.reshape(shape), spread), factor
 
     def _factor(self, mesh: Floats, missed: Floats) -> Floats:
         """What to multiply the process's own standard deviation by to hold as many points, each left out, as it shall.
 
         The process says where it knows less; how much it misses nearby says where it is worse than it thinks.
         """
+        if self.own.sum() < MANY:
+            return np.full(len(mesh), NORMAL)
         ratio = np.abs(missed) * np.sqrt(np.diag(self.inverse))
         usual = float(ratio[self.own].mean())
 
@@ -167,6 +208,16 @@ class Process:
 
         factor = float(np.quantile((ratio / nearby(self.known, itself=False))[self.own], COVERED))
         return factor * nearby(mesh, itself=True)
+
+
+MANY = 20
+"""Fewer own points than this tell nothing of how wide an interval must be; then it is that of a normal distribution."""
+
+NORMAL = 1.645
+"""Standard deviations on either side that hold 90 % of a normal distribution."""
+
+PIECE = 1000
+"""Knots whose corrections are computed together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +242,9 @@ class _Rest:
         return correction
 
 
+FAR = 2.0
+"""Standard deviations beyond which a point counts less."""
+
 LEAST = 0.05
 """Share of the time that a curve keeps when a part of it is left out."""
 
@@ -199,6 +253,11 @@ NEARBY = 1.5
 
 FEW = 4.0
 """So many points of the usual miss stand beside those nearby."""
+
+
+def _inverse(covariance: Floats, noise: Floats) -> Floats:
+    inverse: Floats = np.linalg.inv(covariance + np.diag(noise)).astype(np.float64)
+    return inverse
 
 
 def _mesh(knots: Sequence[Floats]) -> Floats:
@@ -220,10 +279,11 @@ def _matern(apart: Floats) -> Floats:
     return correlation
 
 
-def _coarse_knots(known: Floats) -> Floats:
-    """About one knot an octave from the smallest to the largest measured size; one where all are the same."""
+def _coarse_knots(known: Floats, octaves: float) -> Floats:
+    """Knots about so many octaves apart from the smallest to the largest known size; one where all are the same."""
     lowest, highest = float(known.min()), float(known.max())
-    return np.linspace(lowest, highest, round((highest - lowest) / OCTAVE) + 1) if highest > lowest else known[:1]
+    steps = ceil((highest - lowest) / (octaves * OCTAVE) - CLOSE)
+    return np.linspace(lowest, highest, steps + 1) if steps > 0 else known[:1]
 
 
 def _between(wanted: Floats, known: Floats) -> Floats:

@@ -19,12 +19,20 @@ from hwprof.predict.curves.kernel_time import Basis, KernelTime
 from hwprof.predict.curves.lattice import Axis, Curve
 from hwprof.predict.curves.lenders import lenders, lent_width
 from hwprof.predict.curves.process import Prior, Process
+from hwprof.predict.kernels.assumed import usual_share
 from hwprof.predict.kernels.formats import FORMATS, Format, ProductFormat
+from hwprof.predict.kernels.sustained import under_power_s
 from hwprof.predict.kernels.tiles import TILINGS, padded_results
 from hwprof.specs.catalogue.kernel_points import KernelPoints, KernelTable
 from hwprof.specs.hardware.spec import DeviceSpec
 
 Floats = NDArray[np.float64]
+
+USUAL_SHARE = 0.8
+"""Share of the peak and of the bandwidth in the base time, from which a curve takes its points' corrections."""
+
+INNER_HALF = 100.0
+"""Inner size at which the base time's arithmetic takes twice as long: filling and draining a tile's pipeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +72,18 @@ def product_s(
         dtype: format of the operands.
         table: measured products by device.
         here: points that were measured on this machine, trusted more than the table's.
-        sustained_share: clock under a step's sustained power over that of a kernel alone; stretches the arithmetic.
+        sustained_share: of the clock, under a step's sustained power; see ``under_power_s``.
 
     Raises:
         SpecError: the device has no known peak for the format.
+        InputError: the sustained share is out of bounds.
     """
     roof = roof_of(device, dtype)
     law = _law(device, dtype, table, here)
     alone_s, half_width = law.at(asked)
-    seconds = np.maximum(alone_s, roof.bound_s(asked)) + (1 / sustained_share - 1) * asked.flop / roof.flop_per_s
+    if law.basis.word != "measured_here":
+        alone_s = np.maximum(alone_s, roof.bound_s(asked))
+    seconds = under_power_s(alone_s, asked.flop / roof.flop_per_s, sustained_share)
     return KernelTime.around(seconds, half_width, law.basis)
 
 
@@ -98,9 +109,9 @@ class Roof:
         bound: Floats = np.maximum(asked.flop / self.flop_per_s, asked.moved_bytes(self.kept) / self.memory_byte_per_s)
         return bound
 
-    def usual_s(self, asked: Products, floor_s: float) -> Floats:
+    def usual_s(self, asked: Products, floor_s: float, share: float = USUAL_SHARE) -> Floats:
         """Base time: usual shares of both rates, with a rounded corner, beside the time of the shortest kernel."""
-        arithmetic_s = asked.flop * (1 + INNER_HALF / asked.k) / (USUAL_SHARE * self.flop_per_s)
+        arithmetic_s = asked.flop * (1 + INNER_HALF / asked.k) / (share * self.flop_per_s)
         traffic_s = asked.moved_bytes(self.kept) / (USUAL_SHARE * self.memory_byte_per_s)
         usual: Floats = floor_s + np.sqrt(np.sqrt(arithmetic_s**4 + traffic_s**4))
         return usual
@@ -135,13 +146,6 @@ def roof_of(device: DeviceSpec, dtype: ProductFormat) -> Roof:
     return Roof(kept=kept, flop_per_s=rate, memory_byte_per_s=device.memory.bandwidth_byte_per_s, units=units)
 
 
-USUAL_SHARE = 0.8
-"""Share of the peak and of the bandwidth in the base time. Only what has no points at all keeps it; see ``Process``."""
-
-INNER_HALF = 100.0
-"""Inner size at which the base time's arithmetic takes twice as long: filling and draining a tile's pipeline."""
-
-
 WAYS = (Way("large", 0.0), *(Way(tiling, weight) for tiling in TILINGS for weight in (0.3, 0.5)))
 
 
@@ -149,7 +153,7 @@ WAYS = (Way("large", 0.0), *(Way(tiling, weight) for tiling in TILINGS for weigh
 class Law:
     """The times of one device's products of one format: a curve, times a part of the waves' time that is exact.
 
-    ``width`` is added to the curve's half width, in squares.
+    ``width`` is added to the curve's half width, in squares; ``share`` is that of the peak where there is no curve.
     """
 
     roof: Roof
@@ -158,11 +162,12 @@ class Law:
     curve: Curve | None
     width: float
     basis: Basis
+    share: float
 
     def at(self, asked: Products) -> tuple[Floats, Floats]:
         """Seconds and the half width of their interval in natural logarithms."""
         if self.curve is None:
-            return self.roof.usual_s(asked, self.floor_s), np.full(len(asked.m), self.width)
+            return self.roof.usual_s(asked, self.floor_s, self.share), np.full(len(asked.m), self.width)
         axes = len(self.curve.shape)
         even_s, half_width = self.curve.at(_places(asked, axes))
         seconds = even_s + self.roof.waves_s(asked, self.way)
@@ -195,7 +200,7 @@ BATCHED_AXES = (
 )
 PRIOR = Prior()
 
-TRANSFER = (0.10, 0.25, 0.35)
+TRANSFER = (0.1, 0.25, 0.35)
 """Half width to add where another device's points serve, by ``kinship``: what leaving devices out whole shows."""
 
 ASSUMED_WIDTH = 0.7
@@ -223,16 +228,15 @@ def _law(device: DeviceSpec, dtype: ProductFormat, table: KernelTable, here: Ker
     roof = roof_of(device, dtype)
     sets = []
     if here is not None and (chosen := here.words["dtype"] == dtype).any():
-        sets.append(_Measured.of(here.where(chosen), roof, 0))
+        sets.append(_Measured.here(here.where(chosen), roof))
     found = _elsewhere(device, dtype, table)
     several = len(found) > 1 or bool(sets)
     for number, one in enumerate(found, start=int(several)):
-        sets.append(_Measured.of(one.points, roof_of(one.owner, one.dtype), number))
-    if sum(len(one.seconds) for one in sets) < FEWEST:
-        text = (
-            f"assumed: {USUAL_SHARE:.0%} of {device.id}'s {dtype} peak and bandwidth, as nobody measured its products"
-        )
-        return Law(roof, ASSUMED_FLOOR_S, WAYS[0], None, ASSUMED_WIDTH, Basis("assumed", text))
+        sets.append(_Measured.lent(one.points, roof_of(one.owner, one.dtype), number))
+    if not sets:
+        usual = usual_share(device)
+        text = f"nobody measured its products: {usual.share:.0%} of {device.id}'s {dtype} peak, {usual.source}"
+        return Law(roof, ASSUMED_FLOOR_S, WAYS[0], None, ASSUMED_WIDTH, Basis("assumed", text), usual.share)
     basis, width = _basis(device, dtype, len(sets[0].seconds) if len(sets) > len(found) else 0, found)
     return _fitted(roof, sets, width, basis)
 
@@ -276,18 +280,23 @@ def _elsewhere(device: DeviceSpec, dtype: ProductFormat, table: KernelTable) -> 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Measured:
-    """Measured products and the roof under which they ran; those that beat it are not believed."""
+    """Measured products, the roof under which they ran, and whose they are: 0 for the device's own."""
 
     asked: Products
     seconds: Floats
     roof: Roof
-    number: int
+    lender: int
 
     @classmethod
-    def of(cls, points: KernelPoints, roof: Roof, number: int) -> _Measured:
-        asked = _asked(points)
-        believed = points.seconds >= roof.bound_s(asked)
-        return cls(_asked(points.where(believed)), points.seconds[believed], roof, number)
+    def here(cls, points: KernelPoints, roof: Roof) -> _Measured:
+        """Of this machine: believed before any datasheet."""
+        return cls(_asked(points), points.seconds, roof, 0)
+
+    @classmethod
+    def lent(cls, points: KernelPoints, roof: Roof, lender: int) -> _Measured:
+        """Of others: those that beat the roof are not believed."""
+        believed = points.seconds >= roof.bound_s(_asked(points))
+        return cls(_asked(points.where(believed)), points.seconds[believed], roof, lender)
 
     def even_s(self, way: Way) -> Floats:
         """What would have been measured if nothing were padded; not below a share of it that no padding explains."""
@@ -307,8 +316,8 @@ def _asked(points: KernelPoints) -> Products:
 def _fitted(roof: Roof, sets: Sequence[_Measured], width: float, basis: Basis) -> Law:
     """The law of measured products."""
     seconds = np.concatenate([one.seconds for one in sets])
-    lender = np.repeat([one.number for one in sets], [len(one.seconds) for one in sets])
-    floor_s = float(seconds.min())
+    lender = np.repeat([one.lender for one in sets], [len(one.seconds) for one in sets])
+    floor_s = float(seconds.min()) if len(seconds) >= FEWEST else min(ASSUMED_FLOOR_S, float(seconds.min()))
     batched = sum(int((one.asked.batch > 1).sum()) for one in sets)
     axes = BATCHED_AXES if batched >= FEWEST else AXES
     process = Process.of(axes, np.concatenate([_places(one.asked, len(axes)) for one in sets]), PRIOR, lender)
@@ -326,10 +335,11 @@ def _fitted(roof: Roof, sets: Sequence[_Measured], width: float, basis: Basis) -
         lambda sizes: roof.usual_s(_of_sizes(sizes), floor_s),
         lambda sizes: np.broadcast_to(roof.even_s(_of_sizes(sizes), way), len(sizes)),
     )
-    return Law(roof, floor_s, way, curve, width, basis)
+    return Law(roof, floor_s, way, curve, width, basis, USUAL_SHARE)
 
 
 LEAST_EVEN = 0.2
+"""Share of a measured time that stays when padding is taken off; a way that takes more is no way."""
 
 
 def _of_sizes(sizes: Floats) -> Products:

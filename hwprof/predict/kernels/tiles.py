@@ -40,8 +40,12 @@ def padded_results(rows: Floats, columns: Floats, batch: Floats, *, units: float
         units: compute units; each does one tile at a time.
         tiles: to choose from.
     """
+    down = {height: np.ceil(rows / height) * batch / units for height in {tile[0] for tile in tiles}}
+    across = {width: np.ceil(columns / width) for width in {tile[1] for tile in tiles}}
     best = np.full(np.shape(rows), np.inf)
     for height, width, extra in tiles:
-        waves = np.ceil(rows / height) * np.ceil(columns / width) * batch / units
-        best = np.minimum(best, np.where(waves > 1, np.ceil(waves), waves) * (units * height * width * extra))
+        waves = down[height] * across[width]
+        np.copyto(waves, np.ceil(waves), where=waves > 1)
+        waves *= units * height * width * extra
+        np.minimum(best, waves, out=best)
     return best

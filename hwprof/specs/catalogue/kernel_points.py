@@ -50,7 +50,7 @@ class KernelPoints:
         """The columns [points, names] of these numbers."""
         return np.stack([self.numbers[name] for name in names], axis=1)
 
-    def where(self, chosen: NDArray[np.bool_]) -> KernelPoints:
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> KernelPoints:
         """The chosen points alone."""
         return KernelPoints(
             {name: column[chosen] for name, column in self.numbers.items()},

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwprof.predict.collectives.group_time import Links, all_reduce_s, all_to_all_s, ranks_inside, ring_s, send_s
+from hwprof.predict.collectives.group_time import Links, all_reduce_s, all_to_all_s, pass_s, ring_s, send_s
 
 RATE, LATENCY = 450e9, 3e-6
 
@@ -68,21 +68,15 @@ def test_a_send_goes_over_the_link_that_is_there():
     assert float(send_s(*arrays(1e9, 8), links())[0]) == pytest.approx(1e9 / 50e9)
 
 
+def test_a_ring_that_leaves_its_node_passes_over_one_network_link():
+    assert float(pass_s(*arrays(1e9, 8, 1), links())[0]) == pytest.approx(1e9 / RATE)
+    assert float(pass_s(*arrays(1e9, 8, 2), links())[0]) == pytest.approx(1e9 / 50e9)
+
+
 def test_nothing_is_to_do_for_one_rank():
     kinds = {"inside_latency": 1.0, "between_latency": 1.0}
     assert ring(1e9, 1, **kinds) == 0
     assert float(all_to_all_s(*arrays(1e9, 1, 1), links(**kinds))[0]) == 0
-
-
-@given(
-    pairs=st.lists(st.tuples(st.integers(1, 96), st.floats(0.1, 80, allow_nan=False)), min_size=1, max_size=8),
-)
-@settings(max_examples=40)
-def test_ranks_inside_is_the_largest_divisor_that_fits(pairs):
-    ranks, room = np.array(pairs, dtype=float).T
-    for found, number, limit in zip(ranks_inside(ranks, room), ranks, room, strict=True):
-        fitting = [size for size in range(1, int(number) + 1) if number % size == 0 and size <= max(limit, 1)]
-        assert found == max(fitting)
 
 
 @given(

@@ -261,6 +261,25 @@ def test_latencies_without_a_source_say_that_they_are_assumed():
         assert link.source["latency"].startswith("assumed") == (link.latency_origin == "assumed"), link.id
 
 
+def test_every_link_says_what_collectives_reach_and_who_says_so():
+    for link in list_links():
+        traits = link.collectives
+        assert traits.source, link.id
+        if traits.origin == "measured":
+            assert not traits.source[0].startswith("assumed"), link.id
+        else:
+            assert any("assumed" in line or "scaling-book" in line for line in traits.source), link.id
+
+
+@pytest.mark.parametrize(
+    ("link", "line_gb_per_s", "reached_gb_per_s"),
+    [("nvlink3", 300, 235), ("nvlink4", 450, 370), ("infinity-fabric-gen4", 448, 312.9)],
+)
+def test_shares_are_those_of_large_rings_elsewhere(link, line_gb_per_s, reached_gb_per_s):
+    """nccl-tests of an A100 node; NCCL's maintainers of an H100 node without addition in the switch; an MI300X node."""
+    assert load_link(link).collectives.share * line_gb_per_s == pytest.approx(reached_gb_per_s, rel=0.06)
+
+
 @pytest.mark.parametrize(
     ("cluster", "devices", "nodes", "domain", "giga_byte_per_s"),
     [
