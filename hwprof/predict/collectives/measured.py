@@ -44,8 +44,8 @@ SAME_LINK, OTHER_LINK = 0.05, 0.5
 not, as of the A100 with the numbers of NVLink 4."""
 
 FORM = 0.5
-"""Half width, natural, of the form alone: as between nodes of published collectives. All three by
-benchmarks/collective_accuracy.py."""
+"""Half width, natural, of the form alone, for links and nodes that nobody measured: an assumption, twice the ninth
+decile of its errors between nodes that it was chosen on. The others by benchmarks/collective_accuracy.py."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +67,20 @@ def usual_node(device_id: str) -> Machine:
     """One usual node of a device, or its whole scale-up domain where that is larger."""
     node = load_cluster(f"1x{device_id}").device.node
     return machine_of(load_cluster(f"{max(node.devices, node.scale_up_domain)}x{device_id}"))
+
+
+def domain_of(machine: Machine) -> Machine:
+    """One domain of a machine: whatever lies beyond it does not count between neighbours."""
+    devices = max(machine.domain, min(machine.node, machine.devices))
+    return replace(
+        machine,
+        devices=devices,
+        between_byte_per_s=machine.inside_byte_per_s,
+        between_latency_s=machine.inside_latency_s,
+        network=machine.inside,
+        network_stated=True,
+        assumed_links=(),
+    )
 
 
 @functools.lru_cache(maxsize=512)
@@ -144,6 +158,7 @@ def inside_time(
         ranks: of each group.
         table: what was measured; None: what hwprof ships and HWPROF_PATH adds.
     """
+    machine = domain_of(machine)
     ways = ways_of([machine]).at(np.zeros(len(size_bytes), dtype=np.int64))
     found = curve_of(op, machine, table or kernel_table("collectives"))
     if found is None:
