@@ -20,7 +20,7 @@ from hwprof.predict.kernels.tables import TABLE_KINDS, TableKind
 from hwprof.specs.catalogue.kernel_points import KernelPoints, KernelTable, kernel_table
 from hwprof.specs.catalogue.lookup import load_device
 
-KINDS = {kind.kind: kind for kind in TABLE_KINDS}
+KINDS = {kind.kind: kind for kind in TABLE_KINDS if kind.kind != "collectives"}  # collective_accuracy.py has those
 FOLDS = 4
 
 

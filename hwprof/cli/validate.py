@@ -49,7 +49,7 @@ COLUMNS = (
     flag_value=SHIPPED,
     metavar="[FILE]",
     help="Predict a table of single kernels instead; its columns say which (products, experts, attention, decode, "
-    "elementwise). Without FILE the measured kernels that hwprof ships.",
+    "elementwise, collectives). Without FILE the measured kernels that hwprof ships.",
 )
 @click.option("--csv", "out", type=click.Path(path_type=Path), help="Write a line for each input row.")
 @format_option

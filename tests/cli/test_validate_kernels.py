@@ -124,6 +124,7 @@ def test_seconds_may_be_blank_wrong_or_absent_and_are_never_read(tmp_path: Path)
         ("batch_size,cache_len,heads,kv_heads,head_dim,window,cache_dtype",
          "8,4096,32,8,128,0,bf16", "decode attention"),
         ("op,dtype,rows,width", "rms_norm,fp16,8192,4096", "elementwise of a million elements"),
+        ("link,op,ranks,devices_per_node,bytes", "scale-up,all_gather,8,8,67108864", "collectives over 1 MB"),
     ],
 )  # fmt: skip
 def test_the_columns_tell_the_kind(tmp_path: Path, header: str, row: str, group: str) -> None:
@@ -131,6 +132,16 @@ def test_the_columns_tell_the_kind(tmp_path: Path, header: str, row: str, group:
     path.write_bytes(gzip.compress(f"device,{header},seconds\nh100-sxm5-80gb,{row},1e-3\n".encode()))
     found = validated("--kernels", path)
     assert (found["refused"], list(found["groups"])) == ({}, [group])
+
+
+def test_a_device_of_which_too_little_is_known_is_refused_alone(tmp_path: Path) -> None:
+    """An M1 has no link to another, so that nothing can be said of its collectives."""
+    path = tmp_path / "table.csv"
+    header, row = "device,link,op,ranks,devices_per_node,bytes", "scale-up,all_reduce,2,2,1000000"
+    path.write_text(f"{header}\napple-m1,{row}\nh100,{row}\n")
+    found = validated("--kernels", path)
+    assert found["predicted"] == 1
+    assert "the link between devices of apple-m1 is not known" in next(iter(found["refused"]))
 
 
 @pytest.mark.parametrize("distribution", ["", "zipf", "power_law_-1", "power_law_9"])
