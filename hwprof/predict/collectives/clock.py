@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.predict.collectives.form import OPERATIONS, Operation, form_s, pass_s
-from hwprof.predict.collectives.measured import inside_time
+from hwprof.predict.collectives.measured import domain_of, inside_time
 from hwprof.predict.collectives.ways import Ways, ways_of
 from hwprof.predict.machine import Machine
 
@@ -85,7 +85,7 @@ NONE, CONTIGUOUS, ANY = 0.0, 1.0, 2.0
 def clock_of(machines: Sequence[Machine]) -> Clock:
     """The clock of each job's machine."""
     places = {machine: place for place, machine in enumerate(dict.fromkeys(machines))}
-    tables, listed = zip(*(_table(machine) for machine in places), strict=True)
+    tables, listed = zip(*(_table(domain_of(machine)) for machine in places), strict=True)
     ranks = max(table.shape[1] for table in tables)
     wide = [np.pad(table, ((0, 0), (0, ranks - table.shape[1]), (0, 0))) for table in tables]
     index = np.array([places[machine] for machine in machines], dtype=np.int64)

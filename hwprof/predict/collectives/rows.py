@@ -19,7 +19,7 @@ from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec
 Floats = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-COLUMNS = ("link", "op", "ranks", "devices_per_node", "bytes")
+COLLECTIVE_COLUMNS = ("link", "op", "ranks", "devices_per_node", "bytes")
 """Columns that a row needs beside its device."""
 
 LARGE_BYTES, SMALL_BYTES = 2**20, 2**18
@@ -114,5 +114,5 @@ def _site_time(
     ways = ways_of([machine])
     curve = through(op, points, ways, ways, rises=ranks <= per_node)
     seconds, half_width = curve.at(np.stack([size_bytes, np.full_like(size_bytes, ranks)], axis=1))
-    basis = Basis("measured", f"{op} of {machine.device.id} on {link}: measured, {len(points)} sizes and ranks")
+    basis = Basis("measured", f"{len(points)} sizes and ranks")
     return KernelTime.around(seconds, NEW_SIZE * half_width, basis)

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.errors import InputError
-from hwprof.predict.collectives.rows import COLUMNS as COLLECTIVE_COLUMNS
-from hwprof.predict.collectives.rows import collective_rows
+from hwprof.predict.collectives.rows import COLLECTIVE_COLUMNS, collective_rows
 from hwprof.predict.curves.kernel_time import Basis
 from hwprof.predict.curves.rows import RowTimes
 from hwprof.predict.kernels.attention.rows import ATTENTION_COLUMNS, DECODE_COLUMNS, attention_rows, decode_rows
