@@ -7,7 +7,7 @@ A page marks a diagram with the modules that it shows, a line for each floor, hi
     hwprof.session.run hwprof.session.request
     -->
 
-and a table of folders with the packages in its order: ``<!-- questions of specs count ... -->``. What follows such a mark
+and a table of folders with the packages in its order: ``<!-- questions of specs count ... -->``. What follows a mark
 is made by ``make diagrams``; with ``--check`` it is an error where it is not what would be made, where a mark names a
 module that is not there, or leaves out a package.
 """
@@ -39,21 +39,22 @@ def _diagram(modules: str, graph: grimp.ImportGraph) -> str:
 
 
 def _lines(floors: list[list[str]], graph: grimp.ImportGraph) -> Iterator[str]:
-    """Modules floor by floor, then the imports from each to those that it does not reach through another one shown."""
+    """An arrow for each import, but to what another one shown leads to; a module without any stands alone."""
     shown = [module for floor in floors for module in floor]
     unknown = sorted(set(shown) - graph.modules)
     if unknown:
         sys.exit(f"{', '.join(unknown)}: shown in a diagram of the docs, but not in the code; name what took the place")
-    for module in shown:
-        yield f'    {_key(module)}["{module.removeprefix("hwprof.").replace(".", "/")}"]'
     direct = {module: graph.find_modules_directly_imported_by(module) & set(shown) for module in shown}
+    arrows = []
     for module in shown:
         through = {far for near in direct[module] for far in direct[near]}
-        yield from (f"    {_key(module)} --> {_key(other)}" for other in shown if other in direct[module] - through)
+        arrows += [(module, one) for one in shown if one in direct[module] - through]
+    yield from (f"    {_place(module)}" for module in shown if not any(module in arrow for arrow in arrows))
+    yield from (f"    {_place(module)} --> {_place(one)}" for module, one in arrows)
 
 
-def _key(module: str) -> str:
-    return module.replace(".", "_")
+def _place(module: str) -> str:
+    return module.removeprefix("hwprof.").replace(".", "/")
 
 
 def _table(packages: str, folder: Path) -> str:
