@@ -1,5 +1,6 @@
 # make run    set up .venv if needed and run the main job on the built-in default (small model, CPU or GPU, real text)
 # make test   set up .venv if needed and run the tests
+# make coverage  the same; those of packages that need no torch with their branches traced, at least 90 % of each
 # make check  format, lint, types, import contracts, code that nothing uses
 # make package  build sdist and wheel, install the wheel into a clean environment and use it there
 # make frameworks  install torchtitan, Megatron-Core and DeepSpeed and read the planner's settings with their own parsers
@@ -11,13 +12,25 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test frameworks check lint types imports unused format bench example docs diagrams package clean setup
+.PHONY: run test coverage frameworks check lint types imports unused format bench example docs diagrams package clean setup
 
 run: setup
 	@$(BIN)/hwprof run --model tiny $(ARGS)
 
 test: setup
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile $(ARGS)
+
+PURE := specs count predict simulate plan compare trace spans report
+
+coverage: setup
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile --cov --cov-report= $(PURE:%=tests/%)
+	@for package in $(PURE); do \
+	    reached=$$($(BIN)/coverage report --include="hwprof/$$package/*" --fail-under=90 --format=total) || \
+	        { echo "coverage of $$package is $$reached %, at least 90 is expected:"; \
+	          $(BIN)/coverage report --include="hwprof/$$package/*" --skip-covered --show-missing; exit 1; }; \
+	    echo "coverage of $$package: $$reached %"; \
+	done
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile $(PURE:%=--ignore=tests/%)
 
 frameworks: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[frameworks]'

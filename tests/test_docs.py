@@ -51,7 +51,7 @@ def _commands(page):
     lines = [line for block in _blocks(text) for line in block.replace("\\\n", " ").splitlines()]
     lines += re.findall(r"^\| `((?:hwprof|torchrun) [^`]*)` \|", text, re.MULTILINE)
     for line in lines:
-        command = re.sub(r"\s+#.*", "", line.strip())
+        command = re.sub(r"\s+#.*|^[A-Z_]+=\S+ ", "", line.strip())
         if re.match(r"(hwprof|torchrun|srun|make|ncu|pip|python|sh|\S*\.venv/\S+) ", command):
             yield command
 
@@ -109,6 +109,12 @@ def test_command_that_is_not_run_has_options_that_exist(command):
     with click.Context(cli.cli) as parent:
         parsed = cli.cli.get_command(parent, name)
         assert parsed.make_context(name, options, parent=parent, resilient_parsing=False).params
+
+
+def test_tests_that_the_docs_name_exist():
+    named = {word for command in ALL if "pytest" in command for word in command.split() if word.startswith("tests/")}
+    assert len(named) > 2
+    assert [word for word in sorted(named) if not (ROOT / word).exists()] == []
 
 
 def test_no_reason_is_left_over():
