@@ -205,6 +205,7 @@ def _text(placed: Placed, found: Prediction) -> str:
     job, machine = placed.job, placed.machine
     low_s, high_s = found.interval_s
     low, high = found.memory_interval_bytes
+    reserved, tensors = format_bytes(found.memory.reserved_bytes), format_bytes(found.memory.peak_bytes)
     need, room = format_bytes(found.memory.device_bytes), format_bytes(machine.capacity_bytes)
     parts = sorted(found.breakdown_s.items(), key=lambda part: -part[1])
     memory = sorted(found.memory.parts, key=lambda part: -part.predicted_bytes)
@@ -222,7 +223,7 @@ def _text(placed: Placed, found: Prediction) -> str:
             f"MFU     {format_fraction(found.mfu)}, HFU {format_fraction(found.hfu)}{_attended(found)}",
             f"bound   {found.bound}",
             f"memory  {need} of {room}  (90 %: {format_bytes(low)} to {format_bytes(high)})",
-            f"        {format_bytes(found.memory.reserved_bytes)} reserved, {format_bytes(found.memory.peak_bytes)} of tensors",
+            f"        {reserved} reserved, {tensors} of tensors",
             *([f"host    {format_bytes(found.memory.host_bytes)} a device"] if found.memory.host_bytes else []),
             "",
             "where the step goes",

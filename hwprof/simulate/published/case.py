@@ -308,7 +308,7 @@ def _layout(run: PublishedRun, stack: Stack, stated: Mapping[str, Any], notes: l
     if "zero_stage" not in stated and dp * cp > 1:
         stage = stack.assumed_zero_stage
         notes.append(f"sharding over data ranks not stated: ZeRO stage {stage}")
-    if pp > 1 and stage not in stack.zero_stages_in_pipeline:
+    if pp > 1 and stack.family == "torch" and stage not in stack.zero_stages_in_pipeline:
         stage = max(each for each in stack.zero_stages_in_pipeline if each < stage)
         notes.append(f"{stack.name} in a pipeline: ZeRO stage {stage}")
     vp = run.vp or 1
