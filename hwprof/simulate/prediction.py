@@ -15,6 +15,7 @@ from hwprof.predict.parameters import parameters_for, took_part
 from hwprof.predict.stacks import Stack
 from hwprof.simulate.error_model import circumstances, interval
 from hwprof.simulate.jobs import NVME_BYTE_PER_S, jobs_of, rates_of, wide_dtype, work_table
+from hwprof.simulate.memory_interval import memory_interval_bytes
 from hwprof.simulate.parts import BOUND_OF_PART, StepPart
 from hwprof.simulate.pipeline.engine import simulate_pipeline
 from hwprof.simulate.pipeline.timeline import Timeline
@@ -40,7 +41,7 @@ class Prediction:
         mfu, hfu: model FLOP, and all FLOP that run, over the dense peak of the job's format.
         mfu_causal: the same with half of the attention.
         memory: of the device that needs most.
-        memory_interval_bytes: 90 % of the published figures lie inside, those that overheads were fitted on included.
+        memory_interval_bytes: of what the device has to have; 90 % of the figures of left-out sources lie inside.
         fits: whether it fits the device.
         breakdown_s: where the time goes; adds up to ``step_s``.
         bound: what takes most of it.
@@ -101,7 +102,7 @@ def predict_job(
         hfu=flop.hardware / step_s / peak_flop_per_s,
         mfu_causal=job_flop(job, "causal").model / step_s / peak_flop_per_s,
         memory=memory,
-        memory_interval_bytes=interval(memory.device_bytes, table.memory, ()),
+        memory_interval_bytes=memory_interval_bytes(job, stack, table.memory),
         fits=memory.device_bytes <= machine.capacity_bytes,
         breakdown_s=_breakdown(whole, step_s),
         bound=_bound(whole, work, jobs),
@@ -113,7 +114,7 @@ def predict_job(
             *_offload_basis(job),
             "interval: held-out published runs"
             + ("" if known else ", widened by assumption: no run on this architecture"),
-            "memory interval: published runs, the fit's own among them",
+            "memory interval: published figures, each source left out in turn",
         ),
         timeline=timeline,
     )

@@ -47,13 +47,13 @@ def test_options_reach_the_prediction() -> None:
     assert simulated(*JOB, "--seq-len", "8192")["step_s"] > plain["step_s"]
     assert simulated(*JOB, "--dtype", "fp8")["step_s"] < plain["step_s"]
     assert simulated(*JOB, "--zero", "0")["memory"]["peak_bytes"] > plain["memory"]["peak_bytes"]
-    assert simulated(*JOB, "--lora-rank", "8")["step_s"] < plain["step_s"]
+    assert simulated(*JOB, "--lora-rank", "8")["memory"]["peak_bytes"] < plain["memory"]["peak_bytes"]
 
 
 def test_text_says_what_does_not_fit() -> None:
-    result = CliRunner().invoke(command, ["--model", "70b", "--hardware", "h100-sxm", "--devices", "1"])
+    result = CliRunner().invoke(command, ["--model", "70b", "--hardware", "h100-sxm", "--devices", "8", "--tp", "8"])
     assert result.exit_code == 0
-    assert "DOES NOT FIT" in result.stdout
+    assert "DOES NOT FIT" in result.stdout.splitlines()[1]
     assert "90 %" in result.stdout
     assert "basis: parameters" in result.stdout
 
@@ -85,6 +85,19 @@ def test_a_trace_has_a_track_for_every_stage(tmp_path: Path, schedule: str) -> N
         (("--model", "8b", "--devices", "8", "--hardware", ""), "no device is named"),
         ((*JOB, "--expert-skew", "nan"), "'--expert-skew': nan is not a finite number"),
         ((*JOB, "--global-batch", "2000000"), "at most 1,000,000 are simulated"),
+        (
+            ("--model", "8b", "--hardware", "h100-sxm", "--devices", "8", "--seq-len", "4", "--cp", "8"),
+            "does not divide",
+        ),
+        (
+            ("--model", "mixtral-8x7b", "--hardware", "h100-sxm", "--devices", "8", "--ep", "8", "--expert-skew", "20"),
+            "at most 8 times the mean",
+        ),
+        (("--model", "70b", "--hardware", "gaudi3", "--devices", "8"), "let `hwprof plan` find one"),
+        ((*JOB, "--qlora"), "add --lora-rank"),
+        ((*JOB, "--fp8-recipe", "mxfp8"), "does not go with dtype = bf16"),
+        ((*JOB, "--selective", "mlp,products"), "stand alone"),
+        ((*JOB, "--compile", "--no-fused"), "compiled kernels are fused"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
@@ -94,6 +107,18 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert code == 2
     assert fact in message
     assert "Traceback" not in message
+
+
+def test_what_does_not_fit_is_said_first() -> None:
+    found = simulated("--model", "70b", "--hardware", "h100-sxm", "--devices", "8", "--tp", "8")
+    assert next(iter(found.items())) == ("fits", False)
+    assert found["memory"]["peak_bytes"] < found["memory"]["reserved_bytes"] < found["memory"]["device_bytes"]
+
+
+def test_no_step_uses_more_than_the_device_has() -> None:
+    """Layers with a window of 1,024 tokens do not attend to 131,072."""
+    layout = ("--hardware", "h100-sxm", "--devices", "64", "--tp", "8", "--cp", "8")
+    assert simulated("--model", "gemma-3-27b", "--seq-len", "131072", *layout)["mfu"] < 1
 
 
 def test_it_runs_without_torch() -> None:

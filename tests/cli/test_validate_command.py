@@ -23,6 +23,8 @@ COLUMNS = [
     "step_hi_s",
     "measured_memory_gib",
     "predicted_memory_gib",
+    "memory_lo_gib",
+    "memory_hi_gib",
     "assumptions",
     "refused",
 ]
@@ -77,6 +79,15 @@ def test_the_csv_has_a_line_for_each_row_in_order(table: Path, tmp_path: Path) -
         else:
             assert float(line["step_lo_s"]) < float(line["predicted_step_s"]) < float(line["step_hi_s"])
             assert float(line["measured_step_s"]) > 0
+
+
+def test_tables_follow_each_other(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    validated("--data", table, "--data", table, "--csv", out)
+    with out.open(newline="", encoding="utf-8") as file:
+        ids = [line["id"] for line in csv.DictReader(file)]
+    assert ids[:6] == ids[6:]
+    assert len(ids) == 12
 
 
 def test_rows_that_measured_nothing_are_predicted_all_the_same(table: Path, tmp_path: Path) -> None:

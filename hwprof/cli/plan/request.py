@@ -68,7 +68,7 @@ job_part = with_options(
     job_options("global_batch", "seq_len"),
     job_choices("dtype", dtype="One or several; default: bf16."),
     job_options(
-        *("optimizer", "lora_rank", "lora_targets", "qlora", "expert_skew", "offload_to", "offload_layers"),
+        *("optimizer", "lora_rank", "lora_targets", "qlora", "offload_to", "offload_layers"),
         optimizer={"default": None, "help": "Default: adamw."},
     ),
     switch_options(),

@@ -51,7 +51,21 @@ class Case:
     machine: Machine
     stack: Stack
     recompute_stated: bool
+    memory_unsure: tuple[str, ...]
     assumptions: tuple[str, ...]
+
+
+def _memory_unsure(run: PublishedRun, job: TrainingJob, *, stated: bool) -> tuple[str, ...]:
+    """What a run leaves open that its memory hangs on, by the names of the error model.
+
+    Programs that store everything in 16 bits are those of fine-tuning on few devices, where optimizers differ most.
+    """
+    unsure = {
+        "recompute not stated": not stated,
+        "framework not known": not framework_known(run.framework),
+        "optimizer not stated": not run.optimizer and job.storage == "pure",
+    }
+    return tuple(name for name, holds in unsure.items() if holds)
 
 
 class RefusedError(ValueError):
@@ -87,6 +101,7 @@ def case_of(run: PublishedRun) -> Case:
         machine=machine,
         stack=stack,
         recompute_stated=stated,
+        memory_unsure=_memory_unsure(run, job, stated=stated),
         assumptions=tuple(notes),
     )
 
@@ -293,7 +308,7 @@ def _layout(run: PublishedRun, stack: Stack, stated: Mapping[str, Any], notes: l
     if "zero_stage" not in stated and dp * cp > 1:
         stage = stack.assumed_zero_stage
         notes.append(f"sharding over data ranks not stated: ZeRO stage {stage}")
-    if pp > 1 and stage not in stack.zero_stages_in_pipeline:
+    if pp > 1 and stack.family == "torch" and stage not in stack.zero_stages_in_pipeline:
         stage = max(each for each in stack.zero_stages_in_pipeline if each < stage)
         notes.append(f"{stack.name} in a pipeline: ZeRO stage {stage}")
     vp = run.vp or 1

@@ -86,7 +86,8 @@ def test_a_layout_gives_the_memory_of_every_stage_and_what_comes_on_top() -> Non
     assert memory["peak_bytes"] == max(memory["stage_bytes"]) == sum(part["bytes"] for part in memory["parts"])
     first, second, third, _ = memory["stage_bytes"]
     assert first > second > third  # 4, 3 and 2 micro-batches under way; the fourth stage has the head
-    assert memory["device_bytes"] == memory["peak_bytes"] + memory["allocator_bytes"] + memory["libraries_bytes"]
+    assert memory["peak_bytes"] < memory["reserved_bytes"] < 1.05 * memory["peak_bytes"]
+    assert memory["device_bytes"] == pytest.approx(memory["reserved_bytes"] + memory["libraries_bytes"], abs=1)
     assert (memory["layout"]["tensor_parallel"], memory["micro_batches"]) == (2, 8)
 
 

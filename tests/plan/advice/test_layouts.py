@@ -62,7 +62,7 @@ def test_memory_that_the_run_needed_beyond_the_count_is_needed_by_plans_too(buil
 
 
 def test_what_does_not_fit_says_why(build, hand):
-    found = survey(build(device=ELSEWHERE), hand.cluster(4, capacity="3.1 GB"))
+    found = survey(build(device=ELSEWHERE), hand.cluster(4, capacity="1.6 GB"))
     refused = [row for row in found.rows if not row.fits]
     assert len(refused) <= INFEASIBLE_ROWS
     assert found.rejected["memory_fits"] > 0

@@ -108,8 +108,8 @@ def test_memory_of_many_layouts_is_that_of_each(model, stack):
     found = search(question_of(model, "16xh100-sxm", stack=stack, batch=32, seq_len=4096))
     assert len(found.order) > 100
     for place in found.order[:: len(found.order) // 25]:
-        counted = job_memory(found.space.job(int(place))).peak_bytes
-        assert found.peak_bytes[place] == pytest.approx(counted, rel=2e-3)
+        counted = job_memory(found.space.job(int(place))).device_bytes
+        assert found.need_bytes[place] == pytest.approx(counted, rel=2e-3)
 
 
 def test_every_layout_is_counted_once():
@@ -211,7 +211,7 @@ def test_memory_and_time_of_many_layouts_know_offload(offload):
     for place in found.order[:: len(found.order) // 10]:
         job = found.space.job(int(place))
         assert job.offload == offload
-        assert found.peak_bytes[place] == pytest.approx(job_memory(job).peak_bytes, rel=2e-3)
+        assert found.need_bytes[place] == pytest.approx(job_memory(job).device_bytes, rel=2e-3)
         assert found.times.step_s[place] == pytest.approx(closed_form_s(job, question), rel=1e-9)
 
 
@@ -253,7 +253,7 @@ def test_kinds_of_context_parallelism_are_searched_too():
         for place in found.order[:: len(found.order) // 8]:
             job = found.space.job(int(place))
             assert job.layout.context_kind == kind
-            assert found.peak_bytes[place] == pytest.approx(job_memory(job).peak_bytes, rel=2e-3)
+            assert found.need_bytes[place] == pytest.approx(job_memory(job).device_bytes, rel=2e-3)
             assert found.times.step_s[place] == pytest.approx(closed_form_s(job, asked), rel=1e-9)
 
 
