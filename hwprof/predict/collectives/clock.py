@@ -62,6 +62,11 @@ class Clock:
         """Of a message of each rank to the next of its ring."""
         return np.where(ranks > 1, pass_s(size_bytes, ranks, stride, self.ways), 0.0)
 
+    def repeated(self, count: int) -> Clock:
+        """That of one job for ``count`` of them."""
+        place = np.zeros(count, dtype=np.int64)
+        return Clock(self.ways.at(place), self.table, self.machine[place], self.listed[place])
+
     def _looked_up(self, op: Operation, size_bytes: Floats, ranks: Floats, of: Flags | None = None) -> Floats:
         """Of groups of neighbours; ``of``: the jobs that they belong to, where not all."""
         machine = self.machine if of is None or len(self.machine) == 1 else self.machine[of]
