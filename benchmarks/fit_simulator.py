@@ -27,7 +27,7 @@ from scipy.optimize import least_squares, lsq_linear
 from simulator_file import write_parameters
 
 from hwprof.predict.kernels.op_time import micro_batch_times
-from hwprof.predict.parameters import BOUNDS, DEVICE_NAMES, NAMES, Parameters
+from hwprof.predict.parameters import BOUNDS, DEVICE_NAMES, FITTED_NAMES, Parameters
 from hwprof.simulate.error_model import UNKNOWN, Known, circumstances
 from hwprof.simulate.jobs import jobs_of, work_of
 from hwprof.simulate.published.case import Case, RefusedError, case_of
@@ -92,7 +92,7 @@ class Layout:
         centre: list[float] = []
         width: list[float] = []
         self.columns: list[list[int]] = []
-        for name in NAMES:
+        for name in FITTED_NAMES:
             prior, kind = PRIORS[name], self.kind(name)
             count = len(self.groups[kind]) if kind else 1
             self.group_slice[name] = slice(len(centre), len(centre) + count)
@@ -127,8 +127,8 @@ class Layout:
 
     def parameters(self, vector: np.ndarray) -> Parameters:
         """One value of each parameter for each case."""
-        values = {}
-        for name in NAMES:
+        values: dict[str, object] = {"kernel_share": 1.0, "link_share": 1.0}
+        for name in FITTED_NAMES:
             kind, found = self.kind(name), self.members_of(name, vector)
             values[name] = found[self.index[kind]] if kind else float(found[0])
         return Parameters(**values)
@@ -152,7 +152,7 @@ class Fit:
         """For each set of columns that move together: the column that moves each case."""
         found = []
         for columns in self.layout.columns:
-            name = next(name for name in NAMES if columns[0] in self._range(name))
+            name = next(name for name in FITTED_NAMES if columns[0] in self._range(name))
             kind = Layout.kind(name)
             own = name in self.layout.own_slice and columns[0] == self.layout.own_slice[name].start
             member = self.layout.index[kind] if kind else np.zeros(len(self.cases), int)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hwprof.predict.parameters import DEVICE_NAMES, STACK_NAMES
+from hwprof.predict.parameters import DEVICE_NAMES, FITTED_NAMES, STACK_NAMES
 from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.catalogue.simulator import HeldOut, simulator_file, simulator_parameters
 from hwprof.specs.files import write_atomically
@@ -21,17 +21,9 @@ METHOD = (
 
 ASSUMED: dict[str, tuple[str, dict[str, float]]] = {
     "other": (
-        "no published run was fitted: between the devices that were",
-        {"sustained_share": 0.85, "narrow_share": 0.9, "memory_share": 0.88},
+        "no published run was fitted: between the devices that were; kernels and links as modelled",
+        {"sustained_share": 0.85, "narrow_share": 0.9, "memory_share": 0.88, "kernel_share": 1.0, "link_share": 1.0},
     ),
-    "cdna": (
-        "products as measured with mamf-finder, 51 to 65 % of peak, over the 80 % that their kernels are assumed at: "
-        "stas00/ml-engineering",
-        {"sustained_share": 0.72, "narrow_share": 0.72},
-    ),
-    "gaudi": ("matrix products as measured with mamf-finder, 97 and 74 %: stas00/ml-engineering", {}),
-    "ada": ("consumer and inference boards: as other devices", {}),
-    "turing": ("as other devices", {}),
     "cpu": (
         "vector units throttle under load; `hwprof probe` measures the machine at hand",
         {"sustained_share": 0.8, "memory_share": 0.75},
@@ -53,7 +45,7 @@ def write_parameters(
     """The whole file; without ``errors`` the error models and the figures of held-out runs stay as they were."""
     lines = [f'fitted_on = "{date}"', f'method = "{METHOD}"', f"rows = {rows}", ""]
     for kind, section, group_section, names in (
-        ("device", "device", "architecture", DEVICE_NAMES),
+        ("device", "device", "architecture", [name for name in DEVICE_NAMES if name in FITTED_NAMES]),
         ("stack", "stack", "family", STACK_NAMES),
     ):
         for number, group in enumerate(layout.groups[kind]):

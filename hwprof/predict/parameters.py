@@ -25,6 +25,12 @@ class Parameters:
         narrow_share: the same of products in 8 bits or fewer.
         memory_share: share of the memory bandwidth that streaming kernels reach.
 
+    Of the machine at hand, 1 where nothing was measured on it, never fitted:
+
+    Attributes:
+        kernel_share: modelled over measured time of a run's kernels.
+        link_share: measured over modelled rate of collectives between neighbours.
+
     Of the software:
 
     Attributes:
@@ -48,6 +54,8 @@ class Parameters:
     sustained_share: Amount
     narrow_share: Amount
     memory_share: Amount
+    kernel_share: Amount
+    link_share: Amount
 
     product_factor: Amount
     attention_factor: Amount
@@ -66,8 +74,10 @@ class Parameters:
 
 
 NAMES = tuple(field.name for field in fields(Parameters) if field.name != "measured")
-DEVICE_NAMES = NAMES[:3]
-STACK_NAMES = NAMES[3:]
+DEVICE_NAMES = NAMES[:5]
+STACK_NAMES = NAMES[5:]
+FITTED_NAMES = (*NAMES[:3], *STACK_NAMES)
+"""All but those of the machine at hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,8 +63,8 @@ class Stack:
 MEGATRON = Switches(storage="mixed", framework="megatron-core")
 BENCHMARKED = MEGATRON | Switches(gradient_bytes=2, fp8_all_gather=True, async_tensor_parallel=True)
 """NVIDIA's published runs of Megatron-Bridge and NeMo: gradients are reduced in bf16, weights stored in fp8 (their
-performance scripts set ``grad_reduce_in_fp32=False``, their fp8 recipes ``fp8_param_gather=True``), tensor ranks' traffic
-runs beside products (``tp_comm_overlap``). From 26.06 on they capture graphs and overlap experts' traffic by default."""
+performance scripts set ``grad_reduce_in_fp32=False``, their fp8 recipes ``fp8_param_gather=True``), and tensor ranks'
+traffic runs beside products (``tp_comm_overlap``). From 26.06 on they capture graphs and overlap experts' traffic."""
 
 TORCH = Switches(
     storage="autocast",

@@ -152,7 +152,7 @@ def _jobs(space: Space, machine: Machine, stack: Stack, offloaded: Floats) -> Jo
     }
     same = {name: np.repeat(getattr(one, name), count) for name in NUMBERS if name not in changing}
     return Jobs(
-        links=one.links.repeated(count),
+        links=one.links,
         **changing,
         **same,
         sequence_parallel=space.sequence_parallel & (space.tensor > 1),

@@ -178,7 +178,7 @@ class StepTerms:
 
 def step_terms(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTerms:
     """The terms of every job's step; ``work`` is that of its micro-batches on one device."""
-    links = jobs.links
+    links = jobs.links.at_share(p.link_share)
     layer = layer_times(jobs, work, links, p)
     one_send_s = _send_s(jobs, links)
     hidden = SENDS_HIDDEN * np.where(jobs.chunks > 1, 1.0, 0.5)

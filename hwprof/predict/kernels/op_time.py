@@ -146,8 +146,9 @@ def _stretched_s(shares: ShareTimes, p: Parameters) -> Floats:
     by_part = np.stack(np.broadcast_arrays(p.traffic_factor, p.traffic_factor, p.loss_traffic_factor), axis=-1)
     moved_s = alone_s[..., TRAFFIC] * by_part[..., None] / _column(p.memory_share)[..., None]
     product_factor, attention_factor = (_column(factor)[..., None] for factor in (p.product_factor, p.attention_factor))
-    kernels_s: Floats = products_s * product_factor + attention_s * attention_factor + moved_s
-    return kernels_s
+    kernels_s = products_s * product_factor + attention_s * attention_factor + moved_s
+    found: Floats = kernels_s / _column(p.kernel_share)[..., None]
+    return found
 
 
 def _column(values: float | Floats) -> Floats:
