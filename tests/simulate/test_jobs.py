@@ -11,7 +11,6 @@ from hwprof.simulate.jobs import (
     jobs_of,
     kv_width,
     parameter_parts,
-    rates_of,
     share_of,
     wide_dtype,
     work_table,
@@ -57,11 +56,6 @@ def test_tokens_are_shared_by_context_ranks_and_batches_counted(placed):
     assert float(jobs.tokens[0]) == 2 * 2048 / 2
     assert float(jobs.micro_batches[0]) == 8
     assert float(jobs.replicas[0]) == 4
-
-
-def test_a_narrow_job_has_two_peaks(placed):
-    rates = rates_of([placed("llama-3.1-8b", 8, layout={"data_parallel": 8}, dtype="fp8")])
-    assert float(rates.narrow_flop_per_s[0]) == pytest.approx(2 * float(rates.peak_flop_per_s[0]), rel=0.01)
 
 
 def test_what_decides_a_micro_batch_leaves_out_what_does_not(placed):
