@@ -59,13 +59,8 @@ _OPTIONS: dict[str, tuple[type[Record], str, str]] = {
     "offload_each_micro_batch": (TrainingJob, "offload_each_micro_batch", "gradients go to the host every micro-batch"),
     "wide_norms": (TrainingJob, "wide_norms", "eager RMS norms run in steps in fp32"),
     "repeat_kv": (TrainingJob, "repeats_kv", "keys and values are copied to all query heads"),
-    "wide_rest": (TrainingJob, "wide_rest", "with --qlora: all but the 4-bit matrices in fp32"),
     "pipeline_outputs": (TrainingJob, "pipeline_outputs", "the last stage holds all micro-batches' logits"),
-    "lasting_quantized_inputs": (
-        TrainingJob,
-        "lasting_quantized_inputs",
-        "with --qlora: inputs kept beside backward's",
-    ),
+    "adapter_library": (TrainingJob, "adapter_library", "whose way of quantizing and adapting"),
     "tp": (ParallelLayout, "tensor_parallel", "tensor-parallel devices"),
     "pp": (ParallelLayout, "pipeline_parallel", "pipeline stages"),
     "vp": (ParallelLayout, "virtual_stages", "model chunks a stage (interleaved)"),
@@ -140,8 +135,8 @@ def stack_of(typed: Mapping[str, Any]) -> Stack:
     return stack_named(typed["stack"] or USUAL_STACKS[typed["storage"] or default_of(TrainingJob, "storage")])
 
 
-def job_of(typed: Mapping[str, Any], stack: Stack, **fields: Any) -> TrainingJob:
-    """The job that was typed; ``fields`` are what follows from it or from the model.
+def job_of(typed: Mapping[str, Any], stack: Stack, *, model: ModelSpec, **fields: Any) -> TrainingJob:
+    """The job that was typed, of a model as the stack stores it; ``fields`` are what follows from these.
 
     Raises:
         InputError: its parts contradict each other.
@@ -151,8 +146,8 @@ def job_of(typed: Mapping[str, Any], stack: Stack, **fields: Any) -> TrainingJob
             "--qlora and --lora-targets describe adapters, but there are none", remedy="add --lora-rank, such as 16"
         )
     lora = checked(LoraSpec, **_values_of(LoraSpec, typed)) if typed["lora_rank"] else None
-    switches = stack.compiling(typed["compile"])
-    return checked(TrainingJob, **switches | _values_of(TrainingJob, typed) | {"lora": lora} | fields)
+    own = stack.compiling(typed["compile"]) | _values_of(TrainingJob, typed) | {"lora": lora} | fields
+    return checked(TrainingJob, model=stack.trained(model), **own)
 
 
 def _values_of(record: type[Record], typed: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from hwprof.specs.job.schedules import Schedule
 from hwprof.specs.job.switches import Framework, Storage, Switches
+from hwprof.specs.model.spec import ModelSpec
 
 Reading = Literal["allocator", "reserved", "device"]
 
@@ -35,6 +36,7 @@ class Stack:
             ``pipeline_parallel_microbatches``); else a micro-batch is a sequence.
         splits_stream: whether tensor ranks split the residual stream whatever a run says of sequence parallelism
             (MaxText shards its width).
+        unties: whether a tied head gets a table of its own (litgpt's ``lm_head``).
     """
 
     name: str
@@ -48,6 +50,11 @@ class Stack:
     zero_stages_in_pipeline: tuple[int, ...] = (0, 1)
     fills_pipeline: bool = False
     splits_stream: bool = False
+    unties: bool = False
+
+    def trained(self, model: ModelSpec) -> ModelSpec:
+        """A model as it stores it."""
+        return model.model_copy(update={"tied_embeddings": False}) if self.unties else model
 
     def compiling(self, compiled: bool | None) -> Switches:
         """Its switches with a compiler or without; None = as usual.
@@ -81,6 +88,7 @@ TORCH = Switches(
 NARROWED = TORCH | Switches(storage="narrowed")
 PURE = TORCH | Switches(storage="pure", wide_norms=True, optimizer_implementation="fused")
 
+LITGPT = PURE | Switches(loss="chunked-head", adapter_library="litgpt")
 
 TITAN = NARROWED | Switches(
     compiled=True,
@@ -136,7 +144,9 @@ def _deepspeed(name: str, keeper: Framework, *, dropout: float = 0.0, fused: boo
     )
 
 
-def _torch(name: str, switches: Switches, *, reading: Reading = "allocator", in_pipeline: int = 3) -> Stack:
+def _torch(
+    name: str, switches: Switches, *, reading: Reading = "allocator", in_pipeline: int = 3, unties: bool = False
+) -> Stack:
     """Programs on PyTorch; in a pipeline their ZeRO stages go up to ``in_pipeline``."""
     return Stack(
         name=name,
@@ -147,6 +157,7 @@ def _torch(name: str, switches: Switches, *, reading: Reading = "allocator", in_
         schedules=("1f1b", "interleaved", "zb-v"),
         zero_stages_in_pipeline=tuple(range(in_pipeline + 1)),
         fills_pipeline=True,
+        unties=unties,
     )
 
 
@@ -176,9 +187,9 @@ STACKS = (
     _torch("fsdp", NARROWED),
     _torch("llm-foundry", NARROWED | Switches(loss="compiled")),
     _torch("torchtitan", TITAN, reading="reserved", in_pipeline=2),
-    _torch("torchtune", PURE | Switches(loss="chunked")),
-    _torch("litgpt", PURE | Switches(loss="chunked", lasting_quantized_inputs=2)),
-    _torch("huggingface", TORCH | Switches(wide_norms=True, wide_rest=True, optimizer_implementation="fused")),
+    _torch("torchtune", PURE | Switches(loss="chunked", adapter_library="torchtune")),
+    _torch("litgpt", LITGPT, unties=True),
+    _torch("huggingface", TORCH | Switches(wide_norms=True, optimizer_implementation="fused")),
     _torch("deepspeed", DEEPSPEED),
     _torch("xtuner", NARROWED | Switches(wide_norms=True)),
     _torch("nanotron", NANOTRON),

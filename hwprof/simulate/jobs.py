@@ -55,6 +55,7 @@ def share_of(job: TrainingJob) -> WorkShare:
         expert=layout.expert_parallel,
         sequence_parallel=layout.sequence_parallel,
         recompute=job.recompute,
+        selective=job.selective,
         lora=job.lora,
         fused=job.fused,
         expert_tensor=layout.expert_tensor_parallel,

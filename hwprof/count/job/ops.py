@@ -10,7 +10,7 @@ from hwprof.count.blocks.transformer import AttentionConvention, executed_ops, l
 from hwprof.count.job.recompute import runs_again
 from hwprof.count.job.storage import Storage, job_storage
 from hwprof.count.ops.cost import Cost
-from hwprof.count.ops.lora import adapted, adapters
+from hwprof.count.ops.lora import Frozen, adapters
 from hwprof.count.ops.operation import AttentionKernel, Execution, Op
 from hwprof.count.ops.parameter_tensor import ParameterTensor
 from hwprof.count.ops.update import UpdatedWeight, update_cost
@@ -37,8 +37,13 @@ def micro_batch_ops(
     loss = tuple(loss_ops(job.model, how, batch_size=job.micro_batch, seq_len=seq_len))
     if job.lora is None:
         return (*ops, *loss)
-    tensors, width = parameter_tensors(job.model), storage.precision.compute_bytes
-    return (*(adapted(op, tensors, job.lora, width) for op in ops), *loss)
+    frozen = Frozen(
+        lora=job.lora,
+        library=job.adapter_library,
+        tensors=parameter_tensors(job.model),
+        compute_bytes=storage.precision.compute_bytes,
+    )
+    return (*frozen.adapted(ops), *loss)
 
 
 def job_step_ops(job: TrainingJob, *, attention: AttentionConvention = "full") -> tuple[Op, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hwprof.count.ops.lora import LIBRARIES
 from hwprof.count.ops.precision import Precision
 from hwprof.specs.job.step import TrainingJob
 from hwprof.specs.job.switches import Framework
@@ -74,7 +75,7 @@ def job_storage(job: TrainingJob) -> Storage:
     wide = job.dtype in _WIDE_DTYPES
     way: StorageWay = "autocast" if wide else job.storage
     width, stored_bytes = 4 if wide else 2, 4 if way in {"autocast", "narrowed"} else 2
-    rest_bytes = 4 if wide or (job.lora and job.lora.quantized and job.wide_rest) else 2
+    rest_bytes = 4 if wide or (job.lora and job.lora.quantized and LIBRARIES[job.adapter_library].wide_rest) else 2
     frozen = Precision(name="bf16", weight_bytes=width, compute_bytes=width, residual_bytes=rest_bytes)
     residual_bytes = 4 if way == "autocast" else 2
     whole = Precision(name="bf16", weight_bytes=stored_bytes, compute_bytes=width, residual_bytes=residual_bytes)

@@ -115,6 +115,7 @@ def pieces_of(work: Workload, loss: Loss) -> Pieces:
         loss_kept_bytes=loss.kept_bytes,
         loss_working_bytes=loss.working_bytes,
         lasting_logits_bytes=loss.lasting_bytes,
+        loss_at_head_bytes=loss.at_head_bytes,
         stream_bytes=work.stream_bytes,
         placeholder_bytes=_placeholder_bytes(work),
         live_bytes=work.storage.live_elements * work.storage.gathered_bytes,

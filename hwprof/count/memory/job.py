@@ -108,7 +108,7 @@ def _pieces(job: TrainingJob) -> Pieces:
         spec=spec,
         ops=[op for op in ops if op.layer_kind != "loss"],
         tensors=trained_tensors(job),
-        frozen=[(tensor, frozen_bytes(tensor, lora, frozen)) for tensor in tensors] if lora else (),
+        frozen=[(each, frozen_bytes(each, lora, frozen, job.adapter_library)) for each in tensors] if lora else (),
         split=split,
         storage=storage,
         optimizer=job.optimizer,

@@ -16,6 +16,10 @@ HEADS = frozenset({"head", "mtp.head"})
 CHUNKS = 8
 """Chunks of tokens that torchtune's loss makes wide one after another (``CEWithChunkedOutputLoss``)."""
 
+HEAD_TOKENS = 128
+"""Tokens that litgpt's head works on at a time (litgpt/finetune/lora.py: ``lm_head_chunk_size``). Fabric makes what the
+model returns wide (``convert_output``)."""
+
 PARALLEL_STEPS = 3
 """fp32 arrays of the logits' size beside the log-softmax in the backward of torch's loss over a split vocabulary: the
 gradient, the softmax and their sum (torch/distributed/tensor/parallel/loss.py: ``_nll_loss_and_log_softmax_backward``).
@@ -30,6 +34,7 @@ class Loss:
         kept_bytes: for backward.
         working_bytes: beyond that at its start.
         lasting_bytes: logits that stay.
+        at_head_bytes: of what it keeps, what is still there while the head runs backward.
         freed_bytes: narrow logits that are freed when they have been made wide: no later array is so small.
         output_bytes: logits that a pipeline hands back, as the loss reads them.
     """
@@ -37,6 +42,7 @@ class Loss:
     kept_bytes: float
     working_bytes: float
     lasting_bytes: float = 0.0
+    at_head_bytes: float = 0.0
     freed_bytes: float = 0.0
     output_bytes: float = 0.0
 
@@ -69,12 +75,21 @@ def job_loss(job: TrainingJob, ops: Sequence[Op], storage: Storage) -> Loss:
     """
     logits = logits_of(ops)
     wide = logits / storage.precision.compute_bytes * LOSS_BYTES
-    if job.loss == "compiled":
-        return Loss(kept_bytes=logits, working_bytes=logits, output_bytes=logits)
-    if job.loss == "fused":
-        return Loss(kept_bytes=logits, working_bytes=0.0)
-    if job.loss == "chunked":
-        return Loss(kept_bytes=logits, working_bytes=logits + wide / CHUNKS)
+    at_once = wide * min(HEAD_TOKENS / job.seq_len, 1.0)
+    known = {
+        "compiled": Loss(kept_bytes=logits, working_bytes=logits, output_bytes=logits),
+        "fused": Loss(kept_bytes=logits, working_bytes=0.0, output_bytes=logits),
+        "chunked": Loss(kept_bytes=logits, working_bytes=logits + wide / CHUNKS, output_bytes=logits),
+        "chunked-head": Loss(
+            kept_bytes=wide,
+            working_bytes=2 * at_once,
+            lasting_bytes=wide,
+            at_head_bytes=wide - at_once,
+            output_bytes=wide,
+        ),
+    }
+    if job.loss in known:
+        return known[job.loss]
     if job.loss == "fused-linear":
         heads = [op for op in ops if op.label in HEADS]
         inputs = sum(op.input_bytes * op.repeats for op in heads)

@@ -244,7 +244,8 @@ def _at_block(
     all_leading, all_body = at.layers
     kept_leading = at.waiting * all_leading + _under_way(at, leading)
     kept_body = at.waiting * all_body + _under_way(at, body)
-    loss = at.last * (at.waiting_at_head * pieces.loss_kept_bytes + pieces.lasting_logits_bytes)
+    left = pieces.lasting_logits_bytes + head * pieces.loss_at_head_bytes
+    loss = at.last * (at.waiting_at_head * pieces.loss_kept_bytes + left)
     ends = 0.0 if head else at.last * pieces.after.grown_bytes
     return Moment(
         name=_name(at, block, leading, body),

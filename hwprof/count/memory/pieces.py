@@ -83,6 +83,7 @@ class Pieces:
         tied: a tied table that a last stage holds a second time.
         loss_kept_bytes: kept by the loss for backward.
         loss_working_bytes: the most that the loss takes beyond that.
+        loss_at_head_bytes: of what the loss keeps, what is there while the head runs backward.
         lasting_logits_bytes: logits that are there until the step ends.
         pipeline_output_bytes: logits of a micro-batch that a pipeline holds until the step ends.
         stream_bytes: the residual stream between two layers.
@@ -113,6 +114,7 @@ class Pieces:
     loss_kept_bytes: Amount = 0.0
     loss_working_bytes: Amount = 0.0
     lasting_logits_bytes: Amount = 0.0
+    loss_at_head_bytes: Amount = 0.0
     pipeline_output_bytes: Amount = 0.0
     stream_bytes: Amount = 0.0
     tables_bytes: Amount = 0.0

@@ -198,7 +198,7 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
     fields = dict(stack.compiling(stated.pop("compiled", None)))
     fields |= {name: value for name, value in stated.items() if name not in _OF_LAYOUT}
     return TrainingJob(
-        model=model,
+        model=stack.trained(model),
         seq_len=run.seq_len,
         global_batch=run.global_batch_seqs,
         micro_batch=_micro_batch(run, layout, stack, notes),

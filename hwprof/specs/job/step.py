@@ -11,6 +11,7 @@ from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.settings import OptimizerImplementation, Recompute
 from hwprof.specs.job.switches import (
     KEEPING,
+    AdapterLibrary,
     Attention,
     Fp8Recipe,
     Framework,
@@ -96,14 +97,10 @@ class TrainingJob(Record):
         offload_to: where: in host memory, or through it on a drive (ZeRO-Infinity, Rajbhandari et al. 2021).
         offload_each_micro_batch: with the optimizer on the host, gradients go there after every micro-batch
             (ZeRO-Offload, Ren et al. 2021; FSDP2), else once a step.
-        wide_rest: where matrices are in 4 bits, all other weights and the residual stream are fp32 (PEFT's
-            ``prepare_model_for_kbit_training``).
         pipeline_outputs: the last stage holds the logits of all micro-batches until the step ends
             (torch.distributed.pipelining, unless it is told ``return_outputs=False``).
         lora: low-rank adaptation; None = everything is trained.
-        lasting_quantized_inputs: how many inputs of each product with a 4-bit weight are kept beside what backward
-            needs: 1 = this step's (bitsandbytes before 0.43, ``MatMul4Bit``), 2 = the last step's too, since they go
-            with a graph that the loop holds until its next loss exists.
+        adapter_library: whose way of quantizing and adapting.
         expert_skew: tokens of the busiest expert rank over the mean; all wait for it. 1 = even routing.
         layout: the parallel layout.
     """
@@ -140,10 +137,9 @@ class TrainingJob(Record):
     offload_layers: PositiveInt | None = None
     offload_to: OffloadTarget = "host"
     offload_each_micro_batch: bool = False
-    wide_rest: bool = False
     pipeline_outputs: bool = False
     lora: LoraSpec | None = None
-    lasting_quantized_inputs: Literal[0, 1, 2] = 0
+    adapter_library: AdapterLibrary = "peft"
     expert_skew: float = Field(default=1.0, ge=1.0)
     layout: ParallelLayout = Field(default_factory=ParallelLayout)
 

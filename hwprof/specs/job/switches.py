@@ -21,12 +21,13 @@ Transformer Engine, Megatron-DeepSpeed (ZeRO stage 1, BF16Optimizer), DeepSpeed'
 InternEvo (narrow gradients, made fp32 for torch's AdamW), XLA (one program, whose buffers are assigned ahead of
 time)."""
 
-Loss = Literal["plain", "compiled", "fused", "chunked", "fused-linear"]
-"""``plain``: the framework's own cross-entropy over whole logits, in steps that write fp32. ``compiled``: kernels that
-read narrow logits and write their gradient beside them (torch.compile, XLA). ``fused``: one kernel turns narrow logits
-into their gradient in place (Transformer Engine, Liger). ``chunked``: whole narrow logits, made wide a chunk of tokens
-at a time (torchtune). ``fused-linear``: head and loss run together a chunk of tokens at a time; whole logits never
-exist (Liger, cut cross-entropy)."""
+Loss = Literal["plain", "compiled", "fused", "chunked", "chunked-head", "fused-linear"]
+"""``plain``: the framework's own cross-entropy over whole logits, in steps that write fp32. ``compiled``: kernels
+that read narrow logits and write their gradient beside them (torch.compile, XLA). ``fused``: one kernel turns narrow
+logits into their gradient in place (Transformer Engine, Liger). ``chunked``: whole narrow logits, made wide a chunk
+of tokens at a time (torchtune). ``chunked-head``: the head runs on 128 tokens at a time, its logits are made wide
+and stay until the next step's (litgpt). ``fused-linear``: head and loss run together a chunk of tokens at a time;
+whole logits never exist (Liger, cut cross-entropy)."""
 
 Attention = Literal["flash", "flash-2", "flash-3", "flash-4", "cudnn", "torch-sdpa", "materialised"]
 """``flash``: the kernel that the software takes on the device, of any generation; none of these but ``materialised``
@@ -76,6 +77,9 @@ LoraTargets = Literal["query-value", "attention", "ffn", "all", "linear"]
 """Which linear layers get a pair: queries and values (Hu et al. 2021, section 7.1), all of attention, of the
 feed-forward network, both, or both and the head."""
 
+AdapterLibrary = Literal["peft", "litgpt", "torchtune"]
+"""Whose adapters: they differ in what they quantize and in what products with 4-bit weights keep."""
+
 
 class Switches(TypedDict, total=False):
     """Fields of a ``TrainingJob`` that belong to the software; what a preset leaves out has the job's default."""
@@ -101,6 +105,5 @@ class Switches(TypedDict, total=False):
     selective: tuple[Selective, ...]
     wide_norms: bool
     repeats_kv: bool
-    lasting_quantized_inputs: Literal[0, 1, 2]
-    wide_rest: bool
+    adapter_library: AdapterLibrary
     pipeline_outputs: bool
