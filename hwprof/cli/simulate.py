@@ -22,6 +22,7 @@ from hwprof.cli.job_options import (
     stack_of,
     switch_options,
 )
+from hwprof.cli.options import given
 from hwprof.errors import InputError
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import Stack
@@ -80,6 +81,7 @@ def command(
     placed = _placed(hardware, devices, typed)
     table, notes = _calibrated(placed, calibration)
     found = predict_job(placed.job, placed.machine, placed.stack, table, notes=notes)
+    _refuse_unplaced(placed, found)
     if trace is not None:
         from hwprof.simulate.pipeline.trace import chrome_trace_json
 
@@ -103,6 +105,25 @@ def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
         layout=layout,
     )
     return Placed(job=job, machine=machine, stack=stack)
+
+
+_DEGREES = ("tp", "pp", "vp", "cp", "ep", "dp", "zero", "shard_ranks", "recompute", "offload")
+
+
+def _refuse_unplaced(placed: Placed, found: Prediction) -> None:
+    """Where no layout was named, the usual one of small models is meant, which says nothing of a large one.
+
+    Raises:
+        InputError: it is far from fitting.
+    """
+    low_bytes, _ = found.memory_interval_bytes
+    if low_bytes <= placed.machine.capacity_bytes or given(click.get_current_context(), *_DEGREES):
+        return
+    need, room = format_bytes(found.memory.device_bytes), format_bytes(placed.machine.capacity_bytes)
+    raise InputError(
+        f"{placed.job.model.name} on data ranks alone needs {need} of {room} a device",
+        remedy="name a layout (--tp, --pp, --zero), or let `hwprof plan` find one",
+    )
 
 
 def _data_parallel(devices: int, typed: dict[str, Any]) -> int:
@@ -150,6 +171,7 @@ def prediction_json(found: Prediction) -> dict[str, Any]:
     """A prediction with the fields of the JSON contract."""
     stages = found.timeline.stage_times
     return {
+        "fits": found.fits,
         "step_s": found.step_s,
         "interval_s": list(found.interval_s),
         "tokens_per_s_per_device": found.tokens_per_s_per_device,
@@ -158,6 +180,7 @@ def prediction_json(found: Prediction) -> dict[str, Any]:
         "mfu_causal": found.mfu_causal,
         "memory": {
             "peak_bytes": found.memory.peak_bytes,
+            "reserved_bytes": found.memory.reserved_bytes,
             "device_bytes": found.memory.device_bytes,
             "interval_bytes": list(found.memory_interval_bytes),
             "fits": found.fits,
@@ -173,21 +196,33 @@ def prediction_json(found: Prediction) -> dict[str, Any]:
     }
 
 
+def _attended(found: Prediction) -> str:
+    """Above 100 % of the peak says that not all pairs of tokens that count as work are multiplied."""
+    return f"; of pairs that attend, {format_fraction(found.mfu_causal)}" if found.mfu > 1 else ""
+
+
 def _text(placed: Placed, found: Prediction) -> str:
     job, machine = placed.job, placed.machine
     low_s, high_s = found.interval_s
+    low, high = found.memory_interval_bytes
     need, room = format_bytes(found.memory.device_bytes), format_bytes(machine.capacity_bytes)
     parts = sorted(found.breakdown_s.items(), key=lambda part: -part[1])
     memory = sorted(found.memory.parts, key=lambda part: -part.predicted_bytes)
     return "\n".join(
         [
             f"{job.model.name}, {job.layout.devices} x {machine.device.id}, {job.dtype}, {job.tokens:,} tokens a step",
+            *(
+                []
+                if found.fits
+                else [f"DOES NOT FIT: needs {need} of {room} a device; the times are those of one with room"]
+            ),
             "",
             f"step    {format_seconds(found.step_s)}  (90 %: {format_seconds(low_s)} to {format_seconds(high_s)})",
             f"rate    {found.tokens_per_s_per_device:,.0f} tokens/s/device",
-            f"MFU     {format_fraction(found.mfu)}, HFU {format_fraction(found.hfu)}",
+            f"MFU     {format_fraction(found.mfu)}, HFU {format_fraction(found.hfu)}{_attended(found)}",
             f"bound   {found.bound}",
-            f"memory  {need} of {room}" + ("" if found.fits else ": DOES NOT FIT"),
+            f"memory  {need} of {room}  (90 %: {format_bytes(low)} to {format_bytes(high)})",
+            f"        {format_bytes(found.memory.reserved_bytes)} reserved, {format_bytes(found.memory.peak_bytes)} of tensors",
             *([f"host    {format_bytes(found.memory.host_bytes)} a device"] if found.memory.host_bytes else []),
             "",
             "where the step goes",

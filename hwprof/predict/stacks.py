@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from hwprof.specs.job.schedules import Schedule
 from hwprof.specs.job.switches import Framework, Storage, Switches
@@ -37,6 +37,7 @@ class Stack:
         splits_stream: whether tensor ranks split the residual stream whatever a run says of sequence parallelism
             (MaxText shards its width).
         unties: whether a tied head gets a table of its own (litgpt's ``lm_head``).
+        versions: where some of its versions differ from ``switches``; memory's interval spans them.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Stack:
     fills_pipeline: bool = False
     splits_stream: bool = False
     unties: bool = False
+    versions: tuple[Switches, ...] = ()
 
     def trained(self, model: ModelSpec) -> ModelSpec:
         """A model as it stores it."""
@@ -102,6 +104,7 @@ TITAN = NARROWED | Switches(
 not reshard weights in a pipeline (``fsdp_reshard_after_forward``)."""
 
 XLA = Switches(
+    prefetch_layers=0,
     storage="narrowed",
     framework="xla",
     compiled=True,
@@ -144,20 +147,17 @@ def _deepspeed(name: str, keeper: Framework, *, dropout: float = 0.0, fused: boo
     )
 
 
-def _torch(
-    name: str, switches: Switches, *, reading: Reading = "allocator", in_pipeline: int = 3, unties: bool = False
-) -> Stack:
+def _torch(name: str, switches: Switches, *, in_pipeline: int = 3, **more: Any) -> Stack:
     """Programs on PyTorch; in a pipeline their ZeRO stages go up to ``in_pipeline``."""
     return Stack(
         name=name,
         family="torch",
         switches=switches,
-        reading=reading,
         assumed_zero_stage=3,
         schedules=("1f1b", "interleaved", "zb-v"),
         zero_stages_in_pipeline=tuple(range(in_pipeline + 1)),
         fills_pipeline=True,
-        unties=unties,
+        **more,
     )
 
 
@@ -186,8 +186,16 @@ STACKS = (
     _torch("torch", TORCH),
     _torch("fsdp", NARROWED),
     _torch("llm-foundry", NARROWED | Switches(loss="compiled")),
-    _torch("torchtitan", TITAN, reading="reserved", in_pipeline=2),
-    _torch("torchtune", PURE | Switches(loss="chunked", adapter_library="torchtune")),
+    _torch(
+        "torchtitan",
+        TITAN,
+        reading="reserved",
+        in_pipeline=2,
+        versions=(Switches(loss="compiled", pipeline_outputs=False),),
+    ),
+    _torch(
+        "torchtune", PURE | Switches(loss="chunked", adapter_library="torchtune"), versions=(Switches(loss="plain"),)
+    ),
     _torch("litgpt", LITGPT, unties=True),
     _torch("huggingface", TORCH | Switches(wide_norms=True, optimizer_implementation="fused")),
     _torch("deepspeed", DEEPSPEED),

@@ -15,6 +15,7 @@ from hwprof.predict.parameters import parameters_for
 from hwprof.predict.stacks import Stack
 from hwprof.simulate.error_model import UNKNOWN, circumstances, interval, known_of
 from hwprof.simulate.jobs import NVME_BYTE_PER_S, jobs_of, work_of
+from hwprof.simulate.memory_interval import memory_interval_bytes
 from hwprof.simulate.parts import BOUND_OF_PART, StepPart
 from hwprof.simulate.pipeline.engine import simulate_pipeline
 from hwprof.simulate.pipeline.timeline import Timeline
@@ -41,7 +42,7 @@ class Prediction:
         mfu, hfu: model FLOP, and all FLOP that run, over the dense peak of the job's format.
         mfu_causal: the same with half of the attention.
         memory: of the device that needs most.
-        memory_interval_bytes: 90 % of the published figures lie inside, those that overheads were fitted on included.
+        memory_interval_bytes: of what the device has to have; 90 % of the figures of left-out sources lie inside.
         fits: whether it fits the device.
         breakdown_s: where the time goes; adds up to ``step_s``.
         bound: what takes most of it.
@@ -102,7 +103,7 @@ def predict_job(
         hfu=flop.hardware / step_s / peak_flop_per_s,
         mfu_causal=job_flop(job, "causal").model / step_s / peak_flop_per_s,
         memory=memory,
-        memory_interval_bytes=interval(memory.device_bytes, table.memory, ()),
+        memory_interval_bytes=memory_interval_bytes(job, stack, table.memory),
         fits=memory.device_bytes <= machine.capacity_bytes,
         breakdown_s=_breakdown(whole, step_s),
         bound=_bound(whole, work, jobs),
@@ -115,7 +116,7 @@ def predict_job(
             *_offload_basis(job),
             "interval: published runs, each predicted by a fit without its source"
             + "".join(f"; {name}: wider" for name in names if name in UNKNOWN),
-            "memory interval: published runs, the fit's own among them",
+            "memory interval: published figures, each source left out in turn",
         ),
         timeline=timeline,
     )

@@ -45,7 +45,7 @@ def test_what_holds_of_a_job(placed):
 
 
 @pytest.mark.parametrize(
-    ("fact", "name"), zip(("software", "device", "kernels", "recompute", "network"), UNKNOWN, strict=True)
+    ("fact", "name"), list(zip(("software", "device", "kernels", "recompute", "network"), UNKNOWN, strict=True))
 )
 def test_what_is_not_known_is_a_circumstance_that_never_narrows(fact, name, placed):
     job, machine, _ = placed("llama-3.1-8b", 16, layout={"data_parallel": 16})

@@ -6,15 +6,15 @@ import pytest
 
 from hwprof.count.blocks.parameters import parameters
 from hwprof.count.blocks.transformer import model_ops
-from hwprof.count.job.device_work import NARROW, Part, Unit
+from hwprof.count.job.device_work import NARROW, Part, Unit, device_rows
+from hwprof.predict.kernels.row_table import row_table
 from hwprof.simulate.jobs import (
     jobs_of,
     kv_width,
     parameter_parts,
     share_of,
-    wide_dtype,
-    work_table,
 )
+from hwprof.simulate.runners import wide_dtype
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.step import LoraSpec
@@ -90,8 +90,8 @@ def test_no_field_that_decides_the_work_is_dropped(name, placed):
 @pytest.mark.parametrize("fused", [True, False])
 def test_traffic_beside_products_is_that_of_the_op_table(fused, placed):
     """Chains of elementwise operations that are kernels of their own read and write what one kernel keeps on chip."""
-    job, machine, stack = placed("llama-3.1-8b", 1, layout={"zero_stage": 0}, fused=fused)
-    table = work_table([(job, machine, stack)])
+    job, _, _ = placed("llama-3.1-8b", 1, layout={"zero_stage": 0}, fused=fused)
+    table = row_table([device_rows(share_of(job))])
     here = (table.unit == Unit.TRAFFIC) & (table.part == Part.LAYER)
     ops = model_ops(job.model, batch_size=1, seq_len=2048, precision=NARROW, attention="causal", fused=fused)
     costs = [cost for op in ops if op.in_layer for cost in (op.forward * op.repeats, op.backward * op.repeats)]

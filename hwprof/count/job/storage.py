@@ -37,7 +37,8 @@ class Storage:
         second_gradient_bytes: of a narrow gradient kept beside the accumulated one.
         master_bytes: of the optimizer's own fp32 copy of a weight.
         moment_bytes: of a moment.
-        reduced_bytes: of a gradient on its way to the rank that owns it.
+        reduced_bytes: of a gradient on its way to the rank that owns it while the layer before works; XLA schedules
+            that of a layer among its own products.
         gathered_bytes: of a weight that ZeRO stage 3 gathers for use.
         lasting_gradients: gradients have their place throughout the step; else they come and go with backward.
         owned_gradient_bytes: of the fp32 gradient of the weights that a rank updates, where all gradients are narrow.
@@ -103,7 +104,7 @@ def _storage(
         second_gradient_bytes=2 if deepspeed and gradient_bytes == 4 else 0,
         master_bytes=4 if mixed else 0,
         moment_bytes=2 if way == "pure" else 4,
-        reduced_bytes=precision.compute_bytes if framework == "xla" else gradient_bytes,
+        reduced_bytes=0 if framework == "xla" else gradient_bytes,
         gathered_bytes=precision.compute_bytes,
         lasting_gradients=mixed,
         owned_gradient_bytes=4 if widened else 0,

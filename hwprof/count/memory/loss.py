@@ -79,7 +79,11 @@ def job_loss(job: TrainingJob, ops: Sequence[Op], storage: Storage) -> Loss:
     known = {
         "compiled": Loss(kept_bytes=logits, working_bytes=logits, output_bytes=logits),
         "fused": Loss(kept_bytes=logits, working_bytes=0.0, output_bytes=logits),
-        "chunked": Loss(kept_bytes=logits, working_bytes=logits + wide / CHUNKS, output_bytes=logits),
+        "chunked": Loss(
+            kept_bytes=logits + (0.0 if job.compiled else wide),
+            working_bytes=(logits + wide) / CHUNKS,
+            output_bytes=logits,
+        ),
         "chunked-head": Loss(
             kept_bytes=wide,
             working_bytes=2 * at_once,

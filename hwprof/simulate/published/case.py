@@ -52,7 +52,21 @@ class Case:
     stack: Stack
     recompute_stated: bool
     network_stated: bool
+    memory_unsure: tuple[str, ...]
     assumptions: tuple[str, ...]
+
+
+def _memory_unsure(run: PublishedRun, job: TrainingJob, *, stated: bool) -> tuple[str, ...]:
+    """What a run leaves open that its memory hangs on, by the names of the error model.
+
+    Programs that store everything in 16 bits are those of fine-tuning on few devices, where optimizers differ most.
+    """
+    unsure = {
+        "recompute not stated": not stated,
+        "framework not known": not framework_known(run.framework),
+        "optimizer not stated": not run.optimizer and job.storage == "pure",
+    }
+    return tuple(name for name, holds in unsure.items() if holds)
 
 
 class RefusedError(ValueError):
@@ -89,6 +103,7 @@ def case_of(run: PublishedRun) -> Case:
         stack=stack,
         recompute_stated=stated,
         network_stated=run.inter_node_link_gbps_per_gpu is not None,
+        memory_unsure=_memory_unsure(run, job, stated=stated),
         assumptions=tuple(notes),
     )
 

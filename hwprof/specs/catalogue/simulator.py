@@ -55,8 +55,9 @@ class ParameterSet(Record):
 class ErrorModel(Record):
     """How far predictions were off.
 
-    Of step time: on held-out runs, half without their configuration, half without their whole source. Of memory: on
-    all published figures, the fit's own among them.
+    Of step time: on held-out runs, half without their configuration, half without their whole source. Of memory, of
+    which one number is fitted: on all published figures, each source with one weight
+    (``benchmarks/published_memory.py``).
 
     The scale of |ln(predicted / measured)| is exp(sum of the coefficients of what holds of a job). ``low`` and ``high``
     are quantiles of ln(measured / predicted) over that scale, such that some 90 % of these runs lie between.
