@@ -144,7 +144,7 @@ def _calibrated(placed: Placed, path: Path | None) -> tuple[SimulatorParameters,
     if path is None:
         return simulator_parameters(), ()
     from hwprof.predict.ceilings.calibrated import with_ceilings
-    from hwprof.simulate.jobs import wide_dtype
+    from hwprof.simulate.runners import wide_dtype
     from hwprof.specs.catalogue.detect import claimants
     from hwprof.specs.record.calibration import read_calibration
 

@@ -60,7 +60,7 @@ class Machine:
 
     def assumptions(self, dtype: MatmulDtype) -> tuple[str, ...]:
         """In words, what is not from a datasheet, and where another format's peak stands in for ``dtype``."""
-        format_used = self._format_used(dtype)
+        format_used = self.format_used(dtype)
         replaced = () if format_used == dtype else (f"{self.device.id} has no {dtype} peak: that of {format_used}",)
         return (*self.assumed_links, *replaced)
 
@@ -118,11 +118,16 @@ class Machine:
         Raises:
             SpecError: none is known.
         """
-        rate = self.device.matmul_flop_per_s(self._format_used(dtype))
+        rate = self.device.matmul_flop_per_s(self.format_used(dtype))
         assert rate is not None
         return self.scale * rate
 
-    def _format_used(self, dtype: MatmulDtype) -> MatmulDtype:
+    def format_used(self, dtype: MatmulDtype) -> MatmulDtype:
+        """``dtype``, or the next wider format that the device has a path for.
+
+        Raises:
+            SpecError: it has none.
+        """
         for each in _FALLBACK[dtype]:
             if self.device.matmul_flop_per_s(each) is not None:
                 return each

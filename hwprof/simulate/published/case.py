@@ -51,6 +51,7 @@ class Case:
     machine: Machine
     stack: Stack
     recompute_stated: bool
+    network_stated: bool
     memory_unsure: tuple[str, ...]
     assumptions: tuple[str, ...]
 
@@ -101,6 +102,7 @@ def case_of(run: PublishedRun) -> Case:
         machine=machine,
         stack=stack,
         recompute_stated=stated,
+        network_stated=run.inter_node_link_gbps_per_gpu is not None,
         memory_unsure=_memory_unsure(run, job, stated=stated),
         assumptions=tuple(notes),
     )
