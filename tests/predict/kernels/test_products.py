@@ -10,7 +10,6 @@ import pytest
 from hwprof.errors import InputError, SpecError
 from hwprof.predict.kernels.formats import FORMATS
 from hwprof.predict.kernels.products import Products, product_s
-from hwprof.predict.kernels.sustained import LOWEST, sustained
 from hwprof.specs.catalogue.kernel_points import KernelTable, kernel_table, table_of
 from hwprof.specs.catalogue.lookup import load_device
 
@@ -173,10 +172,3 @@ def test_sustained_power_stretches_the_arithmetic_alone():
 def test_a_sustained_share_out_of_bounds_is_refused(share):
     with pytest.raises(InputError, match="out of bounds"):
         times("h100", "bf16", products([64.0], 64, 64), sustained_share=share)
-
-
-def test_every_device_has_a_sustained_share_within_bounds_and_says_whose():
-    assert sustained(load_device("h100")).share == pytest.approx(0.9772, abs=1e-4)
-    assert "assumed for ampere as for Hopper" in sustained(load_device("a100")).source
-    assert sustained(load_device("cpu-epyc-9654")).share == 1
-    assert all(LOWEST <= sustained(load_device(name)).share <= 1 for name in ("mi300x", "tpu-v5p", "gb200"))
