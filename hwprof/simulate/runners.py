@@ -69,7 +69,7 @@ def _format(machine: Machine, dtype: MatmulDtype, job: TrainingJob) -> ProductFo
     used = machine.format_used(dtype)
     if used == "fp4":
         return "nvfp4"
-    if used == "fp8" and job.fp8_recipe == "blockwise":
+    if used == "fp8" and job.narrow_recipe == "blockwise":
         return "fp8-block"
     return used
 
