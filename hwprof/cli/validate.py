@@ -16,6 +16,7 @@ from hwprof.cli.format_option import format_option
 from hwprof.specs.catalogue.published import read_published
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
+from hwprof.units import format_fraction
 
 if TYPE_CHECKING:
     from hwprof.simulate.published.validation import Errors, Validation, ValidationRow
@@ -84,9 +85,9 @@ def _errors(errors: Errors | None) -> dict[str, Any]:
 def _text(result: Validation) -> str:
     covered = result.interval_coverage
     lines = [
-        f"{len(result.rows)} rows, {len(result.predicted)} predicted ({result.coverage:.1%})",
+        f"{len(result.rows)} rows, {len(result.predicted)} predicted ({format_fraction(result.coverage)})",
         f"step time    {_line(result.step_time)}"
-        + (f"   {covered:.0%} inside the 90 % interval" if covered is not None else ""),
+        + (f"   {format_fraction(covered)} inside the 90 % interval" if covered is not None else ""),
         f"peak memory  {_line(result.memory)}",
     ]
     for kind in ("accelerator", "source", "kind"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hwprof.errors import SpecError
 from hwprof.specs.catalogue.lookup import load_link
 from hwprof.specs.hardware.spec import ArchitectureFamily, ClusterSpec, DeviceSpec, MatmulDtype
+from hwprof.units import format_byte_per_s, format_seconds
 
 _FALLBACK: dict[MatmulDtype, tuple[MatmulDtype, ...]] = {
     "fp4": ("fp4", "fp8", "bf16", "fp16"),
@@ -168,13 +169,14 @@ def _adds_in_switch(device: DeviceSpec) -> bool:
 def _assumed_links(cluster: ClusterSpec, link: str, network: str, *, domain: int) -> Iterator[str]:
     """What a prediction rests on without a file that says it."""
     if cluster.devices > 1 and not link:
-        yield f"latency inside a node: {UNKNOWN_LATENCY_S * 1e6:.0f} us (assumed, the link has no file)"
+        yield f"latency inside a node: {format_seconds(UNKNOWN_LATENCY_S)} (assumed, the link has no file)"
     if cluster.devices > domain and not network:
-        yield f"latency between nodes: {UNKNOWN_LATENCY_S * 1e6:.0f} us (assumed, the network has no file)"
+        yield f"latency between nodes: {format_seconds(UNKNOWN_LATENCY_S)} (assumed, the network has no file)"
     if cluster.devices > domain and not (cluster.inter_node_byte_per_s or cluster.device.node.inter_node_byte_per_s):
         yield "network between nodes: as fast as the links inside one (assumed, no rate is known)"
     if cluster.device.host_link is None:
-        yield f"link to the host: {USUAL_HOST_BYTE_PER_S / 1e9:.1f} GB/s, PCIe 4.0 x16 (assumed; matters for offload)"
+        usual = format_byte_per_s(USUAL_HOST_BYTE_PER_S)
+        yield f"link to the host: {usual}, PCIe 4.0 x16 (assumed; matters for offload)"
 
 
 USUAL_HOST_BYTE_PER_S = 31.5e9

@@ -102,8 +102,8 @@ def test_what_no_file_says_is_assumed_in_words():
     assert bare.between_byte_per_s == bare.inside_byte_per_s
     assert bare.inside_latency_s == bare.between_latency_s == 10e-6
     assert bare.assumptions("bf16") == (
-        "latency inside a node: 10 us (assumed, the link has no file)",
-        "latency between nodes: 10 us (assumed, the network has no file)",
+        "latency inside a node: 10 µs (assumed, the link has no file)",
+        "latency between nodes: 10 µs (assumed, the network has no file)",
         "network between nodes: as fast as the links inside one (assumed, no rate is known)",
     )
 

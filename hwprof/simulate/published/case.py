@@ -22,6 +22,7 @@ from hwprof.specs.job.schedules import Schedule
 from hwprof.specs.job.step import JobDtype, LoraSpec, Offload, TrainingJob
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import Recompute
+from hwprof.units import format_fraction
 
 ASSUMED_LORA_RANK = 16
 """An assumption, as is that the projections of attention alone are adapted; that fits the published times better."""
@@ -59,7 +60,7 @@ def case_of(run: PublishedRun) -> Case:
         machine = _machine(run, notes)
         if stack.dropout:
             model = model.model_copy(update={"dropout": stack.dropout})
-            notes.append(f"dropout not stated: {stack.dropout:.0%}, the default of {stack.name}")
+            notes.append(f"dropout not stated: {format_fraction(stack.dropout)}, the default of {stack.name}")
         job = _job(run, model, stack, notes)
         if not run.recompute:
             job = _fitting(job, machine, stack, notes)
