@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hwprof.errors import SpecError
 from hwprof.specs.catalogue.lookup import load_link
 from hwprof.specs.hardware.spec import ArchitectureFamily, ClusterSpec, DeviceSpec, LinkSpec, MatmulDtype
+from hwprof.units import format_byte_per_s, format_seconds
 
 _FALLBACK: dict[MatmulDtype, tuple[MatmulDtype, ...]] = {
     "fp4": ("fp4", "fp8", "bf16", "fp16"),
@@ -191,11 +192,11 @@ def _assumed_links(
     """What a prediction rests on without a file that says it."""
     link = cluster.device.link
     if cluster.devices > 1 and inside.id == UNSTATED_LINK:
-        yield f"latency inside a node: {inside.latency_s * 1e6:.0f} us (assumed, the link has no file)"
+        yield f"latency inside a node: {format_seconds(inside.latency_s)} (assumed, the link has no file)"
     if link is not None and link.topology == "bridge" and cluster.devices > 1:
         yield f"{link.link} bridges join every {domain} cards, others talk over PCIe (assumed: not all boxes have them)"
     if cluster.devices > domain and network.id == UNSTATED_NETWORK:
-        yield f"latency between nodes: {network.latency_s * 1e6:.0f} us (assumed, the network has no file)"
+        yield f"latency between nodes: {format_seconds(network.latency_s)} (assumed, the network has no file)"
     if cluster.devices > domain and not stated:
         shared = load_link(UNSTATED_NETWORK).bandwidth_byte_per_s
         yield (
@@ -203,7 +204,8 @@ def _assumed_links(
             f"(assumed, no rate is known: from 1/{UNSTATED_FACTOR:.0f} to {UNSTATED_FACTOR:.0f} times as much)"
         )
     if cluster.device.host_link is None:
-        yield f"link to the host: {USUAL_HOST_BYTE_PER_S / 1e9:.1f} GB/s, PCIe 4.0 x16 (assumed; matters for offload)"
+        usual = format_byte_per_s(USUAL_HOST_BYTE_PER_S)
+        yield f"link to the host: {usual}, PCIe 4.0 x16 (assumed; matters for offload)"
 
 
 USUAL_HOST_BYTE_PER_S = 31.5e9

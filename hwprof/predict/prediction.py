@@ -16,6 +16,7 @@ from hwprof.predict.classify import floor_of
 from hwprof.predict.kernels.nearest import nearest_mean
 from hwprof.predict.work import Work
 from hwprof.specs.record.run import Direction, PhaseName, Prediction
+from hwprof.units import format_fraction, format_span
 
 Shape = tuple[int, int, int]
 MatmulShapes = Mapping[tuple[str, Direction], Sequence[Shape]]
@@ -211,7 +212,7 @@ def _attention_basis(roofs: Roofs) -> str:
 
 def _assumed(roofs: Roofs) -> str:
     least, middle, most = UNPROBED_MATMUL_EFFICIENCY
-    return f"at an assumed {middle:.0%} ({least:.0%} to {most:.0%}) of {roofs.matmul_name}"
+    return f"at an assumed {format_fraction(middle)} ({format_span((least, most), 'fraction')}) of {roofs.matmul_name}"
 
 
 def roof_by_phase(work: Iterable[Work], roofs: Roofs) -> dict[PhaseName, float]:

@@ -26,6 +26,7 @@ from hwprof.simulate.whole_step import StepTimes, whole_step
 from hwprof.specs.catalogue.simulator import SimulatorParameters
 from hwprof.specs.job.step import TrainingJob
 from hwprof.specs.record.run import BoundClass, Interval
+from hwprof.units import format_byte_per_s
 
 MOST_PASSES = 1_000_000
 """Forward and backward passes of a simulated step, some ten seconds of simulating."""
@@ -136,8 +137,8 @@ def _check_length(job: TrainingJob) -> None:
 def _offload_basis(job: TrainingJob) -> tuple[str, ...]:
     if job.offload == "none":
         return ()
-    drive = f", drives {NVME_BYTE_PER_S / 1e9:.0f} GB/s a device (assumed)" if job.offload_to == "nvme" else ""
-    memory = f"host memory {HOST_MEMORY_BYTE_PER_S / 1e9:.0f} GB/s a device (assumed)"
+    drive = f", drives {format_byte_per_s(NVME_BYTE_PER_S)} a device (assumed)" if job.offload_to == "nvme" else ""
+    memory = f"host memory {format_byte_per_s(HOST_MEMORY_BYTE_PER_S)} a device (assumed)"
     return (f"offload: {memory}{drive}; no published run with offload was there to check it",)
 
 

@@ -107,7 +107,7 @@ def test_rows_that_measured_nothing_are_predicted_all_the_same(table: Path, tmp_
 def test_text_shows_errors_and_refusals(table: Path) -> None:
     result = CliRunner().invoke(command, ["--data", str(table)])
     assert result.exit_code == 0
-    assert "6 rows, 4 predicted (66.7%)" in result.stdout
+    assert "6 rows, 4 predicted (66.7 %)" in result.stdout
     assert "step time by accelerator" in result.stdout
     assert "refused" in result.stdout
 

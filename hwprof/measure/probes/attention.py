@@ -22,6 +22,7 @@ from hwprof.specs.job.settings import Dtype
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.train.attention import AttentionCore, supports_native_gqa
+from hwprof.units import format_seconds
 
 Pass = Literal["forward", "backward"]
 PASSES: tuple[Pass, ...] = ("forward", "backward")
@@ -112,7 +113,8 @@ def _require_fast(bench: Bench, work: Work, deadline_s: float) -> None:
     elapsed_s = bench.timer.elapsed_s(start, bench.timer.mark())
     if 2 * elapsed_s > deadline_s:
         raise CannotRunError(
-            f"one pass takes {elapsed_s:.2g} s, and {deadline_s:.2g} s are set aside for it", remedy="probe with --full"
+            f"one pass takes {format_seconds(elapsed_s)}, and {format_seconds(deadline_s)} are set aside for it",
+            remedy="probe with --full",
         )
 
 

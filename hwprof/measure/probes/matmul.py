@@ -22,6 +22,7 @@ from hwprof.measure.probes.sampling import Work, sample_s
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.measurement import Ceiling
 from hwprof.train.precision import set_matmul_precision
+from hwprof.units import format_seconds
 
 TORCH_DTYPE: dict[Dtype, torch.dtype] = {
     "fp32": torch.float32,
@@ -167,7 +168,8 @@ def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, flop_per_s:
     expected_s = shape.flop / flop_per_s
     if 2 * expected_s > deadline_s:
         raise CannotRunError(
-            f"one product takes about {expected_s:.2g} s, and {deadline_s:.2g} s are set aside for this shape",
+            f"one product takes about {format_seconds(expected_s)}, and {format_seconds(deadline_s)} are set aside for "
+            "this shape",
             remedy="probe with --full, or compare with the ceiling of the dtype",
         )
     with matmul_precision(dtype):
@@ -189,7 +191,7 @@ def pilot_flop_per_s(bench: Bench, dtype: Dtype) -> float:
         timed = sample_s(bench.timer, work, warmups=0, samples=_PILOT_SAMPLES, deadline_s=deadline_s)
         elapsed_s = min(timed.seconds)
         if side == _PILOT_SIDES[0] and elapsed_s > PILOT_LIMIT_S:
-            raise CannotRunError(f"{dtype} is too slow here: one {shape} product takes {elapsed_s:.2g} s")
+            raise CannotRunError(f"{dtype} is too slow here: one {shape} product takes {format_seconds(elapsed_s)}")
         best = max(best, shape.flop / elapsed_s)
         if elapsed_s >= _PILOT_ENOUGH_S:
             break
