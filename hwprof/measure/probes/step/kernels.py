@@ -31,6 +31,9 @@ _KERNELS: dict[str, Callable[[torch.device, StepKernel], Work]] = {
     "rope": rope,
 }
 
+_LARGE = frozenset({"clip", "embedding", "optimizer"})
+"""What goes over whole weights, of which one set is more than a cache holds, or over rows of a table."""
+
 
 def kernel_ceiling(bench: Bench, kernel: StepKernel, *, moved_bytes: float, deadline_s: float) -> Ceiling:
     """``<kind>.<variant>.<dtype>.<sizes>.<direction>``: how many of its counted bytes a kernel moves a second.
@@ -51,12 +54,10 @@ def kernel_ceiling(bench: Bench, kernel: StepKernel, *, moved_bytes: float, dead
         direction: NormPass = "forward" if kernel.direction == "forward" else "backward"
         return norm_ceiling(bench, NormShape.of(kernel), direction, counted_bytes=moved_bytes, deadline_s=deadline_s)
     with torch.inference_mode(mode=False), torch.enable_grad():
-        work = rotating(partial(_KERNELS[kernel.kind], bench.device, kernel), moved_bytes, bench.device)
+        make = partial(_KERNELS[kernel.kind], bench.device, kernel)
+        work = make() if kernel.kind in _LARGE else rotating(make, moved_bytes, bench.device)
         warm, operators = warmed_up(bench, work)
         timed = warm.time(work, deadline_s=deadline_s, prepare=l2_flush(bench.device))
-    call: Conditions = {
-        "call_s": statistics.median(timed.seconds),
-        "counted_bytes": moved_bytes,
-        "operators": operators,
-    }
+    call_s = statistics.median(timed.seconds)
+    call: Conditions = {"call_s": call_s, "counted_bytes": moved_bytes, "operators": operators}
     return bench.ceiling(str(kernel), "kernel", timed, work_per_call=moved_bytes, dtype=kernel.dtype, conditions=call)
