@@ -112,15 +112,15 @@ def attention_ceiling(
             shape.moved_bytes(dtype, direction),
             bench.device,
         )
-        warm, operators = warmed_up(bench, work)
-        timed = warm.time(work, deadline_s=deadline_s, prepare=l2_flush(bench.device))
+        warm = warmed_up(bench, work, deadline_s=deadline_s)
+        timed = warm.bench.time(work, deadline_s=warm.deadline_s, prepare=l2_flush(bench.device))
     return bench.ceiling(
         f"attention.{dtype}.{shape}.{direction}",
         "compute",
         timed,
         work_per_call=shape.flop(direction),
         dtype=dtype,
-        conditions=_conditions(shape) | {"operators": operators},
+        conditions=_conditions(shape) | {"operators": warm.operators},
     )
 
 

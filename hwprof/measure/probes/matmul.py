@@ -173,10 +173,10 @@ def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, deadline_s:
     require_support(bench.device, dtype)
     with matmul_precision(dtype):
         work = rotating(lambda: product(bench, dtype, shape), shape.moved_bytes(dtype), bench.device)
-        warm, operators = warmed_up(bench, work)
-        timed = warm.time(work, deadline_s=deadline_s, prepare=l2_flush(bench.device))
+        warm = warmed_up(bench, work, deadline_s=deadline_s)
+        timed = warm.bench.time(work, deadline_s=warm.deadline_s, prepare=l2_flush(bench.device))
     found = _product_ceiling(bench, f"matmul.{dtype}.{shape}", dtype, shape, timed)
-    return found.model_copy(update={"conditions": found.conditions | {"operators": operators}})
+    return found.model_copy(update={"conditions": found.conditions | {"operators": warm.operators}})
 
 
 def pilot_flop_per_s(bench: Bench, dtype: Dtype) -> float:

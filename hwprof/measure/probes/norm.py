@@ -77,8 +77,8 @@ def norm_ceiling(
     """
     with torch.inference_mode(mode=False), torch.enable_grad():
         work = rotating(lambda: _work(bench.device, shape, direction), shape.moved_bytes(direction), bench.device)
-        warm, operators = warmed_up(bench, work)
-        timed = warm.time(work, deadline_s=deadline_s, prepare=l2_flush(bench.device))
+        warm = warmed_up(bench, work, deadline_s=deadline_s)
+        timed = warm.bench.time(work, deadline_s=warm.deadline_s, prepare=l2_flush(bench.device))
     return bench.ceiling(
         f"norm.{shape.kind}.fp32.{shape}.{direction}",
         "kernel",
@@ -90,7 +90,7 @@ def norm_ceiling(
             "width": shape.width,
             "call_s": statistics.median(timed.seconds),
             "counted_bytes": counted_bytes,
-            "operators": operators,
+            "operators": warm.operators,
         },
     )
 

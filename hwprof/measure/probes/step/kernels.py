@@ -56,8 +56,8 @@ def kernel_ceiling(bench: Bench, kernel: StepKernel, *, moved_bytes: float, dead
     with torch.inference_mode(mode=False), torch.enable_grad():
         make = partial(_KERNELS[kernel.kind], bench.device, kernel)
         work = make() if kernel.kind in _LARGE else rotating(make, moved_bytes, bench.device)
-        warm, operators = warmed_up(bench, work)
-        timed = warm.time(work, deadline_s=deadline_s, prepare=l2_flush(bench.device))
+        warm = warmed_up(bench, work, deadline_s=deadline_s)
+        timed = warm.bench.time(work, deadline_s=warm.deadline_s, prepare=l2_flush(bench.device))
     call_s = statistics.median(timed.seconds)
-    call: Conditions = {"call_s": call_s, "counted_bytes": moved_bytes, "operators": operators}
+    call: Conditions = {"call_s": call_s, "counted_bytes": moved_bytes, "operators": warm.operators}
     return bench.ceiling(str(kernel), "kernel", timed, work_per_call=moved_bytes, dtype=kernel.dtype, conditions=call)
