@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_origin
 
 import click
 
 from hwprof.cli.options import Decorator, Listed, kind_of, option_of, with_options
 from hwprof.errors import InputError
-from hwprof.predict.stacks import STACKS
-from hwprof.specs.frozen import Record
+from hwprof.predict.stacks import STACKS, USUAL_STACKS, Stack, stack_named
+from hwprof.specs.frozen import Record, default_of
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.step import LoraSpec, TrainingJob
+from hwprof.specs.job.switches import Switches
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.parsing import checked
 
@@ -30,14 +31,36 @@ _OPTIONS: dict[str, tuple[type[Record], str, str]] = {
     "optimizer": (TrainingJob, "optimizer", "what changes the weights"),
     "recompute": (TrainingJob, "recompute", "what backward computes again instead of keeping it"),
     "recompute_layers": (TrainingJob, "recompute_layers", "in how many layers; default: in all"),
-    "attention": (TrainingJob, "attention", "whether scores are stored"),
-    "storage": (TrainingJob, "storage", "formats of weights and gradients"),
     "offload": (TrainingJob, "offload", "what lives in host memory"),
     "offload_to": (TrainingJob, "offload_to", "where it lives"),
+    "offload_layers": (TrainingJob, "offload_layers", "of how many layers activations are offloaded; default: of all"),
     "expert_skew": (TrainingJob, "expert_skew", "tokens of the busiest expert rank over the mean"),
     "lora_rank": (LoraSpec, "rank", "train low-rank adapters of this rank only"),
     "lora_targets": (LoraSpec, "targets", "what has adapters"),
     "qlora": (LoraSpec, "quantized", "with --lora-rank: frozen matrices in 4 bits"),
+    "storage": (TrainingJob, "storage", "formats of weights, gradients and optimizer state"),
+    "framework": (TrainingJob, "framework", "whose way of keeping gradients and buckets"),
+    "gradient_bytes": (TrainingJob, "gradient_bytes", "width of gradients, where it is not the storage's"),
+    "compile": (TrainingJob, "compiled", "a compiler makes the kernels"),
+    "fused": (TrainingJob, "fused", "elementwise chains and norms are single kernels"),
+    "cuda_graphs": (TrainingJob, "cuda_graphs", "the host launches whole graphs of kernels"),
+    "loss": (TrainingJob, "loss", "how cross-entropy runs"),
+    "attention": (TrainingJob, "attention", "kernel of attention; only materialised stores scores"),
+    "optimizer_implementation": (TrainingJob, "optimizer_implementation", "kernels of the optimizer"),
+    "optimizer_paged": (TrainingJob, "optimizer_paged", "optimizer state in pages that may move to the host"),
+    "update_in_backward": (TrainingJob, "update_in_backward", "each weight is updated once its gradient exists"),
+    "selective": (TrainingJob, "selective", "with selective recompute: what runs again, or the policy of what is kept"),
+    "fp8_recipe": (TrainingJob, "fp8_recipe", "what shares a scale below 16 bits"),
+    "fp8_saved": (TrainingJob, "fp8_saved", "products keep narrow operands for backward"),
+    "fp8_all_gather": (TrainingJob, "fp8_all_gather", "sharded weights are gathered in the narrow format"),
+    "async_tp": (TrainingJob, "async_tensor_parallel", "products run in pieces beside tensor ranks' traffic"),
+    "expert_overlap": (TrainingJob, "expert_overlap", "tokens travel to experts beside another micro-batch"),
+    "prefetch_layers": (TrainingJob, "prefetch_layers", "layers whose sharded weights are gathered ahead"),
+    "offload_each_micro_batch": (TrainingJob, "offload_each_micro_batch", "gradients go to the host every micro-batch"),
+    "wide_norms": (TrainingJob, "wide_norms", "eager RMS norms run in steps in fp32"),
+    "repeat_kv": (TrainingJob, "repeats_kv", "keys and values are copied to all query heads"),
+    "pipeline_outputs": (TrainingJob, "pipeline_outputs", "the last stage holds all micro-batches' logits"),
+    "adapter_library": (TrainingJob, "adapter_library", "whose way of quantizing and adapting"),
     "tp": (ParallelLayout, "tensor_parallel", "tensor-parallel devices"),
     "pp": (ParallelLayout, "pipeline_parallel", "pipeline stages"),
     "vp": (ParallelLayout, "virtual_stages", "model chunks a stage (interleaved)"),
@@ -53,6 +76,9 @@ _OPTIONS: dict[str, tuple[type[Record], str, str]] = {
 }
 """What is typed -> the field that it means, and how it is explained."""
 
+SWITCHES = tuple(name for name, (_, field, _) in _OPTIONS.items() if field in Switches.__annotations__)
+"""What a stack says where nothing is typed."""
+
 model_option = functools.partial(click.option, "--model", help="Catalogue name, TOML file or Hugging Face config.json.")
 
 
@@ -64,9 +90,23 @@ def job_options(*names: str, **changes: Mapping[str, Any]) -> Decorator:
 def _option(name: str, changes: Mapping[str, Any]) -> Decorator:
     record, field, meaning = _OPTIONS[name]
     how = {"help": f"{meaning[0].upper()}{meaning[1:]}.", **changes}
+    spelt = f"--{name.replace('_', '-')}"
     if name.startswith("no_"):
         how |= {"is_flag": True, "type": None, "default": False}
-    return option_of(record, field, f"--{name.replace('_', '-')}", name, **how)
+    elif name in SWITCHES:
+        how |= {"default": None}
+        if get_origin(record.model_fields[field].annotation) is tuple:
+            how |= {"type": Listed(kind_of(record, field)), "multiple": False}
+        elif record.model_fields[field].annotation is bool:
+            spelt = f"{spelt}/--no-{spelt.removeprefix('--')}"
+    return option_of(record, field, spelt, name, **how)
+
+
+def switch_options() -> Decorator:
+    """How the software runs a step; what is not typed is as the stack has it."""
+    usual = ", ".join(f"{stack} with {storage}" for storage, stack in USUAL_STACKS.items())
+    stack = click.option("--stack", type=STACK, help=f"Training software, for all that is not said; default: {usual}.")
+    return with_options(stack, job_options(*SWITCHES))
 
 
 def job_choices(*names: str, **meanings: str) -> Decorator:
@@ -90,14 +130,24 @@ def layout_of(typed: Mapping[str, Any]) -> ParallelLayout:
     return checked(ParallelLayout, **usual | _values_of(ParallelLayout, typed))
 
 
-def job_of(typed: Mapping[str, Any], **fields: Any) -> TrainingJob:
-    """The job that was typed; ``fields`` are what follows from it, from the model or from the software.
+def stack_of(typed: Mapping[str, Any]) -> Stack:
+    """The software that was typed, or the usual one of the storage that was."""
+    return stack_named(typed["stack"] or USUAL_STACKS[typed["storage"] or default_of(TrainingJob, "storage")])
+
+
+def job_of(typed: Mapping[str, Any], stack: Stack, *, model: ModelSpec, **fields: Any) -> TrainingJob:
+    """The job that was typed, of a model as the stack stores it; ``fields`` are what follows from these.
 
     Raises:
         InputError: its parts contradict each other.
     """
+    if typed["lora_rank"] is None and (typed["qlora"] or typed["lora_targets"] != default_of(LoraSpec, "targets")):
+        raise InputError(
+            "--qlora and --lora-targets describe adapters, but there are none", remedy="add --lora-rank, such as 16"
+        )
     lora = checked(LoraSpec, **_values_of(LoraSpec, typed)) if typed["lora_rank"] else None
-    return checked(TrainingJob, **_values_of(TrainingJob, typed) | {"lora": lora} | fields)
+    own = stack.compiling(typed["compile"]) | _values_of(TrainingJob, typed) | {"lora": lora} | fields
+    return checked(TrainingJob, model=stack.trained(model), **own)
 
 
 def _values_of(record: type[Record], typed: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,17 +13,19 @@ from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.cli.job_options import (
     POSITIVE,
-    STACK,
     check_model,
     job_of,
     job_options,
     layout_of,
     model_option,
     seq_len_of,
+    stack_of,
+    switch_options,
 )
+from hwprof.cli.options import given
 from hwprof.errors import InputError
 from hwprof.predict.machine import Machine, machine_of
-from hwprof.predict.stacks import Stack, stack_named
+from hwprof.predict.stacks import Stack
 from hwprof.specs.catalogue.lookup import load_cluster, load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
@@ -54,16 +56,10 @@ class Placed:
 @click.option("--hardware", required=True, help="Device of the catalogue, or a TOML file.")
 @click.option("--devices", type=POSITIVE, required=True, help="How many there are.")
 @job_options(
-    *("seq_len", "global_batch", "micro_batch", "dtype", "optimizer", "recompute", "recompute_layers", "attention"),
-    *("offload", "offload_to", "lora_rank"),
+    *("seq_len", "global_batch", "micro_batch", "dtype", "optimizer", "recompute", "recompute_layers"),
+    *("offload", "offload_to", "offload_layers", "lora_rank", "lora_targets", "qlora"),
 )
-@click.option(
-    "--stack",
-    type=STACK,
-    default="megatron-core",
-    show_default=True,
-    help="Training software, whose overlap and overheads are meant.",
-)
+@switch_options()
 @job_options(
     *("tp", "pp", "vp", "cp", "context_kind", "ep", "expert_skew", "dp", "zero", "shard_ranks", "schedule"),
     *("no_sequence_parallel", "no_overlap"),
@@ -85,6 +81,7 @@ def command(
     placed = _placed(hardware, devices, typed)
     table, notes = _calibrated(placed, calibration)
     found = predict_job(placed.job, placed.machine, placed.stack, table, notes=notes)
+    _refuse_unplaced(placed, found)
     if trace is not None:
         from hwprof.simulate.pipeline.trace import chrome_trace_json
 
@@ -97,17 +94,36 @@ def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
     machine = machine_of(load_cluster(f"{devices}x{hardware}"))
     layout = layout_of(typed | {"dp": _data_parallel(devices, typed)})
     check_model(model, layout)
-    stack = stack_named(typed["stack"])
+    stack = stack_of(typed)
     whole_pipeline = typed["micro_batch"] * layout.data_parallel * layout.pipeline_parallel
     job = job_of(
         typed,
+        stack,
         model=model,
         seq_len=typed["seq_len"] or seq_len_of(model),
         global_batch=typed["global_batch"] or whole_pipeline,
-        storage=stack.storage,
         layout=layout,
     )
     return Placed(job=job, machine=machine, stack=stack)
+
+
+_DEGREES = ("tp", "pp", "vp", "cp", "ep", "dp", "zero", "shard_ranks", "recompute", "offload")
+
+
+def _refuse_unplaced(placed: Placed, found: Prediction) -> None:
+    """Where no layout was named, the usual one of small models is meant, which says nothing of a large one.
+
+    Raises:
+        InputError: it is far from fitting.
+    """
+    low_bytes, _ = found.memory_interval_bytes
+    if low_bytes <= placed.machine.capacity_bytes or given(click.get_current_context(), *_DEGREES):
+        return
+    need, room = format_bytes(found.memory.device_bytes), format_bytes(placed.machine.capacity_bytes)
+    raise InputError(
+        f"{placed.job.model.name} on data ranks alone needs {need} of {room} a device",
+        remedy="name a layout (--tp, --pp, --zero), or let `hwprof plan` find one",
+    )
 
 
 def _data_parallel(devices: int, typed: dict[str, Any]) -> int:
@@ -128,7 +144,7 @@ def _calibrated(placed: Placed, path: Path | None) -> tuple[SimulatorParameters,
     if path is None:
         return simulator_parameters(), ()
     from hwprof.predict.ceilings.calibrated import with_ceilings
-    from hwprof.simulate.jobs import wide_dtype
+    from hwprof.simulate.runners import wide_dtype
     from hwprof.specs.catalogue.detect import claimants
     from hwprof.specs.record.calibration import read_calibration
 
@@ -155,6 +171,7 @@ def prediction_json(found: Prediction) -> dict[str, Any]:
     """A prediction with the fields of the JSON contract."""
     stages = found.timeline.stage_times
     return {
+        "fits": found.fits,
         "step_s": found.step_s,
         "interval_s": list(found.interval_s),
         "tokens_per_s_per_device": found.tokens_per_s_per_device,
@@ -163,6 +180,7 @@ def prediction_json(found: Prediction) -> dict[str, Any]:
         "mfu_causal": found.mfu_causal,
         "memory": {
             "peak_bytes": found.memory.peak_bytes,
+            "reserved_bytes": found.memory.reserved_bytes,
             "device_bytes": found.memory.device_bytes,
             "interval_bytes": list(found.memory_interval_bytes),
             "fits": found.fits,
@@ -178,21 +196,34 @@ def prediction_json(found: Prediction) -> dict[str, Any]:
     }
 
 
+def _attended(found: Prediction) -> str:
+    """Above 100 % of the peak says that not all pairs of tokens that count as work are multiplied."""
+    return f"; of pairs that attend, {format_fraction(found.mfu_causal)}" if found.mfu > 1 else ""
+
+
 def _text(placed: Placed, found: Prediction) -> str:
     job, machine = placed.job, placed.machine
     low_s, high_s = found.interval_s
+    low, high = found.memory_interval_bytes
+    reserved, tensors = format_bytes(found.memory.reserved_bytes), format_bytes(found.memory.peak_bytes)
     need, room = format_bytes(found.memory.device_bytes), format_bytes(machine.capacity_bytes)
     parts = sorted(found.breakdown_s.items(), key=lambda part: -part[1])
     memory = sorted(found.memory.parts, key=lambda part: -part.predicted_bytes)
     return "\n".join(
         [
             f"{job.model.name}, {job.layout.devices} x {machine.device.id}, {job.dtype}, {job.tokens:,} tokens a step",
+            *(
+                []
+                if found.fits
+                else [f"DOES NOT FIT: needs {need} of {room} a device; the times are those of one with room"]
+            ),
             "",
             f"step    {format_seconds(found.step_s)}  (90 %: {format_seconds(low_s)} to {format_seconds(high_s)})",
             f"rate    {found.tokens_per_s_per_device:,.0f} tokens/s/device",
-            f"MFU     {format_fraction(found.mfu)}, HFU {format_fraction(found.hfu)}",
+            f"MFU     {format_fraction(found.mfu)}, HFU {format_fraction(found.hfu)}{_attended(found)}",
             f"bound   {found.bound}",
-            f"memory  {need} of {room}" + ("" if found.fits else ": DOES NOT FIT"),
+            f"memory  {need} of {room}  (90 %: {format_bytes(low)} to {format_bytes(high)})",
+            f"        {reserved} reserved, {tensors} of tensors",
             *([f"host    {format_bytes(found.memory.host_bytes)} a device"] if found.memory.host_bytes else []),
             "",
             "where the step goes",

@@ -13,6 +13,8 @@ import click
 
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
+from hwprof.cli.kernel_tables import SHIPPED, kernels_report
+from hwprof.errors import InputError
 from hwprof.specs.catalogue.published import read_published
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
@@ -28,23 +30,50 @@ COLUMNS = (
     "step_hi_s",
     "measured_memory_gib",
     "predicted_memory_gib",
+    "memory_lo_gib",
+    "memory_hi_gib",
     "assumptions",
     "refused",
 )
 
 
-@click.command(epilog=examples("hwprof validate", "hwprof validate --data my-runs.csv --csv predicted.csv"))
-@click.option("--data", type=click.Path(path_type=Path), help="CSV with the columns of the table that hwprof ships.")
+@click.command(
+    epilog=examples(
+        "hwprof validate",
+        "hwprof validate --data my-runs.csv --csv predicted.csv",
+        "hwprof validate --kernels gemm.csv.gz --csv predicted.csv",
+    )
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="CSV with the columns of the table that hwprof ships, in its place; several: one after another.",
+)
+@click.option(
+    "--kernels",
+    is_flag=False,
+    flag_value=SHIPPED,
+    metavar="[FILE]",
+    help="Predict a table of single kernels instead; its columns say which (products, experts, attention, decode, "
+    "elementwise, collectives). Without FILE the measured kernels that hwprof ships.",
+)
 @click.option("--csv", "out", type=click.Path(path_type=Path), help="Write a line for each input row.")
 @format_option
-def command(*, data: Path | None, out: Path | None, output_format: str) -> None:
+def command(*, data: tuple[Path, ...], kernels: str | None, out: Path | None, output_format: str) -> None:
     """Predict published training runs from their configuration alone and compare with what they measured.
 
     Blank cells get stated assumptions (see --csv); rows that can't be modelled are refused with the reason.
     """
+    if kernels is not None:
+        if data:
+            raise InputError("--data names training runs and --kernels kernels", remedy="give one of them at a time")
+        click.echo(kernels_report(kernels, out, output_format))
+        return
     from hwprof.simulate.published.validation import validate
 
-    result = validate(read_published(data), simulator_parameters())
+    runs = [run for path in data or (None,) for run in read_published(path)]
+    result = validate(runs, simulator_parameters())
     if out is not None:
         write_atomically(out, _csv(result.rows))
     click.echo(json.dumps(_json(result), indent=2) if output_format == "json" else _text(result))
@@ -57,7 +86,7 @@ def _csv(rows: tuple[ValidationRow, ...]) -> str:
     for row in rows:
         low_s, high_s = row.interval_s or (None, None)
         numbers = (row.measured_step_s, row.predicted_step_s, low_s, high_s)
-        memory = (row.measured_memory_gib, row.predicted_memory_gib)
+        memory = (row.measured_memory_gib, row.predicted_memory_gib, *(row.memory_interval_gib or (None, None)))
         shown = ["" if number is None else f"{number:.6g}" for number in (*numbers, *memory)]
         writer.writerow([row.id, *shown, "; ".join(row.assumptions), row.refused])
     return text.getvalue()
@@ -69,7 +98,7 @@ def _json(result: Validation) -> dict[str, Any]:
         "predicted": len(result.predicted),
         "coverage": result.coverage,
         "step_time": {**_errors(result.step_time), "interval_coverage": result.interval_coverage},
-        "memory": _errors(result.memory),
+        "memory": {**_errors(result.memory), "interval_coverage": result.memory_interval_coverage},
         "by_accelerator": {key: _errors(errors) for key, errors in result.by("accelerator").items()},
         "by_source": {key: _errors(errors) for key, errors in result.by("source").items()},
         "by_kind": {key: _errors(errors) for key, errors in result.by("kind").items()},
@@ -82,12 +111,10 @@ def _errors(errors: Errors | None) -> dict[str, Any]:
 
 
 def _text(result: Validation) -> str:
-    covered = result.interval_coverage
     lines = [
         f"{len(result.rows)} rows, {len(result.predicted)} predicted ({result.coverage:.1%})",
-        f"step time    {_line(result.step_time)}"
-        + (f"   {covered:.0%} inside the 90 % interval" if covered is not None else ""),
-        f"peak memory  {_line(result.memory)}",
+        f"step time    {_line(result.step_time)}{_inside(result.interval_coverage)}",
+        f"peak memory  {_line(result.memory)}{_inside(result.memory_interval_coverage)}",
     ]
     for kind in ("accelerator", "source", "kind"):
         lines += ["", f"step time by {kind}"]
@@ -95,6 +122,10 @@ def _text(result: Validation) -> str:
     if result.refused:
         lines += ["", "refused", *(f"  {count:4}  {reason}" for reason, count in result.refused.items())]
     return "\n".join(lines)
+
+
+def _inside(covered: float | None) -> str:
+    return f"   {covered:.0%} inside the 90 % interval" if covered is not None else ""
 
 
 def _line(errors: Errors | None) -> str:

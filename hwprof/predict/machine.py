@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hwprof.errors import SpecError
 from hwprof.specs.catalogue.lookup import load_link
-from hwprof.specs.hardware.spec import ArchitectureFamily, ClusterSpec, DeviceSpec, MatmulDtype
+from hwprof.specs.hardware.spec import ArchitectureFamily, ClusterSpec, DeviceSpec, LinkSpec, MatmulDtype
 
 _FALLBACK: dict[MatmulDtype, tuple[MatmulDtype, ...]] = {
     "fp4": ("fp4", "fp8", "bf16", "fp16"),
@@ -35,6 +35,9 @@ class Machine:
         mesh: whether every two neighbours have scale-up links of their own.
         torus_axes: axes of the torus that the scale-up links form; 0 where they form none, or how many is not known.
         adds_in_switch: whether the switch between neighbours adds up what it passes on.
+        node: devices that share a host.
+        inside, network: the links of neighbours and between domains, with what collectives reach on them.
+        network_stated: whether a file or the user says how fast the network is.
         assumed_links: in words, which of these numbers no file has.
     """
 
@@ -49,11 +52,15 @@ class Machine:
     mesh: bool
     torus_axes: int
     adds_in_switch: bool
+    node: int
+    inside: LinkSpec = field(compare=False)
+    network: LinkSpec = field(compare=False)
+    network_stated: bool
     assumed_links: tuple[str, ...]
 
     def assumptions(self, dtype: MatmulDtype) -> tuple[str, ...]:
         """In words, what is not from a datasheet, and where another format's peak stands in for ``dtype``."""
-        format_used = self._format_used(dtype)
+        format_used = self.format_used(dtype)
         replaced = () if format_used == dtype else (f"{self.device.id} has no {dtype} peak: that of {format_used}",)
         return (*self.assumed_links, *replaced)
 
@@ -91,8 +98,14 @@ class Machine:
 
     @property
     def protocols(self) -> bool:
-        """NCCL, and RCCL after it, have protocols for small messages."""
-        return self.device.kind == "gpu"
+        """Whether small messages have faster protocols between neighbours."""
+        return self.inside.protocols
+
+    @property
+    def bridged(self) -> bool:
+        """Whether the scale-up links are bridges between a few cards, and all others of a node are met over PCIe."""
+        link = self.device.link
+        return link is not None and link.topology == "bridge" and self.domain > 1 and self.device.host_link is not None
 
     @property
     def architecture(self) -> ArchitectureFamily:
@@ -105,11 +118,16 @@ class Machine:
         Raises:
             SpecError: none is known.
         """
-        rate = self.device.matmul_flop_per_s(self._format_used(dtype))
+        rate = self.device.matmul_flop_per_s(self.format_used(dtype))
         assert rate is not None
         return self.scale * rate
 
-    def _format_used(self, dtype: MatmulDtype) -> MatmulDtype:
+    def format_used(self, dtype: MatmulDtype) -> MatmulDtype:
+        """``dtype``, or the next wider format that the device has a path for.
+
+        Raises:
+            SpecError: it has none.
+        """
         for each in _FALLBACK[dtype]:
             if self.device.matmul_flop_per_s(each) is not None:
                 return each
@@ -128,24 +146,31 @@ def machine_of(cluster: ClusterSpec, *, scale: int = 1) -> Machine:
     """
     device = cluster.device
     inside_byte_per_s, domain = _inside(cluster)
-    between = cluster.inter_node_byte_per_s or device.node.inter_node_byte_per_s or inside_byte_per_s
-    if cluster.nodes == 1 and cluster.devices > domain and device.host_link is not None:
-        between = device.host_link.bandwidth_byte_per_s
+    stated = cluster.inter_node_byte_per_s or device.node.inter_node_byte_per_s
+    network = load_link(cluster.network or device.node.network or UNSTATED_NETWORK)
+    between = stated or load_link(UNSTATED_NETWORK).bandwidth_byte_per_s / cluster.devices_per_node
+    over_host = cluster.nodes == 1 and cluster.devices > domain and device.host_link is not None
+    if over_host and device.host_link is not None:
+        between, network = device.host_link.bandwidth_byte_per_s, load_link(device.host_link.link or UNSTATED_LINK)
     link = device.link.link if device.link else device.host_link.link if device.host_link else ""
-    network = cluster.network or device.node.network
+    inside = load_link(link or UNSTATED_LINK)
     return Machine(
         device=device,
         scale=scale,
         devices=cluster.devices,
         domain=domain,
         inside_byte_per_s=scale * inside_byte_per_s,
-        inside_latency_s=_latency_s(link),
+        inside_latency_s=inside.latency_s,
         between_byte_per_s=scale * between,
-        between_latency_s=_latency_s(network),
+        between_latency_s=network.latency_s,
         mesh=device.link is not None and device.link.topology == "mesh",
         torus_axes=_torus_axes(device),
-        adds_in_switch=_adds_in_switch(device) and domain > 2,
-        assumed_links=tuple(_assumed_links(cluster, link, network, domain=domain)),
+        adds_in_switch=_adds_in_switch(device, inside) and domain > 2,
+        node=cluster.devices_per_node,
+        inside=inside,
+        network=network,
+        network_stated=bool(stated) or over_host,
+        assumed_links=tuple(_assumed_links(cluster, inside, network, domain=domain, stated=bool(stated) or over_host)),
     )
 
 
@@ -159,20 +184,28 @@ def _torus_axes(device: DeviceSpec) -> int:
     return device.link.links * device.devices_per_package // 2
 
 
-def _adds_in_switch(device: DeviceSpec) -> bool:
+def _adds_in_switch(device: DeviceSpec, inside: LinkSpec) -> bool:
     """NVSwitch from its third generation on (Hopper; NVLink SHARP), as the link's file says."""
-    link = device.link
-    return link is not None and link.topology == "switch" and load_link(link.link).adds_in_switch is True
+    return device.link is not None and device.link.topology == "switch" and inside.adds_in_switch is True
 
 
-def _assumed_links(cluster: ClusterSpec, link: str, network: str, *, domain: int) -> Iterator[str]:
+def _assumed_links(
+    cluster: ClusterSpec, inside: LinkSpec, network: LinkSpec, *, domain: int, stated: bool
+) -> Iterator[str]:
     """What a prediction rests on without a file that says it."""
-    if cluster.devices > 1 and not link:
-        yield f"latency inside a node: {UNKNOWN_LATENCY_S * 1e6:.0f} us (assumed, the link has no file)"
-    if cluster.devices > domain and not network:
-        yield f"latency between nodes: {UNKNOWN_LATENCY_S * 1e6:.0f} us (assumed, the network has no file)"
-    if cluster.devices > domain and not (cluster.inter_node_byte_per_s or cluster.device.node.inter_node_byte_per_s):
-        yield "network between nodes: as fast as the links inside one (assumed, no rate is known)"
+    link = cluster.device.link
+    if cluster.devices > 1 and inside.id == UNSTATED_LINK:
+        yield f"latency inside a node: {inside.latency_s * 1e6:.0f} us (assumed, the link has no file)"
+    if link is not None and link.topology == "bridge" and cluster.devices > 1:
+        yield f"{link.link} bridges join every {domain} cards, others talk over PCIe (assumed: not all boxes have them)"
+    if cluster.devices > domain and network.id == UNSTATED_NETWORK:
+        yield f"latency between nodes: {network.latency_s * 1e6:.0f} us (assumed, the network has no file)"
+    if cluster.devices > domain and not stated:
+        shared = load_link(UNSTATED_NETWORK).bandwidth_byte_per_s
+        yield (
+            f"network between nodes: {shared * 8e-9:.0f} Gb/s for all {cluster.devices_per_node} devices of a node "
+            f"(assumed, no rate is known: from 1/{UNSTATED_FACTOR:.0f} to {UNSTATED_FACTOR:.0f} times as much)"
+        )
     if cluster.device.host_link is None:
         yield f"link to the host: {USUAL_HOST_BYTE_PER_S / 1e9:.1f} GB/s, PCIe 4.0 x16 (assumed; matters for offload)"
 
@@ -180,12 +213,11 @@ def _assumed_links(cluster: ClusterSpec, link: str, network: str, *, domain: int
 USUAL_HOST_BYTE_PER_S = 31.5e9
 """PCIe 4.0 x16, one direction: 16 GT/s x 16 lanes x 128/130 / 8 bit."""
 
-UNKNOWN_LATENCY_S = 10e-6
-"""Time of an empty message over a link that no file names: an assumption, which ``Machine.assumptions`` states."""
+UNSTATED_LINK, UNSTATED_NETWORK = "unstated-link", "unstated-network"
+"""Links of the catalogue that stand for one that no file names; what they say is assumed, and said to be."""
 
-
-def _latency_s(link: str) -> float:
-    return load_link(link).latency_s if link else UNKNOWN_LATENCY_S
+UNSTATED_FACTOR = 4.0
+"""How far a network that nobody states may be from the assumed one: 25 Gb/s of a cheap node to 400 Gb/s."""
 
 
 def _inside(cluster: ClusterSpec) -> tuple[float, int]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from hwprof.count.job.storage import Framework
 from hwprof.specs.job.schedules import Schedule
-from hwprof.specs.job.step import Storage
+from hwprof.specs.job.switches import Framework, Storage, Switches
+from hwprof.specs.model.spec import ModelSpec
+
+Reading = Literal["allocator", "reserved", "device"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,101 +21,210 @@ class Stack:
     Attributes:
         name: of the stack, as parameter files name it.
         family: stacks that are alike; what is not known of one is taken from the family.
-        storage: formats in which it keeps weights, gradients and optimizer state.
+        switches: fields of a job that it sets unless a person says otherwise.
         assumed_zero_stage: sharding where a run does not say.
-        memory: whose way of keeping gradients and states it has, by the names of the memory model.
-        gradient_bytes: width of gradients where a run does not say; None = as ``storage`` has it.
         dropout: share of elements dropped where a run does not say.
-        device_reading: whether its published memory figures are the device's (nvidia-smi), not the allocator's.
+        reading: what its memory figures are where a run does not say: the allocator's peak, what the allocator has
+            reserved, or the device's (nvidia-smi).
         overlaps_gradients: whether gradients are reduced while backward goes on.
-        fused: whether chains of elementwise operations are single kernels.
         schedules: of a pipeline that it can run. gpipe takes as long as 1f1b and holds more; zb-h1 and dualpipe are in
             no released stack. These have to be asked for by name.
         zero_stages_in_pipeline: ZeRO stages that it combines with a pipeline. Most stop at 1, since 2 and 3 would
             reduce or gather for every micro-batch (DeepSpeed refuses them, Megatron-Core's distributed optimizer is
             stage 1).
+        fills_pipeline: whether a pipeline has as many micro-batches as stages where a run does not say (torchtitan's
+            ``pipeline_parallel_microbatches``); else a micro-batch is a sequence.
+        splits_stream: whether tensor ranks split the residual stream whatever a run says of sequence parallelism
+            (MaxText shards its width).
+        unties: whether a tied head gets a table of its own (litgpt's ``lm_head``).
+        versions: where some of its versions differ from ``switches``; memory's interval spans them.
     """
 
     name: str
     family: str
-    storage: Storage
+    switches: Switches
     assumed_zero_stage: Literal[0, 1, 2, 3] = 0
-    memory: Framework = "megatron-core"
-    gradient_bytes: Literal[2, 4] | None = None
     dropout: float = 0.0
-    device_reading: bool = False
+    reading: Reading = "allocator"
     overlaps_gradients: bool = True
-    fused: bool = True
     schedules: tuple[Schedule, ...] = ("1f1b", "interleaved")
     zero_stages_in_pipeline: tuple[int, ...] = (0, 1)
+    fills_pipeline: bool = False
+    splits_stream: bool = False
+    unties: bool = False
+    versions: tuple[Switches, ...] = ()
+
+    def trained(self, model: ModelSpec) -> ModelSpec:
+        """A model as it stores it."""
+        return model.model_copy(update={"tied_embeddings": False}) if self.unties else model
+
+    def compiling(self, compiled: bool | None) -> Switches:
+        """Its switches with a compiler or without; None = as usual.
+
+        Compiled kernels are fused. Without a compiler only those of a stack with kernels of its own are.
+        """
+        if compiled is None:
+            return self.switches
+        own = self.switches.get("fused", True) and not self.switches.get("compiled", False)
+        return self.switches | Switches(compiled=compiled, fused=compiled or own)
 
 
-def _deepspeed(name: str, memory: Framework) -> Stack:
-    """Megatron-DeepSpeed and its kin: narrow gradients, no reduction beside backward, GPT-3's dropout."""
+MEGATRON = Switches(storage="mixed", framework="megatron-core")
+BENCHMARKED = MEGATRON | Switches(gradient_bytes=2, fp8_all_gather=True, async_tensor_parallel=True)
+"""NVIDIA's published runs of Megatron-Bridge and NeMo: gradients are reduced in bf16, weights stored in fp8 (their
+performance scripts set ``grad_reduce_in_fp32=False``, their fp8 recipes ``fp8_param_gather=True``), and tensor ranks'
+traffic runs beside products (``tp_comm_overlap``). From 26.06 on they capture graphs and overlap experts' traffic."""
+
+TORCH = Switches(
+    storage="autocast",
+    framework="torch",
+    fused=False,
+    loss="plain",
+    optimizer_implementation="foreach",
+    fp8_saved=False,
+    selective=("products",),
+    repeats_kv=True,
+)
+"""PyTorch as it comes: eager kernels, AdamW over lists of tensors. torchao's float8 products keep 16-bit operands."""
+
+NARROWED = TORCH | Switches(storage="narrowed")
+PURE = TORCH | Switches(storage="pure", wide_norms=True, optimizer_implementation="fused")
+
+LITGPT = PURE | Switches(loss="chunked-head", adapter_library="litgpt")
+
+TITAN = NARROWED | Switches(
+    compiled=True,
+    fused=True,
+    wide_norms=True,
+    optimizer_implementation="fused",
+    selective=("op-list",),
+    pipeline_outputs=True,
+)
+"""torchtitan as it was measured, until 2025; since then it can compile the loss and drop a pipeline's outputs. It does
+not reshard weights in a pipeline (``fsdp_reshard_after_forward``)."""
+
+XLA = Switches(
+    prefetch_layers=0,
+    storage="narrowed",
+    framework="xla",
+    compiled=True,
+    fused=True,
+    loss="fused",
+    optimizer_implementation="fused",
+    fp8_saved=False,
+    selective=("products",),
+)
+"""XLA lets a gradient take the place of logits that nothing reads any more."""
+
+DEEPSPEED = TORCH | Switches(
+    storage="mixed",
+    framework="deepspeed",
+    gradient_bytes=2,
+    wide_norms=True,
+    optimizer_implementation="fused",
+    offload_each_micro_batch=True,
+)
+"""A model of transformers under DeepSpeed's ZeRO."""
+
+NANOTRON = TORCH | Switches(storage="mixed", gradient_bytes=4, repeats_kv=False, optimizer_implementation="fused")
+
+
+def _megatron(name: str, switches: Switches = MEGATRON) -> Stack:
+    return Stack(name=name, family="megatron", switches=switches, assumed_zero_stage=1)
+
+
+def _deepspeed(name: str, keeper: Framework, *, dropout: float = 0.0, fused: bool = True) -> Stack:
+    """Megatron-DeepSpeed and its kin: narrow gradients, no reduction beside backward."""
+    own = Switches(storage="mixed", framework=keeper, gradient_bytes=2, fused=fused)
+    own["optimizer_implementation"] = "fused" if fused else "foreach"
     return Stack(
         name=name,
-        family="megatron",
-        storage="mixed",
-        memory=memory,
-        gradient_bytes=2,
-        dropout=0.1 if memory == "megatron-deepspeed" else 0.0,
-        device_reading=True,
+        family="megatron-deepspeed",
+        switches=own,
+        dropout=dropout,
+        reading="device",
         overlaps_gradients=False,
-        fused=memory != "internevo",
+    )
+
+
+def _torch(name: str, switches: Switches, *, in_pipeline: int = 3, **more: Any) -> Stack:
+    """Programs on PyTorch; in a pipeline their ZeRO stages go up to ``in_pipeline``."""
+    return Stack(
+        name=name,
+        family="torch",
+        switches=switches,
+        assumed_zero_stage=3,
+        schedules=("1f1b", "interleaved", "zb-v"),
+        zero_stages_in_pipeline=tuple(range(in_pipeline + 1)),
+        fills_pipeline=True,
+        **more,
     )
 
 
 def _xla(name: str) -> Stack:
-    """Programs that XLA compiles."""
+    """Programs that XLA compiles: weights are stored wide, a layer works on narrow copies."""
     return Stack(
         name=name,
         family="jax",
-        storage="autocast",
+        switches=XLA,
         assumed_zero_stage=3,
-        memory="torch",
+        splits_stream=True,
         zero_stages_in_pipeline=(0, 1, 2, 3),
     )
 
 
 STACKS = (
-    *(
-        Stack(name=f"megatron-bridge-{version}", family="megatron", storage="mixed", assumed_zero_stage=1)
-        for version in ("25.09", "25.11", "26.02", "26.04", "26.06", "26.08")
+    _megatron("megatron-core"),
+    _megatron("nemo-23"),
+    _megatron("nemo-24", BENCHMARKED),
+    _megatron("megatron-bridge", BENCHMARKED),
+    _megatron("megatron-bridge-26.06", BENCHMARKED | Switches(expert_overlap=True, cuda_graphs=True)),
+    Stack(name="megatron-lm", family="megatron", switches=MEGATRON, dropout=0.1),
+    _deepspeed("megatron-deepspeed", "megatron-deepspeed", dropout=0.1),
+    _deepspeed("megatron-deepspeed-bigscience", "megatron-deepspeed", dropout=0.1),
+    _deepspeed("internevo", "internevo", fused=False),
+    _torch("torch", TORCH),
+    _torch("fsdp", NARROWED),
+    _torch("llm-foundry", NARROWED | Switches(loss="compiled")),
+    _torch(
+        "torchtitan",
+        TITAN,
+        reading="reserved",
+        in_pipeline=2,
+        versions=(Switches(loss="compiled", pipeline_outputs=False),),
     ),
-    *(
-        Stack(name=f"nemo-{version}", family="megatron", storage="mixed", assumed_zero_stage=1)
-        for version in ("23", "24.11", "25.02", "25.04", "25.05")
+    _torch(
+        "torchtune", PURE | Switches(loss="chunked", adapter_library="torchtune"), versions=(Switches(loss="plain"),)
     ),
-    Stack(name="megatron-core", family="megatron", storage="mixed", assumed_zero_stage=1),
-    Stack(name="megatron-lm", family="megatron", storage="mixed", dropout=0.1),
-    _deepspeed("megatron-deepspeed", "megatron-deepspeed"),
-    _deepspeed("megatron-deepspeed-bigscience", "megatron-deepspeed"),
-    _deepspeed("internevo", "internevo"),
-    Stack(
-        name="torch",
-        family="torch",
-        storage="autocast",
-        assumed_zero_stage=3,
-        memory="torch",
-        schedules=("1f1b", "interleaved", "zb-v"),
-        zero_stages_in_pipeline=(0, 1, 2, 3),
-    ),
+    _torch("litgpt", LITGPT, unties=True),
+    _torch("huggingface", TORCH | Switches(wide_norms=True, optimizer_implementation="fused")),
+    _torch("deepspeed", DEEPSPEED),
+    _torch("xtuner", NARROWED | Switches(wide_norms=True)),
+    _torch("nanotron", NANOTRON),
     _xla("maxtext"),
     _xla("paxml"),
     _xla("jax"),
-    Stack(name="native", family="native", storage="mixed", assumed_zero_stage=1),
+    Stack(name="native", family="native", switches=Switches(storage="mixed"), assumed_zero_stage=1),
 )
-"""``torch``: PyTorch with FSDP or DDP (llm-foundry, torchtitan, Lightning); ``jax``: others on XLA;
-``native``: hand-written kernels (llm.c). torch's pipelines are ``torch.distributed.pipelining``. InternEvo's chains of
-elementwise operations are kernels of their own. BigScience's fork runs DeepSpeed's own pipeline engine."""
+"""``torch``: a loop of one's own with DDP or autocast; ``fsdp``: FSDP with its mixed precision; ``llm-foundry``: the
+same with flash-attn's cross-entropy; ``jax``: others on XLA; ``native``: hand-written kernels (llm.c). torch's
+pipelines are ``torch.distributed.pipelining``. InternEvo's chains of elementwise operations are kernels of their own.
+BigScience's fork runs DeepSpeed's own pipeline engine."""
+
+USUAL_STACKS: Mapping[Storage, str] = {
+    "mixed": "megatron-core",
+    "autocast": "torch",
+    "narrowed": "fsdp",
+    "pure": "huggingface",
+}
+"""Whose software is meant where only a storage is said."""
 
 _BY_NAME = {stack.name: stack for stack in STACKS}
 
-_FRAMEWORKS: tuple[tuple[str, str], ...] = (
+_PRODUCTS: tuple[tuple[str, str], ...] = (
     ("bigscience", "megatron-deepspeed-bigscience"),
     ("megatron-deepspeed", "megatron-deepspeed"),
     ("internevo", "internevo"),
-    ("deepspeed", "megatron-deepspeed"),
     ("colossal", "megatron-deepspeed"),
     ("te 2", "megatron-core"),
     ("megatron-bridge", "megatron-bridge"),
@@ -122,43 +234,57 @@ _FRAMEWORKS: tuple[tuple[str, str], ...] = (
     ("megatron", "megatron-lm"),
     ("maxtext", "maxtext"),
     ("paxml", "paxml"),
-    ("jax", "jax"),
     ("levanter", "jax"),
+    ("jax", "jax"),
     ("llm.c", "native"),
+    ("torchtitan", "torchtitan"),
+    ("torchtune", "torchtune"),
+    ("litgpt", "litgpt"),
+    ("lit-gpt", "litgpt"),
+    ("xtuner", "xtuner"),
+    ("nanotron", "nanotron"),
+    ("llm-foundry", "llm-foundry"),
+    ("composer", "llm-foundry"),
+    ("fms-fsdp", "fsdp"),
+    ("deepspeed", "deepspeed"),
+    ("hugging", "huggingface"),
+    ("transformers", "huggingface"),
+    ("axolotl", "huggingface"),
+    ("llama-factory", "huggingface"),
+    ("trl", "huggingface"),
+    ("flash-attention training scripts", "torch"),
+    ("pytorch ddp", "torch"),
 )
 """Words in a framework's name, first match first."""
 
-
-_TORCH_WORDS = ("fsdp", "pytorch", "torch", "lightning", "fabric", "composer", "ddp")
+_GENERIC: tuple[tuple[str, str], ...] = (("fsdp", "fsdp"), ("", "torch"))
+"""What stands for a framework whose name has none of these."""
 
 
 def framework_known(framework: str) -> bool:
     """Whether a word of the name says which stack it is; else ``stack_named`` takes PyTorch's."""
     lowered = framework.lower()
-    words = (*_BY_NAME, *(word for word, _ in _FRAMEWORKS), *_TORCH_WORDS)
-    return any(word in lowered for word in words)
+    return any(word in lowered for word in (*_BY_NAME, *(word for word, _ in _PRODUCTS)))
 
 
 _VERSION = re.compile(r"\d+\.\d+|\b\d\d\b")
 
 
 def stack_named(framework: str) -> Stack:
-    """The stack of a framework's name: of its versions the last up to the asked one; PyTorch where nothing is known.
+    """The stack of a framework's name: of its releases the last up to the asked one; PyTorch where nothing is known.
 
-    >>> stack_named("Megatron-Bridge 26.02.01 NeMo Container").name
-    'megatron-bridge-26.02'
+    >>> stack_named("Megatron-Bridge 26.08 NeMo Container").name
+    'megatron-bridge-26.06'
     """
     lowered = framework.lower()
     if lowered in _BY_NAME:
         return _BY_NAME[lowered]
-    product = next((stack for word, stack in _FRAMEWORKS if word in lowered), "torch")
-    if product in _BY_NAME:
-        return _BY_NAME[product]
-    versions = sorted((_number(name), name) for name in _BY_NAME if name.startswith(product + "-"))
-    asked = _number(lowered)
-    return _BY_NAME[next((name for number, name in reversed(versions) if number <= asked), versions[-1][1])]
+    product = next(stack for word, stack in (*_PRODUCTS, *_GENERIC) if word in lowered)
+    releases = sorted((_number(name, 0.0), name) for name in _BY_NAME if re.fullmatch(rf"{product}(-[\d.]+)?", name))
+    asked = _number(lowered, float("inf"))
+    return _BY_NAME[next((name for number, name in reversed(releases) if number <= asked), releases[0][1])]
 
 
-def _number(text: str) -> float:
+def _number(text: str, otherwise: float) -> float:
     found = _VERSION.search(text)
-    return float(found.group()) if found else float("inf")
+    return float(found.group()) if found else otherwise

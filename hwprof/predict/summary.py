@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from hwprof.count.ops.cost import Cost
 from hwprof.predict.ceilings.roofs import best_ceilings
@@ -109,6 +110,18 @@ def profiler_overhead_fraction(recording: Recording) -> float | None:
         return None
     unprofiled_s = statistics.median(recording.step_samples_s)
     return statistics.median(recording.profiled_step_samples_s) / unprofiled_s - 1
+
+
+def recorded_fields(recording: Recording) -> dict[str, Any]:
+    """What a record takes over from its recording, and what recording and profiling cost."""
+    return {
+        "kernels": recording.kernels,
+        "attribution": recording.attribution,
+        "recorder_overhead_fraction": recording.recorder_overhead_fraction,
+        "marked_over_bare_interval": recording.marked_over_bare_interval,
+        "profiler_overhead_fraction": profiler_overhead_fraction(recording),
+        "profiler_own_fraction": recording.profiler_own_fraction,
+    }
 
 
 WINDOW_DIFFERS = 0.15

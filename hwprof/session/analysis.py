@@ -48,12 +48,7 @@ def _roofs(record: RunRecord) -> Roofs:
 
 def _recorded(record: RunRecord, recording: Recording) -> dict[str, Any]:
     return {
-        "kernels": recording.kernels,
-        "attribution": recording.attribution,
-        "recorder_overhead_fraction": recording.recorder_overhead_fraction,
-        "marked_over_bare_interval": recording.marked_over_bare_interval,
-        "profiler_overhead_fraction": summary.profiler_overhead_fraction(recording),
-        "profiler_own_fraction": recording.profiler_own_fraction,
+        **summary.recorded_fields(recording),
         "losses": recording.losses,
         "eval_loss": recording.eval_loss,
         "notes": (*recording.notes, *summary.recording_notes(recording)),

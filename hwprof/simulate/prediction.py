@@ -11,14 +11,16 @@ from hwprof.count.memory.step import MemoryNeed
 from hwprof.errors import InputError
 from hwprof.predict.kernels.op_time import MicroBatchTimes, micro_batch_times
 from hwprof.predict.machine import Machine
-from hwprof.predict.parameters import parameters_for, took_part
+from hwprof.predict.parameters import parameters_for
 from hwprof.predict.stacks import Stack
-from hwprof.simulate.error_model import circumstances, interval
-from hwprof.simulate.jobs import NVME_BYTE_PER_S, jobs_of, rates_of, wide_dtype, work_table
+from hwprof.simulate.error_model import UNKNOWN, circumstances, interval, known_of
+from hwprof.simulate.jobs import NVME_BYTE_PER_S, jobs_of, work_of
+from hwprof.simulate.memory_interval import memory_interval_bytes
 from hwprof.simulate.parts import BOUND_OF_PART, StepPart
 from hwprof.simulate.pipeline.engine import simulate_pipeline
 from hwprof.simulate.pipeline.timeline import Timeline
 from hwprof.simulate.pipeline.work import pipeline_work
+from hwprof.simulate.runners import wide_dtype
 from hwprof.simulate.step import HOST_MEMORY_BYTE_PER_S, Jobs, step_terms
 from hwprof.simulate.whole_step import StepTimes, whole_step
 from hwprof.specs.catalogue.simulator import SimulatorParameters
@@ -40,7 +42,7 @@ class Prediction:
         mfu, hfu: model FLOP, and all FLOP that run, over the dense peak of the job's format.
         mfu_causal: the same with half of the attention.
         memory: of the device that needs most.
-        memory_interval_bytes: 90 % of the published figures lie inside, those that overheads were fitted on included.
+        memory_interval_bytes: of what the device has to have; 90 % of the figures of left-out sources lie inside.
         fits: whether it fits the device.
         breakdown_s: where the time goes; adds up to ``step_s``.
         bound: what takes most of it.
@@ -82,38 +84,39 @@ def predict_job(
     parameters, basis = parameters_for(table, machine, stack)
     placed = [(job, machine, stack)]
     jobs = jobs_of(placed)
-    work = micro_batch_times(work_table(placed), rates_of(placed), parameters)
+    shares, kernels = work_of(placed, [parameters.measured])
+    work = micro_batch_times(shares, parameters)
     terms = step_terms(jobs, work, parameters)
-    memory = job_memory(job, stack.memory)
-    kept_bytes = float(job_pieces(job, stack.memory).body.kept_bytes)
+    memory = job_memory(job)
+    kept_bytes = float(job_pieces(job).body.kept_bytes)
     timeline = simulate_pipeline(pipeline_work(job, terms, work, memory, kept_bytes=kept_bytes))
     whole = whole_step(jobs, work, terms, timeline.span_s / (1 + terms.slowdown))
     step_s = timeline.step_s
-    names = circumstances(job, machine, recompute_stated=recompute_stated)
-    known = took_part(table, machine.device)
+    names = circumstances(job, machine, known_of(machine, stack, table, recompute=recompute_stated))
     peak_flop_per_s = machine.peak_flop_per_s(job.dtype) * job.layout.devices
     flop = job_flop(job)
     return Prediction(
         step_s=step_s,
-        interval_s=interval(step_s, table.step_time, names, known_device=known),
+        interval_s=interval(step_s, table.step_time, names),
         tokens_per_s_per_device=job.tokens / step_s / job.layout.devices,
         mfu=flop.model / step_s / peak_flop_per_s,
         hfu=flop.hardware / step_s / peak_flop_per_s,
         mfu_causal=job_flop(job, "causal").model / step_s / peak_flop_per_s,
         memory=memory,
-        memory_interval_bytes=interval(memory.device_bytes, table.memory, ()),
+        memory_interval_bytes=memory_interval_bytes(job, stack, table.memory),
         fits=memory.device_bytes <= machine.capacity_bytes,
         breakdown_s=_breakdown(whole, step_s),
         bound=_bound(whole, work, jobs),
         basis=(
             *(f"parameters {each}" for each in basis),
+            *(f"kernels: {each}" for each in kernels),
             *notes,
-            f"{job.dtype} peak ({wide_dtype(job.dtype)} outside linear layers), memory and links: datasheet",
+            f"{job.dtype} peak ({wide_dtype(job.dtype)} outside linear layers) and memory: datasheet",
             *machine.assumptions(job.dtype),
             *_offload_basis(job),
-            "interval: held-out published runs"
-            + ("" if known else ", widened by assumption: no run on this architecture"),
-            "memory interval: published runs, the fit's own among them",
+            "interval: published runs, each predicted by a fit without its source"
+            + "".join(f"; {name}: wider" for name in names if name in UNKNOWN),
+            "memory interval: published figures, each source left out in turn",
         ),
         timeline=timeline,
     )

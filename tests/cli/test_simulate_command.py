@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from hwprof.cli import main
 from hwprof.cli.simulate import command
 
 JOB = ("--model", "llama-3.1-70b", "--hardware", "h100-sxm", "--devices", "64", "--tp", "8", "--pp", "4")
@@ -22,16 +22,6 @@ def simulated(*arguments: str) -> Any:
     result = CliRunner().invoke(command, [*arguments, "--format", "json"], catch_exceptions=False)
     assert result.exit_code == 0
     return json.loads(result.stdout)
-
-
-def failed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["hwprof", "simulate", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert isinstance(stop.value.code, int)
-    return stop.value.code, output.err
 
 
 def test_json_keeps_its_contract() -> None:
@@ -57,13 +47,13 @@ def test_options_reach_the_prediction() -> None:
     assert simulated(*JOB, "--seq-len", "8192")["step_s"] > plain["step_s"]
     assert simulated(*JOB, "--dtype", "fp8")["step_s"] < plain["step_s"]
     assert simulated(*JOB, "--zero", "0")["memory"]["peak_bytes"] > plain["memory"]["peak_bytes"]
-    assert simulated(*JOB, "--lora-rank", "8")["step_s"] < plain["step_s"]
+    assert simulated(*JOB, "--lora-rank", "8")["memory"]["peak_bytes"] < plain["memory"]["peak_bytes"]
 
 
 def test_text_says_what_does_not_fit() -> None:
-    result = CliRunner().invoke(command, ["--model", "70b", "--hardware", "h100-sxm", "--devices", "1"])
+    result = CliRunner().invoke(command, ["--model", "70b", "--hardware", "h100-sxm", "--devices", "8", "--tp", "8"])
     assert result.exit_code == 0
-    assert "DOES NOT FIT" in result.stdout
+    assert "DOES NOT FIT" in result.stdout.splitlines()[1]
     assert "90 %" in result.stdout
     assert "basis: parameters" in result.stdout
 
@@ -95,15 +85,40 @@ def test_a_trace_has_a_track_for_every_stage(tmp_path: Path, schedule: str) -> N
         (("--model", "8b", "--devices", "8", "--hardware", ""), "no device is named"),
         ((*JOB, "--expert-skew", "nan"), "'--expert-skew': nan is not a finite number"),
         ((*JOB, "--global-batch", "2000000"), "at most 1,000,000 are simulated"),
+        (
+            ("--model", "8b", "--hardware", "h100-sxm", "--devices", "8", "--seq-len", "4", "--cp", "8"),
+            "does not divide",
+        ),
+        (
+            ("--model", "mixtral-8x7b", "--hardware", "h100-sxm", "--devices", "8", "--ep", "8", "--expert-skew", "20"),
+            "at most 8 times the mean",
+        ),
+        (("--model", "70b", "--hardware", "gaudi3", "--devices", "8"), "let `hwprof plan` find one"),
+        ((*JOB, "--qlora"), "add --lora-rank"),
+        ((*JOB, "--fp8-recipe", "mxfp8"), "does not go with dtype = bf16"),
+        ((*JOB, "--selective", "mlp,products"), "stand alone"),
+        ((*JOB, "--compile", "--no-fused"), "compiled kernels are fused"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], fact: str
+    failed: Callable[..., tuple[int, str]], arguments: tuple[str, ...], fact: str
 ) -> None:
-    code, message = failed(capsys, monkeypatch, *arguments)
+    code, message = failed("simulate", *arguments)
     assert code == 2
     assert fact in message
     assert "Traceback" not in message
+
+
+def test_what_does_not_fit_is_said_first() -> None:
+    found = simulated("--model", "70b", "--hardware", "h100-sxm", "--devices", "8", "--tp", "8")
+    assert next(iter(found.items())) == ("fits", False)
+    assert found["memory"]["peak_bytes"] < found["memory"]["reserved_bytes"] < found["memory"]["device_bytes"]
+
+
+def test_no_step_uses_more_than_the_device_has() -> None:
+    """Layers with a window of 1,024 tokens do not attend to 131,072."""
+    layout = ("--hardware", "h100-sxm", "--devices", "64", "--tp", "8", "--cp", "8")
+    assert simulated("--model", "gemma-3-27b", "--seq-len", "131072", *layout)["mfu"] < 1
 
 
 def test_it_runs_without_torch() -> None:
@@ -143,10 +158,8 @@ def test_a_slower_device_as_probed_makes_a_slower_step_and_the_basis_says_so(tmp
     assert any("1 kernels of bf16 at their measured rates" in line for line in measured["basis"])
 
 
-def test_calibration_of_another_device_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, text = failed(capsys, monkeypatch, *JOB, "--calibration", calibration(tmp_path, "NVIDIA H200"))
+def test_calibration_of_another_device_is_refused(tmp_path: Path, failed: Callable[..., tuple[int, str]]) -> None:
+    code, text = failed("simulate", *JOB, "--calibration", calibration(tmp_path, "NVIDIA H200"))
     assert code == 2
     assert "is of 'NVIDIA H200'" in text
 

@@ -83,6 +83,12 @@ def test_a_host_link_that_no_file_names_is_said_so():
     assert not any(line.startswith("link to the host") for line in machine("1xh100-sxm").assumptions("bf16"))
 
 
+NETWORK_OF_NOBODY = (
+    "network between nodes: 100 Gb/s for all 8 devices of a node "
+    "(assumed, no rate is known: from 1/4 to 4 times as much)"
+)
+
+
 def made_up(**changes):
     """Two nodes of 8 devices of an H100's file, some tables changed."""
     cluster = load_cluster("16xh100-sxm")
@@ -91,7 +97,10 @@ def made_up(**changes):
 
 
 def test_what_no_file_says_is_assumed_in_words():
-    """Without a link the host link carries, and without names of links each empty message takes 10 us."""
+    """Without a link the host link carries, and without names of links each empty message takes 10 us.
+
+    Of a network that nobody states the 8 devices of a node share 100 Gb/s.
+    """
     h100 = load_cluster("16xh100-sxm").device
     bus = h100.host_link.model_copy(update={"link": ""})
     node = h100.node.model_copy(update={"network": "", "inter_node_byte_per_s": None})
@@ -99,12 +108,13 @@ def test_what_no_file_says_is_assumed_in_words():
         made_up(link=None, host_link=bus, node=node, cluster={"network": "", "inter_node_byte_per_s": None})
     )
     assert (bare.inside_byte_per_s, bare.domain) == (bus.bandwidth_byte_per_s, 8)
-    assert bare.between_byte_per_s == bare.inside_byte_per_s
+    assert bare.between_byte_per_s == 12.5e9 / 8
+    assert not bare.network_stated
     assert bare.inside_latency_s == bare.between_latency_s == 10e-6
     assert bare.assumptions("bf16") == (
         "latency inside a node: 10 us (assumed, the link has no file)",
         "latency between nodes: 10 us (assumed, the network has no file)",
-        "network between nodes: as fast as the links inside one (assumed, no rate is known)",
+        NETWORK_OF_NOBODY,
     )
 
 
@@ -126,3 +136,16 @@ def test_a_device_with_no_way_to_others_is_refused_unless_it_is_alone():
 def test_memory_that_no_file_states_is_asked_for():
     with pytest.raises(SpecError, match="memory capacity of cpu-epyc-9654 is not known"):
         _ = machine("1xcpu-epyc-9654").capacity_bytes
+
+
+def test_bridges_are_said_to_be_assumed():
+    """Only two cards are joined by a bridge, and not every box has bridges."""
+    (said,) = machine("8xa100-pcie").assumptions("bf16")
+    assert said.startswith("nvlink3 bridges join every 2 cards, others talk over PCIe (assumed")
+    assert machine("8xa100-pcie").bridged
+    assert not machine("8xa100-sxm").bridged
+    assert machine("1xa100-pcie").assumptions("bf16") == ()
+
+
+def test_a_network_that_a_file_states_is_not_assumed():
+    assert machine("16xh100-sxm").network_stated

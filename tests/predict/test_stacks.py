@@ -12,7 +12,7 @@ from hwprof.specs.catalogue.simulator import simulator_parameters
 @pytest.mark.parametrize(
     ("framework", "family"),
     [
-        ("Megatron-DeepSpeed", "megatron"),
+        ("Megatron-DeepSpeed", "megatron-deepspeed"),
         ("NeMo 2.0 / Megatron-Core", "megatron"),
         ("llm-foundry/Composer (PyTorch FSDP)", "torch"),
         ("torchtitan", "torch"),
@@ -29,7 +29,7 @@ def test_families(framework, family):
 
 def test_deepspeed_is_not_taken_for_megatron():
     stack = stack_named("Megatron-DeepSpeed (ZeRO-1)")
-    assert stack.memory == "megatron-deepspeed"
+    assert stack.switches["framework"] == "megatron-deepspeed"
     assert not stack.overlaps_gradients
 
 

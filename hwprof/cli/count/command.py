@@ -21,7 +21,7 @@ from hwprof.count.job.totals import flop_of
 from hwprof.count.memory.step import training_memory
 from hwprof.errors import InputError
 from hwprof.specs.job.settings import Dtype, OptimizerName, Recompute, RunSettings
-from hwprof.specs.job.step import JobDtype, JobOptimizer
+from hwprof.specs.job.switches import JobDtype, JobOptimizer
 from hwprof.specs.model.spec import ModelSpec
 
 _RUN_DTYPES: dict[JobDtype, Dtype] = {name: name for name in get_args(Dtype)}
@@ -41,7 +41,6 @@ _RUN_OPTIMIZERS: dict[JobOptimizer, OptimizerName] = {name: name for name in get
 @click.option("--seq-len", type=POSITIVE, help="Tokens of a sequence; an image has those of its patches.")
 @click.option("--target-len", type=POSITIVE, help="Tokens of an encoder-decoder's target; default: --seq-len.")
 @job_options("dtype", "recompute", "optimizer")
-@click.option("--compile", "compiled", is_flag=True, help="Bytes of compiled kernels, which join elementwise passes.")
 @format_option
 @module_options
 @inference_options
@@ -58,7 +57,6 @@ def command(
     dtype: JobDtype,
     recompute: Recompute,
     optimizer: JobOptimizer,
-    compiled: bool,
     output_format: str,
     target: str | None,
     inference: bool,
@@ -93,7 +91,12 @@ def command(
         count_inference(context, spec, dtype=run_dtype)
         return
     length = _length(spec, seq_len=seq_len, target_len=target_len)
-    how = {"dtype": run_dtype, "micro_batch": batch_size, "compile": compiled, "recompute": recompute}
+    how = {
+        "dtype": run_dtype,
+        "micro_batch": batch_size,
+        "compile": bool(context.params["compile"]),
+        "recompute": recompute,
+    }
     settings = _settings(spec, length, target_len, optimizer, how)
     if job_words(context, dtype=dtype, optimizer=optimizer):
         counted = counted_job(context, spec, settings, dtype=dtype, optimizer=optimizer)

@@ -34,7 +34,7 @@ _OF_TRAINING_ALONE = {
     "seq_len": "--prompt-len and --new-tokens set the lengths",
     "recompute": "there is no backward pass",
     "optimizer": "no weight changes",
-    "compiled": "bytes are those of eager kernels, and the least that any kernels move",
+    "compile": "bytes are those of eager kernels, and the least that any kernels move",
 }
 """Options of ``count`` that say nothing about inference, and why."""
 

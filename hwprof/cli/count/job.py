@@ -7,32 +7,42 @@ from typing import Any, get_args
 import click
 
 from hwprof.cli.count.step_report import Counted
-from hwprof.cli.job_options import POSITIVE, check_model, job_of, job_options, layout_of
+from hwprof.cli.job_options import (
+    POSITIVE,
+    SWITCHES,
+    check_model,
+    job_of,
+    job_options,
+    layout_of,
+    stack_of,
+    switch_options,
+)
 from hwprof.cli.options import given, with_options
 from hwprof.count.blocks.transformer import CONVENTIONS
 from hwprof.count.job.ops import job_step_ops
-from hwprof.count.job.storage import Framework, job_storage
 from hwprof.count.job.totals import flop_of
 from hwprof.count.memory.job import job_memory
 from hwprof.count.memory.step import MemoryNeed
 from hwprof.errors import InputError
-from hwprof.specs.frozen import default_of
 from hwprof.specs.job.settings import Dtype, OptimizerName, RunSettings
-from hwprof.specs.job.step import JobDtype, JobOptimizer, TrainingJob
+from hwprof.specs.job.step import TrainingJob
+from hwprof.specs.job.switches import JobDtype, JobOptimizer
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.units import format_bytes
 
-JOB_OPTIONS = (
-    *("tp", "pp", "vp", "cp", "ep", "dp", "zero", "shard_ranks", "schedule", "no_sequence_parallel", "micro_batches"),
-    *("storage", "recompute_layers", "attention", "offload", "lora_rank", "lora_targets", "qlora", "framework"),
+_LAYOUT = (
+    *("tp", "pp", "vp", "cp", "context_kind", "ep", "expert_skew", "dp", "zero", "shard_ranks", "schedule"),
+    "no_sequence_parallel",
 )
+_JOB = ("recompute_layers", "offload", "offload_to", "offload_layers", "lora_rank", "lora_targets", "qlora")
+JOB_OPTIONS = (*_LAYOUT, "micro_batches", *_JOB, "stack", *(name for name in SWITCHES if name != "compile"))
 """What only a job has."""
 
 job_part = with_options(
-    job_options(*JOB_OPTIONS[:10], schedule={"default": None}),
+    job_options(*_LAYOUT, schedule={"default": None}),
     click.option("--micro-batches", type=POSITIVE, help="Micro-batches of a replica in a step; default: the stages."),
-    job_options(*JOB_OPTIONS[11:18], storage={"default": None}),
-    click.option("--framework", type=click.Choice(get_args(Framework)), help="Whose way of keeping gradients."),
+    job_options(*_JOB),
+    switch_options(),
 )
 
 
@@ -65,9 +75,9 @@ def counted_job(
     Raises:
         InputError: the parts contradict each other.
     """
-    job, framework = _job(context, spec, settings), context.params["framework"]
+    job = _job(context, spec, settings)
     full, causal = (job_step_ops(job, attention=convention) for convention in CONVENTIONS)
-    need = job_memory(job, framework)
+    need = job_memory(job)
     return Counted(
         spec=spec,
         settings=settings,
@@ -76,17 +86,13 @@ def counted_job(
         ops=full,
         flop=flop_of(full, causal),
         need=need,
-        job_json=_memory_json(need, job, framework),
-        job_lines=tuple(_memory_lines(need, job, framework)),
+        job_json=_memory_json(need, job),
+        job_lines=tuple(_memory_lines(need, job)),
     )
 
 
 def _job(context: click.Context, spec: ModelSpec, settings: RunSettings) -> TrainingJob:
     typed = context.params
-    if typed["lora_rank"] is None and given(context, "qlora", "lora_targets"):
-        raise InputError(
-            "--qlora and --lora-targets describe adapters, but there are none", remedy="add --lora-rank, such as 16"
-        )
     if settings.target_len not in {None, settings.seq_len}:
         raise InputError(
             "--target-len does not go with a job", expectation="both sides have one length", remedy="leave it out"
@@ -95,37 +101,38 @@ def _job(context: click.Context, spec: ModelSpec, settings: RunSettings) -> Trai
     check_model(spec, layout)
     return job_of(
         typed,
+        stack_of(typed),
         model=spec,
         seq_len=settings.seq_len,
         global_batch=settings.micro_batch * layout.data_parallel * (typed["micro_batches"] or layout.pipeline_parallel),
         micro_batch=settings.micro_batch,
-        fused=settings.compile or typed["storage"] in {None, default_of(TrainingJob, "storage")},
         layout=layout,
     )
 
 
-def _memory_json(need: MemoryNeed, job: TrainingJob, framework: Framework | None) -> dict[str, Any]:
+def _memory_json(need: MemoryNeed, job: TrainingJob) -> dict[str, Any]:
     """What a job's memory has beside the peak and its parts."""
     return {
         "stage": need.stage,
         "stage_bytes": [round(size) for size in need.stage_bytes],
-        "allocator_bytes": round(need.allocator_bytes),
+        "reserved_bytes": round(need.reserved_bytes),
         "libraries_bytes": round(need.libraries_bytes),
         "device_bytes": round(need.device_bytes),
         "micro_batches": job.micro_batches,
         "storage": job.storage,
-        "framework": job_storage(job, framework).framework,
+        "framework": job.framework,
         "layout": job.layout.model_dump(mode="json"),
     }
 
 
-def _memory_lines(need: MemoryNeed, job: TrainingJob, framework: Framework | None) -> list[str]:
+def _memory_lines(need: MemoryNeed, job: TrainingJob) -> list[str]:
     """The same for people."""
     stages = ", ".join(format_bytes(size) for size in need.stage_bytes)
-    beside = f"allocator {format_bytes(need.allocator_bytes)}, CUDA and NCCL {format_bytes(need.libraries_bytes)}"
-    used = f"{job.storage} storage as {job_storage(job, framework).framework} keeps it"
+    libraries = f"CUDA and NCCL {format_bytes(need.libraries_bytes)}"
+    beside = f"{format_bytes(need.reserved_bytes)} reserved by the allocator, {libraries}"
+    used = f"{job.storage} storage as {job.framework} keeps it"
     return [
         f"  on each of {job.layout.devices} device(s), {used}, {job.micro_batches} micro-batch(es) a step",
         *([f"  stages: {stages}"] if len(need.stage_bytes) > 1 else []),
-        f"  beside it, estimated: {beside}; in all {format_bytes(need.device_bytes)}",
+        f"  estimated: {beside}; of the device {format_bytes(need.device_bytes)}",
     ]

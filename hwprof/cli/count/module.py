@@ -16,7 +16,7 @@ _OF_SPECS_ALONE = {
     "target_len": "give each argument of the module with --input",
     "recompute": "a module checkpoints by itself; what it runs again is counted",
     "optimizer": "only forward and backward are captured",
-    "compiled": "a captured module runs eagerly",
+    "compile": "a captured module runs eagerly",
 }
 """Options of ``count`` that say nothing about a module, and why."""
 

@@ -10,7 +10,16 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from hwprof.cli.job_options import POSITIVE, STACK, job_choices, job_options, model_option, seq_len_of
+from hwprof.cli.job_options import (
+    POSITIVE,
+    job_choices,
+    job_of,
+    job_options,
+    model_option,
+    seq_len_of,
+    stack_of,
+    switch_options,
+)
 from hwprof.cli.options import FiniteRange, Listed, with_options
 from hwprof.errors import InputError, UnknownNameError
 from hwprof.plan.advice.from_run import calibrated, job_of_run
@@ -18,7 +27,7 @@ from hwprof.plan.answer.cost import RunningRates, rates_of, step_limits_s, steps
 from hwprof.plan.answer.machines import Objective, Option, Unable, option_of
 from hwprof.plan.space.question import MEMORY_MARGIN, Choices, Question
 from hwprof.predict.machine import Machine, machine_of
-from hwprof.predict.stacks import Stack, stack_named
+from hwprof.predict.stacks import Stack
 from hwprof.specs.catalogue.lookup import load_cluster, load_device, load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.frozen import default_of
@@ -26,7 +35,6 @@ from hwprof.specs.hardware.spec import ClusterSpec
 from hwprof.specs.job.settings import RunSettings
 from hwprof.specs.job.step import TrainingJob
 from hwprof.specs.model.spec import ModelSpec
-from hwprof.specs.parsing import checked
 from hwprof.specs.record.run import RunRecord
 from hwprof.units import parse
 
@@ -59,10 +67,11 @@ job_part = with_options(
     click.option("--max-devices", type=POSITIVE, help="Without --devices: all doublings of a node up to this."),
     job_options("global_batch", "seq_len"),
     job_choices("dtype", dtype="One or several; default: bf16."),
-    job_options("optimizer", "attention", optimizer={"default": None, "help": "Default: adamw."}),
-    click.option(
-        "--stack", type=STACK, help="Training software; default: megatron-core; on a CPU and with --run torch."
+    job_options(
+        *("optimizer", "lora_rank", "lora_targets", "qlora", "offload_to", "offload_layers"),
+        optimizer={"default": None, "help": "Default: adamw."},
     ),
+    switch_options(),
     click.option(
         "--run", "run_directory", type=click.Path(path_type=Path), help="A run on one device: job and calibration."
     ),
@@ -176,7 +185,7 @@ def _asked(
 ) -> tuple[Question, RunningRates]:
     machine = machine_for(hardware, devices, typed["device_memory"])
     cpu = machine.device.kind == "cpu"
-    stack = stack_named(typed["stack"] or ("torch" if cpu or record else "megatron-core"))
+    stack = stack_of(typed | {"stack": typed["stack"] or ("torch" if cpu or record else None)})
     base = _base(typed, stack, record)
     rates = rates_of(machine.device, usd_per_hour=typed["price"], watt=typed["watt"], pue=typed["pue"])
     question = Question(
@@ -225,17 +234,22 @@ def _base(typed: dict[str, Any], stack: Stack, record: RunRecord | None) -> Trai
     run = job_of_run(record) if record is not None else None
     own: ModelSpec | None = load_model(typed["model"]) if typed["model"] else run.model if run else None
     model = _needed(own, "--model")
-    return checked(
-        TrainingJob,
+    ran = {name: getattr(run, field) for name, field in _OF_RUN.items()} if run else {}
+    said = typed | {name: value for name, value in ran.items() if typed[name] is None} | dict.fromkeys(_CHOSEN)
+    return job_of(
+        said,
+        stack,
         model=model,
-        seq_len=typed["seq_len"] or (run.seq_len if run else seq_len_of(model)),
+        seq_len=said["seq_len"] or seq_len_of(model),
         global_batch=_needed(typed["global_batch"], "--global-batch"),
         dtype=typed["dtype"][0] if typed["dtype"] else run.dtype if run else default_of(TrainingJob, "dtype"),
-        storage=stack.storage,
-        optimizer=typed["optimizer"] or (run.optimizer if run else default_of(TrainingJob, "optimizer")),
-        attention=typed["attention"],
-        fused=run.fused if run else True,
+        optimizer=said["optimizer"] or default_of(TrainingJob, "optimizer"),
     )
+
+
+_OF_RUN = {"compile": "compiled", "fused": "fused", "optimizer": "optimizer", "seq_len": "seq_len"}
+_CHOSEN = ("micro_batch", "recompute", "offload")
+"""What the search sets in each layout."""
 
 
 def _choices(typed: dict[str, Any]) -> Choices:

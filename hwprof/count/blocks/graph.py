@@ -61,6 +61,7 @@ class Graph:
             backward=cost.backward,
             update=cost.update,
             saved_bytes=cost.saved_bytes,
+            weight_saved_bytes=cost.weight_saved_bytes,
             weight_copy_bytes=cost.weight_copy_bytes,
             input_bytes=cost.input_bytes,
             output_bytes=cost.output_bytes,

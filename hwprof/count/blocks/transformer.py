@@ -81,8 +81,25 @@ def model_ops(
     Raises:
         InputError: no tokens, or more positions than a model with learned positions has.
     """
-    _check_shape(spec, batch_size=batch_size, source_len=seq_len, seq_len=target_len or seq_len)
     how = Execution(precision=precision, device=device, fused=fused, attention=scores)
+    return executed_ops(spec, how, batch_size=batch_size, seq_len=seq_len, attention=attention, target_len=target_len)
+
+
+def executed_ops(
+    spec: ModelSpec,
+    how: Execution,
+    *,
+    batch_size: int,
+    seq_len: int,
+    attention: AttentionConvention = "full",
+    target_len: int | None = None,
+) -> tuple[Op, ...]:
+    """The same, under an execution that says all of how they run.
+
+    Raises:
+        InputError: as ``model_ops``.
+    """
+    _check_shape(spec, batch_size=batch_size, source_len=seq_len, seq_len=target_len or seq_len)
     graph = _graph(spec, how, batch=batch_size, seq_len=target_len or seq_len)
     causal_half = attention == "causal" and spec.causal
     if spec.stock_encoder:

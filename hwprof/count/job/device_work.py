@@ -11,11 +11,14 @@ from typing import NamedTuple
 
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.blocks.transformer import model_ops
+from hwprof.count.job.recompute import runs_again
+from hwprof.count.ops.lora import is_adapted
 from hwprof.count.ops.operation import OPS, Execution, Op
 from hwprof.count.ops.precision import Precision
-from hwprof.specs.job.step import JobDtype, LoraSpec
+from hwprof.specs.job.step import LoraSpec
+from hwprof.specs.job.switches import JobDtype, Selective
 from hwprof.specs.model.spec import ModelSpec
-from hwprof.specs.record.run import LayerKind, Recompute
+from hwprof.specs.record.run import Recompute
 
 
 class Part(IntEnum):
@@ -79,6 +82,7 @@ class WorkShare:
         tensor, context, expert: parallel degrees.
         sequence_parallel: whether norms and residuals are split over the tensor ranks.
         recompute: what runs again in the backward pass.
+        selective: what ``selective`` recompute runs again.
         lora: adaptation; None = everything is trained.
         fused: chains of elementwise operations are single kernels.
         expert_tensor: devices that share the matrices of one expert.
@@ -95,6 +99,7 @@ class WorkShare:
     expert: int
     sequence_parallel: bool
     recompute: Recompute
+    selective: tuple[Selective, ...]
     lora: LoraSpec | None
     fused: bool
     expert_tensor: int
@@ -123,7 +128,8 @@ FLASH_BACKWARD_PRODUCTS = 5
 
 QUANTIZE_BYTES = 4
 """Traffic of one element that is made narrow for a product: 2 read, and 1 written twice, along rows and along columns
-(NVIDIA Transformer Engine keeps both for the three products of a linear layer)."""
+(NVIDIA Transformer Engine keeps both for the three products of a linear layer). Weights are made narrow once a step,
+for its first micro-batch (TransformerEngine, ``is_first_microbatch``), which is left out."""
 
 FORWARD_SCORE_PASSES = 6
 """How often a score that is written to memory moves: written by q·k; read and written by the softmax; read and written
@@ -138,19 +144,21 @@ MASK_BYTES = 1
 
 def device_rows(share: WorkShare) -> tuple[Row, ...]:
     """All rows of one micro-batch: embedding, the average layer, head and loss."""
+    kernels = _rows_by_kernel(replace(share, recompute="none"))
+    again = runs_again([op for ops, _ in kernels for op in ops], share.recompute, share.selective)
     rows: list[Row] = []
-    for op, own in _rows_by_kernel(replace(share, recompute="none")):
+    for ops, own in kernels:
         rows += own
-        rows += _recomputed(share, op, own)
+        rows += _recomputed(ops, own, again)
     return tuple(rows)
 
 
 @functools.lru_cache(maxsize=1024)
-def _rows_by_kernel(share: WorkShare) -> tuple[tuple[Op, tuple[Row, ...]], ...]:
-    """The rows of each kernel without what runs again, with the first of its ops."""
+def _rows_by_kernel(share: WorkShare) -> tuple[tuple[tuple[Op, ...], tuple[Row, ...]], ...]:
+    """The rows of each kernel without what runs again, with its ops."""
     wide = share.dtype in {"fp32", "tf32"}
     kernels = _kernels(share.model, share.micro_batch, share.seq_len, wide=wide, flash=share.flash, fused=share.fused)
-    return tuple((ops[0], tuple(_op_rows(share, ops))) for ops in kernels)
+    return tuple((ops, tuple(_op_rows(share, ops))) for ops in kernels)
 
 
 @functools.lru_cache(maxsize=512)
@@ -247,7 +255,7 @@ def _linear(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
         k /= share.tensor
     elif share.sequence_parallel:
         split_tokens = share.tensor
-    yield from _products(share, op, m=m / split_tokens, n=n, k=k, groups=1)
+    yield from _products(share, ops, m=m / split_tokens, n=n, k=k, groups=1)
 
 
 def _experts(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
@@ -263,10 +271,11 @@ def _experts(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
     else:
         n /= share.expert_tensor
     groups = max(moe.experts / share.expert, 1.0)
-    yield from _products(share, op, m=rows / groups, n=n, k=k, groups=groups)
+    yield from _products(share, ops, m=rows / groups, n=n, k=k, groups=groups)
 
 
-def _products(share: WorkShare, op: Op, *, m: float, n: float, k: float, groups: float) -> Iterator[Row]:
+def _products(share: WorkShare, ops: tuple[Op, ...], *, m: float, n: float, k: float, groups: float) -> Iterator[Row]:
+    op = ops[0]
     narrow = share.dtype in {"fp8", "fp4"} and op.in_layer and not op.label.endswith(_NEVER_NARROW)
     plain, small = (Unit.GROUPED, Unit.NARROW_GROUPED) if groups > 1 else (Unit.MATMUL, Unit.NARROW_MATMUL)
     unit, width = small if narrow else plain, _element_bytes(share)
@@ -280,14 +289,15 @@ def _products(share: WorkShare, op: Op, *, m: float, n: float, k: float, groups:
     for when, (rows, columns, inner) in passes:
         yield row(when=when, m=rows, n=columns, k=inner)
     if narrow:
-        quantized = {Pass.FORWARD: m * k + n * k, Pass.INPUT: m * n}
-        for when, elements in quantized.items():
+        for when, elements in ((Pass.FORWARD, m * k), (Pass.INPUT, m * n)):
             yield _moved(part, when, groups * elements * QUANTIZE_BYTES, times)
-    if share.lora is not None and op.in_layer and op.layer_kind in _ADAPTED[share.lora.targets]:
-        yield from _adapters(share.lora, part, times, m=m, n=n, k=k, width=width)
-
-
-_ADAPTED: dict[str, tuple[LayerKind, ...]] = {"attention": ("attention",), "ffn": ("ffn",), "all": ("attention", "ffn")}
+    if share.lora is None:
+        return
+    whole = sum(each.forward.matmul_flop for each in ops)
+    for each in ops:
+        if is_adapted(each.label, share.lora):
+            own = n * each.forward.matmul_flop / whole
+            yield from _adapters(share.lora, part, times, m=m, n=own, k=k, width=width)
 
 
 def _adapters(lora: LoraSpec, part: Part, times: float, *, m: float, n: float, k: float, width: int) -> Iterator[Row]:
@@ -351,15 +361,13 @@ def _moved(part: Part, when: Pass, moved_bytes: float, times: float) -> Row:
     return Row(part=part, when=when, unit=Unit.TRAFFIC, groups=1, moved_bytes=moved_bytes, times=times, **nothing)
 
 
-def _recomputed(share: WorkShare, op: Op, rows: tuple[Row, ...]) -> Iterator[Row]:
-    """What runs again: everything of a layer; or the attention core; with flash attention what is no product."""
-    if share.recompute == "none" or not op.in_layer:
+def _recomputed(ops: tuple[Op, ...], rows: tuple[Row, ...], again: frozenset[str]) -> Iterator[Row]:
+    """The forward rows of a kernel's operations that run again; of a joint product its part."""
+    sizes = [(op.forward.matmul_flop or op.forward.moved_bytes, op.label in again) for op in ops]
+    chosen = sum(size for size, runs in sizes if runs)
+    if not chosen:
         return
-    core = op.kind.startswith("attention_core")
-    if share.recompute == "selective" and (core if share.flash else not core):
-        return
-    if share.recompute == "selective" and share.flash and op.forward.matmul_flop:
-        return
+    part = chosen / sum(size for size, _ in sizes)
     for row in rows:
         if row.when is Pass.FORWARD:
-            yield row._replace(when=Pass.RECOMPUTE)
+            yield row._replace(when=Pass.RECOMPUTE, times=row.times * part)

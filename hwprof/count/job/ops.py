@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from hwprof.count.blocks.parameters import parameter_tensors
-from hwprof.count.blocks.transformer import AttentionConvention, loss_ops, model_ops
+from hwprof.count.blocks.transformer import AttentionConvention, executed_ops, loss_ops
+from hwprof.count.job.recompute import runs_again
 from hwprof.count.job.storage import Storage, job_storage
 from hwprof.count.ops.cost import Cost
-from hwprof.count.ops.lora import adapted, adapters
-from hwprof.count.ops.operation import Execution, Op
+from hwprof.count.ops.lora import Frozen, adapters
+from hwprof.count.ops.operation import AttentionKernel, Execution, Op
 from hwprof.count.ops.parameter_tensor import ParameterTensor
 from hwprof.count.ops.update import UpdatedWeight, update_cost
 from hwprof.specs.job.step import TrainingJob
@@ -23,21 +25,25 @@ def micro_batch_ops(
     Raises:
         InputError: a sequence beyond learned positions.
     """
-    how = Execution(precision=storage.precision, fused=job.fused, attention=job.attention)
-    ops = model_ops(
-        job.model,
-        batch_size=job.micro_batch,
-        seq_len=seq_len,
+    scores: AttentionKernel = "flash" if job.flash else "materialised"
+    how = Execution(
         precision=storage.precision,
-        attention=attention,
         fused=job.fused,
-        scores=job.attention,
+        attention=scores,
+        wide_norms=job.wide_norms,
+        repeats_kv=job.repeats_kv,
     )
+    ops = executed_ops(job.model, how, batch_size=job.micro_batch, seq_len=seq_len, attention=attention)
     loss = tuple(loss_ops(job.model, how, batch_size=job.micro_batch, seq_len=seq_len))
     if job.lora is None:
         return (*ops, *loss)
-    tensors, width = parameter_tensors(job.model), storage.precision.compute_bytes
-    return (*(adapted(op, tensors, job.lora, width) for op in ops), *loss)
+    frozen = Frozen(
+        lora=job.lora,
+        library=job.adapter_library,
+        tensors=parameter_tensors(job.model),
+        compute_bytes=storage.precision.compute_bytes,
+    )
+    return (*frozen.adapted(ops), *loss)
 
 
 def job_step_ops(job: TrainingJob, *, attention: AttentionConvention = "full") -> tuple[Op, ...]:
@@ -50,7 +56,7 @@ def job_step_ops(job: TrainingJob, *, attention: AttentionConvention = "full") -
     """
     storage = job_storage(job)
     ops = micro_batch_ops(job, storage, seq_len=job.seq_len, attention=attention)
-    return (*(_with_recompute(op, job) for op in ops), _update(job, storage))
+    return (*_with_recompute(ops, job), _update(job, storage))
 
 
 def trained_tensors(job: TrainingJob) -> tuple[ParameterTensor, ...]:
@@ -66,12 +72,11 @@ def recomputed_share(job: TrainingJob) -> float:
     return min(1.0, (job.recompute_layers or layers) / layers)
 
 
-def _with_recompute(op: Op, job: TrainingJob) -> Op:
-    """Full: all of a layer is run again. Selective: attention's core alone (Korthikanti et al. 2022, section 5)."""
-    again = {"none": False, "selective": op.kind.startswith("attention_core"), "full": True}[job.recompute]
-    if not (again and op.in_layer):
-        return op
-    return replace(op, recompute=op.forward * recomputed_share(job))
+def _with_recompute(ops: Sequence[Op], job: TrainingJob) -> Iterator[Op]:
+    """What runs again of the layers, in the share of them that does."""
+    again, share = runs_again(ops, job.recompute, job.selective), recomputed_share(job)
+    for op in ops:
+        yield replace(op, recompute=op.forward * share) if op.label in again else op
 
 
 def _update(job: TrainingJob, storage: Storage) -> Op:
@@ -82,7 +87,7 @@ def _update(job: TrainingJob, storage: Storage) -> Op:
     cost = update_cost(
         weights,
         job.optimizer,
-        fused=job.fused,
+        fused=job.optimizer_implementation == "fused",
         element_bytes=storage.moment_bytes,
         narrow_bytes=storage.weight_bytes if storage.master_bytes else 0,
     )

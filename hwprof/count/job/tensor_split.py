@@ -46,6 +46,8 @@ class TensorSplit:
         expert_parallel: devices over which the experts of a layer are spread.
         expert_tensor: devices that share the matrices of each expert.
         latent: attention is latent, its query and key norms come before the split by heads.
+        keeps_gathered: a product that reads gathered tokens keeps them, where others gather them again in backward
+            (torch's DTensor: ``ColwiseParallel`` redistributes its input before autograd sees the product).
     """
 
     tensor_parallel: int
@@ -53,6 +55,7 @@ class TensorSplit:
     expert_parallel: int
     expert_tensor: int
     latent: bool
+    keeps_gathered: bool
 
     @property
     def expert_shards(self) -> int:
@@ -81,6 +84,7 @@ class TensorSplit:
             parameters=round(op.parameters * weights),
             weight_copy_bytes=round(op.weight_copy_bytes * weights),
             saved_bytes=round(op.saved_bytes * saved),
+            weight_saved_bytes=round(op.weight_saved_bytes * saved),
             input_bytes=round(op.input_bytes * given),
             output_bytes=round(op.output_bytes * made),
         )
@@ -98,7 +102,7 @@ class TensorSplit:
         if _HEAD_NORMS.search(op.label) and not self.latent:
             return split, split, split
         if op.kind == "linear" and not _WHOLE.search(op.label):
-            return stream, 1.0, split  # tokens are gathered while it works
+            return (1.0 if self.keeps_gathered else stream), 1.0, split  # tokens are gathered while it works
         return stream, stream, stream
 
     def _expert_shares(self, op: Op) -> tuple[float, float, float]:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from hwprof.count.blocks.parameters import ENCODER, MTP
+from hwprof.count.job.recompute import kept_of_layer, module_of
 from hwprof.count.job.storage import Storage
 from hwprof.count.job.tensor_split import TensorSplit, is_expert
+from hwprof.count.memory.loss import Loss
 from hwprof.count.memory.optimizer import state_bytes, temporary_bytes
 from hwprof.count.memory.pieces import Block, Held, Pieces, Rules, end_block, layer_block, mixed
 from hwprof.count.ops.operation import Op
 from hwprof.count.ops.parameter_tensor import ParameterTensor
-from hwprof.specs.job.settings import OptimizerImplementation
-from hwprof.specs.job.step import JobOptimizer
+from hwprof.specs.job.settings import OptimizerImplementation, Recompute
+from hwprof.specs.job.switches import JobOptimizer, Selective
 from hwprof.specs.model.spec import ModelSpec
 
-Place = Literal["before", "leading", "body", "after"]
+NARROW_BYTES = 1
+"""A weight that is gathered in 8 bits."""
 
-KeptPolicy = Literal["none", "full", "products", "core"]
-"""What a layer keeps: everything; its input; its input and the results of products and attention; everything but the
-scores (Korthikanti et al. 2022, section 5)."""
+Place = Literal["before", "leading", "body", "after"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +38,11 @@ class Workload:
         storage: formats.
         optimizer: the optimizer.
         implementation: how it steps.
-        policy: what layers keep.
-        policy_share: in what share of the layers; the others keep everything.
+        recompute: what layers do not keep.
+        selective: what ``selective`` recompute runs again.
+        recomputed_share: in what share of the layers; the others keep everything.
+        compiled: a compiler decides what a layer's policy really has to keep.
+        narrow_weights: matrices of layers are stored, or gathered, in 8 bits; products hold what they need of them.
         stream_bytes: the residual stream between two layers, on this device.
     """
 
@@ -50,8 +54,11 @@ class Workload:
     storage: Storage
     optimizer: JobOptimizer
     implementation: OptimizerImplementation
-    policy: KeptPolicy
-    policy_share: float
+    recompute: Recompute
+    selective: tuple[Selective, ...]
+    recomputed_share: float
+    compiled: bool
+    narrow_weights: bool
     stream_bytes: float
 
     @property
@@ -63,15 +70,6 @@ class Workload:
     def holders(self, label: str) -> int:
         """How many blocks share the instances of an operation or weight."""
         return sum(self.counts[place] for place in places(label, self.spec))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loss:
-    """What the loss takes: kept for backward, beyond that at its start, and logits that stay."""
-
-    kept_bytes: float
-    working_bytes: float
-    lasting_bytes: float
 
 
 def leading_layers(spec: ModelSpec) -> int:
@@ -117,11 +115,15 @@ def pieces_of(work: Workload, loss: Loss) -> Pieces:
         loss_kept_bytes=loss.kept_bytes,
         loss_working_bytes=loss.working_bytes,
         lasting_logits_bytes=loss.lasting_bytes,
+        loss_at_head_bytes=loss.at_head_bytes,
         stream_bytes=work.stream_bytes,
         placeholder_bytes=_placeholder_bytes(work),
+        live_bytes=work.storage.live_elements * work.storage.gathered_bytes,
         bucket_bytes=work.storage.bucket_elements * work.storage.gradient_bytes,
         lasting_gradients=work.storage.lasting_gradients,
         bucketed_gradients=work.storage.framework == "torch",
+        whole_gradient_share=_whole_bytes(work) / work.storage.gradient_bytes,
+        freed_logits_bytes=loss.freed_bytes,
         expert_replication=work.split.tensor_parallel / work.split.expert_shards,
     )
 
@@ -148,11 +150,11 @@ def _block_at(work: Workload, place: Place) -> Block:
     )
     if place in {"before", "after"}:
         return end_block(ops, _rules(work, "none", layer=False), dense=dense, experts=experts)
-    block = layer_block(ops, _rules(work, work.policy, layer=True), dense=dense, experts=experts)
-    if work.policy == "none" or work.policy_share == 1:
+    block = layer_block(ops, _rules(work, work.recompute, layer=True), dense=dense, experts=experts)
+    if work.recompute == "none" or work.recomputed_share == 1:
         return block
     plain = layer_block(ops, _rules(work, "none", layer=True), dense=dense, experts=experts)
-    return mixed(block, plain, work.policy_share)
+    return mixed(block, plain, work.recomputed_share)
 
 
 def _belongs(tensor: ParameterTensor, place: Place, spec: ModelSpec) -> bool:
@@ -163,7 +165,7 @@ def _times(op: Op, share: float) -> Op:
     """What a block has of an op on average; where it has several, they work one after another."""
     if share == 1:
         return op
-    amounts = ("parameters", "saved_bytes", "weight_copy_bytes")
+    amounts = ("parameters", "saved_bytes", "weight_saved_bytes", "weight_copy_bytes")
     return replace(op, **{name: round(getattr(op, name) * share) for name in amounts})
 
 
@@ -174,6 +176,8 @@ def _held(work: Workload, tensors: Sequence[ParameterTensor], frozen: Sequence[t
     own = [(tensor, work.split.parameters_of(tensor.label, tensor.elements)) for tensor in tensors]
     times = {tensor.label: tensor.repeats / work.holders(tensor.label) for tensor in tensors}
     elements = sum(size * times[tensor.label] for tensor, size in own)
+    narrow = sum(size * times[tensor.label] for tensor, size in own if work.narrow_weights and _is_matrix(tensor))
+    stored = elements - narrow if storage.lasting_gradients else elements
     still = [
         (work.split.parameters_of(tensor.label, tensor.elements) * tensor.repeats / work.holders(tensor.label), width)
         for tensor, width in frozen
@@ -185,26 +189,28 @@ def _held(work: Workload, tensors: Sequence[ParameterTensor], frozen: Sequence[t
         for tensor, size in own
     )
     return Held(
-        weights_bytes=elements * storage.weight_bytes + sum(size * width for size, width in still),
+        weights_bytes=stored * storage.weight_bytes + sum(size * width for size, width in still),
         gradient_bytes=elements * (storage.gradient_bytes + storage.second_gradient_bytes),
         state_bytes=state,
-        gathered_bytes=elements * storage.gathered_bytes
+        gathered_bytes=(elements - narrow) * storage.gathered_bytes
+        + narrow * NARROW_BYTES
         + sum(size * min(width, storage.gathered_bytes) for size, width in still),
-        reduced_bytes=elements * storage.gradient_bytes,
+        reduced_bytes=elements * storage.reduced_bytes,
         step_bytes=elements * all_bytes,
         largest_step_bytes=largest_bytes * max((size for _, size in own), default=0.0),
     )
+
+
+def _is_matrix(tensor: ParameterTensor) -> bool:
+    """Whether it is a matrix of a layer that products read in a narrow format."""
+    return len(tensor.shape) > 1 and "layers.*" in tensor.label and not tensor.label.endswith("moe.router")
 
 
 def _placeholder_bytes(work: Workload) -> float:
     """One empty gradient for each shape of matrix in a layer; projections that share their input are one matrix."""
     if not work.storage.placeholders:
         return 0.0
-    matrices = [
-        tensor
-        for tensor in work.tensors
-        if len(tensor.shape) > 1 and tensor.label.startswith("layers.*") and not tensor.label.endswith("moe.router")
-    ]
+    matrices = [tensor for tensor in work.tensors if tensor.label.startswith("layers.*") and _is_matrix(tensor)]
     elements = sum(
         work.split.parameters_of(tensor.label, tensor.elements) for tensor in matrices if tensor.experts == 1
     )
@@ -213,29 +219,20 @@ def _placeholder_bytes(work: Workload) -> float:
     return (elements + expert / shared) * work.storage.fresh_bytes
 
 
-def _rules(work: Workload, policy: KeptPolicy, *, layer: bool) -> Rules:
+def _rules(work: Workload, recompute: Recompute, *, layer: bool) -> Rules:
+    selective = work.selective if recompute == "selective" else ()
     return Rules(
-        kept_of=_kept_without_scores if policy == "core" else _kept,
-        again=_again(work, policy),
+        module_of=lambda op: module_of(op, selective),
+        again=lambda ops: kept_of_layer(
+            ops, recompute, selective, stream_bytes=work.stream_bytes, compiled=work.compiled
+        ),
         gradient_bytes=work.storage.gradient_bytes,
+        whole_bytes=_whole_bytes(work),
         fresh_bytes=0.0 if layer and work.storage.placeholders else work.storage.fresh_bytes,
         stream_bytes=work.stream_bytes,
     )
 
 
-def _again(work: Workload, policy: KeptPolicy) -> Callable[[Sequence[Op]], float] | None:
-    if policy == "full":
-        return lambda _: work.stream_bytes
-    if policy == "products":
-        return lambda ops: (
-            work.stream_bytes + sum(op.output_bytes for op in ops if "linear" in op.kind or "attention_core" in op.kind)
-        )
-    return None
-
-
-def _kept(op: Op) -> float:
-    return op.saved_bytes
-
-
-def _kept_without_scores(op: Op) -> float:
-    return op.input_bytes if op.kind == "attention_core_scores" else op.saved_bytes
+def _whole_bytes(work: Workload) -> float:
+    """Of an element of a gradient that waits to be reduced: as products write it, where FSDP gathers narrow weights."""
+    return min(work.storage.fresh_bytes, work.storage.gradient_bytes)

@@ -95,8 +95,8 @@ class Device:
 
     @cached_property
     def waiting_at_head(self) -> Amount:
-        """Micro-batches that have passed the head and wait: only gpipe does not turn back at once."""
-        return self.spread.micro_batches - 1 if self.spread.schedule == "gpipe" else 0
+        """Micro-batches that have passed the head and wait, where a schedule does not turn back at once."""
+        return self.spread.micro_batches - 1 if TRAITS[self.spread.schedule].forward_first else 0
 
     @cached_property
     def lasting(self) -> Amount:
@@ -145,7 +145,14 @@ class Device:
             "gradient placeholders": pieces.placeholder_bytes,
             "communication buckets": self.buckets,
             "pipeline transfers": where(self.spread.stages > 1, 2 * pieces.stream_bytes, 0.0),
+            "pipeline outputs": self.pipeline_outputs,
         }
+
+    @cached_property
+    def pipeline_outputs(self) -> Amount:
+        """Logits that the last stage of torch's pipelines hands back, of all micro-batches (``output_chunks``)."""
+        of_all = scaled(self.last * self.spread.micro_batches, self.pieces.pipeline_output_bytes)
+        return where(self.spread.stages > 1, of_all, 0.0)
 
     @cached_property
     def always_bytes(self) -> Amount:
@@ -155,13 +162,25 @@ class Device:
     @cached_property
     def all_gradients(self) -> Amount:
         """Gradients of all weights, as ZeRO divides them."""
-        return self.held(_gradients, 2)
+        return scaled(self.pieces.gradients_on_device, self.held(_gradients, 2))
+
+    @cached_property
+    def waiting_gradients(self) -> Amount:
+        """Those that add up over micro-batches: FSDP2 in a pipeline reduces them after the last one only.
+
+        Until then each rank holds them whole, in the format in which they are reduced (torch/distributed/pipelining/
+        stage.py: ``backward_maybe_with_nosync``; FSDPParam's ``to_accumulated_grad_if_needed``).
+        """
+        if not self.pieces.streams:
+            return self.all_gradients
+        whole = where(self.sharded_streams, self.spread.stages > 1, False)
+        return where(whole, scaled(self.pieces.gradients_on_device, self.held(_gradients, 4)), self.all_gradients)
 
     @cached_property
     def buckets(self) -> Amount:
-        """DDP's copies of all gradients; DeepSpeed's bucket to reduce gradients and that to gather weights."""
+        """DDP's copies of gradients that come and go; DeepSpeed's two buckets, of gradients and of gathered weights."""
         pieces, spread = self.pieces, self.spread
-        if pieces.bucketed_gradients:
+        if pieces.bucketed_gradients and not pieces.lasting_gradients:
             return where((spread.zero_stage < 2) & (spread.replicas > 1), self.all_gradients, 0.0)
         return 2 * smaller(pieces.bucket_bytes, self.held(_gradients, 4)) if pieces.bucket_bytes else 0.0
 
@@ -181,16 +200,27 @@ class Device:
         """Whole weights of a layer in the buffer that they are gathered into, before each has its place."""
         return larger(*(self._whole(_gathered, block) for block in (self.pieces.leading, self.pieces.body)))
 
-    def gathered(self, leading: Amount, body: Amount, *, at_once: int) -> Amount:
-        """Whole weights of the ends, and of the layers in work and next, or of all that wait for their backward."""
-        pieces = self.pieces
-        ends = added(
-            scaled(self.first, _gathered(pieces.before.dense)), scaled(self.last, _gathered(pieces.after.dense))
-        )
+    @cached_property
+    def gathered_ends(self) -> Amount:
+        """Whole weights of the embedding and of what follows the layers."""
+        before, after = (_gathered(block.dense) for block in (self.pieces.before, self.pieces.after))
+        return added(scaled(self.first, before), scaled(self.last, after))
+
+    def gathered(self, leading: Amount, body: Amount, *, layers: int) -> Amount:
+        """Whole weights of the ends, and of so many layers, or of all that wait for their backward."""
+        pieces, ends = self.pieces, self.gathered_ends
         of_leading, of_body = (self._whole(_gathered, block) for block in (pieces.leading, pieces.body))
-        in_work = where(self.gathers, added(ends, at_once * self.arriving), 0.0)
+        used = added(ends, layers * self.arriving)
+        if pieces.live_bytes:
+            used = larger(used, smaller(pieces.live_bytes, self.held(_gathered, 4)))
+        in_work = where(self.gathers, used, 0.0)
         waiting = added(ends, scaled(leading, of_leading), scaled(body, of_body))
         return where(self.keeps_gathered, waiting, in_work)
+
+    @cached_property
+    def sharded_streams(self) -> Amount:
+        """Whether gradients and gathered weights come from pools of their own: FSDP's streams."""
+        return ((self.spread.zero_stage >= 2) & (self.spread.shards > 1)) if self.pieces.streams else False
 
     def _whole(self, amount: Callable[[Held], Amount], block: Block) -> Amount:
         """Of a layer's weights those that are divided over ranks; experts may have no other rank."""
@@ -200,9 +230,9 @@ class Device:
     def gradients(self, layers: Amount, ends: Amount) -> Amount:
         """All of them, or those that backward has reached; whole ones of the ends are being reduced."""
         if self.pieces.lasting_gradients:
-            return self.all_gradients
+            return self.waiting_gradients
         reached = added(layers / self._gradient_ranks, where(self._gradient_ranks > 1, 0.0, ends))
-        return where(self.lasting, self.all_gradients, reached)
+        return where(self.lasting, self.waiting_gradients, scaled(self.pieces.gradients_on_device, reached))
 
     @cached_property
     def changing(self) -> bool:
@@ -224,13 +254,14 @@ class Device:
 
     def reduced(self, block: Block, ends: Amount, *, layers: int) -> Amount:
         """Whole gradients on their way to the ranks that own them: of the layer before, of the ends to the last."""
-        waiting = 0.0 if self.pieces.lasting_gradients else ends
+        waiting = 0.0 if self.pieces.lasting_gradients else scaled(self.pieces.whole_gradient_share, ends)
         whole = added(scaled(layers, self._whole(_reduced, block)), waiting)
         return where(self._gradient_ranks > 1, whole, 0.0)
 
     def on_device(self, layers: Amount) -> Amount:
-        """Of so many layers' activations those that are on the device: two, where the host has the others."""
-        return layers if self.pieces.activations_on_device else smaller(layers, 2)
+        """Of so many layers' activations those that are on the device: two at least, where the host has others."""
+        share = self.pieces.activations_on_device
+        return layers if share == 1 else larger(scaled(share, layers), smaller(layers, 2))
 
 
 def _weights(held: Held) -> Amount:

@@ -13,43 +13,39 @@ from dataclasses import replace
 
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.job.ops import micro_batch_ops, recomputed_share, trained_tensors
-from hwprof.count.job.storage import Framework, Storage, job_storage
+from hwprof.count.job.storage import Storage, job_storage
 from hwprof.count.job.tensor_split import TensorSplit
-from hwprof.count.memory.build import KeptPolicy, Loss, Workload, pieces_of
-from hwprof.count.memory.moments import Spread, host_bytes
-from hwprof.count.memory.overhead import allocator_bytes, libraries_bytes
+from hwprof.count.memory.build import Workload, pieces_of
+from hwprof.count.memory.loss import job_loss
+from hwprof.count.memory.moments import Spread, host_bytes, reserved_bytes
+from hwprof.count.memory.overhead import allocator_bytes, layout_libraries_bytes
 from hwprof.count.memory.pieces import Pieces
-from hwprof.count.memory.step import MemoryNeed, gradient_owner, memory_need, torch_loss
+from hwprof.count.memory.step import MemoryNeed, gradient_owner, memory_need
 from hwprof.count.ops.lora import frozen_bytes
 from hwprof.count.ops.operation import Op
-from hwprof.count.ops.vector import LOSS_BYTES, ROPE_BYTES
-from hwprof.specs.job.settings import Recompute
+from hwprof.count.ops.vector import ROPE_BYTES
 from hwprof.specs.job.step import TrainingJob
-
-_POLICIES: dict[Recompute, KeptPolicy] = {"none": "none", "selective": "core", "full": "full"}
 
 _NARROW_DTYPES = {"fp8": 1.0, "fp4": 0.5625}
 """Bytes of an element that a product reads; in fp4 a scale of one byte serves 16 elements."""
 
 
-def job_memory(job: TrainingJob, framework: Framework | None = None) -> MemoryNeed:
+def job_memory(job: TrainingJob) -> MemoryNeed:
     """Peak memory of the device that needs most, part by part, and the peak of every stage.
-
-    Args:
-        job: the step.
-        framework: whose way of keeping gradients; default: Megatron-Core for ``mixed`` storage, else torch.
 
     Raises:
         InputError: a sequence beyond learned positions.
     """
-    pieces, spread = job_pieces(job, framework), spread_of(job)
+    pieces, spread = job_pieces(job), spread_of(job)
     need = memory_need(pieces, spread)
+    reserved = float(reserved_bytes(pieces, spread))
     on_host = job.offload != "none" and job.offload_to == "host"
     return replace(
         need,
         host_bytes=float(host_bytes(pieces, spread)) if on_host else 0.0,
-        allocator_bytes=allocator_bytes(need.peak_bytes, job_storage(job, framework).framework),
-        libraries_bytes=libraries_bytes(job.layout.devices),
+        pools_bytes=max(reserved - need.peak_bytes, 0.0),
+        allocator_bytes=allocator_bytes(reserved, job.framework),
+        libraries_bytes=layout_libraries_bytes(job.layout),
     )
 
 
@@ -67,7 +63,7 @@ def spread_of(job: TrainingJob) -> Spread:
     )
 
 
-def job_pieces(job: TrainingJob, framework: Framework | None = None) -> Pieces:
+def job_pieces(job: TrainingJob) -> Pieces:
     """The job's model in pieces, as one device sees them.
 
     They do not depend on ``global_batch``, ``pipeline_parallel``, ``virtual_stages``, ``zero_stage``, ``shard_ranks``
@@ -88,43 +84,66 @@ def job_pieces(job: TrainingJob, framework: Framework | None = None) -> Pieces:
             "overlap": True,
         }
     )
-    return _pieces(job.model_copy(update={"global_batch": job.micro_batch, "layout": layout}), framework)
+    return _pieces(job.model_copy(update={"global_batch": job.micro_batch, "layout": layout}))
 
 
 @functools.lru_cache(maxsize=512)
-def _pieces(job: TrainingJob, framework: Framework | None) -> Pieces:
+def _pieces(job: TrainingJob) -> Pieces:
     """Of a job whose pieces depend on all that it states."""
-    spec, layout, storage = job.model, job.layout, job_storage(job, framework)
+    spec, layout, storage = job.model, job.layout, job_storage(job)
     split = TensorSplit(
         tensor_parallel=layout.tensor_parallel,
         sequence_parallel=layout.sequence_parallel and layout.tensor_parallel > 1,
         expert_parallel=layout.expert_parallel if spec.moe else 1,
         expert_tensor=layout.expert_tensor_parallel,
         latent=spec.mla is not None,
+        keeps_gathered=storage.framework == "torch",
     )
     ops = _device_ops(job, storage, split)
     tensors, lora = parameter_tensors(spec), job.lora
-    tokens = job.micro_batch * _local_len(job)
+    tokens, frozen = job.micro_batch * _local_len(job), storage.precision.weight_bytes
+    if lora and lora.quantized:
+        frozen = storage.precision.residual_bytes
     work = Workload(
         spec=spec,
         ops=[op for op in ops if op.layer_kind != "loss"],
         tensors=trained_tensors(job),
-        frozen=[(tensor, frozen_bytes(tensor, lora, storage.weight_bytes)) for tensor in tensors] if lora else (),
+        frozen=[(each, frozen_bytes(each, lora, frozen, job.adapter_library)) for each in tensors] if lora else (),
         split=split,
         storage=storage,
         optimizer=job.optimizer,
-        implementation="fused" if job.fused else "foreach",
-        policy=_POLICIES[job.recompute],
-        policy_share=recomputed_share(job),
+        implementation=job.optimizer_implementation,
+        recompute=job.recompute,
+        selective=job.selective,
+        recomputed_share=recomputed_share(job),
+        compiled=job.compiled,
+        narrow_weights=job.fp8_all_gather and job.dtype in _NARROW_DTYPES,
         stream_bytes=tokens * spec.d_model * storage.precision.residual_bytes * split.stream_share,
     )
+    loss = job_loss(job, ops, storage)
     return replace(
-        pieces_of(work, _loss(job, ops, storage)),
+        pieces_of(work, loss),
+        pipeline_output_bytes=loss.output_bytes if job.pipeline_outputs else 0.0,
+        prefetched_layers=job.prefetch_layers,
+        streams=storage.framework == "torch",
         tables_bytes=job.seq_len * spec.head_dim * ROPE_BYTES if spec.positions == "rope" else 0,
-        state_on_device=float(job.offload != "optimizer"),
-        weights_on_device=float(job.offload != "weights"),
-        activations_on_device=float(job.offload != "activations"),
+        state_on_device=float(not (job.offloads("optimizer") or job.optimizer_paged)),
+        gradients_on_device=float(not _gradients_leave(job)),
+        weights_on_device=float(not job.offloads("weights")),
+        activations_on_device=1 - _offloaded_share(job),
     )
+
+
+def _gradients_leave(job: TrainingJob) -> bool:
+    """Whether gradients do not wait on the device for the update."""
+    to_host = job.offloads("weights") or (job.offloads("optimizer") and job.offload_each_micro_batch)
+    return job.update_in_backward or to_host
+
+
+def _offloaded_share(job: TrainingJob) -> float:
+    """Share of the layers whose activations go to the host."""
+    layers = job.model.layers
+    return min((job.offload_layers or layers) / layers, 1.0) if job.offloads("activations") else 0.0
 
 
 def _local_len(job: TrainingJob) -> int:
@@ -136,8 +155,17 @@ def _device_ops(job: TrainingJob, storage: Storage, split: TensorSplit) -> list[
     spec = job.model
     ops: Sequence[Op] = micro_batch_ops(job, storage, seq_len=_local_len(job))
     if not (job.lora or storage.lasting_gradients):
-        ops = [gradient_owner(op, spec) for op in ops]
-    return [split.of_op(_narrow(_in_context(op, job), job)) for op in ops]
+        ops = [gradient_owner(op, spec, storage.fresh_bytes) for op in ops]
+    return [_skewed(split.of_op(_narrow(_in_context(op, job), job)), job) for op in ops]
+
+
+def _skewed(op: Op, job: TrainingJob) -> Op:
+    """What the busiest expert rank keeps and works on of the rows that come to its experts."""
+    routed = ".moe." in op.label and not op.label.endswith(("moe.router", "moe.routing")) and ".shared" not in op.label
+    if not routed or job.expert_skew == 1:
+        return op
+    amounts = ("saved_bytes", "weight_saved_bytes", "input_bytes", "output_bytes")
+    return replace(op, **{name: round(getattr(op, name) * job.expert_skew) for name in amounts})
 
 
 def _in_context(op: Op, job: TrainingJob) -> Op:
@@ -169,31 +197,12 @@ def _narrow(op: Op, job: TrainingJob) -> Op:
     """Products in 8 or 4 bits keep their input in that format, and copies of their weight for both directions.
 
     Source: Transformer Engine, which quantizes inputs and weights by rows and by columns; the head stays in bf16.
+    torchao's products keep what they were given and quantize it again (``matmul_with_hp_or_float8_args``).
     """
     element_bytes = _NARROW_DTYPES.get(job.dtype)
-    if element_bytes is None or op.kind not in {"linear", "expert_linear"} or not op.in_layer:
+    if element_bytes is None or not job.fp8_saved or op.kind not in {"linear", "expert_linear"} or not op.in_layer:
         return op
     saved = op.saved_bytes * element_bytes / 2
     return replace(
         op, saved_bytes=round(saved), weight_copy_bytes=op.weight_copy_bytes + round(2 * op.parameters * element_bytes)
     )
-
-
-def _loss(job: TrainingJob, ops: Sequence[Op], storage: Storage) -> Loss:
-    """What the loss takes.
-
-    Megatron-Core, fused: one kernel turns narrow logits into their gradient in place (Transformer Engine's parallel
-    cross-entropy). Megatron-LM's own: the fp32 softmax is made in place (in older versions beside fp32 logits) and
-    kept, beside narrow logits or their gradient. torch, compiled: narrow logits and their gradient. torch, eager: see
-    ``torch_loss``.
-    """
-    if storage.framework == "torch" and not job.fused:
-        return torch_loss(ops, storage.precision)
-    logits = sum(op.output_bytes * op.repeats for op in ops if op.label in {"head", "mtp.head"})
-    if storage.framework == "torch":
-        return Loss(kept_bytes=logits, working_bytes=logits, lasting_bytes=0.0)
-    if storage.framework == "megatron-core" and job.fused:
-        return Loss(kept_bytes=logits, working_bytes=0.0, lasting_bytes=0.0)
-    wide = logits / storage.precision.compute_bytes * LOSS_BYTES
-    second = wide if storage.framework == "megatron-deepspeed" else 0.0
-    return Loss(kept_bytes=wide, working_bytes=logits + second, lasting_bytes=0.0)

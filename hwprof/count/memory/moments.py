@@ -29,6 +29,7 @@ class Moment:
         leading: the same for one of the leading layers.
         body: the same for one of the other layers.
         after: the same for what follows the layers.
+        freed_bytes: of places that were freed shortly before and are too small for what came then.
         happens: whether the device comes to this moment.
     """
 
@@ -39,6 +40,7 @@ class Moment:
     leading: Amount = 0.0
     body: Amount = 0.0
     after: Amount = 0.0
+    freed_bytes: Amount = 0.0
     happens: Amount = True
 
     @property
@@ -55,6 +57,12 @@ class Moment:
         """All of it; 0 where the device does not come to it."""
         kept = (scaled(times, block.kept_bytes) for times, block in self._kept)
         return where(self.happens, added(self.device.always_bytes, *self.parts.values(), *kept), 0.0)
+
+    def main_pool_bytes(self, sharded: Amount) -> Amount:
+        """What the pool of the main stream has given out; ``sharded`` gradients come from another."""
+        held = added(self.total_bytes, where(self.happens, self.freed_bytes, 0.0))
+        apart = smaller(self.parts.get("gradients", 0.0), self.device.all_gradients)
+        return added(held, scaled(-1 * sharded, where(self.happens, apart, 0.0)))
 
     @property
     def _kept(self) -> tuple[tuple[Amount, Block], ...]:
@@ -123,6 +131,26 @@ def device_peak_bytes(pieces: Pieces, spread: Spread, device: Amount) -> Amount:
     return larger(*(moment.total_bytes for moment in moments(pieces, spread, device)))
 
 
+def reserved_bytes(pieces: Pieces, spread: Spread) -> Amount:
+    """What torch's allocator takes from the fullest device, without what it can't use: pools of streams add up."""
+    return larger(*(device_reserved_bytes(pieces, spread, device) for device in _fullest(pieces, spread)))
+
+
+def device_reserved_bytes(pieces: Pieces, spread: Spread, device: Amount) -> Amount:
+    """The same for one device.
+
+    Each stream has a pool, which keeps its largest size when its tensors are freed. FSDP2 makes sharded gradients in
+    the stream of reduce-scatters and gathers into buffers of another (torch/distributed/fsdp/_fully_shard:
+    ``foreach_reduce``, ``foreach_all_gather``), so that these are not where activations have been. Narrow logits that
+    were freed leave a place that wide ones do not fit.
+    """
+    at = Device(pieces=pieces, spread=spread, device=device)
+    sharded = where(at.sharded_streams, 1, 0)
+    own = larger(*(moment.main_pool_bytes(sharded) for moment in moments(pieces, spread, device)))
+    gathering = larger(at.gathered_ends, (1 + pieces.prefetched_layers) * at.arriving)
+    return added(own, scaled(sharded, added(at.all_gradients, gathering)))
+
+
 def moments(pieces: Pieces, spread: Spread, device: Amount) -> tuple[Moment, ...]:
     """Each moment at which a device's memory may peak.
 
@@ -146,7 +174,7 @@ def _forward(at: Device) -> Moment:
         device=at,
         parts={
             "gradients": at.gradients(0.0, 0.0),
-            "gathered weights": added(at.gathered(leading, body, at_once=0), 2 * at.arriving),
+            "gathered weights": added(at.gathered(leading, body, layers=0), 2 * at.arriving),
         },
         before=at.first * under_way,
         leading=at.on_device(leading * under_way),
@@ -168,12 +196,13 @@ def _loss(at: Device) -> Moment:
             "gradients": at.gradients(0.0, 0.0),
             "logits and loss": loss + pieces.lasting_logits_bytes,
             "weight copies": _copies(at, *at.layers, ends=1),
-            "gathered weights": at.gathered(leading, body, at_once=0),
+            "gathered weights": at.gathered(leading, body, layers=0),
         },
         before=at.first * under_way,
         leading=at.on_device(leading * under_way),
         body=at.on_device(body * under_way),
         after=at.waiting_at_head + 1,
+        freed_bytes=pieces.freed_logits_bytes,
         happens=(at.last > 0) & (pieces.loss_kept_bytes > 0),
     )
 
@@ -215,7 +244,8 @@ def _at_block(
     all_leading, all_body = at.layers
     kept_leading = at.waiting * all_leading + _under_way(at, leading)
     kept_body = at.waiting * all_body + _under_way(at, body)
-    loss = at.last * (at.waiting_at_head * pieces.loss_kept_bytes + pieces.lasting_logits_bytes)
+    left = pieces.lasting_logits_bytes + head * pieces.loss_at_head_bytes
+    loss = at.last * (at.waiting_at_head * pieces.loss_kept_bytes + left)
     ends = 0.0 if head else at.last * pieces.after.grown_bytes
     return Moment(
         name=_name(at, block, leading, body),
@@ -224,7 +254,7 @@ def _at_block(
             "gradients": at.gradients(done, ends),
             "logits and loss": loss,
             "weight copies": _copies(at, leading, body, ends=head),
-            "gathered weights": at.gathered(leading, body, at_once=1 if head else 2),
+            "gathered weights": at.gathered(leading, body, layers=pieces.prefetched_layers + 1 - head),
             "working gradients": at.working(block),
             "gradients being reduced": at.reduced(block, ends, layers=reducing),
         },

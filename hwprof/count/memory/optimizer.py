@@ -6,7 +6,7 @@ import math
 
 from hwprof.count.ops.parameter_tensor import ParameterTensor
 from hwprof.specs.job.settings import OptimizerImplementation
-from hwprof.specs.job.step import JobOptimizer
+from hwprof.specs.job.switches import JobOptimizer
 
 _COUNT_BYTES = 4
 """The step count that every optimizer with moments but SGD keeps for each tensor, fp32."""

@@ -83,17 +83,25 @@ class Pieces:
         tied: a tied table that a last stage holds a second time.
         loss_kept_bytes: kept by the loss for backward.
         loss_working_bytes: the most that the loss takes beyond that.
+        loss_at_head_bytes: of what the loss keeps, what is there while the head runs backward.
         lasting_logits_bytes: logits that are there until the step ends.
+        pipeline_output_bytes: logits of a micro-batch that a pipeline holds until the step ends.
         stream_bytes: the residual stream between two layers.
         tables_bytes: rotary tables.
         placeholder_bytes: empty gradients that stay (``Storage.placeholders``).
+        live_bytes: gathered weights that may stay after use.
         bucket_bytes: the largest of either of two buckets in which gradients are reduced and weights gathered.
         lasting_gradients: gradients have their place throughout the step.
         bucketed_gradients: DDP keeps a second copy of the gradients in its buckets.
+        whole_gradient_share: width of a gradient before it is reduced over that of a kept one.
+        prefetched_layers: layers whose sharded weights come in ahead of use.
+        freed_logits_bytes: narrow logits whose place stays free, but too small, when they have been made wide.
+        streams: sharded gradients and gathered weights come from pools of their own in torch's allocator.
         expert_replication: replicas of an expert for each replica of the model.
         state_on_device: 0 where the optimizer state lives in host memory, else 1.
+        gradients_on_device: 0 where gradients go to the host as they are made, or weights are updated at once.
         weights_on_device: the same for weights.
-        activations_on_device: the same for what layers keep; two layers' stay on the device.
+        activations_on_device: share of the layers whose kept activations stay; two layers' always do.
     """
 
     leading_layers: int = 0
@@ -106,14 +114,22 @@ class Pieces:
     loss_kept_bytes: Amount = 0.0
     loss_working_bytes: Amount = 0.0
     lasting_logits_bytes: Amount = 0.0
+    loss_at_head_bytes: Amount = 0.0
+    pipeline_output_bytes: Amount = 0.0
     stream_bytes: Amount = 0.0
     tables_bytes: Amount = 0.0
     placeholder_bytes: Amount = 0.0
+    live_bytes: Amount = 0.0
     bucket_bytes: Amount = 0.0
     lasting_gradients: bool = False
     bucketed_gradients: bool = False
+    whole_gradient_share: float = 1.0
+    prefetched_layers: int = 1
+    freed_logits_bytes: Amount = 0.0
+    streams: bool = False
     expert_replication: Amount = 1.0
     state_on_device: float = 1.0
+    gradients_on_device: float = 1.0
     weights_on_device: float = 1.0
     activations_on_device: float = 1.0
 
@@ -139,33 +155,45 @@ class Rules:
     """How a block's operations are kept and worked on.
 
     Attributes:
-        kept_of: what an operation of a layer keeps between forward and backward.
+        module_of: what an operation of a layer keeps between forward and backward, and the module that brings back the
+            rest when it runs again.
         again: what a layer keeps instead when it is run again as a whole; None = it is not.
         gradient_bytes: element of an accumulated gradient.
+        whole_bytes: element of a gradient before it is reduced over the ranks that share its weight.
         fresh_bytes: element of a gradient as a product writes it; 0 = it is added where it belongs.
         stream_bytes: gradient of the residual stream beside a layer's operation.
     """
 
-    kept_of: Callable[[Op], float]
-    again: Callable[[Sequence[Op]], float] | None
+    module_of: Callable[[Op], tuple[str, float]]
+    again: Callable[[Sequence[Op]], float | None]
     gradient_bytes: float
+    whole_bytes: float
     fresh_bytes: float
     stream_bytes: float
 
 
 def layer_block(ops: Sequence[Op], rules: Rules, *, dense: Held, experts: Held) -> Block:
     """One layer; the amounts of its operations are those of one layer on average."""
-    if rules.again is None:
-        kept = _by_kind(ops, rules.kept_of)
-        held = [
-            size + op.saved_bytes - rules.kept_of(op)
-            for size, op in zip(_running(ops, rules.kept_of), ops, strict=True)
-        ]
+    instead = rules.again(ops)
+    if instead is None:
+        kept = _by_kind(ops, lambda op: rules.module_of(op)[1])
+        held = _held_in_backward(ops, rules.module_of)
     else:
-        kept = {KEPT_BY_RECOMPUTE: rules.again(ops)}
+        kept = {KEPT_BY_RECOMPUTE: instead}
         held = _running(ops, _saved)  # what was kept is among it
-    copies = 0.0 if rules.again else sum(op.weight_copy_bytes for op in ops)
+    copies = sum(op.weight_copy_bytes for op in ops) if instead is None else 0.0
     return _block(ops, rules, kept, held, copies, stream_bytes=rules.stream_bytes, dense=dense, experts=experts)
+
+
+def _held_in_backward(ops: Sequence[Op], module_of: Callable[[Op], tuple[str, float]]) -> list[float]:
+    """What is there at each operation's backward: kept by it and those before it, and what its module brought back."""
+    kept, back, held = 0.0, dict[str, float](), []
+    for op in ops:
+        module, kept_bytes = module_of(op)
+        kept += kept_bytes
+        back[module] = back.get(module, 0.0) + op.saved_bytes - kept_bytes
+        held.append(kept + back[module])
+    return held
 
 
 def end_block(ops: Sequence[Op], rules: Rules, *, dense: Held, experts: Held = Held()) -> Block:
@@ -223,10 +251,8 @@ def _block(
         for size, copy, op in zip(held, copied, ops, strict=True)
     ]
     grown = sum(op.parameters for op in ops) * rules.gradient_bytes
-    growing = [
-        size + grown - done
-        for size, done in zip(working, _running(ops, lambda op: op.parameters * rules.gradient_bytes), strict=True)
-    ]
+    whole = _running(ops, lambda op: op.parameters * rules.whole_bytes)
+    growing = [size + sum(whole[-1:]) - done for size, done in zip(working, whole, strict=True)]
     at, growing_at = (max(range(len(ops)), key=sizes.__getitem__, default=None) for sizes in (working, growing))
     return Block(
         dense=dense,

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.blocks.transformer import training_step_ops
 from hwprof.count.job.storage import run_storage
 from hwprof.count.job.tensor_split import TensorSplit
-from hwprof.count.memory.build import KeptPolicy, Loss, Workload, pieces_of
+from hwprof.count.memory.build import Workload, pieces_of
 from hwprof.count.memory.largest import largest
+from hwprof.count.memory.loss import logits_of, plain_loss
 from hwprof.count.memory.moments import Moment, Spread, device_peak_bytes, moments
 from hwprof.count.memory.pieces import Pieces
 from hwprof.count.ops.elementwise import Amount
 from hwprof.count.ops.operation import Op
 from hwprof.count.ops.precision import Precision
-from hwprof.count.ops.vector import LOSS_BYTES, ROPE_BYTES
+from hwprof.count.ops.vector import ROPE_BYTES
 from hwprof.errors import InputError
-from hwprof.specs.job.settings import Recompute, RunSettings
+from hwprof.specs.job.settings import RunSettings
+from hwprof.specs.job.switches import Selective
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.memory import MemoryPart
 
@@ -35,8 +36,8 @@ _NOTES = {
     "pipeline transfers": "what comes from and goes to neighbouring stages",
 }
 
-_POLICIES: dict[Recompute, KeptPolicy] = {"none": "none", "selective": "products", "full": "full"}
-"""What recompute means in hwprof's own training loop."""
+_SELECTIVE: tuple[Selective, ...] = ("products",)
+"""What selective recompute keeps in hwprof's own training loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,8 @@ class MemoryNeed:
         moment: when in the step it is reached.
         stage: the pipeline stage of that device.
         stage_bytes: the peak of each stage.
-        allocator_bytes: not in the peak: what the caching allocator reserves beyond it (an estimate).
+        pools_bytes: not in the peak: what the caching allocator keeps in pools and places that it can't use for it.
+        allocator_bytes: not in the peak: what is lost to fragments beside that (an estimate).
         libraries_bytes: not in the peak: what CUDA and NCCL take (an estimate).
         host_bytes: what offload puts in host memory for one device.
     """
@@ -59,14 +61,20 @@ class MemoryNeed:
     moment: str
     stage: int = 0
     stage_bytes: tuple[float, ...] = ()
+    pools_bytes: float = 0.0
     allocator_bytes: float = 0.0
     libraries_bytes: float = 0.0
     host_bytes: float = 0.0
 
     @property
+    def reserved_bytes(self) -> float:
+        """What torch's allocator takes from the device (``torch.cuda.max_memory_reserved``)."""
+        return self.peak_bytes + self.pools_bytes + self.allocator_bytes
+
+    @property
     def device_bytes(self) -> float:
-        """What the device has to have."""
-        return self.peak_bytes + self.allocator_bytes + self.libraries_bytes
+        """What the device has to have, as ``nvidia-smi`` shows it."""
+        return self.reserved_bytes + self.libraries_bytes
 
 
 def training_memory(
@@ -162,10 +170,12 @@ def run_pieces(spec: ModelSpec, settings: RunSettings, *, tensor_parallel: int =
         expert_parallel=1,
         expert_tensor=1,
         latent=spec.mla is not None,
+        keeps_gathered=True,
     )
     precision = Precision.of(settings.dtype)
-    ops = [split.of_op(gradient_owner(op, spec)) for op in training_step_ops(spec, settings)]
+    ops = [split.of_op(gradient_owner(op, spec, precision.weight_bytes)) for op in training_step_ops(spec, settings)]
     tables = settings.seq_len * spec.head_dim * ROPE_BYTES if spec.positions == "rope" else 0
+    loss = replace(plain_loss(ops, precision), lasting_bytes=logits_of(ops))
     work = Workload(
         spec=spec,
         ops=[op for op in ops if op.layer_kind not in {"optimizer", "clip", "loss"}],
@@ -175,28 +185,23 @@ def run_pieces(spec: ModelSpec, settings: RunSettings, *, tensor_parallel: int =
         storage=run_storage(precision),
         optimizer=settings.optimizer,
         implementation=settings.optimizer_implementation,
-        policy=_POLICIES[settings.recompute],
-        policy_share=1.0,
+        recompute=settings.recompute,
+        selective=_SELECTIVE,
+        recomputed_share=1.0,
+        compiled=False,
+        narrow_weights=False,
         stream_bytes=settings.micro_batch * (settings.target_len or settings.seq_len) * spec.d_model * 4,
     )
-    return replace(pieces_of(work, torch_loss(ops, precision)), tables_bytes=tables)
+    return replace(pieces_of(work, loss), tables_bytes=tables)
 
 
-def torch_loss(ops: Sequence[Op], precision: Precision) -> Loss:
-    """Cross-entropy of torch: keeps the fp32 log-softmax, its backward makes two more; the loop holds the logits."""
-    logits = sum(op.output_bytes * op.repeats for op in ops if op.label in {"head", "mtp.head"})
-    wide = logits / precision.compute_bytes * LOSS_BYTES
-    kept = sum(op.saved_bytes * op.repeats for op in ops if op.label == "loss")
-    return Loss(kept_bytes=kept, working_bytes=2 * wide, lasting_bytes=logits)
-
-
-def gradient_owner(op: Op, spec: ModelSpec) -> Op:
+def gradient_owner(op: Op, spec: ModelSpec, fresh_bytes: float) -> Op:
     """With a tied table the gradient appears at the head; the embedding then makes its own and the sum of the two."""
     table = spec.vocab_size * spec.d_model
     if spec.tied_embeddings and op.label == "head":
         return replace(op, parameters=op.parameters + table)
     if spec.tied_embeddings and op.label == "embedding.tokens":
-        return replace(op, parameters=0, input_bytes=2 * table * 4)
+        return replace(op, parameters=0, input_bytes=round(2 * table * fresh_bytes))
     return op
 
 

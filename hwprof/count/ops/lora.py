@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Op
 from hwprof.count.ops.parameter_tensor import ParameterTensor
 from hwprof.specs.job.labels import layer_kind
 from hwprof.specs.job.step import LoraSpec
+from hwprof.specs.job.switches import AdapterLibrary
 
-QUANTIZED_WEIGHT_BYTES = 0.5 + (8 / 64 + 32 / (64 * 256)) / 8
-"""A weight in NF4 with double quantization: 4 bits, a scale of 8 bits a block of 64, one of 32 bits for 256 of these
-(Dettmers et al. 2023, section 3)."""
+_BLOCK = 64
+"""Weights in NF4 that share a scale (Dettmers et al. 2023, section 3)."""
+
+_DOUBLE_SCALE_BYTES = 1 + 4 / 256
+"""A scale in 8 bits, one of 32 bits for 256 of these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """How a library quantizes and adapts.
+
+    Attributes:
+        scale_bytes: of a block of weights in 4 bits.
+        wide_rest: all but the 4-bit matrices is fp32, the residual stream, too.
+        with_head: the head is quantized, too.
+        copies: whole 16-bit copies of a weight that exist while it is used.
+        lasting_inputs: inputs of each quantized product that are kept beside what backward needs: this step's, the last
+            one's.
+        dropout: a pair reads its input through dropout, which keeps a mask of one byte and its result.
+    """
+
+    scale_bytes: float
+    wide_rest: bool = False
+    with_head: bool = False
+    copies: int = 1
+    lasting_inputs: int = 0
+    dropout: bool = False
+
+    @property
+    def weight_bytes(self) -> float:
+        """Of an element in 4 bits."""
+        return 0.5 + self.scale_bytes / _BLOCK
+
+
+LIBRARIES: Mapping[AdapterLibrary, Library] = {
+    "peft": Library(scale_bytes=_DOUBLE_SCALE_BYTES, wide_rest=True),
+    "torchtune": Library(scale_bytes=_DOUBLE_SCALE_BYTES),
+    "litgpt": Library(scale_bytes=4, with_head=True, copies=2, lasting_inputs=2, dropout=True),
+}
+"""peft: ``prepare_model_for_kbit_training`` makes the rest wide. torchtune: torchao's ``LinearNF4`` keeps no input.
+litgpt, as its ``config_hub`` trains: Lightning's ``BitsandbytesPrecision`` replaces every linear layer without double
+quantization and quantizes in fp16, so that a widened weight is copied once more to bf16; ``MatMul4Bit`` of the
+bitsandbytes that it pins (0.42) holds inputs in an attribute of the graph, which lives until the next loss exists."""
 
 _PRODUCTS = frozenset({"linear", "expert_linear"})
 
@@ -32,45 +73,109 @@ def adapters(tensors: Sequence[ParameterTensor], lora: LoraSpec) -> tuple[Parame
     return tuple(pairs)
 
 
+_QUERY_VALUE = ("attention.query", "attention.value", "attention.kv")
+"""Latent attention makes values in its ``kv``."""
+
+
 def is_target(tensor: ParameterTensor, lora: LoraSpec) -> bool:
-    """Whether a weight is a matrix of a layer that gets a pair; routers do not."""
-    if len(tensor.shape) < 2 or "layers.*" not in tensor.label or tensor.label.endswith(("moe.router", "norm")):
+    """Whether a weight is a matrix that gets a pair."""
+    return len(tensor.shape) > 1 and is_adapted(tensor.label, lora)
+
+
+def is_adapted(label: str, lora: LoraSpec) -> bool:
+    """Whether the matrix of an operation gets a pair; routers and embeddings do not."""
+    if label.endswith(("moe.router", "norm")):
         return False
-    kind = layer_kind(tensor.label)
-    return kind in {"attention", "ffn"} if lora.targets == "all" else kind == lora.targets
+    if "layers.*" not in label:
+        return lora.targets == "linear" and label == "head"
+    if lora.targets == "query-value":
+        return label.endswith(_QUERY_VALUE)
+    kind = layer_kind(label)
+    return kind == lora.targets if lora.targets in {"attention", "ffn"} else kind in {"attention", "ffn"}
 
 
-def frozen_bytes(tensor: ParameterTensor, lora: LoraSpec, weight_bytes: float) -> float:
-    """An element of a frozen weight: quantized ones are the matrices of layers."""
+def frozen_bytes(tensor: ParameterTensor, lora: LoraSpec, weight_bytes: float, library: AdapterLibrary) -> float:
+    """An element of a frozen weight: quantized ones are the matrices of layers, perhaps the head's."""
+    found = LIBRARIES[library]
     matrix = len(tensor.shape) > 1 and "layers.*" in tensor.label and not tensor.label.endswith("moe.router")
-    return QUANTIZED_WEIGHT_BYTES if lora.quantized and matrix else weight_bytes
+    narrow = lora.quantized and (matrix or (found.with_head and tensor.label == "head"))
+    return found.weight_bytes if narrow else weight_bytes
 
 
-def adapted(op: Op, tensors: Sequence[ParameterTensor], lora: LoraSpec, compute_bytes: int) -> Op:
-    """An operation of the frozen model, with the pair beside it if it has one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """A model that is frozen, and the pairs beside its matrices.
 
-    A frozen product makes no gradient of its weight, and keeps its input only for a pair; that adds products of
-    2·N·r·(I + O) FLOP forward, twice that backward, and its narrow result. A quantized weight is widened while it is
-    used. That nothing below the first pair needs a gradient is not counted.
+    Attributes:
+        lora: the pairs.
+        library: whose way of keeping them.
+        tensors: the model's weights.
+        compute_bytes: an element of what products read.
     """
-    own = [tensor for tensor in tensors if tensor.label == op.label and len(tensor.shape) > 1]
-    if op.kind not in _PRODUCTS:
-        return replace(op, parameters=0)
-    backward = replace(op.backward, matmul_flop=op.backward.matmul_flop // 2)
-    widened = sum(
-        tensor.elements * compute_bytes for tensor in own if frozen_bytes(tensor, lora, compute_bytes) < compute_bytes
-    )
-    frozen = replace(op, parameters=0, backward=backward, input_bytes=op.input_bytes + widened)
-    targets = [tensor for tensor in own if is_target(tensor, lora)]
-    if not targets:
-        return replace(frozen, saved_bytes=0)
-    *_, out, inside = targets[0].shape
-    narrow_bytes = op.output_bytes // out * lora.rank
-    pair = Cost(matmul_flop=2 * narrow_bytes // compute_bytes * (inside + out))
-    return replace(
-        frozen,
-        forward=op.forward + pair,
-        backward=backward + pair * 2,
-        parameters=sum(pair.elements for pair in adapters(targets, lora)),
-        saved_bytes=op.saved_bytes + narrow_bytes,
-    )
+
+    lora: LoraSpec
+    library: AdapterLibrary
+    tensors: Sequence[ParameterTensor]
+    compute_bytes: int
+
+    def adapted(self, ops: Sequence[Op]) -> Iterator[Op]:
+        """The operations of the frozen model, with the pairs beside those that have one.
+
+        What only the gradient of a frozen weight would need is not kept, and that gradient is not made. A pair keeps
+        the input of its product and its own narrow result; it adds products of 2·N·r·(I + O) FLOP forward, twice that
+        backward. A quantized weight is widened while it is used. That nothing below the first pair needs a gradient is
+        not counted.
+        """
+        previous: Op | None = None
+        for op in ops:
+            shared = not op.weight_saved_bytes and previous is not None and previous.kind in _PRODUCTS
+            if op.kind in _PRODUCTS:
+                yield self._product(op, input_shared=shared)
+            else:
+                kept_bytes = op.saved_bytes - op.weight_saved_bytes
+                yield replace(op, parameters=0, saved_bytes=kept_bytes, weight_saved_bytes=0)
+            previous = op
+
+    def _product(self, op: Op, *, input_shared: bool) -> Op:
+        own = [tensor for tensor in self.tensors if tensor.label == op.label and len(tensor.shape) > 1]
+        narrow = [tensor for tensor in own if self._is_narrow(tensor)]
+        targets = [tensor for tensor in own if is_target(tensor, self.lora)]
+        widened = LIBRARIES[self.library].copies * sum(tensor.elements * self.compute_bytes for tensor in narrow)
+        frozen = replace(
+            op,
+            parameters=0,
+            backward=replace(op.backward, matmul_flop=op.backward.matmul_flop // 2),
+            input_bytes=op.input_bytes + widened,
+            saved_bytes=self._kept_bytes(op, narrow=bool(narrow), target=bool(targets), input_shared=input_shared),
+            weight_saved_bytes=0,
+            weight_copy_bytes=0,
+        )
+        return self._with_pair(frozen, targets[0]) if targets else frozen
+
+    def _is_narrow(self, tensor: ParameterTensor) -> bool:
+        return frozen_bytes(tensor, self.lora, self.compute_bytes, self.library) < self.compute_bytes
+
+    def _kept_bytes(self, op: Op, *, narrow: bool, target: bool, input_shared: bool) -> int:
+        """What a product keeps beside a pair's result: its input where a pair or its library needs it, and a mask."""
+        library, own = LIBRARIES[self.library], op.weight_saved_bytes
+        lasting = library.lasting_inputs if narrow else 0
+        kept_bytes = op.saved_bytes if target or lasting else op.saved_bytes - own
+        if input_shared:
+            return kept_bytes
+        if lasting > 1:
+            kept_bytes += op.input_bytes
+        if target and library.dropout:
+            kept_bytes += op.input_bytes // self.compute_bytes + (0 if own and not lasting else op.input_bytes)
+        return kept_bytes
+
+    def _with_pair(self, op: Op, target: ParameterTensor) -> Op:
+        *_, out, inside = target.shape
+        narrow_bytes = op.output_bytes // out * self.lora.rank
+        pair = Cost(matmul_flop=2 * narrow_bytes // self.compute_bytes * (inside + out))
+        return replace(
+            op,
+            forward=op.forward + pair,
+            backward=op.backward + pair * 2,
+            parameters=sum(pair.elements for pair in adapters([target], self.lora)),
+            saved_bytes=op.saved_bytes + narrow_bytes,
+        )

@@ -76,6 +76,7 @@ def linear(
         forward=forward,
         backward=backward,
         saved_bytes=0 if kept else x * c,
+        weight_saved_bytes=0 if kept else x * c,
         weight_copy_bytes=weight * c if how.precision.casts else 0,
         input_bytes=x * x_bytes,
         output_bytes=y * c,
@@ -169,7 +170,8 @@ def attention_core(
 
     Reads q, k, v and writes o and one fp32 logsumexp a row; backward reads these and dO, and writes dQ, dK, dV. k and v
     have K heads, not H (grouped queries). All of q, k, v, o and the logsumexp are kept.
-    The fp32 kernels of CUDA do not take groups: there k and v are first repeated to H heads, which are then kept.
+    The fp32 kernels of CUDA do not take groups, and some software copies anyway (``repeats_kv``): there k and v are
+    first repeated to H heads, which are then kept.
 
     Args:
         how: the execution.
@@ -192,7 +194,8 @@ def attention_core(
     q, o = rows * head_dim * c, rows * width * c
     grouped = batch * kv_heads * keys * (head_dim + width) * c
     kv, repeat, repeat_backward = grouped, Cost.ZERO, Cost.ZERO
-    if how.device == "cuda" and not how.precision.casts and kv_heads < heads:
+    wide = how.device == "cuda" and not how.precision.casts and c == LSE_BYTES
+    if (wide or how.repeats_kv) and kv_heads < heads:
         kv = grouped // kv_heads * heads
         repeat = Cost(read_bytes=grouped, write_bytes=kv)
         repeat_backward = Cost(vector_flop=kv // c, read_bytes=kv, write_bytes=grouped)

@@ -79,6 +79,7 @@ def expert_linear(
         )
         + widen,
         saved_bytes=0 if input_kept else x * c,
+        weight_saved_bytes=0 if input_kept else x * c,
         weight_copy_bytes=experts * in_features * out_features * c if how.precision.casts else 0,
         input_bytes=x * c,
         output_bytes=y * c,

@@ -25,12 +25,16 @@ class Execution:
             operations, casts and norms are one pass each, and intermediate results stay in registers.
         attention: ``flash`` = one kernel that stores no scores; ``materialised`` = scores in memory, in the format of
             the products (Megatron-LM's unfused attention).
+        wide_norms: RMS norms are not one kernel but steps in fp32; without effect where kernels are fused.
+        repeats_kv: keys and values are copied to all query heads before attention.
     """
 
     precision: Precision
     device: Device = "cuda"
     fused: bool = False
     attention: AttentionKernel = "flash"
+    wide_norms: bool = False
+    repeats_kv: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,7 @@ class OpCost:
         backward: cost of the backward pass.
         update: cost of what happens once a step, after all backward passes (clip, optimizer).
         saved_bytes: kept from forward to backward, beyond what another operation already keeps; parameters excluded.
+        weight_saved_bytes: of that what the gradient of its own weight alone needs; a frozen weight saves it.
         weight_copy_bytes: narrow copies of weights that autocast makes and backward needs.
         input_bytes: size of the inputs that get a gradient.
         output_bytes: size of the result of its last kernel, or of all its matrix-multiply kernels.
@@ -51,6 +56,7 @@ class OpCost:
     backward: Cost = Cost.ZERO
     update: Cost = Cost.ZERO
     saved_bytes: int = 0
+    weight_saved_bytes: int = 0
     weight_copy_bytes: int = 0
     input_bytes: int = 0
     output_bytes: int = 0
@@ -70,6 +76,7 @@ class Op:
         recompute: cost of running (parts of) its forward pass again during backward.
         update: cost once a step, after all backward passes.
         saved_bytes: kept for backward, of one micro-batch, beyond what another operation keeps.
+        weight_saved_bytes: of that what the gradient of its own weight alone needs.
         weight_copy_bytes: narrow copies of its weights, kept for backward.
         input_bytes: size of the inputs that get a gradient, of one micro-batch.
         output_bytes: size of its result, of one micro-batch.
@@ -86,6 +93,7 @@ class Op:
     recompute: Cost = Cost.ZERO
     update: Cost = Cost.ZERO
     saved_bytes: int = 0
+    weight_saved_bytes: int = 0
     weight_copy_bytes: int = 0
     input_bytes: int = 0
     output_bytes: int = 0

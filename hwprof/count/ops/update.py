@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Execution, OpCost, register
 from hwprof.specs.job.settings import OptimizerImplementation, OptimizerName
-from hwprof.specs.job.step import JobOptimizer
+from hwprof.specs.job.switches import JobOptimizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,18 +8,18 @@ Letters: N tokens, d features; w, c, r bytes of a weight, of a matrix-multiply e
 
 from __future__ import annotations
 
-from typing import Literal
-
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Execution, OpCost, register
-
-Activation = Literal["gelu", "relu", "silu"]
+from hwprof.specs.model.parts import Activation
 
 ACTIVATION_FLOP: dict[Activation, tuple[int, int]] = {"gelu": (9, 18), "relu": (1, 1), "silu": (4, 7)}
 """Operations an element, forward and backward. gelu: x/2·(1 + tanh(√(2/π)·(x + 0.0447·x³))); silu: x/(1 + exp(-x))."""
 
 STATISTIC_BYTES = 4
 """Mean and reciprocal deviation of a norm's row are fp32."""
+
+NORM_STEP_BYTES = 4
+"""Norms that run in steps do so in fp32."""
 
 INDEX_BYTES = 8
 """Token ids and targets are int64."""
@@ -94,10 +94,13 @@ def rmsnorm(how: Execution, *, tokens: int, features: int) -> OpCost:
     Source: Zhang & Sennrich 2019. On CUDA and compiled it moves what ``layernorm`` does. On a CPU torch runs it as
     separate kernels: forward x², mean, x·s, (x·s)·g; backward dY·g, dY·(x·s) and its sum, ·s, ·x and its sum, then the
     gradient of the mean of squares: a broadcast division, x¹, ·2, a product and an addition. There x·s is kept too.
+    With ``wide_norms`` the steps are fp32 up to x·s, and x in fp32 and x·s are kept (transformers' ``LlamaRMSNorm``,
+    torchtune's and litgpt's ``RMSNorm``, ``nn.RMSNorm`` of torch before 2.9).
     """
     x, width = tokens * features, how.precision.residual_bytes
     statistics = tokens * STATISTIC_BYTES
-    separate = how.device == "cpu" and not how.fused
+    wide = how.wide_norms and not how.fused
+    separate = wide or (how.device == "cpu" and not how.fused)
     narrow = how.precision.compute_bytes if how.fused else width
     if separate:
         reads, writes, backward_reads, backward_writes = 4 * x * width, 3 * x * width, 14 * x * width, 9 * x * width
@@ -107,8 +110,9 @@ def rmsnorm(how: Execution, *, tokens: int, features: int) -> OpCost:
     return OpCost(
         forward=Cost(vector_flop=4 * x, read_bytes=reads, write_bytes=writes + statistics),
         backward=Cost(vector_flop=10 * x, read_bytes=backward_reads + statistics, write_bytes=backward_writes),
-        saved_bytes=(2 if separate else 1) * x * width + statistics,
-        input_bytes=x * width,
+        saved_bytes=x * (NORM_STEP_BYTES if wide else width) + separate * x * width + statistics,
+        weight_saved_bytes=separate * x * width,
+        input_bytes=x * (NORM_STEP_BYTES if wide else width),
         output_bytes=x * narrow,
     )
 

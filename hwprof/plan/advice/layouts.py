@@ -97,7 +97,6 @@ def _rows(option: Option, cluster: str) -> Iterable[LayoutRow]:
     capacity = option.question.machine.capacity_bytes
     worst = sorted(tally.family_bytes.items(), key=lambda family: family[1])[:INFEASIBLE_ROWS]
     for rank, ((tensor, _, pipeline, data, _), need) in enumerate(worst, start=count + 1):
-        needed = option.question.needed_bytes(need)
         yield LayoutRow(
             rank=rank,
             cluster=cluster,
@@ -110,8 +109,8 @@ def _rows(option: Option, cluster: str) -> Iterable[LayoutRow]:
             gradient_accumulation=option.question.base.global_batch // data,
             recompute="full",
             fits=False,
-            reason="at its leanest " + memory_reason(needed, option.question),
-            memory_bytes=needed,
+            reason="at its leanest " + memory_reason(need, option.question),
+            memory_bytes=need,
             capacity_bytes=capacity,
         )
 

@@ -218,7 +218,7 @@ def _example(found: Found, rule: str) -> str:
     """Of memory and limits, the layout that was nearest to fitting."""
     tally, question = found.tally, found.question
     if rule == MEMORY_FITS:
-        return memory_reason(question.needed_bytes(tally.nearest_bytes), question)
+        return memory_reason(tally.nearest_bytes, question)
     if rule == HOST_MEMORY_FITS:
         return host_reason(tally.nearest_host_bytes, question)
     return limit_reason(tally.nearest_s, question)
@@ -229,7 +229,7 @@ def _why_none(found: Found) -> str:
     if tally.rejected.get("inside_limits"):
         return limit_reason(tally.nearest_s, question)
     if tally.rejected.get(MEMORY_FITS):
-        return "the leanest layout " + memory_reason(question.needed_bytes(tally.nearest_bytes), question)
+        return "the leanest layout " + memory_reason(tally.nearest_bytes, question)
     if tally.rejected.get(HOST_MEMORY_FITS):
         return host_reason(tally.nearest_host_bytes, question)
     refusals = _refusals([found])

@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from hwprof.count.memory.job import job_memory
 from hwprof.plan.answer.confidence import chance_of_being_faster
 from hwprof.plan.answer.cost import Bill, RunningRates, bill_of, steps_of
 from hwprof.plan.space.layouts import DEGREES
@@ -125,7 +124,7 @@ def _least_recompute(job: TrainingJob, question: Question) -> TrainingJob:
 
     def fits(layers: int) -> bool:
         tried = job.model_copy(update={"recompute_layers": layers})
-        return job_memory(tried, question.stack.memory).peak_bytes <= question.usable_bytes
+        return question.need_bytes(tried) <= question.usable_bytes
 
     low, high = 0, job.model.layers
     while high - low > 1:

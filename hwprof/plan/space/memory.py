@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.count.job.storage import Framework
 from hwprof.count.memory.job import job_pieces
-from hwprof.count.memory.moments import Spread, host_bytes, peak_bytes
+from hwprof.count.memory.moments import Spread, host_bytes, reserved_bytes
+from hwprof.count.memory.overhead import FRAGMENTATION, libraries_bytes
 from hwprof.count.memory.pieces import Block, Held, Pieces
 from hwprof.count.ops.elementwise import Amount
 from hwprof.plan.space.columns import Columns, Numbers, divisors, only, rows_of
@@ -48,12 +48,19 @@ class PieceShelf:
     """The pieces of a job's shapes, as rows of numbers; each counted once or found between two that were counted."""
 
     base: TrainingJob
-    framework: Framework
     _counted: dict[tuple[int, ...], Floats] = field(default_factory=dict)
 
-    def peaks(self, columns: Columns) -> Floats:
-        """Peak bytes of tensors on the fullest device of each row."""
-        return self._of_each(columns, peak_bytes)
+    def needs(self, columns: Columns, *, scale: float = 1.0) -> Floats:
+        """What the fullest device of each row has to have; its tensors need ``scale`` times what is counted."""
+        reserved = self._of_each(columns, reserved_bytes) * scale * (1 + FRAGMENTATION[self.base.framework])
+        libraries = libraries_bytes(
+            tensor=columns["tensor"],
+            context=columns["context"],
+            data=columns["data"],
+            stages=columns["pipeline"],
+            expert=columns["expert"],
+        )
+        return np.asarray(reserved + libraries)
 
     def on_host(self, columns: Columns) -> Floats:
         """Bytes in host memory for the device of each row that puts most there."""
@@ -146,13 +153,13 @@ class PieceShelf:
             sequence_parallel=bool(sequence_parallel),
         )
         settings = {"micro_batch": micro_batch, "recompute": RECOMPUTE[recompute], "layout": layout}
-        return job_pieces(self.base.model_copy(update=settings), self.framework)
+        return job_pieces(self.base.model_copy(update=settings))
 
 
-def shelf_of(base: TrainingJob, framework: Framework) -> PieceShelf:
+def shelf_of(base: TrainingJob) -> PieceShelf:
     """An empty shelf for a job; of its layout only the kind of context parallelism stays."""
     layout = ParallelLayout(context_kind=base.layout.context_kind)
-    return PieceShelf(framework=framework, base=base.model_copy(update={"layout": layout, "recompute_layers": None}))
+    return PieceShelf(base=base.model_copy(update={"layout": layout, "recompute_layers": None}))
 
 
 def _distinct(keys: Numbers) -> tuple[Numbers, Numbers]:

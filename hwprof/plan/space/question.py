@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from hwprof.count.memory.overhead import FRAGMENTATION, allocator_bytes, libraries_bytes
+from hwprof.count.memory.job import job_memory
 from hwprof.plan.space.columns import divisors
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
@@ -12,7 +12,8 @@ from hwprof.specs.catalogue.simulator import SimulatorParameters
 from hwprof.specs.job.parallel import ContextKind
 from hwprof.specs.job.schedules import Schedule
 from hwprof.specs.job.settings import RECOMPUTE, Recompute
-from hwprof.specs.job.step import JobDtype, Offload, TrainingJob
+from hwprof.specs.job.step import TrainingJob
+from hwprof.specs.job.switches import JobDtype, Offload
 
 MEMORY_MARGIN = 0.05
 """Share of a device's memory that a plan leaves free, beside what allocator and libraries are known to take."""
@@ -86,14 +87,13 @@ class Question:
 
     @property
     def usable_bytes(self) -> float:
-        """Memory of tensors that a layout may need on a device."""
-        own = self.machine.capacity_bytes * (1 - self.margin) - libraries_bytes(self.machine.devices)
-        return own / (1 + FRAGMENTATION[self.stack.memory]) / self.memory_scale
+        """Memory that a layout may need of a device, allocator and libraries included."""
+        return self.machine.capacity_bytes * (1 - self.margin)
 
-    def needed_bytes(self, peak_bytes: float) -> float:
-        """What a peak of so many bytes of tensors needs of the device, allocator and libraries included."""
-        tensors = peak_bytes * self.memory_scale
-        return tensors + allocator_bytes(tensors, self.stack.memory) + libraries_bytes(self.machine.devices)
+    def need_bytes(self, job: TrainingJob) -> float:
+        """What one job needs of a device."""
+        need = job_memory(job)
+        return need.reserved_bytes * self.memory_scale + need.libraries_bytes
 
     @property
     def host_share_bytes(self) -> float | None:

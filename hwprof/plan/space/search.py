@@ -31,7 +31,7 @@ class Found:
     Attributes:
         question: what was asked.
         space: the layouts.
-        peak_bytes: memory of tensors on the fullest device.
+        need_bytes: memory that the fullest device has to have.
         times: their steps.
         fits: whether memory and limits allow them.
         tally: what was looked at.
@@ -40,7 +40,7 @@ class Found:
 
     question: Question
     space: Space
-    peak_bytes: Floats
+    need_bytes: Floats
     times: StepTimes
     fits: Truths
     tally: Tally
@@ -62,18 +62,18 @@ def search(question: Question) -> Found:
         SpecError: the machine lacks a number that memory or time need.
         InputError: the model's positions end before the sequence does.
     """
-    start, tally, shelf = perf_counter(), Tally(), shelf_of(question.base, question.stack.memory)
+    start, tally, shelf = perf_counter(), Tally(), shelf_of(question.base)
     rows = _on_host(layouts(question, tally), question, shelf, tally)
-    columns, peaks = _in_memory(rows, question, shelf, tally)
+    columns, needs = _in_memory(rows, question, shelf, tally)
     space = space_of(question, columns)
     times = times_of(space, question)
-    fits = peaks <= question.usable_bytes
+    fits = needs <= question.usable_bytes
     fits &= _inside_limits(columns, times, question, tally, fits)
     tally.evaluated += int(np.count_nonzero(fits))
     return Found(
         question=question,
         space=space,
-        peak_bytes=peaks,
+        need_bytes=needs,
         times=times,
         fits=fits,
         tally=tally,
@@ -94,11 +94,11 @@ def _on_host(rows: Columns, question: Question, shelf: PieceShelf, tally: Tally)
 
 def _in_memory(rows: Columns, question: Question, shelf: PieceShelf, tally: Tally) -> tuple[Columns, Floats]:
     """Those that fit, or nearly, and what they need."""
-    peaks = shelf.peaks(rows)
-    tally.refuse(MEMORY_FITS, rows, peaks > question.usable_bytes)
-    tally.note_need(rows, peaks, question.usable_bytes)
-    near = peaks <= NEARLY * question.usable_bytes
-    return only(rows, near), peaks[near]
+    needs = shelf.needs(rows, scale=question.memory_scale)
+    tally.refuse(MEMORY_FITS, rows, needs > question.usable_bytes)
+    tally.note_need(rows, needs, question.usable_bytes)
+    near = needs <= NEARLY * question.usable_bytes
+    return only(rows, near), needs[near]
 
 
 def _inside_limits(columns: Columns, times: StepTimes, question: Question, tally: Tally, fits: Truths) -> Truths:

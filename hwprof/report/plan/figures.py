@@ -9,8 +9,7 @@ from hwprof.plan.answer.plans import Plan
 from hwprof.plan.answer.scaling import ScalingPoint, taken_over_at
 from hwprof.report import palette
 from hwprof.report.pictures import Bar, Line, Picture
-from hwprof.report.plan.tables import layout_words, machine_rows
-from hwprof.report.plan.text import scaling_words
+from hwprof.report.plan.tables import layout_words, machine_rows, scaling_words
 from hwprof.units import format_estimate, format_fraction, format_seconds, scale
 
 _COLOURS = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hwprof.plan.answer.machines import Answer, Option, Refusal
 from hwprof.plan.answer.plans import Plan
-from hwprof.plan.answer.scaling import ScalingPoint
+from hwprof.plan.answer.scaling import ScalingPoint, taken_over_at
 from hwprof.plan.settings.frameworks import settings_of
 from hwprof.plan.settings.launch import Settings
 from hwprof.report.cells import Field, Table, Value, build_sheet, yes
@@ -18,6 +18,14 @@ from hwprof.units import format_fraction, format_quantity, format_seconds, forma
 def search_words(answer: Answer) -> str:
     """What was looked at, and how long that took."""
     return f"{answer.evaluated:,} layouts evaluated in {format_seconds(answer.search_s)}"
+
+
+def scaling_words(curve: Sequence[ScalingPoint]) -> str:
+    """Where waiting takes over on a curve, in a sentence."""
+    late = taken_over_at(curve)
+    if late is not None:
+        return f"from {late:,} devices on, communication, bubble and stragglers take longer than the work"
+    return f"devices work longer than they wait on all counts looked at, up to {curve[-1].devices:,}"
 
 
 def days_words(plan: Plan) -> str:
@@ -150,7 +158,7 @@ FAMILIES_SHOWN = 40
 def families_of(answer: Answer) -> list[Family]:
     """Families that memory rules out, nearest to fitting first; of several searches, those of the best."""
     return [
-        Family(option.name, _degrees_words(degrees), question.needed_bytes(need), question.machine.capacity_bytes)
+        Family(option.name, _degrees_words(degrees), need, question.machine.capacity_bytes)
         for option in answer.options
         for question, tally in [(option.founds[0].question, option.founds[0].tally)]
         for degrees, need in sorted(tally.family_bytes.items(), key=lambda family: family[1])[:FAMILIES_SHOWN]

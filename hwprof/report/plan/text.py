@@ -7,7 +7,7 @@ from typing import TextIO
 
 from hwprof.plan.answer.machines import Answer, Option
 from hwprof.plan.answer.plans import Plan
-from hwprof.plan.answer.scaling import ScalingPoint, taken_over_at
+from hwprof.plan.answer.scaling import ScalingPoint
 from hwprof.report.cells import build_table, chosen
 from hwprof.report.plan.tables import (
     REFUSALS,
@@ -17,6 +17,7 @@ from hwprof.report.plan.tables import (
     energy_words,
     layout_words,
     refusals_of,
+    scaling_words,
     search_words,
     settings_of_best,
 )
@@ -47,14 +48,6 @@ def _scaling_blocks(points: Sequence[ScalingPoint]) -> Iterator[Block]:
         curve = [point for point in points if point.kind == kind]
         if curve:
             yield Block(title=f"{kind} scaling: {scaling_words(curve)}", table=build_table(kind, "", fields, curve))
-
-
-def scaling_words(curve: Sequence[ScalingPoint]) -> str:
-    """Where waiting takes over on a curve, in a sentence."""
-    late = taken_over_at(curve)
-    if late is not None:
-        return f"from {late:,} devices on, communication, bubble and stragglers take longer than the work"
-    return f"devices work longer than they wait on all counts looked at, up to {curve[-1].devices:,}"
 
 
 def _settings_lines(answer: Answer) -> Iterator[str]:

@@ -20,6 +20,7 @@ from hwprof.units import format_bytes, format_fraction, format_span
 
 TOP_KERNELS = 40
 TOP_LAYOUTS = 200
+_PLANNED = "From rank 1 on the planner's answer: the fastest layout of each family of degrees, by the event engine."
 
 
 _PHASES = chosen(PHASES, "phase in_step median_s interval samples_count share predicted_s roof_s bound")
@@ -166,9 +167,7 @@ def layout_table(record: RunRecord) -> Table:
     """Layouts that fit, by rank, then those that do not, with the reason."""
     rows = sorted(record.layouts, key=lambda row: (not row.fits, row.rank))
     hidden = len(rows) - TOP_LAYOUTS
-    basis = "The planner's answer: the fastest layout of each family of degrees, through the event engine."
-    note = f"{basis} {hidden} more stand in plan.csv." if hidden > 0 else basis
+    notes = [_PLANNED] if any(row.rank for row in rows) else []
+    notes += [f"{hidden} more stand in plan.csv."] if hidden > 0 else []
     empty = absence(record, "parallel layouts (name a cluster with --cluster to get them)")
-    return build_table(
-        "layouts", "Parallel layouts", _LAYOUTS, rows[:TOP_LAYOUTS], note=note if rows else "", empty=empty
-    )
+    return build_table("layouts", "Parallel layouts", _LAYOUTS, rows[:TOP_LAYOUTS], note=" ".join(notes), empty=empty)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -14,14 +17,26 @@ from hwprof.errors import HwprofError
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import Stack, framework_known, stack_named
 from hwprof.simulate.published.model import published_model
+from hwprof.simulate.published.words import (
+    ATTENTION,
+    COMPILE,
+    LOSS,
+    MODULES,
+    OFFLOAD,
+    OPTIMIZER,
+    PRECISION,
+    RECOMPUTE,
+    SHARDING,
+    Vocabulary,
+)
 from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.catalogue.published import PublishedRun
 from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.schedules import Schedule
-from hwprof.specs.job.step import JobDtype, LoraSpec, Offload, TrainingJob
+from hwprof.specs.job.step import LoraSpec, TrainingJob
+from hwprof.specs.job.switches import OffloadPart
 from hwprof.specs.model.spec import ModelSpec
-from hwprof.specs.record.run import Recompute
 
 ASSUMED_LORA_RANK = 16
 """An assumption, as is that the projections of attention alone are adapted; that fits the published times better."""
@@ -36,7 +51,22 @@ class Case:
     machine: Machine
     stack: Stack
     recompute_stated: bool
+    network_stated: bool
+    memory_unsure: tuple[str, ...]
     assumptions: tuple[str, ...]
+
+
+def _memory_unsure(run: PublishedRun, job: TrainingJob, *, stated: bool) -> tuple[str, ...]:
+    """What a run leaves open that its memory hangs on, by the names of the error model.
+
+    Programs that store everything in 16 bits are those of fine-tuning on few devices, where optimizers differ most.
+    """
+    unsure = {
+        "recompute not stated": not stated,
+        "framework not known": not framework_known(run.framework),
+        "optimizer not stated": not run.optimizer and job.storage == "pure",
+    }
+    return tuple(name for name, holds in unsure.items() if holds)
 
 
 class RefusedError(ValueError):
@@ -61,8 +91,9 @@ def case_of(run: PublishedRun) -> Case:
             model = model.model_copy(update={"dropout": stack.dropout})
             notes.append(f"dropout not stated: {stack.dropout:.0%}, the default of {stack.name}")
         job = _job(run, model, stack, notes)
-        if not run.recompute:
-            job = _fitting(job, machine, stack, notes)
+        stated = recompute_stated(run, stack)
+        if not stated:
+            job = _fitting(job, machine, notes)
     except (HwprofError, ValueError) as error:
         raise RefusedError(_short(error)) from error
     return Case(
@@ -70,9 +101,27 @@ def case_of(run: PublishedRun) -> Case:
         job=job,
         machine=machine,
         stack=stack,
-        recompute_stated=bool(run.recompute),
+        recompute_stated=stated,
+        network_stated=run.inter_node_link_gbps_per_gpu is not None,
+        memory_unsure=_memory_unsure(run, job, stated=stated),
         assumptions=tuple(notes),
     )
+
+
+def recompute_stated(run: PublishedRun, stack: Stack) -> bool:
+    """Whether a run says what is computed again."""
+    return _recompute(run, stack) is not None
+
+
+def _recompute(run: PublishedRun, stack: Stack) -> dict[str, Any] | None:
+    """What is computed again; ``None`` where it is not told. ``selective`` alone means one thing in Megatron only."""
+    text = run.recompute.lower()
+    found, modules = RECOMPUTE.read(text).meaning, tuple(dict.fromkeys(MODULES.findall(text)))
+    if modules and found.get("recompute") != "full" and "selective" not in found:
+        return {"recompute": "selective", "selective": modules}
+    if found and (found != {"recompute": "selective"} or stack.family == "megatron"):
+        return found
+    return {"recompute": "full"} if _INPUTS.search(run.offload) else None
 
 
 def _short(error: Exception) -> str:
@@ -155,58 +204,115 @@ def _usual_machine(
 
 
 def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) -> TrainingJob:
-    layout = _layout(run, stack, notes)
+    stated = _stated(run, stack, notes)
+    layout = _layout(run, stack, stated, notes)
     if layout.devices != run.n_devices:
         raise RefusedError(f"degrees multiply to {layout.devices}, but there are {run.n_devices} devices")
-    recompute: Recompute = _recompute(run.recompute)
-    if not run.attention_impl:
-        notes.append("attention not stated: flash")
-    flash = not run.attention_impl.lower().startswith(("unfused", "eager", "math", "naive"))
-    lora = LoraSpec(rank=ASSUMED_LORA_RANK, targets="attention") if "lora" in run.model_name.lower() else None
-    if lora:
-        notes.append(f"LoRA of rank {ASSUMED_LORA_RANK} on the projections of attention")
+    share = stated.pop("recomputed_share", None)
+    lora = _lora(run, notes)
+    fields = dict(stack.compiling(stated.pop("compiled", None)))
+    fields |= {name: value for name, value in stated.items() if name not in _OF_LAYOUT}
     return TrainingJob(
-        model=model,
+        model=stack.trained(model),
         seq_len=run.seq_len,
         global_batch=run.global_batch_seqs,
-        micro_batch=_micro_batch(run, layout, notes),
-        dtype=_dtype(run.precision, notes),
-        storage="pure" if "pure" in run.precision.lower() else stack.storage,
-        gradient_bytes=4 if "fp32 grad" in run.zero_stage_or_fsdp else stack.gradient_bytes,
-        fused=stack.fused,
-        recompute=recompute,
-        attention="flash" if flash else "materialised",
-        offload=_offload(run.offload, notes),
+        micro_batch=_micro_batch(run, layout, stack, notes),
+        recompute_layers=math.ceil(share * model.layers) if share else None,
         lora=lora,
         layout=layout,
+        **fields,
     )
 
 
-FULL = 0.96
-"""Share of a device's memory that tensors may fill; the rest is the context's, libraries' and the allocator's."""
+_OF_LAYOUT = frozenset({"zero_stage", "context_kind", "overlap"})
 
 
-def _fitting(job: TrainingJob, machine: Machine, stack: Stack, notes: list[str]) -> TrainingJob:
+def _stated(run: PublishedRun, stack: Stack, notes: list[str]) -> dict[str, Any]:
+    """What the words of a run's columns mean; of two columns that say one thing the later."""
+    found = _words(PRECISION, run.precision, notes)
+    if "dtype" not in found:
+        if run.precision:
+            raise RefusedError(f"precision {run.precision!r} is not known")
+        notes.append("precision not stated: bf16")
+    if not run.attention_impl and not run.attention_kernel:
+        notes.append("attention not stated: flash")
+    for vocabulary, text in (
+        (ATTENTION, run.attention_impl),
+        (ATTENTION, run.attention_kernel),
+        (SHARDING, run.zero_stage_or_fsdp),
+        (OPTIMIZER, run.optimizer),
+        (LOSS, run.fused_loss),
+    ):
+        found |= _words(vocabulary, text, notes)
+    _words(RECOMPUTE, run.recompute, notes)
+    again = _recompute(run, stack) or {"recompute": "none"}
+    compiled = _words(COMPILE, run.compile, notes)
+    if not compiled and stack.family == "torch":
+        usual = "yes" if stack.switches.get("compiled", False) else "no"
+        notes.append(f"compile not stated: {usual}, the default of {stack.name}")
+    return found | _offload(run.offload, notes) | again | compiled
+
+
+def _words(vocabulary: Vocabulary, text: str, notes: list[str]) -> dict[str, Any]:
+    """What a cell means; words that are in no vocabulary are told."""
+    read = vocabulary.read(text)
+    unknown = [word for word in read.unknown if vocabulary is not RECOMPUTE or not MODULES.fullmatch(word)]
+    if unknown:
+        notes.append(f"{vocabulary.column}: {', '.join(unknown)} in {text!r} not known, left out")
+    return read.meaning
+
+
+def _lora(run: PublishedRun, notes: list[str]) -> LoraSpec | None:
+    name = run.model_name.lower()
+    if not (run.lora_rank or run.qlora or "lora" in name):
+        return None
+    rank = run.lora_rank or ASSUMED_LORA_RANK
+    notes.append(f"LoRA of rank {rank} on the projections of attention")
+    return LoraSpec(rank=rank, targets="attention", quantized=bool(run.qlora) or "qlora" in name)
+
+
+def _offload(text: str, notes: list[str]) -> dict[str, Any]:
+    """Of activations where it says in how many layers, or names the inputs of all: the rest is then computed again."""
+    found = _words(OFFLOAD, text, notes)
+    layers = _LAYERS.search(text)
+    if found.get("activations") and not layers and not _INPUTS.search(text):
+        notes.append(f"offload ({text}): some activations only, left out")
+        del found["activations"]
+    parts = [part for part in get_args(OffloadPart) if found.pop(part, False)]
+    return found | {"offload": "+".join(parts) or "none", "offload_layers": int(layers.group(1)) if layers else None}
+
+
+_LAYERS = re.compile(r"(\d+) layers")
+_INPUTS = re.compile(r"\bdecoder_layer_input\b")
+"""MaxText offloads what it names and computes the rest of a layer again; its input is all that full recompute keeps."""
+
+
+def _fitting(job: TrainingJob, machine: Machine, notes: list[str]) -> TrainingJob:
     """The job with full recompute in the fewest layers with which it fits; as stated where it fits or never does."""
-    room = FULL * machine.capacity_bytes
-    whole_bytes = job_memory(job, stack.memory).peak_bytes
-    if whole_bytes <= room:
+    room, layers = machine.capacity_bytes, job.model.layers
+
+    def need_bytes(recomputed: int) -> float:
+        tried = {"recompute": "full", "recompute_layers": recomputed} if recomputed else {}
+        return job_memory(job.model_copy(update=tried)).device_bytes
+
+    if need_bytes(0) <= room:
         notes.append("recompute not stated: none, since it fits without")
         return job
-    least_bytes = job_memory(job.model_copy(update={"recompute": "full"}), stack.memory).peak_bytes
-    share = min((whole_bytes - room) / max(whole_bytes - least_bytes, 1.0), 1.0)
-    layers = math.ceil(share * job.model.layers)
-    notes.append(f"recompute not stated: full in {layers} of {job.model.layers} layers, the fewest with which it fits")
-    return job.model_copy(update={"recompute": "full", "recompute_layers": layers})
+    fewest = bisect.bisect_left(range(1, layers), True, key=lambda count: need_bytes(count) <= room) + 1
+    notes.append(f"recompute not stated: full in {fewest} of {layers} layers, the fewest with which it fits")
+    return job.model_copy(update={"recompute": "full", "recompute_layers": fewest})
 
 
-def _layout(run: PublishedRun, stack: Stack, notes: list[str]) -> ParallelLayout:
+def _layout(run: PublishedRun, stack: Stack, stated: Mapping[str, Any], notes: list[str]) -> ParallelLayout:
     tp, pp, cp = run.tp or 1, run.pp or 1, run.cp or 1
     dp = run.dp or run.n_devices // (tp * pp * cp)
-    stage, shards = _sharding(run.zero_stage_or_fsdp, dp * cp)
-    if not run.zero_stage_or_fsdp and dp * cp > 1:
+    stage, shards = stated.get("zero_stage", 0), _shard_ranks(run, dp * cp)
+    if "zero_stage" not in stated and dp * cp > 1:
         stage = stack.assumed_zero_stage
         notes.append(f"sharding over data ranks not stated: ZeRO stage {stage}")
+    if pp > 1 and stack.family == "torch" and stage not in stack.zero_stages_in_pipeline:
+        stage = max(each for each in stack.zero_stages_in_pipeline if each < stage)
+        notes.append(f"{stack.name} in a pipeline: ZeRO stage {stage}")
     vp = run.vp or 1
     if run.vp is None and pp > 1:
         vp = _assumed_virtual_stages(run, pp, dp)
@@ -218,12 +324,13 @@ def _layout(run: PublishedRun, stack: Stack, notes: list[str]) -> ParallelLayout
         pipeline_parallel=pp,
         virtual_stages=vp if pp > 1 else 1,
         context_parallel=cp,
+        context_kind=stated.get("context_kind", "ring"),
         expert_parallel=run.ep or 1,
         zero_stage=stage,
         shard_ranks=shards,
-        sequence_parallel=bool(run.sp) and tp > 1,
+        sequence_parallel=(bool(run.sp) or stack.splits_stream) and tp > 1,
         schedule=schedule,
-        overlap="no overlap" not in run.zero_stage_or_fsdp,
+        overlap=stated.get("overlap", True),
     )
 
 
@@ -234,72 +341,32 @@ def _assumed_virtual_stages(run: PublishedRun, stages: int, replicas: int) -> in
     return run.n_layers // stages if run.n_layers and divides else 1
 
 
-_SHARD_RANKS = re.compile(r"(?:FSDP|shard)\s*(\d+)")
+_SHARD_RANKS = re.compile(r"(?:FSDP|shard|shard over) (\d+)")
+_IN_NODE = re.compile(r"hsdp|hybrid_shard|in node", re.IGNORECASE)
 
 
-def _sharding(text: str, replicas: int) -> tuple[int, int | None]:
-    """ZeRO stage, and over how many ranks where it is fewer than all."""
-    lowered = text.lower()
-    found = _SHARD_RANKS.search(text)
+def _shard_ranks(run: PublishedRun, replicas: int) -> int | None:
+    """Over how many ranks ZeRO shards, where it is fewer than all."""
+    found = _SHARD_RANKS.search(run.zero_stage_or_fsdp)
     ranks = int(found.group(1)) if found else None
-    if ranks is not None and (ranks >= replicas or replicas % ranks):
-        ranks = None
-    if "shard_grad_op" in lowered or "zero2" in lowered or "zero-2" in lowered:
-        return 2, ranks
-    if "fsdp" in lowered or "zero3" in lowered or "zero-3" in lowered or "full_shard" in lowered:
-        return 3, ranks
-    return (1 if "zero" in lowered or "distributed optimizer" in lowered else 0), ranks
-
-
-def _recompute(text: str) -> Recompute:
-    lowered = text.lower()
-    if lowered.startswith("full"):
-        return "full"
-    return "selective" if lowered and not lowered.startswith(("none", "no")) else "none"
-
-
-_DTYPES: tuple[tuple[str, JobDtype], ...] = (
-    ("fp4", "fp4"),
-    ("fp8", "fp8"),
-    ("int8", "fp8"),
-    ("bf16", "bf16"),
-    ("bfloat16", "bf16"),
-    ("fp16", "fp16"),
-    ("float16", "fp16"),
-    ("half", "fp16"),
-    ("tf32", "tf32"),
-    ("fp32", "fp32"),
-    ("float32", "fp32"),
-)
-
-
-def _dtype(text: str, notes: list[str]) -> JobDtype:
-    found = next((dtype for word, dtype in _DTYPES if word in text.lower()), None)
-    if found is None:
-        notes.append("precision not stated: bf16")
-    return found or "bf16"
-
-
-def _offload(text: str, notes: list[str]) -> Offload:
-    """Of the optimizer or the weights; what is said of activations concerns some of them only."""
-    lowered = text.lower()
-    if not lowered or lowered.startswith("none"):
-        return "none"
-    if "optim" not in lowered and "weight" not in lowered:
-        notes.append(f"offload ({text}): hidden behind compute")
-    return "optimizer" if "optim" in lowered else "weights" if "weight" in lowered else "none"
+    if ranks is None and _IN_NODE.search(run.zero_stage_or_fsdp):
+        ranks = run.devices_per_node
+    return None if ranks is None or ranks >= replicas or replicas % ranks else ranks
 
 
 LARGEST_ASSUMED_TOKENS = 16384
 
 
-def _micro_batch(run: PublishedRun, layout: ParallelLayout, notes: list[str]) -> int:
+def _micro_batch(run: PublishedRun, layout: ParallelLayout, stack: Stack, notes: list[str]) -> int:
     """Of one replica; a fraction of a sequence (JAX shards tokens) is rounded up to a whole one."""
     share = max(run.global_batch_seqs // layout.data_parallel, 1)
     if run.micro_batch_seqs:
         wanted = max(round(run.micro_batch_seqs), 1)
         return max(size for size in range(1, wanted + 1) if share % size == 0)
-    fitting = max(LARGEST_ASSUMED_TOKENS // run.seq_len, 1) if layout.pipeline_parallel == 1 else 1
+    stages = layout.pipeline_parallel
+    fitting = max(LARGEST_ASSUMED_TOKENS // run.seq_len, 1) if stages == 1 else 1
+    if stages > 1 and stack.fills_pipeline:
+        fitting = max(share // stages, 1)
     chosen = max(size for size in range(1, share + 1) if share % size == 0 and size <= fitting)
     notes.append(f"micro-batch not stated: {chosen}")
     return chosen

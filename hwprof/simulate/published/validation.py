@@ -10,19 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from hwprof.count.memory.job import job_memory
-from hwprof.errors import HwprofError
 from hwprof.predict.kernels.op_time import micro_batch_times
-from hwprof.predict.parameters import NAMES, Parameters, parameters_for, took_part
-from hwprof.simulate.error_model import circumstances, interval
-from hwprof.simulate.jobs import jobs_of, rates_of, work_table
+from hwprof.predict.parameters import NAMES, Parameters, parameters_for
+from hwprof.simulate.error_model import circumstances, interval, known_of
+from hwprof.simulate.jobs import jobs_of, work_of
 from hwprof.simulate.published.case import Case, RefusedError, case_of
+from hwprof.simulate.published.memory import published_memory
 from hwprof.simulate.whole_step import step_times
 from hwprof.specs.catalogue.published import PublishedRun, UnreadableRun
 from hwprof.specs.catalogue.simulator import SimulatorParameters
 from hwprof.specs.record.run import Interval
-
-GIB = 2.0**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +35,7 @@ class ValidationRow:
     interval_s: Interval | None = None
     measured_memory_gib: float | None = None
     predicted_memory_gib: float | None = None
+    memory_interval_gib: Interval | None = None
     assumptions: tuple[str, ...] = ()
     refused: str = ""
 
@@ -54,6 +52,13 @@ class ValidationRow:
         if self.predicted_memory_gib is None or self.measured_memory_gib is None:
             return None
         return self.predicted_memory_gib / self.measured_memory_gib - 1
+
+    @property
+    def memory_inside(self) -> bool | None:
+        """Whether the measured peak lies in the predicted interval."""
+        if self.memory_interval_gib is None or self.measured_memory_gib is None:
+            return None
+        return self.memory_interval_gib[0] <= self.measured_memory_gib <= self.memory_interval_gib[1]
 
     @property
     def inside(self) -> bool | None:
@@ -121,6 +126,12 @@ class Validation:
         return Errors.of([row.memory_error for row in self.rows if row.memory_error is not None])
 
     @property
+    def memory_interval_coverage(self) -> float | None:
+        """Share of the measured peaks that lie in their predicted interval."""
+        inside = [row.memory_inside for row in self.rows if row.memory_inside is not None]
+        return sum(inside) / len(inside) if inside else None
+
+    @property
     def refused(self) -> Mapping[str, int]:
         """How many rows were refused for each reason."""
         return Counter(row.refused for row in self.rows if row.refused)
@@ -173,14 +184,14 @@ def _steps_s(cases: Sequence[Case], table: SimulatorParameters) -> list[float]:
     each = [parameters_for(table, machine, stack)[0] for _, machine, stack in placed]
     values: dict[str, Any] = {name: np.array([getattr(one, name) for one in each]) for name in NAMES}
     p = Parameters(**values)
-    work = micro_batch_times(work_table(placed), rates_of(placed), p)
+    work = micro_batch_times(work_of(placed, [one.measured for one in each])[0], p)
     return [float(step) for step in step_times(jobs_of(placed), work, p).step_s]
 
 
 def _row(run: PublishedRun, case: Case, step_s: float, table: SimulatorParameters) -> ValidationRow:
-    names = circumstances(case.job, case.machine, recompute_stated=case.recompute_stated)
-    known = took_part(table, case.machine.device)
-    memory_gib = _memory_gib(case)
+    known = known_of(case.machine, case.stack, table, recompute=case.recompute_stated, network=case.network_stated)
+    names = circumstances(case.job, case.machine, known)
+    memory = published_memory(case, table.memory)
     return ValidationRow(
         id=run.id,
         accelerator=run.accelerator,
@@ -188,20 +199,12 @@ def _row(run: PublishedRun, case: Case, step_s: float, table: SimulatorParameter
         kinds=kinds_of(case),
         measured_step_s=run.step_s,
         predicted_step_s=step_s,
-        interval_s=interval(step_s, table.step_time, names, known_device=known),
+        interval_s=interval(step_s, table.step_time, names),
         measured_memory_gib=run.peak_mem_gib_per_device,
-        predicted_memory_gib=memory_gib,
-        assumptions=case.assumptions,
+        predicted_memory_gib=memory.gib,
+        memory_interval_gib=memory.interval_gib,
+        assumptions=(*case.assumptions, *([memory.note] if memory.note else [])),
     )
-
-
-def _memory_gib(case: Case) -> float | None:
-    """What the framework's allocator holds at its peak; what the device shows where the stack's figures are that."""
-    try:
-        need = job_memory(case.job, case.stack.memory)
-    except HwprofError:
-        return None
-    return (need.device_bytes if case.stack.device_reading else need.peak_bytes) / GIB
 
 
 def kinds_of(case: Case) -> tuple[str, ...]:

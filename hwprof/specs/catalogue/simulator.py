@@ -55,8 +55,9 @@ class ParameterSet(Record):
 class ErrorModel(Record):
     """How far predictions were off.
 
-    Of step time: on held-out runs, half without their configuration, half without their whole source. Of memory: on
-    all published figures, the fit's own among them.
+    Of step time: on held-out runs, half without their configuration, half without their whole source. Of memory, of
+    which one number is fitted: on all published figures, each source with one weight
+    (``benchmarks/published_memory.py``).
 
     The scale of |ln(predicted / measured)| is exp(sum of the coefficients of what holds of a job). ``low`` and ``high``
     are quantiles of ln(measured / predicted) over that scale, such that some 90 % of these runs lie between.
@@ -86,7 +87,6 @@ class SimulatorParameters(Record):
         fitted_on: date of the fit.
         method: how it was fitted.
         rows: published runs that took part.
-        common: parameters that hold for all.
         architecture, device: of devices; a device's values stand before those of its architecture.
         family, stack: of software; a stack's values stand before those of its family.
         step_time, memory: how far off predictions were.
@@ -97,7 +97,6 @@ class SimulatorParameters(Record):
     fitted_on: str
     method: str
     rows: int
-    common: ParameterSet
     architecture: dict[ArchitectureFamily, ParameterSet]
     device: dict[str, ParameterSet] = Field(default_factory=dict)
     family: dict[str, ParameterSet]

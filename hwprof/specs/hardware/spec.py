@@ -58,6 +58,7 @@ OpPerSecond = Annotated[float, BeforeValidator(_quantity("op_per_s")), Field(gt=
 Hertz = Annotated[float, BeforeValidator(_quantity("hertz")), Field(gt=0)]
 Watt = Annotated[float, BeforeValidator(_quantity("watt")), Field(gt=0)]
 Seconds = Annotated[float, BeforeValidator(_quantity("s")), Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 UsdPerHour = Annotated[float, BeforeValidator(_quantity("usd_per_hour")), Field(gt=0)]
 
 
@@ -261,11 +262,52 @@ class DeviceSpec(Record):
         return self
 
 
+class CollectiveTraits(Sourced):
+    """What a collective takes over a link: time of each operation and step, and the share of the line rate it reaches.
+
+    Attributes:
+        op_s: of an operation, before its first step.
+        step_s: of each step, as from one rank of a ring to the next.
+        tree_step_s: of each step of a tree between nodes; None: ``step_s``.
+        quick_step_s: the same where flags travel with the data, which take three quarters of the bandwidth; None where
+            the library has no such protocol.
+        share: of the line rate that large messages between many ranks reach.
+        pair_share: the same between two ranks, which use fewer channels; None: ``share``.
+        exchange_share: the same in an all-to-all; None: ``share``.
+        peer_s: what each rank in another node adds to an all-to-all.
+        ramp: exponent r of time = (steps^r + traffic^r)^(1/r), between 1/2, pieces of the best size that pass from rank
+            to rank, and 1, a message that starts when the one before has ended; in between where faster protocols
+            serve small messages.
+        switch_op_s, switch_share: of an all-reduce that the switch adds up; None where it does not add.
+        origin: measured, or assumed.
+    """
+
+    op_s: Seconds | None = Field(default=None, alias="op")
+    step_s: Seconds = Field(alias="step")
+    tree_step_s: Seconds | None = Field(default=None, alias="tree_step")
+    quick_step_s: Seconds | None = Field(default=None, alias="quick_step")
+    share: Share
+    pair_share: Share | None = None
+    exchange_share: Share | None = None
+    peer_s: Seconds | None = Field(default=None, alias="peer")
+    ramp: Annotated[float, Field(ge=0.5, le=1.0)]
+    switch_op_s: Seconds | None = Field(default=None, alias="switch_op")
+    switch_share: Share | None = None
+    origin: Literal["measured", "assumed"]
+
+    @model_validator(mode="after")
+    def _adds_wholly(self) -> Self:
+        if (self.switch_op_s is None) != (self.switch_share is None):
+            raise ValueError("switch_op and switch_share belong together: a switch that adds has both")
+        return self
+
+
 class LinkSpec(Record):
     """One link technology: the bandwidth of one link in one direction, and the time until the first byte arrives.
 
     ``adds_in_switch`` says whether its switches add up what they pass on; a scale-up link has to say so, as sums then
-    take half the traffic.
+    take half the traffic. ``protocols`` says whether the libraries that use it have faster protocols for small messages
+    (NCCL's LL and LL128).
     """
 
     id: Text
@@ -275,6 +317,8 @@ class LinkSpec(Record):
     latency_s: Seconds = Field(alias="latency")
     latency_origin: Origin
     adds_in_switch: bool | None = None
+    protocols: bool = False
+    collectives: CollectiveTraits
     notes: str = ""
     source: dict[str, str] = Field(min_length=1)
 
@@ -284,6 +328,10 @@ class LinkSpec(Record):
             raise ValueError("adds_in_switch is missing: say true where switches of this link add (NVLink SHARP)")
         if self.adds_in_switch and "adds_in_switch" not in self.source:
             raise ValueError("adds_in_switch = true needs its source")
+        if bool(self.adds_in_switch) != (self.collectives.switch_share is not None):
+            raise ValueError(
+                "adds_in_switch = true goes with collectives.switch_op and switch_share, and false without"
+            )
         return self
 
 

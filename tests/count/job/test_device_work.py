@@ -40,6 +40,7 @@ PLAIN = {
     "expert": 1,
     "sequence_parallel": True,
     "recompute": "none",
+    "selective": ("core_attn",),
     "lora": None,
     "fused": True,
     "expert_tensor": 1,
@@ -113,12 +114,26 @@ def test_full_recompute_runs_every_forward_row_of_the_layers_again():
     assert flop(rows_of(DENSE), DENSE.layers, Pass.RECOMPUTE) == 0
 
 
-def test_selective_recompute_runs_only_the_core_of_stored_scores():
-    """Korthikanti et al. 2022, section 5: q·k and p·v once more; with flash there is no product to run again."""
-    stored = rows_of(DENSE, recompute="selective", flash=False)
+def test_selective_recompute_runs_the_core_again():
+    """Korthikanti et al. 2022, section 5: q·k and p·v once more; a causal flash kernel does half of it."""
+    stored, flash = (rows_of(DENSE, recompute="selective", flash=kept) for kept in (False, True))
     by_hand = DENSE.layers * 2 * (2 * 2 * DENSE.heads * SEQ_LEN**2 * DENSE.head_dim)
     assert flop(stored, DENSE.layers, Pass.RECOMPUTE) == by_hand
-    assert flop(rows_of(DENSE, recompute="selective"), DENSE.layers, Pass.RECOMPUTE) == 0
+    assert flop(flash, DENSE.layers, Pass.RECOMPUTE) == by_hand / 2
+
+
+@pytest.mark.parametrize(
+    ("selective", "width"),
+    [
+        (("op-list",), 1024 + 4096 * 1 + 14336 * 1),  # of q k v, output, gate up, down: key, output, up
+        (("products",), 0),
+        (("mlp",), 3 * 14336),
+    ],
+)
+def test_policies_run_what_they_do_not_keep(selective, width):
+    """torchtitan keeps every second product; the rest of 4096-wide products runs again. Attention is kept by all."""
+    rows = rows_of(DENSE, recompute="selective", selective=selective)
+    assert flop(rows, DENSE.layers, Pass.RECOMPUTE) == pytest.approx(DENSE.layers * 2 * 2 * SEQ_LEN * 4096 * width)
 
 
 def test_lora_has_no_weight_gradient_but_the_adapters():
@@ -127,8 +142,9 @@ def test_lora_has_no_weight_gradient_but_the_adapters():
     weight = [row for row in rows if row.when is Pass.WEIGHT]
     assert weight
     assert all(rank in {row.m, row.n, row.k} for row in weight)
-    tokens, pairs = 2 * SEQ_LEN, {"qkv": (4096, 6144), "o": (4096, 4096), "up": (4096, 28672), "down": (14336, 4096)}
-    by_hand = DENSE.layers * sum(2 * tokens * rank * (k + n) for k, n in pairs.values())
+    tokens, pairs = 2 * SEQ_LEN, [(4096, 4096), (4096, 1024), (4096, 1024), (4096, 4096)]
+    pairs += [(4096, 14336), (4096, 14336), (14336, 4096)]
+    by_hand = DENSE.layers * sum(2 * tokens * rank * (k + n) for k, n in pairs)
     assert flop(weight, DENSE.layers) == pytest.approx(by_hand)
 
 

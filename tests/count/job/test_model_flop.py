@@ -34,11 +34,24 @@ def test_full_recompute_adds_one_forward_of_the_layers():
     assert half.hardware - half.model == pytest.approx((found.hardware - found.model) / 2)
 
 
-def test_selective_recompute_adds_the_core_only_where_scores_are_stored():
-    assert job_flop(job(recompute="selective")).hardware == job_flop(job()).hardware
-    stored = job_flop(job(recompute="selective", attention="materialised"))
-    core = 4 * GPT.layers * GPT.d_model * SEQ_LEN * 4 * SEQ_LEN
-    assert stored.hardware - stored.model == pytest.approx(core, rel=1e-9)
+@pytest.mark.parametrize("attention", ["flash", "materialised"])
+def test_selective_recompute_adds_what_runs_again(attention):
+    """Megatron's ``core_attn``; a policy that keeps products and attention adds no product."""
+    core = job_flop(job(recompute="selective", attention=attention))
+    by_hand = 4 * GPT.layers * GPT.d_model * SEQ_LEN * 4 * SEQ_LEN
+    assert core.hardware - core.model == pytest.approx(by_hand, rel=1e-9)
+    kept = job_flop(job(recompute="selective", selective=("products",), attention=attention))
+    assert kept.hardware == kept.model
+    mlp = job_flop(job(recompute="selective", selective=("mlp",), recompute_layers=GPT.layers // 2))
+    assert mlp.hardware - mlp.model == pytest.approx(16 * GPT.d_model**2 * (GPT.layers // 2) * 4 * SEQ_LEN, rel=1e-9)
+
+
+def test_a_layer_with_a_window_counts_as_its_window():
+    """Gemma 3 27B: of 62 layers 10 attend to all of 131,072 tokens, 52 to the last 1,024 (arXiv:2503.19786)."""
+    model, tokens, window = load_model("gemma-3-27b-text"), 131072, 1024
+    long = job_flop(job(model=model, seq_len=tokens, global_batch=4)).model / 4
+    scores = 12 * model.heads * model.head_dim * (10 * tokens**2 + 52 * (2 * window * tokens - window**2))
+    assert long == pytest.approx(6 * parameters(model).total * tokens + scores, rel=0.01)
 
 
 def test_lora_leaves_out_one_of_three_products():

@@ -264,7 +264,7 @@ def test_hybrid_sharding_divides_over_fewer_ranks(make_spec: Callable[..., Model
 @pytest.mark.parametrize("name", ["mixtral-8x7b", "llama-3.1-8b"])
 def test_pieces_shared_between_layouts_are_those_of_the_layout_itself(name: str, layout: dict[str, Any]) -> None:
     job = job_of(load_model(name), global_batch=32, layout=layout)
-    assert job_pieces(job) == _pieces.__wrapped__(job, None)
+    assert job_pieces(job) == _pieces.__wrapped__(job)
 
 
 @given(

@@ -29,7 +29,7 @@ TABLE = simulator_parameters()
 
 def question_of(model, cluster, *, stack="megatron-core", batch=16, seq_len=1024, **changes):
     software = stack_named(stack)
-    base = TrainingJob(model=load_model(model), seq_len=seq_len, global_batch=batch, storage=software.storage)
+    base = TrainingJob(model=load_model(model), seq_len=seq_len, global_batch=batch, **software.switches)
     return Question(base=base, machine=machine_of(load_cluster(cluster)), stack=software, table=TABLE, **changes)
 
 
@@ -81,7 +81,7 @@ def test_the_search_finds_what_brute_force_finds(model, cluster, batch):
     found = search(question)
     fitting = []
     for job in every_job(question):
-        need = job_memory(job, question.stack.memory).device_bytes
+        need = job_memory(job).device_bytes
         if need <= 0.95 * question.machine.capacity_bytes:
             fitting.append(job)
     assert {found.space.job(int(i)) for i in found.order} == set(fitting)
@@ -92,13 +92,12 @@ def test_the_search_finds_what_brute_force_finds(model, cluster, batch):
 
 def closed_form_s(job, question):
     from hwprof.predict.kernels.op_time import micro_batch_times
-    from hwprof.simulate.jobs import jobs_of, work_table
-    from hwprof.simulate.jobs import rates_of as device_rates
+    from hwprof.simulate.jobs import jobs_of, work_of
     from hwprof.simulate.whole_step import step_times
 
     placed = [(job, question.machine, question.stack)]
     parameters, _ = parameters_for(TABLE, question.machine, question.stack)
-    work = micro_batch_times(work_table(placed), device_rates(placed), parameters)
+    work = micro_batch_times(work_of(placed, [()])[0], parameters)
     return float(step_times(jobs_of(placed), work, parameters).step_s[0])
 
 
@@ -108,8 +107,8 @@ def test_memory_of_many_layouts_is_that_of_each(model, stack):
     found = search(question_of(model, "16xh100-sxm", stack=stack, batch=32, seq_len=4096))
     assert len(found.order) > 100
     for place in found.order[:: len(found.order) // 25]:
-        counted = job_memory(found.space.job(int(place)), found.question.stack.memory).peak_bytes
-        assert found.peak_bytes[place] == pytest.approx(counted, rel=2e-3)
+        counted = job_memory(found.space.job(int(place))).device_bytes
+        assert found.need_bytes[place] == pytest.approx(counted, rel=2e-3)
 
 
 def test_every_layout_is_counted_once():
@@ -159,7 +158,7 @@ def test_finalists_need_no_more_recompute_than_memory_asks_for():
         assert plan.prediction.memory.device_bytes <= 0.95 * question.machine.capacity_bytes
         if plan.job.recompute_layers > 1:
             less = plan.job.model_copy(update={"recompute_layers": plan.job.recompute_layers - 1})
-            assert job_memory(less, question.stack.memory).device_bytes > 0.95 * question.machine.capacity_bytes
+            assert job_memory(less).device_bytes > 0.95 * question.machine.capacity_bytes
 
 
 def test_plans_are_ranked_by_the_engine():
@@ -211,7 +210,7 @@ def test_memory_and_time_of_many_layouts_know_offload(offload):
     for place in found.order[:: len(found.order) // 10]:
         job = found.space.job(int(place))
         assert job.offload == offload
-        assert found.peak_bytes[place] == pytest.approx(job_memory(job, question.stack.memory).peak_bytes, rel=2e-3)
+        assert found.need_bytes[place] == pytest.approx(job_memory(job).device_bytes, rel=2e-3)
         assert found.times.step_s[place] == pytest.approx(closed_form_s(job, question), rel=1e-9)
 
 
@@ -253,7 +252,7 @@ def test_kinds_of_context_parallelism_are_searched_too():
         for place in found.order[:: len(found.order) // 8]:
             job = found.space.job(int(place))
             assert job.layout.context_kind == kind
-            assert found.peak_bytes[place] == pytest.approx(job_memory(job, asked.stack.memory).peak_bytes, rel=2e-3)
+            assert found.need_bytes[place] == pytest.approx(job_memory(job).device_bytes, rel=2e-3)
             assert found.times.step_s[place] == pytest.approx(closed_form_s(job, asked), rel=1e-9)
 
 

@@ -20,7 +20,8 @@ from hwprof.report.cells import Cell, Column, Table
 from hwprof.report.files.plan import write_plan
 from hwprof.report.html import render_plan
 from hwprof.report.plan.figures import NO_PLAN
-from hwprof.report.plan.text import print_plan, scaling_words
+from hwprof.report.plan.tables import scaling_words
+from hwprof.report.plan.text import print_plan
 from hwprof.report.plan.view import build_plan_view
 from hwprof.report.xlsx import render_xlsx
 

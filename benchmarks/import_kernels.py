@@ -1,0 +1,45 @@
+"""Which measured kernels ship with hwprof? Splits a table of all devices into a file of each, its rows as they are.
+
+    python benchmarks/import_kernels.py KIND FOLDER
+
+FOLDER holds KIND.csv.gz with a column ``device``. Rows keep their text, their order and their source; files are written
+to hardware_specs/kernels/KIND, byte for byte the same each time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import io
+from collections import defaultdict
+from pathlib import Path
+
+from hwprof.specs.catalogue.kernel_points import FOLDER, KINDS
+from hwprof.specs.catalogue.lookup import load_device
+from hwprof.specs.files import data_roots, write_atomically
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("folder", type=Path)
+    args = parser.parse_args()
+    with gzip.open(args.folder / f"{args.kind}.csv.gz", "rt", newline="") as file:
+        names, *rows = csv.reader(file)
+    place = names.index("device")
+    by_device = defaultdict(list)
+    for row in rows:
+        by_device[row[place]].append(row[:place] + row[place + 1 :])
+    folder = data_roots()[0] / FOLDER / args.kind
+    folder.mkdir(parents=True, exist_ok=True)
+    for device, its in sorted(by_device.items()):
+        load_device(device)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([names[:place] + names[place + 1 :], *its])
+        write_atomically(folder / f"{device}.csv.gz", gzip.compress(text.getvalue().encode(), mtime=0))
+        print(f"{device}: {len(its)} rows")
+
+
+if __name__ == "__main__":
+    main()

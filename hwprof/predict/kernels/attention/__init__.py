@@ -1,0 +1,1 @@
+"""How long does attention take: whole sequences forward and backward, and one new token against a cache?"""
