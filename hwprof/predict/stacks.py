@@ -174,7 +174,8 @@ def _xla(name: str) -> Stack:
 
 
 STACKS = (
-    _megatron("megatron-core"),
+    _megatron("megatron-core", MEGATRON | Switches(cuda_graphs=True)),
+    _megatron("megatron-core-eager"),
     _megatron("nemo-23"),
     _megatron("nemo-24", BENCHMARKED),
     _megatron("megatron-bridge", BENCHMARKED),
@@ -206,7 +207,8 @@ STACKS = (
     _xla("jax"),
     Stack(name="native", family="native", switches=Switches(storage="mixed"), assumed_zero_stage=1),
 )
-"""``torch``: a loop of one's own with DDP or autocast; ``fsdp``: FSDP with its mixed precision; ``llm-foundry``: the
+"""``megatron-core``: as its current recipes run it, with graphs captured (``--cuda-graph-impl``); ``megatron-core-eager``:
+without them. ``torch``: a loop of one's own with DDP or autocast; ``fsdp``: FSDP with its mixed precision; ``llm-foundry``: the
 same with flash-attn's cross-entropy; ``jax``: others on XLA; ``native``: hand-written kernels (llm.c). torch's
 pipelines are ``torch.distributed.pipelining``. InternEvo's chains of elementwise operations are kernels of their own.
 BigScience's fork runs DeepSpeed's own pipeline engine."""
@@ -226,7 +228,7 @@ _PRODUCTS: tuple[tuple[str, str], ...] = (
     ("megatron-deepspeed", "megatron-deepspeed"),
     ("internevo", "internevo"),
     ("colossal", "megatron-deepspeed"),
-    ("te 2", "megatron-core"),
+    ("te 2", "megatron-core-eager"),
     ("megatron-bridge", "megatron-bridge"),
     ("nemo", "nemo"),
     ("megatron-core", "megatron-core"),
