@@ -208,10 +208,10 @@ STACKS = (
     Stack(name="native", family="native", switches=Switches(storage="mixed"), assumed_zero_stage=1),
 )
 """``megatron-core``: as its current recipes run it, with graphs captured (``--cuda-graph-impl``);
-``megatron-core-eager``: without them. ``torch``: a loop of one's own with DDP or autocast; ``fsdp``: FSDP with its mixed
-precision; ``llm-foundry``: the same with flash-attn's cross-entropy; ``jax``: others on XLA; ``native``: hand-written
-kernels (llm.c). torch's pipelines are ``torch.distributed.pipelining``. InternEvo's chains of elementwise operations are
-kernels of their own. BigScience's fork runs DeepSpeed's own pipeline engine."""
+``megatron-core-eager``: without them. ``torch``: a loop of one's own with DDP or autocast; ``fsdp``: FSDP with its
+mixed precision; ``llm-foundry``: the same with flash-attn's cross-entropy; ``jax``: others on XLA; ``native``:
+hand-written kernels (llm.c). torch's pipelines are ``torch.distributed.pipelining``. InternEvo's chains of elementwise
+operations are kernels of their own. BigScience's fork runs DeepSpeed's own pipeline engine."""
 
 USUAL_STACKS: Mapping[Storage, str] = {
     "mixed": "megatron-core",
