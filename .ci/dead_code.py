@@ -31,6 +31,8 @@ EXCEPTIONS = {
     "hwprof/loop/profile.py:to_pandas": "what people call, see docs/own-loop.md",
     "hwprof/loop/profile.py:_repr_html_": "notebooks call it",
     "hwprof/measure/telemetry/gpm.py: attribute": "NVML reads the structure",
+    "hwprof/predict/kernels/traffic/training_ops.py:training_op_s": "what people call, see docs/kernels.md",
+    "hwprof/predict/kernels/sustained.py:sustained": "what callers of product_s pass, see docs/kernels.md",
     "hwprof/report/run/headline.py:more_recommendations": "a template shows it",
     "hwprof/report/xlsx.py: attribute": "openpyxl writes it",
     "hwprof/train/bpe.py:pre_tokenizer": "tokenizers reads it",

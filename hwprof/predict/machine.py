@@ -30,8 +30,8 @@ class Machine:
         scale: how many such devices count as one here (2 for a TPU7x chip), otherwise 1.
         devices: how many there are.
         domain: neighbours that reach each other over the scale-up links.
-        inside_byte_per_s, inside_latency_s: scale-up links.
-        between_byte_per_s, between_latency_s: network between domains.
+        inside_byte_per_s: scale-up links.
+        between_byte_per_s: network between domains.
         mesh: whether every two neighbours have scale-up links of their own.
         torus_axes: axes of the torus that the scale-up links form; 0 where they form none, or how many is not known.
         adds_in_switch: whether the switch between neighbours adds up what it passes on.
@@ -46,9 +46,7 @@ class Machine:
     devices: int
     domain: int
     inside_byte_per_s: float
-    inside_latency_s: float
     between_byte_per_s: float
-    between_latency_s: float
     mesh: bool
     torus_axes: int
     adds_in_switch: bool
@@ -160,9 +158,7 @@ def machine_of(cluster: ClusterSpec, *, scale: int = 1) -> Machine:
         devices=cluster.devices,
         domain=domain,
         inside_byte_per_s=scale * inside_byte_per_s,
-        inside_latency_s=inside.latency_s,
         between_byte_per_s=scale * between,
-        between_latency_s=network.latency_s,
         mesh=device.link is not None and device.link.topology == "mesh",
         torus_axes=_torus_axes(device),
         adds_in_switch=_adds_in_switch(device, inside) and domain > 2,

@@ -116,13 +116,6 @@ def device_set(table: SimulatorParameters, device: DeviceSpec) -> tuple[Paramete
     return table.device.get(name), name
 
 
-def took_part(table: SimulatorParameters, device: DeviceSpec) -> bool:
-    """Whether runs of the device or of its architecture took part in the fit."""
-    own, _ = device_set(table, device)
-    architecture = table.architecture.get(device.architecture_family)
-    return own is not None or (architecture is not None and architecture.basis == "fitted")
-
-
 def parameters_for(table: SimulatorParameters, machine: Machine, stack: Stack) -> tuple[Parameters, tuple[str, ...]]:
     """The parameters of a device with a software stack, and of each set of them whether it was fitted or assumed.
 

@@ -76,7 +76,6 @@ def domain_of(machine: Machine) -> Machine:
         machine,
         devices=devices,
         between_byte_per_s=machine.inside_byte_per_s,
-        between_latency_s=machine.inside_latency_s,
         network=machine.inside,
         network_stated=True,
         assumed_links=(),

@@ -17,7 +17,6 @@ from hwprof.specs.catalogue.kernel_points import KernelPoints, KernelTable
 from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec
 
 Floats = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 COLLECTIVE_COLUMNS = ("link", "op", "ranks", "devices_per_node", "bytes")
 """Columns that a row needs beside its device."""
