@@ -66,6 +66,12 @@ def test_a_faster_machine_is_never_slower(layout, faster, placed, closed_form_s)
     for rate in ("inside_byte_per_s", "between_byte_per_s"):
         quicker = dataclasses.replace(machine, **{rate: getattr(machine, rate) * faster})
         assert closed_form_s(job, quicker, stack)[0] <= before * (1 + NOISE)
+    for side in ("inside", "network"):
+        link = getattr(machine, side)
+        times = {"step_s": link.collectives.step_s / faster}
+        quicker = link.model_copy(update={"collectives": link.collectives.model_copy(update=times)})
+        found = closed_form_s(job, dataclasses.replace(machine, **{side: quicker}), stack)[0]
+        assert found <= before * (1 + NOISE)
 
 
 NOISE = 1e-3
@@ -169,10 +175,6 @@ def test_experts_are_spread_over_their_ranks(placed):
     assert float(spread[0]) == pytest.approx(float(one[0]) / 8)
 
 
-def at_rates(machine, **rates):
-    return dataclasses.replace(machine, **rates)
-
-
 @pytest.mark.parametrize(("dtype", "width"), [("bf16", 2), ("fp8", 2), ("fp32", 4)])
 def test_tokens_travel_to_experts_in_their_own_width(dtype, width, placed, closed_form_s):
     """There and back, forward and backward: 2 of 8 experts of 4096 numbers a token, 7 of 8 elsewhere, in 32 layers."""
@@ -192,7 +194,7 @@ def test_gradients_cross_shard_groups_in_their_own_width(placed, closed_form_s):
     def gathering_s(**changes):
         layout = {"data_parallel": 16, "zero_stage": 3, "shard_ranks": 8}
         job, machine, stack = placed("llama-3.1-8b", 16, layout=layout, global_batch=16, **changes)
-        slow = at_rates(machine, inside_byte_per_s=1e30, between_byte_per_s=1e6)
+        slow = dataclasses.replace(machine, inside_byte_per_s=1e30, between_byte_per_s=1e6)
         return closed_form_s(job, slow, stack)[1]["weight gathering"]
 
     assert gathering_s(gradient_bytes=2) / gathering_s() == pytest.approx(1 / 2, rel=1e-3)
