@@ -10,19 +10,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from hwprof.predict.ceilings.product_times import UNPROBED_MATMUL_EFFICIENCY, ProductRates, unprobed_s
 from hwprof.predict.ceilings.roofs import Roofs
 from hwprof.predict.ceilings.step_kernels import KernelUse
 from hwprof.predict.ceilings.step_products import ATTENTION_LABELS, MatmulShapes, Shape, product_calls
 from hwprof.predict.classify import floor_of
-from hwprof.predict.kernels.nearest import nearest_mean
 from hwprof.predict.work import Work
-from hwprof.specs.record.run import Direction, PhaseName, Prediction
+from hwprof.specs.hardware.spec import DeviceSpec
+from hwprof.specs.record.run import Direction, Dtype, PhaseName, Prediction
 from hwprof.units import format_fraction, format_span
-
-UNPROBED_MATMUL_EFFICIENCY = (0.25, 0.5, 1.0)
-"""Assumed share of the matrix-multiply roof (least, expected, most) of products that no probe says anything about."""
 
 KERNELS_PER_INSTANCE: dict[Direction, int] = {"forward": 3, "backward": 5, "recompute": 3, "update": 8}
 """Assumed kernels of one op instance that was not probed, for the cost of dispatching them."""
@@ -33,6 +29,8 @@ class StepFacts:
     """What a prediction has to know of a step beside its work.
 
     Attributes:
+        dtype: the run's format.
+        device: catalogue entry of the device, if it has one.
         footprint_bytes: memory that one step touches.
         operand_bytes: width of an element that a matrix multiplication reads or writes.
         input_bytes: bytes copied to the device a step, if it has memory of its own.
@@ -44,6 +42,8 @@ class StepFacts:
     footprint_bytes: float
     operand_bytes: int
     input_bytes: float
+    dtype: Dtype = "fp32"
+    device: DeviceSpec | None = None
     micro_batches: int = 1
     stages: int = 1
     host_beside: bool = False
@@ -71,13 +71,17 @@ _Phases = dict[PhaseName, _Estimate]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Machine:
-    """What turns counted work into seconds: ceilings, what one step touches, width of a product's elements."""
+    """What turns counted work into seconds: ceilings, what one step touches, width of a product's elements.
+
+    ``others`` are products that were not probed: expected and longest seconds.
+    """
 
     roofs: Roofs
     matmul_flop_per_s: float
     footprint_bytes: float
     operand_bytes: int
     dispatch_s: float
+    others: Mapping[Shape, tuple[float, float]]
 
     def traffic_s(self, moved_bytes: float) -> float:
         """Bytes that were last touched long ago, or never: from the level that holds all that a step touches."""
@@ -87,16 +91,13 @@ class _Machine:
         """The same from the last level."""
         return moved_bytes / self.roofs.memory[-1].byte_per_s
 
-    def product_flop_per_s(self, shape: Shape) -> tuple[float, float]:
-        """Least and expected rate of a product: its own, else the lowest and by the nearest probed, else assumed."""
-        rates = self.roofs.shape_flop_per_s
-        if shape in rates:
-            return rates[shape], rates[shape]
-        if rates:
-            near = nearest_mean(np.array([shape], float), np.array(list(rates), float), np.array(list(rates.values())))
-            return min(rates.values()), float(near[0])
-        least, middle, _ = UNPROBED_MATMUL_EFFICIENCY
-        return least * self.matmul_flop_per_s, middle * self.matmul_flop_per_s
+    def product_s(self, shape: Shape) -> tuple[float, float]:
+        """Expected and longest time of a product, as probed or by the others."""
+        rate = self.roofs.shape_flop_per_s.get(shape)
+        if rate is None:
+            return self.others[shape]
+        m, n, k = shape
+        return 2.0 * m * n * k / rate, 2.0 * m * n * k / rate
 
 
 def predict_step(
@@ -126,12 +127,15 @@ def predict_step(
     """
     if not roofs.matmul_flop_per_s or not roofs.memory:
         return None
+    flop = {(m, n, k): 2.0 * m * n * k * calls for (m, n, k), calls in product_calls(work, shapes).items()}
+    others = _others(flop.keys() - roofs.shape_flop_per_s.keys(), roofs, facts)
     machine = _Machine(
         roofs=roofs,
         matmul_flop_per_s=roofs.matmul_flop_per_s,
         footprint_bytes=facts.footprint_bytes,
         operand_bytes=facts.operand_bytes,
         dispatch_s=0.0 if roofs.host and not facts.host_beside else roofs.dispatch_s,
+        others=others.seconds,
     )
     phases: _Phases = defaultdict(lambda: _NOTHING)
     probed = [(use, call_s) for use in kernels if (call_s := roofs.kernels.call_s(use.kernel, use.moved_bytes))]
@@ -149,9 +153,35 @@ def predict_step(
     return Prediction(
         step_s=total.expected_s,
         interval_s=(total.least_s, total.longest_s),
-        basis=_basis(work, shapes, roofs, facts, kernels),
+        basis=_basis(_products_basis(flop, others), roofs, facts, kernels),
         phase_s={name: estimate.expected_s for name, estimate in whole.items()},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """Products that were not probed: expected and longest seconds, and who says so."""
+
+    seconds: Mapping[Shape, tuple[float, float]]
+    basis: str
+
+
+def _others(missing: Iterable[Shape], roofs: Roofs, facts: StepFacts) -> _Others:
+    wanted = sorted(missing)
+    if not wanted:
+        return _Others({}, "")
+    assert roofs.matmul_flop_per_s is not None
+    known = ProductRates(
+        dtype=facts.dtype,
+        flop_per_s=max(roofs.matmul_flop_per_s, *roofs.shape_flop_per_s.values(), 0.0),
+        byte_per_s=roofs.memory[-1].byte_per_s,
+        roof_name=roofs.matmul_name,
+        shapes=roofs.shape_flop_per_s,
+        device=facts.device if facts.host_beside else None,
+    )
+    found = unprobed_s(wanted, known)
+    times = zip(found.seconds.tolist(), found.hi_s.tolist(), strict=True)
+    return _Others(dict(zip(wanted, times, strict=True)), found.basis.text)
 
 
 def _with_host(phases: Mapping[PhaseName, _Estimate], roofs: Roofs, facts: StepFacts) -> _Phases:
@@ -216,11 +246,11 @@ def _update_s(item: Work, machine: _Machine) -> float:
 
 def _linear_s(item: Work, shapes: Sequence[Shape], machine: _Machine) -> tuple[float, float]:
     """The products, and what a linear layer moves beside their operands: casts, biases, sums of gradients."""
-    products = [(2.0 * m * n * k, *machine.product_flop_per_s((m, n, k))) for m, n, k in shapes]
+    products = [machine.product_s(shape) for shape in shapes]
     operands_bytes = sum(m * n + m * k + n * k for m, n, k in shapes) * machine.operand_bytes
     other_bytes = max(item.cost.moved_bytes - operands_bytes, 0.0)
-    expected_s = max(sum(flop / rate for flop, _, rate in products), machine.traffic_s(operands_bytes))
-    longest_s = sum(flop / rate for flop, rate, _ in products) + machine.slow_traffic_s(item.cost.moved_bytes)
+    expected_s = max(sum(expected for expected, _ in products), machine.traffic_s(operands_bytes))
+    longest_s = sum(longest for _, longest in products) + machine.slow_traffic_s(item.cost.moved_bytes)
     return expected_s + machine.traffic_s(other_bytes), longest_s
 
 
@@ -235,11 +265,9 @@ def _attention_s(item: Work, machine: _Machine) -> tuple[float, float]:
     return max(flat_s / middle, machine.traffic_s(cost.moved_bytes)), flat_s / least + slow_s
 
 
-def _basis(
-    work: Sequence[Work], shapes: MatmulShapes, roofs: Roofs, facts: StepFacts, kernels: Sequence[KernelUse]
-) -> str:
+def _basis(products: str, roofs: Roofs, facts: StepFacts, kernels: Sequence[KernelUse]) -> str:
     said = (
-        _products_basis(work, shapes, roofs),
+        products,
         _attention_basis(roofs),
         *_kernels_basis(roofs, kernels),
         f"traffic at {', '.join(roof.name for roof in roofs.memory)}",
@@ -248,18 +276,14 @@ def _basis(
     return f"roofline sum over operations: {', '.join(said)}; overlap from full (low end) to none (high end)"
 
 
-def _products_basis(work: Sequence[Work], shapes: MatmulShapes, roofs: Roofs) -> str:
-    flop = {(m, n, k): 2.0 * m * n * k * calls for (m, n, k), calls in product_calls(work, shapes).items()}
-    missing = flop.keys() - roofs.shape_flop_per_s.keys()
+def _products_basis(flop: Mapping[Shape, float], others: _Others) -> str:
+    missing = others.seconds.keys()
     if not missing:
         return f"{len(flop)} matrix-multiply shapes at their own ceilings"
-    if roofs.shape_flop_per_s:
-        share = sum(flop[shape] for shape in missing) / sum(flop.values())
-        return (
-            f"{len(flop) - len(missing)} of {len(flop)} matrix-multiply shapes at their own ceilings, the others "
-            f"({format_fraction(share)} of their FLOP) by the nearest that were probed"
-        )
-    return f"{len(flop)} matrix-multiply shapes {_assumed(roofs)}"
+    share = sum(flop[shape] for shape in missing) / sum(flop.values())
+    left_out = f"{len(missing)} matrix-multiply shapes ({format_fraction(share)} of their FLOP) at {others.basis}"
+    own = len(flop) - len(missing)
+    return f"{own} matrix-multiply shapes at their own ceilings, {left_out}" if own else left_out
 
 
 def _kernels_basis(roofs: Roofs, kernels: Sequence[KernelUse]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from hwprof.predict.ceilings.step_products import products_by_label
 from hwprof.predict.prediction import StepFacts, predict_step, roof_by_phase, with_residual
 from hwprof.predict.ranks.prediction import core_sharing, with_ranks
 from hwprof.predict.work import Work, step_work
+from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.hardware.spec import ClusterSpec
 from hwprof.specs.model.spec import ModelSpec
@@ -130,6 +131,8 @@ def predicted(record: RunRecord) -> Prediction | None:
         footprint_bytes=record.memory.predicted_peak_bytes,
         operand_bytes=Precision.of(settings.dtype).compute_bytes,
         input_bytes=float(settings.tokens_per_step * TOKEN_BYTES),
+        dtype=settings.dtype,
+        device=load_device(record.device.catalogue_id) if record.device.catalogue_id else None,
         micro_batches=settings.gradient_accumulation,
         stages=settings.layout.pipeline_parallel,
         host_beside=settings.device == "cuda",
