@@ -266,7 +266,7 @@ _GENERIC: tuple[tuple[str, str], ...] = (("fsdp", "fsdp"), ("", "torch"))
 def framework_known(framework: str) -> bool:
     """Whether a word of the name says which stack it is; else ``stack_named`` takes PyTorch's."""
     lowered = framework.lower()
-    return any(word in lowered for word in (*_BY_NAME, *(word for word, _ in _PRODUCTS)))
+    return lowered in _BY_NAME or any(word in lowered for word in ("fsdp", *(word for word, _ in _PRODUCTS)))
 
 
 _VERSION = re.compile(r"\d+\.\d+|\b\d\d\b")

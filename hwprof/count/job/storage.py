@@ -40,6 +40,8 @@ class Storage:
         reduced_bytes: of a gradient on its way to the rank that owns it while the layer before works; XLA schedules
             that of a layer among its own products.
         gathered_bytes: of a weight that ZeRO stage 3 gathers for use.
+        narrows_in_use: weights are copied to the narrow format where they are used, as if they were gathered; else such
+            copies last from forward to backward.
         lasting_gradients: gradients have their place throughout the step; else they come and go with backward.
         owned_gradient_bytes: of the fp32 gradient of the weights that a rank updates, where all gradients are narrow.
         bucket_elements: of each of two buckets in the gradients' format, one to reduce and one to gather.
@@ -58,6 +60,7 @@ class Storage:
     moment_bytes: float
     reduced_bytes: float
     gathered_bytes: float
+    narrows_in_use: bool
     lasting_gradients: bool
     owned_gradient_bytes: float
     bucket_elements: float
@@ -106,6 +109,7 @@ def _storage(
         moment_bytes=2 if way == "pure" else 4,
         reduced_bytes=0 if framework == "xla" else gradient_bytes,
         gathered_bytes=precision.compute_bytes,
+        narrows_in_use=way == "narrowed",
         lasting_gradients=mixed,
         owned_gradient_bytes=4 if widened else 0,
         bucket_elements=DEEPSPEED_BUCKET_ELEMENTS if mixed and framework in _DEEPSPEED else 0,

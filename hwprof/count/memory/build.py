@@ -120,6 +120,7 @@ def pieces_of(work: Workload, loss: Loss) -> Pieces:
         placeholder_bytes=_placeholder_bytes(work),
         live_bytes=work.storage.live_elements * work.storage.gathered_bytes,
         bucket_bytes=work.storage.bucket_elements * work.storage.gradient_bytes,
+        narrows_in_use=work.storage.narrows_in_use,
         lasting_gradients=work.storage.lasting_gradients,
         bucketed_gradients=work.storage.framework == "torch",
         whole_gradient_share=_whole_bytes(work) / work.storage.gradient_bytes,

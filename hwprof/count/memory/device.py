@@ -186,9 +186,9 @@ class Device:
 
     @cached_property
     def gathers(self) -> Amount:
-        """Whether whole weights come to the device when they are used."""
+        """Whether whole weights come to the device, or narrow copies to be, when they are used."""
         sharded = (self.spread.zero_stage >= 3) & (self.spread.shards > 1)
-        return sharded | (self.pieces.weights_on_device < 1)
+        return sharded | (self.pieces.weights_on_device < 1) | self.pieces.narrows_in_use
 
     @cached_property
     def keeps_gathered(self) -> Amount:

@@ -156,6 +156,8 @@ def _device_ops(job: TrainingJob, storage: Storage, split: TensorSplit) -> list[
     ops: Sequence[Op] = micro_batch_ops(job, storage, seq_len=_local_len(job))
     if not (job.lora or storage.lasting_gradients):
         ops = [gradient_owner(op, spec, storage.fresh_bytes) for op in ops]
+    if storage.narrows_in_use:
+        ops = [replace(op, weight_copy_bytes=0) for op in ops]
     return [_skewed(split.of_op(_narrow(_in_context(op, job), job)), job) for op in ops]
 
 

@@ -211,7 +211,7 @@ def _backward(at: Device) -> Iterator[Moment]:
     """Of the head, of the last layer of each sort, of the embedding.
 
     Where gradients grow or are divided over ranks, also of the layer before, while the last one's are reduced, and of
-    the first layer.
+    the first layer, or of the second where the first one's weights come in meanwhile.
     """
     pieces = at.pieces
     leading, body = at.layers
@@ -219,7 +219,8 @@ def _backward(at: Device) -> Iterator[Moment]:
     yield _at_block(at, pieces.after, leading=leading, body=body, head=1, happens=at.last > 0)
     yield _at_block(at, pieces.body, leading=leading, body=body, happens=body > 0)
     if at.changing:
-        for left, done in ((body - 1, layer), (1, (body - 1) * layer)):
+        end = where(at.gathers, smaller(body, 2), 1)
+        for left, done in ((body - 1, layer), (end, (body - end) * layer)):
             yield _at_block(at, pieces.body, leading=leading, body=left, happens=body > 1, done=done, reducing=1)
     if pieces.leading_layers:
         for left, done in ((leading, body * layer), (1, body * layer + (leading - 1) * lead)):

@@ -91,6 +91,7 @@ class Pieces:
         placeholder_bytes: empty gradients that stay (``Storage.placeholders``).
         live_bytes: gathered weights that may stay after use.
         bucket_bytes: the largest of either of two buckets in which gradients are reduced and weights gathered.
+        narrows_in_use: narrow copies of weights come and go with their layer, sharded or not.
         lasting_gradients: gradients have their place throughout the step.
         bucketed_gradients: DDP keeps a second copy of the gradients in its buckets.
         whole_gradient_share: width of a gradient before it is reduced over that of a kept one.
@@ -121,6 +122,7 @@ class Pieces:
     placeholder_bytes: Amount = 0.0
     live_bytes: Amount = 0.0
     bucket_bytes: Amount = 0.0
+    narrows_in_use: bool = False
     lasting_gradients: bool = False
     bucketed_gradients: bool = False
     whole_gradient_share: float = 1.0

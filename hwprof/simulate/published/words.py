@@ -11,8 +11,8 @@ Meaning = Mapping[str, Any]
 """Fields of a job or of its layout, and what they become."""
 
 _FILLER = re.compile(
-    r"a|and|as|at|by|cpu|data|dcn|default|for|from|full|gradient|gradients|head|"
-    r"hybrid|in|inferred|kernel|layer|layers|mixed|mixed_precision|of|on|or|over|"
+    r"a|and|as|at|by|ce|cpu|cross-entropy|data|dcn|default|for|from|full|gradient|gradients|head|"
+    r"hybrid|in|inferred|kernel|layer|layers|loss|mixed|mixed_precision|of|on|optimizer|or|over|"
     r"per|plain|policy|precision|quantized|recipe|same|scales|scaling|slice|slices|"
     r"state|states|the|to|torch|two|with|within|x"
 )
@@ -162,7 +162,7 @@ OPTIMIZER = Vocabulary(
     column="optimizer",
     entries=(
         (r"\bpaged[_-]?", {"optimizer_paged": True}),
-        (r"\badamw?[_-]?(bnb[_-]?)?8[_-]?bit\b|\bw?_?8bit\b", {"optimizer": "adamw-8bit"}),
+        (r"\b(adamw?[_-]?)?(bnb[_-]?)?w?_?8[ _-]?bit\b", {"optimizer": "adamw-8bit"}),
         (r"\bfused[_ ]?adamw?\b|\badamw_torch_fused\b", {"optimizer": "adamw", "optimizer_implementation": "fused"}),
         (r"\bfused\b", {"optimizer_implementation": "fused"}),
         (r"\bforeach\b", {"optimizer_implementation": "foreach"}),
