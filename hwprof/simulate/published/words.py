@@ -190,3 +190,5 @@ LOSS = Vocabulary(
 
 MODULES = re.compile(r"\b(core_attn|layernorm|mlp|moe_act|moe|shared_experts|mla_up_proj|attention)\b")
 """Megatron-Core's modules among the words of recompute."""
+
+VOCABULARIES = (PRECISION, RECOMPUTE, ATTENTION, OFFLOAD, SHARDING, COMPILE, OPTIMIZER, LOSS)

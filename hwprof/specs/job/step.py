@@ -158,6 +158,12 @@ class TrainingJob(Record):
         """Whether attention keeps no scores."""
         return self.attention != "materialised"
 
+    @property
+    def narrow_recipe(self) -> Fp8Recipe | None:
+        """What shares a scale; None where products run in 16 bits or more."""
+        known = NARROW_RECIPES.get(self.dtype)
+        return (self.fp8_recipe or known[0]) if known else None
+
     def offloads(self, part: OffloadPart) -> bool:
         """Whether a part lives outside the device's memory."""
         return part in self.offload.split("+")
