@@ -123,8 +123,7 @@ def _least_recompute(job: TrainingJob, question: Question) -> TrainingJob:
         return job
 
     def fits(layers: int) -> bool:
-        tried = job.model_copy(update={"recompute_layers": layers})
-        return question.need_bytes(tried) <= question.usable_bytes
+        return question.has_room_for(job.model_copy(update={"recompute_layers": layers}))
 
     low, high = 0, job.model.layers
     while high - low > 1:
