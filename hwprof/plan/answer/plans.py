@@ -118,9 +118,12 @@ def _first(found: Found, order: np.ndarray, most: int) -> np.ndarray:
 
 
 def _least_recompute(job: TrainingJob, question: Question) -> TrainingJob:
-    """The job with full recompute in as few layers as memory needs."""
+    """The job with full recompute in as few layers as memory needs, with none where it needs none."""
     if job.recompute != "full":
         return job
+    plain = job.model_copy(update={"recompute": "none"})
+    if question.has_room_for(plain):
+        return plain
 
     def fits(layers: int) -> bool:
         return question.has_room_for(job.model_copy(update={"recompute_layers": layers}))
