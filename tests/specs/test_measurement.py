@@ -22,7 +22,7 @@ def test_median_and_spread_are_those_of_the_statistics_module(samples):
     assert found.median == statistics.median(samples)
     if len(samples) > 1:
         low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
-        assert found.spread == pytest.approx((high - low) / found.median, abs=1e-12)
+        assert found.spread == pytest.approx((high - low) / found.median, rel=1e-12, abs=1e-12)
 
 
 def test_a_spread_over_nothing_is_none():
