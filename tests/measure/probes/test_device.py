@@ -144,8 +144,8 @@ def test_what_takes_most_of_the_step_at_the_roofs_is_measured_first(monkeypatch)
     monkeypatch.setattr(probe, "STEP_PROBES", 1000.0)
     # at 1 FLOP/s and 1 byte/s: 12 s once, 16 s twice, 12 s ten times
     parts = (product(1, 2, 3), LOSS, Part(work=MatmulShape(3, 2, 1), calls=10, flop=12))
-    names = [one.name for one in probed(parts=parts).ceilings]
-    assert names[5:8] == ["matmul.fp32.3x2x1", "loss.cross_entropy.fp32.4x16.forward", "matmul.fp32.1x2x3"]
+    names = [one.name for one in probed(parts=parts).ceilings if one.name.startswith(("matmul.fp32.", "loss"))]
+    assert names == ["matmul.fp32.3x2x1", "loss.cross_entropy.fp32.4x16.forward", "matmul.fp32.1x2x3"]
 
 
 @pytest.mark.usefixtures("instant")
