@@ -1,9 +1,10 @@
 # make run    set up .venv if needed and run the main job on the built-in default (small model, CPU or GPU, real text)
 # make test   set up .venv if needed and run the tests
-# make check  format, lint, types, import contracts
+# make coverage  the same; those of packages that need no torch with their branches traced, at least 90 % of each
+# make check  format, lint, types, import contracts, code that nothing uses
 # make package  build sdist and wheel, install the wheel into a clean environment and use it there
 # make frameworks  install torchtitan, Megatron-Core and DeepSpeed and read the planner's settings with their own parsers
-# make docs   build the documentation, strictly, into build/site
+# make docs   build the documentation, strictly, into build/site; make diagrams draws its diagrams of imports anew
 # make example  rebuild reports/example: a real run on this machine
 # make bench  benchmarks that take minutes: order of plans, speed of the simulator, two runs side by side
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test frameworks check lint types imports format bench example docs package clean setup
+.PHONY: run test coverage frameworks check lint types imports unused format bench example docs diagrams package clean setup
 
 run: setup
 	@$(BIN)/hwprof run --model tiny $(ARGS)
@@ -19,11 +20,23 @@ run: setup
 test: setup
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile $(ARGS)
 
+PURE := specs count predict simulate plan compare trace spans report
+
+coverage: setup
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile --cov --cov-report= $(PURE:%=tests/%)
+	@for package in $(PURE); do \
+	    reached=$$($(BIN)/coverage report --include="hwprof/$$package/*" --fail-under=90 --format=total) || \
+	        { echo "coverage of $$package is $$reached %, at least 90 is expected:"; \
+	          $(BIN)/coverage report --include="hwprof/$$package/*" --skip-covered --show-missing; exit 1; }; \
+	    echo "coverage of $$package: $$reached %"; \
+	done
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile $(PURE:%=--ignore=tests/%)
+
 frameworks: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[frameworks]'
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs tests/plan/settings
 
-check: lint types imports
+check: lint types imports unused
 
 lint: setup
 	@$(BIN)/ruff format --check .
@@ -34,6 +47,9 @@ types: setup
 
 imports: setup
 	@$(BIN)/lint-imports
+
+unused: setup
+	@$(BIN)/python .ci/dead_code.py
 
 format: setup
 	@$(BIN)/ruff format .
@@ -50,7 +66,11 @@ example: setup
 	@$(BIN)/python benchmarks/example_report.py
 
 docs: setup
+	@$(BIN)/python .ci/diagrams.py --check
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+diagrams: setup
+	@$(BIN)/python .ci/diagrams.py
 
 package: setup
 	@.ci/package

@@ -1,4 +1,4 @@
-"""Is each diagram of the documentation what the code is? Draws the imports between the modules that a page names.
+"""Is what the documentation shows of the code what the code is? Draws imports, and the questions of the folders.
 
 A page marks a diagram with the modules that it shows, a line for each floor, highest first:
 
@@ -7,12 +7,14 @@ A page marks a diagram with the modules that it shows, a line for each floor, hi
     hwprof.session.run hwprof.session.request
     -->
 
-The Mermaid block below such a mark is made by ``python .ci/diagrams.py``; with ``--check`` a block that is not
-what it would make, or a module that is not there, is an error.
+and a table of folders with the packages in its order: ``<!-- questions of specs count ... -->``. What follows a mark
+is made by ``make diagrams``; with ``--check`` it is an error where it is not what would be made, where a mark names a
+module that is not there, or leaves out a package.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from collections.abc import Iterator
@@ -20,13 +22,15 @@ from pathlib import Path
 
 import grimp
 
-PAGES = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
 DIAGRAM = re.compile(r"<!-- imports of\n(?P<modules>[\w.\s]+)-->\n(?:\n```mermaid\n.*?\n```\n)?", re.DOTALL)
+TABLE = re.compile(r"<!-- questions of (?P<packages>[\w\s]+)-->\n(?:\n(?:\|.*\n)+)?")
 
 
-def drawn(page: str, graph: grimp.ImportGraph) -> str:
-    """The page with each of its diagrams made anew."""
-    return DIAGRAM.sub(lambda found: _diagram(found["modules"], graph), page)
+def drawn(page: str, graph: grimp.ImportGraph, folder: Path) -> str:
+    """A page with its diagrams of ``graph`` and its tables of the packages below ``folder`` made anew."""
+    page = DIAGRAM.sub(lambda found: _diagram(found["modules"], graph), page)
+    return TABLE.sub(lambda found: _table(found["packages"], folder), page)
 
 
 def _diagram(modules: str, graph: grimp.ImportGraph) -> str:
@@ -35,36 +39,51 @@ def _diagram(modules: str, graph: grimp.ImportGraph) -> str:
 
 
 def _lines(floors: list[list[str]], graph: grimp.ImportGraph) -> Iterator[str]:
-    """Modules floor by floor, then the imports from each to those that it does not reach through another one shown."""
+    """An arrow for each import, but to what another one shown leads to; a module without any stands alone."""
     shown = [module for floor in floors for module in floor]
     unknown = sorted(set(shown) - graph.modules)
     if unknown:
-        sys.exit(f"{', '.join(unknown)}: shown in a diagram of docs/, but not in the code; name what took the place")
-    for module in shown:
-        yield f'    {_key(module)}["{module.removeprefix("hwprof.").replace(".", "/")}"]'
+        sys.exit(f"{', '.join(unknown)}: shown in a diagram of the docs, but not in the code; name what took the place")
     direct = {module: graph.find_modules_directly_imported_by(module) & set(shown) for module in shown}
+    arrows = []
     for module in shown:
         through = {far for near in direct[module] for far in direct[near]}
-        yield from (f"    {_key(module)} --> {_key(other)}" for other in shown if other in direct[module] - through)
+        arrows += [(module, one) for one in shown if one in direct[module] - through]
+    yield from (f"    {_place(module)}" for module in shown if not any(module in arrow for arrow in arrows))
+    yield from (f"    {_place(module)} --> {_place(one)}" for module, one in arrows)
 
 
-def _key(module: str) -> str:
-    return module.replace(".", "_")
+def _place(module: str) -> str:
+    return module.removeprefix("hwprof.").replace(".", "/")
+
+
+def _table(packages: str, folder: Path) -> str:
+    """Each package, and each room in it, with the first line of what it says of itself."""
+    named, there = packages.split(), sorted(path.parent.name for path in folder.glob("*/__init__.py"))
+    if sorted(named) != there:
+        sys.exit(f"a table of the docs has the packages {' '.join(named)}, the code {' '.join(there)}; name each once")
+    files = [path for name in named for path in sorted((folder / name).rglob("__init__.py"))]
+    rows = [f"| `{path.parent.relative_to(folder.parent).as_posix()}` | {_question(path)} |" for path in files]
+    return "\n".join([f"<!-- questions of {packages}-->", "", "| folder | its question |", "|---|---|", *rows, ""])
+
+
+def _question(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
 def main(arguments: list[str]) -> None:
     """Write the pages anew, or with ``--check`` say which ones are not as they would be written."""
     graph = grimp.build_graph("hwprof")
     stale = []
-    for path in sorted(PAGES.glob("*.md")):
+    for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]):
         page = path.read_text(encoding="utf-8")
-        new = drawn(page, graph)
+        new = drawn(page, graph, ROOT / "hwprof")
         if new != page and "--check" in arguments:
             stale.append(path.name)
         elif new != page:
             path.write_text(new, encoding="utf-8")
     if stale:
-        sys.exit(f"docs: the diagrams of {', '.join(stale)} are not what the code is; run `make diagrams`")
+        sys.exit(f"docs: {', '.join(stale)} does not show what the code is; run `make diagrams`")
 
 
 if __name__ == "__main__":

@@ -16,18 +16,16 @@ import hashlib
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Literal
-from unittest import mock
 
 import numpy as np
 from import_collectives import COLUMNS, FINE, Row, thinned
 from numpy.typing import NDArray
 
-from hwprof.predict.collectives import measured, rows
 from hwprof.predict.collectives.form import Operation
-from hwprof.predict.collectives.rows import collectives_rows, machine_for
+from hwprof.predict.collectives.measured import SCALE_UP, across_time, inside_time
+from hwprof.predict.collectives.rows import collective_rows, machine_for
 from hwprof.predict.curves.rows import RowTimes
-from hwprof.specs.catalogue.kernel_points import KernelPoints, table_of
+from hwprof.specs.catalogue.kernel_points import KernelPoints, KernelTable, table_of
 from hwprof.specs.catalogue.lookup import list_devices, load_device
 
 Floats = NDArray[np.float64]
@@ -117,7 +115,7 @@ def left_out(table: list[Row]) -> list[tuple[str, float, bool]]:
     found = []
     for device in sorted({row["device"] for row in table}):
         known = [row for row in table if row["device"] != device]
-        own = [row for row in table if row["device"] == device and row["link"] == measured.SCALE_UP]
+        own = [row for row in table if row["device"] == device and row["link"] == SCALE_UP]
         found += predicted(known, own)
     return found
 
@@ -130,22 +128,11 @@ def fold_of(row: Row) -> int:
 
 def predicted(known: list[Row], asked: list[Row]) -> list[tuple[str, float, bool]]:
     """Rows that are asked for, by a model that has seen others."""
-    points = {device: points_of(kept(own)) for device, own in by_device(known).items()}
-
-    def points_for(_kind: Literal["collectives"], device: str) -> KernelPoints | None:
-        return points.get(device)
-
-    measured.curve_of.cache_clear()
-    found = []
-    with (
-        mock.patch.object(measured, "kernel_points", points_for),
-        mock.patch.object(rows, "kernel_points", points_for),
-        mock.patch.object(measured, "measured_devices", return_value=tuple(sorted(points))),
-    ):
-        for device, own in by_device(asked).items():
-            truth = points_of(own)
-            found += list(errors(collectives_rows(load_device(device), truth), truth.seconds))
-    measured.curve_of.cache_clear()
+    table = KernelTable.holding("collectives", {name: points_of(kept(own)) for name, own in by_device(known).items()})
+    found: list[tuple[str, float, bool]] = []
+    for device, own in by_device(asked).items():
+        truth = points_of(own)
+        found += errors(collective_rows(load_device(device), truth, table), truth.seconds)
     return found
 
 
@@ -200,8 +187,9 @@ def say_published(one: Published) -> None:
     device = load_device(name)
     node = device.node.model_copy(update={"network": network, "inter_node_byte_per_s": gigabytes_per_s * 1e9})
     machine = machine_for(device.model_copy(update={"node": node}), ranks, 8)
-    timed = measured.inside_time if ranks <= machine.domain else measured.across_time
-    times = timed(op, machine, size_bytes, np.full_like(size_bytes, ranks))
+    wide = np.full_like(size_bytes, ranks)
+    near = ranks <= machine.domain
+    times = inside_time(op, machine, size_bytes, wide) if near else across_time(op, machine, size_bytes, wide)
     inside = (times.lo_s <= measured_s) & (measured_s <= times.hi_s)
     ratios = ", ".join(
         f"{size} MiB {ratio:.2f}" for size, ratio in zip(points, times.seconds / measured_s, strict=True)

@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from hwprof.errors import UnknownNameError
 from hwprof.predict.collectives.form import OPERATIONS, form_s
 from hwprof.predict.collectives.ways import Ways, ways_of
 from hwprof.predict.machine import Machine, machine_of
-from hwprof.specs.catalogue.kernel_points import KernelPoints, kernel_points, measured_devices
+from hwprof.specs.catalogue.kernel_points import KernelPoints, kernel_table
 from hwprof.specs.catalogue.lookup import load_cluster
 
 Floats = NDArray[np.float64]
@@ -36,12 +35,9 @@ BEYOND = 0.1
 def main() -> None:
     """Fit each link and print its numbers."""
     links: dict[str, list[tuple[Machine, KernelPoints]]] = defaultdict(list)
-    for name in measured_devices("collectives"):
-        points = kernel_points("collectives", name)
-        try:
-            machine = machine_of(load_cluster(f"8x{name}"))
-        except UnknownNameError:
-            continue
+    table = kernel_table("collectives")
+    for name in table.devices():
+        machine, points = machine_of(load_cluster(f"8x{name}")), table.of(name)
         assert points is not None
         own = points.where(points.words["link"] == "scale-up")
         if len(own):

@@ -18,20 +18,21 @@ import math
 import sys
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares, lsq_linear
 from simulator_file import write_parameters
 
 from hwprof.predict.kernels.op_time import micro_batch_times
-from hwprof.predict.parameters import DEVICE_NAMES, NAMES, STACK_NAMES, Parameters
-from hwprof.simulate.error_model import circumstances
-from hwprof.simulate.jobs import jobs_of, rates_of, share_of, work_table
+from hwprof.predict.parameters import BOUNDS, DEVICE_NAMES, FITTED_NAMES, Parameters
+from hwprof.simulate.error_model import UNKNOWN, Known, circumstances
+from hwprof.simulate.jobs import jobs_of, work_of
 from hwprof.simulate.published.case import Case, RefusedError, case_of
 from hwprof.simulate.whole_step import step_times
+from hwprof.specs.catalogue.kernel_points import kernel_table
 from hwprof.specs.catalogue.published import PublishedRun, read_published
 from hwprof.specs.catalogue.simulator import FILE, HeldOut
 
@@ -41,47 +42,29 @@ SPREAD = 0.06
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What a parameter is before any run is seen: its value, how far it may be off (in ln), and its limits."""
+    """What a parameter is before any run is seen: its value, and how far it may be off (in ln), in all and of each."""
 
     value: float
     width: float
-    own_width: float = 0.0
-    low: float = 0.0
-    high: float = math.inf
+    own_width: float
 
 
 PRIORS = {
-    "matmul_share": Prior(0.78, 0.15, 0.08, 0.3, 0.97),
-    "fp8_matmul_share": Prior(0.65, 0.2, 0.1, 0.2, 0.97),
-    "fp4_matmul_share": Prior(0.5, 0.3, 0.15, 0.2, 0.97),
-    "attention_share": Prior(0.55, 0.3, 0.15, 0.1, 0.95),
-    "memory_share": Prior(0.8, 0.12, 0.06, 0.4, 0.95),
-    "inside_share": Prior(0.75, 0.2, 0.1, 0.2, 1.1),
-    "between_share": Prior(0.75, 0.25, 0.15, 0.2, 1.0),
-    "inner_half": Prior(150, 0.6),
-    "column_half": Prior(60, 0.6),
-    "row_half": Prior(150, 0.6),
-    "sequence_half": Prior(400, 0.7),
-    "attention_backward_share": Prior(0.7, 0.2, 0, 0.4, 1.2),
-    "grouped_share": Prior(0.75, 0.3, 0, 0.3, 1.2),
-    "batched_share": Prior(0.9, 0.3, 0, 0.2, 1.3),
-    "padding_loss": Prior(0.7, 0.4, 0, 0.05, 1.0),
-    "unaligned_share": Prior(0.2, 0.6, 0, 0.03, 1.0),
-    "matmul_factor": Prior(0.95, 0.08, 0.06, 0.6, 1.05),
-    "attention_factor": Prior(0.95, 0.25, 0.2, 0.3, 1.3),
-    "traffic_factor": Prior(1.3, 0.3, 0.2),
-    "loss_traffic_factor": Prior(2.0, 0.5, 0.4),
-    "kernel_gap_s": Prior(3e-6, 0.3, 0.2, 1e-6, 8e-6),
-    "kernel_host_s": Prior(3e-5, 0.6, 0.4),
-    "expert_layer_host_s": Prior(1e-3, 0.8, 0.5),
-    "collective_s": Prior(3e-5, 0.5, 0.4, 5e-6, 1e-4),
-    "tensor_overlap": Prior(0.3, 0.6, 0.4, 0.01, 0.95),
-    "expert_overlap": Prior(0.2, 0.6, 0.4, 0.01, 0.95),
-    "send_overlap": Prior(0.5, 0.5, 0.4, 0.02, 0.95),
-    "data_overlap": Prior(0.7, 0.3, 0.2, 0.1, 1.0),
-    "contention": Prior(0.15, 0.6, 0.4, 0.005, 0.9),
+    "sustained_share": Prior(0.88, 0.06, 0.05),
+    "narrow_share": Prior(0.9, 0.06, 0.05),
+    "memory_share": Prior(0.88, 0.02, 0.02),
+    "product_factor": Prior(1.0, 0.03, 0.04),
+    "attention_factor": Prior(1.0, 0.08, 0.12),
+    "traffic_factor": Prior(1.3, 0.25, 0.15),
+    "loss_traffic_factor": Prior(1.5, 0.4, 0.3),
+    "kernel_host_s": Prior(8e-6, 0.6, 0.4),
+    "expert_layer_host_s": Prior(3e-4, 0.8, 0.5),
+    "tensor_overlap": Prior(0.2, 0.6, 0.4),
+    "expert_overlap": Prior(0.2, 0.6, 0.4),
+    "data_overlap": Prior(0.7, 0.3, 0.2),
+    "contention": Prior(0.15, 0.6, 0.4),
     "step_fixed_s": Prior(5e-3, 0.9, 0.7),
-    "straggler_share": Prior(8e-3, 0.6, 0.4),
+    "straggler_share": Prior(6e-3, 0.6, 0.4),
 }
 
 
@@ -109,7 +92,7 @@ class Layout:
         centre: list[float] = []
         width: list[float] = []
         self.columns: list[list[int]] = []
-        for name in NAMES:
+        for name in FITTED_NAMES:
             prior, kind = PRIORS[name], self.kind(name)
             count = len(self.groups[kind]) if kind else 1
             self.group_slice[name] = slice(len(centre), len(centre) + count)
@@ -126,26 +109,26 @@ class Layout:
 
     @staticmethod
     def kind(name: str) -> str:
-        """Whether a parameter belongs to devices, to stacks or to all ("")."""
-        return "device" if name in DEVICE_NAMES else "stack" if name in STACK_NAMES else ""
+        """Whether a parameter belongs to devices or to stacks."""
+        return "device" if name in DEVICE_NAMES else "stack"
 
     def members_of(self, name: str, vector: np.ndarray) -> np.ndarray:
         """The parameter of every device or stack, or the common one."""
-        prior, kind = PRIORS[name], self.kind(name)
+        bounds, kind = BOUNDS[name], self.kind(name)
         logs = vector[self.group_slice[name]]
         if kind:
             logs = logs[self.parent[kind]] + vector[self.own_slice[name]]
-        return np.clip(np.exp(logs), prior.low, prior.high)
+        return np.clip(np.exp(logs), bounds.low, bounds.high)
 
     def groups_of(self, name: str, vector: np.ndarray) -> np.ndarray:
         """The parameter of every architecture or family."""
-        prior = PRIORS[name]
-        return np.clip(np.exp(vector[self.group_slice[name]]), prior.low, prior.high)
+        bounds = BOUNDS[name]
+        return np.clip(np.exp(vector[self.group_slice[name]]), bounds.low, bounds.high)
 
     def parameters(self, vector: np.ndarray) -> Parameters:
         """One value of each parameter for each case."""
-        values = {}
-        for name in NAMES:
+        values: dict[str, object] = {"kernel_share": 1.0, "link_share": 1.0}
+        for name in FITTED_NAMES:
             kind, found = self.kind(name), self.members_of(name, vector)
             values[name] = found[self.index[kind]] if kind else float(found[0])
         return Parameters(**values)
@@ -158,14 +141,8 @@ class Fit:
         self.cases, self.measured = cases, np.log(measured_s)
         self.sources = np.array([case.id.split("-")[0] for case in cases])
         placed = [(case.job, case.machine, case.stack) for case in cases]
-        keys = [(share_of(job), machine.device.id, stack.name) for job, machine, stack in placed]
-        first = {key: number for number, key in reversed(list(enumerate(keys)))}
-        distinct = sorted(first.values())
-        place = {keys[number]: position for position, number in enumerate(distinct)}
-        self.distinct = np.array(distinct)
-        self.work_of = np.array([place[key] for key in keys])
-        self.table = work_table([placed[number] for number in distinct])
-        self.rates, self.jobs = rates_of([placed[number] for number in distinct]), jobs_of(placed)
+        self.shares, _ = work_of(placed, [()] * len(placed))
+        self.jobs = jobs_of(placed)
         self.layout = Layout(cases)
         _, inverse, counts = np.unique(self.sources, return_inverse=True, return_counts=True)
         self.weight = np.clip((40 / counts[inverse]) ** 0.25, 0.4, 1.5)
@@ -175,7 +152,7 @@ class Fit:
         """For each set of columns that move together: the column that moves each case."""
         found = []
         for columns in self.layout.columns:
-            name = next(name for name in NAMES if columns[0] in self._range(name))
+            name = next(name for name in FITTED_NAMES if columns[0] in self._range(name))
             kind = Layout.kind(name)
             own = name in self.layout.own_slice and columns[0] == self.layout.own_slice[name].start
             member = self.layout.index[kind] if kind else np.zeros(len(self.cases), int)
@@ -191,9 +168,7 @@ class Fit:
     def predict(self, vector: np.ndarray) -> np.ndarray:
         """ln of the predicted step of every case."""
         p = self.layout.parameters(vector)
-        of_work = Parameters(**{name: _chosen(getattr(p, name), self.distinct) for name in NAMES})
-        work = micro_batch_times(self.table, self.rates, of_work).of(self.work_of)
-        return np.log(step_times(self.jobs, work, p).step_s)
+        return np.log(step_times(self.jobs, micro_batch_times(self.shares, p), p).step_s)
 
     def solve(self, kept: np.ndarray, start: np.ndarray | None = None, evaluations: int = 40) -> np.ndarray:
         """The vector that fits the kept cases best."""
@@ -252,15 +227,32 @@ def described(off: np.ndarray) -> str:
     )
 
 
-def hold_out(fit: Fit, start: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """ln(predicted / measured) of every case, fitted without any case of its group."""
+def hold_out(fit: Fit, start: np.ndarray, groups: np.ndarray) -> Left:
+    """Every case as a fit predicts it that had not seen any case of its group."""
     off = np.zeros(len(fit.cases))
+    names: list[tuple[str, ...]] = [()] * len(fit.cases)
     for group in np.unique(groups):
         kept = groups != group
         vector = fit.solve(kept, forgotten(fit, start, kept), evaluations=10)
         off[~kept] = (fit.predict(vector) - fit.measured)[~kept]
         print(f"  without {group}: {described(off[~kept])}", flush=True)
-    return off
+        seen = {kind: set(fit.layout.index[kind][kept]) for kind in fit.layout.members}
+        for place in np.flatnonzero(~kept):
+            names[place] = unseen(fit, int(place), seen)
+    return Left(off, names)
+
+
+def unseen(fit: Fit, place: int, seen: Mapping[str, set[int]]) -> tuple[str, ...]:
+    """The circumstances of a case for a fit that had seen these devices and stacks."""
+    case = fit.cases[place]
+    known = Known(
+        software=fit.layout.index["stack"][place] in seen["stack"],
+        device=fit.layout.index["device"][place] in seen["device"],
+        kernels=kernel_table("gemm").of(case.machine.device.id) is not None,
+        recompute=case.recompute_stated,
+        network=case.network_stated,
+    )
+    return circumstances(case.job, case.machine, known)
 
 
 def figures(by_fold: np.ndarray, by_source: np.ndarray, sources: np.ndarray) -> dict[str, HeldOut]:
@@ -292,19 +284,34 @@ def forgotten(fit: Fit, start: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return vector
 
 
-def error_model(cases: Sequence[Case], off: np.ndarray) -> dict[str, object]:
-    """Scale by circumstance (least squares of ln|error|), and the quantiles that hold 90 % of the held-out runs."""
-    held = [circumstances(case.job, case.machine, recompute_stated=case.recompute_stated) for case in cases]
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Runs predicted by a fit that had not seen them: ln(predicted / measured), and what it did not know of them."""
+
+    off: np.ndarray
+    circumstances: list[tuple[str, ...]]
+
+
+def error_model(left: Sequence[Left]) -> dict[str, object]:
+    """Scale by circumstance (least squares of ln|error|), and the quantiles that hold 90 % of the held-out runs.
+
+    What is not known never narrows an interval. The quantiles are those of the last of ``left``.
+    """
+    held = [names for one in left for names in one.circumstances]
+    off = np.concatenate([one.off for one in left])
     names = ["base", *sorted({name for each in held for name in each})]
     matrix = np.array([[1.0, *(name in each for name in names[1:])] for each in held], dtype=float)
     size = np.log(np.maximum(np.abs(off), 5e-3))
-    ridge = np.diag([1e-9] + [4.0] * (len(names) - 1))
-    coefficients = np.linalg.solve(matrix.T @ matrix + ridge, matrix.T @ size)
-    score = -off / np.exp(matrix @ coefficients)
+    ridge = np.diag([1e-9] + [2.0] * (len(names) - 1))
+    low = np.array([0.0 if name in UNKNOWN else -np.inf for name in names])
+    found = lsq_linear(
+        np.concatenate([matrix, ridge]), np.concatenate([size, np.zeros(len(names))]), bounds=(low, np.inf)
+    )
+    score = (-off / np.exp(matrix @ found.x))[-len(left[-1].off) :]
     return {
-        "coefficients": dict(zip(names, coefficients, strict=True)),
-        "low": float(np.quantile(score, 0.04)),
-        "high": float(np.quantile(score, 0.96)),
+        "coefficients": dict(zip(names, found.x, strict=True)),
+        "low": float(np.quantile(score, 0.045)),
+        "high": float(np.quantile(score, 0.955)),
     }
 
 
@@ -329,12 +336,12 @@ def main(arguments: Sequence[str]) -> None:
     errors, held_out = None, {}
     if not options.no_hold:
         by_fold = hold_out(fit, vector, folds(cases))
-        print(f"configurations held out: {described(by_fold)}", flush=True)
+        print(f"configurations held out: {described(by_fold.off)}", flush=True)
         by_source = hold_out(fit, vector, fit.sources)
-        print(f"sources held out: {described(by_source)}", flush=True)
-        errors = error_model([*cases, *cases], np.concatenate([by_fold, by_source]))
-        held_out = figures(by_fold, by_source, fit.sources)
-        np.savez(options.output.with_suffix(".npz"), vector=vector, by_fold=by_fold, by_source=by_source)
+        print(f"sources held out: {described(by_source.off)}", flush=True)
+        errors = error_model([by_fold, by_source])
+        held_out = figures(by_fold.off, by_source.off, fit.sources)
+        np.savez(options.output.with_suffix(".npz"), vector=vector, by_fold=by_fold.off, by_source=by_source.off)
     write_parameters(
         options.output,
         fit.layout,

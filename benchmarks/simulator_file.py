@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hwprof.predict.parameters import COMMON_NAMES, DEVICE_NAMES, STACK_NAMES
+from hwprof.predict.parameters import DEVICE_NAMES, FITTED_NAMES, STACK_NAMES
 from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.catalogue.simulator import HeldOut, simulator_file, simulator_parameters
 from hwprof.specs.files import write_atomically
@@ -21,27 +21,14 @@ METHOD = (
 
 ASSUMED: dict[str, tuple[str, dict[str, float]]] = {
     "other": (
-        "no published run was fitted: between the devices that were",
-        dict(zip(DEVICE_NAMES, (0.70, 0.60, 0.50, 0.45, 0.80, 0.70, 0.75), strict=True)),
+        "no published run was fitted: between the devices that were; kernels and links as modelled",
+        {"sustained_share": 0.85, "narrow_share": 0.9, "memory_share": 0.88, "kernel_share": 1.0, "link_share": 1.0},
     ),
-    "cdna": (
-        "products as measured with mamf-finder, 51 to 65 % of peak: stas00/ml-engineering; the rest as other devices",
-        {"matmul_share": 0.56, "fp8_matmul_share": 0.48, "attention_share": 0.32},
-    ),
-    "gaudi": (
-        "matrix products as measured with mamf-finder on Gaudi 2 and 3 (97 and 74 %): stas00/ml-engineering",
-        {"matmul_share": 0.80},
-    ),
-    "ada": (
-        "consumer and inference boards: peaks at sustained clocks, PCIe links",
-        {"matmul_share": 0.80, "inside_share": 0.6},
-    ),
-    "turing": ("as Volta", {"matmul_share": 0.60}),
     "cpu": (
         "vector units throttle under load; `hwprof probe` measures the machine at hand",
-        {"matmul_share": 0.65, "memory_share": 0.75, "attention_share": 0.25},
+        {"sustained_share": 0.8, "memory_share": 0.75},
     ),
-    "apple": ("no run known", {"matmul_share": 0.60, "attention_share": 0.25}),
+    "apple": ("no run known", {"sustained_share": 0.75}),
 }
 
 
@@ -57,9 +44,8 @@ def write_parameters(
 ) -> None:
     """The whole file; without ``errors`` the error models and the figures of held-out runs stay as they were."""
     lines = [f'fitted_on = "{date}"', f'method = "{METHOD}"', f"rows = {rows}", ""]
-    lines += _table("common", _common(layout, vector))
     for kind, section, group_section, names in (
-        ("device", "device", "architecture", DEVICE_NAMES),
+        ("device", "device", "architecture", [name for name in DEVICE_NAMES if name in FITTED_NAMES]),
         ("stack", "stack", "family", STACK_NAMES),
     ):
         for number, group in enumerate(layout.groups[kind]):
@@ -77,10 +63,6 @@ def write_parameters(
         lines += _errors(section, errors if section == "step_time" and errors else _kept(section))
     lines += ["[held_out]", *(_figures(name, each) for name, each in (held_out or _kept_figures()).items()), ""]
     write_atomically(path, "\n".join(lines))
-
-
-def _common(layout: Any, vector: np.ndarray) -> dict[str, float]:
-    return {name: layout.members_of(name, vector)[0] for name in COMMON_NAMES}
 
 
 def _table(name: str, values: Mapping[str, float], *, basis: str = "fitted", source: str = "") -> list[str]:

@@ -97,9 +97,9 @@ _PLAIN_BELOW = 1e15
 """Numbers from here on have an exponent: a float no longer holds each whole one."""
 
 
-def number(value: float, digits: int = 3) -> str:
+def number(value: float | None, digits: int = 3) -> str:
     """``digits`` significant digits, the whole part in full, no zeros at the end: ``1,234``, ``0.0123``, ``80``."""
-    if not math.isfinite(value):
+    if value is None or not math.isfinite(value):
         return ABSENT
     rounded = _rounded(value, digits)
     if not rounded:

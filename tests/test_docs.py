@@ -4,6 +4,7 @@ A command that is not run stands in ``NOT_RUN`` with its reason; if it is one of
 the same, so that a misspelt or removed one is found.
 """
 
+import json
 import re
 import shlex
 import shutil
@@ -16,7 +17,8 @@ from click.testing import CliRunner
 from hwprof import cli
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")} - {ROOT / "docs" / "recipes.md"})
+"""Without the recipes, which tests/test_recipes.py follows."""
 EXAMPLE = ROOT / "reports" / "example"
 
 NOT_RUN = {
@@ -49,7 +51,7 @@ def _commands(page):
     lines = [line for block in _blocks(text) for line in block.replace("\\\n", " ").splitlines()]
     lines += re.findall(r"^\| `((?:hwprof|torchrun) [^`]*)` \|", text, re.MULTILINE)
     for line in lines:
-        command = re.sub(r"\s+#.*", "", line.strip())
+        command = re.sub(r"\s+#.*|^[A-Z_]+=\S+ ", "", line.strip())
         if re.match(r"(hwprof|torchrun|srun|make|ncu|pip|python|sh|\S*\.venv/\S+) ", command):
             yield command
 
@@ -109,6 +111,12 @@ def test_command_that_is_not_run_has_options_that_exist(command):
         assert parsed.make_context(name, options, parent=parent, resilient_parsing=False).params
 
 
+def test_tests_that_the_docs_name_exist():
+    named = {word for command in ALL if "pytest" in command for word in command.split() if word.startswith("tests/")}
+    assert len(named) > 2
+    assert [word for word in sorted(named) if not (ROOT / word).exists()] == []
+
+
 def test_no_reason_is_left_over():
     assert [pattern for pattern in NOT_RUN if not any(re.match(pattern, command) for command in ALL)] == []
 
@@ -134,7 +142,8 @@ def _facts(page):
 _FOLDERS = "hwprof|tests|benchmarks|examples|hardware_specs|models|docs|reports|\\.ci"
 _PATH = re.compile(rf"`+((?:{_FOLDERS})/[\w./*<>-]*|[\w/]+\.py)(?::(\w+))?`+")
 _NAME = re.compile(r"`+(hwprof(?:\.\w+)+)`+")
-_PROSE = sorted([*PAGES, *(ROOT / "docs" / "decisions").glob("*.md")])
+_MADE = re.compile(r"^`(\S+)`, new:$", re.MULTILINE)
+_PROSE = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 _CODE = sorted(
     path for folder in ("hwprof", "tests", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py")
 )
@@ -156,7 +165,8 @@ def test_paths_and_names_in_prose_exist(page):
     if page.name == "CHANGELOG.md":
         pytest.skip("speaks of earlier states")
     text = page.read_text(encoding="utf-8")
-    lost = [f"{path}:{name}" for path, name in _PATH.findall(text) if not _holds(path, name)]
+    made = {*_MADE.findall(text)}
+    lost = [f"{path}:{name}" for path, name in _PATH.findall(text) if path not in made and not _holds(path, name)]
     lost += [name for name in _NAME.findall(text) if not _is_there(name)]
     assert lost == []
 
@@ -183,3 +193,24 @@ def test_modules_and_paths_named_in_docstrings_exist():
 
 
 _OWN = ("hwprof/", "tests/", "benchmarks/")
+
+
+def test_number_by_hand_of_the_page_on_how_it_travels_is_that_of_the_example():
+    """What the page works out is what the run of the example recorded."""
+    page = re.sub(r"\s+", " ", (ROOT / "docs" / "how-a-number-travels.md").read_text(encoding="utf-8"))
+    run = json.loads((EXAMPLE / "run.json").read_text(encoding="utf-8"))
+    step_s, peak_flop_per_s = run["step"]["median_s"], run["step"]["mfu_peak_flop_per_s"]
+    work = 3 * (2 * 2048 * (4 * 786_432 + 131_072) + 4 * 4 * 8 * 256**2 * 256)
+    assert work == run["work"]["train_flop_full"]
+    assert f"{work:,} / ({step_s:.4f} × {peak_flop_per_s / 1e9:.1f}e9) = {100 * run['step']['mfu']:.1f} %" in page
+
+
+def test_work_by_hand_of_that_page_is_what_a_prediction_divides():
+    page = re.sub(r"\s+", " ", (ROOT / "docs" / "how-a-number-travels.md").read_text(encoding="utf-8"))
+    command = "simulate --model 8b --hardware h100-sxm --devices 8 --zero 3 --global-batch 64"
+    assert f"hwprof {command}" in page
+    found = json.loads(CliRunner().invoke(cli.cli, [*command.split(), "--format", "json"]).stdout)
+    work = 6 * 262_144 * 7_504_658_432 + 12 * 32 * 4_096 * 4_096 * 262_144
+    assert found["mfu"] == pytest.approx(work / found["step_s"] / (8 * 989.4e12), rel=1e-12)
+    assert f"= {work / 1e15:.2f}e15 FLOP" in page
+    assert f"the MFU is {work / (8 * 989.4e12):.3f} s over" in page

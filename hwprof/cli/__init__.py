@@ -72,11 +72,9 @@ def _imported(module: str) -> ModuleType:
     ),
 )
 @click.version_option(__version__, prog_name="hwprof")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.pass_context
-def cli(ctx: click.Context, *, debug: bool) -> None:
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+def cli() -> None:
     """Find what holds a Transformer training step back, and what should change."""
-    ctx.obj = debug
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.calibration import Calibration
 from hwprof.specs.record.collective import CollectiveCurve
-from hwprof.units import format_byte_per_s, format_bytes, format_flop_per_s, format_fraction, format_seconds
+from hwprof.units import format_byte_per_s, format_bytes, format_flop_per_s, format_fraction, format_seconds, number
 
 _FORMATS = {"flop_per_s": format_flop_per_s, "byte_per_s": format_byte_per_s, "s": format_seconds}
 
@@ -84,8 +84,8 @@ def _slowdown_lines(found: Calibration) -> list[str]:
         for slow in found.slowdowns
         for line in (
             "At the same time",
-            f"  {slow.work}: {slow.work_factor:.2f} x as long beside {slow.beside}",
-            f"  {slow.beside}: {slow.beside_factor:.2f} x as long beside products",
+            f"  {slow.work}: {number(slow.work_factor)} x as long beside {slow.beside}",
+            f"  {slow.beside}: {number(slow.beside_factor)} x as long beside products",
             "",
         )
     ]

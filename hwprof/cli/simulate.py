@@ -30,7 +30,7 @@ from hwprof.specs.catalogue.lookup import load_cluster, load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
 from hwprof.specs.job.step import TrainingJob
-from hwprof.units import format_bytes, format_fraction, format_seconds
+from hwprof.units import format_bytes, format_fraction, format_quantity, format_seconds
 
 if TYPE_CHECKING:
     from hwprof.simulate.prediction import Prediction
@@ -144,7 +144,7 @@ def _calibrated(placed: Placed, path: Path | None) -> tuple[SimulatorParameters,
     if path is None:
         return simulator_parameters(), ()
     from hwprof.predict.ceilings.calibrated import with_ceilings
-    from hwprof.simulate.jobs import wide_dtype
+    from hwprof.simulate.runners import wide_dtype
     from hwprof.specs.catalogue.detect import claimants
     from hwprof.specs.record.calibration import read_calibration
 
@@ -219,7 +219,7 @@ def _text(placed: Placed, found: Prediction) -> str:
             ),
             "",
             f"step    {format_seconds(found.step_s)}  (90 %: {format_seconds(low_s)} to {format_seconds(high_s)})",
-            f"rate    {found.tokens_per_s_per_device:,.0f} tokens/s/device",
+            f"rate    {format_quantity(found.tokens_per_s_per_device, 'count')} tokens/s/device",
             f"MFU     {format_fraction(found.mfu)}, HFU {format_fraction(found.hfu)}{_attended(found)}",
             f"bound   {found.bound}",
             f"memory  {need} of {room}  (90 %: {format_bytes(low)} to {format_bytes(high)})",
@@ -227,7 +227,10 @@ def _text(placed: Placed, found: Prediction) -> str:
             *([f"host    {format_bytes(found.memory.host_bytes)} a device"] if found.memory.host_bytes else []),
             "",
             "where the step goes",
-            *(f"  {name:24} {format_seconds(value):>10}  {value / found.step_s:6.1%}" for name, value in parts),
+            *(
+                f"  {name:24} {format_seconds(value):>10}  {format_fraction(value / found.step_s):>8}"
+                for name, value in parts
+            ),
             "",
             f"memory at its peak ({found.memory.moment})",
             *(f"  {part.name:24} {format_bytes(part.predicted_bytes):>10}" for part in memory),

@@ -18,6 +18,7 @@ from hwprof.errors import InputError
 from hwprof.specs.catalogue.published import read_published
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
+from hwprof.units import format_fraction
 
 if TYPE_CHECKING:
     from hwprof.simulate.published.validation import Errors, Validation, ValidationRow
@@ -56,7 +57,7 @@ COLUMNS = (
     flag_value=SHIPPED,
     metavar="[FILE]",
     help="Predict a table of single kernels instead; its columns say which (products, experts, attention, decode, "
-    "elementwise). Without FILE the measured kernels that hwprof ships.",
+    "elementwise, collectives). Without FILE the measured kernels that hwprof ships.",
 )
 @click.option("--csv", "out", type=click.Path(path_type=Path), help="Write a line for each input row.")
 @format_option
@@ -112,7 +113,7 @@ def _errors(errors: Errors | None) -> dict[str, Any]:
 
 def _text(result: Validation) -> str:
     lines = [
-        f"{len(result.rows)} rows, {len(result.predicted)} predicted ({result.coverage:.1%})",
+        f"{len(result.rows)} rows, {len(result.predicted)} predicted ({format_fraction(result.coverage)})",
         f"step time    {_line(result.step_time)}{_inside(result.interval_coverage)}",
         f"peak memory  {_line(result.memory)}{_inside(result.memory_interval_coverage)}",
     ]

@@ -50,12 +50,7 @@ def _recorded(record: RunRecord, seen: Seen) -> dict[str, Any]:
     recording = seen.recording
     notes = summary.recording_notes(recording) if recording.step_samples_s else ()
     return {
-        "kernels": recording.kernels,
-        "attribution": recording.attribution,
-        "recorder_overhead_fraction": recording.recorder_overhead_fraction,
-        "marked_over_bare_interval": recording.marked_over_bare_interval,
-        "profiler_overhead_fraction": summary.profiler_overhead_fraction(recording),
-        "profiler_own_fraction": recording.profiler_own_fraction,
+        **summary.recorded_fields(recording),
         "notes": (*record.notes, *seen.counted.notes, *recording.notes, *notes),
         "memory": _memory(record, seen),
     }

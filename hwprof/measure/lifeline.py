@@ -26,6 +26,7 @@ import torch.distributed as dist
 
 from hwprof.errors import INTERRUPTED_EXIT_CODE
 from hwprof.measure.world import World
+from hwprof.units import format_seconds
 
 PERIOD_S = 0.5
 WATCHERS = 8
@@ -125,7 +126,8 @@ def blame(signs: Sequence[Sign], faults: Sequence[Fault], *, terminated: bool, s
 
 
 def _death(sign: Sign) -> str:
-    return f"rank {sign.rank} died or was stopped: no sign of life for {sign.silent_s:.0f} s (last seen: {sign.stage})"
+    silent = format_seconds(sign.silent_s)
+    return f"rank {sign.rank} died or was stopped: no sign of life for {silent} (last seen: {sign.stage})"
 
 
 def _hang(still: Sequence[Sign]) -> Blame:
@@ -136,7 +138,7 @@ def _hang(still: Sequence[Sign]) -> Blame:
     names = ", ".join(str(sign.rank) for sign in guilty)
     sign = guilty[0]
     text = (
-        f"rank{'s' if len(guilty) > 1 else ''} {names} made no progress for {sign.still_s:.0f} s "
+        f"rank{'s' if len(guilty) > 1 else ''} {names} made no progress for {format_seconds(sign.still_s)} "
         f"(stage: {sign.stage}; at {sign.where})"
     )
     waiting = [str(sign.rank) for sign in still if sign not in guilty]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hwprof.errors import SpecError
 from hwprof.specs.catalogue.lookup import load_link
 from hwprof.specs.hardware.spec import ArchitectureFamily, ClusterSpec, DeviceSpec, LinkSpec, MatmulDtype
+from hwprof.units import format_byte_per_s, format_seconds
 
 _FALLBACK: dict[MatmulDtype, tuple[MatmulDtype, ...]] = {
     "fp4": ("fp4", "fp8", "bf16", "fp16"),
@@ -30,8 +31,8 @@ class Machine:
         scale: how many such devices count as one here (2 for a TPU7x chip), otherwise 1.
         devices: how many there are.
         domain: neighbours that reach each other over the scale-up links.
-        inside_byte_per_s, inside_latency_s: scale-up links.
-        between_byte_per_s, between_latency_s: network between domains.
+        inside_byte_per_s: scale-up links.
+        between_byte_per_s: network between domains.
         mesh: whether every two neighbours have scale-up links of their own.
         torus_axes: axes of the torus that the scale-up links form; 0 where they form none, or how many is not known.
         adds_in_switch: whether the switch between neighbours adds up what it passes on.
@@ -46,9 +47,7 @@ class Machine:
     devices: int
     domain: int
     inside_byte_per_s: float
-    inside_latency_s: float
     between_byte_per_s: float
-    between_latency_s: float
     mesh: bool
     torus_axes: int
     adds_in_switch: bool
@@ -60,7 +59,7 @@ class Machine:
 
     def assumptions(self, dtype: MatmulDtype) -> tuple[str, ...]:
         """In words, what is not from a datasheet, and where another format's peak stands in for ``dtype``."""
-        format_used = self._format_used(dtype)
+        format_used = self.format_used(dtype)
         replaced = () if format_used == dtype else (f"{self.device.id} has no {dtype} peak: that of {format_used}",)
         return (*self.assumed_links, *replaced)
 
@@ -118,11 +117,16 @@ class Machine:
         Raises:
             SpecError: none is known.
         """
-        rate = self.device.matmul_flop_per_s(self._format_used(dtype))
+        rate = self.device.matmul_flop_per_s(self.format_used(dtype))
         assert rate is not None
         return self.scale * rate
 
-    def _format_used(self, dtype: MatmulDtype) -> MatmulDtype:
+    def format_used(self, dtype: MatmulDtype) -> MatmulDtype:
+        """``dtype``, or the next wider format that the device has a path for.
+
+        Raises:
+            SpecError: it has none.
+        """
         for each in _FALLBACK[dtype]:
             if self.device.matmul_flop_per_s(each) is not None:
                 return each
@@ -155,9 +159,7 @@ def machine_of(cluster: ClusterSpec, *, scale: int = 1) -> Machine:
         devices=cluster.devices,
         domain=domain,
         inside_byte_per_s=scale * inside_byte_per_s,
-        inside_latency_s=inside.latency_s,
         between_byte_per_s=scale * between,
-        between_latency_s=network.latency_s,
         mesh=device.link is not None and device.link.topology == "mesh",
         torus_axes=_torus_axes(device),
         adds_in_switch=_adds_in_switch(device, inside) and domain > 2,
@@ -190,11 +192,11 @@ def _assumed_links(
     """What a prediction rests on without a file that says it."""
     link = cluster.device.link
     if cluster.devices > 1 and inside.id == UNSTATED_LINK:
-        yield f"latency inside a node: {inside.latency_s * 1e6:.0f} us (assumed, the link has no file)"
+        yield f"latency inside a node: {format_seconds(inside.latency_s)} (assumed, the link has no file)"
     if link is not None and link.topology == "bridge" and cluster.devices > 1:
         yield f"{link.link} bridges join every {domain} cards, others talk over PCIe (assumed: not all boxes have them)"
     if cluster.devices > domain and network.id == UNSTATED_NETWORK:
-        yield f"latency between nodes: {network.latency_s * 1e6:.0f} us (assumed, the network has no file)"
+        yield f"latency between nodes: {format_seconds(network.latency_s)} (assumed, the network has no file)"
     if cluster.devices > domain and not stated:
         shared = load_link(UNSTATED_NETWORK).bandwidth_byte_per_s
         yield (
@@ -202,7 +204,8 @@ def _assumed_links(
             f"(assumed, no rate is known: from 1/{UNSTATED_FACTOR:.0f} to {UNSTATED_FACTOR:.0f} times as much)"
         )
     if cluster.device.host_link is None:
-        yield f"link to the host: {USUAL_HOST_BYTE_PER_S / 1e9:.1f} GB/s, PCIe 4.0 x16 (assumed; matters for offload)"
+        usual = format_byte_per_s(USUAL_HOST_BYTE_PER_S)
+        yield f"link to the host: {usual}, PCIe 4.0 x16 (assumed; matters for offload)"
 
 
 USUAL_HOST_BYTE_PER_S = 31.5e9

@@ -15,41 +15,31 @@ from hwprof.specs.hardware.spec import DeviceSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """Everything in a prediction that is neither counted nor from a datasheet; numbers, or arrays of one per job.
+    """What a step has beyond its kernels, collectives and copies run alone; numbers, or arrays of one per job.
 
     Of the device:
 
     Attributes:
-        matmul_share: share of the dense peak that large products reach in 16 or 32 bits.
-        fp8_matmul_share, fp4_matmul_share: the same in 8 and 4 bits, of their own peaks.
-        attention_share: share of the 16-bit peak in flash attention's forward pass over long sequences.
+        sustained_share: clock of a device under a step's sustained power over that of a kernel run alone; it stretches
+            arithmetic. Where nobody measured the device's kernels, share of the assumed rates.
+        narrow_share: the same of products in 8 bits or fewer.
         memory_share: share of the memory bandwidth that streaming kernels reach.
-        inside_share, between_share: share of the links' bandwidth that collectives reach, inside a scale-up domain and
-            between domains.
 
-    Of products in general:
+    Of the machine at hand, 1 where nothing was measured on it, never fitted:
 
     Attributes:
-        inner_half, column_half, row_half: k, n and m of a product [m, k]·[k, n] at which its rate is half of the
-            limit, each alone: rate = limit / (1 + inner_half/k + column_half/n + row_half/m).
-        sequence_half: sequence length at which attention's rate is half of its limit.
-        attention_backward_share: rate of attention's backward pass over that of its forward pass.
-        grouped_share: rate of experts' grouped products over that of plain ones.
-        batched_share: rate of batched products of attention heads over that of plain ones.
-        padding_loss: share of the padding to whole tiles that costs time.
-        unaligned_share: rate of products whose rows are not aligned to 16 bytes.
+        kernel_share: modelled over measured time of a run's kernels.
+        link_share: measured over modelled rate of collectives between neighbours.
 
     Of the software:
 
     Attributes:
-        matmul_factor, attention_factor: rates relative to those of the device.
+        product_factor, attention_factor: times of products and attention over those of the measured libraries' kernels.
         traffic_factor: bytes that elementwise kernels move over those of perfectly fused ones; ``loss_traffic_factor``
             the same from the final norm to the loss.
-        kernel_gap_s: idle time of the device after each kernel.
         kernel_host_s: host time to launch one kernel.
         expert_layer_host_s: host time of a layer of experts beside its kernels (routing, synchronisation).
-        collective_s: fixed time of one collective beside its links' latency.
-        tensor_overlap, expert_overlap, send_overlap: share of tensor, expert, pipeline traffic hidden behind compute.
+        tensor_overlap, expert_overlap: share of tensor and expert traffic hidden behind compute.
         data_overlap: share of the compute beside which data-parallel traffic may run.
         contention: share of hidden data-parallel traffic by which it slows compute.
         step_fixed_s: time of a step that depends on nothing (data, logging, synchronisation).
@@ -58,38 +48,23 @@ class Parameters:
     Measured on the device itself:
 
     Attributes:
-        measured: rates of single kernels, which stand before those that the numbers above give.
+        measured: rates of single kernels, which stand before those that others measured.
     """
 
-    matmul_share: Amount
-    fp8_matmul_share: Amount
-    fp4_matmul_share: Amount
-    attention_share: Amount
+    sustained_share: Amount
+    narrow_share: Amount
     memory_share: Amount
-    inside_share: Amount
-    between_share: Amount
+    kernel_share: Amount
+    link_share: Amount
 
-    inner_half: Amount
-    column_half: Amount
-    row_half: Amount
-    sequence_half: Amount
-    attention_backward_share: Amount
-    grouped_share: Amount
-    batched_share: Amount
-    padding_loss: Amount
-    unaligned_share: Amount
-
-    matmul_factor: Amount
+    product_factor: Amount
     attention_factor: Amount
     traffic_factor: Amount
     loss_traffic_factor: Amount
-    kernel_gap_s: Amount
     kernel_host_s: Amount
     expert_layer_host_s: Amount
-    collective_s: Amount
     tensor_overlap: Amount
     expert_overlap: Amount
-    send_overlap: Amount
     data_overlap: Amount
     contention: Amount
     step_fixed_s: Amount
@@ -99,9 +74,39 @@ class Parameters:
 
 
 NAMES = tuple(field.name for field in fields(Parameters) if field.name != "measured")
-DEVICE_NAMES = NAMES[:7]
-COMMON_NAMES = NAMES[7:16]
-STACK_NAMES = NAMES[16:]
+DEVICE_NAMES = NAMES[:5]
+STACK_NAMES = NAMES[5:]
+FITTED_NAMES = (*NAMES[:3], *STACK_NAMES)
+"""All but those of the machine at hand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Between which values a parameter makes sense, and why."""
+
+    low: float
+    high: float
+    why: str
+
+
+BOUNDS = {
+    "sustained_share": Bounds(low=0.6, high=1.0, why="warm over cold 0.98 on H100, 0.87 on A100; the rest is steps'"),
+    "narrow_share": Bounds(low=0.6, high=1.0, why="as sustained_share"),
+    "memory_share": Bounds(low=0.75, high=0.95, why="streaming kernels measured on A100, H100 and RTX 3090"),
+    "product_factor": Bounds(low=0.9, high=1.6, why="libraries of other years and layouts of operands"),
+    "attention_factor": Bounds(low=0.7, high=2.0, why="generations of attention kernels differ by two"),
+    "traffic_factor": Bounds(low=0.8, high=4.0, why="from perfectly fused to one kernel an operation"),
+    "loss_traffic_factor": Bounds(low=0.5, high=10.0, why="from a fused loss to one in fp32 with copies"),
+    "kernel_host_s": Bounds(low=5e-7, high=8e-5, why="a launch from a graph to some ten calls of Python"),
+    "expert_layer_host_s": Bounds(low=1e-6, high=1e-2, why="from none to several synchronisations with the host"),
+    "tensor_overlap": Bounds(low=0.01, high=0.95, why="something is exposed at both ends"),
+    "expert_overlap": Bounds(low=0.01, high=0.95, why="something is exposed at both ends"),
+    "data_overlap": Bounds(low=0.1, high=1.0, why="share of the compute beside which traffic runs"),
+    "contention": Bounds(low=0.005, high=0.9, why="traffic that hides does not cost more than itself"),
+    "step_fixed_s": Bounds(low=0.0, high=1.0, why="reading data and logging, once a step"),
+    "straggler_share": Bounds(low=0.0, high=0.05, why="slowdown for each doubling; 14 doublings are 10,000 devices"),
+}
+"""By the name of the parameter; a fit keeps to them."""
 
 
 def device_set(table: SimulatorParameters, device: DeviceSpec) -> tuple[ParameterSet | None, str]:
@@ -109,13 +114,6 @@ def device_set(table: SimulatorParameters, device: DeviceSpec) -> tuple[Paramete
     chip = device.compute.same_chip_as
     name = chip if chip and device.id not in table.device else device.id
     return table.device.get(name), name
-
-
-def took_part(table: SimulatorParameters, device: DeviceSpec) -> bool:
-    """Whether runs of the device or of its architecture took part in the fit."""
-    own, _ = device_set(table, device)
-    architecture = table.architecture.get(device.architecture_family)
-    return own is not None or (architecture is not None and architecture.basis == "fitted")
 
 
 def parameters_for(table: SimulatorParameters, machine: Machine, stack: Stack) -> tuple[Parameters, tuple[str, ...]]:
@@ -131,7 +129,6 @@ def parameters_for(table: SimulatorParameters, machine: Machine, stack: Stack) -
     family = (table.family.get(stack.family), f"the {stack.family} family")
     chosen = {
         **_values(DEVICE_NAMES, (general, architecture, device)),
-        **_values(COMMON_NAMES, ((table.common, ""),)),
         **_values(STACK_NAMES, (family, software)),
     }
     missing = [name for name in NAMES if name not in chosen]

@@ -1,34 +1,52 @@
 """How long should the step take, from counts and ceilings alone, before anyone looks at the measured time?
 
-A first estimate: operations run one after another, each at its own roof. The full simulator takes this place later.
+A sum over operations, which run one after another: each kernel as it was probed, what no probe saw at its roof, and
+what the host adds.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from hwprof.predict.ceilings.product_times import UNPROBED_MATMUL_EFFICIENCY, ProductRates, unprobed_s
 from hwprof.predict.ceilings.roofs import Roofs
+from hwprof.predict.ceilings.step_kernels import KernelUse
+from hwprof.predict.ceilings.step_products import ATTENTION_LABELS, MatmulShapes, Shape, product_calls
 from hwprof.predict.classify import floor_of
-from hwprof.predict.kernels.nearest import nearest_mean
 from hwprof.predict.work import Work
-from hwprof.specs.record.run import Direction, PhaseName, Prediction
-
-Shape = tuple[int, int, int]
-MatmulShapes = Mapping[tuple[str, Direction], Sequence[Shape]]
-"""(op label, direction) -> (m, n, k) of each matrix multiplication of one instance."""
-
-ATTENTION_LABELS = frozenset({"layers.*.attention.core", "layers.*.self_attn.core"})
-"""The ops whose whole work has a ceiling of its own."""
-
-UNPROBED_MATMUL_EFFICIENCY = (0.25, 0.5, 1.0)
-"""Assumed share of the matrix-multiply roof (least, expected, most) of products that no probe says anything about."""
+from hwprof.specs.hardware.spec import DeviceSpec
+from hwprof.specs.record.run import Direction, Dtype, PhaseName, Prediction
+from hwprof.units import format_fraction, format_span
 
 KERNELS_PER_INSTANCE: dict[Direction, int] = {"forward": 3, "backward": 5, "recompute": 3, "update": 8}
-"""Assumed kernels of one op instance, for the cost of dispatching them."""
+"""Assumed kernels of one op instance that was not probed, for the cost of dispatching them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFacts:
+    """What a prediction has to know of a step beside its work.
+
+    Attributes:
+        dtype: the run's format.
+        device: catalogue entry of the device, if it has one.
+        footprint_bytes: memory that one step touches.
+        operand_bytes: width of an element that a matrix multiplication reads or writes.
+        input_bytes: bytes copied to the device a step, if it has memory of its own.
+        micro_batches: of a step.
+        stages: of the pipeline that divides the model; 1 where there is none.
+        host_beside: whether the device works while the host goes on, as a GPU does; a CPU is both.
+    """
+
+    footprint_bytes: float
+    operand_bytes: int
+    input_bytes: float
+    dtype: Dtype = "fp32"
+    device: DeviceSpec | None = None
+    micro_batches: int = 1
+    stages: int = 1
+    host_beside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,16 +66,22 @@ class _Estimate:
 
 
 _NOTHING = _Estimate(least_s=0.0, expected_s=0.0, longest_s=0.0)
+_Phases = dict[PhaseName, _Estimate]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Machine:
-    """What turns counted work into seconds: ceilings, what one step touches, width of a product's elements."""
+    """What turns counted work into seconds: ceilings, what one step touches, width of a product's elements.
+
+    ``others`` are products that were not probed: expected and longest seconds.
+    """
 
     roofs: Roofs
     matmul_flop_per_s: float
     footprint_bytes: float
     operand_bytes: int
+    dispatch_s: float
+    others: Mapping[Shape, tuple[float, float]]
 
     def traffic_s(self, moved_bytes: float) -> float:
         """Bytes that were last touched long ago, or never: from the level that holds all that a step touches."""
@@ -67,68 +91,130 @@ class _Machine:
         """The same from the last level."""
         return moved_bytes / self.roofs.memory[-1].byte_per_s
 
-    def product_flop_per_s(self, shape: Shape) -> tuple[float, float]:
-        """Least and expected rate of a product: its own, else the lowest and by the nearest probed, else assumed."""
-        rates = self.roofs.shape_flop_per_s
-        if shape in rates:
-            return rates[shape], rates[shape]
-        if rates:
-            near = nearest_mean(np.array([shape], float), np.array(list(rates), float), np.array(list(rates.values())))
-            return min(rates.values()), float(near[0])
-        least, middle, _ = UNPROBED_MATMUL_EFFICIENCY
-        return least * self.matmul_flop_per_s, middle * self.matmul_flop_per_s
+    def product_s(self, shape: Shape) -> tuple[float, float]:
+        """Expected and longest time of a product, as probed or by the others."""
+        rate = self.roofs.shape_flop_per_s.get(shape)
+        if rate is None:
+            return self.others[shape]
+        m, n, k = shape
+        return 2.0 * m * n * k / rate, 2.0 * m * n * k / rate
 
 
 def predict_step(
     work: Sequence[Work],
     shapes: MatmulShapes,
     roofs: Roofs,
+    facts: StepFacts,
     *,
-    footprint_bytes: float,
-    operand_bytes: int,
-    input_bytes: float,
+    kernels: Sequence[KernelUse] = (),
 ) -> Prediction | None:
     """The step as a sum over its operations; None where no compute or memory ceiling is known.
 
     ``least``: compute and traffic of each op perfectly overlapped, traffic at the fastest level that could hold it.
-    ``expected``: matrix multiplications and attention at the rates probed for their shapes; other traffic at the level
-    that holds ``footprint_bytes``, because results go to memory that was last touched a step ago and stay for the
-    backward pass (only the later passes of an update find in a nearer level what the first one left there); dispatch.
-    ``longest``: nothing overlaps, everything from the last memory level.
+    ``expected``: matrix multiplications, attention and other kernels at the times probed for their shapes; traffic of
+    what was not probed at the level that holds ``footprint_bytes``, because results go to memory that was last touched
+    a step ago and stay for the backward pass (only the later passes of an update find in a nearer level what the first
+    one left there); the host, which a CPU runs before and after each operator and a GPU works beside: there the step
+    is the longer of both.
+    ``longest``: nothing overlaps, every kernel's bytes from the last memory level come on top.
 
     Args:
         work: counted ops of the step, attention in the convention (causal) of its ceiling.
         shapes: matrix-multiply shapes of each op.
         roofs: ceilings of the run's dtype.
-        footprint_bytes: memory that one step touches.
-        operand_bytes: width of an element that a matrix multiplication reads or writes.
-        input_bytes: bytes copied to the device a step, if it has memory of its own.
+        facts: of the step.
+        kernels: which of the work is a kernel that may have been probed.
     """
     if not roofs.matmul_flop_per_s or not roofs.memory:
         return None
+    flop = {(m, n, k): 2.0 * m * n * k * calls for (m, n, k), calls in product_calls(work, shapes).items()}
+    others = _others(flop.keys() - roofs.shape_flop_per_s.keys(), roofs, facts)
     machine = _Machine(
         roofs=roofs,
         matmul_flop_per_s=roofs.matmul_flop_per_s,
-        footprint_bytes=footprint_bytes,
-        operand_bytes=operand_bytes,
+        footprint_bytes=facts.footprint_bytes,
+        operand_bytes=facts.operand_bytes,
+        dispatch_s=0.0 if roofs.host and not facts.host_beside else roofs.dispatch_s,
+        others=others.seconds,
     )
-    phases: dict[PhaseName, _Estimate] = defaultdict(lambda: _NOTHING)
+    phases: _Phases = defaultdict(lambda: _NOTHING)
+    probed = [(use, call_s) for use in kernels if (call_s := roofs.kernels.call_s(use.kernel, use.moved_bytes))]
+    for use, call_s in probed:
+        phases[use.phase] += _kernel_time(use, call_s, machine)
+    as_kernels = {id(item) for use, _ in probed for item in use.work}
     for item in work:
-        phases[item.phase] += _op_time(item, shapes.get((item.label, item.direction), ()), machine)
+        if id(item) not in as_kernels:
+            phases[item.phase] += _op_time(item, shapes.get((item.label, item.direction), ()), machine)
     if roofs.host_to_device_byte_per_s:
-        copy_s = input_bytes / roofs.host_to_device_byte_per_s
+        copy_s = facts.input_bytes / roofs.host_to_device_byte_per_s
         phases["host_to_device"] += _Estimate(least_s=0.0, expected_s=copy_s, longest_s=copy_s)
-    total = sum(phases.values(), _NOTHING)
+    whole = _with_host(phases, roofs, facts)
+    total = sum(whole.values(), _NOTHING)
     return Prediction(
         step_s=total.expected_s,
         interval_s=(total.least_s, total.longest_s),
-        basis=_basis(roofs, shapes),
-        phase_s={name: estimate.expected_s for name, estimate in phases.items()},
+        basis=_basis(_products_basis(flop, others), roofs, facts, kernels),
+        phase_s={name: estimate.expected_s for name, estimate in whole.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """Products that were not probed: expected and longest seconds, and who says so."""
+
+    seconds: Mapping[Shape, tuple[float, float]]
+    basis: str
+
+
+def _others(missing: Iterable[Shape], roofs: Roofs, facts: StepFacts) -> _Others:
+    wanted = sorted(missing)
+    if not wanted:
+        return _Others({}, "")
+    assert roofs.matmul_flop_per_s is not None
+    known = ProductRates(
+        dtype=facts.dtype,
+        flop_per_s=max(roofs.matmul_flop_per_s, *roofs.shape_flop_per_s.values(), 0.0),
+        byte_per_s=roofs.memory[-1].byte_per_s,
+        roof_name=roofs.matmul_name,
+        shapes=roofs.shape_flop_per_s,
+        device=facts.device if facts.host_beside else None,
+    )
+    found = unprobed_s(wanted, known)
+    times = zip(found.seconds.tolist(), found.hi_s.tolist(), strict=True)
+    return _Others(dict(zip(wanted, times, strict=True)), found.basis.text)
+
+
+def _with_host(phases: Mapping[PhaseName, _Estimate], roofs: Roofs, facts: StepFacts) -> _Phases:
+    """The phases with what the host adds.
+
+    On a CPU host and device are one timeline. On a GPU the longer of both whole steps wins, as nothing in a step waits
+    for the GPU; what the host takes longer is spread over the phases by its own time in each.
+    """
+    if roofs.host is None:
+        return dict(phases)
+    host = roofs.host.of_step(micro_batches=facts.micro_batches, stages=facts.stages)
+    device_s, host_s = sum(phases.values(), _NOTHING).expected_s, sum(host.values())
+    added = 1.0 if not facts.host_beside else max(host_s - device_s, 0.0) / host_s if host_s else 0.0
+    return {
+        name: phases.get(name, _NOTHING)
+        + _Estimate(least_s=0.0, expected_s=added * host.get(name, 0.0), longest_s=host.get(name, 0.0))
+        for name in {**phases, **host}
+    }
+
+
+def _kernel_time(use: KernelUse, call_s: float, machine: _Machine) -> _Estimate:
+    """A probed kernel: not below its roof; at worst its bytes come from the last level as if none had in the probe."""
+    least_s = sum(floor_of([item], machine.roofs, launches=0).roof_s for item in use.work)
+    expected_s = max(call_s * use.calls, least_s)
+    return _Estimate(
+        least_s=least_s,
+        expected_s=expected_s,
+        longest_s=expected_s + machine.slow_traffic_s(use.moved_bytes * use.calls),
     )
 
 
 def _op_time(item: Work, shapes: Sequence[Shape], machine: _Machine) -> _Estimate:
-    launch_s = KERNELS_PER_INSTANCE[item.direction] * machine.roofs.dispatch_s
+    launch_s = KERNELS_PER_INSTANCE[item.direction] * machine.dispatch_s
     floor = floor_of([item], machine.roofs, launches=0)
     expected_s, longest_s = _instance_s(item, shapes, machine)
     expected_s = max(expected_s * item.instances, floor.roof_s)
@@ -160,11 +246,11 @@ def _update_s(item: Work, machine: _Machine) -> float:
 
 def _linear_s(item: Work, shapes: Sequence[Shape], machine: _Machine) -> tuple[float, float]:
     """The products, and what a linear layer moves beside their operands: casts, biases, sums of gradients."""
-    products = [(2.0 * m * n * k, *machine.product_flop_per_s((m, n, k))) for m, n, k in shapes]
+    products = [machine.product_s(shape) for shape in shapes]
     operands_bytes = sum(m * n + m * k + n * k for m, n, k in shapes) * machine.operand_bytes
     other_bytes = max(item.cost.moved_bytes - operands_bytes, 0.0)
-    expected_s = max(sum(flop / rate for flop, _, rate in products), machine.traffic_s(operands_bytes))
-    longest_s = sum(flop / rate for flop, rate, _ in products) + machine.slow_traffic_s(item.cost.moved_bytes)
+    expected_s = max(sum(expected for expected, _ in products), machine.traffic_s(operands_bytes))
+    longest_s = sum(longest for _, longest in products) + machine.slow_traffic_s(item.cost.moved_bytes)
     return expected_s + machine.traffic_s(other_bytes), longest_s
 
 
@@ -179,24 +265,41 @@ def _attention_s(item: Work, machine: _Machine) -> tuple[float, float]:
     return max(flat_s / middle, machine.traffic_s(cost.moved_bytes)), flat_s / least + slow_s
 
 
-def _basis(roofs: Roofs, shapes: MatmulShapes) -> str:
-    return (
-        f"roofline sum over operations: {_products_basis(roofs, shapes)}, {_attention_basis(roofs)}, "
-        f"traffic at {', '.join(roof.name for roof in roofs.memory)}; overlap from full (low end) to none (high end)"
+def _basis(products: str, roofs: Roofs, facts: StepFacts, kernels: Sequence[KernelUse]) -> str:
+    said = (
+        products,
+        _attention_basis(roofs),
+        *_kernels_basis(roofs, kernels),
+        f"traffic at {', '.join(roof.name for roof in roofs.memory)}",
+        _host_basis(roofs, facts),
     )
+    return f"roofline sum over operations: {', '.join(said)}; overlap from full (low end) to none (high end)"
 
 
-def _products_basis(roofs: Roofs, shapes: MatmulShapes) -> str:
-    wanted = {shape for several in shapes.values() for shape in several}
-    missing = len(wanted - roofs.shape_flop_per_s.keys())
+def _products_basis(flop: Mapping[Shape, float], others: _Others) -> str:
+    missing = others.seconds.keys()
     if not missing:
-        return f"{len(wanted)} matrix-multiply shapes at their own ceilings"
-    if roofs.shape_flop_per_s:
-        return (
-            f"{len(wanted) - missing} of {len(wanted)} matrix-multiply shapes at their own ceilings, the others by "
-            "the nearest that were probed"
-        )
-    return f"{len(wanted)} matrix-multiply shapes {_assumed(roofs)}"
+        return f"{len(flop)} matrix-multiply shapes at their own ceilings"
+    share = sum(flop[shape] for shape in missing) / sum(flop.values())
+    left_out = f"{len(missing)} matrix-multiply shapes ({format_fraction(share)} of their FLOP) at {others.basis}"
+    own = len(flop) - len(missing)
+    return f"{own} matrix-multiply shapes at their own ceilings, {left_out}" if own else left_out
+
+
+def _kernels_basis(roofs: Roofs, kernels: Sequence[KernelUse]) -> Iterator[str]:
+    names = {use.kernel for use in kernels}
+    near = [name for name in names if roofs.kernels.has_like(name)]
+    own = [name for name in near if roofs.kernels.has(name)]
+    if own:
+        yield f"{len(own)} of {len(names)} other kernels at their own ceilings"
+    if len(near) > len(own):
+        yield f"{len(near) - len(own)} of {len(names)} other kernels by the nearest sizes"
+
+
+def _host_basis(roofs: Roofs, facts: StepFacts) -> str:
+    if roofs.host is None:
+        return "dispatch of an assumed number of kernels"
+    return "beside the host as probed" if facts.host_beside else "the host as probed"
 
 
 def _attention_basis(roofs: Roofs) -> str:
@@ -211,7 +314,7 @@ def _attention_basis(roofs: Roofs) -> str:
 
 def _assumed(roofs: Roofs) -> str:
     least, middle, most = UNPROBED_MATMUL_EFFICIENCY
-    return f"at an assumed {middle:.0%} ({least:.0%} to {most:.0%}) of {roofs.matmul_name}"
+    return f"at an assumed {format_fraction(middle)} ({format_span((least, most), 'fraction')}) of {roofs.matmul_name}"
 
 
 def roof_by_phase(work: Iterable[Work], roofs: Roofs) -> dict[PhaseName, float]:

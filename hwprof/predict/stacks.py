@@ -70,9 +70,10 @@ class Stack:
 
 
 MEGATRON = Switches(storage="mixed", framework="megatron-core")
-BENCHMARKED = MEGATRON | Switches(gradient_bytes=2, fp8_all_gather=True)
+BENCHMARKED = MEGATRON | Switches(gradient_bytes=2, fp8_all_gather=True, async_tensor_parallel=True)
 """NVIDIA's published runs of Megatron-Bridge and NeMo: gradients are reduced in bf16, weights stored in fp8 (their
-performance scripts set ``grad_reduce_in_fp32=False``, their fp8 recipes ``fp8_param_gather=True``)."""
+performance scripts set ``grad_reduce_in_fp32=False``, their fp8 recipes ``fp8_param_gather=True``), and tensor ranks'
+traffic runs beside products (``tp_comm_overlap``). From 26.06 on they capture graphs and overlap experts' traffic."""
 
 TORCH = Switches(
     storage="autocast",
@@ -138,7 +139,7 @@ def _deepspeed(name: str, keeper: Framework, *, dropout: float = 0.0, fused: boo
     own["optimizer_implementation"] = "fused" if fused else "foreach"
     return Stack(
         name=name,
-        family="megatron",
+        family="megatron-deepspeed",
         switches=own,
         dropout=dropout,
         reading="device",
@@ -172,12 +173,13 @@ def _xla(name: str) -> Stack:
     )
 
 
-_BRIDGE = ("25.09", "25.11", "26.02", "26.04", "26.06", "26.08")
-_NEMO = ("23", "24.11", "25.02", "25.04", "25.05")
 STACKS = (
-    *(_megatron(f"megatron-bridge-{version}", BENCHMARKED) for version in _BRIDGE),
-    *(_megatron(f"nemo-{version}", BENCHMARKED) for version in _NEMO),
-    _megatron("megatron-core"),
+    _megatron("megatron-core", MEGATRON | Switches(cuda_graphs=True)),
+    _megatron("megatron-core-eager"),
+    _megatron("nemo-23"),
+    _megatron("nemo-24", BENCHMARKED),
+    _megatron("megatron-bridge", BENCHMARKED),
+    _megatron("megatron-bridge-26.06", BENCHMARKED | Switches(expert_overlap=True, cuda_graphs=True)),
     Stack(name="megatron-lm", family="megatron", switches=MEGATRON, dropout=0.1),
     _deepspeed("megatron-deepspeed", "megatron-deepspeed", dropout=0.1),
     _deepspeed("megatron-deepspeed-bigscience", "megatron-deepspeed", dropout=0.1),
@@ -205,10 +207,11 @@ STACKS = (
     _xla("jax"),
     Stack(name="native", family="native", switches=Switches(storage="mixed"), assumed_zero_stage=1),
 )
-"""``torch``: a loop of one's own with DDP or autocast; ``fsdp``: FSDP with its mixed precision; ``llm-foundry``: the
-same with flash-attn's cross-entropy; ``jax``: others on XLA; ``native``: hand-written kernels (llm.c). torch's
-pipelines are ``torch.distributed.pipelining``. InternEvo's chains of elementwise operations are kernels of their own.
-BigScience's fork runs DeepSpeed's own pipeline engine."""
+"""``megatron-core``: as its current recipes run it, with graphs captured (``--cuda-graph-impl``);
+``megatron-core-eager``: without them. ``torch``: a loop of one's own with DDP or autocast; ``fsdp``: FSDP with its
+mixed precision; ``llm-foundry``: the same with flash-attn's cross-entropy; ``jax``: others on XLA; ``native``:
+hand-written kernels (llm.c). torch's pipelines are ``torch.distributed.pipelining``. InternEvo's chains of elementwise
+operations are kernels of their own. BigScience's fork runs DeepSpeed's own pipeline engine."""
 
 USUAL_STACKS: Mapping[Storage, str] = {
     "mixed": "megatron-core",
@@ -225,7 +228,7 @@ _PRODUCTS: tuple[tuple[str, str], ...] = (
     ("megatron-deepspeed", "megatron-deepspeed"),
     ("internevo", "internevo"),
     ("colossal", "megatron-deepspeed"),
-    ("te 2", "megatron-core"),
+    ("te 2", "megatron-core-eager"),
     ("megatron-bridge", "megatron-bridge"),
     ("nemo", "nemo"),
     ("megatron-core", "megatron-core"),
@@ -270,22 +273,20 @@ _VERSION = re.compile(r"\d+\.\d+|\b\d\d\b")
 
 
 def stack_named(framework: str) -> Stack:
-    """The stack of a framework's name: of its versions the last up to the asked one; PyTorch where nothing is known.
+    """The stack of a framework's name: of its releases the last up to the asked one; PyTorch where nothing is known.
 
-    >>> stack_named("Megatron-Bridge 26.02.01 NeMo Container").name
-    'megatron-bridge-26.02'
+    >>> stack_named("Megatron-Bridge 26.08 NeMo Container").name
+    'megatron-bridge-26.06'
     """
     lowered = framework.lower()
     if lowered in _BY_NAME:
         return _BY_NAME[lowered]
     product = next(stack for word, stack in (*_PRODUCTS, *_GENERIC) if word in lowered)
-    if product in _BY_NAME:
-        return _BY_NAME[product]
-    versions = sorted((_number(name), name) for name in _BY_NAME if name.startswith(product + "-"))
-    asked = _number(lowered)
-    return _BY_NAME[next((name for number, name in reversed(versions) if number <= asked), versions[-1][1])]
+    releases = sorted((_number(name, 0.0), name) for name in _BY_NAME if re.fullmatch(rf"{product}(-[\d.]+)?", name))
+    asked = _number(lowered, float("inf"))
+    return _BY_NAME[next((name for number, name in reversed(releases) if number <= asked), releases[0][1])]
 
 
-def _number(text: str) -> float:
+def _number(text: str, otherwise: float) -> float:
     found = _VERSION.search(text)
-    return float(found.group()) if found else float("inf")
+    return float(found.group()) if found else otherwise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from hwprof.count.ops.cost import Cost
 from hwprof.predict.ceilings.roofs import best_ceilings
@@ -20,6 +21,7 @@ from hwprof.specs.record.run import (
     StepTime,
     WorkSummary,
 )
+from hwprof.units import format_change, format_fraction, number
 
 _OUTSIDE_STEP: frozenset[PhaseName] = frozenset({"evaluation", "checkpoint"})
 
@@ -111,6 +113,18 @@ def profiler_overhead_fraction(recording: Recording) -> float | None:
     return statistics.median(recording.profiled_step_samples_s) / unprofiled_s - 1
 
 
+def recorded_fields(recording: Recording) -> dict[str, Any]:
+    """What a record takes over from its recording, and what recording and profiling cost."""
+    return {
+        "kernels": recording.kernels,
+        "attribution": recording.attribution,
+        "recorder_overhead_fraction": recording.recorder_overhead_fraction,
+        "marked_over_bare_interval": recording.marked_over_bare_interval,
+        "profiler_overhead_fraction": profiler_overhead_fraction(recording),
+        "profiler_own_fraction": recording.profiler_own_fraction,
+    }
+
+
 WINDOW_DIFFERS = 0.15
 """Above this difference between profiled and unprofiled step, shares from the window are called into question."""
 
@@ -120,8 +134,9 @@ def recording_notes(recording: Recording) -> tuple[str, ...]:
     notes = []
     if _disturbed(recording):
         notes.append(
-            f"other processes used the CPU: this one's threads waited for it {recording.waited_fraction:.2g} s in each "
-            "second of the timed steps, so step and phase times may be too long; close other programs and run again"
+            f"other processes used the CPU: this one's threads waited for it {number(recording.waited_fraction)} s in "
+            "each second of the timed steps, so step and phase times may be too long; close other programs and run "
+            "again"
         )
     if _window_differs(recording):
         notes.append(_window_note(recording))
@@ -135,14 +150,14 @@ def _window_note(recording: Recording) -> str:
     slower = "other programs ran, or the profiler slows the host" + _own_cost(recording)
     why = slower if overhead > 0 else "other programs ran meanwhile"
     return (
-        f"the profiled window's steps took {overhead:+.0%} against the unprofiled ones, so shares of operations, which "
-        f"come from the window, are less sure than phase times: {why}"
+        f"the profiled window's steps took {format_change(overhead)} against the unprofiled ones, so shares of "
+        f"operations, which come from the window, are less sure than phase times: {why}"
     )
 
 
 def _own_cost(recording: Recording) -> str:
     own = recording.profiler_own_fraction
-    return "" if own is None else f" (its events, one by one, account for {own:.1%})"
+    return "" if own is None else f" (its events, one by one, account for {format_fraction(own)})"
 
 
 def confidence_in(recording: Recording) -> Confidence:

@@ -35,6 +35,7 @@ class Work:
     """One counted operation of a step in one direction.
 
     Attributes:
+        kind: its row in the op table; empty where something else priced it.
         cost: work and traffic of one instance.
         instances: how often it runs in a step (layers x micro-steps).
         working_set_bytes: what one instance touches again and again; its traffic can be served by a memory level that
@@ -54,6 +55,7 @@ class Work:
     working_set_bytes: float
     compulsory_bytes: float = 0.0
     swept_bytes: float = 0.0
+    kind: str = ""
 
     @property
     def total(self) -> Cost:
@@ -97,6 +99,7 @@ def _model_work(op: Op, labels: Collection[str]) -> Iterator[Work]:
                 cost=shared,
                 instances=op.repeats * op.micro_batches,
                 working_set_bytes=shared.moved_bytes,
+                kind=op.kind,
             )
 
 
@@ -128,6 +131,7 @@ def _update_work(spec: ModelSpec, settings: RunSettings, ops: Iterable[Op]) -> I
                 working_set_bytes=touched_bytes,
                 compulsory_bytes=min(touched_bytes, cost.moved_bytes),
                 swept_bytes=once_bytes,
+                kind=op.kind,
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
@@ -111,25 +111,16 @@ def build_table(
     read = [[field.read(item) for item in items] for field in fields]
     for field, values in zip(fields, read, strict=True):
         alike = [v for other, v in zip(fields, read, strict=True) if one_unit and other.quantity == field.quantity]
-        column, cells = _screen_column(field, values, alike or [values])
-        columns.append(column)
-        texts.append(cells if field.show is None else _worded(cells, map(field.show, items)))
+        numbers = [one for column in alike or [values] for one in column if isinstance(one, (int, float))]
+        factor, unit = scale(field.quantity, numbers)
+        style = field.style or ("text" if field.quantity == "text" else "number")
+        columns.append(Column(name=field.name, title=field.title, unit=unit, style=style, meaning=field.meaning))
+        cells = [_screen_cell(value, field.quantity, factor) for value in values]
+        if field.show is not None:
+            cells = [replace(cell, text=field.show(item)) for cell, item in zip(cells, items, strict=True)]
+        texts.append(cells)
     rows = tuple(zip(*texts, strict=True)) if items else ()
     return Table(name=name, title=title, columns=tuple(columns), rows=rows, note=note, empty="" if items else empty)
-
-
-def _screen_column(
-    field: Field[Item], values: Sequence[Value], alike: Sequence[Sequence[Value]]
-) -> tuple[Column, list[Cell]]:
-    numbers = [value for column in alike for value in column if isinstance(value, (int, float))]
-    factor, unit = scale(field.quantity, numbers)
-    style = field.style or ("text" if field.quantity == "text" else "number")
-    column = Column(name=field.name, title=field.title, unit=unit, style=style, meaning=field.meaning)
-    return column, [_screen_cell(value, field.quantity, factor) for value in values]
-
-
-def _worded(cells: Sequence[Cell], words: Iterable[str]) -> list[Cell]:
-    return [replace(cell, text=text) for cell, text in zip(cells, words, strict=True)]
 
 
 def _screen_cell(value: Value, quantity: Quantity, factor: float) -> Cell:

@@ -15,6 +15,7 @@ from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import RunSettings
 from hwprof.train.parallel.loop import check_layout
 from hwprof.train.parallel.mesh import check_trainable_layout
+from hwprof.units import format_seconds
 
 _POLL_S = 0.02
 
@@ -51,7 +52,7 @@ def _received(world: World, request: RunRequest) -> SettledRun:
             refused = json.loads(world.store.get("refused"))
             raise (InputError if refused["exit_code"] == InputError.exit_code else WorkError)(refused["text"])
         if time.monotonic() > until_s:
-            raise WorkError(f"rank {world.rank} heard nothing from rank 0 for {request.timeout_s:.0f} s")
+            raise WorkError(f"rank {world.rank} heard nothing from rank 0 for {format_seconds(request.timeout_s)}")
         time.sleep(_POLL_S)
     settled = json.loads(world.store.get("settled"))
     identity, device_spec = identify(world.device, sharing_memory=_neighbours(world))

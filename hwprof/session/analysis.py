@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from hwprof.count.blocks.transformer import matmul_shapes, parameters
+from hwprof.count.blocks.parameters import parameters
 from hwprof.count.memory.step import training_memory
 from hwprof.count.ops.precision import Precision
 from hwprof.plan.advice.dtypes import faster_dtype
@@ -17,13 +16,16 @@ from hwprof.plan.advice.operations import advice_for
 from hwprof.plan.advice.recommend import cautions, recommend
 from hwprof.predict import classify, summary
 from hwprof.predict.ceilings.roofs import Roofs, roofs_of
-from hwprof.predict.prediction import predict_step, roof_by_phase, with_residual
+from hwprof.predict.ceilings.step_kernels import step_kernels
+from hwprof.predict.ceilings.step_products import products_by_label
+from hwprof.predict.prediction import StepFacts, predict_step, roof_by_phase, with_residual
 from hwprof.predict.ranks.prediction import core_sharing, with_ranks
 from hwprof.predict.work import Work, step_work
+from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.hardware.spec import ClusterSpec
 from hwprof.specs.model.spec import ModelSpec
-from hwprof.specs.record.run import Direction, MemoryResult, Prediction, Recording, RunRecord, RunSettings, WorkSummary
+from hwprof.specs.record.run import MemoryResult, Prediction, Recording, RunRecord, RunSettings, WorkSummary
 
 TOKEN_BYTES = 8
 """A token id on its way to the device is an int64."""
@@ -47,12 +49,7 @@ def _roofs(record: RunRecord) -> Roofs:
 
 def _recorded(record: RunRecord, recording: Recording) -> dict[str, Any]:
     return {
-        "kernels": recording.kernels,
-        "attribution": recording.attribution,
-        "recorder_overhead_fraction": recording.recorder_overhead_fraction,
-        "marked_over_bare_interval": recording.marked_over_bare_interval,
-        "profiler_overhead_fraction": summary.profiler_overhead_fraction(recording),
-        "profiler_own_fraction": recording.profiler_own_fraction,
+        **summary.recorded_fields(recording),
         "losses": recording.losses,
         "eval_loss": recording.eval_loss,
         "notes": (*recording.notes, *summary.recording_notes(recording)),
@@ -126,25 +123,24 @@ def _work_summary(spec: ModelSpec, settings: RunSettings, causal: Sequence[Work]
 
 def predicted(record: RunRecord) -> Prediction | None:
     """The step from counts and the record's ceilings alone; None where no ceiling is known."""
-    work, roofs = step_work(record.spec, record.run_settings, attention="causal"), _roofs(record)
-    shapes: dict[tuple[str, Direction], list[tuple[int, int, int]]] = defaultdict(list)
-    for shape in matmul_shapes(record.spec, record.run_settings):
-        shapes[shape.label, shape.direction].append((shape.m, shape.n, shape.k))
-        if shape.direction == "forward":
-            shapes[shape.label, "recompute"].append((shape.m, shape.n, shape.k))
+    spec, settings = record.spec, record.run_settings
+    work = step_work(spec, settings, attention="causal")
     assert record.memory is not None
     assert record.memory.predicted_peak_bytes is not None
-    alone = predict_step(
-        work,
-        shapes,
-        roofs,
+    facts = StepFacts(
         footprint_bytes=record.memory.predicted_peak_bytes,
-        operand_bytes=Precision.of(record.run_settings.dtype).compute_bytes,
-        input_bytes=float(record.run_settings.tokens_per_step * TOKEN_BYTES),
+        operand_bytes=Precision.of(settings.dtype).compute_bytes,
+        input_bytes=float(settings.tokens_per_step * TOKEN_BYTES),
+        dtype=settings.dtype,
+        device=load_device(record.device.catalogue_id) if record.device.catalogue_id else None,
+        micro_batches=settings.gradient_accumulation,
+        stages=settings.layout.pipeline_parallel,
+        host_beside=settings.device == "cuda",
     )
+    kernels = step_kernels(work, spec, settings)
+    alone = predict_step(work, products_by_label(spec, settings), _roofs(record), facts, kernels=kernels)
     if alone is None or record.ranks is None:
         return alone
-    settings = record.run_settings
     return with_ranks(
         alone,
         record.ranks.collectives,

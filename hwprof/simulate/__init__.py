@@ -1,1 +1,1 @@
-"""Who waits for whom? Pipeline schedules as data, a small deterministic engine, and the timeline that it gives."""
+"""How long does a training step take on hardware that is not here? Counted work at predicted rates, in order."""

@@ -12,21 +12,21 @@ from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.job.device_work import WorkShare, device_rows
 from hwprof.count.job.storage import job_storage
 from hwprof.count.memory.job import job_pieces
-from hwprof.predict.collectives.group_time import links_of
-from hwprof.predict.kernels.row_table import Rates, RowTable, row_table
+from hwprof.predict.collectives.clock import clock_of
+from hwprof.predict.kernels.op_time import ShareTimes, share_times
+from hwprof.predict.kernels.row_table import row_table
+from hwprof.predict.kernels.row_times import row_times
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
+from hwprof.simulate.runners import Placed, runners_of
 from hwprof.simulate.step import Floats, Jobs
-from hwprof.specs.hardware.spec import ArchitectureFamily, MatmulDtype
+from hwprof.specs.catalogue.simulator import MeasuredRate
 from hwprof.specs.job.labels import layer_kind
 from hwprof.specs.job.parallel import CONTEXT_KINDS
 from hwprof.specs.job.schedules import SCHEDULES
 from hwprof.specs.job.step import TrainingJob
-from hwprof.specs.job.switches import JobDtype, JobOptimizer
+from hwprof.specs.job.switches import JobOptimizer
 from hwprof.specs.model.spec import ModelSpec
-
-Placed = tuple[TrainingJob, Machine, Stack]
-"""A job on a machine with its software."""
 
 _UPDATE_BYTES: dict[JobOptimizer, float] = {
     "adamw": 30.0,
@@ -39,9 +39,6 @@ _UPDATE_BYTES: dict[JobOptimizer, float] = {
 }
 """Traffic of an update for each parameter: gradient, fp32 weight and moments read, weight and moments written, and the
 2-byte copy. AdamW: 4 + 4 + 8 read, 4 + 8 + 2 written."""
-
-NEW_ATTENTION: frozenset[ArchitectureFamily] = frozenset({"hopper", "blackwell"})
-"""Architectures on which attention kernels of one generation differ from the next (flash attention 2 and 3, cuDNN)."""
 
 
 def share_of(job: TrainingJob) -> WorkShare:
@@ -66,9 +63,27 @@ def share_of(job: TrainingJob) -> WorkShare:
     )
 
 
-def work_table(placed: Sequence[Placed]) -> RowTable:
-    """The rows of every job's micro-batch."""
-    return row_table([_rows(share_of(job)) for job, _, _ in placed])
+def work_of(
+    placed: Sequence[Placed], measured: Sequence[tuple[MeasuredRate, ...]]
+) -> tuple[ShareTimes, tuple[str, ...]]:
+    """The kernels of every job's micro-batch added up, and in words who says their times.
+
+    Args:
+        placed: the jobs.
+        measured: kernels that were measured on the device of each itself.
+
+    Raises:
+        SpecError: a peak is not known.
+    """
+    table = row_table([_rows(share_of(job)) for job, _, _ in placed])
+    times = row_times(table, *runners_of(placed, measured))
+    return share_times(table, times, *paces_of(placed)), times.basis
+
+
+def paces_of(placed: Sequence[Placed]) -> tuple[Floats, Floats]:
+    """Share of the layers that have experts, and whether the host launches kernel by kernel, for each job."""
+    experts = [job.model.moe_layers / job.model.layers for job, _, _ in placed]
+    return np.array(experts, dtype=float), np.array([not job.cuda_graphs for job, _, _ in placed], dtype=float)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -76,39 +91,10 @@ def _rows(share: WorkShare) -> tuple[Any, ...]:
     return device_rows(share)
 
 
-def rates_of(placed: Sequence[Placed]) -> Rates:
-    """What each job's device offers.
-
-    Raises:
-        SpecError: a peak is not known.
-    """
-
-    def of(value: Callable[[TrainingJob, Machine], float]) -> Floats:
-        return np.array([value(job, machine) for job, machine, _ in placed], dtype=float)
-
-    return Rates(
-        peak_flop_per_s=of(lambda job, machine: machine.peak_flop_per_s(wide_dtype(job.dtype))),
-        narrow_flop_per_s=of(lambda job, machine: machine.peak_flop_per_s(job.dtype)),
-        fp4=of(lambda job, _: job.dtype == "fp4") > 0,
-        memory_byte_per_s=of(lambda _, machine: machine.memory_byte_per_s),
-        units=of(lambda _, machine: machine.units or FEWEST_UNITS),
-        expert_layers=of(lambda job, _: job.model.moe_layers / job.model.layers),
-        new_attention=of(lambda _, machine: machine.architecture in NEW_ATTENTION) > 0,
-    )
-
-
-FEWEST_UNITS = 1
-
-
-def wide_dtype(dtype: JobDtype) -> MatmulDtype:
-    """The format of everything that is not a linear layer of a narrow job."""
-    return "bf16" if dtype in {"fp8", "fp4"} else dtype
-
-
 def jobs_of(placed: Sequence[Placed]) -> Jobs:
     """The arrays of the step formula."""
     return Jobs(
-        links=links_of([machine for _, machine, _ in placed]),
+        links=clock_of([machine for _, machine, _ in placed]),
         **{name: np.array([value(*each) for each in placed], dtype=float) for name, value in NUMBERS.items()},
         **{name: np.array([value(*each) for each in placed], dtype=bool) for name, value in SWITCHES.items()},
     )
@@ -176,6 +162,9 @@ SWITCHES: dict[str, Callable[[TrainingJob, Machine, Stack], bool]] = {
     "full_recompute": lambda job, _, __: job.recompute == "full",
     "host_update": lambda job, _, __: job.offloads("optimizer"),
     "buckets": lambda _, __, stack: stack.overlaps_gradients,
+    "expert_overlap": lambda job, _, __: job.expert_overlap,
+    "async_tensor_parallel": lambda job, _, __: job.async_tensor_parallel,
+    "prefetch": lambda job, _, __: job.prefetch_layers > 0,
 }
 
 

@@ -11,20 +11,22 @@ from hwprof.count.memory.step import MemoryNeed
 from hwprof.errors import InputError
 from hwprof.predict.kernels.op_time import MicroBatchTimes, micro_batch_times
 from hwprof.predict.machine import Machine
-from hwprof.predict.parameters import parameters_for, took_part
+from hwprof.predict.parameters import parameters_for
 from hwprof.predict.stacks import Stack
-from hwprof.simulate.error_model import circumstances, interval
-from hwprof.simulate.jobs import NVME_BYTE_PER_S, jobs_of, rates_of, wide_dtype, work_table
+from hwprof.simulate.error_model import UNKNOWN, circumstances, interval, known_of
+from hwprof.simulate.jobs import NVME_BYTE_PER_S, jobs_of, work_of
 from hwprof.simulate.memory_interval import memory_interval_bytes
 from hwprof.simulate.parts import BOUND_OF_PART, StepPart
 from hwprof.simulate.pipeline.engine import simulate_pipeline
 from hwprof.simulate.pipeline.timeline import Timeline
 from hwprof.simulate.pipeline.work import pipeline_work
+from hwprof.simulate.runners import wide_dtype
 from hwprof.simulate.step import HOST_MEMORY_BYTE_PER_S, Jobs, step_terms
 from hwprof.simulate.whole_step import StepTimes, whole_step
 from hwprof.specs.catalogue.simulator import SimulatorParameters
 from hwprof.specs.job.step import TrainingJob
 from hwprof.specs.record.run import BoundClass, Interval
+from hwprof.units import format_byte_per_s
 
 MOST_PASSES = 1_000_000
 """Forward and backward passes of a simulated step, some ten seconds of simulating."""
@@ -83,20 +85,20 @@ def predict_job(
     parameters, basis = parameters_for(table, machine, stack)
     placed = [(job, machine, stack)]
     jobs = jobs_of(placed)
-    work = micro_batch_times(work_table(placed), rates_of(placed), parameters)
+    shares, kernels = work_of(placed, [parameters.measured])
+    work = micro_batch_times(shares, parameters)
     terms = step_terms(jobs, work, parameters)
     memory = job_memory(job)
     kept_bytes = float(job_pieces(job).body.kept_bytes)
     timeline = simulate_pipeline(pipeline_work(job, terms, work, memory, kept_bytes=kept_bytes))
     whole = whole_step(jobs, work, terms, timeline.span_s / (1 + terms.slowdown))
     step_s = timeline.step_s
-    names = circumstances(job, machine, recompute_stated=recompute_stated)
-    known = took_part(table, machine.device)
+    names = circumstances(job, machine, known_of(machine, stack, table, recompute=recompute_stated))
     peak_flop_per_s = machine.peak_flop_per_s(job.dtype) * job.layout.devices
     flop = job_flop(job)
     return Prediction(
         step_s=step_s,
-        interval_s=interval(step_s, table.step_time, names, known_device=known),
+        interval_s=interval(step_s, table.step_time, names),
         tokens_per_s_per_device=job.tokens / step_s / job.layout.devices,
         mfu=flop.model / step_s / peak_flop_per_s,
         hfu=flop.hardware / step_s / peak_flop_per_s,
@@ -108,12 +110,13 @@ def predict_job(
         bound=_bound(whole, work, jobs),
         basis=(
             *(f"parameters {each}" for each in basis),
+            *(f"kernels: {each}" for each in kernels),
             *notes,
-            f"{job.dtype} peak ({wide_dtype(job.dtype)} outside linear layers), memory and links: datasheet",
+            f"{job.dtype} peak ({wide_dtype(job.dtype)} outside linear layers) and memory: datasheet",
             *machine.assumptions(job.dtype),
             *_offload_basis(job),
-            "interval: held-out published runs"
-            + ("" if known else ", widened by assumption: no run on this architecture"),
+            "interval: published runs, each predicted by a fit without its source"
+            + "".join(f"; {name}: wider" for name in names if name in UNKNOWN),
             "memory interval: published figures, each source left out in turn",
         ),
         timeline=timeline,
@@ -134,8 +137,8 @@ def _check_length(job: TrainingJob) -> None:
 def _offload_basis(job: TrainingJob) -> tuple[str, ...]:
     if job.offload == "none":
         return ()
-    drive = f", drives {NVME_BYTE_PER_S / 1e9:.0f} GB/s a device (assumed)" if job.offload_to == "nvme" else ""
-    memory = f"host memory {HOST_MEMORY_BYTE_PER_S / 1e9:.0f} GB/s a device (assumed)"
+    drive = f", drives {format_byte_per_s(NVME_BYTE_PER_S)} a device (assumed)" if job.offload_to == "nvme" else ""
+    memory = f"host memory {format_byte_per_s(HOST_MEMORY_BYTE_PER_S)} a device (assumed)"
     return (f"offload: {memory}{drive}; no published run with offload was there to check it",)
 
 

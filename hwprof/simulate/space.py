@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.count.job.device_work import device_rows
-from hwprof.predict.kernels.op_time import MicroBatchTimes, micro_batch_times
-from hwprof.predict.kernels.row_table import Rates, row_table
+from hwprof.predict.kernels.op_time import MicroBatchTimes, micro_batch_times, share_times
+from hwprof.predict.kernels.row_table import row_table
+from hwprof.predict.kernels.row_times import row_times
 from hwprof.predict.machine import Machine
 from hwprof.predict.parameters import Parameters
 from hwprof.predict.stacks import Stack
-from hwprof.simulate.jobs import NUMBERS, jobs_of, offloaded_bytes, rates_of, share_of
+from hwprof.simulate.jobs import NUMBERS, jobs_of, offloaded_bytes, paces_of, share_of
+from hwprof.simulate.runners import runners_of
 from hwprof.simulate.step import Floats, Jobs
 from hwprof.simulate.whole_step import StepTimes, step_times
 from hwprof.specs.distinct import distinct
@@ -117,11 +119,13 @@ def _shares(space: Space) -> tuple[list[TrainingJob], Integers]:
 
 
 def _work(jobs: Sequence[TrainingJob], machine: Machine, stack: Stack, parameters: Parameters) -> MicroBatchTimes:
-    """Times of each job's micro-batch."""
+    """Times of each job's micro-batch; all run the same kernels."""
+    placed = (jobs[0], machine, stack)
+    runners, _ = runners_of([placed], [parameters.measured])
     table = row_table([device_rows(share_of(job)) for job in jobs])
-    one: Rates = rates_of([(jobs[0], machine, stack)])
-    rates = Rates(**{name: np.repeat(getattr(one, name), len(jobs)) for name in Rates.__slots__})
-    return micro_batch_times(table, rates, parameters)
+    times = row_times(table, runners, np.zeros(len(jobs), dtype=np.int64))
+    paces = (np.repeat(each, len(jobs)) for each in paces_of([placed]))
+    return micro_batch_times(share_times(table, times, *paces), parameters)
 
 
 def _jobs(space: Space, machine: Machine, stack: Stack, offloaded: Floats) -> Jobs:
@@ -148,7 +152,7 @@ def _jobs(space: Space, machine: Machine, stack: Stack, offloaded: Floats) -> Jo
     }
     same = {name: np.repeat(getattr(one, name), count) for name in NUMBERS if name not in changing}
     return Jobs(
-        links=one.links.repeated(count),
+        links=one.links,
         **changing,
         **same,
         sequence_parallel=space.sequence_parallel & (space.tensor > 1),
@@ -156,4 +160,7 @@ def _jobs(space: Space, machine: Machine, stack: Stack, offloaded: Floats) -> Jo
         full_recompute=space.recompute == RECOMPUTE.index("full"),
         host_update=np.repeat(one.host_update, count),
         buckets=np.repeat(one.buckets, count),
+        expert_overlap=np.repeat(one.expert_overlap, count),
+        async_tensor_parallel=np.repeat(one.async_tensor_parallel, count),
+        prefetch=np.repeat(one.prefetch, count),
     )

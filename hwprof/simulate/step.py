@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.predict.collectives.group_time import Links, all_reduce_s, all_to_all_s, pass_s, ring_s, send_s
+from hwprof.predict.collectives.clock import Clock
 from hwprof.predict.kernels.op_time import MicroBatchTimes
 from hwprof.predict.parameters import Parameters
 from hwprof.specs.job.parallel import CONTEXT_KINDS
@@ -22,12 +22,13 @@ class Jobs:
     """Many jobs: arrays of one for each. Degrees and sizes as in ``ParallelLayout`` and ``TrainingJob``.
 
     Attributes:
-        links, memory_byte_per_s, devices: the machine; links as the datasheet has them.
+        links, memory_byte_per_s, devices: the machine; links time collectives, memory as the datasheet has it.
         layers, stages, chunks, micro_batches: the pipeline; ``chunks`` of one device.
         schedule: index into ``SCHEDULES``.
         tensor, context, expert, expert_tensor, data, zero_stage, shards: degrees.
         sequence_parallel, overlap, full_recompute: switches.
         buckets: whether the software reduces gradients in buckets while backward goes on.
+        expert_overlap, async_tensor_parallel, prefetch: switches of the job of these names; ``prefetch`` of any layers.
         recompute_share: share of the layers in which something runs again.
         tokens: of one micro-batch on one context rank.
         d_model, kv_width, query_width, top_k: of the model; widths of keys or values, and of queries or outputs, of one
@@ -46,7 +47,7 @@ class Jobs:
         host_update: whether the optimizer runs on the host.
     """
 
-    links: Links
+    links: Clock
     memory_byte_per_s: Floats
     devices: Floats
     layers: Floats
@@ -65,6 +66,9 @@ class Jobs:
     overlap: Flags
     full_recompute: Flags
     buckets: Flags
+    expert_overlap: Flags
+    async_tensor_parallel: Flags
+    prefetch: Flags
     recompute_share: Floats
     tokens: Floats
     d_model: Floats
@@ -134,6 +138,18 @@ REDUCED_SHARE = 1.5
 
 LONGEST_OVERLAP = 0.95
 
+SENDS_HIDDEN = 0.5
+"""Share of a message between stages that hides behind compute where a device has several chunks, half of it where it
+has one: an assumption."""
+
+PIECES_HIDDEN = 0.8
+"""Share of a tensor rank's traffic that hides where products run in pieces beside it. NVIDIA's releases that overlap it
+by default were fitted at 0.79 to 0.94, those that do not at 0.07 to 0.34."""
+
+BESIDE_HIDDEN = 0.9
+"""Share of the experts' traffic that hides behind another micro-batch's compute: an assumption (DeepSeek-V3 2024,
+section 3.2.1, aims at all of it)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTerms:
@@ -162,10 +178,10 @@ class StepTerms:
 
 def step_terms(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTerms:
     """The terms of every job's step; ``work`` is that of its micro-batches on one device."""
-    links = _effective(jobs.links, p)
+    links = jobs.links.at_share(p.link_share)
     layer = layer_times(jobs, work, links, p)
     one_send_s = _send_s(jobs, links)
-    hidden = np.minimum(p.send_overlap, LONGEST_OVERLAP) * np.where(jobs.chunks > 1, 1.0, 0.5)
+    hidden = SENDS_HIDDEN * np.where(jobs.chunks > 1, 1.0, 0.5)
     stage_s = np.ceil(jobs.layers / jobs.stages) * (layer.forward_s + layer.backward_s + layer.recompute_s)
     return StepTerms(
         layer=layer,
@@ -179,18 +195,7 @@ def step_terms(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTerms:
     )
 
 
-def _effective(links: Links, p: Parameters) -> Links:
-    """What collectives get of the links: the fitted shares, unless a clock has them from measurements."""
-    if links.clock is not None:
-        return links
-    return replace(
-        links,
-        inside_byte_per_s=links.inside_byte_per_s * p.inside_share,
-        between_byte_per_s=links.between_byte_per_s * p.between_share,
-    )
-
-
-def layer_times(jobs: Jobs, work: MicroBatchTimes, links: Links, p: Parameters) -> LayerTimes:
+def layer_times(jobs: Jobs, work: MicroBatchTimes, links: Clock, p: Parameters) -> LayerTimes:
     """One layer: its kernels, and the exposed traffic of tensor, context, expert and sharded data ranks."""
     forward_tensor_s, backward_tensor_s, again_s = _tensor_s(jobs, links, p)
     forward_context_s, backward_context_s = _context_s(jobs, links, work.attention_s)
@@ -220,7 +225,7 @@ def _stream_bytes(jobs: Jobs) -> Floats:
     return jobs.tokens * jobs.d_model * jobs.element_bytes
 
 
-def _tensor_s(jobs: Jobs, links: Links, p: Parameters) -> tuple[Floats, Floats, Floats]:
+def _tensor_s(jobs: Jobs, links: Clock, p: Parameters) -> tuple[Floats, Floats, Floats]:
     """An all-reduce after attention and one after the feed-forward network, each way (Shoeybi et al. 2019, section 3).
 
     With sequence parallelism each is a reduce-scatter and an all-gather, and backward gathers the inputs once more
@@ -228,39 +233,41 @@ def _tensor_s(jobs: Jobs, links: Links, p: Parameters) -> tuple[Floats, Floats, 
     """
     split = jobs.tensor > 1
     one = np.ones_like(jobs.tensor)
-    ring = 2 * ring_s(_stream_bytes(jobs), jobs.tensor, one, links)
+    ring = 2 * links.seconds("all_gather", _stream_bytes(jobs), jobs.tensor, one)
     if not jobs.sequence_parallel.all():
-        ring = np.where(jobs.sequence_parallel, ring, all_reduce_s(_stream_bytes(jobs), jobs.tensor, one, links))
-    calls_s = p.collective_s * np.where(jobs.sequence_parallel, 2.0, 1.0)
-    summed_s = np.where(split, ring + calls_s, 0.0)
-    exposed = 1 - np.minimum(p.tensor_overlap, LONGEST_OVERLAP) * jobs.overlap
+        ring = np.where(
+            jobs.sequence_parallel, ring, links.seconds("all_reduce", _stream_bytes(jobs), jobs.tensor, one)
+        )
+    summed_s = np.where(split, ring, 0.0)
+    hidden = np.where(jobs.async_tensor_parallel, np.maximum(p.tensor_overlap, PIECES_HIDDEN), p.tensor_overlap)
+    exposed = 1 - np.minimum(hidden, LONGEST_OVERLAP) * jobs.overlap
     forward_s = jobs.blocks * summed_s * exposed
     gathered_s = np.where(jobs.sequence_parallel & split, jobs.blocks * summed_s / 2 * BACKWARD_GATHER, 0.0)
     return forward_s, forward_s + gathered_s, np.where(jobs.full_recompute, forward_s, 0.0)
 
 
-def _context_s(jobs: Jobs, links: Links, attention_s: Floats) -> tuple[Floats, Floats]:
+def _context_s(jobs: Jobs, links: Clock, attention_s: Floats) -> tuple[Floats, Floats]:
     """Keys and values, each way; backward carries their gradients too.
 
     A ring hides behind attention (Liu et al. 2023). A gather does not, nor does the change between tokens and heads
     (Jacobs et al. 2023, section 3.2: queries, keys, values and outputs), whose backward is the change back.
     """
     block_bytes = 2 * jobs.kv_width / jobs.tensor * jobs.tokens * jobs.element_bytes
-    ring = (jobs.context - 1) * pass_s(block_bytes, jobs.context, jobs.tensor, links)
+    ring = (jobs.context - 1) * links.pass_s(block_bytes, jobs.context, jobs.tensor)
     forward_s = np.maximum(0.0, ring - FORWARD_OVERLAP_OF_ATTENTION * attention_s) + RING_REST * ring
     backward_s = np.maximum(0.0, 2 * ring - 2 * attention_s) + RING_REST * ring
     gathers, ulysses = (jobs.context_kind == CONTEXT_KINDS.index(kind) for kind in ("all-gather", "ulysses"))
     if gathers.any():
-        gathered_s = ring_s(block_bytes * jobs.context, jobs.context, jobs.tensor, links)
+        gathered_s = links.seconds("all_gather", block_bytes * jobs.context, jobs.context, jobs.tensor)
         forward_s, backward_s = np.where(gathers, gathered_s, forward_s), np.where(gathers, 2 * gathered_s, backward_s)
     if ulysses.any():
         changed_bytes = 2 * (jobs.query_width + jobs.kv_width) / jobs.tensor * jobs.tokens * jobs.element_bytes
-        change_s = all_to_all_s(changed_bytes, jobs.context, jobs.tensor, links)
+        change_s = links.seconds("alltoall", changed_bytes, jobs.context, jobs.tensor)
         forward_s, backward_s = np.where(ulysses, change_s, forward_s), np.where(ulysses, change_s, backward_s)
     return forward_s, backward_s
 
 
-def _expert_s(jobs: Jobs, links: Links, p: Parameters) -> Floats:
+def _expert_s(jobs: Jobs, links: Clock, p: Parameters) -> Floats:
     """Tokens to their experts and back, one way through the layer.
 
     Ranks that share an expert's matrices are neighbours, so an expert group skips them, and each of them then needs the
@@ -268,16 +275,19 @@ def _expert_s(jobs: Jobs, links: Links, p: Parameters) -> Floats:
     """
     token_bytes = jobs.d_model * jobs.element_bytes
     sent_bytes = jobs.tokens / jobs.tensor * jobs.top_k * jobs.expert_skew * token_bytes * jobs.expert_layers
-    both_s = 2 * all_to_all_s(sent_bytes, jobs.expert, jobs.expert_tensor, links)
+    both_s = 2 * links.seconds("alltoall", sent_bytes, jobs.expert, jobs.expert_tensor)
     shared = (jobs.expert_tensor > 1) & (jobs.top_k > 0)
     if shared.any():
-        gathered_s = 2 * ring_s(sent_bytes * jobs.expert_tensor, jobs.expert_tensor, np.ones_like(jobs.tensor), links)
+        gathered_s = 2 * links.seconds(
+            "all_gather", sent_bytes * jobs.expert_tensor, jobs.expert_tensor, np.ones_like(jobs.tensor)
+        )
         both_s = both_s + np.where(shared, gathered_s, 0.0)
-    exposed: Floats = both_s * (1 - np.minimum(p.expert_overlap, LONGEST_OVERLAP))
+    hidden = np.where(jobs.expert_overlap, np.maximum(p.expert_overlap, BESIDE_HIDDEN), p.expert_overlap)
+    exposed: Floats = both_s * (1 - np.minimum(hidden, LONGEST_OVERLAP))
     return exposed
 
 
-def _gather_s(jobs: Jobs, links: Links, forward_s: Floats, backward_s: Floats, p: Parameters) -> tuple[Floats, Floats]:
+def _gather_s(jobs: Jobs, links: Clock, forward_s: Floats, backward_s: Floats, p: Parameters) -> tuple[Floats, Floats]:
     """ZeRO stage 3: weights of a layer are gathered each way and its gradients scattered, beside compute."""
     sharded = jobs.zero_stage == 3
     dense = jobs.layer_parameters / jobs.tensor / jobs.layers
@@ -289,25 +299,25 @@ def _gather_s(jobs: Jobs, links: Links, forward_s: Floats, backward_s: Floats, p
     )
     groups = np.maximum(jobs.replicas / jobs.shards, 1.0)
     kept_bytes = (dense + experts) * jobs.gradient_bytes / jobs.shards
-    across_s = all_reduce_s(kept_bytes, groups, jobs.tensor * jobs.shards, links)
+    across_s = links.seconds("all_reduce", kept_bytes, groups, jobs.tensor * jobs.shards)
     both_s = gather_s + scatter_s
     reduced_s = both_s + np.where(groups > 1, across_s / jobs.micro_batches, 0.0)
-    window = np.minimum(p.data_overlap, 1.2)
+    window = np.where(jobs.prefetch, p.data_overlap, 0.0)
     forward = np.maximum(0.0, gather_s - window * forward_s) + p.contention * np.minimum(gather_s, forward_s)
     backward = np.maximum(0.0, reduced_s - window * backward_s) + p.contention * np.minimum(both_s, backward_s)
     return np.where(sharded, forward, 0.0), np.where(sharded, backward, 0.0)
 
 
-def _reduced_s(jobs: Jobs, links: Links, ranks: Floats, size_bytes: tuple[Floats, Floats]) -> Floats:
+def _reduced_s(jobs: Jobs, links: Clock, ranks: Floats, size_bytes: tuple[Floats, Floats]) -> Floats:
     """Gathering or scattering dense and expert weights over ``ranks`` replicas of the dense ones.
 
     Replicas of an expert are as many devices, over those that hold all experts of a layer once; they are so far apart.
     """
     dense_bytes, expert_bytes = size_bytes
-    dense_s = ring_s(dense_bytes, ranks, jobs.tensor, links)
+    dense_s = links.seconds("all_gather", dense_bytes, ranks, jobs.tensor)
     if not jobs.expert_parameters.any():
         return dense_s
-    return dense_s + ring_s(expert_bytes, _expert_replicas(jobs, ranks), _expert_shards(jobs), links)
+    return dense_s + links.seconds("all_gather", expert_bytes, _expert_replicas(jobs, ranks), _expert_shards(jobs))
 
 
 def _expert_replicas(jobs: Jobs, ranks: Floats) -> Floats:
@@ -315,10 +325,14 @@ def _expert_replicas(jobs: Jobs, ranks: Floats) -> Floats:
     return np.maximum(np.round(ranks * jobs.tensor / _expert_shards(jobs)), 1.0)
 
 
-def _send_s(jobs: Jobs, links: Links) -> Floats:
+def _send_s(jobs: Jobs, links: Clock) -> Floats:
     """Activations to the next chunk's stage, or gradients back; each tensor rank sends its share."""
     size_bytes = _stream_bytes(jobs) / jobs.tensor
-    return np.where(jobs.stages > 1, send_s(size_bytes, jobs.tensor * jobs.replicas, links), 0.0)
+    return np.where(
+        jobs.stages > 1,
+        links.seconds("send_recv", size_bytes, np.full_like(jobs.stages, 2.0), jobs.tensor * jobs.replicas),
+        0.0,
+    )
 
 
 def parameters_held(jobs: Jobs) -> tuple[Floats, Floats]:
@@ -334,7 +348,7 @@ def _expert_shards(jobs: Jobs) -> Floats:
     return jobs.expert * jobs.expert_tensor
 
 
-def _data_s(jobs: Jobs, links: Links, stage_s: Floats, p: Parameters) -> Floats:
+def _data_s(jobs: Jobs, links: Clock, stage_s: Floats, p: Parameters) -> Floats:
     """Gradients of a step reduced over replicas, and ZeRO's weights gathered, as far as compute does not hide them."""
     dense, experts = parameters_held(jobs)
     dense, experts = dense * jobs.trained, experts * jobs.trained
@@ -342,12 +356,14 @@ def _data_s(jobs: Jobs, links: Links, stage_s: Floats, p: Parameters) -> Floats:
     gather_s = _reduced_s(jobs, links, jobs.replicas, (dense * jobs.weight_bytes, experts * jobs.weight_bytes))
     traffic_s = reduce_s + gather_s
     if not jobs.zero_stage.all():
-        summed_s = all_reduce_s(dense * jobs.gradient_bytes, jobs.replicas, jobs.tensor, links)
+        summed_s = links.seconds("all_reduce", dense * jobs.gradient_bytes, jobs.replicas, jobs.tensor)
         if jobs.expert_parameters.any():
             copies = _expert_replicas(jobs, jobs.replicas)
-            summed_s = summed_s + all_reduce_s(experts * jobs.gradient_bytes, copies, _expert_shards(jobs), links)
+            summed_s = summed_s + links.seconds(
+                "all_reduce", experts * jobs.gradient_bytes, copies, _expert_shards(jobs)
+            )
         traffic_s = np.where(jobs.zero_stage == 0, summed_s, traffic_s)
-    window_s = np.where(jobs.overlap & jobs.buckets, np.minimum(p.data_overlap, 1.2) * stage_s, 0.0)
+    window_s = np.where(jobs.overlap & jobs.buckets, p.data_overlap * stage_s, 0.0)
     exposed_s = np.maximum(0.0, traffic_s - window_s) + p.contention * np.minimum(traffic_s, window_s)
     return np.where(jobs.zero_stage == 3, 0.0, exposed_s)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwprof.predict.kernels.op_time import MicroBatchTimes
 from hwprof.predict.parameters import Parameters
@@ -14,8 +13,6 @@ from hwprof.simulate.closed_forms.times import PassTimes, PipelineTimes
 from hwprof.simulate.parts import StepPart
 from hwprof.simulate.step import Floats, Jobs, StepTerms, step_terms
 from hwprof.specs.job.schedules import SCHEDULES
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

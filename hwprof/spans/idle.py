@@ -13,46 +13,31 @@ import numpy as np
 
 from hwprof.spans.columns import Ints, Trace
 from hwprof.spans.intervals import Intervals
-from hwprof.spans.nesting import Mask, Places, at
+from hwprof.spans.nesting import Places, at
 from hwprof.spans.pieces import Pieces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gaps:
-    """Idle time by gap.
+    """Idle time by gap, and each gap's by cause.
 
     Attributes:
-        starts_ns, ends_ns: of each gap.
+        starts_ns: of each gap.
         until_ns: end of the part in which the host had not called yet; equal to ``starts_ns`` where it had.
-        launch: the call for the next piece; -1 where the trace has none.
-        last: where no piece follows, so that the whole gap is the host's.
+        call: the call for the next piece; -1 where the trace has none.
+        waited_ns: until the host called, all of a gap that no piece ends.
+        launch_ns: between a late call and the start of its piece.
+        queued_ns: before a piece that had been called for.
+        unknown_ns: before a piece for which the trace has no call.
     """
 
     starts_ns: Ints
-    ends_ns: Ints
     until_ns: Ints
-    launch: Places
-    last: Mask
-
-    @property
-    def waited_ns(self) -> Ints:
-        """How long the device waited for the host to call."""
-        return self.until_ns - self.starts_ns
-
-    @property
-    def launch_ns(self) -> Ints:
-        """Between late calls and the next pieces."""
-        return np.where(self.waited_ns > 0, self.ends_ns - self.until_ns, 0)
-
-    @property
-    def queued_ns(self) -> Ints:
-        """Gaps before pieces that were called for before."""
-        return np.where((self.launch >= 0) & (self.waited_ns == 0), self.ends_ns - self.starts_ns, 0)
-
-    @property
-    def unknown_ns(self) -> Ints:
-        """Gaps before pieces for which the trace has no call."""
-        return np.where((self.launch < 0) & ~self.last, self.ends_ns - self.starts_ns, 0)
+    call: Places
+    waited_ns: Ints
+    launch_ns: Ints
+    queued_ns: Ints
+    unknown_ns: Ints
 
 
 def gaps_of(trace: Trace, pieces: Pieces, idle: Intervals) -> Gaps:
@@ -64,8 +49,16 @@ def gaps_of(trace: Trace, pieces: Pieces, idle: Intervals) -> Gaps:
         idle: when the device did nothing.
     """
     place = np.searchsorted(pieces.start_ns, idle.ends)
-    last = place == len(pieces)
-    launch = np.append(pieces.host, np.int32(-1))[place]
-    called = np.clip(at(trace.host.start_ns, launch), idle.starts, idle.ends)
-    until = np.where(last, idle.ends, np.where(launch >= 0, called, idle.starts))
-    return Gaps(starts_ns=idle.starts, ends_ns=idle.ends, until_ns=until, launch=launch, last=last)
+    call = np.append(pieces.host, np.int32(-1))[place]
+    called = np.where(call >= 0, np.clip(at(trace.host.start_ns, call), idle.starts, idle.ends), idle.starts)
+    until = np.where(place == len(pieces), idle.ends, called)
+    waited, rest = until - idle.starts, idle.ends - until
+    return Gaps(
+        starts_ns=idle.starts,
+        until_ns=until,
+        call=call,
+        waited_ns=waited,
+        launch_ns=np.where((call >= 0) & (waited > 0), rest, 0),
+        queued_ns=np.where((call >= 0) & (waited == 0), rest, 0),
+        unknown_ns=np.where(call < 0, rest, 0),
+    )

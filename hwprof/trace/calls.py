@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hwprof.count.aten.recorded import is_priced
 from hwprof.spans.collectives import LIBRARY
-from hwprof.spans.columns import HostEvents, HostKind, Trace
+from hwprof.spans.columns import HostKind, Trace
 from hwprof.spans.marks import MODULE, OPTIMIZER, TORCH_MODULE
 from hwprof.spans.nesting import Places, at, backward_nodes, named, nearest, node_labels, parents
 from hwprof.specs.job.labels import label_of
@@ -58,7 +58,7 @@ def calls_of(trace: Trace) -> Calls:
     operator = nearest(parent, host.kind == HostKind.OPERATOR)
     label, labels = _scopes(trace, parent)
     direction, nodes = _directions(trace, parent, operator)
-    label = _backward_labels(host, label, direction, nodes)
+    label = _backward_labels(trace, label, direction, nodes)
     return Calls(
         parent=parent,
         owner=_owners(trace, parent, operator),
@@ -118,15 +118,14 @@ def _directions(trace: Trace, parent: Places, operator: Places) -> tuple[NDArray
     return direction, node
 
 
-def _backward_labels(host: HostEvents, label: Places, direction: NDArray[np.int8], nodes: Places) -> Places:
+def _backward_labels(trace: Trace, label: Places, direction: NDArray[np.int8], nodes: Places) -> Places:
     """Labels where those of backward events come from forward."""
+    host = trace.host
     forward = np.flatnonzero((direction == FORWARD) & (host.sequence >= 0) & (host.kind == HostKind.OPERATOR))
     if not len(forward):
         return label
     forward = forward[np.argsort(host.start_ns[forward], kind="stable")]
-    is_node = np.zeros(len(host), dtype=np.bool_)
-    is_node[nodes[nodes >= 0]] = True
-    places = np.flatnonzero(is_node)
+    places = np.flatnonzero(backward_nodes(trace))
     by_node = np.zeros(len(host), dtype=np.int32)
     by_node[places] = node_labels(host, label, forward, places)
     inside = np.flatnonzero((direction == BACKWARD) & (nodes >= 0))

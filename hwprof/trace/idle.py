@@ -59,9 +59,9 @@ def _spans(trace: Trace, chosen: Mask) -> Intervals:
 
 def causes(trace: Trace, calls: Calls, gaps: Gaps) -> tuple[TraceCause, ...]:
     """What the launching thread did in the middle of each gap that waited for the host, most time first."""
-    late = np.flatnonzero((gaps.launch >= 0) & (gaps.waited_ns > 0))
+    late = np.flatnonzero((gaps.call >= 0) & (gaps.waited_ns > 0))
     middle = (gaps.starts_ns[late] + gaps.until_ns[late]) // 2
-    around = enclosing(trace, calls, trace.host.thread[gaps.launch[late]], middle)
+    around = enclosing(trace, calls, trace.host.thread[gaps.call[late]], middle)
     waited = gaps.waited_ns[late]
     if not len(late):
         return ()

@@ -75,7 +75,7 @@ class Trainer:
         self._device = device
         self._precision = select_precision(settings.dtype, device)
         windows, self._evaluation_windows = open_windows(spec, settings, data_path)
-        self.model = _build_model(spec, settings, device)
+        self.model = build_model(spec, settings, device)
         self.optimizer = build_optimizer(
             self.model, settings.optimizer, settings.optimizer_implementation, learning_rate=settings.learning_rate
         )
@@ -218,7 +218,12 @@ def check_seq_len(spec: ModelSpec, seq_len: int) -> None:
         )
 
 
-def _build_model(spec: ModelSpec, settings: RunSettings, device: torch.device) -> Decoder | Encoder:
+def build_model(spec: ModelSpec, settings: RunSettings, device: torch.device) -> Decoder | Encoder:
+    """The model on the device, with fp32 weights from torch's present seed.
+
+    Raises:
+        InputError: hwprof can't train it.
+    """
     check_trainable(spec)
     kind = Decoder if spec.kind == "decoder" else Encoder
     if spec.positions == "rope":  # rotary tables only as long as this run's sequences

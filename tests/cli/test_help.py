@@ -38,7 +38,6 @@ def _parsed(words):
 
 def test_every_command_is_looked_at():
     assert {("run",), ("plan",), ("specs", "check")} < set(ALL)
-    assert len(ALL) == 15
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)

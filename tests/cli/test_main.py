@@ -43,12 +43,9 @@ def test_termination_by_a_scheduler_ends_like_ctrl_c(monkeypatch, capsys):
     ],
 )
 @pytest.mark.usefixtures("_own_handler")
-def test_mistyped_command_is_one_line_and_exit_code_2(monkeypatch, capsys, line, words):
-    monkeypatch.setattr("sys.argv", ["hwprof", *line.split()])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
+def test_mistyped_command_is_one_line_and_exit_code_2(failed, line, words):
+    code, error = failed(*line.split())
+    assert code == 2
     assert error.startswith("hwprof: ")
     assert error.count("\n") == 1
     assert words in error
@@ -64,16 +61,13 @@ def test_nothing_typed_shows_the_commands(monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("_own_handler")
-def test_an_error_of_hwprofs_own_is_one_line_and_asks_for_a_report(monkeypatch, capsys):
+def test_an_error_of_hwprofs_own_is_one_line_and_asks_for_a_report(monkeypatch, failed):
     def broken(*_args, **_options):
         raise KeyError("layers")
 
     monkeypatch.setattr(cli.cli, "main", broken)
-    monkeypatch.setattr("sys.argv", ["hwprof", "count"])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 1
-    error = capsys.readouterr().err
+    code, error = failed("count")
+    assert code == 1
     assert error.startswith("hwprof: KeyError in test_main.py, line ")
     assert "--debug" in error
     assert error.count("\n") == 1

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from hwprof.cli import main
 from hwprof.cli.simulate import command
 
 JOB = ("--model", "llama-3.1-70b", "--hardware", "h100-sxm", "--devices", "64", "--tp", "8", "--pp", "4")
@@ -22,16 +22,6 @@ def simulated(*arguments: str) -> Any:
     result = CliRunner().invoke(command, [*arguments, "--format", "json"], catch_exceptions=False)
     assert result.exit_code == 0
     return json.loads(result.stdout)
-
-
-def failed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["hwprof", "simulate", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert isinstance(stop.value.code, int)
-    return stop.value.code, output.err
 
 
 def test_json_keeps_its_contract() -> None:
@@ -111,9 +101,9 @@ def test_a_trace_has_a_track_for_every_stage(tmp_path: Path, schedule: str) -> N
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], fact: str
+    failed: Callable[..., tuple[int, str]], arguments: tuple[str, ...], fact: str
 ) -> None:
-    code, message = failed(capsys, monkeypatch, *arguments)
+    code, message = failed("simulate", *arguments)
     assert code == 2
     assert fact in message
     assert "Traceback" not in message
@@ -168,10 +158,8 @@ def test_a_slower_device_as_probed_makes_a_slower_step_and_the_basis_says_so(tmp
     assert any("1 kernels of bf16 at their measured rates" in line for line in measured["basis"])
 
 
-def test_calibration_of_another_device_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, text = failed(capsys, monkeypatch, *JOB, "--calibration", calibration(tmp_path, "NVIDIA H200"))
+def test_calibration_of_another_device_is_refused(tmp_path: Path, failed: Callable[..., tuple[int, str]]) -> None:
+    code, text = failed("simulate", *JOB, "--calibration", calibration(tmp_path, "NVIDIA H200"))
     assert code == 2
     assert "is of 'NVIDIA H200'" in text
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from hwprof.cli import main
 from hwprof.cli.validate import command
 from hwprof.specs.catalogue.simulator import simulator_file
 
@@ -108,7 +107,7 @@ def test_rows_that_measured_nothing_are_predicted_all_the_same(table: Path, tmp_
 def test_text_shows_errors_and_refusals(table: Path) -> None:
     result = CliRunner().invoke(command, ["--data", str(table)])
     assert result.exit_code == 0
-    assert "6 rows, 4 predicted (66.7%)" in result.stdout
+    assert "6 rows, 4 predicted (66.7 %)" in result.stdout
     assert "step time by accelerator" in result.stdout
     assert "refused" in result.stdout
 
@@ -118,26 +117,20 @@ def test_text_shows_errors_and_refusals(table: Path) -> None:
     [(None, "cannot read"), ("", "has no column"), ("id,model_name\n1,2\n", "has no column accelerator")],
 )
 def test_a_table_that_is_none_is_exit_code_2(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None, fact: str
+    failed: Callable[..., tuple[int, str]], tmp_path: Path, text: str | None, fact: str
 ) -> None:
     path = tmp_path / "runs.csv"
     if text is not None:
         path.write_text(text)
-    monkeypatch.setattr(sys, "argv", ["hwprof", "validate", "--data", str(path)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    output = capsys.readouterr()
-    assert (stop.value.code, output.out) == (2, "")
-    assert fact in output.err
-    assert "Traceback" not in output.err
+    code, error = failed("validate", "--data", path)
+    assert code == 2
+    assert fact in error
+    assert "Traceback" not in error
 
 
 def test_a_place_that_cannot_be_written_is_exit_code_1(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, table: Path, tmp_path: Path
+    failed: Callable[..., tuple[int, str]], table: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "absent" / "out.csv"
-    monkeypatch.setattr(sys, "argv", ["hwprof", "validate", "--data", str(table), "--csv", str(out)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 1
-    assert "cannot write" in capsys.readouterr().err
+    code, error = failed("validate", "--data", table, "--csv", tmp_path / "absent" / "out.csv")
+    assert code == 1
+    assert "cannot write" in error

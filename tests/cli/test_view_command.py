@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from made_up_record import made_up_record
 
-from hwprof import cli
 from hwprof.cli.view import command
 from hwprof.report.files.run import write_run
 
@@ -44,16 +43,12 @@ def test_json_is_the_record_and_nothing_else(name: str, run_directory: Path) -> 
 
 
 def test_a_missing_directory_is_one_line_and_exit_code_2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, failed: Callable[..., tuple[int, str]]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["hwprof", "view", str(tmp_path / "nosuch")])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    captured = capsys.readouterr()
-    assert stop.value.code == 2
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert "does not exist" in captured.err
+    code, error = failed("view", tmp_path / "nosuch")
+    assert code == 2
+    assert error.count("\n") == 1
+    assert "does not exist" in error
 
 
 @pytest.fixture
@@ -107,8 +102,7 @@ def test_counters_of_a_view_that_writes_nothing_are_in_its_json_alone(gpu_direct
 )
 def test_counters_that_can_t_be_used_are_one_line_and_leave_the_run_alone(
     gpu_directory: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    failed: Callable[..., tuple[int, str]],
     device: str,
     text: str,
     said: str,
@@ -117,11 +111,8 @@ def test_counters_that_can_t_be_used_are_one_line_and_leave_the_run_alone(
     run.write_text(run.read_text().replace('"device": "cuda"', f'"device": "{device}"'))
     (gpu_directory / "ncu.csv").write_text(text)
     before = run.read_bytes()
-    monkeypatch.setattr(sys, "argv", ["hwprof", "view", str(gpu_directory), "--ncu", str(gpu_directory / "ncu.csv")])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    captured = capsys.readouterr()
-    assert stop.value.code == 2
-    assert captured.err.count("\n") == 1
-    assert said in captured.err
+    code, error = failed("view", gpu_directory, "--ncu", gpu_directory / "ncu.csv")
+    assert code == 2
+    assert error.count("\n") == 1
+    assert said in error
     assert run.read_bytes() == before

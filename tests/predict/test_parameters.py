@@ -6,7 +6,7 @@ import pytest
 
 from hwprof.errors import SpecError
 from hwprof.predict.machine import machine_of
-from hwprof.predict.parameters import COMMON_NAMES, DEVICE_NAMES, NAMES, STACK_NAMES, parameters_for
+from hwprof.predict.parameters import BOUNDS, DEVICE_NAMES, FITTED_NAMES, NAMES, STACK_NAMES, parameters_for
 from hwprof.predict.stacks import stack_named
 from hwprof.specs.catalogue.lookup import load_cluster
 from hwprof.specs.catalogue.simulator import ErrorModel, ParameterSet, SimulatorParameters, simulator_parameters
@@ -17,7 +17,6 @@ NOTHING = ErrorModel(coefficients={"base": 0.0}, low=-1, high=1)
 
 def table(**levels):
     sets = {
-        "common": ParameterSet(values=dict.fromkeys(COMMON_NAMES, 1.0)),
         "architecture": {"other": ParameterSet(basis="assumed", source="all", values=dict.fromkeys(DEVICE_NAMES, 2.0))},
         "family": {"megatron": ParameterSet(values=dict.fromkeys(STACK_NAMES, 3.0))},
     }
@@ -26,11 +25,12 @@ def table(**levels):
 
 
 def one(value):
-    return ParameterSet(values={"matmul_share": value, "kernel_gap_s": value})
+    return ParameterSet(values={"sustained_share": value, "kernel_host_s": value})
 
 
 def test_every_parameter_belongs_to_exactly_one_kind():
-    assert (*DEVICE_NAMES, *COMMON_NAMES, *STACK_NAMES) == NAMES
+    assert (*DEVICE_NAMES, *STACK_NAMES) == NAMES
+    assert set(BOUNDS) == set(FITTED_NAMES)
 
 
 def test_the_more_particular_value_holds_and_the_rest_is_inherited():
@@ -44,8 +44,8 @@ def test_the_more_particular_value_holds_and_the_rest_is_inherited():
         H100,
         STACK,
     )
-    assert (found.matmul_share, found.memory_share) == (0.6, 2.0)
-    assert (found.kernel_gap_s, found.tensor_overlap, found.inner_half) == (0.7, 3.0, 1.0)
+    assert (found.sustained_share, found.memory_share) == (0.6, 2.0)
+    assert (found.kernel_host_s, found.tensor_overlap) == (0.7, 3.0)
     assert basis == (f"fitted for {H100.device.id}", "fitted for megatron-core")
 
 
@@ -55,7 +55,7 @@ def test_an_assumption_is_called_one():
 
 
 def test_a_value_that_is_missing_is_refused_by_name():
-    with pytest.raises(SpecError, match="has no matmul_share"):
+    with pytest.raises(SpecError, match="has no sustained_share"):
         parameters_for(table(architecture={"other": ParameterSet(values={})}), H100, STACK)
 
 
@@ -66,3 +66,12 @@ def test_an_h200_computes_as_an_h100_and_the_basis_says_so():
     (first, _), (second, basis) = (parameters_for(shipped, machine, stack) for machine in (older, newer))
     assert first == second
     assert any("h100-sxm5-80gb" in line for line in basis)
+
+
+def test_shipped_values_lie_within_their_bounds():
+    shipped = simulator_parameters()
+    sets = (*shipped.architecture.values(), *shipped.device.values(), *shipped.family.values(), *shipped.stack.values())
+    for one_set in sets:
+        for name, value in one_set.values.items():
+            if name in BOUNDS:
+                assert BOUNDS[name].low * 0.999 <= value <= BOUNDS[name].high * 1.001, name

@@ -84,14 +84,14 @@ def test_shape_without_a_probe_takes_the_rate_of_the_nearest_with_one():
 def test_without_any_probed_shape_products_take_half_the_flat_roof_and_say_so():
     prediction = _predict([LINEAR], _roofs(), SHAPES)
     assert prediction.step_s == pytest.approx(1e7 / 5e10)
-    assert "1 matrix-multiply shapes at an assumed 50% (25% to 100%) of matmul.fp32" in prediction.basis
+    assert "1 matrix-multiply shapes at an assumed 50 % (25 to 100 %) of matmul.fp32" in prediction.basis
 
 
 def test_unprobed_attention_takes_half_the_flat_roof_and_a_quarter_at_worst_and_says_so():
     prediction = _predict([_work(ATTENTION, flop=1e9)], _roofs())
     assert prediction.step_s == pytest.approx(2e-2)
     assert prediction.interval_s == pytest.approx((1e-2, 4e-2))
-    assert "attention at an assumed 50% (25% to 100%) of matmul.fp32" in prediction.basis
+    assert "attention at an assumed 50 % (25 to 100 %) of matmul.fp32" in prediction.basis
 
 
 @pytest.mark.parametrize("label", [ATTENTION, "layers.*.self_attn.core"])
@@ -109,7 +109,7 @@ def test_attention_probed_in_one_direction_only_is_assumed_in_the_other():
     passes = [_work(ATTENTION, one, one, flop=1e9) for one in ("forward", "backward")]
     prediction = _predict(passes, roofs)
     assert prediction.phase_s == pytest.approx({"forward": 5e-2, "backward": 2e-2})
-    assert "attention at its own ceiling, but backward at an assumed 50%" in prediction.basis
+    assert "attention at its own ceiling, but backward at an assumed 50 %" in prediction.basis
 
 
 def test_rate_of_attention_holds_for_attention_alone():

@@ -12,7 +12,7 @@ from hwprof.specs.catalogue.simulator import simulator_parameters
 @pytest.mark.parametrize(
     ("framework", "family"),
     [
-        ("Megatron-DeepSpeed", "megatron"),
+        ("Megatron-DeepSpeed", "megatron-deepspeed"),
         ("NeMo 2.0 / Megatron-Core", "megatron"),
         ("llm-foundry/Composer (PyTorch FSDP)", "torch"),
         ("torchtitan", "torch"),

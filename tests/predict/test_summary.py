@@ -63,14 +63,14 @@ def test_window_at_another_speed_than_the_timed_steps_is_called_out():
     slow = Recording(step_samples_s=(1.0,) * 3, profiled_step_samples_s=(1.3,) * 3, phase_samples_s={})
     near = Recording(step_samples_s=(1.0,) * 3, profiled_step_samples_s=(1.1,) * 3, phase_samples_s={})
     fast = Recording(step_samples_s=(1.0,) * 3, profiled_step_samples_s=(0.7,) * 3, phase_samples_s={})
-    assert "+30%" in recording_notes(slow)[0]
+    assert "+30 %" in recording_notes(slow)[0]
     assert recording_notes(slow)[0].endswith("other programs ran, or the profiler slows the host")
-    assert "-30%" in recording_notes(fast)[0]
+    assert "-30 %" in recording_notes(fast)[0]
     assert recording_notes(fast)[0].endswith("other programs ran meanwhile")
     assert recording_notes(near) == ()
     assert "events" not in recording_notes(slow)[0]
     counted = slow.model_copy(update={"profiling_s": 0.08})
-    assert recording_notes(counted)[0].endswith("(its events, one by one, account for 8.0%)")
+    assert recording_notes(counted)[0].endswith("(its events, one by one, account for 8 %)")
 
 
 def _steady(**changes):

@@ -196,11 +196,11 @@ def closed_form_s():
 def _closed_form(job, machine, stack):
     from hwprof.predict.kernels.op_time import micro_batch_times
     from hwprof.predict.parameters import parameters_for
-    from hwprof.simulate.jobs import jobs_of, rates_of, work_table
+    from hwprof.simulate.jobs import jobs_of, work_of
     from hwprof.simulate.whole_step import step_times
     from hwprof.specs.catalogue.simulator import simulator_parameters
 
     each = [(job, machine, stack)]
     parameters, _ = parameters_for(simulator_parameters(), machine, stack)
-    found = step_times(jobs_of(each), micro_batch_times(work_table(each), rates_of(each), parameters), parameters)
+    found = step_times(jobs_of(each), micro_batch_times(work_of(each, [()])[0], parameters), parameters)
     return float(found.step_s[0]), {name: float(values[0]) for name, values in found.parts.items()}

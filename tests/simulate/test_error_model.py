@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 
-from hwprof.simulate.error_model import UNKNOWN_DEVICE, circumstances, interval
+from hwprof.predict.machine import machine_of
+from hwprof.predict.stacks import stack_named
+from hwprof.simulate.error_model import UNKNOWN, Known, circumstances, interval, known_of
+from hwprof.specs.catalogue.lookup import load_cluster
 from hwprof.specs.catalogue.simulator import ErrorModel, simulator_parameters
 
 MODEL = ErrorModel(coefficients={"base": math.log(0.1), "experts": math.log(2)}, low=-1, high=2)
@@ -21,20 +25,15 @@ def test_a_circumstance_that_was_not_fitted_changes_nothing():
     assert interval(10.0, MODEL, ("weather",)) == interval(10.0, MODEL, ())
 
 
-def test_an_unknown_device_widens():
-    low, high = interval(10.0, MODEL, (), known_device=False)
-    assert (low, high) == pytest.approx(
-        (10 * math.exp(-0.1 * math.exp(UNKNOWN_DEVICE)), 10 * math.exp(0.2 * math.exp(UNKNOWN_DEVICE)))
-    )
+KNOWN = Known(software=True, device=True, kernels=True, recompute=True, network=True)
 
 
 def test_what_holds_of_a_job(placed):
     plain, machine, _ = placed("llama-3.1-8b", 8, layout={"data_parallel": 8})
-    assert circumstances(plain, machine) == ()
-    assert circumstances(plain, machine, recompute_stated=False) == ("recompute not stated",)
+    assert circumstances(plain, machine, KNOWN) == ()
     layout = {"data_parallel": 4, "pipeline_parallel": 4}
     job, machine, _ = placed("mixtral-8x7b", 16, layout=layout, dtype="fp8", attention="materialised")
-    assert set(circumstances(job, machine)) == {
+    assert set(circumstances(job, machine, KNOWN)) == {
         "experts",
         "narrow products",
         "pipeline",
@@ -42,7 +41,28 @@ def test_what_holds_of_a_job(placed):
         "stored scores",
     }
     small, machine, _ = placed("gpt2-124m", 1, seq_len=1024)
-    assert circumstances(small, machine) == ("small model",)
+    assert circumstances(small, machine, KNOWN) == ("small model",)
+
+
+@pytest.mark.parametrize(
+    ("fact", "name"), list(zip(("software", "device", "kernels", "recompute", "network"), UNKNOWN, strict=True))
+)
+def test_what_is_not_known_is_a_circumstance_that_never_narrows(fact, name, placed):
+    job, machine, _ = placed("llama-3.1-8b", 16, layout={"data_parallel": 16})
+    names = circumstances(job, machine, dataclasses.replace(KNOWN, **{fact: False}))
+    assert name in names
+    shipped = simulator_parameters().step_time
+    known, unknown = (interval(1.0, shipped, each) for each in (circumstances(job, machine, KNOWN), names))
+    assert unknown[0] <= known[0] < known[1] <= unknown[1]
+
+
+def test_software_and_devices_without_runs_are_not_known():
+    table = simulator_parameters()
+    machine = machine_of(load_cluster("8xh100-sxm"))
+    assert known_of(machine, stack_named("megatron-core"), table) == KNOWN
+    assert not known_of(machine, stack_named("internevo"), table).software
+    other = known_of(machine_of(load_cluster("8xgaudi3")), stack_named("megatron-core"), table)
+    assert (other.device, other.kernels) == (False, False)
 
 
 def test_the_shipped_intervals_hold_the_prediction():

@@ -6,16 +6,15 @@ import pytest
 
 from hwprof.count.blocks.parameters import parameters
 from hwprof.count.blocks.transformer import model_ops
-from hwprof.count.job.device_work import NARROW, Part, Unit
+from hwprof.count.job.device_work import NARROW, Part, Unit, device_rows
+from hwprof.predict.kernels.row_table import row_table
 from hwprof.simulate.jobs import (
     jobs_of,
     kv_width,
     parameter_parts,
-    rates_of,
     share_of,
-    wide_dtype,
-    work_table,
 )
+from hwprof.simulate.runners import wide_dtype
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.step import LoraSpec
@@ -59,11 +58,6 @@ def test_tokens_are_shared_by_context_ranks_and_batches_counted(placed):
     assert float(jobs.replicas[0]) == 4
 
 
-def test_a_narrow_job_has_two_peaks(placed):
-    rates = rates_of([placed("llama-3.1-8b", 8, layout={"data_parallel": 8}, dtype="fp8")])
-    assert float(rates.narrow_flop_per_s[0]) == pytest.approx(2 * float(rates.peak_flop_per_s[0]), rel=0.01)
-
-
 def test_what_decides_a_micro_batch_leaves_out_what_does_not(placed):
     job, _, _ = placed("llama-3.1-8b", 8, layout={"tensor_parallel": 2, "data_parallel": 4})
     more = job.model_copy(
@@ -96,8 +90,8 @@ def test_no_field_that_decides_the_work_is_dropped(name, placed):
 @pytest.mark.parametrize("fused", [True, False])
 def test_traffic_beside_products_is_that_of_the_op_table(fused, placed):
     """Chains of elementwise operations that are kernels of their own read and write what one kernel keeps on chip."""
-    job, machine, stack = placed("llama-3.1-8b", 1, layout={"zero_stage": 0}, fused=fused)
-    table = work_table([(job, machine, stack)])
+    job, _, _ = placed("llama-3.1-8b", 1, layout={"zero_stage": 0}, fused=fused)
+    table = row_table([device_rows(share_of(job))])
     here = (table.unit == Unit.TRAFFIC) & (table.part == Part.LAYER)
     ops = model_ops(job.model, batch_size=1, seq_len=2048, precision=NARROW, attention="causal", fused=fused)
     costs = [cost for op in ops if op.in_layer for cost in (op.forward * op.repeats, op.backward * op.repeats)]

@@ -17,15 +17,14 @@ from hwprof.specs.record.run import (
     StepTime,
 )
 
-_UNITS = {"compute": "flop_per_s", "memory": "byte_per_s", "transfer": "byte_per_s", "latency": "s"}
+_KINDS = {"matmul": "compute", "attention": "compute", "memory": "memory", "transfer": "transfer", "latency": "latency"}
+_UNITS = {"compute": "flop_per_s", "latency": "s"}
 
 
 def made_up_ceiling(name: str, value: float = 1.0, **changes: Any) -> Ceiling:
     """A measured ceiling; its name tells its kind and its unit."""
-    kind = {"matmul": "compute", "attention": "compute", "norm": "memory"}.get(
-        first := name.split(".", maxsplit=1)[0], first
-    )
-    plain = {"kind": kind, "unit": _UNITS[kind], "origin": "measured", "source": "made up"}
+    kind = _KINDS.get(name.split(".", maxsplit=1)[0], "kernel")
+    plain = {"kind": kind, "unit": _UNITS.get(kind, "byte_per_s"), "origin": "measured", "source": "made up"}
     return Ceiling(name=name, value=value, **plain | changes)
 
 

@@ -13,7 +13,7 @@ from hwprof.count.memory.step import MemoryNeed
 from hwprof.count.ops.operation import Op
 from hwprof.specs.job.settings import RunSettings
 from hwprof.specs.model.spec import ModelSpec
-from hwprof.units import format_bytes, format_count, format_flop
+from hwprof.units import format_bytes, format_change, format_count, format_flop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ def _headline(counted: Counted) -> list[str]:
 
 def _formula_lines(counted: Counted) -> list[str]:
     estimates = [
-        f"  {f.name:<17} {format_flop(f.flop):>14} {f.flop / counted.flop.train_full - 1:>+8.1%}   "
+        f"  {f.name:<17} {format_flop(f.flop):>14} {format_change(f.flop / counted.flop.train_full - 1):>9}   "
         f"{f.differs} ({f.source})"
         for f in formulas(counted.spec, counted.settings)
     ]

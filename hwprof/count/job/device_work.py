@@ -128,7 +128,8 @@ FLASH_BACKWARD_PRODUCTS = 5
 
 QUANTIZE_BYTES = 4
 """Traffic of one element that is made narrow for a product: 2 read, and 1 written twice, along rows and along columns
-(NVIDIA Transformer Engine keeps both for the three products of a linear layer)."""
+(NVIDIA Transformer Engine keeps both for the three products of a linear layer). Weights are made narrow once a step,
+for its first micro-batch (TransformerEngine, ``is_first_microbatch``), which is left out."""
 
 FORWARD_SCORE_PASSES = 6
 """How often a score that is written to memory moves: written by q·k; read and written by the softmax; read and written
@@ -288,8 +289,7 @@ def _products(share: WorkShare, ops: tuple[Op, ...], *, m: float, n: float, k: f
     for when, (rows, columns, inner) in passes:
         yield row(when=when, m=rows, n=columns, k=inner)
     if narrow:
-        quantized = {Pass.FORWARD: m * k + n * k, Pass.INPUT: m * n}
-        for when, elements in quantized.items():
+        for when, elements in ((Pass.FORWARD, m * k), (Pass.INPUT, m * n)):
             yield _moved(part, when, groups * elements * QUANTIZE_BYTES, times)
     if share.lora is None:
         return

@@ -95,8 +95,8 @@ class Device:
 
     @cached_property
     def waiting_at_head(self) -> Amount:
-        """Micro-batches that have passed the head and wait: only gpipe does not turn back at once."""
-        return self.spread.micro_batches - 1 if self.spread.schedule == "gpipe" else 0
+        """Micro-batches that have passed the head and wait, where a schedule does not turn back at once."""
+        return self.spread.micro_batches - 1 if TRAITS[self.spread.schedule].forward_first else 0
 
     @cached_property
     def lasting(self) -> Amount:

@@ -8,12 +8,9 @@ Letters: N tokens, d features; w, c, r bytes of a weight, of a matrix-multiply e
 
 from __future__ import annotations
 
-from typing import Literal
-
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Execution, OpCost, register
-
-Activation = Literal["gelu", "relu", "silu"]
+from hwprof.specs.model.parts import Activation
 
 ACTIVATION_FLOP: dict[Activation, tuple[int, int]] = {"gelu": (9, 18), "relu": (1, 1), "silu": (4, 7)}
 """Operations an element, forward and backward. gelu: x/2·(1 + tanh(√(2/π)·(x + 0.0447·x³))); silu: x/(1 + exp(-x))."""

@@ -27,6 +27,7 @@ from hwprof.spans.pieces import Kind, Pieces, Split, cpu_pieces, gpu_pieces, spl
 from hwprof.specs.job.labels import MODEL_LABEL
 from hwprof.specs.record.ranks import Axis, CollectiveCall
 from hwprof.specs.record.run import Attribution, KernelTime, OpTime
+from hwprof.units import format_fraction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +185,8 @@ def _graphs(pieces: Sequence[Piece]) -> str:
         return ""
     share = in_graphs_s / sum(piece.busy_s for piece in pieces)
     return (
-        f"; {share:.0%} of the kernels' time is that of CUDA graphs, whose kernels are launched by one call and belong "
-        "to where it stands, not to modules"
+        f"; {format_fraction(share)} of the kernels' time is that of CUDA graphs, whose kernels are launched by one "
+        "call and belong to where it stands, not to modules"
     )
 
 

@@ -21,6 +21,7 @@ from hwprof.spans.marks import GRAPH_LAUNCH, made_kernel
 from hwprof.spans.nesting import Mask, Places, at, named, nearest
 from hwprof.spans.pieces import Pieces
 from hwprof.specs.job.labels import MODEL_LABEL, label_of
+from hwprof.units import format_fraction
 
 GRAPH = "## Call CompiledFxGraph"
 """How a trace calls the run of one compiled graph."""
@@ -218,9 +219,9 @@ def compiled_note(pieces: Iterable[Piece]) -> str:
             fused_s += piece.busy_s if piece.fused else 0.0
     if not total_s:
         return ""
+    mapped, fused = format_fraction(mapped_s / total_s), format_fraction(fused_s / total_s)
     return (
-        f"; compiled: {mapped_s / total_s:.1%} of the time of compiled graphs' kernels is booked to modules, by "
-        f"inductor's own list of what each computes; {fused_s / total_s:.1%} is that of kernels that span several "
-        "modules, split by the elements that the operations of each compute; the rest is in no module's forward, or "
-        "not on the list"
+        f"; compiled: {mapped} of the time of compiled graphs' kernels is booked to modules, by inductor's own list of "
+        f"what each computes; {fused} is that of kernels that span several modules, split by the elements that the "
+        "operations of each compute; the rest is in no module's forward, or not on the list"
     )

@@ -14,6 +14,9 @@ from hwprof.specs.measurement import STABLE_SPREAD, Ceiling, CeilingKind, Measur
 MIN_STABLE_SAMPLES = 5
 """With fewer samples than this no spread is called stable."""
 
+FEW_LONG_SAMPLES, LONG_SAMPLE_S = 3, 0.1
+"""So few are enough if each is as long as this: it spans many time slices of the scheduler."""
+
 Conditions = dict[str, str | int | float]
 
 
@@ -110,7 +113,7 @@ class Bench:
             level_bytes=level_bytes,
             samples=measurement.samples,
             spread=measurement.spread,
-            stable=measurement.stable and timed.undisturbed and len(measurement.samples) >= MIN_STABLE_SAMPLES,
+            stable=measurement.stable and timed.undisturbed and len(measurement.samples) >= _fewest(timed),
             conditions=measurement.conditions,
         )
 
@@ -125,6 +128,11 @@ class Bench:
             how["threads"] = torch.get_num_threads()
             how["waited_for_cpu_fraction"] = "unknown" if timed.waited_fraction is None else timed.waited_fraction
         return how
+
+
+def _fewest(timed: Samples) -> int:
+    long = min(timed.seconds) * timed.repeats >= LONG_SAMPLE_S
+    return FEW_LONG_SAMPLES if long else MIN_STABLE_SAMPLES
 
 
 class Budget:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -13,15 +14,18 @@ from hwprof.measure.host.caches import cpu_caches
 from hwprof.measure.host.contention import waited_s
 from hwprof.measure.host.environment import device_name
 from hwprof.measure.host.numa import near
-from hwprof.measure.probes.attention import PASSES, AttentionShape, Pass, attention_ceiling
+from hwprof.measure.probes.attention import AttentionPass, attention_ceiling
 from hwprof.measure.probes.bench import Bench, Budget, CannotRunError, attempt
 from hwprof.measure.probes.beside_copies import beside_copies_ceiling
 from hwprof.measure.probes.fp8 import FP8, fp8_ceiling
 from hwprof.measure.probes.latency import dispatch_ceiling, launch_ceiling
-from hwprof.measure.probes.matmul import MatmulShape, distinct, matmul_ceiling, pilot_flop_per_s, shape_ceiling
+from hwprof.measure.probes.matmul import MatmulShape, matmul_ceiling, shape_ceiling
 from hwprof.measure.probes.memory import cpu_level_ceiling, cuda_l2_ceiling, dram_ceiling
 from hwprof.measure.probes.norm import NORM_PASSES, NormPass, NormShape, norm_ceiling
 from hwprof.measure.probes.numa import node_cpus, numa_ceiling, require_nodes
+from hwprof.measure.probes.step.host import HOST_PARTS, HostStep, host_ceiling
+from hwprof.measure.probes.step.kernels import kernel_ceiling
+from hwprof.measure.probes.step.parts import Part, Ranked, Shares, ranked
 from hwprof.measure.probes.thread_sweep import with_sweep
 from hwprof.measure.probes.transfer import (
     DIRECTIONS,
@@ -34,16 +38,15 @@ from hwprof.measure.probes.transfer import (
 )
 from hwprof.measure.timing import Timer, WallTimer, timer_for
 from hwprof.specs.job.settings import Dtype
+from hwprof.specs.job.step_kernels import StepKernel
 from hwprof.specs.measurement import Ceiling, Skipped
 
 TRAINED_DTYPES: dict[str, tuple[Dtype, ...]] = {"cpu": ("fp32", "bf16"), "cuda": ("bf16", "tf32", "fp16", "fp32")}
 """Kind of device -> what a training on it computes in."""
-SHAPES_PROBES = 2.0
-"""The model's own shapes together may take this many times what one probe may."""
-ATTENTION_PROBES = 1.0
-"""Attention forward and backward together may take this many times what one probe may."""
+STEP_PROBES = 4.5
+"""The parts of a model's step together may take this many times what one probe may."""
 NORM_PROBES = 0.5
-"""A norm forward and backward together may take this many times what one probe may."""
+"""A norm forward and backward, without a model, together may take this many times what one probe may."""
 NORM_WITHOUT_MODEL = {
     "cpu": NormShape(kind="rmsnorm", tokens=1024, width=1024),
     "cuda": NormShape(kind="rmsnorm", tokens=16384, width=4096),
@@ -72,9 +75,9 @@ def probe_device(
     device: torch.device,
     *,
     dtypes: Sequence[Dtype],
-    shapes: Sequence[MatmulShape] = (),
-    shape_dtype: Dtype = "fp32",
-    attention: AttentionShape | None = None,
+    parts: Sequence[Part] = (),
+    dtype: Dtype = "fp32",
+    step: HostStep | None = None,
     quick: bool,
     timer: Timer | None = None,
     report: Callable[[str], None] = lambda _line: None,
@@ -85,24 +88,25 @@ def probe_device(
     Args:
         device: the device.
         dtypes: formats whose matrix-multiply ceiling is wanted.
-        shapes: matrix products of a model, each measured in ``shape_dtype``.
-        shape_dtype: the format of these products, and of ``attention``.
-        attention: the attention of a model, measured forward and backward; None for no model.
-        quick: at most about 15 s on two CPU cores, otherwise about 60 s.
+        parts: kernels of a model's step, those measured first that take most of it at the roofs.
+        dtype: the format of their products and of their attention.
+        step: whose cost on the host is measured; None for no model.
+        quick: at most about 20 s on two CPU cores, otherwise about 70 s.
         timer: the clock on the device's timeline; None for its own.
         report: gets one line before each probe.
         on_result: gets all results so far after each probe, so that an interrupt loses only the probe under way.
     """
     bench = bench_for(device, quick=quick, timer=timer)
-    of_model = (
-        *_shape_probes(bench, distinct(shapes), shape_dtype),
-        *_attention_probes(bench, shape_dtype, attention),
-        *_norm_probes(bench, attention),
-    )
-    probes = _probes(bench, dtypes, of_model)
-    result = ProbeResult()
-    for number, (name, probe) in enumerate(probes, start=1):
-        report(f"measuring {name} ({number} of {len(probes)})")
+    first, last = _first_probes(bench, dtypes), (*_host_probes(bench, step), *_last_probes(bench, dtypes, parts))
+    total, result = len(first) + len(parts) + len(last), ProbeResult()
+
+    def probes() -> Iterator[Probe]:
+        yield from first
+        yield from _part_probes(bench, parts, dtype, result)
+        yield from last
+
+    for number, (name, probe) in enumerate(probes(), start=1):
+        report(f"measuring {name} ({number} of {total})")
         with torch.inference_mode(), _current(device):
             result = result.plus(attempt(name, probe))
         on_result(result)
@@ -129,7 +133,8 @@ def bench_for(device: torch.device, *, quick: bool, timer: Timer | None = None) 
     )
 
 
-def _probes(bench: Bench, dtypes: Sequence[Dtype], of_model: Sequence[Probe]) -> tuple[Probe, ...]:
+def _first_probes(bench: Bench, dtypes: Sequence[Dtype]) -> tuple[Probe, ...]:
+    """The roofs, by which the parts of a step are ranked."""
     return (
         ("latency.dispatch", lambda: dispatch_ceiling(bench, WallTimer())),
         ("latency.launch", lambda: launch_ceiling(bench)),
@@ -138,40 +143,56 @@ def _probes(bench: Bench, dtypes: Sequence[Dtype], of_model: Sequence[Probe]) ->
             for dtype in dict.fromkeys(dtypes)
         ),
         (f"matmul.{FP8}", lambda: fp8_ceiling(bench)),
-        *of_model,
         ("memory.dram", _swept(bench, dram_ceiling)),
         *_cache_probes(bench),
+    )
+
+
+def _last_probes(bench: Bench, dtypes: Sequence[Dtype], parts: Sequence[Part]) -> tuple[Probe, ...]:
+    with_norm = any(isinstance(part.work, StepKernel) and part.work.kind == "norm" for part in parts)
+    return (
+        *(() if with_norm else _norm_probes(bench)),
         *_numa_probes(bench),
         *_transfer_probes(bench),
         *_beside_copies_probes(bench, dtypes[:1]),
     )
 
 
-def _shape_probes(bench: Bench, shapes: Sequence[MatmulShape], dtype: Dtype) -> tuple[Probe, ...]:
-    rate = functools.cache(lambda: pilot_flop_per_s(bench, dtype))
-    budget = Budget(bench.timer, total_s=bench.probe_s * SHAPES_PROBES, pieces=len(shapes))
+def _part_probes(bench: Bench, parts: Sequence[Part], dtype: Dtype, roofs: ProbeResult) -> Iterator[Probe]:
+    """The parts of a step, the largest first; those that there is no time for say how much of the step they are."""
+    rates = {ceiling.name: ceiling.value for ceiling in roofs.ceilings}
+    flop_per_s, byte_per_s = (rates.get(name, math.inf) for name in (f"matmul.{dtype}", "memory.dram"))
+    order = ranked(parts, bench, flop_per_s=flop_per_s, byte_per_s=byte_per_s)
+    shares = Shares(bench.timer, order, total_s=bench.probe_s * STEP_PROBES)
+    slow = next((one.reason for one in roofs.skipped if one.name == f"matmul.{dtype}"), "")
+    for one in order:
+        probe: Callable[[], Ceiling] = functools.partial(_part_ceiling, bench, dtype, one, shares)
+        if one.part.flop and slow:
+            probe = _refuse(slow)
+        elif left_out := shares.reason(one):
+            probe = _refuse(left_out, remedy="probe with --full")
+        yield one.part.name(dtype), probe
 
-    def at_shape(shape: MatmulShape) -> Ceiling:
-        return shape_ceiling(bench, dtype, shape, flop_per_s=rate(), deadline_s=budget.next_s())
 
-    return tuple((f"matmul.{dtype}.{shape}", functools.partial(at_shape, shape)) for shape in shapes)
+def _part_ceiling(bench: Bench, dtype: Dtype, one: Ranked, shares: Shares) -> Ceiling:
+    work, deadline_s = one.part.work, shares.next_s(one)
+    if isinstance(work, MatmulShape):
+        return shape_ceiling(bench, dtype, work, deadline_s=deadline_s)
+    if isinstance(work, AttentionPass):
+        return attention_ceiling(bench, dtype, work.shape, work.direction, deadline_s=deadline_s)
+    return kernel_ceiling(bench, work, moved_bytes=one.part.moved_bytes, deadline_s=deadline_s)
 
 
-def _attention_probes(bench: Bench, dtype: Dtype, shape: AttentionShape | None) -> tuple[Probe, ...]:
-    if shape is None:
+def _host_probes(bench: Bench, step: HostStep | None) -> tuple[Probe, ...]:
+    if step is None:
         return ()
-    budget = Budget(bench.timer, total_s=bench.probe_s * ATTENTION_PROBES, pieces=len(PASSES))
-
-    def of_pass(direction: Pass) -> Ceiling:
-        return attention_ceiling(bench, dtype, shape, direction, deadline_s=budget.next_s())
-
-    return tuple((f"attention.{dtype}.{shape}.{one}", functools.partial(of_pass, one)) for one in PASSES)
+    return tuple(
+        (f"latency.host.{part}", functools.partial(host_ceiling, bench, step, part, WallTimer())) for part in HOST_PARTS
+    )
 
 
-def _norm_probes(bench: Bench, of_model: AttentionShape | None) -> tuple[Probe, ...]:
+def _norm_probes(bench: Bench) -> tuple[Probe, ...]:
     shape = NORM_WITHOUT_MODEL[bench.device.type]
-    if of_model is not None:
-        shape = NormShape.of(of_model.spec, tokens=of_model.batch * of_model.seq_len)
     budget = Budget(bench.timer, total_s=bench.probe_s * NORM_PROBES, pieces=len(NORM_PASSES))
 
     def of_pass(direction: NormPass) -> Ceiling:
@@ -249,8 +270,8 @@ def _near(bench: Bench, probe: Callable[[], Ceiling]) -> Callable[[], Ceiling]:
     return nearby
 
 
-def _refuse(reason: str) -> Callable[[], Ceiling]:
+def _refuse(reason: str, *, remedy: str = "") -> Callable[[], Ceiling]:
     def probe() -> Ceiling:
-        raise CannotRunError(reason)
+        raise CannotRunError(reason, remedy=remedy)
 
     return probe

@@ -18,10 +18,13 @@ import torch
 from hwprof.errors import WorkError
 from hwprof.measure.probes.bench import Bench, Budget, CannotRunError, Conditions, best_ceiling
 from hwprof.measure.probes.isa import products_run_on, widened
-from hwprof.measure.probes.sampling import Work, sample_s
+from hwprof.measure.probes.operators import warmed_up
+from hwprof.measure.probes.rotation import rotating
+from hwprof.measure.probes.sampling import Samples, Work, sample_s
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.measurement import Ceiling
 from hwprof.train.precision import set_matmul_precision
+from hwprof.units import format_seconds
 
 TORCH_DTYPE: dict[Dtype, torch.dtype] = {
     "fp32": torch.float32,
@@ -62,6 +65,10 @@ class MatmulShape:
     def flop(self) -> int:
         """Work of the product: 2 FLOP for each of m x n x k multiply-adds."""
         return 2 * self.m * self.n * self.k
+
+    def moved_bytes(self, dtype: Dtype) -> int:
+        """Both operands and the result, once each."""
+        return (self.m * self.n + self.m * self.k + self.n * self.k) * TORCH_DTYPE[dtype].itemsize
 
     def __str__(self) -> str:
         return f"{self.m}x{self.n}x{self.k}"
@@ -112,7 +119,8 @@ def matmul_ceiling(bench: Bench, dtype: Dtype) -> Ceiling:
     """
 
     def at_shape(bench: Bench, shape: MatmulShape, deadline_s: float) -> Ceiling:
-        return _product_ceiling(bench, f"matmul.{dtype}", dtype, shape, deadline_s=deadline_s)
+        timed = bench.time(product(bench, dtype, shape), deadline_s=deadline_s, prepare=l2_flush(bench.device))
+        return _product_ceiling(bench, f"matmul.{dtype}", dtype, shape, timed)
 
     with matmul_precision(dtype):
         return best_of_sweep(bench, sweep_of(bench), at_shape, flop_per_s=pilot_flop_per_s(bench, dtype))
@@ -150,28 +158,26 @@ def best_of_sweep(bench: Bench, sweep: Sequence[MatmulShape], at_shape: AtShape,
     return best.model_copy(update={"conditions": best.conditions | tried})
 
 
-def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, flop_per_s: float, deadline_s: float) -> Ceiling:
+def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, deadline_s: float) -> Ceiling:
     """What ``torch.nn.functional.linear`` reaches at one shape.
 
     Args:
         bench: where to measure.
         dtype: the operands' format.
         shape: m = tokens, n = output features, k = input features.
-        flop_per_s: expected rate, to see beforehand whether the product is too slow.
         deadline_s: time set aside for this shape.
 
     Raises:
-        CannotRunError: one product is expected to take longer than the probe may.
+        CannotRunError: the device does not compute in ``dtype``.
         WorkError: the product is wrong.
     """
-    expected_s = shape.flop / flop_per_s
-    if 2 * expected_s > deadline_s:
-        raise CannotRunError(
-            f"one product takes about {expected_s:.2g} s, and {deadline_s:.2g} s are set aside for this shape",
-            remedy="probe with --full, or compare with the ceiling of the dtype",
-        )
+    require_support(bench.device, dtype)
     with matmul_precision(dtype):
-        return _product_ceiling(bench, f"matmul.{dtype}.{shape}", dtype, shape, deadline_s=deadline_s)
+        work = rotating(lambda: product(bench, dtype, shape), shape.moved_bytes(dtype), bench.device)
+        warm = warmed_up(bench, work, deadline_s=deadline_s)
+        timed = warm.bench.time(work, deadline_s=warm.deadline_s, prepare=l2_flush(bench.device))
+    found = _product_ceiling(bench, f"matmul.{dtype}.{shape}", dtype, shape, timed)
+    return found.model_copy(update={"conditions": found.conditions | {"operators": warm.operators}})
 
 
 def pilot_flop_per_s(bench: Bench, dtype: Dtype) -> float:
@@ -189,7 +195,7 @@ def pilot_flop_per_s(bench: Bench, dtype: Dtype) -> float:
         timed = sample_s(bench.timer, work, warmups=0, samples=_PILOT_SAMPLES, deadline_s=deadline_s)
         elapsed_s = min(timed.seconds)
         if side == _PILOT_SIDES[0] and elapsed_s > PILOT_LIMIT_S:
-            raise CannotRunError(f"{dtype} is too slow here: one {shape} product takes {elapsed_s:.2g} s")
+            raise CannotRunError(f"{dtype} is too slow here: one {shape} product takes {format_seconds(elapsed_s)}")
         best = max(best, shape.flop / elapsed_s)
         if elapsed_s >= _PILOT_ENOUGH_S:
             break
@@ -236,8 +242,7 @@ def matmul_precision(dtype: Dtype) -> Iterator[None]:
         set_matmul_precision(before)
 
 
-def _product_ceiling(bench: Bench, name: str, dtype: Dtype, shape: MatmulShape, *, deadline_s: float) -> Ceiling:
-    timed = bench.time(product(bench, dtype, shape), deadline_s=deadline_s, prepare=l2_flush(bench.device))
+def _product_ceiling(bench: Bench, name: str, dtype: Dtype, shape: MatmulShape, timed: Samples) -> Ceiling:
     conditions: Conditions = {"shape_mxnxk": str(shape)}
     if bench.device.type == "cpu":
         conditions["runs_on"] = (

@@ -18,7 +18,7 @@ from hwprof.measure.host.environment import available_memory_bytes
 from hwprof.measure.probes.bench import Bench, Budget, CannotRunError, Conditions, best_ceiling
 from hwprof.measure.probes.sampling import Samples, Work
 from hwprof.specs.measurement import Ceiling
-from hwprof.units import format_bytes
+from hwprof.units import format_bytes, format_fraction, format_seconds
 
 DRAM_ARRAY_PER_CACHE = 4
 """Each array is this many times the last-level cache, STREAM's own rule."""
@@ -202,8 +202,8 @@ def require_small_overhead(level: str, startup_s: float, kernel_s: float) -> flo
     if overhead > MAX_OVERHEAD:
         raise CannotRunError(
             f"the {level} cache is too small to be measured through torch: starting a kernel takes "
-            f"{startup_s * 1e6:.2g} µs, {overhead:.0%} of the {kernel_s * 1e6:.2g} µs that it runs there "
-            f"(at most {MAX_OVERHEAD:.0%} is accepted)"
+            f"{format_seconds(startup_s)}, {format_fraction(overhead)} of the {format_seconds(kernel_s)} that it runs "
+            f"there (at most {format_fraction(MAX_OVERHEAD)} is accepted)"
         )
     return overhead
 

@@ -7,6 +7,7 @@ weights and their gradients. A slice of the result is checked against float64.
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,9 +18,11 @@ from hwprof.errors import WorkError
 from hwprof.measure.probes.attention_check import random_normal
 from hwprof.measure.probes.bench import Bench
 from hwprof.measure.probes.matmul import l2_flush
+from hwprof.measure.probes.operators import warmed_up
+from hwprof.measure.probes.rotation import rotating
 from hwprof.measure.probes.sampling import Work
+from hwprof.specs.job.step_kernels import StepKernel
 from hwprof.specs.measurement import Ceiling
-from hwprof.specs.model.spec import ModelSpec
 
 NormKind = Literal["layernorm", "rmsnorm"]
 NormPass = Literal["forward", "backward"]
@@ -40,9 +43,10 @@ class NormShape:
     width: int
 
     @classmethod
-    def of(cls, spec: ModelSpec, *, tokens: int) -> NormShape:
-        """The norm before or after a block of ``spec``."""
-        return cls(kind="layernorm" if spec.norm == "layernorm" else "rmsnorm", tokens=tokens, width=spec.d_model)
+    def of(cls, kernel: StepKernel) -> NormShape:
+        """The norm that a kernel of a step is."""
+        tokens, width = kernel.sizes
+        return cls(kind="layernorm" if kernel.variant == "layernorm" else "rmsnorm", tokens=tokens, width=width)
 
     def moved_bytes(self, direction: NormPass) -> int:
         """Of the vectors two tensors forward and three backward; of the weights one and two, and as many of biases."""
@@ -54,27 +58,40 @@ class NormShape:
         return f"{self.tokens}x{self.width}"
 
 
-def norm_ceiling(bench: Bench, shape: NormShape, direction: NormPass, *, deadline_s: float) -> Ceiling:
+def norm_ceiling(
+    bench: Bench, shape: NormShape, direction: NormPass, *, deadline_s: float, counted_bytes: float = 0.0
+) -> Ceiling:
     """``norm.<kind>.fp32.<tokens>x<width>.<direction>``: what torch's norm moves a second.
+
+    The conditions have the median time of a call and how many operators it dispatches.
 
     Args:
         bench: where to measure.
         shape: the norm.
         direction: which pass; backward is timed alone, over what one forward kept.
         deadline_s: time set aside for it.
+        counted_bytes: of one call, by the op table, which counts each pass over the vectors; 0 = not counted.
 
     Raises:
         WorkError: the result is wrong.
     """
     with torch.inference_mode(mode=False), torch.enable_grad():
-        timed = bench.time(_work(bench.device, shape, direction), deadline_s=deadline_s, prepare=l2_flush(bench.device))
+        work = rotating(lambda: _work(bench.device, shape, direction), shape.moved_bytes(direction), bench.device)
+        warm = warmed_up(bench, work, deadline_s=deadline_s)
+        timed = warm.bench.time(work, deadline_s=warm.deadline_s, prepare=l2_flush(bench.device))
     return bench.ceiling(
         f"norm.{shape.kind}.fp32.{shape}.{direction}",
         "kernel",
         timed,
         work_per_call=shape.moved_bytes(direction),
         dtype="fp32",
-        conditions={"tokens": shape.tokens, "width": shape.width},
+        conditions={
+            "tokens": shape.tokens,
+            "width": shape.width,
+            "call_s": statistics.median(timed.seconds),
+            "counted_bytes": counted_bytes,
+            "operators": warm.operators,
+        },
     )
 
 

@@ -19,6 +19,7 @@ from hwprof.measure.watch.steps import ALONE, Ranks, Steps, StepWatch
 from hwprof.specs.record.ranks import CollectiveCall
 from hwprof.specs.record.run import Recording, RunSettings
 from hwprof.train.loop import PhaseContext
+from hwprof.units import format_bytes
 
 CHECKPOINT_LIMIT_BYTES = 1e9
 """Largest training state whose save is timed; a larger one would fill disks unasked."""
@@ -142,8 +143,8 @@ class StepRecorder:
         state_bytes = self._loop.state_bytes()
         if self._ranks.any(state_bytes > CHECKPOINT_LIMIT_BYTES):
             self._watch.notes.append(
-                f"checkpoint save not timed: its {state_bytes / 1e9:.1f} GB are more than "
-                f"{CHECKPOINT_LIMIT_BYTES / 1e9:.0f} GB"
+                f"checkpoint save not timed: its {format_bytes(state_bytes)} are more than "
+                f"{format_bytes(CHECKPOINT_LIMIT_BYTES)}"
             )
             return
         self._progress("checkpoint save")

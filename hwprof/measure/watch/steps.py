@@ -31,6 +31,7 @@ from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
 from hwprof.specs.record.ranks import Axis, CollectiveCall
 from hwprof.specs.record.run import PhaseName, Recording
 from hwprof.train.loop import PhaseContext, no_phase
+from hwprof.units import format_bytes, format_fraction, format_seconds
 
 Steps = Generator[PhaseContext, None, None]
 """Yields the phase context of each next step; whoever has the loop takes that step and asks again."""
@@ -145,7 +146,8 @@ class StepWatch:
             late = self._timer.mark().host_s - began.host_s > self._time_budget_s
             if index >= FEWEST_FOR_INTERVAL and self._ranks.any(late):
                 self.notes.append(
-                    f"{index} of {pairs} timed steps ran: the time budget of {self._time_budget_s:g} s was up"
+                    f"{index} of {pairs} timed steps ran: the time budget of {format_seconds(self._time_budget_s)} was "
+                    "up"
                 )
                 break
             order = (self._marked_step, self._bare_step) if index % 2 == 0 else (self._bare_step, self._marked_step)
@@ -241,8 +243,8 @@ class StepWatch:
             return
         if kept < 1:
             self.notes.append(
-                f"{self._trace_path.name} holds the first {kept:.0%} of the profiled window's events: the whole is "
-                f"larger than {TRACE_LIMIT_BYTES / 1e6:.0f} MB; times and shares are those of the whole"
+                f"{self._trace_path.name} holds the first {format_fraction(kept)} of the profiled window's events: the "
+                f"whole is larger than {format_bytes(TRACE_LIMIT_BYTES)}; times and shares are those of the whole"
             )
 
     def _window(self, steps: int) -> Generator[PhaseContext, None, _Window]:

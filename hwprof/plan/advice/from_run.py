@@ -18,8 +18,6 @@ from hwprof.units import format_fraction, format_seconds
 TORCH: Stack = stack_named("torch")
 """``hwprof run`` trains in torch."""
 
-_PASSES = ("matmul_share", "attention_share", "memory_share")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
@@ -97,21 +95,8 @@ def _step_s(record: RunRecord, machine: Machine, table: SimulatorParameters) -> 
 
 def _slowed(table: SimulatorParameters, machine: Machine, scale: float) -> SimulatorParameters:
     """All kernels of the device slower by ``scale``, those that were measured one by one too."""
-    known = table.device.get(machine.device.id)
-    rates = tuple(rate.model_copy(update={"share": rate.share / scale}) for rate in (known.measured if known else ()))
-    values = {name: value / scale for name, value in _shares_of(table, machine).items()}
-    return with_device(table, machine, values, rates)
-
-
-def _shares_of(table: SimulatorParameters, machine: Machine) -> dict[str, float]:
-    """The shares that a prediction takes: the device's, else its architecture's, else those of any."""
-    sets = (
-        table.architecture.get("other"),
-        table.architecture.get(machine.architecture),
-        device_set(table, machine.device)[0],
-    )
-    values = {name: value for one in sets if one is not None for name, value in one.values.items()}
-    return {name: values[name] for name in _PASSES if name in values}
+    known, _ = device_set(table, machine.device)
+    return with_device(table, machine, {"kernel_share": 1 / scale}, known.measured if known else ())
 
 
 def _memory_scale(record: RunRecord) -> float:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hwprof.plan.space.question import Question
 from hwprof.plan.space.search import Found, times_of
-from hwprof.predict.machine import Machine
+from hwprof.predict.ceilings.calibrated import with_device
+from hwprof.predict.parameters import parameters_for
 
 MORE = 1.1
 CANDIDATES = 2000
@@ -38,31 +40,32 @@ def gains(found: Found) -> tuple[Gain, ...]:
     return tuple(Gain(resource=name, saved_fraction=shares[name]) for name in sorted(shares, key=lambda n: -shares[n]))
 
 
-def _best_s(found: Found, change: Callable[[Machine], Machine]) -> float:
-    """The shortest step of the leading layouts on the changed machine."""
+def _best_s(found: Found, change: Callable[[Question], Question]) -> float:
+    """The shortest step of the leading layouts where something is changed."""
     places = found.order[:CANDIDATES]
-    question = replace(found.question, machine=change(found.question.machine))
-    return float(np.min(times_of(found.space.at(places), question).step_s))
+    return float(np.min(times_of(found.space.at(places), change(found.question)).step_s))
 
 
-def _faster_products(machine: Machine) -> Machine:
-    peaks = machine.device.peaks
-    rates = {name: rate * MORE for name, rate in peaks.dense if rate is not None}
-    dense = peaks.dense.model_copy(update=rates)
-    return replace(
-        machine, device=machine.device.model_copy(update={"peaks": peaks.model_copy(update={"dense": dense})})
-    )
+def _with_more(*names: str) -> Callable[[Question], Question]:
+    """The question with 10 % more of these shares of its device: kernels stay those that were measured on it."""
+
+    def change(question: Question) -> Question:
+        known, _ = parameters_for(question.table, question.machine, question.stack)
+        values = {name: MORE * getattr(known, name) for name in names}
+        table = with_device(question.table, question.machine, values, known.measured)
+        return replace(question, table=table)
+
+    return change
 
 
-def _faster_memory(machine: Machine) -> Machine:
-    memory = machine.device.memory
-    faster = memory.model_copy(update={"bandwidth_byte_per_s": memory.bandwidth_byte_per_s * MORE})
-    return replace(machine, device=machine.device.model_copy(update={"memory": faster}))
+def _with_network(question: Question) -> Question:
+    machine = question.machine
+    return replace(question, machine=replace(machine, between_byte_per_s=machine.between_byte_per_s * MORE))
 
 
-_CHANGES: dict[str, Callable[[Machine], Machine]] = {
-    "matrix-multiply rate": _faster_products,
-    "memory bandwidth": _faster_memory,
-    "links inside a domain": lambda machine: replace(machine, inside_byte_per_s=machine.inside_byte_per_s * MORE),
-    "network between domains": lambda machine: replace(machine, between_byte_per_s=machine.between_byte_per_s * MORE),
+_CHANGES: dict[str, Callable[[Question], Question]] = {
+    "matrix-multiply rate": _with_more("sustained_share", "narrow_share"),
+    "memory bandwidth": _with_more("memory_share"),
+    "links inside a domain": _with_more("link_share"),
+    "network between domains": _with_network,
 }

@@ -24,11 +24,6 @@ def only(columns: Columns, kept: NDArray[Any]) -> Columns:
     return {name: values[kept] for name, values in columns.items()}
 
 
-def stacked(parts: Sequence[Columns]) -> Columns:
-    """The rows of all parts, in order; the parts have the same columns."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 def widened(
     columns: Columns, key: Numbers, names: Sequence[str], choices: Callable[[int], Sequence[Sequence[int]]]
 ) -> Columns:

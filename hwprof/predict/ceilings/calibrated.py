@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from hwprof.count.job.device_work import FLASH_BACKWARD_PRODUCTS
 from hwprof.predict.ceilings.roofs import best_ceilings
+from hwprof.predict.collectives.measured import inside_time
 from hwprof.predict.machine import Machine
 from hwprof.predict.parameters import device_set
 from hwprof.specs.catalogue.simulator import MeasuredRate, ParameterSet, SimulatorParameters
@@ -48,60 +51,49 @@ def with_ceilings(
     """
     measured = best_ceilings([each for each in ceilings if each.origin in {"measured", "calibrated"}])
     formats = [dtype, *([narrow] if narrow else [])]
-    shares = dict(_shares(measured, machine, formats))
-    notes = [
-        f"{name} {measured[name].origin} in the run or probe: {format_fraction(share)} of the datasheet"
-        for name, share in shares.items()
-    ]
+    values: dict[str, float] = {}
+    notes: list[str] = []
+    if "memory.dram" in measured:
+        dram = measured["memory.dram"]
+        values["memory_share"] = dram.value / machine.memory_byte_per_s
+        share = format_fraction(values["memory_share"])
+        notes.append(f"memory.dram {dram.origin} in the run or probe: {share} of the datasheet")
     rates = tuple(rate for each in formats for rate in _rates(measured, machine, each))
-    if rates:
-        kinds = " and ".join(formats)
-        notes.append(f"{len(rates)} kernels of {kinds} at their measured rates, other shapes by the nearest of them")
-    notes += [
-        f"{each} products: no rate of {machine.device.id} among the ceilings, fitted share used"
-        for each in formats
-        if f"matmul.{each}" not in shares
-    ]
-    values = {_parameter(name): share for name, share in shares.items()}
-    reached = [
-        each.best_bus_byte_per_s / machine.inside_byte_per_s
-        for each in collectives
-        if each.collective == "all_gather" and each.nodes == 1
-    ]
+    for each in formats:
+        count = sum(rate.unit == _UNIT[each in NARROW] for rate in rates)
+        if count:
+            values["narrow_share" if each in NARROW else "sustained_share"] = 1.0
+            notes.append(f"{count} products of {each} at their measured rates, other shapes by them")
+        else:
+            notes.append(f"{each} products: none of {machine.device.id} among the ceilings")
+    reached = [_share_of_links(each, machine) for each in collectives if each.collective == "all_gather"]
     if reached and machine.domain > 1:
-        values["inside_share"] = max(reached)
-        notes.append(f"all-gather measured between neighbours: {format_fraction(max(reached))} of the links")
+        values["link_share"] = max(reached)
+        notes.append(f"all-gather measured between neighbours: {max(reached):.2f} of the modelled rate")
     return with_device(table, machine, values, rates), tuple(notes)
 
 
-def _parameter(ceiling: str) -> str:
-    """The simulator's name of the share that a ceiling measures."""
-    if ceiling.startswith("memory."):
-        return "memory_share"
-    dtype = ceiling.removeprefix("matmul.")
-    return f"{dtype}_matmul_share" if dtype in NARROW else "matmul_share"
-
-
+_UNIT = {False: "matmul", True: "narrow matmul"}
 NARROW = frozenset({"fp8", "fp4"})
 
 
-def _shares(
-    measured: Mapping[str, Ceiling], machine: Machine, formats: Sequence[MatmulDtype]
-) -> Iterator[tuple[str, float]]:
-    peaks = {f"matmul.{dtype}": machine.peak_flop_per_s(dtype) for dtype in formats}
-    peaks["memory.dram"] = machine.memory_byte_per_s
-    for name, peak in peaks.items():
-        if name in measured:
-            yield name, measured[name].value / peak
+def _share_of_links(curve: CollectiveCurve, machine: Machine) -> float:
+    """Modelled over measured time of the largest vector between neighbours."""
+    largest = max(curve.points, key=lambda point: point.size_bytes)
+    sizes = np.array([[float(largest.size_bytes)], [float(curve.ranks)]])
+    return float(inside_time("all_gather", machine, *sizes).seconds[0] / largest.time_s)
 
 
 def _rates(measured: Mapping[str, Ceiling], machine: Machine, dtype: MatmulDtype) -> Iterator[MeasuredRate]:
     peak = machine.peak_flop_per_s(dtype)
     for name, ceiling in measured.items():
         share = ceiling.value / peak
-        if (found := _PRODUCT.fullmatch(name)) and found["dtype"] == dtype:
+        if name == f"matmul.{dtype}" and (shape := str(ceiling.conditions.get("shape_mxnxk", ""))):
+            m, n, k = (float(size) for size in shape.split("x"))
+            yield MeasuredRate(unit=_UNIT[dtype in NARROW], m=m, n=n, k=k, share=share)
+        elif (found := _PRODUCT.fullmatch(name)) and found["dtype"] == dtype:
             m, n, k = (float(found[size]) for size in "mnk")
-            yield MeasuredRate(unit="narrow matmul" if dtype in NARROW else "matmul", m=m, n=n, k=k, share=share)
+            yield MeasuredRate(unit=_UNIT[dtype in NARROW], m=m, n=n, k=k, share=share)
         elif (found := _ATTENTION.fullmatch(name)) and found["dtype"] == dtype:
             sizes = {
                 "m": float(found["seq"]),

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwprof.predict.ceilings.host import HostTimes, host_times
+from hwprof.predict.ceilings.kernel_times import NO_KERNELS, KernelTimes, kernel_times
 from hwprof.predict.kernels.nearest import nearest_mean
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.loop import SeenDtype
@@ -43,6 +45,8 @@ class Roofs:
         memory: slanted roofs, smallest and fastest level first; the last one holds everything.
         dispatch_s: least time of one operator or kernel, however small.
         host_to_device_byte_per_s: None where host and device share memory or the copy was not probed.
+        kernels: probed kernels of a step beside products and attention.
+        host: what the host adds to a step; None where it was not probed.
     """
 
     matmul_name: str
@@ -52,6 +56,8 @@ class Roofs:
     memory: tuple[MemoryRoof, ...]
     dispatch_s: float
     host_to_device_byte_per_s: float | None
+    kernels: KernelTimes = NO_KERNELS
+    host: HostTimes | None = None
 
     @property
     def known(self) -> bool:
@@ -85,6 +91,8 @@ def roofs_of(
     matmul = best.get(f"matmul.{dtype}")
     latency = best.get("latency.launch" if device == "cuda" else "latency.dispatch")
     transfer = best.get("transfer.host_to_device.pinned") or best.get("transfer.host_to_device.pageable")
+    host = host_times(best)
+    added_s = latency.value if latency and host and device == "cpu" else 0.0
     return Roofs(
         matmul_name=matmul.name if matmul else f"matmul.{dtype}",
         matmul_flop_per_s=matmul.value if matmul else None,
@@ -93,6 +101,8 @@ def roofs_of(
         memory=_memory(best.values()),
         dispatch_s=latency.value if latency else 0.0,
         host_to_device_byte_per_s=transfer.value if transfer else None,
+        kernels=kernel_times(best.values(), dispatch_s=added_s),
+        host=host,
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.predict.collectives.form import OPERATIONS, Operation, form_s, pass_s
-from hwprof.predict.collectives.measured import inside_time
+from hwprof.predict.collectives.measured import domain_of, inside_time
 from hwprof.predict.collectives.ways import Ways, ways_of
 from hwprof.predict.machine import Machine
 
@@ -33,6 +33,7 @@ class Clock:
         ways: of each job's machine.
         table: natural logarithms of seconds [machines, operations, ranks, sizes].
         machine: which of the machines of the table.
+        near_share: measured over modelled rate between neighbours, where the machine itself was measured.
         listed: whether the table holds for every group of neighbours, 1 for contiguous ones only, 0 for none.
     """
 
@@ -40,13 +41,18 @@ class Clock:
     table: Floats
     machine: Integers
     listed: Floats
+    near_share: Floats | float = 1.0
+
+    def at_share(self, share: Floats | float) -> Clock:
+        """With collectives between neighbours at a share of these rates, as measured on the machine itself."""
+        return replace(self, near_share=share)
 
     def seconds(self, op: Operation, size_bytes: Floats, ranks: Floats, stride: Floats) -> Floats:
         """Of every ``stride``-th device, ``ranks`` of them; of a message, to the device ``stride`` further on."""
         together = stride < self.ways.domain if op == "send_recv" else ranks * stride <= self.ways.domain
         near = together & (ranks <= MOST_RANKS) & ((self.listed == ANY) | (self.listed >= stride))
         if near.all():
-            return np.where(ranks > 1, self._looked_up(op, size_bytes, ranks), 0.0)
+            return np.where(ranks > 1, self._looked_up(op, size_bytes, ranks) / self.near_share, 0.0)
         shape = np.broadcast_shapes(np.shape(size_bytes), near.shape)
         size_bytes, ranks, stride, near = (np.broadcast_to(one, shape) for one in (size_bytes, ranks, stride, near))
         seconds = np.zeros(shape)
@@ -55,7 +61,8 @@ class Clock:
         seconds[far] = form_s(op, size_bytes[far], ranks[far], stride[far], ways)
         near = near & (ranks > 1)
         if near.any():
-            seconds[near] = self._looked_up(op, size_bytes[near], ranks[near], near)
+            share = np.broadcast_to(self.near_share, shape)[near]
+            seconds[near] = self._looked_up(op, size_bytes[near], ranks[near], near) / share
         return seconds
 
     def pass_s(self, size_bytes: Floats, ranks: Floats, stride: Floats) -> Floats:
@@ -85,7 +92,7 @@ NONE, CONTIGUOUS, ANY = 0.0, 1.0, 2.0
 def clock_of(machines: Sequence[Machine]) -> Clock:
     """The clock of each job's machine."""
     places = {machine: place for place, machine in enumerate(dict.fromkeys(machines))}
-    tables, listed = zip(*(_table(machine) for machine in places), strict=True)
+    tables, listed = zip(*(_table(domain_of(machine)) for machine in places), strict=True)
     ranks = max(table.shape[1] for table in tables)
     wide = [np.pad(table, ((0, 0), (0, ranks - table.shape[1]), (0, 0))) for table in tables]
     index = np.array([places[machine] for machine in machines], dtype=np.int64)

@@ -13,20 +13,22 @@ from hwprof.predict.collectives.ways import ways_of
 from hwprof.predict.curves.kernel_time import Basis, KernelTime
 from hwprof.predict.curves.rows import RowTimes
 from hwprof.predict.machine import Machine, machine_of
-from hwprof.specs.catalogue.kernel_points import KernelPoints, kernel_points
+from hwprof.specs.catalogue.kernel_points import KernelPoints, KernelTable
 from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec
 
 Floats = NDArray[np.float64]
-Index = NDArray[np.int64]
 
-COLUMNS = ("link", "op", "ranks", "devices_per_node", "bytes")
+COLLECTIVE_COLUMNS = ("link", "op", "ranks", "devices_per_node", "bytes")
 """Columns that a row needs beside its device."""
 
 LARGE_BYTES, SMALL_BYTES = 2**20, 2**18
 
 
-def collectives_rows(device: DeviceSpec, rows: KernelPoints) -> RowTimes:
-    """Times of rows of one device. ``link`` is ``scale-up``, or names a machine whose measured rows hwprof ships."""
+def collective_rows(device: DeviceSpec, rows: KernelPoints, table: KernelTable) -> RowTimes:
+    """Predictions of rows of one device, whose ``seconds`` are not read.
+
+    ``link`` is ``scale-up``, or names a machine whose measured rows are in the table.
+    """
     found = RowTimes.empty(len(rows))
     ranks, per_node = rows.numbers["ranks"], rows.numbers["devices_per_node"]
     for row, size in enumerate(rows.numbers["bytes"]):
@@ -39,7 +41,7 @@ def collectives_rows(device: DeviceSpec, rows: KernelPoints) -> RowTimes:
         if refusal:
             found.refuse(index, refusal)
             continue
-        times = _times(device, (str(link), op, float(group), float(near)), rows.numbers["bytes"][index])
+        times = _times(device, (str(link), op, float(group), float(near)), rows.numbers["bytes"][index], table)
         if times is None:
             found.refuse(index, f"link '{link}' is not {SCALE_UP}, and no measured {op} of such a machine is known")
         else:
@@ -59,14 +61,17 @@ def _refusal(op: str, ranks: float, per_node: float) -> str:
     return ""
 
 
-def _times(device: DeviceSpec, kind: tuple[str, Operation, float, float], size_bytes: Floats) -> KernelTime | None:
+def _times(
+    device: DeviceSpec, kind: tuple[str, Operation, float, float], size_bytes: Floats, table: KernelTable
+) -> KernelTime | None:
     link, op, ranks, per_node = kind
     machine = machine_for(device, int(ranks), int(per_node))
     wide = np.full_like(size_bytes, ranks)
     if link != SCALE_UP:
-        return _site_time(machine, kind, size_bytes)
-    inside = ranks <= ways_of([machine]).domain[0]
-    return (inside_time if inside else across_time)(op, machine, size_bytes, wide)
+        return _site_time(machine, kind, size_bytes, table)
+    if ranks <= ways_of([machine]).domain[0]:
+        return inside_time(op, machine, size_bytes, wide, table)
+    return across_time(op, machine, size_bytes, wide)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -91,10 +96,12 @@ def machine_for(device: DeviceSpec, ranks: int, per_node: int) -> Machine:
     return machine_of(cluster)
 
 
-def _site_time(machine: Machine, kind: tuple[str, Operation, float, float], size_bytes: Floats) -> KernelTime | None:
+def _site_time(
+    machine: Machine, kind: tuple[str, Operation, float, float], size_bytes: Floats, table: KernelTable
+) -> KernelTime | None:
     """Times on a machine that is known by its own measured rows alone: its links may be others than the device's."""
     link, op, ranks, per_node = kind
-    known = kernel_points("collectives", machine.device.id)
+    known = table.of(machine.device.id)
     if known is None:
         return None
     alike = (known.words["link"] == link) & (known.words["op"] == op)
@@ -106,5 +113,5 @@ def _site_time(machine: Machine, kind: tuple[str, Operation, float, float], size
     ways = ways_of([machine])
     curve = through(op, points, ways, ways, rises=ranks <= per_node)
     seconds, half_width = curve.at(np.stack([size_bytes, np.full_like(size_bytes, ranks)], axis=1))
-    basis = Basis("measured", f"{op} of {machine.device.id} on {link}: measured, {len(points)} sizes and ranks")
+    basis = Basis("measured", f"{len(points)} sizes and ranks")
     return KernelTime.around(seconds, NEW_SIZE * half_width, basis)

@@ -43,3 +43,7 @@ class KernelTime:
         """With an interval that is as wide on both sides in the logarithm: ``half_width`` is natural."""
         factor = np.exp(half_width)
         return cls(seconds, seconds / factor, seconds * factor, basis)
+
+    def at(self, rows: NDArray[np.int64]) -> KernelTime:
+        """The times of these rows, which may repeat."""
+        return KernelTime(self.seconds[rows], self.lo_s[rows], self.hi_s[rows], self.basis)

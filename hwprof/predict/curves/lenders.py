@@ -15,7 +15,8 @@ def lenders(
 ) -> list[DeviceSpec]:
     """The other devices of the same vendor whose points serve best: one with the same chip, else two that are alike.
 
-    The nearest by ``kinship``; among equals by the ratio of peak to memory bandwidth.
+    The nearest by ``kinship``, which is no matter in single and double precision, where there are no such instructions;
+    among equals by the ratios of peak to memory bandwidth and of power to peak.
 
     Args:
         table: who was measured.
@@ -26,9 +27,10 @@ def lenders(
     others = (load_device(name) for name in table.devices() if name != device.id)
     alike = (other for other in others if other.vendor == device.vendor and other.matmul_flop_per_s(dtype))
     able = [other for other in alike if (points := table.of(other.id)) is not None and useful(points)]
-    able.sort(key=lambda other: _unlike(device, other, dtype))
-    nearest = [other for other in able if kinship(device, other) == kinship(device, able[0])]
-    return nearest[:1] if nearest and kinship(device, nearest[0]) == 0 else nearest[:2]
+    near = {other.id: _kin(device, other, dtype) for other in able}
+    able.sort(key=lambda other: (near[other.id], _unlike(device, other, dtype), other.id))
+    nearest = [other for other in able if near[other.id] == near[able[0].id]]
+    return nearest[:1] if nearest and near[nearest[0].id] == 0 else nearest[:2]
 
 
 def kinship(device: DeviceSpec, other: DeviceSpec) -> int:
@@ -44,19 +46,19 @@ def lent_width(device: DeviceSpec, other: DeviceSpec, by_kinship: Sequence[float
     Wider where the device has less power for each FLOP than the lender: an L4 (72 W) runs single-precision products at
     30 % of its peak where a V100 (250 W) reaches 90 %.
     """
-    short = 0.0
-    if device.compute.tdp_watt and other.compute.tdp_watt:
-        own, theirs = (_fp32_flop_per_joule(one, one.compute.tdp_watt or 0.0) for one in (device, other))
-        short = max(0.0, log(own / theirs)) if own and theirs else 0.0
-    return hypot(by_kinship[kinship(device, other)], POWER_WIDTH * short)
+    return hypot(by_kinship[kinship(device, other)], POWER_WIDTH * max(0.0, _less_power(device, other)))
 
 
 POWER_WIDTH = 0.5
 """Half width for each e-fold less of power for a FLOP: half of what would be lost if power alone bounded the clock."""
 
 
-def _fp32_flop_per_joule(device: DeviceSpec, tdp_watt: float) -> float:
-    return (device.matmul_flop_per_s("fp32") or 0.0) / tdp_watt
+def _less_power(device: DeviceSpec, other: DeviceSpec) -> float:
+    """Natural logarithm of the other's power for a FLOP (single precision) over the device's; 0 where not known."""
+    flop_per_joule = [
+        (one.matmul_flop_per_s("fp32") or 0.0) / one.compute.tdp_watt for one in (device, other) if one.compute.tdp_watt
+    ]
+    return log(flop_per_joule[0] / flop_per_joule[1]) if len(flop_per_joule) == 2 and all(flop_per_joule) else 0.0
 
 
 def _products_by(device: DeviceSpec) -> str:
@@ -71,8 +73,13 @@ def _products_by(device: DeviceSpec) -> str:
     return major if device.vendor == "NVIDIA" else device.architecture_family
 
 
-def _unlike(device: DeviceSpec, other: DeviceSpec, dtype: MatmulDtype) -> tuple[int, float, float, str]:
+def _kin(device: DeviceSpec, other: DeviceSpec, dtype: MatmulDtype) -> int:
+    kin = kinship(device, other)
+    return min(kin, 1) if dtype in {"fp32", "fp64"} else kin
+
+
+def _unlike(device: DeviceSpec, other: DeviceSpec, dtype: MatmulDtype) -> float:
     own, theirs = device.matmul_flop_per_s(dtype), other.matmul_flop_per_s(dtype)
     peaks = log(own / theirs) if own and theirs else 0.0
     memory = log(device.memory.bandwidth_byte_per_s / other.memory.bandwidth_byte_per_s)
-    return (kinship(device, other), round(abs(peaks - memory), 6), round(abs(peaks), 6), other.id)
+    return round(abs(peaks - memory) + abs(_less_power(device, other)), 6)

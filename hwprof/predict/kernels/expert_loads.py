@@ -15,6 +15,10 @@ HIGHEST = 0.8
 expert benchmarks)."""
 
 
+ROUNDS = 50
+"""So many times what is above the bound is handed on; each round leaves a share of it."""
+
+
 @functools.lru_cache(maxsize=4096)
 def busiest_over_mean(experts: int, ranks: int, tokens: int, experts_per_token: int, exponent: float) -> float:
     """Rows of the busiest of ``ranks`` over the mean, when experts' loads follow a power law; 1 for exponent 0.
@@ -25,8 +29,9 @@ def busiest_over_mean(experts: int, ranks: int, tokens: int, experts_per_token: 
     if exponent == 0 or ranks == 1:
         return 1.0
     loads = _loads(experts, tokens, exponent)
-    loads = np.minimum(loads, experts / experts_per_token)  # an expert gets a token once
-    loads /= loads.mean()
+    for _ in range(ROUNDS):
+        loads = np.minimum(loads, experts / experts_per_token)  # an expert gets a token once, others get the rest
+        loads /= loads.mean()
     on_rank = max(1, experts // ranks)
     most = float(np.sort(loads)[-on_rank:].mean())
     return min(1 + float(loads.std()) / sqrt(on_rank) * sqrt(2 * log(ranks)), most)

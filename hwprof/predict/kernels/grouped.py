@@ -104,8 +104,7 @@ def _bound_s(asked: Experts, roof: Roof, *, even: bool) -> Floats:
 
 def _usual_s(asked: Experts, roof: Roof, floor_s: float) -> Floats:
     """Base time: usual shares of both rates, with a rounded corner, beside the time of the shortest measured layer."""
-    each = np.maximum(asked.rows / np.maximum(asked.active, 1e-9), 1.0)
-    padded = asked.active * TILE_ROWS * np.ceil(each / TILE_ROWS - 1e-9)
+    padded = np.maximum(asked.active * TILE_ROWS, asked.rows + asked.active * TILE_ROWS / 2)
     arithmetic_s = 6 * padded * asked.hidden * asked.width / (ARITHMETIC_SHARE * roof.flop_per_s)
     traffic_s = asked.moved_bytes(roof, asked.active) / (TRAFFIC_SHARE * roof.memory_byte_per_s)
     usual: Floats = floor_s + np.sqrt(np.sqrt(arithmetic_s**4 + traffic_s**4))
@@ -113,7 +112,7 @@ def _usual_s(asked: Experts, roof: Roof, floor_s: float) -> Floats:
 
 
 TILE_ROWS = 64
-"""Rows of an expert are padded to so many."""
+"""Rows of each active expert are padded to so many: at least one tile, half of one in the mean."""
 
 ARITHMETIC_SHARE, TRAFFIC_SHARE = 0.6, 0.8
 """Shares of the peak and of the bandwidth in the base time."""

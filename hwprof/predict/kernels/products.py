@@ -151,7 +151,7 @@ WAYS = (Way("large", 0.0), *(Way(tiling, weight) for tiling in TILINGS for weigh
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Law:
-    """The times of one device's products of one format: a curve, times a part of the waves' time that is exact.
+    """The times of one device's products of one format: a curve, and the waves' time that is exact.
 
     ``width`` is added to the curve's half width, in squares; ``share`` is that of the peak where there is no curve.
     """
@@ -171,20 +171,26 @@ class Law:
         axes = len(self.curve.shape)
         even_s, half_width = self.curve.at(_places(asked, axes))
         seconds = even_s + self.roof.waves_s(asked, self.way)
-        if axes < len(BATCHED_AXES):
-            seconds += self._more_operands_s(asked)
-        return seconds, np.hypot(half_width, self.width)
+        if axes == len(BATCHED_AXES):
+            return seconds, np.hypot(half_width, self.width)
+        batched = asked.batch > 1
+        usual_s = asked.moved_bytes(self.roof.kept) / (USUAL_SHARE * self.roof.memory_byte_per_s)
+        return (
+            np.where(batched, np.maximum(seconds, usual_s), seconds),
+            np.hypot(half_width, np.where(batched, np.hypot(self.width, BATCH_WIDTH), self.width)),
+        )
 
-    def _more_operands_s(self, asked: Products) -> Floats:
-        """A batch is taken as one product of as many rows, which would read but one second operand."""
-        more_bytes = (asked.batch - 1) * asked.k * asked.n * self.roof.kept.operand_bytes
-        return more_bytes / (USUAL_SHARE * self.roof.memory_byte_per_s)
+
+BATCH_WIDTH = 0.6
+"""Half width to add for a batch where only single products were measured: what the devices on which both were show."""
 
 
 def _places(asked: Products, axes: int) -> Floats:
+    """Where on the axes products stand. Without an axis for it a batch is one product with as large a result."""
     if axes == len(BATCHED_AXES):
         return np.stack([asked.m, asked.n, asked.k, asked.batch], axis=1)
-    return np.stack([asked.m * asked.batch, asked.n, asked.k], axis=1)
+    side = np.sqrt(asked.batch)
+    return np.stack([asked.m * side, asked.n * side, asked.k], axis=1)
 
 
 AXES = (

@@ -40,16 +40,3 @@ def row_table(rows_by_share: Sequence[Sequence[Row]]) -> RowTable:
     column = dict(zip(Row._fields, values.T, strict=True))
     part, when, unit = (column.pop(name).astype(np.int64) for name in ("part", "when", "unit"))
     return RowTable(share=share, shares=len(rows_by_share), part=part, when=when, unit=unit, **column)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
-    """What a device offers to each share of a table: datasheet rates, as arrays of one for each share."""
-
-    peak_flop_per_s: Floats
-    narrow_flop_per_s: Floats
-    fp4: NDArray[np.bool_]
-    memory_byte_per_s: Floats
-    units: Floats
-    expert_layers: Floats
-    new_attention: NDArray[np.bool_]

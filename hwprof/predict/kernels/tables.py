@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.errors import InputError
+from hwprof.predict.collectives.rows import COLLECTIVE_COLUMNS, collective_rows
 from hwprof.predict.curves.kernel_time import Basis
 from hwprof.predict.curves.rows import RowTimes
 from hwprof.predict.kernels.attention.rows import ATTENTION_COLUMNS, DECODE_COLUMNS, attention_rows, decode_rows
@@ -42,6 +43,7 @@ TABLE_KINDS = (
     TableKind("attention", ATTENTION_COLUMNS, attention_rows),
     TableKind("decode", DECODE_COLUMNS, decode_rows),
     TableKind("elementwise", ELEMENTWISE_COLUMNS, elementwise_rows),
+    TableKind("collectives", COLLECTIVE_COLUMNS, collective_rows),
 )
 
 MAY_BE_ZERO = frozenset({"window"})
@@ -129,13 +131,14 @@ def _predicted(kind: TableKind, names: Sequence[str], cells: Sequence[Sequence[s
         else:
             good.setdefault(values[names.index("device")].strip(), []).append(row)
     for name, index in good.items():
+        points = _points(kind, names, [cells[row] for row in index])
         try:
             device = load_device(name)
+            found = kind.rows(device, points, kernel_table(kind.kind))
         except InputError as error:
             times.refuse(np.array(index), str(error))
-            continue
-        points = _points(kind, names, [cells[row] for row in index])
-        _place(times, np.array(index), kind.rows(device, points, kernel_table(kind.kind)), device)
+        else:
+            _place(times, np.array(index), found, device)
     measured_s = np.array([_seconds(names, values) for values in cells], dtype=np.float64)
     return TableTimes(names, cells, times, measured_s)
 
@@ -197,7 +200,7 @@ def _place(times: RowTimes, index: NDArray[np.int64], found: RowTimes, device: D
 
 
 def _bases(found: RowTimes, device: DeviceSpec) -> dict[str, Basis]:
-    return {f"{device.id}, {name}": basis for name, basis in found.bases.items()}
+    return {f"{device.id}, {name.removeprefix(f'{device.id} ')}": basis for name, basis in found.bases.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

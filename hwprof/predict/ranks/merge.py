@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from hwprof.specs.measurement import Ceiling, Skipped
 from hwprof.specs.record.rank import RankRecord
 from hwprof.specs.record.run import Attribution, KernelTime, OpTime, PhaseName, Recording
+from hwprof.units import format_fraction
 
 UNEQUAL_DEVICES = 0.1
 """Above this difference between the ranks' ceilings the devices are called unequal."""
@@ -161,7 +162,7 @@ def unequal_devices(records: Sequence[RankRecord]) -> tuple[str, ...]:
     if rates[slowest] >= (1 - UNEQUAL_DEVICES) * middle:
         return ()
     note = (
-        f"rank {slowest} multiplies matrices at {rates[slowest] / middle:.0%} of the middle rank's rate: all others "
-        "will wait for it; look for other work on its device, or for a lower clock"
+        f"rank {slowest} multiplies matrices at {format_fraction(rates[slowest] / middle)} of the middle rank's rate: "
+        "all others will wait for it; look for other work on its device, or for a lower clock"
     )
     return (note,)

@@ -16,6 +16,7 @@ from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.record.collective import Meetings, bus_factor
 from hwprof.specs.record.ranks import CollectiveResult, RankPlace
 from hwprof.specs.record.run import PhaseName, Prediction
+from hwprof.units import format_fraction, number
 
 _PIPED: tuple[PhaseName, ...] = ("forward", "loss", "backward")
 
@@ -57,6 +58,7 @@ def with_ranks(
     hidden_s = _hidden_s(known, piped, device)
     phase_s = _with_traffic(piped, known, hidden_s)
     slower = _meeting_factor(sum(prediction.phase_s.values()), sum(each.calls for each in collectives), meetings)
+    more = format_fraction(slower - 1)
     late_s = (slower - 1) * sum(prediction.phase_s.values())
     for name, share in _shares_of_meetings(collectives).items():
         phase_s[name] = phase_s.get(name, 0.0) + share * late_s
@@ -71,9 +73,9 @@ def with_ranks(
             "basis": prediction.basis
             + f"; on each rank, with {len(known)} kinds of collectives at the rates of the probe"
             + (f" ({unknown} that were not probed left out)" if unknown else "")
-            + (f" and a pipeline bubble of {bubble:.0%}" if stages > 1 else "")
-            + (f" on cores that {sharing:.2g} threads of ranks share" if stages > 1 and sharing > 1 else "")
-            + (f"; ranks that meet are {slower - 1:.0%} slower than alone, by the probe" if slower > 1 else ""),
+            + (f" and a pipeline bubble of {format_fraction(bubble)}" if stages > 1 else "")
+            + (f" on cores that {number(sharing)} threads of ranks share" if stages > 1 and sharing > 1 else "")
+            + (f"; ranks that meet are {more} slower than alone, by the probe" if slower > 1 else ""),
         }
     )
 

@@ -16,6 +16,7 @@ from hwprof.report.diff_text import diff_section
 from hwprof.report.files.run import RECORD_FILE, read_run
 from hwprof.report.html import render_page
 from hwprof.report.pictures import Picture
+from hwprof.report.terminal import Section
 from hwprof.specs.record.run import RunRecord
 from hwprof.version import __version__
 
@@ -158,10 +159,8 @@ class ComparisonPage:
     title: str
     version: str
     keys: tuple[str, str]
-    lead: tuple[str, ...]
-    tables: tuple[Table, ...]
+    section: Section
     pictures: tuple[Picture, ...]
-    notes: tuple[str, ...]
 
 
 def comparison_page(a: ListedRun, b: ListedRun) -> str:
@@ -173,13 +172,7 @@ def comparison_page(a: ListedRun, b: ListedRun) -> str:
     report = compare(_side(a), _side(b))
     section, pictures = diff_section(report, COMPARED_ROWS), diff_pictures(report)
     page = ComparisonPage(
-        title=section.title,
-        version=__version__,
-        keys=(a.key, b.key),
-        lead=tuple(section.lead),
-        tables=tuple(section.tables),
-        pictures=pictures,
-        notes=tuple(section.notes),
+        title=section.title, version=__version__, keys=(a.key, b.key), section=section, pictures=pictures
     )
     return render_page("comparison.html.j2", page=page, pictures=pictures)
 

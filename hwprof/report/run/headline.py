@@ -55,19 +55,12 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Advice:
-    """One recommendation as people read it."""
-
-    title: str
-    change: str
-    reason: str
-    gain: str
-    basis: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
-    """The first screen of a report; ``caution`` says what makes its numbers unsure, and is empty where nothing does."""
+    """The first screen of a report.
+
+    ``caution`` says what makes its numbers unsure, and is empty where nothing does; each recommendation has its gain
+    in words beside it.
+    """
 
     sentence: str
     caution: str
@@ -77,7 +70,7 @@ class Headline:
     phases: tuple[Segment, ...]
     bounds: tuple[Segment, ...]
     losses: tuple[Loss, ...]
-    recommendations: tuple[Advice, ...]
+    recommendations: tuple[tuple[Recommendation, str], ...]
     more_recommendations: int
 
 
@@ -94,7 +87,7 @@ def build_headline(record: RunRecord) -> Headline:
         phases=phase_segments(record),
         bounds=bound_segments(record),
         losses=top_losses(record.ops),
-        recommendations=tuple(advice_of(item) for item in ranked[:TOP_RECOMMENDATIONS]),
+        recommendations=tuple((item, gain_words(item.gain_fraction)) for item in ranked[:TOP_RECOMMENDATIONS]),
         more_recommendations=max(len(ranked) - TOP_RECOMMENDATIONS, 0),
     )
 
@@ -104,7 +97,7 @@ def _caution(step: StepTime | None) -> str:
         return ""
     busy = step.waited_fraction is not None and step.waited_fraction > MAX_WAITED_FRACTION
     why = (
-        f"Measured while other processes used the CPU: this run's threads waited {number(step.waited_fraction or 0)} s "
+        f"Measured while other processes used the CPU: this run's threads waited {number(step.waited_fraction)} s "
         "for it in each second of the timed steps"
         if busy
         else f"The steps differ: their times spread by {format_fraction(step.spread)}"
@@ -115,17 +108,6 @@ def _caution(step: StepTime | None) -> str:
 def ranked_recommendations(record: RunRecord) -> list[Recommendation]:
     """Settings before layouts, each by the middle of its predicted gain, largest first."""
     return sorted(record.recommendations, key=lambda item: (item.kind == "layout", -sum(item.gain_fraction)))
-
-
-def advice_of(item: Recommendation) -> Advice:
-    """A recommendation in words."""
-    return Advice(
-        title=item.title,
-        change=item.change,
-        reason=item.reason,
-        gain=gain_words(item.gain_fraction),
-        basis=item.basis,
-    )
 
 
 def gain_words(gain_fraction: Interval) -> str:

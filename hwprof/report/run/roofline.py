@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +13,7 @@ from hwprof.predict.classify import ABOVE_ROOF
 from hwprof.report import palette
 from hwprof.report.cells import finite
 from hwprof.report.run.absence import absence
-from hwprof.report.run.roof_labels import Spaces
+from hwprof.report.run.roof_labels import Place, Spaces
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.run import Direction, LayerKind, OpResult, RunRecord
 from hwprof.units import format_byte_per_s, format_flop_per_s, format_fraction, format_quantity, format_seconds
@@ -103,21 +103,20 @@ def build_roofline(record: RunRecord) -> RooflineFigure:
     spaces = Spaces(x_range, y_range, [(point.x, point.y) for point in points])
     for ridge in ridges:
         spaces.take((ridge.x, ridge.y))
-    flat = _flat(record, compute, memory[0], x_range, spaces)
-    roofs = (*_slanted(memory, compute[0], x_range, y_range, spaces), *flat)
-    note = _note(record, points)
     return RooflineFigure(
-        roofs=roofs, ridges=ridges, points=points, x_range=x_range, y_range=y_range, note=note, empty=""
+        roofs=tuple(_roofs(memory, compute, spaces, dtype=record.settings.dtype, x_range=x_range, foot=y_range[0])),
+        ridges=ridges,
+        points=points,
+        x_range=x_range,
+        y_range=y_range,
+        note=_note(record, points),
+        empty="",
     )
 
 
 def _is_flat_roof(ceiling: Ceiling) -> bool:
     """``matmul.<dtype>`` is a roof; what holds at one shape only, of matmul or attention, stands in the table."""
     return ceiling.name.startswith("matmul.") and ceiling.name.count(".") == 1
-
-
-def _origin(ceiling: Ceiling) -> str:
-    return "" if ceiling.origin == "measured" else f" ({ceiling.origin})"
 
 
 def _main_memory(memory: Sequence[Ceiling]) -> Ceiling:
@@ -186,59 +185,41 @@ def _y_range(
     return min([foot, *(point.y for point in points)]) / _MARGIN, top * _MARGIN * 1.5
 
 
-def _slanted(
-    memory: Sequence[Ceiling],
-    highest: Ceiling,
-    x_range: tuple[float, float],
-    y_range: tuple[float, float],
-    spaces: Spaces,
-) -> tuple[Roof, ...]:
-    """Bandwidth times intensity, up to the highest compute roof."""
-    main = _main_memory(memory)
-    roofs = []
+def _roofs(
+    memory: Sequence[Ceiling], compute: Sequence[Ceiling], spaces: Spaces, *, dtype: str, x_range: Place, foot: float
+) -> Iterator[Roof]:
+    """Bandwidth times intensity up to the highest compute roof, then compute roofs from the fastest memory on."""
+    highest = compute[0].value
     for ceiling in memory:
-        start = max(x_range[0], y_range[0] / ceiling.value)
-        end = highest.value / ceiling.value
+        start, end = max(x_range[0], foot / ceiling.value), highest / ceiling.value
         label_x = spaces.claim(start, end, partial(operator.mul, ceiling.value), _ALONG_SLOPE)
-        roofs.append(
-            Roof(
-                name=ceiling.name,
-                label=f"{ceiling.level or ceiling.name} {format_byte_per_s(ceiling.value)}{_origin(ceiling)}",
-                slanted=True,
-                main=ceiling is main,
-                xs=(start, end),
-                ys=(start * ceiling.value, highest.value),
-                label_x=label_x,
-                label_y=label_x * ceiling.value,
-            )
+        yield Roof(
+            name=ceiling.name,
+            label=_roof_label(ceiling, ceiling.level),
+            slanted=True,
+            main=ceiling is _main_memory(memory),
+            xs=(start, end),
+            ys=(start * ceiling.value, highest),
+            label_x=label_x,
+            label_y=label_x * ceiling.value,
         )
-    return tuple(roofs)
-
-
-def _flat(
-    record: RunRecord,
-    compute: Sequence[Ceiling],
-    fastest_memory: Ceiling,
-    x_range: tuple[float, float],
-    spaces: Spaces,
-) -> tuple[Roof, ...]:
-    roofs = []
     for ceiling in compute:
-        start = ceiling.value / fastest_memory.value
-        label_x = spaces.claim(start, x_range[1], partial(_level, ceiling.value), _ALONG_FLAT)
-        roofs.append(
-            Roof(
-                name=ceiling.name,
-                label=f"{ceiling.dtype or ceiling.name} {format_flop_per_s(ceiling.value)}{_origin(ceiling)}",
-                slanted=False,
-                main=ceiling.dtype == record.settings.dtype,
-                xs=(start, x_range[1]),
-                ys=(ceiling.value, ceiling.value),
-                label_x=label_x,
-                label_y=ceiling.value,
-            )
+        start, end = ceiling.value / memory[0].value, x_range[1]
+        yield Roof(
+            name=ceiling.name,
+            label=_roof_label(ceiling, ceiling.dtype),
+            slanted=False,
+            main=ceiling.dtype == dtype,
+            xs=(start, end),
+            ys=(ceiling.value, ceiling.value),
+            label_x=spaces.claim(start, end, partial(_level, ceiling.value), _ALONG_FLAT),
+            label_y=ceiling.value,
         )
-    return tuple(roofs)
+
+
+def _roof_label(ceiling: Ceiling, name: str) -> str:
+    origin = "" if ceiling.origin == "measured" else f" ({ceiling.origin})"
+    return f"{name or ceiling.name} {format_quantity(ceiling.value, ceiling.unit)}{origin}"
 
 
 def _level(height: float, _: float) -> float:

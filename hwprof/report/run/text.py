@@ -46,8 +46,8 @@ def summary(view: View, report: str = "") -> list[Block]:
     skipped = [(row[0].text, row[1].text) for row in view.tables["skipped"].rows]
     advice = [
         line
-        for item in head.recommendations
-        for line in (f"{item.title}: {item.gain} ({item.basis})", f"  {item.change}")
+        for item, gain in head.recommendations
+        for line in (f"{item.title}: {gain} ({item.basis})", f"  {item.change}")
         if line.strip()
     ]
     blocks = (

@@ -37,6 +37,7 @@ from hwprof.specs.job.schedules import Schedule
 from hwprof.specs.job.step import LoraSpec, TrainingJob
 from hwprof.specs.job.switches import OffloadPart
 from hwprof.specs.model.spec import ModelSpec
+from hwprof.units import format_fraction
 
 ASSUMED_LORA_RANK = 16
 """An assumption, as is that the projections of attention alone are adapted; that fits the published times better."""
@@ -51,6 +52,7 @@ class Case:
     machine: Machine
     stack: Stack
     recompute_stated: bool
+    network_stated: bool
     memory_unsure: tuple[str, ...]
     assumptions: tuple[str, ...]
 
@@ -88,7 +90,7 @@ def case_of(run: PublishedRun) -> Case:
         machine = _machine(run, notes)
         if stack.dropout:
             model = model.model_copy(update={"dropout": stack.dropout})
-            notes.append(f"dropout not stated: {stack.dropout:.0%}, the default of {stack.name}")
+            notes.append(f"dropout not stated: {format_fraction(stack.dropout)}, the default of {stack.name}")
         job = _job(run, model, stack, notes)
         stated = recompute_stated(run, stack)
         if not stated:
@@ -101,6 +103,7 @@ def case_of(run: PublishedRun) -> Case:
         machine=machine,
         stack=stack,
         recompute_stated=stated,
+        network_stated=run.inter_node_link_gbps_per_gpu is not None,
         memory_unsure=_memory_unsure(run, job, stated=stated),
         assumptions=tuple(notes),
     )

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from hwprof.predict.kernels.op_time import micro_batch_times
-from hwprof.predict.parameters import NAMES, Parameters, parameters_for, took_part
-from hwprof.simulate.error_model import circumstances, interval
-from hwprof.simulate.jobs import jobs_of, rates_of, work_table
+from hwprof.predict.parameters import NAMES, Parameters, parameters_for
+from hwprof.simulate.error_model import circumstances, interval, known_of
+from hwprof.simulate.jobs import jobs_of, work_of
 from hwprof.simulate.published.case import Case, RefusedError, case_of
 from hwprof.simulate.published.memory import published_memory
 from hwprof.simulate.whole_step import step_times
@@ -184,13 +184,13 @@ def _steps_s(cases: Sequence[Case], table: SimulatorParameters) -> list[float]:
     each = [parameters_for(table, machine, stack)[0] for _, machine, stack in placed]
     values: dict[str, Any] = {name: np.array([getattr(one, name) for one in each]) for name in NAMES}
     p = Parameters(**values)
-    work = micro_batch_times(work_table(placed), rates_of(placed), p)
+    work = micro_batch_times(work_of(placed, [one.measured for one in each])[0], p)
     return [float(step) for step in step_times(jobs_of(placed), work, p).step_s]
 
 
 def _row(run: PublishedRun, case: Case, step_s: float, table: SimulatorParameters) -> ValidationRow:
-    names = circumstances(case.job, case.machine, recompute_stated=case.recompute_stated)
-    known = took_part(table, case.machine.device)
+    known = known_of(case.machine, case.stack, table, recompute=case.recompute_stated, network=case.network_stated)
+    names = circumstances(case.job, case.machine, known)
     memory = published_memory(case, table.memory)
     return ValidationRow(
         id=run.id,
@@ -199,7 +199,7 @@ def _row(run: PublishedRun, case: Case, step_s: float, table: SimulatorParameter
         kinds=kinds_of(case),
         measured_step_s=run.step_s,
         predicted_step_s=step_s,
-        interval_s=interval(step_s, table.step_time, names, known_device=known),
+        interval_s=interval(step_s, table.step_time, names),
         measured_memory_gib=run.peak_mem_gib_per_device,
         predicted_memory_gib=memory.gib,
         memory_interval_gib=memory.interval_gib,

@@ -130,7 +130,7 @@ class Collector:
         self._names: _Numbers[str] = _Numbers()
         self._threads: _Numbers[tuple[int | str, int | str]] = _Numbers()
         self._streams: _Numbers[str] = _Numbers()
-        self._shapes: _Numbers[Shapes] = _Numbers()
+        self._shapes: _Numbers[tuple[bytes, bytes, bytes, bytes]] = _Numbers()
         self._collectives: _Numbers[Collective] = _Numbers()
         self._host = _Growing(_HOST, ("start_ns", "end_ns"))
         self._device = _Growing(_DEVICE, ("start_ns", "end_ns"))
@@ -194,8 +194,7 @@ class Collector:
         if not memoryview(args.dims):
             return -1
         concrete = bytes(args.concrete) if event.name in self._values_of else b""
-        dims, types, strides = bytes(args.dims), bytes(args.types), bytes(args.strides)
-        return self._shapes[Shapes(dims=dims, types=types, strides=strides, concrete=concrete)]
+        return self._shapes[bytes(args.dims), bytes(args.types), bytes(args.strides), concrete]
 
     def _collective(self, args: Args) -> int:
         if not args.collective:
@@ -229,7 +228,10 @@ class Collector:
             memory=MemoryEvents(**self._memory.taken(_by(self._memory.view("time_ns")), origin_ns)),
             names=tuple(self._names),
             threads=tuple(self._threads),
-            shapes=tuple(self._shapes),
+            shapes=tuple(
+                Shapes(dims=dims, types=types, strides=strides, concrete=concrete)
+                for dims, types, strides, concrete in self._shapes
+            ),
             collectives=tuple(self._collectives),
         )
 

@@ -102,16 +102,6 @@ def _table(kind: Kind, roots: tuple[Path, ...]) -> KernelTable:
     return KernelTable(kind, dict(sorted(files.items())))
 
 
-def kernel_points(kind: Kind, device_id: str) -> KernelPoints | None:
-    """The points of one device in ``kernel_table``; raises as ``KernelTable.of`` does."""
-    return kernel_table(kind).of(device_id)
-
-
-def measured_devices(kind: Kind) -> tuple[str, ...]:
-    """The ids of the devices that have points of this kind, in alphabetical order."""
-    return kernel_table(kind).devices()
-
-
 def joined(tables: Sequence[KernelPoints]) -> KernelPoints:
     """The rows of several tables with the same columns, one after another."""
     return KernelPoints(

@@ -13,7 +13,8 @@ from hwprof.specs.files import data_roots
 from hwprof.specs.frozen import Record
 from hwprof.specs.model.parts import PositiveInt
 
-TABLE = Path("hardware_specs") / "published" / "measurements.csv"
+FOLDER = Path("hardware_specs") / "published"
+TABLES = ("measurements.csv", "more.csv")
 
 
 class PublishedRun(Record):
@@ -77,22 +78,23 @@ class UnreadableRun(Record):
 
 
 def read_published(path: Path | None = None) -> tuple[PublishedRun | UnreadableRun, ...]:
-    """The rows of a table of published runs, in its order; of the table that hwprof ships where no path is given.
+    """The rows of a table of published runs, in its order; of those that hwprof ships where no path is given.
 
     Raises:
         InputError: the file can't be read, lacks a needed column, or has no row.
     """
-    source = path or data_roots()[0] / TABLE
+    if path is None:
+        return tuple(run for name in TABLES for run in read_published(data_roots()[0] / FOLDER / name))
     try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
-            _check_columns(source, table.fieldnames or ())
+            _check_columns(path, table.fieldnames or ())
             rows = tuple(_run(number, row) for number, row in enumerate(table, start=2))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot read {source}: {reason}", expectation="expected a CSV file") from error
+        raise InputError(f"cannot read {path}: {reason}", expectation="expected a CSV file") from error
     if not rows:
-        raise InputError(f"{source} has no rows", expectation="expected a row for each measurement")
+        raise InputError(f"{path} has no rows", expectation="expected a row for each measurement")
     return rows
 
 

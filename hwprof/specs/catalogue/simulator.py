@@ -87,7 +87,6 @@ class SimulatorParameters(Record):
         fitted_on: date of the fit.
         method: how it was fitted.
         rows: published runs that took part.
-        common: parameters that hold for all.
         architecture, device: of devices; a device's values stand before those of its architecture.
         family, stack: of software; a stack's values stand before those of its family.
         step_time, memory: how far off predictions were.
@@ -98,7 +97,6 @@ class SimulatorParameters(Record):
     fitted_on: str
     method: str
     rows: int
-    common: ParameterSet
     architecture: dict[ArchitectureFamily, ParameterSet]
     device: dict[str, ParameterSet] = Field(default_factory=dict)
     family: dict[str, ParameterSet]

@@ -19,6 +19,7 @@ class ScheduleTraits:
         two_way: a device holds two chunks, as micro-batches enter at both ends; each chunk is on two devices.
         in_groups: micro-batches come in groups of as many as there are stages.
         fewest: micro-batches that fill the pipeline, for each stage; 0 = any number runs.
+        forward_first: no device turns back before it has run every forward pass.
     """
 
     virtual: bool = False
@@ -26,6 +27,7 @@ class ScheduleTraits:
     two_way: bool = False
     in_groups: bool = False
     fewest: int = 0
+    forward_first: bool = False
 
     @property
     def two_chunks(self) -> bool:
@@ -39,7 +41,7 @@ class ScheduleTraits:
 
 
 TRAITS: dict[Schedule, ScheduleTraits] = {
-    "gpipe": ScheduleTraits(),
+    "gpipe": ScheduleTraits(forward_first=True),
     "1f1b": ScheduleTraits(),
     "interleaved": ScheduleTraits(virtual=True, in_groups=True),
     "zb-h1": ScheduleTraits(fewest=1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict, get_args
+from typing import Literal, TypedDict
 
 from hwprof.specs.job.settings import OptimizerImplementation
 
@@ -71,7 +71,6 @@ Offload = Literal[
     "optimizer+activations+weights",
 ]
 OffloadTarget = Literal["host", "nvme"]
-OFFLOADS: tuple[Offload, ...] = get_args(Offload)
 
 LoraTargets = Literal["query-value", "attention", "ffn", "all", "linear"]
 """Which linear layers get a pair: queries and values (Hu et al. 2021, section 7.1), all of attention, of the

@@ -11,6 +11,7 @@ from hwprof.specs.frozen import Record
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Activation = Literal["gelu", "relu", "silu"]
 Positions = Literal["learned", "rope", "none", "alibi", "sinusoidal", "relative"]
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from hwprof.specs.frozen import Record
 from hwprof.specs.model.parts import (
+    Activation,
     AttentionSpec,
     Count,
     EmbeddingSpec,
@@ -104,7 +105,7 @@ class ModelSpec(Record):
     head_dim: PositiveInt
     vocab_size: Count
     max_seq_len: PositiveInt
-    activation: Literal["gelu", "relu", "silu"]
+    activation: Activation
     gated: bool
     norm: Literal["layernorm", "rmsnorm"]
     norm_weights: Literal["all", "gain", "none"] = "all"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from hwprof.cli import main
 from hwprof.cli.count.command import command
 
 GPT2 = ("--model", "gpt2-124m", "--batch-size", "2", "--seq-len", "8")
@@ -21,17 +21,6 @@ def counted(*arguments: str) -> Any:
     result = CliRunner().invoke(command, [*arguments, "--format", "json"], catch_exceptions=False)
     assert result.exit_code == 0
     return json.loads(result.stdout)
-
-
-def failed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
-    """Exit code and stderr of the whole command line."""
-    monkeypatch.setattr(sys, "argv", ["hwprof", "count", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert isinstance(stop.value.code, int)
-    return stop.value.code, output.err
 
 
 def test_json_keeps_its_contract() -> None:
@@ -189,9 +178,9 @@ def test_text_names_parameters_flop_and_memory_with_units() -> None:
     ],
 )
 def test_wrong_input_is_exit_code_2_and_says_what_was_expected(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+    failed: Callable[..., tuple[int, str]], arguments: tuple[str, ...], message: str
 ) -> None:
-    code, error = failed(capsys, monkeypatch, *arguments)
+    code, error = failed("count", *arguments)
     assert code == 2
     assert message in error
     assert "Traceback" not in error

@@ -11,15 +11,27 @@ write the table of angles as a matrix product of frequencies and positions; that
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_transformers import (
+    DECODER,
+    MLA,
+    MOE,
+    NARROW_MOE,
+    OWN_HEADS,
+    SIDES,
+    T5,
+    TOKENS,
+    WITHOUT_WIDTH,
+    multiplied,
+    small_transformer,
+)
 from step_flop import step_flop
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from hwprof.count.blocks.parameters import parameters
 from hwprof.count.memory.step import training_memory
@@ -27,100 +39,48 @@ from hwprof.specs.huggingface import KNOWN_TYPES, model_from_config
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import RunSettings
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    transformers = pytest.importorskip("transformers", reason="transformers is the witness; pip install hwprof[dev]")
-
 BATCH, TARGET_LEN, SOURCE_LEN, MEL_BINS, IMAGE = 2, 16, 24, 8, 16
 
-_DECODER: dict[str, Any] = {
-    "vocab_size": 61,
-    "hidden_size": 32,
-    "intermediate_size": 80,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-_OWN_HEADS = {key: value for key, value in _DECODER.items() if key != "num_key_value_heads"}
-_WITHOUT_WIDTH = {key: value for key, value in _OWN_HEADS.items() if key != "intermediate_size"}
-_TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-_MOE = _DECODER | {"num_experts_per_tok": 2}
-_NARROW_MOE = _MOE | {"moe_intermediate_size": 24}
-_MLA = _NARROW_MOE | {
-    "num_key_value_heads": 4,
-    "first_k_dense_replace": 1,
-    "n_routed_experts": 4,
-    "kv_lora_rank": 16,
-    "qk_nope_head_dim": 8,
-    "qk_rope_head_dim": 4,
-    "v_head_dim": 10,
-    "head_dim": 4,
-    "n_group": 1,
-    "topk_group": 1,
-}
-_T5 = {
-    "vocab_size": 61,
-    "d_model": 32,
-    "d_kv": 12,
-    "d_ff": 80,
-    "num_layers": 2,
-    "num_decoder_layers": 3,
-    "num_heads": 4,
-}
-_SIDES = {
-    "vocab_size": 61,
-    "d_model": 32,
-    "encoder_layers": 2,
-    "decoder_layers": 3,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 48,
-    "decoder_ffn_dim": 80,
-}
-
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("llama", _DECODER | {"attention_bias": True, "mlp_bias": True, "head_dim": 16}),
-    "llama, tied": ("llama", _DECODER | {"tie_word_embeddings": True}),
-    "mistral": ("mistral", _DECODER | {"sliding_window": 8, "head_dim": 8}),
-    "qwen2": ("qwen2", _DECODER | {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}),
-    "qwen3": ("qwen3", _DECODER | {"head_dim": 16}),
-    "gemma": ("gemma", _DECODER | {"head_dim": 16}),
-    "gemma2": ("gemma2", _DECODER | {"head_dim": 16, "sliding_window": 8}),
-    "gemma3": ("gemma3_text", _DECODER | {"head_dim": 16, "sliding_window": 8, "num_hidden_layers": 7}),
-    "phi": ("phi", _DECODER | {"qk_layernorm": True}),
-    "phi3": ("phi3", _DECODER | {"sliding_window": 8, "partial_rotary_factor": 0.5}),
+    "llama": ("llama", DECODER | {"attention_bias": True, "mlp_bias": True, "head_dim": 16}),
+    "llama, tied": ("llama", DECODER | {"tie_word_embeddings": True}),
+    "mistral": ("mistral", DECODER | {"sliding_window": 8, "head_dim": 8}),
+    "qwen2": ("qwen2", DECODER | {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}),
+    "qwen3": ("qwen3", DECODER | {"head_dim": 16}),
+    "gemma": ("gemma", DECODER | {"head_dim": 16}),
+    "gemma2": ("gemma2", DECODER | {"head_dim": 16, "sliding_window": 8}),
+    "gemma3": ("gemma3_text", DECODER | {"head_dim": 16, "sliding_window": 8, "num_hidden_layers": 7}),
+    "phi": ("phi", DECODER | {"qk_layernorm": True}),
+    "phi3": ("phi3", DECODER | {"sliding_window": 8, "partial_rotary_factor": 0.5}),
     "gpt2": ("gpt2", {"vocab_size": 61, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_inner": 80}),
-    "opt": ("opt", _WITHOUT_WIDTH | {"ffn_dim": 80}),
-    "opt, narrow": ("opt", _WITHOUT_WIDTH | {"ffn_dim": 80, "word_embed_proj_dim": 16, "do_layer_norm_before": False}),
+    "opt": ("opt", WITHOUT_WIDTH | {"ffn_dim": 80}),
+    "opt, narrow": ("opt", WITHOUT_WIDTH | {"ffn_dim": 80, "word_embed_proj_dim": 16, "do_layer_norm_before": False}),
     "bloom": ("bloom", {"vocab_size": 61, "hidden_size": 32, "n_layer": 3, "n_head": 4}),
-    "gpt-neox": ("gpt_neox", _OWN_HEADS),
-    "gpt-neox, in sequence": ("gpt_neox", _OWN_HEADS | {"use_parallel_residual": False, "attention_bias": False}),
-    "falcon, one norm": ("falcon", _WITHOUT_WIDTH | {"num_kv_heads": 4}),
-    "falcon, two norms": ("falcon", _WITHOUT_WIDTH | {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "gpt-neox": ("gpt_neox", OWN_HEADS),
+    "gpt-neox, in sequence": ("gpt_neox", OWN_HEADS | {"use_parallel_residual": False, "attention_bias": False}),
+    "falcon, one norm": ("falcon", WITHOUT_WIDTH | {"num_kv_heads": 4}),
+    "falcon, two norms": ("falcon", WITHOUT_WIDTH | {"new_decoder_architecture": True, "num_kv_heads": 2}),
     "falcon, in sequence": (
         "falcon",
-        _WITHOUT_WIDTH | {"parallel_attn": False, "multi_query": False, "alibi": True, "bias": True, "num_kv_heads": 4},
+        WITHOUT_WIDTH | {"parallel_attn": False, "multi_query": False, "alibi": True, "bias": True, "num_kv_heads": 4},
     ),
     "mpt": ("mpt", {"vocab_size": 61, "d_model": 32, "n_heads": 4, "n_layers": 3, "max_seq_len": 64}),
-    "olmo": ("olmo", _DECODER | {"attention_bias": True, "clip_qkv": 8.0}),
-    "olmo2": ("olmo2", _DECODER),
-    "olmo3": ("olmo3", _DECODER | {"num_hidden_layers": 5, "sliding_window": 8}),
-    "granite": ("granite", _DECODER),
-    "smollm3": ("smollm3", _DECODER | {"num_hidden_layers": 5}),
-    "olmoe": ("olmoe", _MOE | {"num_experts": 4}),
-    "mixtral": ("mixtral", _MOE | {"num_local_experts": 4}),
+    "olmo": ("olmo", DECODER | {"attention_bias": True, "clip_qkv": 8.0}),
+    "olmo2": ("olmo2", DECODER),
+    "olmo3": ("olmo3", DECODER | {"num_hidden_layers": 5, "sliding_window": 8}),
+    "granite": ("granite", DECODER),
+    "smollm3": ("smollm3", DECODER | {"num_hidden_layers": 5}),
+    "olmoe": ("olmoe", MOE | {"num_experts": 4}),
+    "mixtral": ("mixtral", MOE | {"num_local_experts": 4}),
     "qwen2-moe": (
         "qwen2_moe",
-        _NARROW_MOE | {"num_experts": 4, "shared_expert_intermediate_size": 40, "mlp_only_layers": [0]},
+        NARROW_MOE | {"num_experts": 4, "shared_expert_intermediate_size": 40, "mlp_only_layers": [0]},
     ),
-    "qwen3-moe": ("qwen3_moe", _NARROW_MOE | {"num_experts": 4, "decoder_sparse_step": 2, "head_dim": 16}),
-    "gpt-oss": ("gpt_oss", _MOE | {"num_local_experts": 4, "head_dim": 16, "sliding_window": 8}),
+    "qwen3-moe": ("qwen3_moe", NARROW_MOE | {"num_experts": 4, "decoder_sparse_step": 2, "head_dim": 16}),
+    "gpt-oss": ("gpt_oss", MOE | {"num_local_experts": 4, "head_dim": 16, "sliding_window": 8}),
     "llama4, every expert chosen": (  # transformers runs all experts on all tokens, with weight 0 for most
         "llama4_text",
-        _MOE
+        MOE
         | {"num_local_experts": 2, "intermediate_size": 24, "intermediate_size_mlp": 40, "num_hidden_layers": 5}
         | {"interleave_moe_layer_step": 2, "attention_chunk_size": 8, "head_dim": 8},
     ),
@@ -130,49 +90,49 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0}}
         | {"ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32}},
     ),
-    "deepseek-v2": ("deepseek_v2", _MLA | {"q_lora_rank": None, "n_shared_experts": 2}),
+    "deepseek-v2": ("deepseek_v2", MLA | {"q_lora_rank": None, "n_shared_experts": 2}),
     "deepseek-v3, kimi-k2": (
         "deepseek_v3",
-        _MLA | {"q_lora_rank": 12, "n_shared_experts": 1, "attention_bias": True},
+        MLA | {"q_lora_rank": 12, "n_shared_experts": 1, "attention_bias": True},
     ),
     "glm-4.5": (
         "glm4_moe",
-        _NARROW_MOE
+        NARROW_MOE
         | {"first_k_dense_replace": 1, "n_routed_experts": 4, "n_shared_experts": 1, "head_dim": 16}
         | {"use_qk_norm": True, "attention_bias": True},
     ),
-    "bert": ("bert", _OWN_HEADS | {"architectures": ["BertForMaskedLM"]}),
-    "bert, base": ("bert", _OWN_HEADS | {"architectures": ["BertModel"]}),
-    "bert, classes": ("bert", _OWN_HEADS | {"architectures": ["BertForSequenceClassification"], "num_labels": 5}),
-    "roberta": ("roberta", _OWN_HEADS | {"architectures": ["RobertaForMaskedLM"]}),
+    "bert": ("bert", OWN_HEADS | {"architectures": ["BertForMaskedLM"]}),
+    "bert, base": ("bert", OWN_HEADS | {"architectures": ["BertModel"]}),
+    "bert, classes": ("bert", OWN_HEADS | {"architectures": ["BertForSequenceClassification"], "num_labels": 5}),
+    "roberta": ("roberta", OWN_HEADS | {"architectures": ["RobertaForMaskedLM"]}),
     "vit": (
         "vit",
         {"hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4}
         | {"image_size": IMAGE, "patch_size": 4, "num_labels": 5, "architectures": ["ViTForImageClassification"]},
     ),
-    "t5": ("t5", _T5 | {"architectures": ["T5ForConditionalGeneration"]}),
+    "t5": ("t5", T5 | {"architectures": ["T5ForConditionalGeneration"]}),
     "t5 1.1": (
         "t5",
-        _T5
+        T5
         | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
         | {"architectures": ["T5ForConditionalGeneration"]},
     ),
-    "mt5": ("mt5", _T5 | {"architectures": ["MT5ForConditionalGeneration"]}),
+    "mt5": ("mt5", T5 | {"architectures": ["MT5ForConditionalGeneration"]}),
     "bart": (
         "bart",
-        _SIDES | {"encoder_attention_heads": 2, "architectures": ["BartForConditionalGeneration"]},
+        SIDES | {"encoder_attention_heads": 2, "architectures": ["BartForConditionalGeneration"]},
     ),
     "the original transformer": (
         "marian",
-        _SIDES
-        | _TOKENS
+        SIDES
+        | TOKENS
         | {"encoder_attention_heads": 4, "max_position_embeddings": 64, "activation_function": "relu"}
         | {"decoder_start_token_id": 0, "forced_eos_token_id": 2, "architectures": ["MarianMTModel"]},
     ),
     "whisper": (
         "whisper",
-        _SIDES
-        | _TOKENS
+        SIDES
+        | TOKENS
         | {"encoder_attention_heads": 4, "num_mel_bins": MEL_BINS, "max_source_positions": SOURCE_LEN}
         | {"max_target_positions": 64, "architectures": ["WhisperForConditionalGeneration"]},
     ),
@@ -194,20 +154,9 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("model")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = _module(kind, keys)
+        module = small_transformer(kind, keys)
         module.config.save_pretrained(folder)
     return module, model_from_config(folder / "config.json")
-
-
-def _module(kind: str, keys: dict[str, Any]) -> Any:
-    config = transformers.CONFIG_MAPPING[kind](**keys)
-    config._attn_implementation = config._experts_implementation = "eager"
-    named = keys.get("architectures")
-    if named:
-        made = getattr(transformers, named[0])._from_config(config, attn_implementation="eager")
-    else:
-        made = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    return made.eval()  # without dropout; it has no products
 
 
 def _run(module: Any, spec: ModelSpec) -> torch.Tensor:
@@ -229,15 +178,6 @@ def _run(module: Any, spec: ModelSpec) -> torch.Tensor:
     return total
 
 
-def _counted(work: Callable[[], object]) -> int:
-    """All FLOP but those of tables of rotary angles."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    by_module = counter.get_flop_counts().items()
-    angles = sum(sum(counts.values()) for path, counts in by_module if path.endswith("rotary_emb"))
-    return int(counter.get_total_flops() - angles)
-
-
 def _settings(spec: ModelSpec) -> RunSettings:
     sides = {"seq_len": SOURCE_LEN, "target_len": TARGET_LEN} if spec.encoder else {"seq_len": TARGET_LEN}
     return RunSettings(model=spec.name, device="cuda", micro_batch=BATCH, **sides)
@@ -250,12 +190,12 @@ def test_parameters_equal_those_of_the_module(pair: tuple[nn.Module, ModelSpec])
 
 def test_forward_flop_equal_those_of_the_module(pair: tuple[nn.Module, ModelSpec]) -> None:
     module, spec = pair
-    assert step_flop(spec, _settings(spec)).forward_full == _counted(lambda: _run(module, spec))
+    assert step_flop(spec, _settings(spec)).forward_full == multiplied(lambda: _run(module, spec))[0]
 
 
 def test_training_flop_equal_those_of_the_module(pair: tuple[nn.Module, ModelSpec]) -> None:
     module, spec = pair
-    assert step_flop(spec, _settings(spec)).train_full == _counted(lambda: _run(module, spec).backward())
+    assert step_flop(spec, _settings(spec)).train_full == multiplied(lambda: _run(module, spec).backward())[0]
 
 
 def test_weights_of_ops_and_memory_are_those_of_the_module(pair: tuple[nn.Module, ModelSpec]) -> None:
@@ -270,10 +210,10 @@ def test_every_type_that_can_be_imported_is_held_against_its_module() -> None:
 
 
 def test_a_router_sends_each_token_to_top_k_experts_however_uneven(tmp_path: Path) -> None:
-    module = _module("mixtral", FAMILIES["mixtral"][1])
+    module = small_transformer("mixtral", FAMILIES["mixtral"][1])
     module.config.save_pretrained(tmp_path)
     spec = model_from_config(tmp_path / "config.json")
     with torch.no_grad():
         for layer in module.model.layers:
             layer.mlp.gate.weight[2:] = -1e3 * layer.mlp.gate.weight[:1]  # two experts, or the other two
-    assert step_flop(spec, _settings(spec)).train_full == _counted(lambda: _run(module, spec).backward())
+    assert step_flop(spec, _settings(spec)).train_full == multiplied(lambda: _run(module, spec).backward())[0]

@@ -9,14 +9,26 @@ the form ``reexpanded``. Its growing cache of a window of w holds w - 1 tokens b
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from small_transformers import (
+    DECODER,
+    MLA,
+    MOE,
+    OWN_HEADS,
+    SIDES,
+    T5,
+    TOKENS,
+    WITHOUT_WIDTH,
+    multiplied,
+    small_transformer,
+    transformers,
+)
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from hwprof.count.inference.cache import kv_cache, visible_keys
 from hwprof.count.inference.generation import generation
@@ -28,74 +40,29 @@ from hwprof.count.ops.operation import Op
 from hwprof.specs.huggingface import model_from_config
 from hwprof.specs.model.spec import ModelSpec
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    transformers = pytest.importorskip("transformers", reason="transformers is the witness; pip install hwprof[dev]")
-
 BATCH, PROMPT, SOURCE, MEL_BINS, STEPS = 2, 12, 20, 8, 3
 SERVING = Serving(dtype="fp32", mla="reexpanded")
 
-_DECODER: dict[str, Any] = {
-    "vocab_size": 61,
-    "hidden_size": 32,
-    "intermediate_size": 80,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-_OWN_HEADS = {key: value for key, value in _DECODER.items() if key != "num_key_value_heads"}
-_WITHOUT_WIDTH = {key: value for key, value in _OWN_HEADS.items() if key != "intermediate_size"}
-_MOE = _DECODER | {"num_experts_per_tok": 2}
-_MLA = _MOE | {
-    "moe_intermediate_size": 24,
-    "num_key_value_heads": 4,
-    "first_k_dense_replace": 1,
-    "n_routed_experts": 4,
-    "kv_lora_rank": 16,
-    "qk_nope_head_dim": 8,
-    "qk_rope_head_dim": 4,
-    "v_head_dim": 10,
-    "head_dim": 4,
-    "n_group": 1,
-    "topk_group": 1,
-}
-_T5 = {"vocab_size": 61, "d_model": 32, "d_kv": 12, "d_ff": 80, "num_layers": 2, "num_decoder_layers": 3}
-_SIDES = {
-    "vocab_size": 61,
-    "d_model": 32,
-    "encoder_layers": 2,
-    "decoder_layers": 3,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 48,
-    "decoder_ffn_dim": 80,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
+_SIDES = SIDES | TOKENS | {"encoder_attention_heads": 4}
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama, grouped": ("llama", _DECODER | {"attention_bias": True, "head_dim": 16}),
-    "llama, one key head, tied": ("llama", _DECODER | {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+    "llama, grouped": ("llama", DECODER | {"attention_bias": True, "head_dim": 16}),
+    "llama, one key head, tied": ("llama", DECODER | {"num_key_value_heads": 1, "tie_word_embeddings": True}),
     "gpt2": ("gpt2", {"vocab_size": 61, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_inner": 80}),
-    "opt, narrow": ("opt", _WITHOUT_WIDTH | {"ffn_dim": 80, "word_embed_proj_dim": 16, "do_layer_norm_before": False}),
+    "opt, narrow": ("opt", WITHOUT_WIDTH | {"ffn_dim": 80, "word_embed_proj_dim": 16, "do_layer_norm_before": False}),
     "bloom": ("bloom", {"vocab_size": 61, "hidden_size": 32, "n_layer": 3, "n_head": 4}),
-    "gpt-neox": ("gpt_neox", _OWN_HEADS),
-    "falcon, one key head": ("falcon", _WITHOUT_WIDTH | {"num_kv_heads": 4}),  # with groups it caches every head
-    "qwen3": ("qwen3", _DECODER | {"head_dim": 16}),
-    "mistral, window": ("mistral", _DECODER | {"sliding_window": 8, "head_dim": 8}),
-    "mistral, window not yet full": ("mistral", _DECODER | {"sliding_window": 14, "head_dim": 8}),
-    "gemma2": ("gemma2", _DECODER | {"head_dim": 16, "sliding_window": 8}),
-    "gemma3": ("gemma3_text", _DECODER | {"head_dim": 16, "sliding_window": 8, "num_hidden_layers": 7}),
-    "mixtral": ("mixtral", _MOE | {"num_local_experts": 4}),
-    "gpt-oss": ("gpt_oss", _MOE | {"num_local_experts": 4, "head_dim": 16, "sliding_window": 8}),
-    "deepseek-v2": ("deepseek_v2", _MLA | {"q_lora_rank": None, "n_shared_experts": 2}),
-    "deepseek-v3": ("deepseek_v3", _MLA | {"q_lora_rank": 12, "n_shared_experts": 1, "attention_bias": True}),
-    "t5": ("t5", _T5 | {"num_heads": 4, "architectures": ["T5ForConditionalGeneration"]}),
+    "gpt-neox": ("gpt_neox", OWN_HEADS),
+    "falcon, one key head": ("falcon", WITHOUT_WIDTH | {"num_kv_heads": 4}),  # with groups it caches every head
+    "qwen3": ("qwen3", DECODER | {"head_dim": 16}),
+    "mistral, window": ("mistral", DECODER | {"sliding_window": 8, "head_dim": 8}),
+    "mistral, window not yet full": ("mistral", DECODER | {"sliding_window": 14, "head_dim": 8}),
+    "gemma2": ("gemma2", DECODER | {"head_dim": 16, "sliding_window": 8}),
+    "gemma3": ("gemma3_text", DECODER | {"head_dim": 16, "sliding_window": 8, "num_hidden_layers": 7}),
+    "mixtral": ("mixtral", MOE | {"num_local_experts": 4}),
+    "gpt-oss": ("gpt_oss", MOE | {"num_local_experts": 4, "head_dim": 16, "sliding_window": 8}),
+    "deepseek-v2": ("deepseek_v2", MLA | {"q_lora_rank": None, "n_shared_experts": 2}),
+    "deepseek-v3": ("deepseek_v3", MLA | {"q_lora_rank": 12, "n_shared_experts": 1, "attention_bias": True}),
+    "t5": ("t5", T5 | {"architectures": ["T5ForConditionalGeneration"]}),
     "bart": ("bart", _SIDES | {"architectures": ["BartForConditionalGeneration"]}),
     "whisper": (
         "whisper",
@@ -131,15 +98,9 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def made(kind: str, keys: dict[str, Any], *, folder: Path) -> Served:
-    config = transformers.CONFIG_MAPPING[kind](**keys)
-    config._attn_implementation = config._experts_implementation = "eager"
-    named = keys.get("architectures")
-    if named:
-        module = getattr(transformers, named[0])._from_config(config, attn_implementation="eager")
-    else:
-        module = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    module = small_transformer(kind, keys)
     module.config.save_pretrained(folder)
-    return Served(module.eval(), model_from_config(folder / "config.json"))
+    return Served(module, model_from_config(folder / "config.json"))
 
 
 def first_inputs(model: Served) -> dict[str, Any]:
@@ -166,21 +127,12 @@ def next_inputs(model: Served, before: Any) -> dict[str, Any]:
     return {"decoder_input_ids": token, "encoder_outputs": encoded, "past_key_values": before.past_key_values}
 
 
-def counted(work: Callable[[], Any]) -> tuple[int, Any]:
-    """All FLOP but those of tables of rotary angles, and the result."""
-    with FlopCounterMode(display=False) as counter:
-        result = work()
-    by_module = counter.get_flop_counts().items()
-    angles = sum(sum(counts.values()) for path, counts in by_module if path.endswith("rotary_emb"))
-    return int(counter.get_total_flops() - angles), result
-
-
 def matmul_flop(ops: tuple[Op, ...]) -> float:
     return sum((op.cost("forward") for op in ops), Cost.ZERO).matmul_flop
 
 
 def test_flop_of_prefill_and_of_each_decode_step_equal_those_of_the_module(model: Served) -> None:
-    flop, output = counted(lambda: model.module(**first_inputs(model), use_cache=True))
+    flop, output = multiplied(lambda: model.module(**first_inputs(model), use_cache=True))
     all_logits = model.spec.encoder is not None or not keeps_logits(model.module)
     prefill = prefill_ops(
         model.spec,
@@ -194,7 +146,7 @@ def test_flop_of_prefill_and_of_each_decode_step_equal_those_of_the_module(model
     for context in range(PROMPT, PROMPT + STEPS):
         inputs = next_inputs(model, output)
         encoder = output.encoder_last_hidden_state if model.source else None
-        flop, output = counted(lambda inputs=inputs: model.module(**inputs, use_cache=True))
+        flop, output = multiplied(lambda inputs=inputs: model.module(**inputs, use_cache=True))
         if encoder is not None:
             output.encoder_last_hidden_state = encoder
         batch = Batch(spec=served(model.spec), size=BATCH, serving=SERVING, source_tokens=model.source)
@@ -240,7 +192,7 @@ def test_flop_of_a_generation_equal_those_of_generate(family: str, tmp_path: Pat
     new = 6
     prompt = torch.randint(3, 60, (BATCH, PROMPT))
     lengths = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False}
-    flop, tokens = counted(lambda: model.module.generate(prompt, attention_mask=torch.ones_like(prompt), **lengths))
+    flop, tokens = multiplied(lambda: model.module.generate(prompt, attention_mask=torch.ones_like(prompt), **lengths))
     assert tokens.shape == (BATCH, PROMPT + new)
     work = generation(model.spec, batch_size=BATCH, prompt_tokens=PROMPT, new_tokens=new, serving=SERVING)
     assert work.prefill.cost.matmul_flop + work.decode.cost.matmul_flop == flop

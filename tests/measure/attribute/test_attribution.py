@@ -228,7 +228,7 @@ def test_kernels_of_a_cuda_graph_belong_to_where_it_is_launched_and_the_note_say
     ]
     summary = attributed(spans, device="cuda", steps=1)
     assert {op.label: (op.calls, op.time_s) for op in summary.ops} == {"layers.*.ffn": (3, 30), "model": (1, 10)}
-    assert "75% of the kernels' time is that of CUDA graphs" in summary.attribution.note
+    assert "75 % of the kernels' time is that of CUDA graphs" in summary.attribution.note
     assert summary.attribution.compute_s == 40
     assert "CUDA graphs" not in attributed(GPU_STEP, device="cuda", steps=1).attribution.note
 

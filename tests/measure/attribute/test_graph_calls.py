@@ -78,8 +78,8 @@ def test_python_around_the_kernels_is_no_compute():
 
 def test_note_says_how_much_is_booked_and_how_much_of_it_by_the_rule():
     note = attributed(CPU, device="cpu", steps=1, graphs=[LAYERS]).attribution.note
-    assert f"{38 / 41:.1%} of the time of compiled graphs' kernels is booked to modules" in note
-    assert f"{8 / 41:.1%} is that of kernels that span several modules" in note
+    assert "92.7 % of the time of compiled graphs' kernels is booked to modules" in note
+    assert "19.5 % is that of kernels that span several modules" in note
 
 
 def test_unknown_graph_is_computed_as_a_whole_as_without_a_list():
@@ -175,7 +175,7 @@ def test_kernels_of_a_cuda_graph_are_told_apart_by_the_names_between_which_they_
     assert _times(summary) == pytest.approx(
         {"layers.*.norm": 2, "layers.*.up": 9 + 1, "layers.*.act": 1 + 5, "model": 3}
     )
-    assert f"{3 / 21:.0%} of the kernels' time is that of CUDA graphs" in summary.attribution.note
+    assert "14.3 % of the kernels' time is that of CUDA graphs" in summary.attribution.note
 
 
 def test_as_many_products_as_kernels_are_met_one_by_one():

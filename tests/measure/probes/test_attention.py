@@ -32,7 +32,7 @@ def shape_of(spec=DECODER, batch=2, seq_len=8):
     return AttentionShape(spec=spec, batch=batch, seq_len=seq_len)
 
 
-def ceiling(spec=DECODER, direction="forward", dtype="fp32", deadline_s=1000.0, seq_len=8, script=(0.5,) * 6):
+def ceiling(spec=DECODER, direction="forward", dtype="fp32", deadline_s=1000.0, seq_len=8, script=(0.5,) * 5):
     timer = ScriptedTimer(script)
     return attention_ceiling(
         made_up_bench(timer), dtype, shape_of(spec, seq_len=seq_len), direction, deadline_s=deadline_s
@@ -70,7 +70,7 @@ def test_rates_are_of_the_flop_that_the_op_table_counts(batch, seq_len, causal):
 
 @pytest.mark.parametrize(("direction", "flop_per_s"), [("forward", 32768.0), ("backward", 65536.0)])
 def test_a_pass_is_named_by_its_shape_and_rated_by_its_own_work(direction, flop_per_s):
-    found = ceiling(direction=direction)  # one look at how long it takes, then five samples of 0.5 s
+    found = ceiling(direction=direction)
     assert found.name == f"attention.fp32.2x4x2x8x16.{direction}"
     assert (found.kind, found.unit, found.dtype) == ("compute", "flop_per_s", "fp32")
     assert found.value == flop_per_s
@@ -79,12 +79,6 @@ def test_a_pass_is_named_by_its_shape_and_rated_by_its_own_work(direction, flop_
 def test_conditions_say_which_convention_the_rate_is_in():
     assert ceiling(DECODER).conditions["counted_flop"] == "causal: half of all products"
     assert ceiling(ENCODER).conditions["counted_flop"] == "full: all products"
-
-
-def test_a_pass_too_slow_for_its_time_says_how_long_it_takes():
-    with pytest.raises(CannotRunError, match=r"one pass takes 2 s, and 3 s are set aside") as caught:
-        ceiling(deadline_s=3.0, script=[2.0])
-    assert "--full" in caught.value.remedy
 
 
 def test_a_single_token_has_no_rate():

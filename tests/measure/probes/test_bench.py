@@ -52,7 +52,12 @@ def test_equal_samples_are_stable_and_scattered_ones_are_not(bench):
 
 
 def test_few_samples_are_never_called_stable(bench):
-    assert bench.ceiling("x", "latency", timed(1.0, 1.0, 1.0, 1.0)).stable is False
+    assert bench.ceiling("x", "latency", timed(1e-3, 1e-3, 1e-3, 1e-3)).stable is False
+
+
+@pytest.mark.parametrize(("seconds", "stable"), [((0.05,) * 3, True), ((0.049,) * 3, False), ((0.05,) * 2, False)])
+def test_three_samples_of_a_tenth_of_a_second_are_enough(bench, seconds, stable):
+    assert bench.ceiling("x", "latency", timed(*seconds)).stable is stable  # two calls in each sample
 
 
 def test_equal_samples_on_a_busy_cpu_are_not_called_stable(bench):

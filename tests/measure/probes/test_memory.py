@@ -105,7 +105,7 @@ def test_a_level_too_small_to_split_is_measured_by_one_thread_in_its_own_cache()
 
 def test_a_level_where_starting_a_kernel_costs_more_than_a_fifth_is_not_measured():
     assert require_small_overhead("l2", 1e-6, 10e-6) == pytest.approx(0.1)
-    with pytest.raises(CannotRunError, match=r"starting a kernel takes 3 µs, 30% of the 10 µs"):
+    with pytest.raises(CannotRunError, match=r"starting a kernel takes 3 µs, 30 % of the 10 µs"):
         require_small_overhead("l2", 3e-6, 10e-6)
 
 

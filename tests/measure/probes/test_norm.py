@@ -12,7 +12,7 @@ from hwprof.errors import WorkError
 from hwprof.measure.probes.norm import NormShape, check_norm, norm_ceiling
 from hwprof.measure.timing import WallTimer
 from hwprof.predict.ceilings.roofs import roofs_of
-from hwprof.specs.catalogue.lookup import load_model
+from hwprof.specs.job.step_kernels import StepKernel
 
 CPU = torch.device("cpu")
 
@@ -41,9 +41,10 @@ def test_a_norm_is_no_roof_over_other_operations():
     assert not roofs_of([found], "fp32", device="cpu").known
 
 
-def test_the_norm_is_the_model_s():
-    assert NormShape.of(load_model("gpt2-124m"), tokens=7) == NormShape(kind="layernorm", tokens=7, width=768)
-    assert NormShape.of(load_model("llama-3.1-8b"), tokens=7) == NormShape(kind="rmsnorm", tokens=7, width=4096)
+def test_the_norm_is_that_of_the_step():
+    kernel = StepKernel("norm", "layernorm", "fp32", (7, 768), "forward")
+    assert NormShape.of(kernel) == NormShape(kind="layernorm", tokens=7, width=768)
+    assert NormShape.of(kernel._replace(variant="rmsnorm")) == NormShape(kind="rmsnorm", tokens=7, width=768)
 
 
 @pytest.mark.parametrize("kind", ["layernorm", "rmsnorm"])

@@ -92,13 +92,12 @@ def test_the_search_finds_what_brute_force_finds(model, cluster, batch):
 
 def closed_form_s(job, question):
     from hwprof.predict.kernels.op_time import micro_batch_times
-    from hwprof.simulate.jobs import jobs_of, work_table
-    from hwprof.simulate.jobs import rates_of as device_rates
+    from hwprof.simulate.jobs import jobs_of, work_of
     from hwprof.simulate.whole_step import step_times
 
     placed = [(job, question.machine, question.stack)]
     parameters, _ = parameters_for(TABLE, question.machine, question.stack)
-    work = micro_batch_times(work_table(placed), device_rates(placed), parameters)
+    work = micro_batch_times(work_of(placed, [()])[0], parameters)
     return float(step_times(jobs_of(placed), work, parameters).step_s[0])
 
 

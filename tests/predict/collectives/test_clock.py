@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hwprof.predict.collectives import group_time
 from hwprof.predict.collectives.clock import clock_of
 from hwprof.predict.collectives.form import OPERATIONS, form_s
-from hwprof.predict.collectives.group_time import all_reduce_s, all_to_all_s, links_of, pass_s, ring_s, send_s
 from hwprof.predict.collectives.measured import inside_time
 from hwprof.predict.collectives.ways import ways_of
 from hwprof.predict.machine import machine_of
@@ -66,16 +64,9 @@ def test_every_second_card_has_no_bridge():
     assert apart / bridged > 5
 
 
-def test_a_clock_takes_the_place_of_the_fitted_rates(monkeypatch):
-    """The simulator's functions ask the clock where there is one."""
-    near = machine("64xh100-sxm")
-    assert links_of([near]).clock is None
-    monkeypatch.setattr(group_time, "MEASURED", True)
-    links = links_of([near]).repeated(3)
-    size, ranks, one = np.full(3, 1e8), np.full(3, 8.0), np.ones(3)
-    clock = clock_of([near])
-    assert ring_s(size, ranks, one, links) == pytest.approx(clock.seconds("all_gather", size, ranks, one))
-    assert all_reduce_s(size, ranks, one, links) == pytest.approx(clock.seconds("all_reduce", size, ranks, one))
-    assert all_to_all_s(size, ranks, 4 * one, links) == pytest.approx(clock.seconds("alltoall", size, ranks, 4 * one))
-    assert send_s(size, one, links) == pytest.approx(clock.seconds("send_recv", size, 2 * one, one))
-    assert pass_s(size, ranks, one, links) == pytest.approx(clock.pass_s(size, ranks, one))
+def test_a_share_measured_on_the_machine_itself_holds_between_neighbours_alone():
+    clock = clock_of([machine("64xh100-sxm")])
+    half = clock.at_share(0.5)
+    near, far = (arrays(1e8, ranks, 1) for ranks in (8, 16))
+    assert half.seconds("all_gather", *near) == pytest.approx(2 * clock.seconds("all_gather", *near))
+    assert half.seconds("all_gather", *far) == pytest.approx(clock.seconds("all_gather", *far))

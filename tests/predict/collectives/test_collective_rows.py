@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hwprof.predict.collectives.rows import COLUMNS, collectives_rows, machine_for
-from hwprof.specs.catalogue.kernel_points import table_of
+from hwprof.predict.collectives.rows import COLLECTIVE_COLUMNS, collective_rows, machine_for
+from hwprof.specs.catalogue.kernel_points import kernel_table, table_of
 from hwprof.specs.catalogue.lookup import load_device
 
 
 def rows_of(device, *rows):
-    names = (*COLUMNS, "seconds")
-    return collectives_rows(
-        load_device(device), table_of(names, [[*map(str, row), "nan"] for row in rows], where="test")
-    )
+    names = (*COLLECTIVE_COLUMNS, "seconds")
+    asked = table_of(names, [[*map(str, row), "nan"] for row in rows], where="test")
+    return collective_rows(load_device(device), asked, kernel_table("collectives"))
 
 
 def test_rows_keep_their_order_and_their_group():

@@ -108,7 +108,7 @@ def test_ceiling_is_that_of_the_middle_rank_with_the_extremes_beside_it():
     (merged,) = merged_ceilings(records)
     assert merged.value == 2.0
     assert (merged.conditions["lowest_rank"], merged.conditions["highest_rank"]) == (1.0, 3.0)
-    assert "rank 1 multiplies matrices at 50%" in unequal_devices(records)[0]
+    assert "rank 1 multiplies matrices at 50 %" in unequal_devices(records)[0]
     assert unequal_devices(records[:1]) == ()
 
 

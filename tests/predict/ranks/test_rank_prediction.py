@@ -103,7 +103,7 @@ def test_ranks_that_meet_are_slower_by_what_the_probe_found_for_meetings_as_far_
     assert met.step_s - plain.step_s == pytest.approx(4.0 * slower)
     assert met.phase_s["backward"] - plain.phase_s["backward"] == pytest.approx(4.0 * slower)
     assert met.interval_s == (plain.interval_s[0], pytest.approx(plain.interval_s[1] + 4.0 * slower))
-    assert f"ranks that meet are {slower:.0%} slower" in met.basis
+    assert f"ranks that meet are {100 * slower:g} % slower" in met.basis
 
 
 def test_waiting_stands_where_the_meetings_are():

@@ -24,7 +24,6 @@ Floats = NDArray[np.float64]
 
 Pass = Literal["forward", "backward", "full"]
 
-NUMBER_BYTES = {"fp32": 4.0, "bf16": 2.0}
 
 LEAST_WIDTH = 0.15
 LENT_WIDTH = 0.25
