@@ -41,12 +41,12 @@ from hwprof.measure.host.identity import identify
 from hwprof.measure.probes.device import probe_device
 from hwprof.measure.telemetry.sampler import Telemetry
 from hwprof.predict.ceilings.datasheet import datasheet_ceilings
-from hwprof.report.cells import number, percent, quantity_text
 from hwprof.report.files.run import read_run
 from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.record.run import RunRecord
 from hwprof.trace.ncu.report import read_counters
 from hwprof.train.loop import Trainer
+from hwprof.units import format_fraction, format_quantity, number
 from hwprof.version import __version__
 
 Row = dict[str, Any]
@@ -405,12 +405,12 @@ def cell(row: Row, column: str, kind: str) -> str:
     if value is None:
         return "–"
     if isinstance(value, list | tuple):
-        return " to ".join(percent(end) for end in value)
+        return " to ".join(format_fraction(end) for end in value)
     if not kind or isinstance(value, str):
         return str(value)
     if kind == "fraction":
-        return percent(value)
-    return number(value) if kind == "ratio" else quantity_text(value, row["unit"] if kind == "unit" else kind)
+        return format_fraction(value)
+    return number(value) if kind == "ratio" else format_quantity(value, row["unit"] if kind == "unit" else kind)
 
 
 if __name__ == "__main__":

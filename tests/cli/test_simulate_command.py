@@ -155,7 +155,7 @@ def test_a_slower_device_as_probed_makes_a_slower_step_and_the_basis_says_so(tmp
     path = calibration(tmp_path, "NVIDIA H100 80GB HBM3")
     measured, fitted = simulated(*JOB, "--calibration", path), simulated(*JOB)
     assert measured["step_s"] > 1.1 * fitted["step_s"]
-    assert any("1 kernels of bf16 at their measured rates" in line for line in measured["basis"])
+    assert any("1 products of bf16 at their measured rates" in line for line in measured["basis"])
 
 
 def test_calibration_of_another_device_is_refused(tmp_path: Path, failed: Callable[..., tuple[int, str]]) -> None:

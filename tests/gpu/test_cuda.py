@@ -18,6 +18,7 @@ from hwprof.count.memory.step import training_memory
 from hwprof.measure.host.environment import device_name
 from hwprof.measure.probes.device import probe_device
 from hwprof.measure.probes.matmul import MatmulShape
+from hwprof.measure.probes.step.parts import Part
 from hwprof.measure.telemetry.readers import gpu_readers
 from hwprof.measure.timing import CudaTimer, timer_for
 from hwprof.measure.watch.recorder import StepRecorder
@@ -91,7 +92,8 @@ def test_second_gpu_is_timed_on_its_own_stream():
 @pytest.fixture(scope="module")
 def probed():
     shapes = [MatmulShape(4096, 4096, 4096), MatmulShape(8192, 2048, 8192)]
-    return probe_device(DEVICE, dtypes=DTYPES, shapes=shapes, shape_dtype="bf16", quick=True)
+    parts = [Part(work=shape, calls=1, flop=shape.flop) for shape in shapes]
+    return probe_device(DEVICE, dtypes=DTYPES, parts=parts, dtype="bf16", quick=True)
 
 
 @pytest.fixture(scope="module")

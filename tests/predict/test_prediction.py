@@ -5,12 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwprof.count.ops.cost import Cost
+from hwprof.predict.ceilings.host import HostTimes
+from hwprof.predict.ceilings.kernel_times import NO_KERNELS, KernelPoint, KernelTimes
 from hwprof.predict.ceilings.roofs import MemoryRoof, Roofs
-from hwprof.predict.prediction import predict_step, roof_by_phase, with_residual
+from hwprof.predict.ceilings.step_kernels import KernelUse
+from hwprof.predict.prediction import StepFacts, predict_step, roof_by_phase, with_residual
 from hwprof.predict.work import Work
+from hwprof.specs.job.step_kernels import StepKernel
 
 
-def _roofs(*, matmul=1e11, dram=1e10, dispatch_s=0.0, shapes=None, attention=None, transfer=None):
+def _roofs(*, matmul=1e11, dram=1e10, dispatch_s=0.0, shapes=None, attention=None, transfer=None, **more):
     return Roofs(
         matmul_name="matmul.fp32",
         matmul_flop_per_s=matmul,
@@ -22,6 +26,7 @@ def _roofs(*, matmul=1e11, dram=1e10, dispatch_s=0.0, shapes=None, attention=Non
         ),
         dispatch_s=dispatch_s,
         host_to_device_byte_per_s=transfer,
+        **more,
     )
 
 
@@ -43,10 +48,9 @@ SHAPES = {("head", "forward"): [(100, 50, 1000)]}
 ATTENTION = "layers.*.attention.core"
 
 
-def _predict(work, roofs, shapes=None, input_bytes=0.0, footprint_bytes=1e9):
-    return predict_step(
-        work, shapes or {}, roofs, footprint_bytes=footprint_bytes, operand_bytes=4, input_bytes=input_bytes
-    )
+def _predict(work, roofs, shapes=None, kernels=(), **facts):
+    plain = {"input_bytes": 0.0, "footprint_bytes": 1e9, "operand_bytes": 4}
+    return predict_step(work, shapes or {}, roofs, StepFacts(**plain | facts), kernels=kernels)
 
 
 def test_linear_layer_takes_the_time_that_was_probed_for_its_shape():
@@ -73,18 +77,27 @@ def test_sum_of_gradients_booked_to_a_linear_layer_does_not_multiply_again():
     assert with_sum.step_s == pytest.approx(1e7 / 1e10 + 1e6 / 1e10)
 
 
-def test_shape_without_a_probe_takes_the_rate_of_the_nearest_with_one():
-    roofs = _roofs(shapes={(1, 1, 1): 1e10, (100, 50, 999): 4e10, (10000, 5000, 1000): 5e10})
-    prediction = _predict([LINEAR], roofs, SHAPES)
-    assert prediction.step_s == pytest.approx(1e7 / 4e10, rel=0.01)
-    assert prediction.interval_s[1] == pytest.approx(1e7 / 1e10 + OPERANDS_BYTES / 1e10)
-    assert "0 of 1 matrix-multiply shapes at their own ceilings, the others by the nearest" in prediction.basis
+def test_shape_without_a_probe_takes_its_time_from_a_curve_through_those_with_one():
+    roofs = _roofs(shapes={(100, 50, 900): 4e10, (100, 50, 1100): 4e10, (100, 60, 1000): 4e10, (1, 2, 3): 1e10})
+    prediction = _predict([LINEAR], roofs, SHAPES | {("other", "forward"): [(1, 2, 3)]})
+    assert prediction.step_s == pytest.approx(1e7 / 4e10, rel=0.05)
+    assert prediction.step_s < prediction.interval_s[1] < 1.5 * prediction.step_s + OPERANDS_BYTES / 1e10
+    assert (
+        "1 matrix-multiply shapes (100 % of their FLOP) at a curve through the 4 that were probed" in prediction.basis
+    )
+
+
+def test_the_basis_says_how_much_of_the_products_was_not_probed():
+    both = [LINEAR, _work("other", flop=3 * 2 * 100 * 50 * 1000)]
+    shapes = SHAPES | {("other", "forward"): [(100, 50, 3000)]}
+    basis = _predict(both, _roofs(shapes={(100, 50, 1000): 1e10}), shapes).basis
+    assert "1 matrix-multiply shapes at their own ceilings, 1 matrix-multiply shapes (75 % of their FLOP) at" in basis
 
 
 def test_without_any_probed_shape_products_take_half_the_flat_roof_and_say_so():
     prediction = _predict([LINEAR], _roofs(), SHAPES)
     assert prediction.step_s == pytest.approx(1e7 / 5e10)
-    assert "1 matrix-multiply shapes at an assumed 50 % (25 to 100 %) of matmul.fp32" in prediction.basis
+    assert "1 matrix-multiply shapes (100 % of their FLOP) at an assumed 50 % (25 to 100 %) of" in prediction.basis
 
 
 def test_unprobed_attention_takes_half_the_flat_roof_and_a_quarter_at_worst_and_says_so():
@@ -135,6 +148,79 @@ def test_later_passes_of_an_update_find_what_the_first_one_brought():
 def test_dispatch_is_paid_for_each_assumed_kernel():
     prediction = _predict([_work(instances=10)], _roofs(dispatch_s=1e-6))
     assert prediction.step_s == pytest.approx(10 * 3 * 1e-6)
+
+
+LOSS = StepKernel("loss", "cross_entropy", "fp32", (4, 16), "forward")
+LOSS_WORK = _work("loss", phase="loss", moved_bytes=1e6, instances=2)
+LOSS_USE = KernelUse(kernel=LOSS, phase="loss", calls=2, moved_bytes=1e6, work=(LOSS_WORK,))
+
+
+def _kernels(seconds, *, sizes="4x16", moved_bytes=1e6):
+    point = KernelPoint(seconds=seconds, moved_bytes=moved_bytes)
+    return KernelTimes(points={"loss.cross_entropy.fp32.forward": {sizes: point}})
+
+
+def test_a_probed_kernel_takes_its_own_time_as_often_as_it_is_called():
+    prediction = _predict([LOSS_WORK], _roofs(kernels=_kernels(3e-3)), kernels=[LOSS_USE])
+    assert prediction.phase_s == pytest.approx({"loss": 6e-3})
+    # at best both megabytes at 1e11 bytes/s; at worst they come from the last level, beside
+    assert prediction.interval_s == pytest.approx((2e-5, 6e-3 + 2e6 / 1e10))
+    assert "1 of 1 other kernels at their own ceilings" in prediction.basis
+
+
+def test_a_kernel_is_never_faster_than_its_roof():
+    prediction = _predict([LOSS_WORK], _roofs(kernels=_kernels(1e-9)), kernels=[LOSS_USE])
+    assert prediction.step_s == pytest.approx(2e-5)
+
+
+def test_a_kernel_of_other_sizes_takes_its_bytes_at_their_rate():
+    roofs = _roofs(kernels=_kernels(3e-3, sizes="8x16", moved_bytes=2e6))
+    prediction = _predict([LOSS_WORK], roofs, kernels=[LOSS_USE])
+    assert prediction.step_s == pytest.approx(2 * 1.5e-3)
+    assert "1 of 1 other kernels by the nearest sizes" in prediction.basis
+
+
+def test_a_kernel_that_was_not_probed_is_traffic():
+    prediction = _predict([LOSS_WORK], _roofs(kernels=NO_KERNELS), kernels=[LOSS_USE])
+    assert prediction.step_s == pytest.approx(2e6 / 1e10)
+    assert "other kernels" not in prediction.basis
+
+
+HOST = HostTimes(forward_s=1e-3, backward_s=2e-3, clip_s=3e-3, optimizer_s=4e-3)
+
+
+def test_on_a_cpu_the_host_comes_on_top_of_the_operators_for_each_micro_batch():
+    prediction = _predict([LINEAR], _roofs(shapes={(100, 50, 1000): 1e10}, host=HOST), SHAPES, micro_batches=3)
+    expected = {"forward": 1e-3 + 3e-3, "backward": 6e-3, "clip": 3e-3, "optimizer": 4e-3}
+    assert prediction.phase_s == pytest.approx(expected)
+    assert prediction.interval_s[0] == pytest.approx(1e-4)
+    assert prediction.basis.split(", ")[-1].startswith("the host as probed;")
+
+
+def test_where_the_host_was_probed_no_kernels_are_assumed_to_be_dispatched():
+    roofs = _roofs(host=HostTimes(forward_s=1e-6, backward_s=0.0, clip_s=0.0, optimizer_s=0.0), dispatch_s=1.0)
+    assert _predict([_work(instances=10)], roofs).step_s == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize(
+    ("device_s", "phases"),
+    [
+        (20e-3, {"forward": 20e-3, "backward": 0.0, "clip": 0.0, "optimizer": 0.0}),
+        # 4 ms of a host that takes 10 are hidden; the other 6 are spread as 1, 2, 3 and 4
+        (4e-3, {"forward": 4.6e-3, "backward": 1.2e-3, "clip": 1.8e-3, "optimizer": 2.4e-3}),
+    ],
+)
+def test_beside_a_gpu_the_longer_of_host_and_device_wins(device_s, phases):
+    work = [_work(moved_bytes=device_s * 1e10)]
+    prediction = _predict(work, _roofs(host=HOST), host_beside=True)
+    assert prediction.phase_s == pytest.approx(phases)
+    assert prediction.step_s == pytest.approx(max(device_s, 10e-3))
+    assert "beside the host as probed" in prediction.basis
+
+
+def test_stages_of_a_pipeline_share_the_host_s_work():
+    prediction = _predict([], _roofs(host=HOST), stages=2)
+    assert prediction.step_s == pytest.approx(5e-3)
 
 
 def test_copies_are_predicted_only_where_the_device_has_memory_of_its_own():

@@ -118,13 +118,15 @@ def _first(found: Found, order: np.ndarray, most: int) -> np.ndarray:
 
 
 def _least_recompute(job: TrainingJob, question: Question) -> TrainingJob:
-    """The job with full recompute in as few layers as memory needs."""
+    """The job with full recompute in as few layers as memory needs, with none where it needs none."""
     if job.recompute != "full":
         return job
+    plain = job.model_copy(update={"recompute": "none"})
+    if question.has_room_for(plain):
+        return plain
 
     def fits(layers: int) -> bool:
-        tried = job.model_copy(update={"recompute_layers": layers})
-        return question.need_bytes(tried) <= question.usable_bytes
+        return question.has_room_for(job.model_copy(update={"recompute_layers": layers}))
 
     low, high = 0, job.model.layers
     while high - low > 1:

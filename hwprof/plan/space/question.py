@@ -90,10 +90,12 @@ class Question:
         """Memory that a layout may need of a device, allocator and libraries included."""
         return self.machine.capacity_bytes * (1 - self.margin)
 
-    def need_bytes(self, job: TrainingJob) -> float:
-        """What one job needs of a device."""
-        need = job_memory(job)
-        return need.reserved_bytes * self.memory_scale + need.libraries_bytes
+    def has_room_for(self, job: TrainingJob) -> bool:
+        """Whether a device, and its share of the host, hold what one job needs."""
+        need, room = job_memory(job), self.host_share_bytes
+        if room is not None and need.host_bytes > room:
+            return False
+        return need.reserved_bytes * self.memory_scale + need.libraries_bytes <= self.usable_bytes
 
     @property
     def host_share_bytes(self) -> float | None:

@@ -130,7 +130,7 @@ def test_the_terminal_has_plans_reasons_scaling_and_settings_in_this_order(answe
     order = [
         f"{answer.evaluated:,} layouts evaluated in",
         f"  1  {best.devices} x h100-sxm5-80gb  dp{best.job.layout.data_parallel}",
-        "4 x h100-sxm5-80gb: dp4 zero3 mb4",
+        "4 x h100-sxm5-80gb: dp4 zero1 mb4",
         "  10 % more of each would shorten the step by: ",
         "  Layouts  Rule",
         "1 x t4: no: the leanest layout needs",
