@@ -90,9 +90,12 @@ def layers_held(
     for chunk, exists in _chunks_of(schedule, device, stages, virtual_stages):
         start = layers_before(chunk, layers=layers, chunks=chunks)
         end = layers_before(chunk + 1, layers=layers, chunks=chunks)
-        first = smaller(leading, end) - smaller(leading, start)
-        firsts = firsts + where(exists, first, 0)
-        others = others + where(exists, end - start - first, 0)
+        own = end - start
+        if not isinstance(leading, int) or leading:
+            first = smaller(leading, end) - smaller(leading, start)
+            firsts = firsts + where(exists, first, 0)
+            own = own - first
+        others = others + where(exists, own, 0)
     return firsts, others
 
 

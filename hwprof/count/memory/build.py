@@ -173,7 +173,7 @@ def _times(op: Op, share: float) -> Op:
 def _held(work: Workload, tensors: Sequence[ParameterTensor], frozen: Sequence[tuple[ParameterTensor, float]]) -> Held:
     """What the weights of one block take on one device."""
     storage = work.storage
-    largest_bytes, all_bytes = temporary_bytes(work.optimizer, work.implementation)
+    largest_bytes, all_bytes = temporary_bytes(work.optimizer, work.implementation, moment_bytes=storage.moment_bytes)
     own = [(tensor, work.split.parameters_of(tensor.label, tensor.elements)) for tensor in tensors]
     times = {tensor.label: tensor.repeats / work.holders(tensor.label) for tensor in tensors}
     elements = sum(size * times[tensor.label] for tensor, size in own)

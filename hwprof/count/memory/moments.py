@@ -17,6 +17,10 @@ from hwprof.specs.job.schedules import TRAITS
 __all__ = ["Moment", "Spread", "device_peak_bytes", "host_bytes", "moments", "peak_bytes"]
 
 
+def _any(condition: Amount) -> bool:
+    return bool(condition) if isinstance(condition, bool | int | float) else bool(condition.any())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
     """What a device holds at one moment.
@@ -60,7 +64,11 @@ class Moment:
 
     def main_pool_bytes(self, sharded: Amount) -> Amount:
         """What the pool of the main stream has given out; ``sharded`` gradients come from another."""
-        held = added(self.total_bytes, where(self.happens, self.freed_bytes, 0.0))
+        held = self.total_bytes
+        if _any(self.freed_bytes):
+            held = added(held, where(self.happens, self.freed_bytes, 0.0))
+        if not _any(sharded):
+            return held
         apart = smaller(self.parts.get("gradients", 0.0), self.device.all_gradients)
         return added(held, scaled(-1 * sharded, where(self.happens, apart, 0.0)))
 
@@ -122,10 +130,6 @@ def _moved_bytes(pieces: Pieces, kept: Pieces, spread: Spread, device: Amount) -
     return added(activations, scaled(1 - pieces.state_on_device, state), scaled(1 - pieces.weights_on_device, weights))
 
 
-def _any(condition: Amount) -> bool:
-    return bool(condition) if isinstance(condition, bool | int | float) else bool(condition.any())
-
-
 def device_peak_bytes(pieces: Pieces, spread: Spread, device: Amount) -> Amount:
     """Peak memory of one device."""
     return larger(*(moment.total_bytes for moment in moments(pieces, spread, device)))
@@ -145,8 +149,10 @@ def device_reserved_bytes(pieces: Pieces, spread: Spread, device: Amount) -> Amo
     were freed leave a place that wide ones do not fit.
     """
     at = Device(pieces=pieces, spread=spread, device=device)
+    if not pieces.streams:
+        return larger(*(moment.main_pool_bytes(0) for moment in _moments(at)))
     sharded = where(at.sharded_streams, 1, 0)
-    own = larger(*(moment.main_pool_bytes(sharded) for moment in moments(pieces, spread, device)))
+    own = larger(*(moment.main_pool_bytes(sharded) for moment in _moments(at)))
     gathering = larger(at.gathered_ends, (1 + pieces.prefetched_layers) * at.arriving)
     return added(own, scaled(sharded, added(at.all_gradients, gathering)))
 
@@ -158,7 +164,10 @@ def moments(pieces: Pieces, spread: Spread, device: Amount) -> tuple[Moment, ...
 
     Between the ends of its layers memory changes evenly, so one of them is higher.
     """
-    at = Device(pieces=pieces, spread=spread, device=device)
+    return _moments(Device(pieces=pieces, spread=spread, device=device))
+
+
+def _moments(at: Device) -> tuple[Moment, ...]:
     return (_forward(at), _loss(at), *_backward(at), _update(at))
 
 

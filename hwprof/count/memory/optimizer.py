@@ -11,8 +11,8 @@ from hwprof.specs.job.switches import JobOptimizer
 _COUNT_BYTES = 4
 """The step count that every optimizer with moments but SGD keeps for each tensor, fp32."""
 
-_ARRAY_BYTES = 4
-"""Temporary arrays are fp32."""
+_WIDE_BYTES = 4
+"""Of what is fp32 whatever the storage."""
 
 _MOMENTS: dict[JobOptimizer, int] = {"adamw": 2, "adam": 2, "adamw-8bit": 2, "sgd": 1, "lion": 1}
 """State arrays of the weights' size: two moments (Kingma & Ba 2015), one momentum buffer (Lion: Chen et al. 2023)."""
@@ -47,24 +47,26 @@ def state_bytes(
     matrix = len(tensor.shape) > 1
     if optimizer == "adafactor":
         kept = own / tensor.shape[-1] + own / tensor.shape[-2] if matrix else own
-        return own * master_bytes + kept * _ARRAY_BYTES + _COUNT_BYTES
+        return own * master_bytes + kept * _WIDE_BYTES + _COUNT_BYTES
     if optimizer == "muon":
         orthogonal = matrix and "layers.*" in tensor.label
         moments = 1 if orthogonal else 2
     else:
         moments = _MOMENTS[optimizer]
     if optimizer == "adamw-8bit":
-        moment_bytes = QUANTIZED_BYTES if math.prod(tensor.shape) >= QUANTIZED_FROM else _ARRAY_BYTES
+        moment_bytes = QUANTIZED_BYTES if math.prod(tensor.shape) >= QUANTIZED_FROM else _WIDE_BYTES
     return own * (master_bytes + moments * moment_bytes) + (0 if optimizer == "sgd" else _COUNT_BYTES)
 
 
-def temporary_bytes(optimizer: JobOptimizer, implementation: OptimizerImplementation) -> tuple[float, float]:
+def temporary_bytes(
+    optimizer: JobOptimizer, implementation: OptimizerImplementation, *, moment_bytes: float = 4.0
+) -> tuple[float, float]:
     """What the step allocates and frees, for each element: of the largest tensor, and of all tensors together.
 
-    Nothing when fused or in 8 bits, one array of all weights' size with ``foreach``.
+    Nothing when fused or in 8 bits, one array of all weights' size with ``foreach``; arrays are as wide as moments.
     """
     if implementation == "fused" or optimizer == "adamw-8bit":
         return 0.0, 0.0
     if implementation == "foreach" and optimizer != "muon":
-        return 0.0, _ARRAY_BYTES
-    return _LOOP_TEMPORARIES[optimizer] * _ARRAY_BYTES, 0.0
+        return 0.0, moment_bytes
+    return _LOOP_TEMPORARIES[optimizer] * moment_bytes, 0.0
