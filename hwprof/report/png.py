@@ -204,9 +204,8 @@ def _draw_segments(axes: Axes, segments: Sequence[Segment]) -> None:
         return
     start = 0.0
     for segment in segments:
-        axes.barh(
-            0, segment.fraction, left=start, color=segment.colour, edgecolor="white", label=_segment_name(segment)
-        )
+        name = drawable(f"{segment.label} {segment.text}")
+        axes.barh(0, segment.fraction, left=start, color=segment.colour, edgecolor="white", label=name)
         if segment.labelled:
             middle = start + segment.fraction / 2
             axes.text(middle, 0, drawable(segment.label), ha="center", va="center", fontsize=8, color=segment.ink)
@@ -214,10 +213,6 @@ def _draw_segments(axes: Axes, segments: Sequence[Segment]) -> None:
     axes.set_xlim(0, 1)
     axes.set_axis_off()
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.05), ncols=5, fontsize=8, frameon=False)
-
-
-def _segment_name(segment: Segment) -> str:
-    return drawable(f"{segment.label} {segment.text}")
 
 
 def _draw_picture(axes: Axes, picture: Picture) -> None:

@@ -53,7 +53,10 @@ class RunFolder:
 
     def found(self) -> FoundRuns:
         """What is there now. Symbolic links to folders are not followed."""
-        outcomes = {_key(self.root, path.parent): (path.parent, self._record(path)) for path in _records(self.root)}
+        outcomes = {
+            path.parent.relative_to(self.root).as_posix(): (path.parent, self._record(path))
+            for path in _records(self.root)
+        }
         runs = {
             key: ListedRun(key=key, directory=directory, record=record)
             for key, (directory, record) in outcomes.items()
@@ -87,10 +90,6 @@ def _records(root: Path) -> Iterator[Path]:
         path = Path(folder) / RECORD_FILE
         if RECORD_FILE in files and not path.is_symlink():
             yield path
-
-
-def _key(root: Path, directory: Path) -> str:
-    return directory.relative_to(root).as_posix()
 
 
 def files_of(run: ListedRun) -> dict[str, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hwprof.plan.answer.machines import Answer, Option
+from hwprof.plan.answer.machines import Answer
 from hwprof.plan.answer.plans import Plan
 from hwprof.plan.answer.scaling import ScalingPoint, taken_over_at
 from hwprof.report import palette
@@ -187,7 +187,8 @@ def _curve(name: str, curve: Sequence[ScalingPoint], ys: Sequence[float], colour
 def sensitivity_picture(answer: Answer) -> Picture:
     """How much shorter the first plan's step would be with 10 % more of each resource."""
     title = "What 10 % more of each would save"
-    option = next((one for one in answer.options if answer.plans and _made(one, answer.plans[0])), None)
+    question = answer.plans[0].question if answer.plans else None
+    option = next((one for one in answer.options if any(found.question is question for found in one.founds)), None)
     if option is None:
         return Picture(name="sensitivity", title=title, empty=NO_PLAN)
     bars = tuple(
@@ -207,8 +208,3 @@ def sensitivity_picture(answer: Answer) -> Picture:
         bars=bars,
         note=f"On {option.name}, by the closed form; the best layout may change with the resource.",
     )
-
-
-def _made(option: Option, plan: Plan) -> bool:
-    """Whether the plan is of this machine."""
-    return any(found.question is plan.question for found in option.founds)

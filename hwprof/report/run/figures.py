@@ -78,37 +78,34 @@ def memory_picture(record: RunRecord) -> Picture:
     title = "Memory at its peak"
     if memory is None:
         return Picture(name="memory", title=title, empty=absence(record, "memory result"))
-    peaks = (
-        ("predicted peak", memory.predicted_peak_bytes, palette.SLATE),
-        ("measured peak", memory.measured_peak_bytes, palette.GREY),
-    )
-    totals = [(label, size, colour) for label, size, colour in peaks if size is not None]
-    largest_bytes = max(sum(part.predicted_bytes for part in memory.parts), *(size for _, size, _ in totals), 0.0)
+    rows = _memory_rows(memory)
+    largest_bytes = max((start_bytes + size_bytes for _, start_bytes, size_bytes, _ in rows), default=0.0)
     factor, unit = scale("byte", [largest_bytes])
     marks, note = _capacity_mark(memory, largest_bytes, factor)
     return Picture(
         name="memory",
         title=title,
         x_title=f"memory [{unit}]",
-        bars=(*_part_bars(memory, factor), *(_whole_bar(label, size * factor, size, c) for label, size, c in totals)),
+        bars=tuple(
+            Bar(label=label, start=start * factor, length=size * factor, text=format_bytes(size), colour=colour)
+            for label, start, size, colour in rows
+        ),
         marks=marks,
         note=note,
     )
 
 
-def _part_bars(memory: MemoryResult, factor: float) -> list[Bar]:
-    bars, end_bytes = [], 0.0
+def _memory_rows(memory: MemoryResult) -> list[tuple[str, float, float, str]]:
+    """Label, start, size and colour: the parts one after the other, largest first, then the peaks from zero."""
+    rows, end_bytes = [], 0.0
     for place, part in enumerate(sorted(memory.parts, key=lambda part: -part.predicted_bytes)):
-        start_bytes, end_bytes = end_bytes, end_bytes + part.predicted_bytes
-        length = part.predicted_bytes * factor
-        text = format_bytes(part.predicted_bytes)
-        colour = _PART_COLOURS[place % len(_PART_COLOURS)]
-        bars.append(Bar(label=part.name, start=start_bytes * factor, length=length, text=text, colour=colour))
-    return bars
-
-
-def _whole_bar(label: str, length: float, size_bytes: float, colour: str) -> Bar:
-    return Bar(label=label, start=0.0, length=length, text=format_bytes(size_bytes), colour=colour)
+        rows.append((part.name, end_bytes, part.predicted_bytes, _PART_COLOURS[place % len(_PART_COLOURS)]))
+        end_bytes += part.predicted_bytes
+    peaks = (
+        ("predicted peak", memory.predicted_peak_bytes, palette.SLATE),
+        ("measured peak", memory.measured_peak_bytes, palette.GREY),
+    )
+    return rows + [(label, 0.0, size, colour) for label, size, colour in peaks if size is not None]
 
 
 def _capacity_mark(memory: MemoryResult, largest_bytes: float, factor: float) -> tuple[tuple[Mark, ...], str]:
