@@ -59,7 +59,7 @@ def test_what_is_not_known_is_a_circumstance_that_never_narrows(fact, name, plac
 def test_software_and_devices_without_runs_are_not_known():
     table = simulator_parameters()
     machine = machine_of(load_cluster("8xh100-sxm"))
-    assert known_of(machine, stack_named("megatron-core"), table) == KNOWN
+    assert known_of(machine, stack_named("megatron-core-eager"), table) == KNOWN
     assert not known_of(machine, stack_named("internevo"), table).software
     other = known_of(machine_of(load_cluster("8xgaudi3")), stack_named("megatron-core"), table)
     assert (other.device, other.kernels) == (False, False)
