@@ -183,7 +183,7 @@ def test_a_run_gives_the_job_and_the_calibration(measured_run):
     plan = found["plans"][0]
     assert (plan["hardware"], plan["stack"]) == ("h100-sxm5-80gb", "torch")
     assert plan["step_s"] == pytest.approx(0.5, rel=0.01)  # one device: the run itself
-    assert found["options"][0]["calibration"]
+    assert any("measured step 500 ms" in note for note in found["options"][0]["calibration"])
 
 
 def test_another_device_is_not_calibrated_by_the_run(measured_run):
