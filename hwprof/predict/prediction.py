@@ -7,7 +7,7 @@ what the host adds.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hwprof.predict.ceilings.product_times import UNPROBED_MATMUL_EFFICIENCY, ProductRates, unprobed_s
@@ -148,7 +148,8 @@ def predict_step(
     if roofs.host_to_device_byte_per_s:
         copy_s = facts.input_bytes / roofs.host_to_device_byte_per_s
         phases["host_to_device"] += _Estimate(least_s=0.0, expected_s=copy_s, longest_s=copy_s)
-    whole = _with_host(phases, roofs, facts)
+    alone = {use.phase for use, _ in probed if use.kernel.direction == "update" and not facts.host_beside}
+    whole = _with_host(phases, roofs, facts, without=alone)
     total = sum(whole.values(), _NOTHING)
     return Prediction(
         step_s=total.expected_s,
@@ -184,15 +185,19 @@ def _others(missing: Iterable[Shape], roofs: Roofs, facts: StepFacts) -> _Others
     return _Others(dict(zip(wanted, times, strict=True)), found.basis.text)
 
 
-def _with_host(phases: Mapping[PhaseName, _Estimate], roofs: Roofs, facts: StepFacts) -> _Phases:
+def _with_host(
+    phases: Mapping[PhaseName, _Estimate], roofs: Roofs, facts: StepFacts, *, without: Collection[PhaseName]
+) -> _Phases:
     """The phases with what the host adds.
 
     On a CPU host and device are one timeline. On a GPU the longer of both whole steps wins, as nothing in a step waits
-    for the GPU; what the host takes longer is spread over the phases by its own time in each.
+    for the GPU; what the host takes longer is spread over the phases by its own time in each. ``without``: phases whose
+    probed times have the host's in them.
     """
     if roofs.host is None:
         return dict(phases)
-    host = roofs.host.of_step(micro_batches=facts.micro_batches, stages=facts.stages)
+    of_step = roofs.host.of_step(micro_batches=facts.micro_batches, stages=facts.stages)
+    host = {name: seconds for name, seconds in of_step.items() if name not in without}
     device_s, host_s = sum(phases.values(), _NOTHING).expected_s, sum(host.values())
     added = 1.0 if not facts.host_beside else max(host_s - device_s, 0.0) / host_s if host_s else 0.0
     return {

@@ -92,10 +92,13 @@ class Ceiling(Record):
     (scores, softmax and mixing of values at the model's own shape; of a causal model half of the products' FLOP),
     ``memory.<level>`` (``memory.dram``, ``memory.l2``),
     ``norm.<layernorm|rmsnorm>.fp32.<tokens>x<width>.<forward|backward>``,
+    ``<kind>.<variant>.<dtype>.<sizes>.<forward|backward|update>`` of the other kernels of a step, at the model's own
+    sizes (``activation``, ``clip``, ``dropout``, ``embedding``, ``loss``, ``optimizer``, ``residual``, ``rope``: see
+    ``hwprof.specs.job.step_kernels``),
     ``transfer.<direction>.<pinned|pageable>`` (``transfer.host_to_device.pinned``; ``transfer.both.pinned``: both ways
     at once, bytes of both), ``transfer.<to_peer|from_peer>.<index>`` (another GPU of this machine),
     ``latency.dispatch`` (host time to dispatch one small op), ``latency.launch`` (device time from launch to end of an
-    empty kernel).
+    empty kernel), ``latency.host.<forward|forward_backward|clip|optimizer>`` (host time of a part of the model's step).
     """
 
     name: str

@@ -197,6 +197,19 @@ def test_on_a_cpu_the_host_comes_on_top_of_the_operators_for_each_micro_batch():
     assert prediction.basis.split(", ")[-1].startswith("the host as probed;")
 
 
+@pytest.mark.parametrize(("host_beside", "optimizer_s"), [(False, 5e-3), (True, 5e-3 + 4e-3 * 0.5)])
+def test_a_probed_update_has_the_host_of_a_cpu_in_it(host_beside, optimizer_s):
+    work = _work("optimizer", direction="update", phase="optimizer", moved_bytes=1e6)
+    kernel = StepKernel("optimizer", "adamw_for-loop", "fp32", (1, 4), "update")
+    use = KernelUse(kernel=kernel, phase="optimizer", calls=1, moved_bytes=1e6, work=(work,))
+    point = KernelPoint(seconds=5e-3, moved_bytes=1e6)
+    roofs = _roofs(host=HOST, kernels=KernelTimes(points={"optimizer.adamw_for-loop.fp32.update": {"1x4": point}}))
+    prediction = _predict([work], roofs, kernels=[use], host_beside=host_beside)
+    # beside a GPU 5 of the host's 10 ms are hidden, and half of each phase's is left
+    assert prediction.phase_s["optimizer"] == pytest.approx(optimizer_s)
+    assert prediction.phase_s["clip"] == pytest.approx(3e-3 * (0.5 if host_beside else 1))
+
+
 def test_where_the_host_was_probed_no_kernels_are_assumed_to_be_dispatched():
     roofs = _roofs(host=HostTimes(forward_s=1e-6, backward_s=0.0, clip_s=0.0, optimizer_s=0.0), dispatch_s=1.0)
     assert _predict([_work(instances=10)], roofs).step_s == pytest.approx(1e-6)

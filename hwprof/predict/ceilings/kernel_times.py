@@ -63,14 +63,16 @@ def kernel_times(ceilings: Iterable[Ceiling], *, dispatch_s: float) -> KernelTim
 
     Args:
         ceilings: one of each name.
-        dispatch_s: what each of a kernel's operators takes to dispatch where that is timed elsewhere, too; else 0.
+        dispatch_s: what each operator of a pass takes to dispatch where that is timed elsewhere, too; else 0. Of an
+            update it is timed nowhere else.
     """
     found: dict[str, dict[str, KernelPoint]] = defaultdict(dict)
     for ceiling in ceilings:
         call_s, moved_bytes = (ceiling.conditions.get(name) for name in ("call_s", "counted_bytes"))
         if ceiling.kind == "kernel" and isinstance(call_s, float) and isinstance(moved_bytes, int | float):
             family, sizes = _split(ceiling.name)
-            host_s = float(ceiling.conditions.get("operators", 0)) * dispatch_s
+            operators = 0.0 if ceiling.name.endswith(".update") else float(ceiling.conditions.get("operators", 0))
+            host_s = operators * dispatch_s
             found[family][sizes] = KernelPoint(seconds=max(call_s - host_s, LEAST * call_s), moved_bytes=moved_bytes)
     return KernelTimes(points=found)
 

@@ -107,7 +107,7 @@ class _Names:
 
 
 def sampled_weights(spec: ModelSpec) -> tuple[tuple[int, ...], ...]:
-    """Shapes of matrices of the model, of all kinds first and then layer by layer, within ``SAMPLE_ELEMENTS``.
+    """Shapes of weights of the model, of all kinds first and then layer by layer, within ``SAMPLE_ELEMENTS``.
 
     None of them takes more than half of that: a larger one is cut to its first rows.
     """
@@ -122,9 +122,9 @@ def sampled_weights(spec: ModelSpec) -> tuple[tuple[int, ...], ...]:
 
 
 def _by_layer(spec: ModelSpec) -> Iterator[tuple[int, ...]]:
-    matrices = [tensor for tensor in parameter_tensors(spec) if len(tensor.shape) > 1]
-    for number in range(max(tensor.repeats for tensor in matrices)):
-        yield from (tensor.shape for tensor in matrices if number < tensor.repeats)
+    tensors = parameter_tensors(spec)
+    for number in range(max(tensor.repeats for tensor in tensors)):
+        yield from (tensor.shape for tensor in tensors if number < tensor.repeats)
 
 
 Named = tuple[StepKernel, float]

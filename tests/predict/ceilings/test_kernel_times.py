@@ -45,6 +45,11 @@ def test_dispatch_that_the_host_s_probe_has_too_is_taken_off():
     assert kernel_times(found, dispatch_s=100.0).call_s(LOSS, 100.0) == 1.0  # a tenth is the kernel's own
 
 
+def test_nothing_is_taken_off_an_update():
+    update = StepKernel("clip", "norm", "fp32", (4, 16), "update")
+    assert kernel_times([ceiling(update, 10.0, operators=3)], dispatch_s=1.0).call_s(update, 100.0) == 10.0
+
+
 def test_ceilings_without_the_time_of_a_call_are_left_out():
     old = made_up_ceiling("norm.rmsnorm.fp32.1024x1024.forward")
     gather = made_up_ceiling("gather.fp32", kind="kernel")

@@ -76,6 +76,7 @@ class NarrowStep:
         )
         self._tokens = torch.arange(TOKENS, device=device)[None]
         self._gradients()
+        self._optimizer.step()  # the first one makes its state
 
     def part(self, name: HostPart) -> Work:
         """What takes one part of the step."""

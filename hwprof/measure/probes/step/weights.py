@@ -33,7 +33,8 @@ def optimizer(device: torch.device, kernel: StepKernel) -> Work:
     built = build_optimizer(weights, name, implementation, learning_rate=_RATE)
     decay = float(built.param_groups[0]["weight_decay"])
     built.step()
-    changed = weights.all[-1].detach().flatten()[-1:] - _WEIGHT
+    matrix = next(weight for weight in weights.all if weight.dim() > 1)
+    changed = matrix.detach().flatten()[-1:] - _WEIGHT
     exact = torch.full_like(changed, _FIRST_CHANGE[name](decay), dtype=torch.float64)
     require_close(changed, exact, str(kernel), tolerance=_CHANGE_TOLERANCE)
     return built.step
