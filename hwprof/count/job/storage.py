@@ -109,7 +109,7 @@ def _storage(
         moment_bytes=2 if way == "pure" else 4,
         reduced_bytes=0 if framework == "xla" else gradient_bytes,
         gathered_bytes=precision.compute_bytes,
-        narrows_in_use=way == "narrowed",
+        narrows_in_use=way == "narrowed" and precision.weight_bytes != precision.compute_bytes,
         lasting_gradients=mixed,
         owned_gradient_bytes=4 if widened else 0,
         bucket_elements=DEEPSPEED_BUCKET_ELEMENTS if mixed and framework in _DEEPSPEED else 0,
