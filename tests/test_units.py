@@ -1,6 +1,8 @@
 """Quantities are parsed once, exactly, nothing that is no quantity passes, and each value has one text."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -134,3 +136,9 @@ def test_values_of_a_column_share_the_unit_that_suits_the_largest():
     assert units.scale("byte", [64e3, 2e6, math.inf]) == (pytest.approx(1e-6), "MB")
     assert units.scale("s", []) == (1.0, "s")
     assert units.scale("fraction", [0.001]) == (100.0, "%")
+
+
+def test_no_other_module_writes_a_share_in_a_way_of_its_own():
+    package = Path(units.__file__).parent
+    own = [path.name for path in package.rglob("*.py") if re.search(r":\.\d%}", path.read_text(encoding="utf-8"))]
+    assert own == []

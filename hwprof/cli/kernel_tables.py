@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hwprof.errors import InputError
 from hwprof.specs.files import write_atomically
+from hwprof.units import format_fraction
 
 if TYPE_CHECKING:
     from hwprof.predict.kernels.tables import TableErrors, TableTimes
@@ -68,13 +69,13 @@ def _json(errors: TableErrors) -> dict[str, object]:
 
 
 def _text(errors: TableErrors, *, seen: bool) -> str:
-    share = f" ({errors.predicted / errors.rows:.1%})" if errors.rows else ""
+    share = f" ({format_fraction(errors.predicted / errors.rows)})" if errors.rows else ""
     note = "; the curves have seen these rows" if seen else ""
     lines = [f"{errors.rows} rows, {errors.predicted} predicted{share}{note}"]
     for name, one in errors.groups.items():
         lines.append(
             f"  {name:40} n {one.count:5}  median {one.median_abs_pct:5.1f} %  p90 {one.p90_abs_pct:6.1f} %  "
-            f"bias {one.bias_pct:+6.1f} %   {one.interval_coverage:.0%} inside the 90 % interval"
+            f"bias {one.bias_pct:+6.1f} %   {format_fraction(one.interval_coverage)} inside the 90 % interval"
         )
     if errors.bases:
         lines += ["", "said by"]

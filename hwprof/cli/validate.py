@@ -126,7 +126,7 @@ def _text(result: Validation) -> str:
 
 
 def _inside(covered: float | None) -> str:
-    return f"   {covered:.0%} inside the 90 % interval" if covered is not None else ""
+    return f"   {format_fraction(covered)} inside the 90 % interval" if covered is not None else ""
 
 
 def _line(errors: Errors | None) -> str:

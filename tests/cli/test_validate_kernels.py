@@ -194,7 +194,7 @@ def test_one_table_at_a_time(
 def test_text_shows_errors_who_said_the_times_and_refusals(gemm: Path) -> None:
     result = CliRunner().invoke(command, ["--kernels", str(gemm)])
     assert result.exit_code == 0
-    assert "8 rows, 2 predicted (25.0%)" in result.stdout
+    assert "8 rows, 2 predicted (25 %)" in result.stdout
     assert "inside the 90 % interval" in result.stdout
     assert "786 bf16 products measured on h100-sxm5-80gb" in result.stdout
     assert "Abacus 9000" in result.stdout

@@ -16,6 +16,7 @@ from hwprof.predict.kernels.products import AXES, PRIOR, Products, product_s
 from hwprof.specs.catalogue.kernel_points import KernelPoints, kernel_table
 from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.job.settings import Dtype
+from hwprof.units import format_estimate, format_span
 
 Floats = NDArray[np.float64]
 
@@ -56,7 +57,7 @@ def unprobed_s(wanted: Sequence[Shape], known: ProductRates) -> KernelTime:
     if len(known.shapes) >= FEWEST_FOR_CURVE:
         return _by_curve(asked, known)
     least, middle, most = UNPROBED_MATMUL_EFFICIENCY
-    text = f"an assumed {middle:.0%} ({least:.0%} to {most:.0%}) of {known.roof_name}"
+    text = f"an assumed {format_estimate(middle)} ({format_span((least, most), 'estimate')}) of {known.roof_name}"
     at_roof_s = asked.flop / known.flop_per_s
     return KernelTime(at_roof_s / middle, at_roof_s / most, at_roof_s / least, Basis("assumed", text))
 

@@ -23,6 +23,7 @@ from hwprof.predict.kernels.products import Roof, roof_of
 from hwprof.predict.kernels.sustained import under_power_s
 from hwprof.specs.catalogue.kernel_points import KernelPoints, KernelTable
 from hwprof.specs.hardware.spec import DeviceSpec
+from hwprof.units import format_estimate
 
 Floats = NDArray[np.float64]
 
@@ -166,7 +167,8 @@ def _law(device: DeviceSpec, dtype: ProductFormat, table: KernelTable, even: boo
     peak = FORMATS[dtype].peak
     owners = [device] if own else lenders(table, device, peak, lambda points: serving(points) is not None)[:1]
     if not owners:
-        text = f"assumed: {ARITHMETIC_SHARE:.0%} of {device.id}'s {dtype} peak, as nobody measured experts like these"
+        share = format_estimate(ARITHMETIC_SHARE)
+        text = f"assumed: {share} of {device.id}'s {dtype} peak, as nobody measured experts like these"
         return _Law(roof, None, ASSUMED_WIDTH, Basis("assumed", text))
     points = table.of(owners[0].id)
     used = serving(points)

@@ -25,6 +25,7 @@ from hwprof.predict.kernels.sustained import under_power_s
 from hwprof.predict.kernels.tiles import TILINGS, padded_results
 from hwprof.specs.catalogue.kernel_points import KernelPoints, KernelTable
 from hwprof.specs.hardware.spec import DeviceSpec
+from hwprof.units import format_estimate
 
 Floats = NDArray[np.float64]
 
@@ -241,7 +242,8 @@ def _law(device: DeviceSpec, dtype: ProductFormat, table: KernelTable, here: Ker
         sets.append(_Measured.lent(one.points, roof_of(one.owner, one.dtype), number))
     if not sets:
         usual = usual_share(device)
-        text = f"nobody measured its products: {usual.share:.0%} of {device.id}'s {dtype} peak, {usual.source}"
+        share = format_estimate(usual.share)
+        text = f"nobody measured its products: {share} of {device.id}'s {dtype} peak, {usual.source}"
         return Law(roof, ASSUMED_FLOOR_S, WAYS[0], None, ASSUMED_WIDTH, Basis("assumed", text), usual.share)
     basis, width = _basis(device, dtype, len(sets[0].seconds) if len(sets) > len(found) else 0, found)
     return _fitted(roof, sets, width, basis)

@@ -36,7 +36,7 @@ def test_a_product_of_one_row_takes_the_time_of_its_operands():
 def test_fewer_than_three_measured_products_make_no_curve():
     found = unprobed_s([(100, 50, 1000)], rates({(1, 1, 1): 1e10}))
     assert (found.seconds[0], found.lo_s[0], found.hi_s[0]) == pytest.approx((2e-4, 1e-4, 4e-4))
-    assert found.basis.text == "an assumed 50% (25% to 100%) of matmul.fp32"
+    assert found.basis.text == "an assumed 50 % (25 to 100 %) of matmul.fp32"
 
 
 def test_a_known_device_s_published_products_speak_where_nothing_was_probed():

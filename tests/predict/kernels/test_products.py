@@ -111,7 +111,7 @@ def test_a_batch_takes_at_most_as_long_as_its_products_one_by_one():
         ("h200-sxm5-141gb", "fp16", "sibling", "bf16 products measured on h200-sxm5-141gb"),
         ("gb300-nvl72", "bf16", "sibling", "measured on b300-sxm-288gb"),
         ("l40s", "fp8", "sibling", "measured on rtx-pro-6000-blackwell-server"),
-        ("tpu-v5p", "bf16", "assumed", "80% of tpu-v5p's bf16 peak"),
+        ("tpu-v5p", "bf16", "assumed", "80 % of tpu-v5p's bf16 peak"),
         ("mi300x", "bf16", "assumed", "MI300X (51 %)"),
     ],
 )

@@ -17,6 +17,7 @@ from hwprof.predict.kernels.device_rates import DeviceRates, rates_of
 from hwprof.predict.kernels.owners import owners
 from hwprof.specs.catalogue.kernel_points import KernelPoints, KernelTable
 from hwprof.specs.hardware.spec import DeviceSpec
+from hwprof.units import format_estimate
 
 Floats = NDArray[np.float64]
 
@@ -137,7 +138,7 @@ def _curve(
     lent = [(device, own)] if own is not None else _others(device, kind, table)
     speakers = [*([(device, mine)] if mine is not None else []), *lent]
     if not speakers:
-        text = f"{what}: {MEMORY_SHARE:.0%} of the bandwidth of {device.id}, assumed"
+        text = f"{what}: {format_estimate(MEMORY_SHARE)} of the bandwidth of {device.id}, assumed"
         return None, UNMEASURED, Basis("assumed", text)
     base_s = functools.partial(elementwise_base_s, rates_of(device), kind)
     lattice = curve(AXES, _points(speakers, kind, lent=mine is not None), base_s, Prior())
