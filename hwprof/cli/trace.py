@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,18 @@ from hwprof.errors import InputError, WorkError
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.trace import TraceReport
 from hwprof.version import __version__
+
+
+_RANGE = re.compile(r"(\d+)|(\d*)-(\d*)")
+
+
+def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int | None, int | None]:
+    """``3-5``: the first and the last number, None where there is no limit."""
+    found = _RANGE.fullmatch((value or "-").strip())
+    if found is None or value == "-":
+        raise click.BadParameter(f"{value!r} is no range of steps; write for example 3, 3-5, 3- or -5")
+    first, last = (found[1], found[1]) if found[1] else (found[2], found[3])
+    return int(first) if first else None, int(last) if last else None
 
 
 @click.command(
@@ -29,6 +42,9 @@ from hwprof.version import __version__
     type=click.Path(path_type=Path),
     help="File that `hwprof probe` saved: measured roofs, which go before the datasheet's.",
 )
+@click.option("--steps", metavar="N-M", callback=_numbers, help="Only these steps, by their numbers: 3, 3-5, 3- or -5.")
+@click.option("--warmup", type=click.IntRange(min=0), default=0, show_default=True, help="Steps left out at the start.")
+@click.option("--annotation", default="", help="Steps are the annotations of this name; * stands for any text.")
 @click.option("--top", type=click.IntRange(min=1), default=12, show_default=True, help="Rows of each table as text.")
 @click.option(
     "--output",
@@ -41,6 +57,9 @@ def command(
     *,
     hardware: str | None,
     calibration: Path | None,
+    steps: tuple[int | None, int | None],
+    warmup: int,
+    annotation: str,
     top: int,
     output: Path | None,
     output_format: str,
@@ -54,10 +73,12 @@ def command(
     up to where it broke; the exit code is then 1.
     """
     from hwprof.trace.analysis import analyse
+    from hwprof.trace.windows import Chosen
 
     ceilings = (*_of_device(hardware), *_of_file(calibration))
+    wanted = Chosen(first=steps[0], last=steps[1], warmup=warmup, annotation=annotation)
     with progress_on_stderr(quiet=False) as show:
-        found = analyse(files, ceilings, progress=show)
+        found = analyse(files, ceilings, wanted=wanted, progress=show)
     report = TraceReport(
         hwprof_version=__version__,
         devices=found.devices,

@@ -78,7 +78,7 @@ def _run_items(record: RunRecord) -> Iterator[tuple[Key, Item]]:
 
 def side_of_traces(name: str, devices: Sequence[TraceDevice]) -> Side:
     """What the traces of one program offer; times are means over ranks."""
-    samples = tuple(step.duration_s for device in devices for step in device.steps if step.complete)
+    samples = tuple(step.duration_s for device in devices for step in device.steps)
     per_rank = [dict(_device_items(device)) for device in devices]
     keys = dict.fromkeys(key for items in per_rank for key in items)
     return Side(
@@ -99,9 +99,8 @@ def side_of_traces(name: str, devices: Sequence[TraceDevice]) -> Side:
 
 def _device_items(device: TraceDevice) -> Iterator[tuple[Key, Item]]:
     steps = device.steps
-    complete = [step for step in steps if step.complete]
     for name in ("compute", "exposed_communication", "exposed_copy", "idle"):
-        each = tuple(getattr(step, f"{name}_s") for step in complete or steps)
+        each = tuple(getattr(step, f"{name}_s") for step in steps)
         yield ("part", name.replace("_", " ")), Item(statistics.fmean(each), samples_s=each)
     totals: dict[Key, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for module in device.modules:

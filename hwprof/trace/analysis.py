@@ -27,7 +27,7 @@ from hwprof.trace.critical import critical_path
 from hwprof.trace.findings import findings
 from hwprof.trace.placing import placed
 from hwprof.trace.stragglers import Meeting
-from hwprof.trace.windows import Windows, cpu_windows, device_windows, host_steps
+from hwprof.trace.windows import ALL, Chosen, Windows, cpu_windows, device_windows, host_steps, wanted_steps
 
 _RANK_IN_NAME = re.compile(r"rank[_-]?(\d+)", re.IGNORECASE)
 
@@ -42,13 +42,18 @@ class Analysis:
 
 
 def analyse(
-    paths: Sequence[Path], ceilings: Sequence[Ceiling] = (), *, progress: Callable[[str], None] = lambda _text: None
+    paths: Sequence[Path],
+    ceilings: Sequence[Ceiling] = (),
+    *,
+    wanted: Chosen = ALL,
+    progress: Callable[[str], None] = lambda _text: None,
 ) -> Analysis:
     """Read and analyse one file after the other; only one is in memory at a time.
 
     Args:
         paths: traces, one per rank.
         ceilings: of the device, for the bound classes; may be empty.
+        wanted: which steps.
         progress: told what is being done.
 
     Raises:
@@ -60,7 +65,7 @@ def analyse(
         progress(f"reading {path.name}")
         trace = read_trace(path, values_of=NEEDS_VALUES)
         progress(f"analysing {path.name}")
-        for device, meetings in _of_file(trace, number, ceilings):
+        for device, meetings in _of_file(trace, number, ceilings, wanted):
             devices.append(device)
             met.append((device.rank, meetings))
     repeated = len({rank for rank, _ in met}) < len(met)
@@ -68,14 +73,16 @@ def analyse(
     return Analysis(tuple(devices), None if repeated else stragglers.stragglers(met), notes)
 
 
-def _of_file(trace: Trace, number: int, ceilings: Sequence[Ceiling]) -> Iterator[tuple[TraceDevice, Sequence[Meeting]]]:
+def _of_file(
+    trace: Trace, number: int, ceilings: Sequence[Ceiling], wanted: Chosen
+) -> Iterator[tuple[TraceDevice, Sequence[Meeting]]]:
     if not len(trace.host) and not len(trace.device):
         raise _nothing(trace)
     calls = calls_of(trace)
     for device in np.unique(trace.device.device).tolist():
-        yield _device(trace, calls, f"gpu:{device}", number=number, ceilings=ceilings)
+        yield _device(trace, calls, f"gpu:{device}", number=number, ceilings=ceilings, wanted=wanted)
     if not len(trace.device):
-        yield _device(trace, calls, "cpu", number=number, ceilings=ceilings)
+        yield _device(trace, calls, "cpu", number=number, ceilings=ceilings, wanted=wanted)
 
 
 def _nothing(trace: Trace) -> InputError:
@@ -88,18 +95,18 @@ def _nothing(trace: Trace) -> InputError:
 
 
 def _device(
-    trace: Trace, calls: Calls, name: str, *, number: int, ceilings: Sequence[Ceiling]
+    trace: Trace, calls: Calls, name: str, *, number: int, ceilings: Sequence[Ceiling], wanted: Chosen
 ) -> tuple[TraceDevice, Sequence[Meeting]]:
     on_gpu = name != "cpu"
-    steps = host_steps(trace)
-    windows, chosen = _chosen(trace, calls, name, steps)
+    steps = _steps(trace, wanted)
+    windows, chosen = _chosen(trace, calls, name, steps, wanted)
     parts = split(chosen, windows.spans)
     gaps = gaps_of(trace, chosen, parts.idle) if on_gpu else None
     why = idle.gpu_idle(trace, gaps) if gaps else idle.cpu_idle(trace, parts.idle)
     times = breakdown.breakdown(parts, windows, why)
     each = breakdown.steps(parts, windows)
     del parts
-    durations_s = tuple(step.duration_s for step in each if step.complete) or (each[-1].duration_s,)
+    durations_s = tuple(step.duration_s for step in each)
     ops = placed(tables.op_table(trace, calls, chosen), ceilings, kind="gpu" if on_gpu else "cpu")
     facts: dict[str, Any] = {
         "overlap": breakdown.overlap(chosen),
@@ -107,7 +114,7 @@ def _device(
         "ops": ops,
         "launches": launches.launches(trace, chosen) if on_gpu else None,
         "causes": idle.causes(trace, calls, gaps) if gaps else (),
-        "memory": memory.memory(trace, calls, steps),
+        "memory": memory.memory(trace, calls, steps.where(wanted_steps(steps, wanted)) if steps else None),
     }
     device = TraceDevice(
         file=trace.path,
@@ -132,16 +139,28 @@ def _device(
     return device.model_copy(update={"findings": findings(device)}), stragglers.meetings(trace, chosen)
 
 
-def _chosen(trace: Trace, calls: Calls, name: str, steps: Windows | None) -> tuple[Windows, Pieces]:
+def _steps(trace: Trace, wanted: Chosen) -> Windows | None:
+    """The steps as the host ran them."""
+    steps = host_steps(trace, wanted)
+    if steps is None and wanted != ALL:
+        raise InputError(
+            f"{trace.path} marks no steps, so none can be chosen",
+            expectation="expected ProfilerStep annotations (prof.step()), or an optimizer's steps",
+            remedy="name annotations that are its steps with --annotation, or leave --steps and --warmup out",
+        )
+    return steps
+
+
+def _chosen(trace: Trace, calls: Calls, name: str, steps: Windows | None, wanted: Chosen) -> tuple[Windows, Pieces]:
     """The steps of a device and its pieces in them."""
     if name != "cpu":
         mine = trace.device.where(trace.device.device == int(name.removeprefix("gpu:")))
-        return device_windows(trace, gpu_pieces(trace, calls.parent, mine), steps)
+        return device_windows(trace, gpu_pieces(trace, calls.parent, mine), steps, wanted)
     loads = nearest(calls.parent, named(trace, LOADER.match)) >= 0
     pieces = cpu_pieces(trace, calls.parent, (trace.host.kind == HostKind.OPERATOR) & ~loads)
     if not len(pieces):
         raise _nothing(trace)
-    return cpu_windows(pieces, steps)
+    return cpu_windows(pieces, steps, wanted)
 
 
 def _facts(trace: Trace) -> dict[str, Any]:

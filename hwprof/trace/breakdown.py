@@ -6,7 +6,7 @@ from hwprof.spans.columns import NS
 from hwprof.spans.intervals import intersect
 from hwprof.spans.pieces import Kind, Pieces, Split
 from hwprof.specs.record.trace import TimePart, TraceBreakdown, TraceIdle, TraceOverlap, TraceStep
-from hwprof.trace.windows import REST, Windows
+from hwprof.trace.windows import Windows
 
 
 def steps(parts: Split, windows: Windows) -> tuple[TraceStep, ...]:
@@ -25,7 +25,6 @@ def steps(parts: Split, windows: Windows) -> tuple[TraceStep, ...]:
             exposed_communication_s=communication * NS,
             exposed_copy_s=copy * NS,
             idle_s=idle * NS,
-            complete=name != REST,
         )
         for name, start, end, compute, communication, copy, idle in rows
     )

@@ -74,15 +74,6 @@ def test_traces_are_means_over_ranks_of_times_a_step():
     assert (side.peak_memory_bytes, side.settings) == (284.37e6, {"ranks": "2", "world_size": "2"})
 
 
-def test_what_stands_after_the_last_step_is_no_sample():
-    last = made_up_trace_step(3, complete=False, compute_s=1.0)
-    side = side_of_traces("t", [made_up_device(steps=(made_up_trace_step(1), last))])
-    assert side.step_samples_s == (0.01,)
-    assert side.items["part", "compute"].time_s == 6e-3
-    alone = side_of_traces("t", [made_up_device(steps=(last,))])
-    assert (alone.step_samples_s, alone.items["part", "compute"].time_s) == ((), 1.0)
-
-
 def test_a_damaged_file_is_said_to_be_compared_in_part():
     device = made_up_device(broken=TraceBreak(offset_bytes=1, reason="cut"), memory=())
     side = side_of_traces("t", [device])

@@ -110,7 +110,6 @@ CASES: dict[str, tuple[Loop, int]] = {
     "whole microseconds": (Loop(seed=1, whole_microseconds=True, rows=4096), 2),
     "four ranks, one late": (Loop(seed=2, straggler=2, rows=2048), 4),
     "CUDA graph": (Loop(seed=3, graph=True), 1),
-    "no marked steps": (Loop(seed=4, profiler_steps=False, rows=8192), 2),
 }
 """Loops on which our numbers are held against those of Holistic Trace Analysis."""
 

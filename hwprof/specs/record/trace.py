@@ -60,10 +60,7 @@ class TraceBreakdown(Record):
 
 
 class TraceStep(Record):
-    """One step: on a GPU from its first kernel to that of the next step, on a CPU as the host marked it.
-
-    ``complete`` is false for what stands after the last end of a step; it is no sample of the step time.
-    """
+    """One step: on a GPU from the first kernel that it launched to that of the next, on a CPU as the host marked it."""
 
     name: str
     start_s: float
@@ -72,7 +69,6 @@ class TraceStep(Record):
     exposed_communication_s: float
     exposed_copy_s: float
     idle_s: float
-    complete: bool = True
 
 
 class TraceOverlap(Record):
