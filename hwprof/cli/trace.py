@@ -16,7 +16,6 @@ from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.trace import TraceReport
 from hwprof.version import __version__
 
-
 _RANGE = re.compile(r"(\d+)|(\d*)-(\d*)")
 
 

@@ -212,8 +212,8 @@ def device_windows(trace: Trace, pieces: Pieces, steps: Windows | None, wanted: 
 def _step_of(trace: Trace, pieces: Pieces, steps: Windows) -> Places:
     """The step that launched each piece; -1 for none.
 
-    A piece without a launch belongs to the step during whose pieces it starts: before the first of these it was launched
-    before the trace began. Where no piece has a launch, steps are those of the host's clock.
+    A piece without a launch belongs to the step during whose pieces it starts; what starts before the first of these
+    was launched before the trace began. Where no piece has a launch, steps are those of the host's clock.
     """
     known = pieces.host >= 0
     moment = np.where(known, trace.host.start_ns[np.maximum(pieces.host, 0)] if known.any() else 0, pieces.start_ns)
@@ -227,7 +227,8 @@ def _step_of(trace: Trace, pieces: Pieces, steps: Windows) -> Places:
     begun = np.maximum.accumulate(pieces.start_ns[launched][first])
     own = np.searchsorted(begun, pieces.start_ns, side="right") - 1
     own[pieces.start_ns > pieces.end_ns[launched].max()] = -1
-    return np.where(known, step, np.where(own >= 0, present[np.maximum(own, 0)], -1)).astype(np.int32)
+    found: Places = np.where(known, step, np.where(own >= 0, present[np.maximum(own, 0)], -1)).astype(np.int32)
+    return found
 
 
 def cpu_windows(pieces: Pieces, steps: Windows | None, wanted: Chosen = ALL) -> tuple[Windows, Pieces]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from made_up_record import made_up_attribution, made_up_op, made_up_phase, made_up_record, made_up_step
 from made_up_trace import OP, made_up_device
-from made_up_trace import made_up_step as made_up_trace_step
 
 from hwprof.compare.sides import side_of_run, side_of_traces
 from hwprof.specs.record.run import KernelTime, MemoryResult
