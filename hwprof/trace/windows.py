@@ -217,9 +217,9 @@ def _step_of(trace: Trace, pieces: Pieces, steps: Windows) -> Places:
     """
     known = pieces.host >= 0
     moment = np.where(known, trace.host.start_ns[np.maximum(pieces.host, 0)] if known.any() else 0, pieces.start_ns)
-    step = np.searchsorted(steps.starts_ns, moment, side="right") - 1
-    until = steps.ends_ns[np.maximum(step, 0)] if not steps.joined else steps.ends_ns[-1]
-    step = np.where(moment <= until, step, -1).astype(np.int32)
+    place = np.searchsorted(steps.starts_ns, moment, side="right") - 1
+    until = steps.ends_ns[-1] if steps.joined else steps.ends_ns[np.maximum(place, 0)]
+    step: Places = np.where(moment <= until, place, -1).astype(np.int32)
     launched = known & (step >= 0)
     if not launched.any():
         return step
