@@ -1,7 +1,8 @@
 """Claims that only a machine with an NVIDIA GPU can refute; takes some minutes there.
 
 Run ``pytest -m gpu``. Nothing here compares with a number of one certain GPU: datasheets, the wall clock, torch's own
-allocator and arithmetic are the witnesses.
+allocator and arithmetic are the witnesses. What needs neither a GPU's speed nor its driver is claimed in tests/played,
+which walks the same code on a device that the CPU plays: each change meets it.
 """
 
 import math

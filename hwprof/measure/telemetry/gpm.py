@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from hwprof.specs.measurement import Skipped
@@ -117,5 +118,6 @@ def open_gpm(nvml: Any, handle: Any) -> tuple[tuple[tuple[Gpm, str], ...], tuple
 
 
 def _free(nvml: Any, samples: Sequence[Any]) -> None:
-    for sample in samples:
-        nvml.nvmlGpmSampleFree(sample)
+    with suppress(nvml.NVMLError):  # a GPU that fell off the bus, or a driver that was unloaded meanwhile
+        for sample in samples:
+            nvml.nvmlGpmSampleFree(sample)

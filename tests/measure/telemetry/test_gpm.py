@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import itertools
+import sys
 from types import SimpleNamespace
 
 import pynvml
@@ -126,6 +127,19 @@ def test_samples_are_freed():
     del read
     gc.collect()
     assert len(nvml.freed) == 2
+
+
+def test_samples_of_a_gpu_that_is_gone_are_let_go_in_silence(monkeypatch):
+    class Gone(Hopper):
+        def nvmlGpmSampleFree(self, _sample):  # noqa: N802
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+
+    unheard = []
+    monkeypatch.setattr(sys, "unraisablehook", unheard.append)
+    read = Gpm(Gone(), object(), RATES, factor=1.0)
+    del read
+    gc.collect()
+    assert unheard == []
 
 
 def test_the_binding_has_every_metric():

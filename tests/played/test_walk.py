@@ -1,0 +1,123 @@
+"""Does `hwprof run --device cuda` come to its end, whole? On a played device, so that each change walks that path."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from played.device import Gpus
+from played.nvml import played_nvml
+from played.profile import played_profile
+from played.small import small_probes
+from played.tensors import tensors_on_cpu
+from rank_pool import RankPool
+
+import hwprof
+from hwprof.report.files.run import read_run
+
+MODEL = Path(__file__).parents[1] / "support" / "played" / "model.toml"
+SIZES = {"model": str(MODEL), "micro_batch": 1, "seq_len": 16, "steps": 2, "warmup_steps": 1, "profiled_steps": 1,
+         "workers": 0}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The directory of a run on one device."""
+    folder, gpus = tmp_path_factory.mktemp("run"), Gpus()
+    with pytest.MonkeyPatch.context() as patch:
+        small_probes(patch)
+        played_profile(patch)
+        played_nvml(patch)
+        with gpus.installed(patch), tensors_on_cpu(gpus, patch):
+            hwprof.run(device="cuda", output=str(folder), **SIZES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def record(folder):
+    return read_run(folder)
+
+
+def test_the_run_comes_to_its_end_and_leaves_every_file(folder, record):
+    assert record.status == "complete"
+    assert record.run_settings.device == "cuda"
+    assert record.device.catalogue_id == "h200-sxm5-141gb"
+    names = {path.name for path in folder.iterdir()}
+    assert {"run.json", "report.html", "roofline.png", "step.png", "memory.png", "trace.json.gz"} <= names
+
+
+def test_no_probe_of_a_gpu_fails(record):
+    assert [skip for skip in record.skipped if skip.reason.startswith("failed with")] == []
+    measured = {ceiling.name for ceiling in record.ceilings if ceiling.origin == "measured"}
+    assert measured >= {
+        "latency.dispatch",
+        "latency.launch",
+        "latency.host.forward_backward",
+        "matmul.bf16",
+        "matmul.tf32",
+        "matmul.fp8",
+        "matmul.bf16.16x64x32",
+        "matmul.bf16.beside_copies",
+        "memory.dram",
+        "transfer.host_to_device.pinned",
+        "transfer.device_to_host.pageable",
+        "transfer.both.pinned",
+    }
+
+
+def test_parts_of_the_step_add_up_and_kernels_are_booked_to_modules(record):
+    found = record.attribution
+    parts_s = found.compute_s + found.exposed_communication_s + found.exposed_copy_s + found.idle_host_s
+    assert parts_s + found.idle_input_s + found.residue_s == pytest.approx(found.step_s, rel=1e-9)
+    assert found.explained_fraction > 0.5
+    booked = {(op.label, op.direction) for op in record.ops}
+    assert {("layers.*.ffn.up", "forward"), ("layers.*.ffn.up", "backward"), ("optimizer", "update")} <= booked
+
+
+def test_counters_of_the_gpu_stand_beside_the_run(record):
+    series = {one.name: one.values for one in record.telemetry}
+    assert set(series["gpu.sm_clock"]) == {1755e6}
+    assert set(series["gpu.dram_bandwidth"]) == {0.42}
+    assert len(series["gpu.power"]) > 1
+
+
+def test_torch_is_left_without_what_was_played(record):
+    assert record.status == "complete"
+    assert not torch.cuda.is_available()
+    assert isinstance(torch.Generator(), torch.Generator)
+    with pytest.raises((AssertionError, RuntimeError)):
+        torch.zeros(1, device="cuda")
+
+
+def run_rank(_world, folder, parallel):
+    """One rank's run on a played device of its own; the process is thrown away afterwards."""
+    from played.ranks import gloo_for_nccl
+
+    from hwprof.measure.links import layout_links, slowdown
+    from hwprof.session import ceilings
+
+    patch, gpus = pytest.MonkeyPatch(), Gpus(2)
+    played_profile(patch)
+    played_nvml(patch, count=2)
+    gloo_for_nccl(patch)
+    patch.setattr(ceilings, "probe_device", lambda *_args, **_options: None)  # walked on one device above
+    patch.setattr(layout_links, "sizes_for", lambda *_args, **_options: (1024, 65536))
+    patch.setattr(slowdown, "_SIDE", {"nccl": 64})
+    patch.setattr(slowdown, "_MESSAGE_BYTES", {"nccl": 4096})
+    with gpus.installed(patch), tensors_on_cpu(gpus, patch):
+        hwprof.run_ranks(device="cuda", parallel=parallel, output=folder, **SIZES)
+    return gpus.current
+
+
+def test_two_ranks_with_a_device_each_merge_into_one_report_with_their_collectives(tmp_path):
+    pool = RankPool(2, joined=False)
+    try:
+        assert pool.run(run_rank, str(tmp_path), "fsdp") == [0, 1]
+    finally:
+        pool.close()
+    record = read_run(tmp_path)
+    assert (record.status, record.world_size) == ("complete", 2)
+    assert record.ranks.backend == "nccl"
+    found = {(one.collective, one.axis) for one in record.ranks.collectives}
+    assert found == {("all_gather", "data"), ("reduce_scatter", "data"), ("all_reduce", "all")}
+    assert all(one.size_bytes > 0 for one in record.ranks.collectives)
+    assert [rank.place.device for rank in record.ranks.ranks] == ["NVIDIA H200"] * 2
