@@ -12,6 +12,7 @@ from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.cli.progress import progress_on_stderr
 from hwprof.errors import InputError, WorkError
+from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.trace import TraceReport
 from hwprof.version import __version__
@@ -71,13 +72,14 @@ def command(
     With --hardware or --calibration also which roof binds each operator. A file that is cut off or damaged is analysed
     up to where it broke; the exit code is then 1.
     """
-    from hwprof.trace.analysis import analyse
+    from hwprof.trace.analysis import Asked, analyse
     from hwprof.trace.windows import Chosen
 
-    ceilings = (*_of_device(hardware), *_of_file(calibration))
+    device = _device(hardware)
+    ceilings = (*_of_device(device), *_of_file(calibration))
     wanted = Chosen(first=steps[0], last=steps[1], warmup=warmup, annotation=annotation)
     with progress_on_stderr(quiet=False) as show:
-        found = analyse(files, ceilings, wanted=wanted, progress=show)
+        found = analyse(files, Asked(ceilings=ceilings, hardware=device, wanted=wanted), progress=show)
     report = TraceReport(
         hwprof_version=__version__,
         devices=found.devices,
@@ -107,13 +109,19 @@ def _raise_broken(report: TraceReport) -> None:
         raise WorkError(places, remedy="what stands before was analysed; export the trace again for the rest")
 
 
-def _of_device(hardware: str | None) -> tuple[Ceiling, ...]:
+def _device(hardware: str | None) -> DeviceSpec | None:
     if hardware is None:
-        return ()
-    from hwprof.predict.ceilings.datasheet import datasheet_ceilings
+        return None
     from hwprof.specs.catalogue.lookup import load_device
 
-    device = load_device(hardware)
+    return load_device(hardware)
+
+
+def _of_device(device: DeviceSpec | None) -> tuple[Ceiling, ...]:
+    if device is None:
+        return ()
+    from hwprof.predict.ceilings.datasheet import datasheet_ceilings
+
     ceilings = datasheet_ceilings(device)
     if not ceilings:
         raise InputError(

@@ -35,6 +35,27 @@ _NAMES: tuple[tuple[re.Pattern[str], CollectiveName], ...] = (
     (re.compile(r"^recv|::recv"), "send_recv"),
 )
 
+_OPERATIONS: tuple[tuple[re.Pattern[str], str], ...] = (
+    *_NAMES[:-2],
+    (re.compile(r"broadcast|^nccl.*bcast"), "broadcast"),
+    (re.compile(r"barrier"), "barrier"),
+    (re.compile(r"send_?recv"), "send_recv"),
+    (re.compile(r"(^|[:_])send(\b|_|$)"), "send"),
+    (re.compile(r"(^|[:_])recv(\b|_|any|$)"), "recv"),
+    (re.compile(r"(^|[:_])reduce(\b|_|$)"), "reduce"),
+    (re.compile(r"(^|[:_])gather(\b|_|$)"), "gather"),
+    (re.compile(r"(^|[:_])scatter(\b|_|$)"), "scatter"),
+)
+
+
+def operation_named(text: str) -> str:
+    """Any operation between ranks that the name of an operator, a kernel or an annotation says; empty for none.
+
+    More than ``collective_named``: messages in both directions, barriers, and what has one rank as its root.
+    """
+    lower = text.lower()
+    return next((name for pattern, name in _OPERATIONS if pattern.search(lower)), "")
+
 
 def collective_named(text: str) -> CollectiveName | None:
     """What the name of an operator or a kernel, or a collective's own word says that it does; None if nothing.

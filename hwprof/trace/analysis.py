@@ -17,11 +17,12 @@ from hwprof.spans.columns import HostKind, Trace
 from hwprof.spans.idle import gaps_of
 from hwprof.spans.marks import LOADER
 from hwprof.spans.nesting import named, nearest
-from hwprof.spans.pieces import Pieces, cpu_pieces, gpu_pieces, split
+from hwprof.spans.pieces import Kind, Pieces, cpu_pieces, gpu_pieces, split
 from hwprof.spans.read.file import read_trace
+from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.measurement import Ceiling, median_interval
 from hwprof.specs.record.trace import Stragglers, TraceBreak, TraceDevice
-from hwprof.trace import breakdown, idle, launches, memory, stragglers, tables
+from hwprof.trace import breakdown, collectives, idle, launches, memory, stragglers, tables
 from hwprof.trace.calls import Calls, calls_of
 from hwprof.trace.critical import critical_path
 from hwprof.trace.findings import findings
@@ -30,6 +31,21 @@ from hwprof.trace.stragglers import Meeting
 from hwprof.trace.windows import ALL, Chosen, Windows, cpu_windows, device_windows, host_steps, wanted_steps
 
 _RANK_IN_NAME = re.compile(r"rank[_-]?(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How traces are analysed.
+
+    Attributes:
+        ceilings: of the device, for the bound classes; may be empty.
+        hardware: the device's entry of the catalogue, whose links collectives are held against; None if not said.
+        wanted: which steps.
+    """
+
+    ceilings: Sequence[Ceiling] = ()
+    hardware: DeviceSpec | None = None
+    wanted: Chosen = ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +58,13 @@ class Analysis:
 
 
 def analyse(
-    paths: Sequence[Path],
-    ceilings: Sequence[Ceiling] = (),
-    *,
-    wanted: Chosen = ALL,
-    progress: Callable[[str], None] = lambda _text: None,
+    paths: Sequence[Path], asked: Asked | None = None, *, progress: Callable[[str], None] = lambda _text: None
 ) -> Analysis:
     """Read and analyse one file after the other; only one is in memory at a time.
 
     Args:
         paths: traces, one per rank.
-        ceilings: of the device, for the bound classes; may be empty.
-        wanted: which steps.
+        asked: how.
         progress: told what is being done.
 
     Raises:
@@ -65,7 +76,7 @@ def analyse(
         progress(f"reading {path.name}")
         trace = read_trace(path, values_of=NEEDS_VALUES)
         progress(f"analysing {path.name}")
-        for device, meetings in _of_file(trace, number, ceilings, wanted):
+        for device, meetings in _of_file(trace, number, asked or Asked()):
             devices.append(device)
             met.append((device.rank, meetings))
     repeated = len({rank for rank, _ in met}) < len(met)
@@ -73,16 +84,14 @@ def analyse(
     return Analysis(tuple(devices), None if repeated else stragglers.stragglers(met), notes)
 
 
-def _of_file(
-    trace: Trace, number: int, ceilings: Sequence[Ceiling], wanted: Chosen
-) -> Iterator[tuple[TraceDevice, Sequence[Meeting]]]:
+def _of_file(trace: Trace, number: int, asked: Asked) -> Iterator[tuple[TraceDevice, Sequence[Meeting]]]:
     if not len(trace.host) and not len(trace.device):
         raise _nothing(trace)
     calls = calls_of(trace)
     for device in np.unique(trace.device.device).tolist():
-        yield _device(trace, calls, f"gpu:{device}", number=number, ceilings=ceilings, wanted=wanted)
+        yield _device(trace, calls, f"gpu:{device}", number=number, asked=asked)
     if not len(trace.device):
-        yield _device(trace, calls, "cpu", number=number, ceilings=ceilings, wanted=wanted)
+        yield _device(trace, calls, "cpu", number=number, asked=asked)
 
 
 def _nothing(trace: Trace) -> InputError:
@@ -95,9 +104,9 @@ def _nothing(trace: Trace) -> InputError:
 
 
 def _device(
-    trace: Trace, calls: Calls, name: str, *, number: int, ceilings: Sequence[Ceiling], wanted: Chosen
+    trace: Trace, calls: Calls, name: str, *, number: int, asked: Asked
 ) -> tuple[TraceDevice, Sequence[Meeting]]:
-    on_gpu = name != "cpu"
+    on_gpu, wanted = name != "cpu", asked.wanted
     steps = _steps(trace, wanted)
     windows, chosen = _chosen(trace, calls, name, steps, wanted)
     parts = split(chosen, windows.spans)
@@ -105,11 +114,15 @@ def _device(
     why = idle.gpu_idle(trace, gaps) if gaps else idle.cpu_idle(trace, parts.idle)
     times = breakdown.breakdown(parts, windows, why)
     each = breakdown.steps(parts, windows)
-    del parts
+    called = collectives.collectives_of(trace, calls, chosen)
+    met = stragglers.meetings(trace, called, parts, steps)
     durations_s = tuple(step.duration_s for step in each)
-    ops = placed(tables.op_table(trace, calls, chosen), ceilings, kind="gpu" if on_gpu else "cpu")
+    ops = placed(tables.op_table(trace, calls, chosen), asked.ceilings, kind="gpu" if on_gpu else "cpu")
     facts: dict[str, Any] = {
         "overlap": breakdown.overlap(chosen),
+        "collectives": collectives.collective_table(
+            called, chosen.of(Kind.COMPUTE), asked.hardware, world_size=_world_size(trace)
+        ),
         "kernels": tables.kernel_table(trace, chosen, by_call=not on_gpu),
         "ops": ops,
         "launches": launches.launches(trace, chosen) if on_gpu else None,
@@ -136,7 +149,7 @@ def _device(
         findings=(),
         **facts,
     )
-    return device.model_copy(update={"findings": findings(device)}), stragglers.meetings(trace, chosen)
+    return device.model_copy(update={"findings": findings(device)}), met
 
 
 def _steps(trace: Trace, wanted: Chosen) -> Windows | None:

@@ -1,89 +1,154 @@
-"""Which rank keeps the others waiting? A collective ends for all at once: who spends least time in it came last."""
+"""Which rank keeps the others waiting, and with what? A collective ends for all at once: who spends least in it came last.
+
+All ranks of a group leave a collective together, so that a rank which is late to the next did more in between: what it
+did more of than the others is the cause. No clocks are compared.
+"""
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from hwprof.spans.collectives import LIBRARY
+import numpy as np
+
 from hwprof.spans.columns import NS, Trace
-from hwprof.spans.pieces import Kind, Pieces
-from hwprof.specs.record.trace import RankWait, Stragglers
+from hwprof.spans.intervals import Intervals, intersect
+from hwprof.spans.pieces import Split
+from hwprof.specs.record.trace import LateCause, RankWait, Stragglers
+from hwprof.trace.collectives import MESSAGES, Called
+from hwprof.trace.idle import loading
+from hwprof.trace.windows import Windows
 
-_POINT_TO_POINT = ("send", "recv")
+STANDS_OUT = 0.5
+"""A cause is named where it is at least this share of the lateness."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """One collective as one rank saw it; ``key`` and ``number`` are the same for all ranks in it."""
+    """One collective as one rank saw it; ``key`` and ``number`` are the same for all ranks in it.
+
+    Attributes:
+        time_ns: in it.
+        members: the ranks of its group; empty if unknown.
+        size: how many they are; 0 if unknown.
+        before_ns: what the device did since the collective before it, by cause.
+    """
 
     key: tuple[str, ...]
     number: int
     time_ns: int
+    members: tuple[int, ...] = ()
+    size: int = 0
+    before_ns: Mapping[LateCause, int] = field(default_factory=dict)
 
 
-def meetings(trace: Trace, pieces: Pieces) -> tuple[Meeting, ...]:
-    """The collectives of one rank, each numbered among those of its kind in the order of their starts.
-
-    On a CPU they are the annotations of the library; the operators around them only issue them.
-    """
+def meetings(trace: Trace, called: Sequence[Called], parts: Split, steps: Windows | None) -> tuple[Meeting, ...]:
+    """The collectives of one rank, each numbered among those of its kind that its step began, by their starts."""
     count: dict[tuple[str, ...], int] = defaultdict(int)
-    keys: dict[tuple[int, int], tuple[str, ...]] = {}
-    found = []
-    chosen = pieces.where(pieces.kind == Kind.COMMUNICATION)
-    columns = (chosen.name, chosen.start_ns, chosen.end_ns, chosen.collective)
-    for name, start, end, place in zip(*(column.tolist() for column in columns), strict=True):
-        if not len(trace.device) and not LIBRARY.match(trace.names[name]):
-            continue
-        if (name, place) not in keys:
-            keys[name, place] = _key(trace, name, place)
-        key = keys[name, place]
-        found.append(Meeting(key, count[key], end - start))
+    asked = np.array([one.asked_ns if one.asked_ns >= 0 else one.start_ns for one in called], dtype=np.int64)
+    step = np.searchsorted(steps.starts_ns, asked, side="right").tolist() if steps is not None else [0] * len(called)
+    input_ = intersect(parts.idle, loading(trace))
+    found, ended = [], -1
+    for one, number in zip(called, step, strict=True):
+        name = steps.names[number - 1] if steps is not None and number else ""
+        key = (one.op, one.group, ",".join(map(str, one.members)), one.dtype, _size(one), name)
+        before = _between(parts, input_, ended if ended >= 0 else one.start_ns, one.start_ns)
+        ended = max(ended, one.end_ns)
+        found.append(Meeting(key, count[key], one.end_ns - one.start_ns, one.members, one.ranks, before))
         count[key] += 1
     return tuple(found)
 
 
-def _key(trace: Trace, name: int, place: int) -> tuple[str, ...]:
-    if place < 0:
-        return (trace.names[name],)
-    said = trace.collectives[place]
-    return (said.name, said.group, said.dtype, str(said.elements))
+def _size(one: Called) -> str:
+    """Tells groups without a name apart; ranks of an all-to-all may each have a size of their own."""
+    return "" if one.group or one.op == "all_to_all" else str(one.size_bytes)
+
+
+def _between(parts: Split, loads: Intervals, low: int, high: int) -> dict[LateCause, int]:
+    if high <= low:
+        return {}
+    compute, copies, idle, input_ = (
+        int(part.within([low], [high])[0]) for part in (parts.compute, parts.copies, parts.idle, loads)
+    )
+    return {"compute": compute, "copies": copies, "input": input_, "host": idle - input_}
 
 
 def stragglers(ranks: Sequence[tuple[int, Sequence[Meeting]]]) -> Stragglers | None:
-    """Waiting by rank in the collectives that all ranks recorded; None with fewer than two ranks."""
-    if len({rank for rank, _ in ranks}) < 2:
+    """Waiting by rank in the collectives whose ranks all recorded them; None with fewer than two ranks.
+
+    Messages between two ranks are not matched: they are among the others.
+    """
+    present = {rank for rank, _ in ranks}
+    if len(present) < 2:
         return None
-    times: dict[tuple[tuple[str, ...], int], dict[int, int]] = defaultdict(dict)
-    for rank, met in ranks:
-        for meeting in met:
-            if not any(word in meeting.key[0].lower() for word in _POINT_TO_POINT):
-                times[meeting.key, meeting.number][rank] = meeting.time_ns
-    shared = [each for each in times.values() if len(each) == len(ranks)]
-    waited: dict[int, int] = dict.fromkeys((rank for rank, _ in ranks), 0)
+    met: dict[tuple[tuple[str, ...], int], dict[int, Meeting]] = defaultdict(dict)
+    messages = 0
+    for rank, each in ranks:
+        for meeting in each:
+            if meeting.key[0] in MESSAGES:
+                messages += 1
+            else:
+                met[meeting.key, meeting.number][rank] = meeting
+    shared = [each for each in met.values() if _is_whole(each, present)]
+    waited: dict[int, int] = dict.fromkeys(sorted(present), 0)
     caused, last = dict(waited), dict(waited)
+    more: dict[int, dict[LateCause, float]] = {rank: defaultdict(float) for rank in present}
     for each in shared:
-        least_ns = min(each.values())
-        slowest = min(each, key=lambda rank: each[rank])
-        last[slowest] += 1
-        for rank, time_ns in each.items():
-            waited[rank] += time_ns - least_ns
-            caused[slowest] += time_ns - least_ns
+        least_ns = min(one.time_ns for one in each.values())
+        late = min(each, key=lambda rank: each[rank].time_ns)
+        last[late] += 1
+        for rank, meeting in each.items():
+            waited[rank] += meeting.time_ns - least_ns
+            caused[late] += meeting.time_ns - least_ns
+        for cause, excess_ns in _excess(each, late):
+            more[late][cause] += excess_ns
     return Stragglers(
         collectives=len(shared),
-        unmatched=len(times) - len(shared),
-        transfer_s=sum(min(each.values()) for each in shared) * NS,
+        unmatched=len(met) - len(shared) + messages,
+        transfer_s=sum(min(one.time_ns for one in each.values()) for each in shared) * NS,
         ranks=tuple(
-            RankWait(rank=rank, waited_s=waited[rank] * NS, caused_s=caused[rank] * NS, last=last[rank])
-            for rank in sorted(waited)
+            RankWait(
+                rank=rank,
+                waited_s=waited[rank] * NS,
+                caused_s=caused[rank] * NS,
+                last=last[rank],
+                cause=_cause(more[rank]) if caused[rank] else "",
+            )
+            for rank in waited
         ),
-        note="; ".join(_notes(len(shared), len(times))),
+        note="; ".join(_notes(len(shared), len(met), messages)),
     )
 
 
-def _notes(shared: int, met: int) -> Iterator[str]:
+def _is_whole(met: Mapping[int, Meeting], present: set[int]) -> bool:
+    """Whether all ranks of a collective's group, as far as their traces are given, recorded it."""
+    one = next(iter(met.values()))
+    if one.members:
+        wanted = present.intersection(one.members)
+        return len(wanted) > 1 and wanted <= met.keys()
+    return len(met) == min(one.size or len(present), len(present)) > 1
+
+
+def _excess(met: Mapping[int, Meeting], late: int) -> Iterator[tuple[LateCause, float]]:
+    """How much more than the middle one of the others the late rank did of each thing before it came."""
+    others = [one.before_ns for rank, one in met.items() if rank != late]
+    for cause, time_ns in met[late].before_ns.items():
+        yield cause, max(time_ns - statistics.median(other.get(cause, 0) for other in others), 0.0)
+
+
+def _cause(more: Mapping[LateCause, float]) -> LateCause | None:
+    """What most of a rank's lateness was; None where nothing is."""
+    total = sum(more.values())
+    cause = max(more, key=lambda each: more[each], default=None)
+    return cause if cause is not None and more[cause] >= STANDS_OUT * total > 0 else None
+
+
+def _notes(shared: int, met: int, messages: int) -> Iterator[str]:
     if not shared:
         yield "no collective is in the traces of all ranks"
     elif met - shared > shared:
         yield "most collectives are not in the traces of all ranks: do they cover the same steps?"
+    if messages:
+        yield f"{messages} messages between two ranks are among the others"

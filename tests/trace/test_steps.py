@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from hwprof.cli import cli
 from hwprof.errors import InputError
 from hwprof.specs.record.trace import TraceDevice
-from hwprof.trace.analysis import analyse
+from hwprof.trace.analysis import Asked, analyse
 from hwprof.trace.windows import Chosen
 
 REAL = Path(__file__).parent / "real"
@@ -24,7 +24,7 @@ CALLS = {"cuda_runtime", "cuda_driver", "Runtime"}
 
 
 def _one(path: Path, **chosen: Any) -> TraceDevice:
-    (device,) = analyse([path], wanted=Chosen(**chosen)).devices
+    (device,) = analyse([path], Asked(wanted=Chosen(**chosen))).devices
     return device
 
 

@@ -10,6 +10,7 @@ from hwprof.specs.record.trace import (
     RankWait,
     TimePart,
     TraceCause,
+    TraceCollective,
     TraceDevice,
     TraceFinding,
     TraceKernel,
@@ -154,6 +155,31 @@ RANKS: tuple[Field[RankWait], ...] = (
     Field("waited", "Waited", lambda row: row.waited_s, "s", meaning="in collectives, until the last rank came"),
     Field("caused", "Made others wait", lambda row: row.caused_s, "s", meaning="time of all others together"),
     Field("last", "Came last", lambda row: row.last, "count", meaning="times"),
+    Field("cause", "Cause", lambda row: row.cause if row.cause is not None else "none stands out"),
+)
+COLLECTIVES: tuple[Field[TraceCollective], ...] = (
+    Field("op", "Collective", lambda row: row.op, style="code"),
+    Field("group", "Group", lambda row: row.group),
+    Field("ranks", "Ranks", lambda row: row.ranks, "count"),
+    Field("bytes", "Size", lambda row: row.bytes, "byte", meaning="the whole vector of a call, as nccl-tests has it"),
+    Field("count", "Calls", lambda row: row.count, "count"),
+    Field(
+        "duration_s", "Time", lambda row: row.duration_s, "s", meaning="of all calls, waiting for late ranks included"
+    ),
+    Field("exposed_s", "Exposed", lambda row: row.exposed_s, "s", meaning="no computation hides it"),
+    Field("hidden_s", "Hidden", lambda row: row.hidden_s, "s"),
+    Field("algbw_byte_per_s", "Algbw", lambda row: row.algbw_byte_per_s, "byte_per_s", meaning="size over mean time"),
+    Field("busbw_byte_per_s", "Busbw", lambda row: row.busbw_byte_per_s, "byte_per_s", meaning="nccl-tests' busbw"),
+    Field(
+        "best_busbw_byte_per_s",
+        "Best busbw",
+        lambda row: row.best_busbw_byte_per_s,
+        "byte_per_s",
+        meaning="of the quickest call",
+    ),
+    Field(
+        "link_fraction", "Of the link", lambda row: row.link_fraction, "fraction", meaning="best busbw over line rate"
+    ),
 )
 
 _DETAILS: tuple[tuple[str, str, Sequence[Field[Any]], Callable[[TraceDevice], Sequence[Any]]], ...] = (
@@ -162,6 +188,7 @@ _DETAILS: tuple[tuple[str, str, Sequence[Field[Any]], Callable[[TraceDevice], Se
     ("modules", "Modules", MODULES, lambda device: device.modules),
     ("ops", "Operators", OPS, lambda device: device.ops),
     ("kernels", "Kernels", KERNELS, lambda device: device.kernels),
+    ("collectives", "Collectives", COLLECTIVES, lambda device: device.collectives),
     ("path_parts", "Critical path", PATH_PARTS, lambda device: device.path.parts if device.path else ()),
     (
         "critical_path",
@@ -173,6 +200,8 @@ _DETAILS: tuple[tuple[str, str, Sequence[Field[Any]], Callable[[TraceDevice], Se
     ("queues", "Queues", QUEUES, lambda device: device.queues),
     ("memory", "Memory", MEMORY, lambda device: device.memory),
 )
+_TELLING = {"ops", "collectives"}
+"""Tables that leave out columns without any value."""
 _NO_SHEET = {"findings", "path_parts"}
 
 
@@ -184,6 +213,19 @@ def together_tables(report: TraceReport) -> list[Table]:
         return devices
     note = f"{waits.collectives} collectives that all ranks share; {waits.unmatched} others. {waits.note}".strip()
     return [*devices, build_table("ranks", "Ranks waiting for each other", RANKS, waits.ranks, note=note)]
+
+
+def waiting_words(report: TraceReport) -> str:
+    """Which rank the others waited for most, and why; empty where none waited."""
+    waits = report.stragglers
+    worst = max(waits.ranks, key=lambda rank: rank.caused_s, default=None) if waits else None
+    if waits is None or worst is None or worst.caused_s <= 0:
+        return ""
+    why = f"; before, it did more than the others of: {worst.cause}" if worst.cause else ""
+    return (
+        f"Rank {worst.rank} made the others wait most, {format_seconds(worst.caused_s)} of all of them together: "
+        f"it came last to {worst.last} of {waits.collectives} collectives{why}."
+    )
 
 
 def part_table(device: TraceDevice) -> Table:
@@ -198,7 +240,7 @@ def detail_tables(device: TraceDevice, top: int) -> tuple[Table, ...]:
         build_table(
             name,
             title,
-            _telling(fields, rows) if name == "ops" else fields,
+            _telling(fields, rows) if name in _TELLING else fields,
             rows[:top],
             note=f"The first {top} of {len(rows)}; --top N shows more, --format json all." if len(rows) > top else "",
         )
@@ -207,9 +249,9 @@ def detail_tables(device: TraceDevice, top: int) -> tuple[Table, ...]:
     )
 
 
-def _telling(fields: Sequence[Field[TraceOp]], ops: Sequence[TraceOp]) -> tuple[Field[TraceOp], ...]:
+def _telling(fields: Sequence[Field[Any]], rows: Sequence[Any]) -> tuple[Field[Any], ...]:
     """The columns that say anything: without shapes there is no work, without ceilings no bound."""
-    return tuple(field for field in fields if any(field.read(op) not in {None, "", "unknown"} for op in ops))
+    return tuple(field for field in fields if any(field.read(row) not in {None, "", "unknown"} for row in rows))
 
 
 def sheets(device: TraceDevice) -> dict[str, Table]:

@@ -12,6 +12,7 @@ from hwprof.report.trace.tables import (
     headline,
     part_table,
     together_tables,
+    waiting_words,
 )
 from hwprof.specs.record.trace import TraceDevice, TraceFinding, TraceReport
 from hwprof.units import format_fraction
@@ -26,7 +27,11 @@ def trace_sections(report: TraceReport, top: int) -> list[Section]:
     """One section a device, and one for all ranks together."""
     sections = [_section(device, top) for device in report.devices]
     tables = together_tables(report)
-    return [*sections, Section("All ranks", [], tables, report.notes)] if tables or report.notes else sections
+    return (
+        [*sections, Section("All ranks", list(filter(None, [waiting_words(report)])), tables, report.notes)]
+        if tables or report.notes
+        else sections
+    )
 
 
 def _section(device: TraceDevice, top: int) -> Section:

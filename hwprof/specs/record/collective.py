@@ -32,6 +32,13 @@ def bus_factor(collective: CollectiveName, ranks: int) -> float:
     return passes * (ranks - 1) / ranks
 
 
+def collective_factor(op: str, ranks: int) -> float | None:
+    """``bus_factor`` of any operation; 1 where one rank is the root or the only receiver, None for what is none."""
+    if op in COLLECTIVES:
+        return next(bus_factor(name, ranks) for name in COLLECTIVES if name == op)
+    return 1.0 if op in {"send", "recv", "reduce"} else None
+
+
 class CollectivePoint(Record):
     """One size of a collective.
 

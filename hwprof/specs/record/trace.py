@@ -18,6 +18,8 @@ TraceDirection = Literal["forward", "recompute", "backward", "update", "other"]
 TimePart = Literal[
     "compute", "communication", "copy", "input", "synchronisation", "host", "launch", "queued", "unknown"
 ]
+LateCause = Literal["input", "compute", "copies", "host", "garbage collection", "recompilation", "checkpoint"]
+"""What a rank that comes late to a collective did more of than the others."""
 PathKind = Literal["compute", "communication", "copy", "launch", "queued", "host", "synchronisation", "input", "idle"]
 
 
@@ -190,6 +192,36 @@ class TracePath(Record):
     items: tuple[TracePathItem, ...]
 
 
+class TraceCollective(Record):
+    """All calls of one collective of one size in one group; times are totals, those in which others were waited for too.
+
+    Attributes:
+        op: all_reduce, all_gather, reduce_scatter, all_to_all, broadcast, send, recv, send_recv, ...; a kernel's name
+            where nothing says what it does.
+        group: what the program calls the group of ranks; empty if unknown.
+        ranks: how many they are, bytes: of the whole vector of one call, as nccl-tests has it; None if unknown.
+        algbw_byte_per_s: bytes over the mean time of a call, busbw_byte_per_s: that times nccl-tests' factor.
+        best_busbw_byte_per_s: the same of the quickest call, which waited for others least.
+        link_byte_per_s: what the links between these ranks carry one way; ``link_fraction`` is the best over that.
+        exposed_s: the part beside which the device computed nothing, hidden_s: the rest.
+    """
+
+    op: str
+    group: str
+    ranks: int | None
+    bytes: float | None
+    dtype: str = ""
+    count: int
+    duration_s: float
+    algbw_byte_per_s: float | None
+    busbw_byte_per_s: float | None
+    best_busbw_byte_per_s: float | None = None
+    link_byte_per_s: float | None = None
+    link_fraction: float | None = None
+    exposed_s: float
+    hidden_s: float
+
+
 class TraceMemory(Record):
     """The allocator's counters of one device over the whole file."""
 
@@ -239,6 +271,7 @@ class TraceDevice(Record):
     queues: tuple[TraceQueue, ...]
     causes: tuple[TraceCause, ...]
     path: TracePath | None
+    collectives: tuple[TraceCollective, ...] = ()
     memory: tuple[TraceMemory, ...]
     notes: tuple[str, ...] = ()
 
@@ -247,13 +280,15 @@ class RankWait(Record):
     """One rank in the collectives that all ranks share.
 
     ``waited_s``: time in them until the last rank came. ``caused_s``: time that all others waited for this one,
-    together. ``last``: in how many of them it was the last to come.
+    together. ``last``: in how many of them it was the last to come. ``cause``: what it did more of than the others before
+    it came; None where nothing stands out, empty where nobody waited for it.
     """
 
     rank: int
     waited_s: float
     caused_s: float
     last: int
+    cause: LateCause | Literal[""] | None = None
 
 
 class Stragglers(Record):
