@@ -65,7 +65,10 @@ def collectives_of(trace: Trace, calls: Calls, pieces: Pieces) -> tuple[Called, 
     parts: dict[Any, list[int]] = defaultdict(list)
     for place, call in enumerate(around.tolist()):
         parts[call if call >= 0 and len(trace.device) else ("piece", place)].append(place)
-    found = [_called(trace, calls, chosen, members, int(around[members[0]]), groups) for members in parts.values()]
+    found = [
+        _called(trace, calls, chosen, members, around=int(around[members[0]]), groups=groups)
+        for members in parts.values()
+    ]
     return tuple(sorted(found, key=lambda one: one.start_ns))
 
 
@@ -96,7 +99,10 @@ class _Groups:
         return name, members, said.group_size or len(members)
 
 
-def _called(trace: Trace, calls: Calls, pieces: Pieces, members: Sequence[int], around: int, groups: _Groups) -> Called:
+def _called(
+    trace: Trace, calls: Calls, pieces: Pieces, members: Sequence[int], *, around: int, groups: _Groups
+) -> Called:
+    """One collective of the pieces of one call, which lies in or is the event ``around``."""
     first = members[0]
     place, host = int(pieces.collective[first]), int(pieces.host[first])
     said = trace.collectives[place] if place >= 0 else None
@@ -104,7 +110,9 @@ def _called(trace: Trace, calls: Calls, pieces: Pieces, members: Sequence[int], 
     kernel = trace.names[int(pieces.name[first])]
     op = next(filter(None, map(operation_named, [said.name if said else "", *names, kernel])), kernel)
     group, ranks_of, ranks = groups.of(said)
-    size_bytes, dtype = _size(trace, calls, around, said, op, ranks)
+    size_bytes, dtype = max(collective_bytes(said)) if said else 0.0, said.dtype if said else ""
+    if not size_bytes:
+        size_bytes, dtype = _size(trace, calls, around, gathered=ranks if op == "all_gather" else 0)
     return Called(
         op=op,
         group=group,
@@ -113,8 +121,8 @@ def _called(trace: Trace, calls: Calls, pieces: Pieces, members: Sequence[int], 
         size_bytes=size_bytes,
         dtype=dtype,
         asked_ns=int(trace.host.start_ns[host]) if host >= 0 and len(trace.device) else -1,
-        start_ns=int(pieces.start_ns[list(members)].min()),
-        end_ns=int(pieces.end_ns[list(members)].max()),
+        start_ns=int(min(pieces.start_ns[place] for place in members)),
+        end_ns=int(max(pieces.end_ns[place] for place in members)),
     )
 
 
@@ -128,10 +136,11 @@ def _enclosing(trace: Trace, calls: Calls, place: int) -> Iterator[int]:
         place = int(calls.parent[place])
 
 
-def _size(trace: Trace, calls: Calls, around: int, said: Collective | None, op: str, ranks: int) -> tuple[float, str]:
-    """The whole vector: the larger of what goes in and what comes out; of a gathering that names its input, all of it."""
-    if said is not None and (size := max(collective_bytes(said))):
-        return size, said.dtype
+def _size(trace: Trace, calls: Calls, around: int, *, gathered: int) -> tuple[float, str]:
+    """The largest tensor of a call and of those around it, which is the whole vector, and its type.
+
+    A library's own words have what one rank gives, which is gathered from so many (0: it is no gathering).
+    """
     largest, dtype, from_library = 0.0, "", True
     for place in _enclosing(trace, calls, around):
         shape = int(trace.host.shape[place])
@@ -140,8 +149,7 @@ def _size(trace: Trace, calls: Calls, around: int, said: Collective | None, op: 
         if call and size > largest:
             largest, from_library = size, not trace.names[int(trace.host.name[place])].startswith("c10d")
             dtype = next((kind for kind in call.types if kind), "")
-    gathers = op == "all_gather" and from_library and ranks
-    return largest * ranks if gathers else largest, dtype
+    return largest * gathered if gathered and from_library else largest, dtype
 
 
 def line_rate(device: DeviceSpec | None, one: Called, *, world_size: int) -> float | None:

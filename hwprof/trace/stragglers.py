@@ -1,4 +1,4 @@
-"""Which rank keeps the others waiting, and with what? A collective ends for all at once: who spends least in it came last.
+"""Which rank keeps the others waiting, and with what? A collective ends for all at once: the last spends least in it.
 
 All ranks of a group leave a collective together, so that a rank which is late to the next did more in between: what it
 did more of than the others is the cause. No clocks are compared.
@@ -95,14 +95,13 @@ def stragglers(ranks: Sequence[tuple[int, Sequence[Meeting]]]) -> Stragglers | N
     waited: dict[int, int] = dict.fromkeys(sorted(present), 0)
     caused, last = dict(waited), dict(waited)
     more: dict[int, dict[LateCause, float]] = {rank: defaultdict(float) for rank in present}
-    for each in shared:
-        least_ns = min(one.time_ns for one in each.values())
-        late = min(each, key=lambda rank: each[rank].time_ns)
+    for here in shared:
+        least_ns, late = min((meeting.time_ns, rank) for rank, meeting in here.items())
         last[late] += 1
-        for rank, meeting in each.items():
+        for rank, meeting in here.items():
             waited[rank] += meeting.time_ns - least_ns
             caused[late] += meeting.time_ns - least_ns
-        for cause, excess_ns in _excess(each, late):
+        for cause, excess_ns in _excess(here, late):
             more[late][cause] += excess_ns
     return Stragglers(
         collectives=len(shared),

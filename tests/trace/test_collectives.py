@@ -70,7 +70,7 @@ def test_rank_7_makes_the_others_wait(dlrm: Analysis):
 
 
 def test_sizes_and_rates_are_those_of_nccl_tests(dlrm: Analysis):
-    """The gradient's all-reduce on rank 7: 394,241 floats in 86 µs; 2 · 7/8 of that on the bus; 150 GB/s of NVLink 2."""
+    """The gradient on rank 7: 394,241 floats in 86 µs; 2 · 7/8 of that on the bus; 150 GB/s of NVLink 2."""
     (row,) = (row for row in dlrm.devices[7].collectives if row.bytes == 394241 * 4)
     assert (row.op, row.count, row.dtype) == ("all_reduce", 1, "float")
     assert row.duration_s == pytest.approx(86e-6)

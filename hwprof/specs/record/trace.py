@@ -193,7 +193,7 @@ class TracePath(Record):
 
 
 class TraceCollective(Record):
-    """All calls of one collective of one size in one group; times are totals, those in which others were waited for too.
+    """All calls of one collective of one size in one group; times are totals, waiting for other ranks included.
 
     Attributes:
         op: all_reduce, all_gather, reduce_scatter, all_to_all, broadcast, send, recv, send_recv, ...; a kernel's name
@@ -280,8 +280,8 @@ class RankWait(Record):
     """One rank in the collectives that all ranks share.
 
     ``waited_s``: time in them until the last rank came. ``caused_s``: time that all others waited for this one,
-    together. ``last``: in how many of them it was the last to come. ``cause``: what it did more of than the others before
-    it came; None where nothing stands out, empty where nobody waited for it.
+    together. ``last``: in how many of them it was the last to come. ``cause``: what it did more of than the others
+    before it came; None where nothing stands out, empty where nobody waited for it.
     """
 
     rank: int

@@ -11,7 +11,7 @@ from made_up_trace import made_up_device, made_up_report
 from hwprof.report.files.trace import trace_page, write_trace_report
 from hwprof.specs.record.trace import RankWait, Stragglers, TraceBreak, TraceReport
 
-TABLES = ["steps", "modules", "ops", "kernels", "critical_path", "causes", "queues", "memory"]
+TABLES = ["steps", "modules", "ops", "kernels", "collectives", "critical_path", "causes", "queues", "memory"]
 
 
 def test_one_device_has_files_with_plain_names_that_read_back(tmp_path):

@@ -13,6 +13,7 @@ from hwprof.report.trace.tables import (
     part_table,
     sheets,
     together_tables,
+    waiting_words,
 )
 from hwprof.specs.record.trace import RankWait, Stragglers, TraceBreak, TraceOp
 
@@ -106,7 +107,17 @@ def test_a_table_without_rows_is_left_out():
 
 def test_files_have_every_row_in_base_units_and_their_names_say_which():
     found = sheets(made_up_device())
-    assert list(found) == ["steps", "modules", "ops", "kernels", "critical_path", "causes", "queues", "memory"]
+    assert list(found) == [
+        "steps",
+        "modules",
+        "ops",
+        "kernels",
+        "collectives",
+        "critical_path",
+        "causes",
+        "queues",
+        "memory",
+    ]
     assert [column.name for column in found["steps"].columns] == [
         "step",
         "start_s",
@@ -140,3 +151,18 @@ def test_several_devices_stand_side_by_side_and_who_waited_for_whom_below():
     assert shown(stragglers)["Came last"] == ("0", "3")
     assert stragglers.note == "9 collectives that all ranks share; 2 others. Clocks are not compared."
     assert pytest.approx(1e-3) == stragglers.rows[1][2].value
+
+
+def test_the_rank_that_the_others_waited_for_is_named_with_its_cause():
+    ranks = (
+        RankWait(rank=0, waited_s=3e-3, caused_s=0.0, last=0, cause=""),
+        RankWait(rank=1, waited_s=0.0, caused_s=3e-3, last=4, cause="input"),
+    )
+    waits = Stragglers(collectives=9, unmatched=0, transfer_s=1e-3, ranks=ranks)
+    words = waiting_words(made_up_report(stragglers=waits))
+    assert words.startswith("Rank 1 made the others wait most, 3 ms")
+    assert "last to 4 of 9 collectives" in words
+    assert words.endswith("more than the others of: input.")
+    quiet = Stragglers(collectives=9, unmatched=0, transfer_s=1e-3, ranks=ranks[:1])
+    assert waiting_words(made_up_report(stragglers=quiet)) == ""
+    assert waiting_words(made_up_report()) == ""
