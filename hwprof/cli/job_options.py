@@ -8,7 +8,7 @@ from typing import Any, get_origin
 
 import click
 
-from hwprof.cli.options import Decorator, Listed, kind_of, option_of, with_options
+from hwprof.cli.options import Decorator, Listed, Whole, kind_of, option_of, with_options
 from hwprof.errors import InputError
 from hwprof.predict.stacks import STACKS, USUAL_STACKS, Stack, stack_named
 from hwprof.specs.frozen import Record, default_of
@@ -20,7 +20,8 @@ from hwprof.specs.parsing import checked
 
 LONGEST_DEFAULT = 4096
 """Tokens of a sequence where none are said and the model was made for more."""
-POSITIVE = click.IntRange(min=1)
+POSITIVE = Whole()
+TOKENS = Whole(1024)
 STACK = click.Choice([stack.name for stack in STACKS])
 
 _OPTIONS: dict[str, tuple[type[Record], str, str]] = {
@@ -93,6 +94,8 @@ def _option(name: str, changes: Mapping[str, Any]) -> Decorator:
     spelt = f"--{name.replace('_', '-')}"
     if name.startswith("no_"):
         how |= {"is_flag": True, "type": None, "default": False}
+    elif name == "seq_len":
+        how = {"type": TOKENS, **how}
     elif name in SWITCHES:
         how |= {"default": None}
         if get_origin(record.model_fields[field].annotation) is tuple:
@@ -102,10 +105,11 @@ def _option(name: str, changes: Mapping[str, Any]) -> Decorator:
     return option_of(record, field, spelt, name, **how)
 
 
-def switch_options() -> Decorator:
-    """How the software runs a step; what is not typed is as the stack has it."""
-    usual = ", ".join(f"{stack} with {storage}" for storage, stack in USUAL_STACKS.items())
-    stack = click.option("--stack", type=STACK, help=f"Training software, for all that is not said; default: {usual}.")
+def switch_options(default: str | None = None) -> Decorator:
+    """How the software runs a step; what is not typed is as the stack has it, ``default`` where none is named."""
+    usual = default or ", ".join(f"{stack} with {storage}" for storage, stack in USUAL_STACKS.items())
+    words = f"Training software, for all that is not said; default: {usual}."
+    stack = click.option("--stack", type=STACK, default=default, help=words)
     return with_options(stack, job_options(*SWITCHES))
 
 
@@ -148,6 +152,12 @@ def job_of(typed: Mapping[str, Any], stack: Stack, *, model: ModelSpec, **fields
     lora = checked(LoraSpec, **_values_of(LoraSpec, typed)) if typed["lora_rank"] else None
     own = stack.compiling(typed["compile"]) | _values_of(TrainingJob, typed) | {"lora": lora} | fields
     return checked(TrainingJob, model=stack.trained(model), **own)
+
+
+def switched(typed: Mapping[str, Any], stack: Stack) -> dict[str, Any]:
+    """Field -> value of a job, of the switches: what was typed before what the stack does by itself."""
+    own = {name: typed[name] for name in SWITCHES}
+    return {**stack.compiling(typed["compile"]), **_values_of(TrainingJob, own)}
 
 
 def _values_of(record: type[Record], typed: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -33,8 +34,36 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
+_WHOLE = re.compile(r"([1-9]\d*)([kK]?)")
+
+
+class Whole(click.ParamType[int]):
+    """A whole number of at least 1 as people type it: ``1024``, ``1,024``, ``1_024``, ``4k``.
+
+    Args:
+        kilo: what ``k`` stands for: 1024 where sizes go by powers of two, as lengths of sequences do.
+    """
+
+    name = "count"
+
+    def __init__(self, kilo: int = 1000) -> None:
+        self.kilo = kilo
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number, or a usage error."""
+        text = str(value).strip()
+        plain = text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
+        match = _WHOLE.fullmatch(plain.replace("_", ""))
+        if re.fullmatch(r"-\d+|0", text):
+            self.fail(f"{text} is not in the range x>=1.", param, ctx)
+        if not match:
+            self.fail(f"{value!r} is no whole number from 1 on, such as 8, 1024 or 4k.", param, ctx)
+        return int(match[1]) * (self.kilo if match[2] else 1)
+
+
 class Listed(click.ParamType[tuple[Any, ...]]):
-    """Several values with commas between them, each once."""
+    """Several values with commas between them, each once. No list has a part such as ``024``: ``1,024`` is a number."""
 
     name = "list"
 
@@ -45,7 +74,10 @@ class Listed(click.ParamType[tuple[Any, ...]]):
         """The values, or a usage error."""
         if isinstance(value, tuple):
             return value
-        return tuple(dict.fromkeys(self.kind.convert(part.strip(), param, ctx) for part in str(value).split(",")))
+        parts = [part.strip() for part in str(value).split(",")]
+        if isinstance(self.kind, Whole) and any(re.fullmatch(r"0\d\d", part) for part in parts[1:]):
+            parts = [str(value).strip()]
+        return tuple(dict.fromkeys(self.kind.convert(part, param, ctx) for part in parts))
 
 
 def with_options(*options: Decorator) -> Callable[[Command], Command]:
@@ -129,7 +161,7 @@ def _bounds(limits: Sequence[Any]) -> dict[str, Any]:
 
 def _whole_numbers(bounds: Mapping[str, int]) -> click.ParamType[Any]:
     least = bounds["gt"] + 1 if "gt" in bounds else bounds.get("ge")
-    return click.IntRange(least, bounds.get("le"))
+    return Whole() if least == 1 and "le" not in bounds else click.IntRange(least, bounds.get("le"))
 
 
 def _real_numbers(bounds: Mapping[str, float]) -> click.ParamType[Any]:

@@ -126,6 +126,9 @@ DEEPSPEED = TORCH | Switches(
 )
 """A model of transformers under DeepSpeed's ZeRO."""
 
+HUGGINGFACE = TORCH | Switches(wide_norms=True, optimizer_implementation="fused", loss="returned")
+"""transformers' own models under its Trainer, TRL, axolotl or LLaMA-Factory."""
+
 NANOTRON = TORCH | Switches(storage="mixed", gradient_bytes=4, repeats_kv=False, optimizer_implementation="fused")
 
 
@@ -198,7 +201,8 @@ STACKS = (
         "torchtune", PURE | Switches(loss="chunked", adapter_library="torchtune"), versions=(Switches(loss="plain"),)
     ),
     _torch("litgpt", LITGPT, unties=True),
-    _torch("huggingface", TORCH | Switches(wide_norms=True, optimizer_implementation="fused")),
+    _torch("huggingface", HUGGINGFACE),
+    _torch("unsloth", HUGGINGFACE | Switches(fused=True, wide_norms=False, repeats_kv=False, loss="fused-linear")),
     _torch("deepspeed", DEEPSPEED),
     _torch("xtuner", NARROWED | Switches(wide_norms=True)),
     _torch("nanotron", NANOTRON),
@@ -209,9 +213,10 @@ STACKS = (
 )
 """``megatron-core``: as its current recipes run it, with graphs captured (``--cuda-graph-impl``);
 ``megatron-core-eager``: without them. ``torch``: a loop of one's own with DDP or autocast; ``fsdp``: FSDP with its
-mixed precision; ``llm-foundry``: the same with flash-attn's cross-entropy; ``jax``: others on XLA; ``native``:
-hand-written kernels (llm.c). torch's pipelines are ``torch.distributed.pipelining``. InternEvo's chains of elementwise
-operations are kernels of their own. BigScience's fork runs DeepSpeed's own pipeline engine."""
+mixed precision; ``llm-foundry``: the same with flash-attn's cross-entropy; ``jax``: others on XLA; ``unsloth``:
+transformers with kernels of its own for norms, rotations and activations, and a loss that never holds whole logits;
+``native``: hand-written kernels (llm.c). torch's pipelines are ``torch.distributed.pipelining``. InternEvo's chains of
+elementwise operations are kernels of their own. BigScience's fork runs DeepSpeed's own pipeline engine."""
 
 USUAL_STACKS: Mapping[Storage, str] = {
     "mixed": "megatron-core",
@@ -249,6 +254,7 @@ _PRODUCTS: tuple[tuple[str, str], ...] = (
     ("composer", "llm-foundry"),
     ("fms-fsdp", "fsdp"),
     ("deepspeed", "deepspeed"),
+    ("unsloth", "unsloth"),
     ("hugging", "huggingface"),
     ("transformers", "huggingface"),
     ("axolotl", "huggingface"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwprof.count.job.storage import Storage
 from hwprof.count.ops.operation import Op
@@ -99,6 +99,9 @@ def job_loss(job: TrainingJob, ops: Sequence[Op], storage: Storage) -> Loss:
         inputs = sum(op.input_bytes * op.repeats for op in heads)
         weights = sum(op.parameters for op in heads) * storage.fresh_bytes
         return Loss(kept_bytes=inputs, working_bytes=2 * inputs + weights)
+    if job.loss == "returned":
+        held = plain_loss(ops, storage.precision, split=job.layout.tensor_parallel > 1)
+        return replace(held, lasting_bytes=logits, freed_bytes=0.0)
     if storage.framework in {"torch", "deepspeed"}:
         return plain_loss(ops, storage.precision, split=job.layout.tensor_parallel > 1)
     second = wide if storage.framework == "megatron-deepspeed" else 0.0

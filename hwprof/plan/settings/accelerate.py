@@ -26,7 +26,7 @@ def settings_for(launch: Launch) -> Settings:
     lacks = told(_missing(launch))
     if lacks:
         return Settings(framework=FRAMEWORK, file_name=FILE_NAME, lacks=lacks)
-    lines = [f"# {line}" for line in launch.about] + _yaml(_tables(launch))
+    lines = [f"# {line}" for line in launch.about] + yaml_lines(_tables(launch))
     besides = told(_besides(launch))
     return Settings(framework=FRAMEWORK, file_name=FILE_NAME, text="\n".join(lines) + "\n", besides=besides)
 
@@ -115,7 +115,7 @@ def _degrees(job: TrainingJob) -> Table:
     return found
 
 
-def _yaml(tables: Mapping[str, object]) -> list[str]:
+def yaml_lines(tables: Mapping[str, object]) -> list[str]:
     """Scalars look the same in YAML as in JSON; one level of tables is enough here."""
     lines = []
     for key, value in tables.items():

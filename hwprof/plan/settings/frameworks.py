@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hwprof.plan.answer.plans import Plan
-from hwprof.plan.settings import accelerate, deepspeed, megatron, torchrun, torchtitan
+from hwprof.plan.settings import accelerate, axolotl, deepspeed, megatron, torchrun, torchtitan, trl
 from hwprof.plan.settings.launch import Settings, launch_of
 
-FRAMEWORKS = (torchtitan, megatron, deepspeed, accelerate, torchrun)
+FRAMEWORKS = (torchtitan, megatron, deepspeed, accelerate, trl, axolotl, torchrun)
 
 FILE_NAMES = tuple(framework.FILE_NAME for framework in FRAMEWORKS)
 

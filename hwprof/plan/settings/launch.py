@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hwprof.plan.answer.plans import Plan
+from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.job.step import TrainingJob
 
 Backend = Literal["cuda", "cpu", "other"]
@@ -26,6 +27,7 @@ class Launch:
         stack: software that the plan was made for.
         nodes, devices_per_node: how the devices are housed.
         steps: optimizer steps of the whole training; None = nobody said how many tokens.
+        task: what is trained for: ``sft``, ``dpo``, ``reward``.
     """
 
     job: TrainingJob
@@ -35,6 +37,7 @@ class Launch:
     nodes: int
     devices_per_node: int
     steps: int | None
+    task: str = "sft"
 
     @property
     def devices(self) -> int:
@@ -78,7 +81,7 @@ def launch_of(plan: Plan) -> Launch:
     per_node = min(machine.device.node.devices, machine.devices)
     return Launch(
         job=plan.job,
-        backend=_backend(machine.device.kind, machine.device.vendor),
+        backend=backend_of(machine.device),
         device=machine.device.id,
         stack=plan.question.stack.name,
         nodes=machine.devices // per_node,
@@ -87,10 +90,11 @@ def launch_of(plan: Plan) -> Launch:
     )
 
 
-def _backend(kind: str, vendor: str) -> Backend:
-    if kind == "cpu":
+def backend_of(device: DeviceSpec) -> Backend:
+    """What runs PyTorch on a device."""
+    if device.kind == "cpu":
         return "cpu"
-    return "cuda" if vendor.lower() in _CUDA_VENDORS else "other"
+    return "cuda" if device.vendor.lower() in _CUDA_VENDORS else "other"
 
 
 def told(rules: Iterable[tuple[bool, str]]) -> tuple[str, ...]:

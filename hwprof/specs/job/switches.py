@@ -21,11 +21,12 @@ Transformer Engine, Megatron-DeepSpeed (ZeRO stage 1, BF16Optimizer), DeepSpeed'
 InternEvo (narrow gradients, made fp32 for torch's AdamW), XLA (one program, whose buffers are assigned ahead of
 time)."""
 
-Loss = Literal["plain", "compiled", "fused", "chunked", "chunked-head", "fused-linear"]
-"""``plain``: the framework's own cross-entropy over whole logits, in steps that write fp32. ``compiled``: kernels
-that read narrow logits and write their gradient beside them (torch.compile, XLA). ``fused``: one kernel turns narrow
-logits into their gradient in place (Transformer Engine, Liger). ``chunked``: whole narrow logits, made wide a chunk
-of tokens at a time (torchtune). ``chunked-head``: the head runs on 128 tokens at a time, its logits are made wide
+Loss = Literal["plain", "returned", "compiled", "fused", "chunked", "chunked-head", "fused-linear"]
+"""``plain``: the framework's own cross-entropy over whole logits, in steps that write fp32. ``returned``: the same, and
+the narrow logits that the model hands back stay until the step ends (transformers: 14 bytes a logit). ``compiled``:
+kernels that read narrow logits and write their gradient beside them (torch.compile, XLA). ``fused``: one kernel turns
+narrow logits into their gradient in place (Transformer Engine, Liger). ``chunked``: whole narrow logits, made wide a
+chunk of tokens at a time (torchtune). ``chunked-head``: the head runs on 128 tokens at a time, its logits are made wide
 and stay until the next step's (litgpt). ``fused-linear``: head and loss run together a chunk of tokens at a time;
 whole logits never exist (Liger, cut cross-entropy)."""
 

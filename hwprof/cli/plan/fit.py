@@ -1,0 +1,230 @@
+"""Does a fine-tuning fit, at which batch and length, and how fast is it? ``hwprof fit``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwprof.cli.examples import examples
+from hwprof.cli.format_option import format_option
+from hwprof.cli.job_options import (
+    POSITIVE,
+    TOKENS,
+    job_options,
+    model_option,
+    stack_of,
+    switch_options,
+    switched,
+)
+from hwprof.cli.options import Listed
+from hwprof.errors import InputError
+from hwprof.plan.fit.question import ADAPTATIONS, TASKS, FitQuestion, usual_lengths
+from hwprof.predict.machine import machine_of
+from hwprof.specs.catalogue.lookup import list_devices, load_cluster, load_model
+from hwprof.specs.catalogue.simulator import simulator_parameters
+from hwprof.specs.files import write_atomically
+from hwprof.units import format_bytes, parse
+
+if TYPE_CHECKING:
+    from hwprof.plan.fit.nearest import Change, Smallest
+    from hwprof.plan.fit.rows import Fit, FitRow, Room
+
+USUAL_BATCHES = (1, 2, 4, 8, 16)
+USUAL_LENGTHS = (512, 1024, 2048, 4096, 8192)
+USUAL_RANK = 16
+
+
+@click.command(
+    epilog=examples(
+        "hwprof fit --model 8b --hardware rtx-4090",
+        "hwprof fit --model 8b --memory 24GB --adaptation lora,qlora --batch-size 2 --seq-len 2048",
+        "hwprof fit --model 70b --adaptation qlora",
+    )
+)
+@model_option(required=True)
+@click.option("--hardware", help="Device of the catalogue, or a TOML file; 2xrtx-4090 for two of them.")
+@click.option("--memory", help="In place of a device only its memory: 24GB (24e9 bytes) or 24GiB.")
+@click.option("--devices", type=POSITIVE, help="How many hold the model together, sharded; default: 1.")
+@click.option(
+    "--adaptation",
+    "adaptations",
+    type=Listed(click.Choice(ADAPTATIONS)),
+    help="Ways to look at: all weights, the same with an 8-bit optimizer, LoRA, QLoRA; default: all of them.",
+)
+@click.option("--batch-size", "batches", type=Listed(POSITIVE), help="Sequences at a time; default: 1,2,4,8,16.")
+@click.option(
+    "--seq-len", "lengths", type=Listed(TOKENS), help="Tokens of a sequence; default: 512 to 8192, as the model allows."
+)
+@click.option("--task", type=click.Choice(TASKS), default="sft", show_default=True, help="What is trained for.")
+@job_options(
+    *("lora_rank", "lora_targets", "optimizer", "recompute"),
+    lora_rank={"default": USUAL_RANK, "help": "Rank of the adapters."},
+    optimizer={"help": "Of all ways but full-8bit."},
+    recompute={"default": "full", "help": "What backward computes again (gradient checkpointing)."},
+)
+@click.option("--accumulation", type=POSITIVE, default=1, show_default=True, help="Batches before an update.")
+@click.option("--zero", type=click.IntRange(0, 3), default=3, show_default=True, help="With --devices: ZeRO stage.")
+@job_options("offload")
+@switch_options("huggingface")
+@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows here.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, file_okay=False), help="Write settings for TRL and axolotl here."
+)
+@format_option
+def command(*, csv_path: Path | None, output: Path | None, output_format: str, **typed: Any) -> None:
+    """Find the largest batches of a fine-tuning of MODEL that fit, by full training, LoRA and QLoRA.
+
+    The software is Hugging Face's (transformers, PEFT, TRL) as it comes, unless --stack, --compile, --loss or another
+    switch says otherwise; --stack unsloth has fused kernels and a loss without whole logits. Without --hardware and
+    --memory it finds the smallest device that works. Exit code 1: nothing fits.
+    """
+    question = _question(typed)
+    if typed["hardware"] is None and typed["memory"] is None:
+        _answer_devices(question, output_format)
+        return
+    from hwprof.plan.fit.nearest import nearest_change
+    from hwprof.plan.fit.rows import fit_of
+    from hwprof.plan.settings.finetune import finetune_settings
+    from hwprof.report.plan.fit_text import fit_csv, print_fit
+
+    table = simulator_parameters()
+    fit = fit_of(question, _room(typed, question), table)
+    change = None if fit.any_fits else nearest_change(question, fit.room, table)
+    if csv_path:
+        csv_path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(csv_path, fit_csv(fit))
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        for one in finetune_settings(fit):
+            if one.text:
+                write_atomically(output / one.file_name, one.text)
+            else:
+                click.echo(f"{one.framework} can't express {'; '.join(one.lacks)}", err=True)
+    if output_format == "json":
+        click.echo(json.dumps(_fit_json(fit, change), indent=2, allow_nan=False))
+    else:
+        print_fit(fit, change, sys.stdout)
+    if not fit.any_fits:
+        click.get_current_context().exit(1)
+
+
+def _question(typed: dict[str, Any]) -> FitQuestion:
+    stack, model = stack_of(typed), load_model(typed["model"])
+    devices = typed["devices"]
+    counted = (typed["hardware"] or "").partition("x")
+    if devices is None and counted[0].isdigit() and counted[2]:
+        devices, typed["hardware"] = int(counted[0]), counted[2]
+    return FitQuestion(
+        model=model,
+        stack=stack,
+        switches=switched(typed, stack),
+        adaptations=typed["adaptations"] or ADAPTATIONS,
+        batches=typed["batches"] or USUAL_BATCHES,
+        lengths=typed["lengths"] or usual_lengths(model, USUAL_LENGTHS),
+        task=typed["task"],
+        rank=typed["lora_rank"],
+        targets=typed["lora_targets"],
+        optimizer=typed["optimizer"],
+        recompute=typed["recompute"],
+        accumulation=typed["accumulation"],
+        devices=devices or 1,
+        zero_stage=typed["zero"],
+        offload=typed["offload"],
+    )
+
+
+def _room(typed: dict[str, Any], question: FitQuestion) -> Room:
+    from hwprof.plan.fit.rows import Room
+
+    if typed["hardware"] is None:
+        capacity_bytes = parse(typed["memory"], "byte")
+        return Room(name=f"{format_bytes(capacity_bytes)} of memory", capacity_bytes=capacity_bytes)
+    machine = machine_of(load_cluster(f"{question.devices}x{typed['hardware']}"))
+    if typed["memory"] is not None:
+        raise InputError(
+            "--memory stands in place of a device, and --hardware names one",
+            remedy=f"leave one of them out; {machine.device.id} has {format_bytes(machine.capacity_bytes)}",
+        )
+    return Room(name=machine.device.id, capacity_bytes=machine.capacity_bytes, machine=machine)
+
+
+def _answer_devices(question: FitQuestion, output_format: str) -> None:
+    """The smallest devices of the catalogue on which each way works."""
+    from hwprof.plan.fit.nearest import smallest_of
+    from hwprof.plan.fit.rows import Room
+    from hwprof.plan.settings.launch import backend_of
+    from hwprof.report.plan.fit_text import print_smallest
+
+    rooms = [
+        Room(name=device.id, capacity_bytes=device.memory.capacity_bytes)
+        for device in list_devices()
+        if backend_of(device) == "cuda" and device.memory.capacity_bytes is not None
+    ]
+    found = smallest_of(question, rooms, simulator_parameters())
+    if output_format == "json":
+        click.echo(json.dumps({"smallest": [_smallest_json(one) for one in found]}, indent=2, allow_nan=False))
+    else:
+        print_smallest(question, found, sys.stdout)
+    if not any(one.devices for one in found):
+        click.get_current_context().exit(1)
+
+
+def _fit_json(fit: Fit, change: Change | None) -> dict[str, Any]:
+    question = fit.question
+    return {
+        "fits": fit.any_fits,
+        "hardware": fit.room.machine.device.id if fit.room.machine else None,
+        "capacity_bytes": fit.room.capacity_bytes,
+        "devices": question.devices,
+        "stack": question.stack.name,
+        "task": question.task,
+        "rows": [_row_json(row) for row in fit.rows],
+        "largest": [
+            {
+                "adaptation": each.adaptation,
+                "seq_len": each.seq_len,
+                "batch_size": each.likely.batch_size if each.likely else 0,
+                "sure_batch_size": each.sure.batch_size if each.sure else 0,
+                "row": _row_json(each.likely) if each.likely else None,
+            }
+            for each in fit.largest
+        ],
+        "change": {"words": list(change.words), "row": _row_json(change.row)} if change else None,
+    }
+
+
+def _row_json(row: FitRow) -> dict[str, Any]:
+    return {
+        "adaptation": row.adaptation,
+        "batch_size": row.batch_size,
+        "seq_len": row.seq_len,
+        "fits": row.verdict != "no",
+        "verdict": row.verdict,
+        "peak_bytes": row.peak_bytes,
+        "interval_bytes": list(row.interval_bytes),
+        "device_bytes": row.device_bytes,
+        "device_interval_bytes": list(row.device_interval_bytes),
+        "margin_bytes": row.capacity_bytes - row.device_bytes,
+        "host_bytes": row.host_bytes,
+        "step_s": row.step_s,
+        "step_interval_s": list(row.step_interval_s) if row.step_interval_s else None,
+        "tokens_per_s": row.tokens_per_s,
+    }
+
+
+def _smallest_json(one: Smallest) -> dict[str, Any]:
+    row = one.row
+    return {
+        "adaptation": one.adaptation,
+        "devices": one.devices or None,
+        "hardware": [room.name for room in one.rooms],
+        "batch_size": row.batch_size,
+        "seq_len": row.seq_len,
+        "peak_bytes": row.peak_bytes,
+        "interval_bytes": list(row.interval_bytes),
+        "device_bytes": row.device_bytes,
+    }

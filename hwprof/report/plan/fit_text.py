@@ -1,0 +1,184 @@
+"""What does the terminal show of a fine-tuning that is to fit? The answer, one grid, and what it rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
+
+from hwprof.plan.fit.nearest import Change, Smallest
+from hwprof.plan.fit.question import Adaptation, FitQuestion
+from hwprof.plan.fit.rows import Fit, FitRow, Largest
+from hwprof.report.cells import Field, build_sheet, build_table
+from hwprof.report.csv import render_csv
+from hwprof.report.terminal import Block, print_blocks
+from hwprof.units import format_bytes, format_seconds, format_span, number
+
+USUAL_LENGTH = 2048
+"""Tokens of the length that the first line speaks of, where it was looked at."""
+
+GB = 1e9
+WAYS: dict[Adaptation, str] = {"full": "full", "full-8bit": "full, 8-bit optimizer", "lora": "LoRA", "qlora": "QLoRA"}
+_NAMED = 6
+"""Devices that are named of those that would do."""
+
+
+def print_fit(fit: Fit, change: Change | None, stream: TextIO) -> None:
+    """Print the answer in a line, the grid of batches and lengths, and what was assumed."""
+    fields = _grid_fields(fit)
+    able = [each for each in fit.largest if any(row.verdict != "no" for row in _rows_of(fit, each)) or each.likely]
+    blocks = [
+        Block(lines=[_sentence(fit)], indent=0),
+        *([] if change is None else [Block(lines=[_change_line(change)], indent=0)]),
+        *(
+            [
+                Block(
+                    title="memory of a device [GB] by sequences at a time; ~ = may not fit, the 90 % interval ends "
+                    "beyond it",
+                    table=build_table("fit", "", fields, able),
+                )
+            ]
+            if able
+            else []
+        ),
+        Block(lines=[*_best_lines(fit)], indent=0),
+        Block(lines=[*_basis(fit.question)], indent=0),
+    ]
+    print_blocks(blocks, stream)
+
+
+def print_smallest(question: FitQuestion, found: Sequence[Smallest], stream: TextIO) -> None:
+    """Print for each way the least hardware on which it works."""
+    batch, length = min(question.batches), min(question.lengths)
+    lines = [f"{question.model.name}, {batch} x {length:,} tokens at a time, needs at least"]
+    for one in found:
+        need, high = format_bytes(one.row.device_bytes), format_bytes(one.row.device_interval_bytes[1])
+        if not one.devices:
+            lines.append(f"  {WAYS[one.adaptation]}: more than 8 devices of any kind ({need} each of 8 needed)")
+            continue
+        names = ", ".join(dict.fromkeys(room.name for room in one.rooms[:_NAMED]))
+        more = f" and {len(one.rooms) - _NAMED} more" if len(one.rooms) > _NAMED else ""
+        each = "" if one.devices == 1 else f"{one.devices} devices with "
+        lines.append(f"  {WAYS[one.adaptation]}: {each}{need} (up to {high}): {names}{more}")
+    print_blocks([Block(lines=lines, indent=0), Block(lines=[*_basis(question)], indent=0)], stream)
+
+
+def fit_csv(fit: Fit) -> str:
+    """The rows as a table for spreadsheets."""
+    return render_csv(build_sheet("fit", "Fit", _SHEET, fit.rows))
+
+
+_SHEET: tuple[Field[FitRow], ...] = (
+    Field("adaptation", "Adaptation", lambda row: row.adaptation),
+    Field("batch_size", "Batch", lambda row: row.batch_size, "count"),
+    Field("seq_len", "Tokens", lambda row: row.seq_len, "count"),
+    Field("verdict", "Verdict", lambda row: row.verdict),
+    Field("peak_bytes", "Peak", lambda row: row.peak_bytes, "byte"),
+    Field("interval_lo_bytes", "From", lambda row: row.interval_bytes[0], "byte"),
+    Field("interval_hi_bytes", "To", lambda row: row.interval_bytes[1], "byte"),
+    Field("device_bytes", "Device", lambda row: row.device_bytes, "byte"),
+    Field("step_s", "Step", lambda row: row.step_s, "s"),
+    Field("tokens_per_s", "Tokens/s", lambda row: row.tokens_per_s, "count"),
+)
+
+
+def _rows_of(fit: Fit, each: Largest) -> list[FitRow]:
+    return [row for row in fit.rows if (row.adaptation, row.seq_len) == (each.adaptation, each.seq_len)]
+
+
+def _grid_fields(fit: Fit) -> tuple[Field[Largest], ...]:
+    cells = {(row.adaptation, row.seq_len, row.batch_size): row for row in fit.rows}
+
+    def cell(batch: int) -> Callable[[Largest], str]:
+        return lambda each: _cell(cells[each.adaptation, each.seq_len, batch])
+
+    speed: tuple[Field[Largest], ...] = (Field("tokens_per_s", "tokens/s", _speed, style="number"),)
+    return (
+        Field("way", "way", lambda each: WAYS[each.adaptation]),
+        Field("tokens", "tokens", lambda each: f"{each.seq_len:,}", style="number"),
+        *(Field(f"batch_{batch}", str(batch), cell(batch), style="number") for batch in fit.question.batches),
+        Field("largest", "largest", _largest_words, style="number", meaning="the largest batch that fits"),
+        *(speed if fit.room.machine is not None else ()),
+    )
+
+
+def _cell(row: FitRow) -> str:
+    return "no" if row.verdict == "no" else f"{'~' * (row.verdict == 'tight')}{number(row.device_bytes / GB)}"
+
+
+def _largest_words(each: Largest) -> str:
+    likely, sure = (row.batch_size if row else 0 for row in (each.likely, each.sure))
+    return str(sure) if likely == sure else f"{sure}, perhaps {likely}"
+
+
+def _speed(each: Largest) -> str | None:
+    row = each.sure or each.likely
+    return None if row is None or row.tokens_per_s is None else number(row.tokens_per_s, 2)
+
+
+def _sentence(fit: Fit) -> str:
+    asked = f"{fit.question.model.name} on {_times(fit.question)}{fit.room.name}"
+    memory = "" if fit.room.machine is None else f" ({format_bytes(fit.room.capacity_bytes)})"
+    return f"{asked}{memory}: {'; '.join(_verdict(fit, way) for way in fit.question.adaptations)}"
+
+
+def _times(question: FitQuestion) -> str:
+    return f"{question.devices} x " if question.devices > 1 else ""
+
+
+def _verdict(fit: Fit, way: Adaptation) -> str:
+    """One way, in words."""
+    found = [each for each in fit.largest if each.adaptation == way]
+    sure, likely = [each for each in found if each.sure], [each for each in found if each.likely]
+    if not likely:
+        least = min((row for row in fit.rows if row.adaptation == way), key=lambda row: row.device_bytes)
+        return f"{WAYS[way]} does not fit (needs {format_bytes(least.device_bytes)})"
+    best = min(sure or likely, key=lambda each: abs(math.log(each.seq_len / USUAL_LENGTH)))
+    row = best.sure or best.likely
+    assert row is not None
+    how = "fits" if sure else "may fit (tight)"
+    pairs = "sequence" if fit.question.task == "sft" else "pair"
+    return f"{WAYS[way]} {how}, up to {row.batch_size} {pairs}{'s' * (row.batch_size > 1)} of {row.seq_len:,} tokens"
+
+
+def _change_line(change: Change) -> str:
+    row = change.row
+    need = f"{WAYS[row.adaptation]} at {row.batch_size} x {row.seq_len:,} tokens then needs"
+    return f"nearest change that works: {' '.join(change.words)} ({need} {format_bytes(row.device_bytes)})"
+
+
+def _best_lines(fit: Fit) -> Iterator[str]:
+    """The step of the largest batch of each way, with its intervals."""
+    for way in fit.question.adaptations:
+        found = [row for each in fit.largest if each.adaptation == way for row in [each.sure or each.likely] if row]
+        if not found:
+            continue
+        row = min(found, key=lambda row: abs(math.log(row.seq_len / USUAL_LENGTH)))
+        memory = f"peak {format_bytes(row.peak_bytes)} (90 %: {format_span(row.interval_bytes, 'byte')})"
+        line = f"{WAYS[way]}, {row.batch_size} x {row.seq_len:,}: {memory}"
+        if row.step_s is not None and row.step_interval_s is not None:
+            line += f", step {format_seconds(row.step_s)} (90 %: {format_span(row.step_interval_s, 's')})"
+        yield line
+
+
+_HOW = {
+    "returned": "loss over whole logits that stay (14 bytes each)",
+    "plain": "loss over whole logits in fp32",
+    "fused-linear": "a loss that never holds whole logits",
+    "chunked": "loss in chunks of tokens",
+}
+
+
+def _basis(question: FitQuestion) -> Iterator[str]:
+    job = question.job(question.adaptations[0], 1, min(question.lengths))
+    kernels = "compiled" if job.compiled else "fused kernels" if job.fused else "eager"
+    again = "no gradient checkpointing" if job.recompute == "none" else f"gradient checkpointing: {job.recompute}"
+    yield f"software: {question.stack.name}, {kernels}, {_HOW.get(job.loss, f'loss {job.loss}')}; {again}"
+    if not {"lora", "qlora"}.isdisjoint(question.adaptations):
+        yield f"adapters: rank {question.rank} on {question.targets} linear layers"
+    if not {"full", "full-8bit"}.isdisjoint(question.adaptations):
+        stored = {"autocast": "fp32 under autocast", "narrowed": "fp32", "mixed": "16 bits with fp32 masters"}
+        yield f"full: weights in {stored.get(job.storage, '16 bits')} (--storage pure: all in 16 bits)"
+    if question.devices > 1:
+        yield f"{question.devices} devices share it by ZeRO stage {question.zero_stage}"
+    yield "faster or leaner: --stack unsloth, --compile, --loss fused-linear, --recompute none; --output: settings"

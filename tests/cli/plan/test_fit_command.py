@@ -1,0 +1,80 @@
+"""``hwprof fit``: the JSON contract, the first line, exit codes, files."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from hwprof.cli.plan.fit import command
+from hwprof.errors import HwprofError
+
+SMALL = ["--model", "1b", "--batch-size", "1,2", "--seq-len", "512,1k"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(command, list(arguments), catch_exceptions=False)
+
+
+def test_json_keeps_the_contract():
+    found = json.loads(run(*SMALL, "--hardware", "rtx-4090", "--format", "json").stdout)
+    cells = {(row["adaptation"], row["batch_size"], row["seq_len"]) for row in found["rows"]}
+    ways = ("full", "full-8bit", "lora", "qlora")
+    assert cells == {(way, batch, length) for way in ways for batch in (1, 2) for length in (512, 1024)}
+    for row in found["rows"]:
+        assert row["interval_bytes"][0] < row["peak_bytes"] < row["interval_bytes"][1]
+        assert row["peak_bytes"] < row["device_bytes"]
+        assert row["fits"] == (row["device_bytes"] <= found["capacity_bytes"])
+        assert row["tokens_per_s"] == pytest.approx(row["batch_size"] * row["seq_len"] / row["step_s"])
+
+
+def test_memory_alone_has_no_times_and_its_unit_counts():
+    """24GB are 24e9 bytes, 24GiB are 25.8e9."""
+    found = [
+        json.loads(run(*SMALL, "--adaptation", "lora", "--memory", size, "--format", "json").stdout)
+        for size in ("24GB", "24GiB")
+    ]
+    assert [each["capacity_bytes"] for each in found] == [24e9, 24 * 2**30]
+    assert found[0]["rows"][0]["step_s"] is None
+
+
+def test_what_does_not_fit_says_what_would_and_exits_with_1():
+    result = run("--model", "8b", "--memory", "24GB", "--adaptation", "full", "--batch-size", "2", "--seq-len", "2048")
+    first, *rest = result.stdout.splitlines()
+    assert "full does not fit (needs " in first
+    assert any("nearest change that works: --adaptation qlora" in line for line in rest)
+    assert result.exit_code == 1
+
+
+def test_the_first_line_is_the_answer(tmp_path):
+    result = run(*SMALL, "--hardware", "rtx-4090", "--csv", str(tmp_path / "fit.csv"), "--output", str(tmp_path))
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0].startswith("llama-3.2-1b on rtx-4090 (25.34 GB): full ")
+    assert "LoRA fits, up to " in result.stdout.splitlines()[0]
+    with (tmp_path / "fit.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 16
+    assert "load_in_4bit: true" in (tmp_path / "trl.yaml").read_text()
+    assert 'adapter: "qlora"' in (tmp_path / "axolotl.yaml").read_text()
+
+
+def test_without_a_device_the_smallest_are_named():
+    found = json.loads(run("--model", "8b", "--adaptation", "qlora", "--format", "json").stdout)["smallest"]
+    assert found[0]["devices"] == 1
+    assert "rtx-4090" in found[0]["hardware"]
+    assert "h100-sxm5-80gb" in found[0]["hardware"]
+
+
+def test_two_devices_may_be_typed_as_a_cluster():
+    one, two = (
+        json.loads(run(*SMALL, "--adaptation", "full", "--hardware", name, "--format", "json").stdout)
+        for name in ("rtx-4090", "2xrtx-4090")
+    )
+    assert two["devices"] == 2
+    assert two["rows"][0]["peak_bytes"] < one["rows"][0]["peak_bytes"]
+
+
+def test_a_device_and_its_memory_contradict():
+    with pytest.raises(HwprofError, match="--hardware names one"):
+        run(*SMALL, "--hardware", "rtx-4090", "--memory", "12GB")
