@@ -30,7 +30,7 @@ def counted_step(directory: Path) -> float:
     from hwprof.train.loop import Trainer
 
     record = read_run(directory)
-    settings = record.run_settings.model_copy(update={"workers": 0})
+    settings = record.run_settings.changed(workers=0)
     data = Path(settings.data)
     device = resolve_device(settings.device)
     trainer = Trainer(record.spec, settings, data_path=data if data.is_file() else None, device=device)

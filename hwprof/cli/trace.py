@@ -136,4 +136,4 @@ def _of_file(path: Path | None) -> tuple[Ceiling, ...]:
         return ()
     from hwprof.specs.record.calibration import read_calibration
 
-    return tuple(ceiling.model_copy(update={"origin": "calibrated"}) for ceiling in read_calibration(path).ceilings)
+    return tuple(ceiling.changed(origin="calibrated") for ceiling in read_calibration(path).ceilings)

@@ -72,4 +72,4 @@ def _with_counters(record: RunRecord, path: Path) -> RunRecord:
             f"this run was on a {record.settings.device.upper()}, whose kernels ncu does not count",
             expectation="expected a run on an NVIDIA GPU",
         )
-    return record.model_copy(update={"counters": held_against(record, read_counters(path), source=path.name)})
+    return record.changed(counters=held_against(record, read_counters(path), source=path.name))

@@ -79,4 +79,4 @@ def _calibrated(path: Path, device: torch.device, datasheet: tuple[Ceiling, ...]
 
 def _from_file(ceiling: Ceiling, found: Calibration, path: Path) -> Ceiling:
     source = f"{ceiling.source}; {path.name} of {found.created}, torch {found.torch_version}"
-    return ceiling.model_copy(update={"origin": "calibrated", "source": source})
+    return ceiling.changed(origin="calibrated", source=source)

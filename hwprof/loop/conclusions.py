@@ -38,12 +38,12 @@ class Seen:
 def concluded(record: RunRecord, seen: Seen) -> RunRecord:
     """The record with every section that follows from what was seen."""
     roofs = roofs_of(record.ceilings, record.settings.dtype, device=record.settings.device)
-    record = record.model_copy(update=_recorded(record, seen))
+    record = record.changed(**_recorded(record, seen))
     if seen.recording.attribution is not None:
-        record = record.model_copy(update=_classified(record, seen, roofs))
+        record = record.changed(**_classified(record, seen, roofs))
     if seen.recording.step_samples_s:
-        record = record.model_copy(update=_timed(record, seen, roofs))
-    return record.model_copy(update={"recommendations": recommend_loop(record)})
+        record = record.changed(**_timed(record, seen, roofs))
+    return record.changed(recommendations=recommend_loop(record))
 
 
 def _recorded(record: RunRecord, seen: Seen) -> dict[str, Any]:

@@ -144,7 +144,7 @@ class Cycle:
         recording = self._watch.recording()
         return Seen(
             module=self._subject.model.spec(),
-            recording=recording.model_copy(update={"notes": (*notes, *recording.notes)}),
+            recording=recording.changed(notes=(*notes, *recording.notes)),
             counted=self._counted,
             state_bytes=self._state_bytes,
         )

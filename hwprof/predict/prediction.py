@@ -339,6 +339,4 @@ def with_residual(prediction: Prediction, *, measured_s: float) -> Prediction:
         note = "measured below the least possible time: a ceiling or a count is in error"
     else:
         note = "measured inside the interval"
-    return prediction.model_copy(
-        update={"residual_fraction": measured_s / prediction.step_s - 1, "residual_note": note}
-    )
+    return prediction.changed(residual_fraction=measured_s / prediction.step_s - 1, residual_note=note)

@@ -56,7 +56,7 @@ class Stack:
 
     def trained(self, model: ModelSpec) -> ModelSpec:
         """A model as it stores it."""
-        return model.model_copy(update={"tied_embeddings": False}) if self.unties else model
+        return model.changed(tied_embeddings=False) if self.unties else model
 
     def compiling(self, compiled: bool | None) -> Switches:
         """Its switches with a compiler or without; None = as usual.

@@ -108,7 +108,7 @@ def _update_work(spec: ModelSpec, settings: RunSettings, ops: Iterable[Op]) -> I
 
     A for-loop optimizer makes all its passes over one weight tensor before the next; the others over all tensors.
     """
-    fused = settings.model_copy(update={"optimizer_implementation": "fused"})
+    fused = settings.changed(optimizer_implementation="fused")
     one_pass = {op.label: op.update for op in training_step_ops(spec, fused) if op.update != Cost.ZERO}
     total = parameters(spec).total
     whole = ((total, 1),)

@@ -35,10 +35,10 @@ def analysed(record: RunRecord, recording: Recording) -> RunRecord:
     """The record with every section that follows from what was recorded."""
     work = step_work(record.spec, record.run_settings, attention="causal")
     roofs = _roofs(record)
-    record = record.model_copy(update=_recorded(record, recording))
+    record = record.changed(**_recorded(record, recording))
     if recording.attribution is not None:
-        record = record.model_copy(update=_classified(record, recording, work, roofs))
-    return record.model_copy(update=_timed(record, recording, work, roofs))
+        record = record.changed(**_classified(record, recording, work, roofs))
+    return record.changed(**_timed(record, recording, work, roofs))
 
 
 def _roofs(record: RunRecord) -> Roofs:
@@ -157,10 +157,8 @@ def predicted(record: RunRecord) -> Prediction | None:
 def planned(record: RunRecord, cluster: ClusterSpec | None) -> RunRecord:
     """The record with recommendations, and with layouts of the cluster if there is one."""
     survey = survey_for(record, cluster, simulator_parameters()) if cluster else None
-    return record.model_copy(
-        update={
-            "recommendations": recommend(record, survey=survey),
-            "layouts": (measured_layout(record), *(survey.rows if survey else ())),
-            "notes": (*record.notes, *cautions(record), *(survey.assumptions if survey else ())),
-        }
+    return record.changed(
+        recommendations=recommend(record, survey=survey),
+        layouts=(measured_layout(record), *(survey.rows if survey else ())),
+        notes=(*record.notes, *cautions(record), *(survey.assumptions if survey else ())),
     )

@@ -56,6 +56,6 @@ def parts_of(spec: ModelSpec, settings: RunSettings) -> Iterator[Part]:
 
 def _layer_bytes(spec: ModelSpec, settings: RunSettings) -> float:
     """What a layer moves in one pass over a micro-batch, on average over forward and backward."""
-    work = step_work(spec, settings.model_copy(update={"gradient_accumulation": 1}), attention="causal")
+    work = step_work(spec, settings.changed(gradient_accumulation=1), attention="causal")
     moved_bytes = sum(item.total.moved_bytes for item in work if item.label.startswith("layers."))
     return moved_bytes / (2 * spec.layers)

@@ -50,16 +50,16 @@ def fitted(spec: ModelSpec, settings: RunSettings, identity: DeviceIdentity, *, 
 def batched(spec: ModelSpec, settings: RunSettings, capacity_bytes: float) -> RunSettings:
     """The settings with the default micro-batch for a memory."""
     fits = largest_micro_batch(spec, settings, capacity_bytes * MEMORY_MARGIN)
-    return settings.model_copy(update={"micro_batch": max(1, min(fits, LARGEST_DEFAULT_MICRO_BATCH))})
+    return settings.changed(micro_batch=max(1, min(fits, LARGEST_DEFAULT_MICRO_BATCH)))
 
 
 def roomy(spec: ModelSpec, settings: RunSettings, capacity_bytes: float, *, chosen: bool) -> RunSettings:
     """The settings, with the fused optimizer where the temporaries of torch's own would crowd the memory."""
     if settings.optimizer not in _HAVE_FUSED:
         return settings
-    fused = settings.model_copy(update={"optimizer_implementation": "fused"})
+    fused = settings.changed(optimizer_implementation="fused")
     tried = fused if chosen else batched(spec, fused, capacity_bytes)
-    own = tried.model_copy(update={"optimizer_implementation": settings.optimizer_implementation})
+    own = tried.changed(optimizer_implementation=settings.optimizer_implementation)
     own_bytes, fused_bytes = (training_memory(spec, one).peak_bytes for one in (own, tried))
     return fused if own_bytes > max(fused_bytes, ROOMY * capacity_bytes) else settings
 
@@ -71,7 +71,7 @@ def what_would_fit(spec: ModelSpec, settings: RunSettings, capacity_bytes: float
     for recompute, implementation in itertools.product(
         dict.fromkeys((settings.recompute, "selective", "full")), dict.fromkeys(implementations)
     ):
-        tried = settings.model_copy(update={"recompute": recompute, "optimizer_implementation": implementation})
+        tried = settings.changed(recompute=recompute, optimizer_implementation=implementation)
         fits = largest_micro_batch(spec, tried, capacity_bytes * MEMORY_MARGIN)
         if fits:
             optimizer = "" if implementation == own else f" --optimizer-implementation {implementation}"

@@ -111,7 +111,7 @@ class _RankSession:
         self._caller.progress(line)
 
     def _learn(self, **known: Any) -> None:
-        self._own = self._own.model_copy(update=known)
+        self._own = self._own.changed(**known)
 
     def _told(self, error: BaseException) -> BaseException:
         if not is_out_of_memory(error):
@@ -193,7 +193,7 @@ class _RankSession:
 
     def _salvage(self) -> str:
         telemetry = self._telemetry.series if self._telemetry else ()
-        return self._own.model_copy(update={"telemetry": telemetry}).model_dump_json()
+        return self._own.changed(telemetry=telemetry).model_dump_json()
 
     def _report_end(self, blame: Blame, handed_in: Mapping[int, str]) -> None:
         """The run ended early: keep what there is, and say in one line who ended it."""

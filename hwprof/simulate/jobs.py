@@ -185,7 +185,7 @@ def offload_byte_per_s(job: TrainingJob, machine: Machine) -> float:
 def offloaded_bytes(job: TrainingJob) -> float:
     """What a layer keeps for backward, or its weights, on one device: it goes to the host and comes back."""
     if job.offloads("activations"):
-        pieces = job_pieces(job.model_copy(update={"offload": "none"}))
+        pieces = job_pieces(job.changed(offload="none"))
         return float(pieces.body.kept_bytes)
     if job.offloads("weights"):
         parts = parameter_parts(job.model)

@@ -41,4 +41,4 @@ def _versions(job: TrainingJob, stack: Stack) -> Iterator[TrainingJob]:
     for version in stack.versions:
         usual = {name: value for name, value in version.items() if getattr(job, name) == stack.switches.get(name)}
         if usual:
-            yield job.model_copy(update=usual)
+            yield job.changed(**usual)

@@ -89,7 +89,7 @@ class Space:
             "micro_batch": int(self.micro_batch[index]),
             "recompute": RECOMPUTE[int(self.recompute[index])],
         }
-        return self.base.model_copy(update=update)
+        return self.base.changed(**update)
 
 
 def predict_space(space: Space, machine: Machine, stack: Stack, parameters: Parameters) -> StepTimes:

@@ -149,7 +149,7 @@ def _device(
         findings=(),
         **facts,
     )
-    return device.model_copy(update={"findings": findings(device)}), met
+    return device.changed(findings=findings(device)), met
 
 
 def _steps(trace: Trace, wanted: Chosen) -> Windows | None:

@@ -43,14 +43,12 @@ def _placed(op: TraceOp, roofs: dict[Dtype, Roofs]) -> TraceOp:
     found, roof_s = _under(op, own)
     if dtype == "fp32" and found.bound == "compute" and (found.fraction or 0.0) > ABOVE_ROOF:
         found, roof_s = _under(op, roofs["tf32"])
-    return op.model_copy(
-        update={
-            "bound": found.bound,
-            "roof_name": found.roof_name,
-            "roof_s": roof_s,
-            "roof_fraction": found.fraction,
-            "confidence": found.confidence,
-        }
+    return op.changed(
+        bound=found.bound,
+        roof_name=found.roof_name,
+        roof_s=roof_s,
+        roof_fraction=found.fraction,
+        confidence=found.confidence,
     )
 
 

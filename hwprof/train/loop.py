@@ -227,7 +227,7 @@ def build_model(spec: ModelSpec, settings: RunSettings, device: torch.device) ->
     check_trainable(spec)
     kind = Decoder if spec.kind == "decoder" else Encoder
     if spec.positions == "rope":  # rotary tables only as long as this run's sequences
-        spec = spec.model_copy(update={"max_seq_len": settings.seq_len})
+        spec = spec.changed(max_seq_len=settings.seq_len)
     with torch.device(device):
         return kind(spec, recompute=settings.recompute)
 

@@ -225,8 +225,8 @@ def _with_memory(cluster: ClusterSpec, text: str | None) -> ClusterSpec:
         raise InputError(
             f"the memory of {cluster.device.id} is not known", remedy="give --device-memory, such as 512GB"
         )
-    memory = cluster.device.memory.model_copy(update={"capacity_bytes": parse(text, "byte")})
-    return cluster.model_copy(update={"device": cluster.device.model_copy(update={"memory": memory})})
+    memory = cluster.device.memory.changed(capacity_bytes=parse(text, "byte"))
+    return cluster.changed(device=cluster.device.changed(memory=memory))
 
 
 def _base(typed: dict[str, Any], stack: Stack, record: RunRecord | None) -> TrainingJob:

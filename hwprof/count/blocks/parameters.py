@@ -61,8 +61,8 @@ def parameters(spec: ModelSpec) -> ParameterCount:
 
 def mtp_stack(spec: ModelSpec) -> ModelSpec:
     """The layers for multi-token prediction as a model of their own: those of the last layer's sort."""
-    moe = spec.moe and spec.moe.model_copy(update={"dense_layers": 0, "every": 1})
-    return spec.model_copy(update={"layers": spec.mtp_layers, "moe": moe, "mtp_layers": 0})
+    moe = spec.moe and spec.moe.changed(dense_layers=0, every=1)
+    return spec.changed(layers=spec.mtp_layers, moe=moe, mtp_layers=0)
 
 
 def _model_tensors(spec: ModelSpec) -> Iterator[ParameterTensor]:

@@ -69,7 +69,7 @@ class Serving:
 
 def served(spec: ModelSpec) -> ModelSpec:
     """The model as inference runs it: without dropout and without the layers for multi-token prediction."""
-    return spec.model_copy(update={"dropout": 0.0, "mtp_layers": 0})
+    return spec.changed(dropout=0.0, mtp_layers=0)
 
 
 def check_lengths(spec: ModelSpec, *, batch_size: int, tokens: int, source_tokens: int) -> None:

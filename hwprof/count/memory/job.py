@@ -72,19 +72,16 @@ def job_pieces(job: TrainingJob) -> Pieces:
     Raises:
         InputError: a sequence beyond learned positions.
     """
-    spread_out = job.layout.replicas % job.layout.expert_parallel == 0
-    layout = job.layout.model_copy(
-        update={
-            "data_parallel": job.layout.expert_parallel if spread_out else 1,
-            "pipeline_parallel": 1,
-            "virtual_stages": 1,
-            "zero_stage": 0,
-            "shard_ranks": None,
-            "schedule": "1f1b",
-            "overlap": True,
-        }
+    layout = job.layout.changed(
+        data_parallel=job.layout.fewest_data_ranks,
+        pipeline_parallel=1,
+        virtual_stages=1,
+        zero_stage=0,
+        shard_ranks=None,
+        schedule="1f1b",
+        overlap=True,
     )
-    return _pieces(job.model_copy(update={"global_batch": job.micro_batch, "layout": layout}))
+    return _pieces(job.changed(global_batch=job.micro_batch * layout.data_parallel, layout=layout))
 
 
 @functools.lru_cache(maxsize=512)

@@ -209,7 +209,7 @@ def largest_micro_batch(spec: ModelSpec, settings: RunSettings, capacity_bytes: 
     """The largest micro-batch whose step fits ``capacity_bytes`` on one device; 0 where not even one sequence fits."""
 
     def fits(micro_batch: int) -> bool:
-        tried = settings.model_copy(update={"micro_batch": micro_batch})
+        tried = settings.changed(micro_batch=micro_batch)
         return training_memory(spec, tried).peak_bytes <= capacity_bytes
 
     return largest(fits)

@@ -45,7 +45,7 @@ def probe_layout(
             collectives=names,
             report=report,
         )
-        curves += [curve.model_copy(update={"conditions": curve.conditions | {"axis": axis}}) for curve in found]
+        curves += [curve.changed(conditions=curve.conditions | {"axis": axis}) for curve in found]
     return tuple(curves)
 
 

@@ -265,7 +265,7 @@ def _near(bench: Bench, probe: Callable[[], Ceiling]) -> Callable[[], Ceiling]:
     def nearby() -> Ceiling:
         with near(bench.device) as where:
             found = probe()
-        return found.model_copy(update={"conditions": found.conditions | {"host_thread": where}})
+        return found.changed(conditions=found.conditions | {"host_thread": where})
 
     return nearby
 

@@ -155,7 +155,7 @@ def best_of_sweep(bench: Bench, sweep: Sequence[MatmulShape], at_shape: AtShape,
         shape = next(shape for shape, one in found.items() if one is best)
         calls = math.ceil(_SUSTAINED_S * best.value / shape.flop)  # back to back, until the GPU has clocks it can keep
         best = at_shape(replace(bench, warmups=max(bench.warmups, calls)), shape, 3 * _SUSTAINED_S)
-    return best.model_copy(update={"conditions": best.conditions | tried})
+    return best.changed(conditions=best.conditions | tried)
 
 
 def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, deadline_s: float) -> Ceiling:
@@ -177,7 +177,7 @@ def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, deadline_s:
         warm = warmed_up(bench, work, deadline_s=deadline_s)
         timed = warm.bench.time(work, deadline_s=warm.deadline_s, prepare=l2_flush(bench.device))
     found = _product_ceiling(bench, f"matmul.{dtype}.{shape}", dtype, shape, timed)
-    return found.model_copy(update={"conditions": found.conditions | {"operators": warm.operators}})
+    return found.changed(conditions=found.conditions | {"operators": warm.operators})
 
 
 def pilot_flop_per_s(bench: Bench, dtype: Dtype) -> float:

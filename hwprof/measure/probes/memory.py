@@ -161,7 +161,7 @@ def best_of_kernels(
     for kernel, ceiling in zip(timed, found, strict=True):
         evidence[f"{kernel.name}_byte_per_s"] = ceiling.value
         evidence[f"{kernel.name}_spread"] = ceiling.spread or 0.0
-    return best.model_copy(update={"conditions": best.conditions | evidence})
+    return best.changed(conditions=best.conditions | evidence)
 
 
 def _level_ceiling(

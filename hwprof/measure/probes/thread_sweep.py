@@ -32,7 +32,7 @@ def with_sweep(bench: Bench, measure: Callable[[Bench], Ceiling]) -> Ceiling:
     for count in thread_counts(threads)[:-1]:
         with on_threads(count), suppress(CannotRunError):
             rates[count] = measure(shorter).value
-    return found.model_copy(update={"conditions": found.conditions | sweep_conditions(rates, found.unit)})
+    return found.changed(conditions=found.conditions | sweep_conditions(rates, found.unit))
 
 
 def sweep_conditions(rates: Mapping[int, float], unit: Unit) -> Conditions:

@@ -166,10 +166,8 @@ class StepRecorder:
         """What has been seen so far."""
         seen = self._watch.recording()
         beside = {name: (seconds,) for name, seconds in self._extra.seconds().items()}
-        return seen.model_copy(
-            update={
-                "phase_samples_s": seen.phase_samples_s | beside,
-                "losses": tuple(float(loss) for loss in self._losses),
-                "eval_loss": self._eval_loss,
-            }
+        return seen.changed(
+            phase_samples_s=seen.phase_samples_s | beside,
+            losses=tuple(float(loss) for loss in self._losses),
+            eval_loss=self._eval_loss,
         )

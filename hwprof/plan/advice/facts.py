@@ -143,7 +143,7 @@ def gather(record: RunRecord) -> Facts:
     usable_bytes = None if capacity_bytes is None else capacity_bytes * (1 - MEMORY_MARGIN)
 
     def need_bytes(**changes: object) -> float:
-        return training_memory(spec, settings.model_copy(update=changes)).peak_bytes * excess
+        return training_memory(spec, settings.changed(**changes)).peak_bytes * excess
 
     return Facts(
         record=record,
@@ -158,7 +158,7 @@ def gather(record: RunRecord) -> Facts:
         ),
         optimizer_bytes=(
             _optimizer_bytes(record, settings),
-            _optimizer_bytes(record, settings.model_copy(update={"optimizer_implementation": "fused"})),
+            _optimizer_bytes(record, settings.changed(optimizer_implementation="fused")),
         ),
     )
 
@@ -172,7 +172,7 @@ def _measured_over_counted(record: RunRecord) -> float:
 
 def _passes_bytes(record: RunRecord, *, compiled: bool) -> float:
     """Traffic of all passes of a step, without its update."""
-    ops = training_step_ops(record.spec, record.run_settings.model_copy(update={"compile": compiled}))
+    ops = training_step_ops(record.spec, record.run_settings.changed(compile=compiled))
     return total_cost(ops, "forward", "backward", "recompute").moved_bytes
 
 

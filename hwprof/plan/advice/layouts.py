@@ -64,7 +64,7 @@ def survey_for(
             remedy=f"give at least {settings.seq_len} tokens",
         )
     question = Question(
-        base=job_of_run(record).model_copy(update={"global_batch": tokens // settings.seq_len, "recompute": "none"}),
+        base=job_of_run(record).changed(global_batch=tokens // settings.seq_len, recompute="none"),
         machine=machine,
         stack=TORCH,
         table=table,
@@ -87,8 +87,8 @@ def _sized(machine: Machine, record: RunRecord) -> Machine:
     memory = machine.device.memory
     if memory.capacity_bytes is not None or record.device.memory_bytes is None:
         return machine
-    known = memory.model_copy(update={"capacity_bytes": record.device.memory_bytes})
-    return replace(machine, device=machine.device.model_copy(update={"memory": known}))
+    known = memory.changed(capacity_bytes=record.device.memory_bytes)
+    return replace(machine, device=machine.device.changed(memory=known))
 
 
 def _rows(option: Option, cluster: str) -> Iterable[LayoutRow]:

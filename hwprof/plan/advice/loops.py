@@ -103,4 +103,4 @@ def _fused_share(optimizer: str) -> float:
 
 
 def _worded(answer: Recommendation) -> Recommendation:
-    return answer.model_copy(update={"change": in_torch(answer.change), "reason": in_torch(answer.reason)})
+    return answer.changed(change=in_torch(answer.change), reason=in_torch(answer.reason))

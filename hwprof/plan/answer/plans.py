@@ -121,15 +121,15 @@ def _least_recompute(job: TrainingJob, question: Question) -> TrainingJob:
     """The job with full recompute in as few layers as memory needs, with none where it needs none."""
     if job.recompute != "full":
         return job
-    plain = job.model_copy(update={"recompute": "none"})
+    plain = job.changed(recompute="none")
     if question.has_room_for(plain):
         return plain
 
     def fits(layers: int) -> bool:
-        return question.has_room_for(job.model_copy(update={"recompute_layers": layers}))
+        return question.has_room_for(job.changed(recompute_layers=layers))
 
     low, high = 0, job.model.layers
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if fits(middle) else (middle, high)
-    return job if high == job.model.layers else job.model_copy(update={"recompute_layers": high})
+    return job if high == job.model.layers else job.changed(recompute_layers=high)

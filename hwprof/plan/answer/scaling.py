@@ -105,7 +105,7 @@ def _point(question: Question, kind: Kind, machine_at: MachineAt, devices: int) 
         machine = machine_at(devices)
     except InputError:  # such a machine is not defined, so the curve has no point there
         return None
-    base = question.base.model_copy(update={"global_batch": batch})
+    base = question.base.changed(global_batch=batch)
     return _best(kind, search(replace(question, base=base, machine=machine)))
 
 

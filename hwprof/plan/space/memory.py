@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -14,7 +15,7 @@ from hwprof.count.memory.moments import Spread, host_bytes, reserved_bytes
 from hwprof.count.memory.overhead import FRAGMENTATION, libraries_bytes
 from hwprof.count.memory.pieces import Block, Held, Pieces
 from hwprof.count.ops.elementwise import Amount
-from hwprof.plan.space.columns import Columns, Numbers, divisors, only, rows_of
+from hwprof.plan.space.columns import Columns, Numbers, only, rows_of
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.schedules import SCHEDULES
 from hwprof.specs.job.settings import RECOMPUTE
@@ -138,12 +139,7 @@ class PieceShelf:
 
     def _pieces(self, curve: tuple[int, ...], micro_batch: int) -> Pieces:
         tensor, context, expert, shared, recompute, sequence_parallel = curve
-        ranks = context * tensor
-        data = next(
-            degree
-            for degree in divisors(expert)
-            if degree * ranks % expert == 0 and (degree * context % expert == 0) == bool(shared)
-        )
+        data = expert if shared else expert // math.gcd(expert, context * tensor)
         layout = ParallelLayout(
             data_parallel=data,
             tensor_parallel=tensor,
@@ -152,14 +148,20 @@ class PieceShelf:
             expert_parallel=expert,
             sequence_parallel=bool(sequence_parallel),
         )
-        settings = {"micro_batch": micro_batch, "recompute": RECOMPUTE[recompute], "layout": layout}
-        return job_pieces(self.base.model_copy(update=settings))
+        return job_pieces(
+            self.base.changed(
+                micro_batch=micro_batch,
+                global_batch=micro_batch * data,
+                recompute=RECOMPUTE[recompute],
+                layout=layout,
+            )
+        )
 
 
 def shelf_of(base: TrainingJob) -> PieceShelf:
     """An empty shelf for a job; of its layout only the kind of context parallelism stays."""
     layout = ParallelLayout(context_kind=base.layout.context_kind)
-    return PieceShelf(base=base.model_copy(update={"layout": layout, "recompute_layers": None}))
+    return PieceShelf(base=base.changed(layout=layout, recompute_layers=None))
 
 
 def _distinct(keys: Numbers) -> tuple[Numbers, Numbers]:

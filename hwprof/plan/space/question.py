@@ -126,6 +126,6 @@ class Question:
         )
 
     def _variant(self, dtype: JobDtype, offload: Offload, kind: ContextKind, context: tuple[int, ...]) -> Question:
-        layout = self.base.layout.model_copy(update={"context_kind": kind})
-        base = self.base.model_copy(update={"dtype": dtype, "offload": offload, "layout": layout})
+        layout = self.base.layout.changed(context_kind=kind)
+        base = self.base.changed(dtype=dtype, offload=offload, layout=layout)
         return replace(self, base=base, choices=replace(self.choices, context=context))

@@ -113,4 +113,4 @@ def with_device(
     known, _ = device_set(table, machine.device)
     merged = (known.values if known else {}) | dict(values)
     own = ParameterSet(basis="fitted", source="measured on the device", values=merged, measured=rates)
-    return table.model_copy(update={"device": {**table.device, machine.device.id: own}})
+    return table.changed(device={**table.device, machine.device.id: own})

@@ -88,11 +88,9 @@ def _mean_items(kind: type[Item], items: Sequence[Sequence[Item]], key: Callable
         for item in of_rank:
             groups[key(item)].append(item)
     means = [
-        group[0].model_copy(
-            update={
-                "time_s": sum(item.time_s for item in group) / len(items),
-                "calls": sum(item.calls for item in group) / len(items),
-            }
+        group[0].changed(
+            time_s=sum(item.time_s for item in group) / len(items),
+            calls=sum(item.calls for item in group) / len(items),
         )
         for group in groups.values()
     ]
@@ -136,12 +134,10 @@ def _middle(ceilings: Sequence[Ceiling]) -> Ceiling:
     ordered = sorted(ceilings, key=lambda ceiling: ceiling.value)
     chosen = ordered[(len(ordered) - 1) // 2]
     spread = {"ranks": len(ordered), "lowest_rank": ordered[0].value, "highest_rank": ordered[-1].value}
-    return chosen.model_copy(
-        update={
-            "conditions": chosen.conditions | spread,
-            "source": f"{chosen.source}; all {len(ordered)} ranks at once, the middle one",
-            "stable": all(ceiling.stable for ceiling in ordered),
-        }
+    return chosen.changed(
+        conditions=chosen.conditions | spread,
+        source=f"{chosen.source}; all {len(ordered)} ranks at once, the middle one",
+        stable=all(ceiling.stable for ceiling in ordered),
     )
 
 

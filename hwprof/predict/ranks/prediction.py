@@ -65,18 +65,16 @@ def with_ranks(
     low_s, high_s = prediction.interval_s
     waits_s = late_s + bubble * sum(prediction.phase_s.get(name, 0.0) for name in _PIPED)
     unknown = len(traffic) - len(known)
-    return prediction.model_copy(
-        update={
-            "step_s": sum(phase_s.values()),
-            "interval_s": (low_s * (1 + bubble), high_s + waits_s + whole_s),
-            "phase_s": phase_s,
-            "basis": prediction.basis
-            + f"; on each rank, with {len(known)} kinds of collectives at the rates of the probe"
-            + (f" ({unknown} that were not probed left out)" if unknown else "")
-            + (f" and a pipeline bubble of {format_fraction(bubble)}" if stages > 1 else "")
-            + (f" on cores that {number(sharing)} threads of ranks share" if stages > 1 and sharing > 1 else "")
-            + (f"; ranks that meet are {more} slower than alone, by the probe" if slower > 1 else ""),
-        }
+    return prediction.changed(
+        step_s=sum(phase_s.values()),
+        interval_s=(low_s * (1 + bubble), high_s + waits_s + whole_s),
+        phase_s=phase_s,
+        basis=prediction.basis
+        + f"; on each rank, with {len(known)} kinds of collectives at the rates of the probe"
+        + (f" ({unknown} that were not probed left out)" if unknown else "")
+        + (f" and a pipeline bubble of {format_fraction(bubble)}" if stages > 1 else "")
+        + (f" on cores that {number(sharing)} threads of ranks share" if stages > 1 and sharing > 1 else "")
+        + (f"; ranks that meet are {more} slower than alone, by the probe" if slower > 1 else ""),
     )
 
 

@@ -89,7 +89,7 @@ def case_of(run: PublishedRun) -> Case:
             notes.append(f"framework {run.framework or '(blank)'} not known: overheads of {stack.name}")
         machine = _machine(run, notes)
         if stack.dropout:
-            model = model.model_copy(update={"dropout": stack.dropout})
+            model = model.changed(dropout=stack.dropout)
             notes.append(f"dropout not stated: {format_fraction(stack.dropout)}, the default of {stack.name}")
         job = _job(run, model, stack, notes)
         stated = recompute_stated(run, stack)
@@ -294,14 +294,14 @@ def _fitting(job: TrainingJob, machine: Machine, notes: list[str]) -> TrainingJo
 
     def need_bytes(recomputed: int) -> float:
         tried = {"recompute": "full", "recompute_layers": recomputed} if recomputed else {}
-        return job_memory(job.model_copy(update=tried)).device_bytes
+        return job_memory(job.changed(**tried)).device_bytes
 
     if need_bytes(0) <= room:
         notes.append("recompute not stated: none, since it fits without")
         return job
     fewest = bisect.bisect_left(range(1, layers), True, key=lambda count: need_bytes(count) <= room) + 1
     notes.append(f"recompute not stated: full in {fewest} of {layers} layers, the fewest with which it fits")
-    return job.model_copy(update={"recompute": "full", "recompute_layers": fewest})
+    return job.changed(recompute="full", recompute_layers=fewest)
 
 
 def _layout(run: PublishedRun, stack: Stack, stated: Mapping[str, Any], notes: list[str]) -> ParallelLayout:

@@ -89,21 +89,15 @@ def _cut(model: ModelSpec, changes: dict[str, int]) -> ModelSpec:
     share = layers / model.layers
     if model.moe and model.moe.dense_layers and layers != model.layers:
         kept = min(max(round(model.moe.dense_layers * share), 1), layers - 1)
-        update["moe"] = model.moe.model_copy(update={"dense_layers": kept})
+        update["moe"] = model.moe.changed(dense_layers=kept)
     window = model.attention.window
     if layers != model.layers and (window or model.attention.nope_layers):
         attention: dict[str, object] = {"nope_layers": round(model.attention.nope_layers * share)}
         if window:
-            attention["window"] = window.model_copy(update={"layers": max(round(window.layers * share), 1)})
-        update["attention"] = model.attention.model_copy(update=attention)
+            attention["window"] = window.changed(layers=max(round(window.layers * share), 1))
+        update["attention"] = model.attention.changed(**attention)
     update["max_seq_len"] = model.max_seq_len
-    return _checked(model.model_copy(update=update))
-
-
-def _checked(model: ModelSpec) -> ModelSpec:
-    if model.heads % model.kv_heads:
-        raise ValueError(f"{model.heads} heads are no multiple of {model.kv_heads} key and value heads")
-    return model
+    return model.changed(**update)
 
 
 def _from_columns(run: PublishedRun) -> ModelSpec:

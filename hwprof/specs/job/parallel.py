@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
@@ -75,6 +76,13 @@ class ParallelLayout(Record):
         Megatron-Core), otherwise 1.
         """
         return self.tensor_parallel if self.replicas % self.expert_parallel == 0 else 1
+
+    @property
+    def fewest_data_ranks(self) -> int:
+        """A count of data ranks that leaves each device the same experts and parts of them, whatever their number."""
+        if self.replicas % self.expert_parallel == 0:
+            return self.expert_parallel
+        return self.expert_parallel // math.gcd(self.expert_parallel, self.context_parallel * self.tensor_parallel)
 
     @property
     def chunks(self) -> int:

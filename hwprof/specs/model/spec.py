@@ -181,7 +181,7 @@ class ModelSpec(Record):
         own = {name: value for name, value in side if name != "mel_bins" and value is not None}
         widths = {"heads": heads, "kv_heads": heads, "head_dim": self.d_model // heads} if side.heads else {}
         changes = {"kind": "encoder", "head": HeadSpec(kind="none"), "encoder": None, "tied_embeddings": True}
-        return self.model_copy(update=own | widths | changes)
+        return self.changed(**(own | widths | changes))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

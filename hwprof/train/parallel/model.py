@@ -99,7 +99,7 @@ def build_parts(spec: ModelSpec, settings: RunSettings, mesh: RankMesh, device: 
 
 def _build(spec: ModelSpec, settings: RunSettings, mesh: RankMesh, device: torch.device, chunk: Chunk) -> nn.Module:
     if spec.positions == "rope":  # rotary tables only as long as this run's sequences
-        spec = spec.model_copy(update={"max_seq_len": settings.seq_len})
+        spec = spec.changed(max_seq_len=settings.seq_len)
     with torch.device("meta"):
         whole = (Decoder if spec.kind == "decoder" else Encoder)(spec, recompute=settings.recompute)
     pipelined = mesh.degree(PIPELINE) > 1

@@ -155,7 +155,7 @@ def test_ironwood_is_two_devices_that_count_as_one():
         ({"dp": 3}, "degrees multiply to 12, but there are 16 devices"),
         ({"ep": 64}, "expert_parallel = 64 does not divide 8"),
         ({"global_batch_seqs": 6}, "global_batch = 6 does not divide by micro_batch x data_parallel"),
-        ({"n_heads": 30}, "30 heads are no multiple of 8"),
+        ({"n_heads": 30}, "heads = 30 must be a multiple of kv_heads = 8"),
     ],
 )
 def test_a_run_that_cannot_be_modelled_is_refused_with_the_reason(changes, reason):

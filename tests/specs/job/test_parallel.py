@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from pydantic import ValidationError
 
@@ -43,3 +45,16 @@ def test_two_chunk_schedules_hold_both_ends():
 def test_a_contradiction_is_refused(degrees, reason):
     with pytest.raises(ValidationError, match=reason):
         ParallelLayout(**degrees)
+
+
+def test_the_fewest_data_ranks_keep_the_matrices_of_an_expert_on_as_many_devices():
+    degrees = itertools.product(range(1, 17), (1, 2, 3), (1, 2, 4), (1, 2, 4, 6, 8))
+    for data, context, tensor, expert in degrees:
+        if data * context * tensor % expert:
+            continue
+        layout = ParallelLayout(
+            data_parallel=data, context_parallel=context, tensor_parallel=tensor, expert_parallel=expert
+        )
+        fewest = layout.changed(data_parallel=layout.fewest_data_ranks)
+        assert fewest.expert_tensor_parallel == layout.expert_tensor_parallel
+        assert fewest.data_parallel <= expert

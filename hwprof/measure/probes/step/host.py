@@ -61,7 +61,7 @@ def narrowed(spec: ModelSpec, layers: int) -> ModelSpec:
     heads = 2 if spec.heads > spec.kv_heads else 1
     width = heads * spec.head_dim if spec.stock_encoder else NARROW
     sizes = {"d_model": width, "d_ff": NARROW, "heads": heads, "kv_heads": 1, "vocab_size": NARROW}
-    return spec.model_copy(update=sizes | {"layers": layers, "max_seq_len": TOKENS})
+    return spec.changed(**sizes, layers=layers, max_seq_len=TOKENS)
 
 
 class NarrowStep:
@@ -70,7 +70,7 @@ class NarrowStep:
     def __init__(self, spec: ModelSpec, settings: RunSettings, device: torch.device) -> None:
         self._settings = settings
         self._precision = select_precision(settings.dtype, device)
-        self._model = build_model(spec, settings.model_copy(update={"seq_len": TOKENS}), device)
+        self._model = build_model(spec, settings.changed(seq_len=TOKENS), device)
         self._optimizer = build_optimizer(
             self._model, settings.optimizer, settings.optimizer_implementation, learning_rate=settings.learning_rate
         )
