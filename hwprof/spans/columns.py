@@ -121,6 +121,7 @@ class MemoryEvents:
     thread: Numbers
     device_type: Numbers
     device: Numbers
+    changed_bytes: Ints
     allocated_bytes: Ints
     reserved_bytes: Ints
 

@@ -301,8 +301,12 @@ class StepWatch:
         except _NO_FILE as error:
             self.notes.append(f"no memory timeline: its trace could not be written ({error})")
             return []
-        mine = memory.device_type == (1 if self._device.type == "cuda" else 0)  # torch's c10::DeviceType
-        return list(zip((memory.time_ns[mine] / NS_PER_S).tolist(), memory.allocated_bytes[mine].tolist(), strict=True))
+        cuda = self._device.type == "cuda"
+        mine = memory.device_type == (1 if cuda else 0)  # torch's c10::DeviceType
+        allocated = memory.allocated_bytes[mine]
+        if not cuda and len(allocated):  # on a CPU torch adds what earlier profiles saw allocated and none saw freed
+            allocated = allocated - (allocated[0] - memory.changed_bytes[mine][0])
+        return list(zip((memory.time_ns[mine] / NS_PER_S).tolist(), allocated.tolist(), strict=True))
 
     def recording(self) -> Recording:
         """What has been seen so far."""

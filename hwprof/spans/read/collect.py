@@ -67,7 +67,7 @@ class _Numbers(dict[Key, int], Generic[Key]):
 
 _HOST = ("kind", "name", "thread", "sequence", "in_backward", "correlation", "shape", "collective")
 _DEVICE = ("kind", "name", "device", "stream", "correlation", "size_bytes", "collective")
-_ALLOCATOR = ("thread", "device_type", "device", "allocated_bytes", "reserved_bytes")
+_ALLOCATOR = ("thread", "device_type", "device", "changed_bytes", "allocated_bytes", "reserved_bytes")
 _WIDTHS = "bhiq"
 """Codes of array.array for whole numbers of 1, 2, 4 and 8 bytes."""
 
@@ -180,6 +180,7 @@ class Collector:
             "thread": [self._threads[event.pid, event.tid] for event in events],
             "device_type": [_small(arg.device_type) for arg in args],
             "device": [_small(arg.device_id) for arg in args],
+            "changed_bytes": [arg.changed_bytes for arg in args],
             "allocated_bytes": [arg.allocated_bytes for arg in args],
             "reserved_bytes": [arg.reserved_bytes for arg in args],
         }

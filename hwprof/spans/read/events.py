@@ -26,6 +26,7 @@ class Args(
         "concrete": "Concrete Inputs",
         "device_id": "Device Id",
         "device_type": "Device Type",
+        "changed_bytes": "Bytes",
         "allocated_bytes": "Total Allocated",
         "reserved_bytes": "Total Reserved",
         "size_bytes": "bytes",
@@ -51,6 +52,7 @@ class Args(
     concrete: msgspec.Raw = NOTHING
     device_id: Int64 = -1
     device_type: Int64 = -1
+    changed_bytes: Int64 = 0
     allocated_bytes: Int64 = -1
     reserved_bytes: Int64 = -1
     collective: str = ""
