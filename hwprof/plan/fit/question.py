@@ -107,7 +107,7 @@ class FitQuestion:
         if self.task != "reward":
             return self.model
         score = HeadSpec(kind="classifier", classes=1)
-        return self.model.model_copy(update={"head": score, "tied_embeddings": False})
+        return self.model.changed(head=score, tied_embeddings=False)
 
 
 def usual_lengths(model: ModelSpec, lengths: Sequence[int]) -> tuple[int, ...]:
