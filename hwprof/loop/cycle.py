@@ -17,6 +17,7 @@ from hwprof.measure.their_loop.inputs import SeenInputs, see_inputs
 from hwprof.measure.their_loop.model import SeenModel, state_bytes
 from hwprof.measure.their_loop.phase_finder import PhaseFinder
 from hwprof.measure.timing import timer_for
+from hwprof.measure.watch.sessions import make_way_if_asked, watched_sessions
 from hwprof.measure.watch.steps import Steps, StepWatch
 from hwprof.specs.measurement import Skipped
 from hwprof.specs.record.run import Series
@@ -86,8 +87,10 @@ class Cycle:
     def next(self) -> bool:
         """The step before is over and another begins; False once the schedule is done and nothing is left behind."""
         self._finder.end()
+        make_way_if_asked()
         self.steps += 1
         if self.steps == 0:
+            self._open.enter_context(watched_sessions())
             self._open.enter_context(self._telemetry)
             self._open.enter_context(self._subject.model.modules.listening())
         phase = next(self._plan, None)
@@ -140,7 +143,7 @@ class Cycle:
 
     def seen(self) -> Seen:
         """What was seen so far."""
-        notes = (*self._subject.model.notes, *self._unseen_notes())
+        notes = (*self._subject.model.notes, *self._finder.notes, *self._unseen_notes())
         recording = self._watch.recording()
         return Seen(
             module=self._subject.model.spec(),
@@ -168,6 +171,8 @@ class Cycle:
             "backward": "it does not go through torch.autograd.backward",
             "optimizer": "pass the optimizer that steps",
         }
+        if self._finder.elsewhere and "forward" not in self._finder.seen:
+            return ("the model runs in another thread than the one that calls step(): call step() where the loop is",)
         notes = [
             f'no {name} phase was found: {remedy}, or name it with prof.phase("{name}")'
             for name, remedy in remedies.items()

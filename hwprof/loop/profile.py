@@ -136,8 +136,14 @@ class Profile:
         """Begin to measure; ``with`` does so by itself.
 
         Raises:
-            InputError: the calibration can't be read, or is another device's.
+            InputError: the calibration can't be read, or is another device's; or this profile was started before.
         """
+        if self._cycle is not None:
+            raise InputError(
+                "this profile was started before",
+                expectation="one profile measures one loop",
+                remedy="make another with hwprof.profile(...), or give Schedule(every=...) to measure again",
+            )
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         identity, spec = identify(self._subject.device)
         self._known = known_ceilings(self._source, self._subject.device, spec, self._progress)

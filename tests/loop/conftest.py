@@ -1,5 +1,6 @@
 """A small loop of somebody else's, and a measurement of it that the tests of this folder share."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -119,3 +120,25 @@ def measured(tmp_path_factory, calibration_file):
 @pytest.fixture
 def kept():
     return Kept()
+
+
+@pytest.fixture
+def in_thread():
+    """Do something in a thread of its own, and raise here what it raises there."""
+
+    def run(action):
+        failed = []
+
+        def guarded():
+            try:
+                action()
+            except BaseException as error:  # noqa: BLE001 (raised again)
+                failed.append(error)
+
+        thread = threading.Thread(target=guarded)
+        thread.start()
+        thread.join()
+        if failed:
+            raise failed[0]
+
+    return run

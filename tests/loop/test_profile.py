@@ -281,7 +281,7 @@ def test_profiler_that_is_open_already_keeps_the_window(make_loop, short):
     ):
         _take(prof, loop, short.most_steps)
     assert prof.record.attribution is None
-    assert any("a torch.profiler session was open already" in note for note in prof.record.notes)
+    assert any("own torch.profiler was open in the profiled window" in note for note in prof.record.notes)
 
 
 def test_module_that_the_loop_does_not_call_is_noticed(make_loop, short):

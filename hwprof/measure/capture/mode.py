@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -29,6 +29,7 @@ from hwprof.measure.capture.torch_internals import (
     signature_of,
     storage_of,
 )
+from hwprof.measure.watch.hooks import Hooks
 from hwprof.specs.job.labels import MODEL_LABEL
 from hwprof.specs.job.settings import Direction
 from hwprof.specs.record.captured import AtenCall, Kept, Place, PlacedCall, TensorView, Value
@@ -107,11 +108,13 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     @contextmanager
     def inside(self, modules: Iterable[tuple[str, nn.Module]]) -> Iterator[None]:
         """Follow which of these modules, each with its path, is running."""
-        with ExitStack() as hooks:
+        hooks = Hooks([])  # what they do can't fail
+        try:
             for path, part in modules:
-                for handle in self._hooks(part, path or MODEL_LABEL):
-                    hooks.callback(handle.remove)
+                self._follow(hooks, part, path or MODEL_LABEL)
             yield
+        finally:
+            hooks.close()
 
     @contextmanager
     def packing(self) -> Iterator[None]:
@@ -146,17 +149,15 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     def _is_copy(self, number: int) -> bool:
         return self._copy_of.get(number, number) != number
 
-    def _hooks(self, module: nn.Module, path: str) -> tuple[Any, Any]:
+    def _follow(self, hooks: Hooks, module: nn.Module, path: str) -> None:
         def enter(_module: nn.Module, _args: object) -> None:
             self._paths.append(path)
 
         def leave(_module: nn.Module, _args: object, _output: object) -> None:
             self._paths.pop()
 
-        return (
-            module.register_forward_pre_hook(enter, prepend=True),
-            module.register_forward_hook(leave, always_call=True),
-        )
+        hooks.before(module, enter, prepend=True)
+        hooks.after(module, leave)
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
         size_bytes = storage_of(tensor).nbytes()

@@ -35,20 +35,20 @@ def see_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, An
     """Describe the arguments of a module's forward.
 
     Rows are the leading size of the first tensor. Token ids are the first integer tensor of two dimensions
-    ``[rows, tokens]`` that is no label and no position.
+    ``[rows, tokens]`` that is no label and no position; it may be nested, whose rows are of different lengths.
     """
     tensors = [(name, tensor) for name, tensor in _tensors(module, args, kwargs) if tensor.dim()]
     ids = next((tensor for name, tensor in tensors if tensor.dim() == 2 and _may_be_ids(name, tensor)), None)
     return SeenInputs(
         described=tuple(_words(name, tensor) for name, tensor in tensors[:_MOST_INPUTS]),
-        rows=tensors[0][1].shape[0] if tensors else None,
+        rows=tensors[0][1].size(0) if tensors else None,
         tokens=None if ids is None else ids.numel(),
     )
 
 
 def _may_be_ids(name: str, tensor: torch.Tensor) -> bool:
     other = any(word in name for word in ("label", "target", "mask", "position"))
-    return tensor.dtype in _INTEGERS and tensor.shape[1] > 1 and not other
+    return tensor.dtype in _INTEGERS and (tensor.is_nested or tensor.shape[1] > 1) and not other
 
 
 def _tensors(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -64,7 +64,7 @@ def _tensors(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 
 
 def _words(name: str, tensor: torch.Tensor) -> str:
-    shape = "×".join(map(str, tensor.shape))
+    shape = f"{tensor.size(0)}×nested" if tensor.is_nested else "×".join(map(str, tensor.shape))
     return f"{name} {shape} {str(tensor.dtype).removeprefix('torch.')}".strip()
 
 

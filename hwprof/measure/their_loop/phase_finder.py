@@ -7,16 +7,16 @@ do there: the loss after the forward pass, clipping after the backward pass, dat
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from hwprof.measure.watch.hooks import Hooks
 from hwprof.specs.job.settings import PhaseName
 from hwprof.train.loop import PhaseContext, no_phase
 
@@ -42,6 +42,8 @@ class PhaseFinder:
         on_forward: called with its arguments before each forward pass; set by the owner.
         seen: phases that were found or named so far.
         stepped: the optimizers whose steps were found so far.
+        elsewhere: whether the model was called in a thread that takes no steps.
+        notes: what went wrong in looking.
     """
 
     def __init__(self, root: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -49,7 +51,9 @@ class PhaseFinder:
         self._optimizers = optimizers
         self._thread = threading.get_ident()
         self._phase: PhaseContext = no_phase
-        self._hooks: ExitStack | None = None
+        self.notes: list[str] = []
+        self._hooks = Hooks(self.notes)
+        self._hung = False
         self._open: tuple[PhaseName, AbstractContextManager[object]] | None = None
         self._by_hand = 0
         self._forward_depth = 0
@@ -63,9 +67,15 @@ class PhaseFinder:
         self.on_forward: OnForward | None = None
         self.seen: set[PhaseName] = set()
         self.stepped: list[torch.optim.Optimizer] = []
+        self.elsewhere = False
 
     def begin(self, phase: PhaseContext) -> None:
-        """A step begins, whose phases run in this context; ``no_phase`` leaves nothing in the loop's way."""
+        """A step of the thread that calls this begins; ``no_phase`` leaves nothing in the loop's way.
+
+        Args:
+            phase: the context that its phases run in.
+        """
+        self._thread = threading.get_ident()
         self._phase = phase
         self._beside = False
         self._backward_done = 0
@@ -73,7 +83,7 @@ class PhaseFinder:
         if phase is no_phase:
             self._remove()
             return
-        if self._hooks is None:
+        if not self._hung:
             self._install()
         self._switch("data")
 
@@ -100,15 +110,16 @@ class PhaseFinder:
             yield
             return
         before = self._open[0] if self._open else None
+        switch = self._hooks.guarded(self._switch)
         if inputs is not None and self.on_forward is not None:
-            self.on_forward((inputs,), {})
+            self._hooks.guarded(self.on_forward)((inputs,), {})
         self._by_hand += 1
-        self._switch(name)
+        switch(name)
         try:
             yield
         finally:
             self._by_hand -= 1
-            self._switch(_after(name) or before)
+            switch(_after(name) or before)
 
     def leave_out(self) -> None:
         """Something else than training ran in this step."""
@@ -144,29 +155,36 @@ class PhaseFinder:
         return not self._by_hand and threading.get_ident() == self._thread
 
     def _install(self) -> None:
-        self._hooks = ExitStack()
-        handles = [
-            self._root.register_forward_pre_hook(self._enter_forward, prepend=True, with_kwargs=True),
-            self._root.register_forward_hook(self._leave_forward, always_call=True),
-            *_step_hooks(self._optimizers, self._enter_update, self._leave_update),
-        ]
-        for handle in handles:
-            self._hooks.callback(handle.remove)
-        self._hooks.enter_context(_backward_wrapped(self._enter_backward, self._leave_backward))
+        self._hung = True
+        self._hooks.before(self._root, self._enter_forward, prepend=True, with_kwargs=True)
+        self._hooks.after(self._root, self._leave_forward)
+        for handle in self._step_hooks():
+            self._hooks.undo(handle.remove)
+        self._hooks.around_backward(self._enter_backward, self._leave_backward)
+
+    def _step_hooks(self) -> Iterator[Any]:
+        """Hooks around the step of each optimizer, or of every one in the program."""
+        before, after = self._hooks.guarded(self._enter_update), self._hooks.guarded(self._leave_update)
+        for optimizer in self._optimizers:
+            yield optimizer.register_step_pre_hook(before)
+            yield optimizer.register_step_post_hook(after)
+        if not self._optimizers:
+            yield register_optimizer_step_pre_hook(before)
+            yield register_optimizer_step_post_hook(after)
 
     def _remove(self) -> None:
-        if self._hooks is not None:
-            self._hooks.close()
-            self._hooks = None
+        self._hooks.close()
+        self._hung = False
 
     def _enter_forward(self, _module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._forward_depth += 1
+        self.elsewhere |= threading.get_ident() != self._thread
         if self._forward_depth > 1 or self._backward_depth or not self._looking:
             return
         if torch.is_grad_enabled():
+            self._switch("forward")
             if self.on_forward is not None:
                 self.on_forward(args, kwargs)
-            self._switch("forward")
         else:
             self._beside = True
             self._switch("evaluation")
@@ -214,41 +232,3 @@ def _after(name: PhaseName) -> PhaseName | None:
         "checkpoint": "data",
     }
     return following.get(name)
-
-
-def _step_hooks(
-    optimizers: Sequence[torch.optim.Optimizer], before: Callable[..., None], after: Callable[..., None]
-) -> Iterator[Any]:
-    """Hooks around the step of each optimizer, or of every one in the program."""
-    for optimizer in optimizers:
-        yield optimizer.register_step_pre_hook(before)
-        yield optimizer.register_step_post_hook(after)
-    if not optimizers:
-        yield register_optimizer_step_pre_hook(before)
-        yield register_optimizer_step_post_hook(after)
-
-
-@contextmanager
-def _backward_wrapped(before: Callable[[], None], after: Callable[[], None]) -> Iterator[None]:
-    """Call these around every ``torch.autograd.backward`` while the context is open."""
-    original = torch.autograd.backward
-    watching = True
-
-    @functools.wraps(original)
-    def backward(*args: Any, **kwargs: Any) -> None:
-        if not watching:
-            original(*args, **kwargs)
-            return
-        before()
-        try:
-            original(*args, **kwargs)
-        finally:
-            after()
-
-    torch.autograd.backward = backward
-    try:
-        yield
-    finally:
-        watching = False
-        if torch.autograd.backward is backward:  # else somebody has wrapped it in turn, and calls it on
-            torch.autograd.backward = original

@@ -6,12 +6,14 @@ import inspect
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from hwprof.measure.watch.hooks import Hooks
+from hwprof.measure.watch.sessions import opened
 from hwprof.spans.marks import MODULE, PHASE
 from hwprof.specs.job.settings import PhaseName
 
@@ -43,10 +45,13 @@ def event_s(device: torch.device, *, shapes: bool = False) -> float:
     """Host time that the profiler takes for one event of an operator: least of some rounds, so that no pause counts.
 
     Of a profiler as ``profiler`` makes it: shapes, and links to a GPU's activity, cost more.
+
+    Raises:
+        ProfilerBusyError: the program's own profiler is open, and would be counted.
     """
     value = torch.ones(1)
     bare_s = min(_operator_s(value) for _ in range(_ROUNDS))
-    with profiler(device, shapes=shapes):
+    with opened(profiler(device, shapes=shapes)):
         _operator_s(value)
         profiled_s = min(_operator_s(value) for _ in range(_ROUNDS))
     return max(profiled_s - bare_s, 0.0)
@@ -60,12 +65,15 @@ def _operator_s(value: torch.Tensor) -> float:
 
 
 @contextmanager
-def module_ranges(modules: Iterable[tuple[str, torch.nn.Module]]) -> Iterator[None]:
-    """Annotate the forward of modules, each with its path, while the context is open."""
-    with ExitStack() as hooks:
+def module_ranges(modules: Iterable[tuple[str, torch.nn.Module]], notes: list[str]) -> Iterator[None]:
+    """Annotate the forward of modules, each with its path, while the context is open; ``notes`` get what failed."""
+    hooks = Hooks(notes)
+    try:
         for path, module in modules:
             _annotate(hooks, path, module)
         yield
+    finally:
+        hooks.close()
 
 
 def phase_range(name: PhaseName) -> Any:
@@ -83,7 +91,7 @@ def quiet_profiler() -> None:
     os.environ.setdefault("TEARDOWN_CUPTI", "0")
 
 
-def _annotate(hooks: ExitStack, path: str, module: torch.nn.Module) -> None:
+def _annotate(hooks: Hooks, path: str, module: torch.nn.Module) -> None:
     open_ranges: list[Any] = []
 
     def enter(_module: torch.nn.Module, _args: object) -> None:
@@ -94,9 +102,5 @@ def _annotate(hooks: ExitStack, path: str, module: torch.nn.Module) -> None:
     def leave(_module: torch.nn.Module, _args: object, _output: object) -> None:
         open_ranges.pop().__exit__(None, None, None)
 
-    handles = (
-        module.register_forward_pre_hook(enter),
-        module.register_forward_hook(leave, always_call=True),
-    )
-    for handle in handles:
-        hooks.callback(handle.remove)
+    hooks.before(module, enter)
+    hooks.after(module, leave)

@@ -51,6 +51,6 @@ class Modules:
             return ""
         return self.hidden if self.graphs is None else f"{self.hidden}: {self.graphs.unheard}"
 
-    def ranges(self) -> AbstractContextManager[None]:
-        """Annotated modules while the context is open."""
-        return module_ranges(self.named)
+    def ranges(self, notes: list[str]) -> AbstractContextManager[None]:
+        """Annotated modules while the context is open; ``notes`` get what failed."""
+        return module_ranges(self.named, notes)

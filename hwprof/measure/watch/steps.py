@@ -11,11 +11,12 @@ import math
 import statistics
 import tempfile
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.profiler import profile, record_function
+from torch.profiler import record_function
 
 from hwprof.errors import InputError
 from hwprof.measure.attribute.attribution import TraceSummary, attribute, host_events
@@ -24,6 +25,7 @@ from hwprof.measure.timing import Mark, Timer
 from hwprof.measure.watch.annotate import event_s, phase_range, profiler, quiet_profiler
 from hwprof.measure.watch.owners import Modules
 from hwprof.measure.watch.phases import PhaseMarks, marking_s
+from hwprof.measure.watch.sessions import ProfilerBusyError, Session, opened
 from hwprof.measure.watch.trace_file import TRACE_LIMIT_BYTES, read_whole, shorten
 from hwprof.spans.columns import NS_PER_S
 from hwprof.spans.marks import WINDOW
@@ -41,13 +43,13 @@ BLIND_PROFILER = (
     "GPU's counters (nsys, ncu, dcgm), or this machine may not allow it (CUPTI)"
 )
 BUSY_PROFILER = (
-    "a torch.profiler session was open already, so the step is timed but not attributed: torch has one at a time; "
-    "close it before the profiled window"
+    "the program's own torch.profiler was open in the profiled window, so the step is timed but not attributed: torch "
+    "has one session a process, and ours made way; leave it out while hwprof measures"
 )
 DISTURBED_WINDOW = 1.15
 """A profiled window whose steps take more than this times the timed ones is tried again."""
 
-_NO_FILE = (OSError, RuntimeError, InputError)
+_NO_FILE = (OSError, RuntimeError, InputError, ProfilerBusyError)
 """How torch and the reader say that a trace could not be written whole: the disk is full."""
 
 
@@ -74,7 +76,7 @@ class _Window:
     """One profiled window: times of its steps, and whether something else than training ran in it."""
 
     steps_s: tuple[float, ...]
-    session: profile
+    session: Session
     disturbed: bool
 
 
@@ -182,9 +184,6 @@ class StepWatch:
         A window that ran much slower than the timed steps is tried again, because what disturbed it would be booked to
         whatever ran at the time; the fastest is kept.
         """
-        if _another_profiler():
-            self.notes.append(BUSY_PROFILER)
-            return
         quiet_profiler()
         if hidden := self._modules.why_hidden():
             self.notes.append(hidden)
@@ -196,8 +195,12 @@ class StepWatch:
                 self._progress("profiling")
                 windows.append((yield from self._window(steps)))
                 again = windows[-1].disturbed or statistics.median(windows[-1].steps_s) > longest_s
-                if not self._ranks.any(again):
+                if not self._ranks.any(again and not windows[-1].session.lost):
                     break
+        except ProfilerBusyError:
+            if not windows:
+                self.notes.append(BUSY_PROFILER)
+                return
         except GeneratorExit:  # a loop that ends during a repetition leaves the windows before it
             if windows and self._ranks is ALONE:  # other ranks may be gone
                 self._keep(windows, steps)
@@ -206,8 +209,13 @@ class StepWatch:
 
     def _keep(self, windows: Sequence[_Window], steps: int) -> None:
         """Attribute the best window."""
-        slowest_s = [self._ranks.largest(sum(window.steps_s)) for window in windows]  # one window for all ranks
+        slowest_s = [  # one window for all ranks
+            self._ranks.largest(math.inf if window.session.lost else sum(window.steps_s)) for window in windows
+        ]
         best = min(zip(windows, slowest_s, strict=True), key=lambda pair: (pair[0].disturbed, pair[1]))[0]
+        if best.session.lost:
+            self.notes.append(BUSY_PROFILER)
+            return
         self._profiled_s = best.steps_s
         if len(windows) > 1:
             self.notes.append(
@@ -223,7 +231,8 @@ class StepWatch:
             self.notes.append(f"the step is timed but not attributed: its trace could not be kept ({error})")
             return
         self._shorten()
-        self._profiling_s = host_events(trace) / steps * event_s(self._device, shapes=self._shapes)
+        with suppress(ProfilerBusyError):
+            self._profiling_s = host_events(trace) / steps * event_s(self._device, shapes=self._shapes)
         self._summary = attribute(
             trace,
             device="cuda" if self._device.type == "cuda" else "cpu",
@@ -250,7 +259,7 @@ class StepWatch:
     def _window(self, steps: int) -> Generator[PhaseContext, None, _Window]:
         """One window of profiled steps."""
         disturbed = False
-        with self._modules.ranges(), profiler(self._device, shapes=self._shapes) as session:
+        with self._modules.ranges(self.notes), opened(profiler(self._device, shapes=self._shapes)) as session:
             # the first step under the profiler pays its set-up; it lies outside the window
             yield phase_range
             self._disturbed()
@@ -271,17 +280,18 @@ class StepWatch:
         Args:
             state_bytes: what weights, buffers and optimizer state take; on a CPU they were allocated before.
         """
-        if _another_profiler():
-            return
         self._progress("memory timeline")
         cuda = self._device.type == "cuda"
         resident_bytes = 0.0 if cuda else state_bytes()
         if cuda:
             torch.cuda.reset_peak_memory_stats(self._device)
-        with profiler(self._device, memory=True) as session:
-            yield no_phase
-            self._disturbed()
-            self._synchronize()
+        try:
+            with opened(profiler(self._device, memory=True)) as session:
+                yield no_phase
+                self._disturbed()
+                self._synchronize()
+        except ProfilerBusyError:
+            return
         points = self._allocations(session)
         if points:
             start_s = points[0][0]
@@ -291,12 +301,12 @@ class StepWatch:
         elif points:
             self._peak_bytes = max(size for _, size in self._timeline)
 
-    def _allocations(self, session: profile) -> list[tuple[float, float]]:
+    def _allocations(self, session: Session) -> list[tuple[float, float]]:
         """Allocated bytes over time, through a file that is not kept."""
         try:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "memory.json"
-                session.export_chrome_trace(str(path))
+                session.export(path)
                 memory = read_whole(path).memory
         except _NO_FILE as error:
             self.notes.append(f"no memory timeline: its trace could not be written ({error})")
@@ -352,18 +362,13 @@ class StepWatch:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
-    def _export(self, session: profile) -> None:
+    def _export(self, session: Session) -> None:
         partial = self._trace_path.with_name(".partial-" + self._trace_path.name)
         try:
-            session.export_chrome_trace(str(partial))
+            session.export(partial)
             partial.replace(self._trace_path)
         finally:
             partial.unlink(missing_ok=True)  # what a full disk left of it
-
-
-def _another_profiler() -> bool:
-    """Whether the program profiles already; torch has one session at a time."""
-    return bool(torch.autograd._profiler_enabled())  # type: ignore[attr-defined]  # noqa: SLF001 (no public way to ask)
 
 
 def _thinned(timeline: tuple[tuple[float, float], ...], most: int = 600) -> tuple[tuple[float, float], ...]:
