@@ -90,7 +90,11 @@ def outcome():
         "own_profiler_with_a_schedule",
     )
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _PROGRAM, *cases], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-W", "ignore", "-c", _PROGRAM, *cases],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 

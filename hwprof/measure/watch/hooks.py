@@ -165,6 +165,7 @@ class _Backward:
 
     def __init__(self) -> None:
         self._heard: tuple[tuple[Hook, Hook], ...] = ()
+        self._original: Any = None
         self._wrapper: Any = None
         self._thread = threading.local()
 
@@ -173,14 +174,15 @@ class _Backward:
         pair = before, after
         with _lock:
             if not self._heard:
-                self._wrapper = torch.autograd.backward = self._around(torch.autograd.backward)
+                self._original = torch.autograd.backward
+                self._wrapper = torch.autograd.backward = self._around(self._original)
             self._heard = (*self._heard, pair)
 
         def end() -> None:
             with _lock:
                 self._heard = tuple(one for one in self._heard if one is not pair)
                 if not self._heard and torch.autograd.backward is self._wrapper:
-                    torch.autograd.backward = self._wrapper.__wrapped__
+                    torch.autograd.backward = self._original
                 # else somebody has wrapped it in turn, and calls it on
 
         return end

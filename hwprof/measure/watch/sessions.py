@@ -1,8 +1,8 @@
 """Who has torch's profiler? torch has one session a process, and the program's own goes before ours.
 
-A second session takes the first one's trace away, in whatever thread it is opened, and whoever ends or exports the first
-one then crashes the process (pytorch issue 156564). So a session of ours is opened only where no other is, and ends
-before another begins: at once in its own thread, else at the next hook of its thread, for which the other one waits.
+A second session takes the first one's trace away, in whatever thread it is opened, and whoever ends or exports the
+first one then crashes the process (pytorch issue 156564). So a session of ours is opened only where no other is, and
+ends before another begins: at once in its own thread, else at the next hook of its thread, for which the other waits.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class Session:
             if _process.ours is not self:
                 return
             try:
-                _process.call(lambda: self._session.__exit__(None, None, None))
+                leave: Any = self._session.__exit__  # torch does not type it
+                _process.call(lambda: leave(None, None, None))
             finally:
                 _process.ours = None
                 self._ended.set()

@@ -128,7 +128,11 @@ def test_somebody_who_wrapped_backward_after_us_keeps_it_and_each_pass_is_heard_
     hooks, calls = Hooks([]), []
     hooks.around_backward(lambda: calls.append(1), lambda: None)
     ours = torch.autograd.backward
-    theirs = functools.wraps(ours)(lambda *args, **kwargs: ours(*args, **kwargs))
+
+    @functools.wraps(ours)
+    def theirs(*args, **kwargs):
+        return ours(*args, **kwargs)
+
     monkeypatch.setattr(torch.autograd, "backward", theirs)
     hooks.close()
     torch.randn(1, requires_grad=True).sum().backward()
