@@ -56,6 +56,12 @@ class WorkError(HwprofError):
     """The work itself failed: exit code 1."""
 
 
+class UndecidedError(HwprofError):
+    """Neither yes nor no can be said of what was asked: exit code 3."""
+
+    exit_code = 3
+
+
 class OutOfMemoryError(WorkError):
     """The work needs more memory than the device has."""
 

@@ -12,9 +12,10 @@ from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.compare.diff import compare
 from hwprof.compare.sides import Side, side_of_run, side_of_traces
-from hwprof.errors import InputError, WorkError
+from hwprof.errors import InputError, UndecidedError, WorkError
 from hwprof.report.files.run import RECORD_FILE, read_run
-from hwprof.units import format_fraction
+from hwprof.specs.record.diff import DiffReport
+from hwprof.units import format_change, format_fraction
 
 _FRACTION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*")
 _TRACES = ("*.json", "*.json.gz")
@@ -47,7 +48,7 @@ class _Share(click.ParamType[float]):
     "limit_fraction",
     type=_Share(),
     metavar="SHARE",
-    help="Exit with 1 if B is slower by more than SHARE (3%) and the change is beyond noise.",
+    help="Exit with 1 if B or one of its ranks is slower by more than SHARE (3%), beyond noise; with 3 if undecided.",
 )
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Rows of each level as text.")
 @format_option
@@ -55,7 +56,8 @@ def command(a: Path, b: Path, *, limit_fraction: float | None, top: int, output_
     """Compare A with B: run directories (or their run.json), traces, or folders of traces with one file a rank.
 
     What got slower, by phase, part of the time, module, operation and kernel; whether the change is beyond the noise of
-    the steps (95 % bootstrap interval of the medians); which settings and facts of the machine differ.
+    the steps (95 % bootstrap interval of the medians), each rank compared with itself; which settings and facts of the
+    machine differ.
     """
     sides = _side(a), _side(b)
     if sides[0].kind != sides[1].kind:
@@ -71,11 +73,29 @@ def command(a: Path, b: Path, *, limit_fraction: float | None, top: int, output_
         from hwprof.report.diff_text import print_diff
 
         print_diff(report, sys.stdout, top=top)
-    if report.failed:
-        assert limit_fraction is not None
+    _judge(report)
+
+
+def _judge(report: DiffReport) -> None:
+    """Fail the build where B is slower than it may be, or where that can't be told."""
+    allowed = f"at most {format_fraction(report.limit_fraction)} is allowed"
+    if report.outcome == "undecided":
+        raise UndecidedError(
+            f"it can't be told whether B is slower than A: {format_change(report.step.change_fraction)}, "
+            + ("within noise" if report.step.interval else "with too few samples to know the noise"),
+            expectation=allowed,
+            remedy="record more steps",
+        )
+    if report.outcome == "failed":
+        worst = max((one for one in report.ranks if one.slower), key=lambda one: one.change_fraction, default=None)
+        if report.step.verdict != "slower" and worst is not None:
+            raise WorkError(
+                f"rank {worst.rank} is {format_fraction(worst.change_fraction)} slower in B, beyond noise",
+                expectation=allowed,
+            )
         raise WorkError(
             f"B is {format_fraction(report.step.change_fraction)} slower than A, beyond noise",
-            expectation=f"at most {format_fraction(limit_fraction)} is allowed",
+            expectation=allowed,
         )
 
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 
 from hwprof.compare.bootstrap import FEWEST, median_change, median_ratio_change
+from hwprof.compare.paired import FEWEST_RANKS, Paired, paired_change
 from hwprof.compare.sides import Item, Key, Side
-from hwprof.specs.record.diff import ChangeVerdict, DiffReport, DiffRow, DiffSetting, DiffSide, DiffStep
+from hwprof.specs.record.diff import (
+    ChangeVerdict,
+    DiffOutcome,
+    DiffRank,
+    DiffReport,
+    DiffRow,
+    DiffSetting,
+    DiffSide,
+    DiffStep,
+)
 from hwprof.version import __version__
 
 _NOTHING = Item(0.0)
@@ -18,11 +29,14 @@ def compare(a: Side, b: Side, *, limit_fraction: float | None = None) -> DiffRep
     Args:
         a: before.
         b: after.
-        limit_fraction: how much slower B may be. It fails where its median is slower by more than that and the
-            interval of the change lies above zero, so that noise alone fails nothing.
+        limit_fraction: how much slower B may be. It fails where it, or one of its ranks, is slower by more than that
+            and beyond noise. It is undecided where there are too few samples to tell noise, or where it is slower by
+            more than that and within noise.
     """
-    step = _step(a, b)
-    failed = limit_fraction is not None and step.verdict == "slower" and step.change_fraction > limit_fraction
+    paired = _paired(a, b)
+    step = _step(a, b, paired)
+    ranks = tuple(_ranks(a, b, paired))
+    outcome = _outcome(step, ranks, limit_fraction)
     return DiffReport(
         hwprof_version=__version__,
         a=_side(a),
@@ -32,9 +46,45 @@ def compare(a: Side, b: Side, *, limit_fraction: float | None = None) -> DiffRep
         settings=tuple(_differences(a.settings, b.settings)),
         environment=tuple(_differences(a.environment, b.environment)),
         limit_fraction=limit_fraction,
-        failed=failed,
-        notes=(*a.notes, *b.notes, *_notes(a, b, step)),
+        failed=outcome == "failed",
+        outcome=outcome,
+        ranks=ranks,
+        notes=(*a.notes, *b.notes, *_notes(a, b, step, ranks)),
     )
+
+
+def _paired(a: Side, b: Side) -> Paired | None:
+    """The change rank by rank; None where a side has one set of samples, or no rank is in both.
+
+    One rank on each side is the same, whatever its number.
+    """
+    if len(a.ranks) == len(b.ranks) == 1:
+        return None
+    return paired_change(a.ranks, b.ranks)
+
+
+def _ranks(a: Side, b: Side, paired: Paired | None) -> Iterator[DiffRank]:
+    for rank, (change, slower) in (paired.by_rank if paired else {}).items():
+        yield DiffRank(
+            rank=rank,
+            a_s=statistics.median(a.ranks[rank]),
+            b_s=statistics.median(b.ranks[rank]),
+            change_fraction=change,
+            slower=slower,
+        )
+
+
+def _outcome(step: DiffStep, ranks: Sequence[DiffRank], limit_fraction: float | None) -> DiffOutcome | None:
+    if limit_fraction is None:
+        return None
+    slower = step.change_fraction > limit_fraction
+    if (step.verdict == "slower" and slower) or any(
+        one.slower and one.change_fraction > limit_fraction for one in ranks
+    ):
+        return "failed"
+    if step.verdict == "too few samples" or (step.verdict == "within noise" and slower):
+        return "undecided"
+    return "passed"
 
 
 def _side(side: Side) -> DiffSide:
@@ -48,13 +98,18 @@ def _side(side: Side) -> DiffSide:
     )
 
 
-def _step(a: Side, b: Side) -> DiffStep:
+def _step(a: Side, b: Side, paired: Paired | None) -> DiffStep:
     change_s = b.step_median_s - a.step_median_s
-    interval = median_ratio_change(a.step_samples_s, b.step_samples_s)
+    if paired is not None:
+        change, interval = paired.change, paired.interval
+    else:
+        change = change_s / a.step_median_s if a.step_median_s else 0.0
+        alone = max(len(a.ranks), len(b.ranks)) <= 1
+        interval = median_ratio_change(a.step_samples_s, b.step_samples_s) if alone else None
     rate = b.tokens_per_s / a.tokens_per_s if a.tokens_per_s and b.tokens_per_s else None
     return DiffStep(
         change_s=change_s,
-        change_fraction=change_s / a.step_median_s if a.step_median_s else 0.0,
+        change_fraction=change,
         interval=interval,
         verdict=_verdict(interval),
         tokens_ratio=None if rate is None else rate * b.step_median_s / a.step_median_s,
@@ -100,8 +155,16 @@ def _differences(a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[DiffSet
             yield DiffSetting(key=key, a=a.get(key), b=b.get(key))
 
 
-def _notes(a: Side, b: Side, step: DiffStep) -> Iterator[str]:
-    if step.interval is None:
+def _notes(a: Side, b: Side, step: DiffStep, ranks: Sequence[DiffRank]) -> Iterator[str]:
+    alone = sorted(a.ranks.keys() ^ b.ranks.keys()) if max(len(a.ranks), len(b.ranks)) > 1 else []
+    if alone:
+        yield f"ranks {', '.join(map(str, alone))} are on one side only and are not compared"
+    if step.interval is None and len(a.ranks) > 1:
+        yield (
+            f"{len(ranks)} ranks have a pair: at least {FEWEST} steps of each on both sides, or {FEWEST_RANKS} ranks, "
+            "are needed to tell a change from noise"
+        )
+    elif step.interval is None:
         yield (
             f"{len(a.step_samples_s)} and {len(b.step_samples_s)} steps: at least {FEWEST} of each are needed "
             "to tell a change from noise"

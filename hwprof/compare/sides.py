@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hwprof.specs.record.diff import DiffLevel
@@ -38,6 +38,8 @@ class Side:
     tokens_per_s: float | None
     peak_memory_bytes: float | None
     notes: tuple[str, ...]
+    ranks: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    """Times of the steps of each rank; of a run, which hands in one set of samples, empty."""
 
 
 def side_of_run(name: str, record: RunRecord) -> Side | None:
@@ -93,8 +95,16 @@ def side_of_traces(name: str, devices: Sequence[TraceDevice]) -> Side:
         peak_memory_bytes=max(
             (each.peak_allocated_bytes for device in devices for each in device.memory), default=None
         ),
+        ranks=_by_rank(devices),
         notes=tuple(f"{device.file} is damaged: only a part is compared" for device in devices if device.broken),
     )
+
+
+def _by_rank(devices: Sequence[TraceDevice]) -> dict[int, tuple[float, ...]]:
+    """Step times by rank; where several devices have the same rank, by their place."""
+    ranks = [device.rank for device in devices]
+    names = ranks if len(set(ranks)) == len(ranks) else range(len(ranks))
+    return {rank: tuple(step.duration_s for step in device.steps) for rank, device in zip(names, devices, strict=True)}
 
 
 def _device_items(device: TraceDevice) -> Iterator[tuple[Key, Item]]:

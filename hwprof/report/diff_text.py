@@ -7,7 +7,7 @@ from typing import TextIO
 
 from hwprof.report.cells import Field, Table, build_table
 from hwprof.report.terminal import Section, print_sections
-from hwprof.specs.record.diff import DiffLevel, DiffReport, DiffRow, DiffSetting, DiffSide
+from hwprof.specs.record.diff import DiffLevel, DiffOutcome, DiffRank, DiffReport, DiffRow, DiffSetting, DiffSide
 from hwprof.units import format_change, number
 
 _LEVELS: dict[DiffLevel, str] = {
@@ -17,6 +17,7 @@ _LEVELS: dict[DiffLevel, str] = {
     "operation": "Operations",
     "kernel": "Kernels",
 }
+_OUTCOMES: dict[DiffOutcome, str] = {"failed": "FAILED", "undecided": "UNDECIDED", "passed": "passed"}
 _VERDICTS = {
     "slower": "B is slower than A, beyond noise",
     "faster": "B is faster than A, beyond noise",
@@ -51,6 +52,13 @@ _ROWS: tuple[Field[DiffRow], ...] = (
     Field("a_calls", "Calls A", lambda row: row.a_calls, "count", meaning="per step"),
     Field("b_calls", "Calls B", lambda row: row.b_calls, "count", meaning="per step"),
 )
+_RANKS: tuple[Field[DiffRank], ...] = (
+    Field("rank", "Rank", lambda row: row.rank, "count"),
+    Field("a", "A", lambda row: row.a_s, "s", meaning="median step"),
+    Field("b", "B", lambda row: row.b_s, "s", meaning="median step"),
+    Field("change", "Change", lambda row: format_change(row.change_fraction)),
+    Field("slower", "Slower beyond noise", lambda row: _YES[row.slower]),
+)
 _SETTINGS: tuple[Field[DiffSetting], ...] = (
     Field("key", "Name", lambda row: row.key, style="code"),
     Field("a", "A", lambda row: row.a, style="long"),
@@ -74,9 +82,8 @@ def _lead(report: DiffReport) -> list[str]:
     if report.step.interval is not None:
         low, high = map(format_change, report.step.interval)
         lines.append(f"95 % interval of the change: {low} to {high}")
-    if report.limit_fraction is not None:
-        outcome = "FAILED" if report.failed else "passed"
-        lines.append(f"{outcome}: the limit is {format_change(report.limit_fraction)}, beyond noise")
+    if report.limit_fraction is not None and report.outcome is not None:
+        lines.append(f"{_OUTCOMES[report.outcome]}: the limit is {format_change(report.limit_fraction)}, beyond noise")
     return lines
 
 
@@ -89,6 +96,8 @@ def _per_token(report: DiffReport) -> Iterator[str]:
 
 def _tables(report: DiffReport, top: int) -> Sequence[Table]:
     tables = [build_table("sides", "Compared", _SIDES, [("A", report.a), ("B", report.b)])]
+    if report.ranks:
+        tables.append(build_table("ranks", "Ranks, each with itself", _RANKS, report.ranks))
     for level, title in _LEVELS.items():
         rows = [row for row in report.rows if row.level == level]
         if rows:

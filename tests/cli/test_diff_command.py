@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from made_up_record import made_up_phase, made_up_record, made_up_step
 
 from hwprof.cli.diff import command
-from hwprof.errors import InputError, WorkError
+from hwprof.errors import InputError, UndecidedError, WorkError
 from hwprof.report.files.run import write_record
 from hwprof.specs.record.diff import DiffReport
 from hwprof.specs.record.run import RunRecord, RunSettings
@@ -129,3 +129,39 @@ def test_wrong_input_is_refused(traces, tmp_path: Path):
                  (tmp_path / "nosuch", traces["base"])):  # fmt: skip
         assert isinstance(_run(*map(str, pair)).exception, InputError), pair
     assert _run(traces["base"], traces["base"], "--fail-if-slower", "fast").exit_code == 2
+
+
+def _slower(path: Path, folder: Path, factor: float) -> Path:
+    """A trace of which every time is stretched."""
+    content = json.loads(path.read_text())
+    for event in content["traceEvents"]:
+        for key in ("ts", "dur"):
+            if key in event:
+                event[key] *= factor
+    folder.mkdir(exist_ok=True)
+    (folder / path.name).write_text(json.dumps(content))
+    return folder / path.name
+
+
+def test_too_few_steps_are_undecided_with_an_exit_code_of_their_own(tmp_path: Path):
+    path = kineto.simulate(kineto.Loop(steps=2))[0].write(tmp_path / "t.json")
+    slow = _slower(path, tmp_path / "slow", 1.2)
+    found = _run(str(path), str(slow), "--fail-if-slower", "3%")
+    assert isinstance(found.exception, UndecidedError)
+    assert found.exception.exit_code == 3
+    assert "UNDECIDED" in found.stdout
+    assert _run(str(path), str(slow)).exit_code == 0
+
+
+def test_ranks_that_all_got_slower_fail(tmp_path: Path):
+    """One step of each of six ranks, which differ more than the change."""
+    (tmp_path / "a").mkdir()
+    for rank in range(6):
+        loop = kineto.Loop(steps=1, layers=2 + rank)
+        path = kineto.simulate(loop, 1)[0].write(tmp_path / "a" / f"rank{rank}.json")
+        path.write_text(path.read_text().replace('"rank": 0', f'"rank": {rank}'))
+        _slower(path, tmp_path / "b", 1.2)
+    found = _run(str(tmp_path / "a"), str(tmp_path / "b"), "--fail-if-slower", "3%")
+    assert isinstance(found.exception, WorkError)
+    assert "+20 %" in found.stdout.splitlines()[0]
+    assert _run(str(tmp_path / "a"), str(tmp_path / "a"), "--fail-if-slower", "3%").exit_code == 0

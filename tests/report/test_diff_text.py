@@ -44,9 +44,12 @@ def test_the_first_line_is_the_verdict_with_the_change(verdict, change, sentence
 
 def test_the_interval_and_the_limit_follow():
     assert diff_section(report(), 5).lead == ["95 % interval of the change: +18 % to +22 %"]
-    failed = diff_section(report(limit_fraction=0.05, failed=True), 5).lead
+    failed = diff_section(report(limit_fraction=0.05, failed=True, outcome="failed"), 5).lead
     assert failed[-1] == "FAILED: the limit is +5 %, beyond noise"
-    assert diff_section(report(limit_fraction=0.5), 5).lead[-1] == "passed: the limit is +50 %, beyond noise"
+    assert (
+        diff_section(report(limit_fraction=0.5, outcome="passed"), 5).lead[-1]
+        == "passed: the limit is +50 %, beyond noise"
+    )
     assert diff_section(report(step=STEP.model_copy(update={"interval": None})), 5).lead == []
 
 

@@ -13,6 +13,8 @@ from hwprof.specs.record.run import Interval
 DIFF_SCHEMA_VERSION = 1
 
 ChangeVerdict = Literal["slower", "faster", "within noise", "too few samples"]
+DiffOutcome = Literal["passed", "failed", "undecided"]
+"""Of ``--fail-if-slower``: undecided where samples are too few, or a change above the limit is within noise."""
 DiffLevel = Literal["part", "phase", "module", "operation", "kernel"]
 
 
@@ -30,8 +32,9 @@ class DiffSide(Record):
 class DiffStep(Record):
     """The step time of both.
 
-    ``change_fraction`` compares medians; ``interval`` is its interval, None without enough samples on both sides;
-    ``verdict`` says whether the interval leaves out zero.
+    ``change_fraction`` compares medians, of several ranks each with its own, and is that of the middle rank;
+    ``interval`` is its interval, None without enough samples on both sides; ``verdict`` says whether that
+    leaves out zero.
     ``tokens_ratio`` is tokens of a step of B over those of one of A, ``rate_change_fraction`` the change of tokens/s;
     None where a side does not count tokens.
     """
@@ -42,6 +45,19 @@ class DiffStep(Record):
     verdict: ChangeVerdict
     tokens_ratio: float | None = None
     rate_change_fraction: float | None = None
+
+
+class DiffRank(Record):
+    """One rank's step beside its own in the other set: medians, and whether it is slower beyond noise.
+
+    ``slower`` is None where there are too few samples to tell.
+    """
+
+    rank: int
+    a_s: float
+    b_s: float
+    change_fraction: float
+    slower: bool | None
 
 
 class DiffRow(Record):
@@ -84,4 +100,6 @@ class DiffReport(Record):
     environment: tuple[DiffSetting, ...]
     limit_fraction: float | None = None
     failed: bool = False
+    outcome: DiffOutcome | None = None
+    ranks: tuple[DiffRank, ...] = ()
     notes: tuple[str, ...] = ()
