@@ -72,6 +72,7 @@ class HostEvents:
         name, thread, shape, collective: places in the lists of the trace; -1 for none.
         sequence: autograd's number; -1 for none. ``in_backward`` where a backward node carries it.
         correlation: of a call into the device's runtime; -1 for none.
+        external: the profiler's own number of an operator, or of the operator around a call; -1 for none.
     """
 
     start_ns: Ints
@@ -82,6 +83,7 @@ class HostEvents:
     sequence: Numbers
     in_backward: NDArray[np.bool_]
     correlation: Numbers
+    external: Numbers
     shape: Numbers
     collective: Numbers
 
@@ -100,6 +102,7 @@ class DeviceEvents:
     device: Numbers
     stream: Numbers
     correlation: Numbers
+    external: Numbers
     size_bytes: Ints
     collective: Numbers
 

@@ -33,7 +33,8 @@ class Pieces:
         start_ns, end_ns: since the first event of the trace.
         kind: a ``Kind``.
         name: place in the names of the trace.
-        host: the call that launched the kernel, or the operator itself; -1 if the trace has none.
+        host: the call that launched the kernel (without one the operator that asked for it), or the operator itself;
+            -1 if the trace has none.
         stream: of the kernel; of a CPU, the thread.
         collective: place of what a collective says of itself; -1 for none.
     """
@@ -86,7 +87,7 @@ def gpu_pieces(trace: Trace, parent: Places, events: DeviceEvents) -> Pieces:
 
     A kernel communicates by its own words, by its name, or by the call that it was launched in, whatever it is called.
     """
-    host = _launches(trace, events.correlation)
+    host = _launches(trace, events)
     around = at(nearest(parent, named(trace, ISSUES.search)), host)
     said = at(trace.host.collective, around)
     collective = np.where(events.collective >= 0, events.collective, said)
@@ -106,15 +107,31 @@ def gpu_pieces(trace: Trace, parent: Places, events: DeviceEvents) -> Pieces:
     )
 
 
-def _launches(trace: Trace, correlation: Numbers) -> Places:
-    """The call into the runtime with the same correlation id; that of a graph launch stands at all its kernels."""
-    calls = np.flatnonzero((trace.host.kind == HostKind.RUNTIME) & (trace.host.correlation >= 0)).astype(np.int32)
-    if not len(calls):
-        return np.full(len(correlation), -1, dtype=np.int32)
-    calls = calls[np.argsort(trace.host.correlation[calls], kind="stable")]
-    known = trace.host.correlation[calls]
-    place = np.minimum(np.searchsorted(known, correlation), len(known) - 1)
-    return np.where(known[place] == correlation, calls[place], np.int32(-1))
+def _launches(trace: Trace, events: DeviceEvents) -> Places:
+    """The call into the runtime with the same correlation id; that of a graph launch stands at all its kernels.
+
+    Numbers begin at 1. Where a kernel or all calls have none, older releases for AMD link both by ``External id``;
+    that is the operator's, where the call itself is not in the trace.
+    """
+    host = trace.host
+    calls, operators = host.kind == HostKind.RUNTIME, host.kind == HostKind.OPERATOR
+    found = _linked(host.correlation, calls & (host.correlation > 0), events.correlation)
+    own = np.where(events.external == events.correlation, -1, events.external)
+    for numbered in (calls & (host.correlation <= 0), operators):
+        if (found < 0).any():
+            found = np.where(found < 0, _linked(host.external, numbered & (host.external > 0), own), found)
+    return found
+
+
+def _linked(number: Numbers, numbered: Mask, wanted: Numbers) -> Places:
+    """The place of the event that has each wanted number, among those that are numbered; -1 for none."""
+    places = np.flatnonzero(numbered).astype(np.int32)
+    if not len(places):
+        return np.full(len(wanted), -1, dtype=np.int32)
+    places = places[np.argsort(number[places], kind="stable")]
+    known = number[places]
+    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return np.where(known[place] == wanted, places[place], np.int32(-1))
 
 
 def cpu_pieces(trace: Trace, parent: Places, operators: Mask) -> Pieces:

@@ -22,7 +22,7 @@ def causes_of(idle, starts):
         starts: (start, when the host called; None where the trace has no call) of kernels.
     """
     spans = [made_up_span("origin", 0, 1)]
-    for number, (start, called) in enumerate(starts):
+    for number, (start, called) in enumerate(starts, start=1):
         spans.append(made_up_span("gemm", SOME + start, SOME + start + 1, category="kernel", correlation=number))
         if called is not None:
             call = made_up_span(

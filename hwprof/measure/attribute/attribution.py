@@ -80,7 +80,7 @@ def attribute(
         ops=op_times([piece for piece in pieces if not piece.communicates], steps),
         kernels=kernel_times(pieces, steps),
         attribution=attribution,
-        calls=calls_of(window, places.parent, kernels, compute=parts.compute, whole_axis=whole_axis),
+        calls=calls_of(window, places, kernels, compute=parts.compute, whole_axis=whole_axis),
     )
 
 
@@ -144,7 +144,8 @@ def _attribution_cpu(window: Window, ran: Pieces, parts: Split, pieces: Sequence
         copy_ns=copying.length,
         late_ns=working.length - compute_ns - exposed_ns,
         dependency_ns=0.0,
-        other_ns=0.0,
+        launch_ns=0.0,
+        unknown_ns=0.0,
         input_ns=loading.length,
         residue_ns=subtract(window.whole, window.in_phases).length,
         note="CPU: time in torch operators is compute, but for hooks in backward; gloo collectives with no operator "
@@ -169,12 +170,26 @@ def _attribution_cuda(
         copy_ns=parts.copies.length,
         late_ns=float(gaps.waited_ns.sum()),
         dependency_ns=float(gaps.queued_ns.sum()),
-        other_ns=float(gaps.launch_ns.sum() + gaps.unknown_ns.sum()),
+        launch_ns=float(gaps.launch_ns.sum()),
+        unknown_ns=float(gaps.unknown_ns.sum()),
         input_ns=loading.length,
         residue_ns=parts.idle.length - hosted.length - loading.length,
         note="GPU: union of kernels first, then what of collectives and copies they do not hide, then idle"
+        + _uncalled(kernels)
         + _graphs(pieces)
         + compiled_note(pieces),
+    )
+
+
+def _uncalled(kernels: Pieces) -> str:
+    """How much of the kernels' time has no call in the trace; nothing where each has one."""
+    busy_ns = kernels.end_ns - kernels.start_ns
+    share = float(busy_ns[kernels.host < 0].sum() / max(busy_ns.sum(), 1))
+    if not share:
+        return ""
+    return (
+        f"; for {format_fraction(share)} of the kernels' time the trace has no call (it came before the profiler "
+        "began, or was lost), so that it belongs to no operation and counts as unexplained"
     )
 
 
@@ -201,16 +216,18 @@ def _balanced(
     copy_ns: float,
     late_ns: float,
     dependency_ns: float,
-    other_ns: float,
+    launch_ns: float,
+    unknown_ns: float,
     input_ns: float,
     residue_ns: float,
     note: str,
 ) -> Attribution:
     """The attribution of one of some steps, after checking that the parts add up to them.
 
-    What of the pieces is in no phase, or in the model but in no module of it, is not explained.
+    What of the pieces is in no phase, or in the model but in no module of it, is not explained, nor is idle time that
+    ends with a piece for which the trace has no call.
     """
-    host_ns = late_ns + dependency_ns + other_ns
+    host_ns = late_ns + dependency_ns + launch_ns + unknown_ns
     total_ns = compute_ns + exposed_ns + copy_ns + host_ns + input_ns + residue_ns
     assert total_ns == step_ns, f"parts of {total_ns} ns do not add up to the {step_ns} ns of the window"
     per_step = NS_PER_S * steps
@@ -227,9 +244,9 @@ def _balanced(
         idle_input_s=input_ns / per_step,
         late_host_s=late_ns / per_step,
         dependency_s=dependency_ns / per_step,
-        other_s=other_ns / per_step,
+        other_s=(launch_ns + unknown_ns) / per_step,
         residue_s=residue_ns / per_step,
-        explained_fraction=1.0 - (residue_ns / per_step + unplaced_s) / step_s,
+        explained_fraction=1.0 - ((residue_ns + unknown_ns) / per_step + unplaced_s) / step_s,
         attributed_op_fraction=1.0 - unplaced_s / compute_s if compute_s else 0.0,
         note=note,
     )

@@ -65,8 +65,8 @@ class _Numbers(dict[Key, int], Generic[Key]):
         return number
 
 
-_HOST = ("kind", "name", "thread", "sequence", "in_backward", "correlation", "shape", "collective")
-_DEVICE = ("kind", "name", "device", "stream", "correlation", "size_bytes", "collective")
+_HOST = ("kind", "name", "thread", "sequence", "in_backward", "correlation", "external", "shape", "collective")
+_DEVICE = ("kind", "name", "device", "stream", "correlation", "external", "size_bytes", "collective")
 _ALLOCATOR = ("thread", "device_type", "device", "changed_bytes", "allocated_bytes", "reserved_bytes")
 _WIDTHS = "bhiq"
 """Codes of array.array for whole numbers of 1, 2, 4 and 8 bytes."""
@@ -158,6 +158,7 @@ class Collector:
             "sequence": [arg.sequence for arg in args],
             "in_backward": [arg.forward_thread > 0 and arg.sequence >= 0 for arg in args],
             "correlation": [arg.correlation for arg in args],
+            "external": [_external(arg) for arg in args],
             "shape": [self._shape(event, arg) for event, arg in zip(events, args, strict=True)],
             "collective": [self._collective(arg) for arg in args],
         }
@@ -170,6 +171,7 @@ class Collector:
             "device": [self._number(arg.device, event.pid) for event, arg in zip(events, args, strict=True)],
             "stream": [self._number(arg.stream, event.tid) for event, arg in zip(events, args, strict=True)],
             "correlation": [arg.correlation for arg in args],
+            "external": [_external(arg) for arg in args],
             "size_bytes": [arg.size_bytes for arg in args],
             "collective": [self._collective(arg) for arg in args],
         }
@@ -261,7 +263,18 @@ def _times(events: Sequence[Event]) -> dict[str, Ints]:
 
 
 def _nanoseconds(times_us: Sequence[float]) -> Ints:
-    return np.rint(np.array(times_us) * 1e3).astype(np.int64)
+    """Whole microseconds apart from their fractions: since 1970 their product has more digits than a float."""
+    given = np.array(times_us, dtype=np.float64)
+    whole = np.floor(given)
+    return whole.astype(np.int64) * 1000 + np.rint((given - whole) * 1e3).astype(np.int64)
+
+
+def _external(args: Args) -> int:
+    """As a number, which some releases write as text, and the first ones under another name."""
+    found = args.external
+    if isinstance(found, str):
+        return int(found) if found.isdecimal() else -1
+    return found if found >= 0 else args.external_old
 
 
 _SMALLEST, _LARGEST = -(2**31), 2**31 - 1

@@ -30,6 +30,8 @@ class Args(
         "allocated_bytes": "Total Allocated",
         "reserved_bytes": "Total Reserved",
         "size_bytes": "bytes",
+        "external": "External id",
+        "external_old": "external id",
         "collective": "Collective name",
         "elements": "In msg nelems",
         "out_elements": "Out msg nelems",
@@ -46,6 +48,8 @@ class Args(
     stream: Int64 = -1
     device: Int64 = -1
     size_bytes: Int64 = 0
+    external: Int64 | str = -1
+    external_old: Int64 = -1
     dims: msgspec.Raw = NOTHING
     strides: msgspec.Raw = NOTHING
     types: msgspec.Raw = NOTHING
@@ -113,6 +117,8 @@ def _converted(name: str, value: object) -> Any:
         return _raw(value)
     if name == "group":
         return _identity(value)
+    if name == "external":
+        return _integer(value, -1)
     return _text(value) if _TYPES[name] is str else _integer(value, getattr(NO_ARGS, name))
 
 

@@ -285,6 +285,49 @@ def test_launch_that_seems_to_outlast_its_operator_owns_nothing_after_it():
     assert times == {"head": 20, "model": 3}
 
 
+def _linked(*, correlations=(-1, -1), externals=(-1, -1), category="cuda_runtime"):
+    """A kernel of 40 s that an operator of a module asked for, in a window of 100 s; numbers of call and kernel."""
+    return attributed(
+        [
+            made_up_span("hwprof:window", 0, 100, category="user_annotation"),
+            made_up_span("hwprof:phase:forward", 0, 100, category="user_annotation"),
+            made_up_span("hwprof:module:layers.0.ffn.up", 10, 30, category="user_annotation"),
+            made_up_span("aten::mm", 11, 20, external=5),
+            made_up_span(
+                "hipLaunchKernel", 12, 13, category=category, correlation=correlations[0], external=externals[0]
+            ),
+            made_up_span("gemm", 40, 80, category="kernel", correlation=correlations[1], external=externals[1]),
+        ],
+        device="cuda",
+        steps=1,
+    )
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"correlations": (7, 7)},
+        {"externals": (25, 25)},
+        {"correlations": (-1, 9), "externals": (-1, 5), "category": "none"},
+        {"correlations": (0, 0), "externals": (25, 25)},
+    ],
+    ids=["correlation", "external id of the call", "external id of the operator", "external id beside no correlation"],
+)
+def test_kernel_belongs_to_its_call_by_whichever_number_links_the_two(numbers):
+    found = _linked(**numbers)
+    assert [(op.label, op.time_s) for op in found.ops] == [("layers.*.ffn.up", 40)]
+    assert found.attribution.explained_fraction == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("correlations", [(-1, -1), (0, 0), (1, 2)])
+def test_kernel_that_nothing_links_to_a_call_is_not_explained_nor_is_the_time_before_it(correlations):
+    found = _linked(correlations=correlations)
+    assert found.ops == ()
+    assert found.attribution.compute_s == 40
+    assert found.attribution.explained_fraction == pytest.approx(0.2)  # the 20 s after it: the host called for nothing
+    assert "for 100 % of the kernels' time the trace has no call" in found.attribution.note
+
+
 def test_gpu_trace_without_any_kernel_is_not_called_idle():
     blind = [span for span in GPU_STEP if span.cat not in {"kernel", "gpu_memcpy"}]
     assert attributed(blind, device="cuda", steps=1) is None

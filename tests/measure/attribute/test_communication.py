@@ -112,6 +112,74 @@ def test_kernel_without_words_of_its_own_does_what_it_is_called(kernel, collecti
     assert call[:3] == (collective, "data", 0.0)
 
 
+@pytest.mark.parametrize(
+    ("around", "kernel", "collective"),
+    [
+        ("nccl:all_reduce", "ncclDevKernel_Generic_4(ncclDevKernelArgsStorage<4096ul>)", "all_reduce"),
+        ("nccl:all_to_all", "ncclKernel_SendRecv_RING_SIMPLE_Sum_int8_t(ncclDevComm*, unsigned long)", "all_to_all"),
+        ("nccl:recv 0<-1", "ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)", "send_recv"),
+        ("nccl:coalesced", "ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)", "send_recv"),
+        ("rccl:reduce_scatter", "rcclGenericKernel<1>", "reduce_scatter"),
+        ("c10d::alltoall_base_", "ncclKernel_SendRecv_RING_SIMPLE_Sum_int8_t(ncclDevComm*)", "all_to_all"),
+        ("c10d::allreduce_", "ncclAllReduceRingLLKernel_sum_f32(ncclColl)", "all_reduce"),
+        ("aten::add_", "ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)", "send_recv"),
+    ],
+)
+def test_kernel_without_words_of_its_own_does_what_it_was_launched_for(around, kernel, collective):
+    category = "user_annotation" if around.startswith(("nccl:", "rccl:")) else "cpu_op"
+    spans = (
+        made_up_span(around, 1, 3, category=category),
+        made_up_span("cudaLaunchKernelExC", 1.5, 2, category="cuda_runtime", correlation=7),
+        made_up_span(kernel, 4, 6, category="kernel", correlation=7),
+    )
+    (call,) = _calls(*spans, device="cuda")
+    assert (call[0], call[3:]) == (collective, (4, 6, 2))
+
+
+def test_message_that_nccl_only_sends_is_no_call():
+    spans = (
+        made_up_span("nccl:send 0->1", 1, 3, category="user_annotation"),
+        made_up_span("cudaLaunchKernelExC", 1.5, 2, category="cuda_runtime", correlation=7),
+        made_up_span("ncclDevKernel_SendRecv", 4, 6, category="kernel", correlation=7),
+    )
+    assert _calls(*spans, device="cuda") == []
+
+
+def test_collective_is_of_the_phase_that_asked_for_it_though_the_device_runs_it_in_another():
+    """The host runs ahead: gradients are reduced while it clips, and the norm while it updates."""
+    spans = [
+        made_up_span(WINDOW, 0, 100, category="user_annotation"),
+        *(
+            made_up_span(PHASE + name, start, start + 10, category="user_annotation")
+            for name, start in (("backward", 10), ("clip", 20), ("optimizer", 30))
+        ),
+        made_up_span("gemm", 12, 22, category="kernel", thread=50),
+        *(
+            made_up_span("cudaLaunchKernelExC", start, start + 1, category="cuda_runtime", correlation=number)
+            for number, start in ((1, 15), (2, 25))
+        ),
+        *(
+            made_up_span("ncclDevKernel_AllReduce_Sum_f32", start, start + 5, category="kernel", correlation=number)
+            for number, start in ((1, 22), (2, 32))
+        ),
+    ]
+    calls = attributed(spans, device="cuda", steps=1, whole_axis="data").calls
+    assert [(call.phase, call.axis) for call in calls] == [("backward", "data"), ("clip", "all")]
+
+
+def test_group_of_a_mesh_is_the_axis_also_of_what_is_asked_for_while_clipping():
+    kernel = made_up_span(
+        "ncclDevKernel_Generic",
+        1,
+        5,
+        category="kernel",
+        collective="allreduce",
+        operand_bytes=(4, 4),
+        group="mesh_tensor",
+    )
+    assert _calls(kernel, phase="clip", device="cuda")[0][1] == "tensor"
+
+
 def test_message_of_nccl_counts_where_it_is_received():
     sent, received = (
         made_up_span(
