@@ -123,7 +123,8 @@ def _of_kernels(trace: Trace, places: HostPlaces, kernels: Pieces) -> Iterator[_
         texts = (said.name if said else "", trace.names[kernel], *_names_at(trace, issue, asked))
         if said and said.name.lower() == "send":
             continue  # it counts where it is received
-        name = next(filter(None, map(collective_named, texts)), _unspoken(trace.names[kernel], texts))
+        spoken = (name for text in texts if (name := collective_named(text)))
+        name = next(spoken, _unspoken(trace.names[kernel], texts))
         if name is not None:
             sizes = collective_bytes(said) if said else (0.0, 0.0)
             size = sizes[1] if name == "all_gather" else sizes[0]
