@@ -74,7 +74,7 @@ def test_kernels_of_the_step_before_the_trace_are_in_no_step():
 def test_what_stands_after_the_last_optimizer_step_is_no_step():
     device = _one(REAL / "hta_stepbased.json.gz")
     assert [step.name for step in device.steps] == [f"step {number}" for number in range(1, 6)]
-    assert "134.9 µs after the last are no step" in device.notes[0]
+    assert "135 µs after the last are no step" in device.notes[0]
 
 
 def test_steps_are_chosen_by_number(tmp_path: Path):
