@@ -1,6 +1,6 @@
 """Every published run that hwprof ships, predicted: how far off may predictions be, and do intervals hold?
 
-The bounds leave some room above what the parameters reach today (step time median 2.9 %, p90 11 %), so that a
+The bounds leave some room above what the parameters reach today (step time median 5.3 %, p90 20 %), so that a
 refitting passes and a broken term does not. These are the runs that the parameters were fitted on: the bounds guard
 against breakage and say nothing of software or devices that the fit has not seen.
 """
@@ -28,7 +28,7 @@ def test_step_time_is_close(result):
     """As measured over 1,062 runs, with a tenth to spare at most; 4 and 13 % are wished for."""
     assert result.step_time.count >= 1062
     assert result.step_time.median_abs_pct <= 5.5
-    assert result.step_time.p90_abs_pct <= 22
+    assert result.step_time.p90_abs_pct <= 20.5
     assert abs(result.step_time.bias_pct) <= 3
 
 

@@ -47,3 +47,8 @@ class KernelTime:
     def at(self, rows: NDArray[np.int64]) -> KernelTime:
         """The times of these rows, which may repeat."""
         return KernelTime(self.seconds[rows], self.lo_s[rows], self.hi_s[rows], self.basis)
+
+    def at_least(self, seconds: Floats) -> KernelTime:
+        """The times, none shorter than ``seconds``; where that is longer, the interval moves with it."""
+        slower = np.maximum(seconds / self.seconds, 1.0)
+        return KernelTime(self.seconds * slower, self.lo_s * slower, self.hi_s * slower, self.basis)

@@ -16,6 +16,7 @@ from hwprof.count.job.device_work import FLASH_BACKWARD_PRODUCTS, Unit
 from hwprof.predict.curves.kernel_time import KernelTime
 from hwprof.predict.kernels.attention.base import AttentionKernel, AttentionKind, Direction
 from hwprof.predict.kernels.attention.sequences import AttentionSizes, attention_s
+from hwprof.predict.kernels.device_rates import rates_of
 from hwprof.predict.kernels.formats import ProductFormat
 from hwprof.predict.kernels.products import Products, product_s
 from hwprof.predict.kernels.row_table import Floats, RowTable
@@ -114,7 +115,8 @@ def _asked(runner: Runner) -> tuple[tuple[tuple[Unit, ...], Ask, float], ...]:
             distinct, back = np.unique(np.maximum(sizes, 1e-3), axis=0, return_inverse=True)
             m, n, k, batch = distinct.T
             asked = Products(m=m, n=n, k=k, batch=batch)
-            return product_s(asked, runner.device, dtype, table=kernel_table("gemm"), here=runner.here[0]).at(back)
+            found = product_s(asked, runner.device, dtype, table=kernel_table("gemm"), here=runner.here[0])
+            return found.at(back).at_least(_unaligned_s(runner, dtype, table, rows))
 
         return ask
 
@@ -127,6 +129,22 @@ def _asked(runner: Runner) -> tuple[tuple[tuple[Unit, ...], Ask, float], ...]:
         ((Unit.ATTENTION,), attention("forward"), runner.wide_flop_per_s),
         ((Unit.ATTENTION_BACKWARD,), attention("backward"), runner.wide_flop_per_s),
     )
+
+
+ALIGNED_ELEMENTS = 8
+"""Rows of this many 16-bit numbers are 16 bytes."""
+
+
+def _unaligned_s(runner: Runner, dtype: ProductFormat, table: RowTable, rows: Integers) -> Floats:
+    """The least time of products of scores and values whose heads are no multiple of 16 bytes wide: 0 for all others.
+
+    They do without matrix units, which libraries before cuBLAS 11 could not use on them at all (NVIDIA, Matrix
+    Multiplication Background User's Guide, "Tensor Core Requirements").
+    """
+    odd = (table.n[rows] % ALIGNED_ELEMENTS != 0) | (table.k[rows] % ALIGNED_ELEMENTS != 0)
+    odd &= (table.unit[rows] == Unit.MATMUL) & (table.groups[rows] > 1) & (dtype in {"bf16", "fp16"})
+    seconds: Floats = np.where(odd, table.flop[rows] / rates_of(runner.device).vector_flop_per_s, 0.0)
+    return seconds
 
 
 def _attention(runner: Runner, direction: Direction, table: RowTable, rows: Integers) -> KernelTime:
