@@ -28,6 +28,8 @@ EXCEPTIONS = {
     "hwprof/cli/serve.py:do_*": "http.server calls it",
     "hwprof/cli/serve.py:log_message": "http.server calls it",
     "hwprof/cli/serve.py:*_version": "http.server sends it",
+    "hwprof/deploy/engine.py: variable": "fields of a file, read by their names",
+    "hwprof/deploy/accuracy.py: variable": "fields of JSON, printed by their names",
     "hwprof/loop/profile.py:to_pandas": "what people call, see docs/own-loop.md",
     "hwprof/loop/profile.py:_repr_html_": "notebooks call it",
     "hwprof/measure/telemetry/gpm.py: attribute": "NVML reads the structure",

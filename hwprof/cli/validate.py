@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwprof.cli.deploy.serving_table import serving_report
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.cli.kernel_tables import SHIPPED, kernels_report
@@ -43,6 +44,7 @@ COLUMNS = (
         "hwprof validate",
         "hwprof validate --data my-runs.csv --csv predicted.csv",
         "hwprof validate --kernels gemm.csv.gz --csv predicted.csv",
+        "hwprof validate --serving servers.csv --csv predicted.csv",
     )
 )
 @click.option(
@@ -59,16 +61,31 @@ COLUMNS = (
     help="Predict a table of single kernels instead; its columns say which (products, experts, attention, decode, "
     "elementwise, collectives). Without FILE the measured kernels that hwprof ships.",
 )
+@click.option(
+    "--serving",
+    is_flag=False,
+    flag_value=SHIPPED,
+    metavar="[FILE]",
+    help="Predict a table of measured servers instead (docs/serving.md has its columns). Without FILE those that "
+    "hwprof ships.",
+)
 @click.option("--csv", "out", type=click.Path(path_type=Path), help="Write a line for each input row.")
 @format_option
-def command(*, data: tuple[Path, ...], kernels: str | None, out: Path | None, output_format: str) -> None:
+def command(
+    *, data: tuple[Path, ...], kernels: str | None, serving: str | None, out: Path | None, output_format: str
+) -> None:
     """Predict published training runs from their configuration alone and compare with what they measured.
 
     Blank cells get stated assumptions (see --csv); rows that can't be modelled are refused with the reason.
     """
+    if bool(data) + (kernels is not None) + (serving is not None) > 1:
+        raise InputError(
+            "--data names training runs, --kernels kernels and --serving servers", remedy="give one of them at a time"
+        )
+    if serving is not None:
+        click.echo(serving_report(serving, out, output_format, shipped=SHIPPED))
+        return
     if kernels is not None:
-        if data:
-            raise InputError("--data names training runs and --kernels kernels", remedy="give one of them at a time")
         click.echo(kernels_report(kernels, out, output_format))
         return
     from hwprof.simulate.published.validation import validate

@@ -1,0 +1,1 @@
+"""How is serving asked for from the command line, and how is its answer printed?"""

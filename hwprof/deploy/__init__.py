@@ -1,0 +1,1 @@
+"""What does a trained model cost to serve: how fast, on how many devices, for how much?"""

@@ -1,0 +1,86 @@
+"""Models as serving sees them, against published parameter counts and the catalogue's own count."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hwprof.count.blocks.parameters import parameter_tensors
+from hwprof.deploy.config import model_from_config
+from hwprof.deploy.model import served_model
+from hwprof.deploy.names import known_model
+from hwprof.errors import HwprofError
+from hwprof.specs.catalogue.lookup import load_model
+
+LLAMA_70B = {
+    "model_type": "llama",
+    "hidden_size": 8192,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "intermediate_size": 28672,
+    "vocab_size": 128256,
+    "hidden_act": "silu",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("Qwen/Qwen3.5-397B-A17B", 397),
+        ("zai-org/GLM-5-FP8", 744),
+        ("moonshotai/Kimi-K2.5", 1030),
+        ("MiniMaxAI/MiniMax-M2.5", 229),
+        ("deepseek-ai/DeepSeek-R1-0528", 671),
+        ("openai/gpt-oss-120b", 117),
+        ("meta-llama/Llama-3.1-70B-Instruct", 70.6),
+        ("Qwen/Qwen3-235B-A22B-FP8", 235),
+    ],
+)
+def test_names_of_a_hub_have_the_parameters_that_their_authors_state(name, billions):
+    assert known_model(name).parameters / 1e9 == pytest.approx(billions, rel=0.005)
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "deepseek-v3", "gpt-oss-120b", "qwen3-30b-a3b", "gemma-2-9b"])
+def test_the_weights_are_those_of_the_catalogue_but_for_norms_and_biases(name):
+    spec = load_model(name)
+    counted = sum(tensor.elements * tensor.repeats for tensor in parameter_tensors(spec))
+    assert served_model(spec).parameters == pytest.approx(counted, rel=0.002)
+
+
+def test_a_config_is_the_same_model_as_the_catalogue_has():
+    read = model_from_config(json.dumps(LLAMA_70B), "mine")
+    known = served_model(load_model("llama-3.1-70b"))
+    assert (read.mixing, read.feed, read.d_model, read.vocab) == (known.mixing, known.feed, known.d_model, known.vocab)
+
+
+def test_layers_with_a_state_keep_no_tokens():
+    mixing = known_model("qwen3.5-397b-a17b").mixing
+    assert [(one.kind, one.layers) for one in mixing] == [("linear", 45), ("heads", 15)]
+    assert mixing[0].cached_numbers == 0
+    assert mixing[0].state_bytes == 64 * 128 * 128 * 4
+    assert mixing[1].cached_numbers == 2 * (256 + 256)
+
+
+def test_a_latent_cache_with_an_indexer_keeps_both_vectors():
+    (mixing,) = known_model("glm-5").mixing
+    assert (mixing.kind, mixing.chosen, mixing.cached_numbers) == ("latent", 2048, 512 + 64 + 128)
+
+
+def test_a_text_model_inside_another_is_served_and_said():
+    outer = {"model_type": "seen", "text_config": LLAMA_70B, "vision_config": {"hidden_size": 1152}}
+    read = model_from_config(json.dumps(outer), "seen")
+    assert read.layers == 80
+    assert read.assumptions == ("the text model alone is served: no images or sounds",)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"hidden_size": 64}', '{"hidden_size": "wide", "num_hidden_layers": 2}'])
+def test_what_is_no_config_is_refused(text):
+    with pytest.raises(HwprofError):
+        model_from_config(text, "broken")
+
+
+def test_an_encoder_is_no_server_of_tokens():
+    with pytest.raises(HwprofError, match="decoder"):
+        served_model(load_model("bert-base-uncased"))
