@@ -15,6 +15,7 @@ import numpy as np
 from hwprof.deploy.kernels import Share
 from hwprof.deploy.memory import room_bytes
 from hwprof.deploy.passes import Deployment
+from hwprof.units import format_fraction
 
 Degrees = tuple[float, float, float, float, float]
 """Tensor, data, expert, expert-tensor and pipeline parallel degrees of one server."""
@@ -165,7 +166,7 @@ def _total(row: Mapping[str, str], before: str, deployment: Deployment, degrees:
 
 def _of_total(devices: float, users: float) -> Layout:
     """Prompts on groups of four; few users on servers of four or eight tensor ranks, many on one of data groups."""
-    notes = (f"only the number of devices is said, {devices:.0f}: {DECODING_SHARE:.0%} of them decode",)
+    notes = (f"only the number of devices is said, {devices:.0f}: {format_fraction(DECODING_SHARE)} of them decode",)
     if users / devices < USUAL_DECODERS:
         ranks = 8.0 if devices >= LARGEST_SERVER else 4.0
         decode: Degrees = (ranks, 1.0, 1.0, ranks, 1.0)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwprof.specs.files import write_atomically
+from hwprof.units import format_fraction
 
 if TYPE_CHECKING:
     from hwprof.deploy.accuracy import ServingErrors, TimeErrors
@@ -62,7 +63,7 @@ def _csv(found: ServingRows) -> str:
 
 def _text(errors: ServingErrors, *, seen: bool) -> str:
     note = "; the engines' numbers are fitted to these rows" if seen else ""
-    share = f" ({errors.predicted / errors.rows:.1%})" if errors.rows else ""
+    share = f" ({format_fraction(errors.coverage)})" if errors.rows else ""
     lines = [
         f"{errors.rows} rows, {errors.predicted} predicted{share}{note}",
         f"time of a token       {_line(errors.tpot)}",
@@ -85,5 +86,5 @@ def _line(errors: TimeErrors | None) -> str:
         return "nothing to compare"
     return (
         f"n {errors.count:4}  median {errors.median_abs_pct:6.1f} %  p90 {errors.p90_abs_pct:7.1f} %  "
-        f"bias {errors.bias_pct:+6.1f} %   {errors.interval_coverage:.0%} inside the 90 % interval"
+        f"bias {errors.bias_pct:+6.1f} %   {format_fraction(errors.interval_coverage)} inside the 90 % interval"
     )
