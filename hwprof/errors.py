@@ -9,6 +9,11 @@ INTERRUPTED_EXIT_CODE = 130
 """128 + SIGINT, as shells report it."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says first; its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 class HwprofError(Exception):
     """An error that a person can act on.
 

@@ -32,7 +32,8 @@ def counted_step(directory: Path) -> float:
     record = read_run(directory)
     settings = record.run_settings.changed(workers=0)
     data = Path(settings.data)
-    device = resolve_device(settings.device)
+    index = record.environment.get("device.index", "")
+    device = resolve_device(f"{settings.device}:{index}" if index else settings.device)
     trainer = Trainer(record.spec, settings, data_path=data if data.is_file() else None, device=device)
     try:
         for _ in range(WARMUP_STEPS):

@@ -71,6 +71,8 @@ def _memory(record: RunRecord, seen: Seen) -> MemoryResult | None:
         parts=(*found, *((rest,) if rest_bytes else ())),
         measured_peak_bytes=peak_bytes,
         measured_source=seen.recording.memory_peak_source if peak_bytes is not None else "",
+        reserved_bytes=seen.recording.memory_reserved_bytes,
+        outside_bytes=seen.recording.memory_outside_bytes,
         capacity_bytes=record.device.memory_bytes,
         capacity_source=record.device.memory_source,
         timeline=seen.recording.memory_timeline,

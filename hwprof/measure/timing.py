@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -15,11 +15,12 @@ class Mark:
 
     Attributes:
         host_s: the host's clock when the mark was made, seconds since an arbitrary start.
-        event: what marks the point on a device that works while the host goes on; None where the host itself works.
+        events: what marks the point on each stream of a device that works while the host goes on; none where the host
+            itself works.
     """
 
     host_s: float
-    event: torch.cuda.Event | None = None
+    events: tuple[Any, ...] = ()
 
 
 class Timer(Protocol):
@@ -27,6 +28,10 @@ class Timer(Protocol):
 
     def mark(self) -> Mark:
         """The point that the device reaches after all work given to it so far; does not wait for it."""
+        ...
+
+    def reached(self, mark: Mark) -> bool:
+        """Whether the device is there already."""
         ...
 
     def elapsed_s(self, start: Mark, stop: Mark) -> float:
@@ -41,28 +46,61 @@ class WallTimer:
         """Now."""
         return Mark(time.perf_counter())
 
+    def reached(self, mark: Mark) -> bool:  # noqa: ARG002 (time that was is reached)
+        """Always."""
+        return True
+
     def elapsed_s(self, start: Mark, stop: Mark) -> float:
         """Seconds between two marks."""
         return stop.host_s - start.host_s
 
 
-class CudaTimer:
-    """CUDA events on the current stream: for work that the device does while the host goes on."""
+class EventTimer:
+    """Events on the streams of one device, whichever device is the current one: for work beside which the host goes on.
+
+    A mark stands on the device's current stream and on those that were current at earlier marks, so that work which a
+    program gives to a stream of its own is seen, too.
+
+    Args:
+        device: an accelerator with streams and events.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._torch: Any = torch.get_device_module(device)
+        self._streams: list[tuple[Any, ...]] = []
 
     def mark(self) -> Mark:
-        """An event enqueued behind all work on the current stream."""
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        event.record()
-        return Mark(time.perf_counter(), event)
+        """An event behind all work on each of the streams."""
+        if (current := self._current()) not in self._streams:
+            self._streams.append(current)
+        events = tuple(self._torch.Event(enable_timing=True) for _ in self._streams)
+        for event, stream in zip(events, self._streams, strict=True):
+            event.record(*stream)
+        return Mark(time.perf_counter(), events)
+
+    def _current(self) -> tuple[Any, ...]:
+        """The stream that work goes to now; nothing on a device that has only one (mps)."""
+        current = getattr(self._torch, "current_stream", None)
+        return () if current is None else (current(self._device),)
+
+    def reached(self, mark: Mark) -> bool:
+        """Whether the device is there."""
+        return all(event.query() for event in mark.events)
 
     def elapsed_s(self, start: Mark, stop: Mark) -> float:
-        """Seconds on the device's timeline between two marks (resolution about 0.5 µs, CUDA runtime documentation)."""
-        assert start.event is not None
-        assert stop.event is not None
-        stop.event.synchronize()
-        return float(start.event.elapsed_time(stop.event)) / 1e3
+        """Seconds on the device's timeline between two marks (resolution about 0.5 µs, CUDA runtime documentation).
+
+        From the last of the streams to reach the one to the last to reach the other.
+        """
+        for event in stop.events:
+            event.synchronize()
+        first = start.events[0]
+        begun_ms = max(float(first.elapsed_time(event)) for event in start.events) if len(start.events) > 1 else 0.0
+        ended_ms = max(float(first.elapsed_time(event)) for event in stop.events)
+        return (ended_ms - begun_ms) / 1e3
 
 
 def timer_for(device: torch.device) -> Timer:
-    """The timer that sees a device's work: CUDA events for CUDA, the wall clock for the CPU."""
-    return CudaTimer() if device.type == "cuda" else WallTimer()
+    """The timer that sees a device's work: events of an accelerator, the wall clock for the CPU."""
+    return WallTimer() if device.type == "cpu" else EventTimer(device)

@@ -107,7 +107,8 @@ def open_world(device_text: str, *, timeout_s: float) -> World:
     """Join the other ranks; waits until all are there.
 
     Args:
-        device_text: ``auto``, ``cpu`` or ``cuda``; each rank takes the CUDA device of its local rank.
+        device_text: ``auto``, ``cpu`` or ``cuda``; each rank takes the device of its local rank, or the only
+            one that it sees.
         timeout_s: how long a rank may take to join, and to move on.
 
     Raises:
@@ -172,8 +173,11 @@ def _device_of(text: str, local_rank: int) -> torch.device:
     if text.strip().lower().startswith("cuda:"):
         raise InputError(
             f"--device {text} names one device for all ranks",
-            expectation="each rank takes the CUDA device of its local rank",
+            expectation="each rank takes the device of its local rank, or the only one that it sees",
             remedy="give --device cuda, and choose devices with CUDA_VISIBLE_DEVICES",
         )
     device = resolve_device(text)
-    return device if device.type == "cpu" else resolve_device(f"cuda:{local_rank}")
+    if device.type == "cpu":
+        return device
+    own = 0 if torch.cuda.device_count() == 1 else local_rank  # a launcher may show each rank its own device only
+    return resolve_device(f"{device.type}:{own}")

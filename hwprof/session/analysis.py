@@ -64,6 +64,8 @@ def _memory(record: RunRecord, recording: Recording) -> MemoryResult:
         predicted_peak_bytes=need.peak_bytes,
         measured_peak_bytes=recording.memory_peak_bytes,
         measured_source=recording.memory_peak_source,
+        reserved_bytes=recording.memory_reserved_bytes,
+        outside_bytes=recording.memory_outside_bytes,
         capacity_bytes=record.device.memory_bytes,
         capacity_source=record.device.memory_source,
         timeline=recording.memory_timeline,

@@ -9,6 +9,7 @@ from hwprof.measure.probes.device import TRAINED_DTYPES, ProbeResult, probe_devi
 from hwprof.measure.probes.matmul import MatmulShape
 from hwprof.measure.probes.step.host import HostStep
 from hwprof.measure.probes.step.parts import Part
+from hwprof.measure.world import launched
 from hwprof.predict.ceilings.step_kernels import step_kernels
 from hwprof.predict.ceilings.step_products import attention_calls, product_calls, products_by_label
 from hwprof.predict.work import step_work
@@ -28,6 +29,7 @@ def probe_ceilings(run: SettledRun, *, report: Told, on_result: Callable[[ProbeR
         parts=tuple(parts_of(run.model, settings)),
         dtype=settings.dtype,
         step=HostStep(spec=run.model, settings=settings, layer_bytes=_layer_bytes(run.model, settings)),
+        peers=not launched(),
         quick=not run.request.full_probes,
         report=report,
         on_result=on_result,

@@ -8,9 +8,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hwprof.errors import INTERRUPTED_EXIT_CODE, OutOfMemoryError
+from hwprof.measure.host.accelerator import empty_cache
 from hwprof.measure.host.environment import device_name
 from hwprof.measure.lifeline import Blame, Lifeline
 from hwprof.measure.links.collectives import RankGroup
@@ -144,8 +143,7 @@ class _RankSession:
 
     def _train(self, mesh: RankMesh) -> None:
         run = self._run
-        if run.device.type == "cuda":
-            torch.cuda.empty_cache()  # of what the probes had
+        empty_cache(run.device)  # of what the probes had
         self._said("building the model and its data")
         trainer = ParallelTrainer(run.model, run.settings, mesh, data_path=run.data_path, device=run.device)
         recorder = StepRecorder(
@@ -162,7 +160,7 @@ class _RankSession:
             recorder.run()
         finally:
             trainer.close()
-        self._snapshot(recorder)
+            self._snapshot(recorder)
         if self._world.rank >= KEPT_TRACES:
             self._trace_path.unlink(missing_ok=True)
 

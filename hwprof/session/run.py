@@ -7,6 +7,7 @@ import time
 import torch
 
 from hwprof.errors import HwprofError, OutOfMemoryError, WorkError
+from hwprof.measure.host.accelerator import empty_cache
 from hwprof.measure.probes.device import ProbeResult
 from hwprof.measure.telemetry.sampler import Telemetry
 from hwprof.measure.timing import timer_for
@@ -93,7 +94,7 @@ class _Session:
         run = self._run
         if self._on_cuda:
             torch.cuda.set_device(run.device)  # whose streams the timer marks and the data loader pins memory for
-            torch.cuda.empty_cache()  # of what the probes had
+            empty_cache(run.device)  # of what the probes had
         self._progress("building the model and its data")
         trainer = Trainer(run.model, run.settings, data_path=run.data_path, device=run.device)
         recorder = StepRecorder(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -55,6 +58,40 @@ def _check_device(dtype: Dtype, device: torch.device) -> None:
         raise _unsupported(dtype, device, "tf32 is a format of NVIDIA GPUs")
     if dtype in {"tf32", "bf16"} and device.type == "cuda" and torch.cuda.get_device_capability(device) < _AMPERE:
         raise _unsupported(dtype, device, "its compute capability is below 8.0")
+
+
+@contextmanager
+def kept_matmul_precision() -> Iterator[None]:
+    """What a program had set for fp32 products comes back at the end, by whichever of torch's two ways it was set."""
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set through torch.backends, which torch recommends from 2.9 on; the two don't mix
+        by_backend = [(backend, backend.fp32_precision) for backend in _backends()]
+        try:
+            yield
+        finally:
+            for backend, name in by_backend:
+                backend.fp32_precision = name
+        return
+    try:
+        yield
+    finally:
+        set_matmul_precision(before)
+
+
+def multiplies_in_tf32() -> bool:
+    """Whether fp32 products of a CUDA device run in TF32 at present."""
+    found = getattr(torch.backends.cuda.matmul, "fp32_precision", "none")
+    if found != "none":
+        return bool(found == "tf32")
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # set through torch.backends, for something else
+        return False
+
+
+def _backends() -> tuple[Any, ...]:
+    return torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
 
 
 def set_matmul_precision(name: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scripted_timer import ScriptedTimer
 
-from hwprof.measure.timing import CudaTimer, Mark, WallTimer, timer_for
+from hwprof.measure.timing import EventTimer, Mark, WallTimer, timer_for
 
 
 def test_wall_timer_sees_at_least_the_time_slept():
@@ -40,13 +40,13 @@ def test_scripted_timer_takes_an_endless_script():
 
 def test_each_device_gets_the_timer_that_sees_its_work():
     assert isinstance(timer_for(torch.device("cpu")), WallTimer)
-    assert isinstance(timer_for(torch.device("cuda", 0)), CudaTimer)
+    assert isinstance(timer_for(torch.device("cuda", 0)), EventTimer)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and none is visible")
 def test_cuda_timer_sees_work_that_the_host_does_not_wait_for():
-    timer = CudaTimer()
+    timer = EventTimer(torch.device("cuda", 0))
     x = torch.randn(4096, 4096, device="cuda")
     short, long = [], []
     for marks, products in ((short, 1), (long, 20)):

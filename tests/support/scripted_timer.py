@@ -24,6 +24,10 @@ class ScriptedTimer:
         """The sum of the durations read so far."""
         return Mark(self._now_s)
 
+    def reached(self, mark: Mark) -> bool:  # noqa: ARG002 (nothing is awaited)
+        """Never: what is read is read at the end, in the order of the script."""
+        return False
+
     def elapsed_s(self, start: Mark, stop: Mark) -> float:  # noqa: ARG002 (the script stands in for the marks)
         """The script's next duration.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pynvml
 
 from hwprof.measure.doctor.host import HOST_CHECKS
-from hwprof.measure.doctor.machine import TORCH_GUIDE, Machine
+from hwprof.measure.doctor.machine import TORCH_GUIDE, WSL_LIBRARIES, Machine
 from hwprof.specs.record.doctor import COUNTERS_REFUSED, COUNTERS_REMEDY, Check
 
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
@@ -120,10 +120,16 @@ def _nvml(machine: Machine) -> Iterator[Check]:
             status="missing" if here else "not here",
             found=str(error),
             adds=adds,
-            remedy="add the driver's libraries: NVIDIA_DRIVER_CAPABILITIES=compute,utility" if here else "",
+            remedy=_nvml_remedy(machine) if here else "",
         )
         return
     yield Check(name="NVML", area="gpu", status="ok", found=found, adds=adds)
+
+
+def _nvml_remedy(machine: Machine) -> str:
+    if machine.exists(WSL_LIBRARIES):
+        return f"export LD_LIBRARY_PATH={WSL_LIBRARIES}:$LD_LIBRARY_PATH"
+    return "add the driver's libraries: NVIDIA_DRIVER_CAPABILITIES=compute,utility"
 
 
 def _counters(machine: Machine) -> Iterator[Check]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+WSL_LIBRARIES = "/usr/lib/wsl/lib"
+"""Where Windows puts its drivers' libraries in WSL 2."""
 TORCH_GUIDE = "https://pytorch.org/get-started"
 
 
@@ -36,8 +38,13 @@ class Machine:
         return self.path(absolute).exists()
 
     def has_nvidia(self) -> bool:
-        """Whether the driver of NVIDIA is loaded or a device of it is passed through."""
-        return self.exists("/proc/driver/nvidia") or self.exists("/dev/nvidiactl")
+        """Whether the driver of NVIDIA is loaded or a device of it is passed through, under WSL 2 by Windows."""
+        paths = ("/proc/driver/nvidia", "/dev/nvidiactl", f"{WSL_LIBRARIES}/libnvidia-ml.so.1")
+        return any(self.exists(path) for path in paths)
+
+    def has_amd(self) -> bool:
+        """Whether the driver of AMD's GPUs is loaded."""
+        return self.exists("/dev/kfd")
 
     def text(self, absolute: str) -> str:
         """A small file's text; empty where it is not there, or not for us to read."""

@@ -36,6 +36,10 @@ def _profiler(_machine: Machine) -> Iterator[Check]:
     )
 
 
+_HIDE = {"CUDA": ("CUDA_VISIBLE_DEVICES",), "ROCm": ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")}
+"""Platform -> variables that hide devices from torch."""
+
+
 def _cuda(machine: Machine) -> Iterator[Check]:
     adds = "measuring on a GPU"
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -43,14 +47,22 @@ def _cuda(machine: Machine) -> Iterator[Check]:
         names = ", ".join(sorted({torch.cuda.get_device_name(index) for index in range(count)}))
         yield Check(name="GPU", area="gpu", status="ok", found=f"{count} visible: {names}", adds=adds)
         return
-    if not machine.has_nvidia():
-        yield Check(name="GPU", area="gpu", status="not here", found="no NVIDIA driver on this machine", adds=adds)
+    if not machine.has_nvidia() and not machine.has_amd():
+        yield Check(name="GPU", area="gpu", status="not here", found="no driver of NVIDIA or AMD here", adds=adds)
         return
-    hidden = machine.environ.get("CUDA_VISIBLE_DEVICES")
-    if torch.version.cuda is None:
-        found, remedy = "a driver, but torch is built without CUDA", f"install a torch with CUDA: {TORCH_GUIDE}"
-    elif hidden is not None:
-        found, remedy = f"hidden by CUDA_VISIBLE_DEVICES={hidden!r}", "unset CUDA_VISIBLE_DEVICES"
+    platform, built = ("CUDA", torch.version.cuda) if machine.has_nvidia() else ("ROCm", torch.version.hip)
+    hiding = {name: machine.environ[name] for name in _HIDE[platform] if name in machine.environ}
+    if built is None:
+        found, remedy = (
+            f"a driver, but torch is built without {platform}",
+            f"install a torch with {platform}: {TORCH_GUIDE}",
+        )
+    elif hiding:
+        name, hidden = next(iter(hiding.items()))
+        found, remedy = f"hidden by {name}={hidden!r}", f"unset {name}"
+    elif platform == "ROCm":
+        found = f"a driver, but none that torch's ROCm {built} can use"
+        remedy = "compare `rocminfo` with torch's ROCm, and let this user into the groups video and render"
     else:
         found = f"a driver, but none that torch's CUDA {torch.version.cuda} can use"
         remedy = "compare `nvidia-smi` with torch's CUDA: update the driver, or start the container with --gpus all"

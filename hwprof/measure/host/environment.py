@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pynvml
 import torch
 
-from hwprof.errors import InputError
+from hwprof.errors import InputError, first_line
 from hwprof.measure.host.caches import cache_sizes_bytes, cpu_caches
 from hwprof.measure.host.container import cpu_limit_cores, memory_limit
 from hwprof.units import format_bytes
@@ -29,6 +32,12 @@ _VARIABLE_PREFIXES = (
     "PYTORCH_",
     "NCCL_",
     "CUDA_",
+    "HIP_",
+    "HSA_",
+    "ROCR_",
+    "ROCM_",
+    "HIPBLASLT_",
+    "RCCL_",
     "TORCH_",
     "CUBLAS_",
     "NVIDIA_TF32",
@@ -88,70 +97,92 @@ def available_memory_bytes(device: torch.device) -> tuple[float, str]:
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """All that a measurement depends on, as flat dotted keys; what is unknown says so."""
-    return _software() | _host() | _limits() | _accelerator(device) | _variables()
+    """All that a measurement depends on, as flat dotted keys; what is unknown, or can't be read, says so."""
+    readers = _SOFTWARE | _HOST | _LIMITS | _accelerator(device)
+    return {key: _told(read) for key, read in readers.items()} | _variables()
 
 
-def _software() -> dict[str, str]:
-    return {
-        "hwprof.version": importlib.metadata.version("hwprof"),
-        "python.version": platform.python_version(),
-        "torch.version": torch.__version__,
-        "torch.cuda": torch.version.cuda or "none: built without CUDA",
-        "torch.threads": str(torch.get_num_threads()),
-        "torch.interop_threads": str(torch.get_num_interop_threads()),
-        "os": platform.platform(),
-    }
+Read = Callable[[], str]
 
 
-def _host() -> dict[str, str]:
-    caches = ", ".join(map(str, cpu_caches()))
+def _told(read: Read) -> str:
+    """What a reader says; what keeps it from that must cost nothing else."""
+    try:
+        return read() or "unknown"
+    except Exception as error:  # noqa: BLE001 (libraries of drivers fail in many ways; the text is kept)
+        return f"unknown: {first_line(error)}"
+
+
+_SOFTWARE: dict[str, Read] = {
+    "hwprof.version": lambda: importlib.metadata.version("hwprof"),
+    "python.version": platform.python_version,
+    "torch.version": lambda: torch.__version__,
+    "torch.cuda": lambda: torch.version.cuda or "none: built without CUDA",
+    "torch.hip": lambda: torch.version.hip or "none: built without ROCm",
+    "torch.threads": lambda: str(torch.get_num_threads()),
+    "torch.interop_threads": lambda: str(torch.get_num_interop_threads()),
+    "os": platform.platform,
+}
+
+
+def _flags_of_interest() -> str:
     flags = _cpuinfo().get("flags", "").split()
     found = " ".join(flag for flag in CPU_FLAGS if flag in flags)
-    nodes = len(list(_NUMA_NODES.glob("node[0-9]*")))
-    return {
-        "cpu.model": device_name(torch.device("cpu")),
-        "cpu.cores_physical": str(psutil.cpu_count(logical=False) or "unknown"),
-        "cpu.cores_logical": str(psutil.cpu_count() or "unknown"),
-        "cpu.caches": caches or "unknown",
-        "cpu.flags_of_interest": (found or "none of " + " ".join(CPU_FLAGS)) if flags else "unknown",
-        "memory.total": format_bytes(psutil.virtual_memory().total),
-        "memory.huge_pages": _HUGE_PAGES.read_text(encoding="ascii").strip() if _HUGE_PAGES.is_file() else "unknown",
-        "numa.nodes": str(nodes) if nodes else "unknown",
-    }
+    return (found or "none of " + " ".join(CPU_FLAGS)) if flags else ""
 
 
-def _limits() -> dict[str, str]:
-    memory, cores = memory_limit(), cpu_limit_cores()
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    return {
-        "container.memory_limit": "none" if memory is None else format_bytes(memory.limit_bytes),
-        "container.cpu_limit": "none" if cores is None else f"{cores:g} cores",
-        "process.cpus_allowed": "unknown" if allowed is None else str(allowed),
-    }
+_HOST: dict[str, Read] = {
+    "cpu.model": lambda: device_name(torch.device("cpu")),
+    "cpu.cores_physical": lambda: str(psutil.cpu_count(logical=False) or ""),
+    "cpu.cores_logical": lambda: str(psutil.cpu_count() or ""),
+    "cpu.caches": lambda: ", ".join(map(str, cpu_caches())),
+    "cpu.flags_of_interest": _flags_of_interest,
+    "memory.total": lambda: format_bytes(psutil.virtual_memory().total),
+    "memory.huge_pages": lambda: _HUGE_PAGES.read_text(encoding="ascii").strip() if _HUGE_PAGES.is_file() else "",
+    "numa.nodes": lambda: str(len(list(_NUMA_NODES.glob("node[0-9]*"))) or ""),
+}
 
 
-def _accelerator(device: torch.device) -> dict[str, str]:
+def _memory_limit() -> str:
+    memory = memory_limit()
+    return "none" if memory is None else format_bytes(memory.limit_bytes)
+
+
+def _cpu_limit() -> str:
+    cores = cpu_limit_cores()
+    return "none" if cores is None else f"{cores:g} cores"
+
+
+_LIMITS: dict[str, Read] = {
+    "container.memory_limit": _memory_limit,
+    "container.cpu_limit": _cpu_limit,
+    "process.cpus_allowed": lambda: str(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else "",
+}
+
+
+def _accelerator(device: torch.device) -> dict[str, Read]:
+    name = {"device": functools.partial(device_name, device)}
     if device.type != "cuda":
-        return {"device": device_name(device)}
-    properties = torch.cuda.get_device_properties(device)
-    return {
-        "device": device_name(device),
-        "device.compute_capability": f"{properties.major}.{properties.minor}",
-        "device.memory_total": format_bytes(properties.total_memory),
-        "device.multiprocessors": str(properties.multi_processor_count),
-        "device.count_visible": str(torch.cuda.device_count()),
-        "driver": _driver_version(),
-        "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return name
+
+    def of_properties(say: Callable[[Any], str]) -> Read:
+        return lambda: say(torch.cuda.get_device_properties(device))
+
+    return name | {
+        "device.index": lambda: str(device.index or 0),
+        "device.compute_capability": of_properties(lambda found: f"{found.major}.{found.minor}"),
+        "device.architecture": of_properties(lambda found: getattr(found, "gcnArchName", "")),
+        "device.memory_total": of_properties(lambda found: format_bytes(found.total_memory)),
+        "device.multiprocessors": of_properties(lambda found: str(found.multi_processor_count)),
+        "device.count_visible": lambda: str(torch.cuda.device_count()),
+        "driver": _driver_version,
+        "cudnn": lambda: str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]  # torch leaves it untyped
     }
 
 
 def _driver_version() -> str:
-    try:
-        pynvml.nvmlInit()
-        return str(pynvml.nvmlSystemGetDriverVersion())
-    except pynvml.NVMLError as error:
-        return f"unknown: {error}"
+    pynvml.nvmlInit()
+    return str(pynvml.nvmlSystemGetDriverVersion())
 
 
 def _variables() -> dict[str, str]:
@@ -159,11 +190,13 @@ def _variables() -> dict[str, str]:
 
 
 def _why_no_cuda() -> str:
-    if torch.version.cuda is None:
-        return f"torch {torch.__version__} is built without CUDA"
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    hidden = "" if visible is None else f", or CUDA_VISIBLE_DEVICES={visible!r} hides it"
-    return f"torch is built for CUDA {torch.version.cuda}, but the driver shows no device{hidden}"
+    platform = "ROCm" if torch.version.hip else "CUDA"
+    built = torch.version.hip or torch.version.cuda
+    if built is None:
+        return f"torch {torch.__version__} is built without CUDA and without ROCm"
+    names = ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES") if torch.version.hip else ("CUDA_VISIBLE_DEVICES",)
+    hidden = "".join(f", or {name}={os.environ[name]!r} hides it" for name in names if name in os.environ)
+    return f"torch is built for {platform} {built}, but the driver shows no device{hidden}"
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -132,8 +132,8 @@ def _beside_products_s(world: World, timer: Timer, product: Work, work: Work) ->
             while not stop.is_set() and time.monotonic() < until_s:
                 product()
                 time.sleep(0)  # others of the same priority get their turn
-                if stream is not None and not stream.query():
-                    time.sleep(1e-4)  # a short queue: what is enqueued here can't be called back
+                while stream is not None and not stream.query() and time.monotonic() < until_s:
+                    time.sleep(1e-5)  # one product at a time: what is enqueued can't be called back
 
     thread = threading.Thread(target=go_on, name="hwprof-products", daemon=True)
     thread.start()

@@ -11,6 +11,7 @@ from typing import Any
 import pynvml
 import torch
 
+from hwprof.errors import first_line
 from hwprof.specs.hardware.topology import DevicePair, DevicePlace, Path, Topology
 from hwprof.specs.measurement import Skipped
 
@@ -63,9 +64,9 @@ def topology(
         pairs = tuple(
             _pair(nvml, handles, places, links, pair) for pair in itertools.combinations(range(len(handles)), 2)
         )
-    except nvml.NVMLError as error:
+    except Exception as error:  # noqa: BLE001 (a driver's library fails in many ways; its text is the reason)
         remedy = "install the NVIDIA driver's libnvidia-ml, or give the container access to it (--gpus)"
-        return None, Skipped(name="topology", reason=f"NVML: {error}", remedy=remedy)
+        return None, Skipped(name="topology", reason=f"NVML: {first_line(error)}", remedy=remedy)
     return Topology(host=host, devices=tuple(places), pairs=pairs), None
 
 

@@ -78,6 +78,7 @@ def probe_device(
     parts: Sequence[Part] = (),
     dtype: Dtype = "fp32",
     step: HostStep | None = None,
+    peers: bool = True,
     quick: bool,
     timer: Timer | None = None,
     report: Callable[[str], None] = lambda _line: None,
@@ -91,13 +92,20 @@ def probe_device(
         parts: kernels of a model's step, those measured first that take most of it at the roofs.
         dtype: the format of their products and of their attention.
         step: whose cost on the host is measured; None for no model.
+        peers: copy between this device and the others that are visible; not where these are other ranks' own.
         quick: at most about 20 s on two CPU cores, otherwise about 70 s.
         timer: the clock on the device's timeline; None for its own.
         report: gets one line before each probe.
         on_result: gets all results so far after each probe, so that an interrupt loses only the probe under way.
     """
     bench = bench_for(device, quick=quick, timer=timer)
-    first, last = _first_probes(bench, dtypes), (*_host_probes(bench, step), *_last_probes(bench, dtypes, parts))
+    first, last = (
+        _first_probes(bench, dtypes),
+        (
+            *_host_probes(bench, step),
+            *_last_probes(bench, dtypes, parts, peers=peers),
+        ),
+    )
     total, result = len(first) + len(parts) + len(last), ProbeResult()
 
     def probes() -> Iterator[Probe]:
@@ -148,12 +156,12 @@ def _first_probes(bench: Bench, dtypes: Sequence[Dtype]) -> tuple[Probe, ...]:
     )
 
 
-def _last_probes(bench: Bench, dtypes: Sequence[Dtype], parts: Sequence[Part]) -> tuple[Probe, ...]:
+def _last_probes(bench: Bench, dtypes: Sequence[Dtype], parts: Sequence[Part], *, peers: bool) -> tuple[Probe, ...]:
     with_norm = any(isinstance(part.work, StepKernel) and part.work.kind == "norm" for part in parts)
     return (
         *(() if with_norm else _norm_probes(bench)),
         *_numa_probes(bench),
-        *_transfer_probes(bench),
+        *_transfer_probes(bench, peers=peers),
         *_beside_copies_probes(bench, dtypes[:1]),
     )
 
@@ -232,7 +240,7 @@ def _numa_probes(bench: Bench) -> tuple[Probe, ...]:
     )
 
 
-def _transfer_probes(bench: Bench) -> tuple[Probe, ...]:
+def _transfer_probes(bench: Bench, *, peers: bool) -> tuple[Probe, ...]:
     if bench.device.type == "cpu":
         return (("transfer", _refuse(NO_ACCELERATOR)),)
     one_way = tuple(
@@ -241,13 +249,14 @@ def _transfer_probes(bench: Bench) -> tuple[Probe, ...]:
         for memory in HOST_MEMORIES
     )
     both = ("transfer.both.pinned", _near(bench, functools.partial(both_ways_ceiling, bench)))
-    others = [torch.device("cuda", index) for index in range(torch.cuda.device_count()) if index != bench.device.index]
-    peers = tuple(
+    count = torch.cuda.device_count() if peers else 0
+    others = [torch.device("cuda", index) for index in range(count) if index != bench.device.index]
+    between = tuple(
         (f"transfer.{direction}.{other.index}", functools.partial(peer_ceiling, bench, other, direction))
         for other in others
         for direction in PEER_DIRECTIONS
     )
-    return (*one_way, both, *peers)
+    return (*one_way, both, *between)
 
 
 def _beside_copies_probes(bench: Bench, dtypes: Sequence[Dtype]) -> tuple[Probe, ...]:

@@ -23,7 +23,7 @@ from hwprof.measure.probes.rotation import rotating
 from hwprof.measure.probes.sampling import Samples, Work, sample_s
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.measurement import Ceiling
-from hwprof.train.precision import set_matmul_precision
+from hwprof.train.precision import kept_matmul_precision, set_matmul_precision
 from hwprof.units import format_seconds
 
 TORCH_DTYPE: dict[Dtype, torch.dtype] = {
@@ -234,12 +234,9 @@ def _require_cpu_support(dtype: Dtype) -> None:
 @contextmanager
 def matmul_precision(dtype: Dtype) -> Iterator[None]:
     """fp32 products in true fp32, tf32 products in tf32; the process's own setting comes back afterwards."""
-    before = torch.get_float32_matmul_precision()
-    set_matmul_precision("high" if dtype == "tf32" else "highest")
-    try:
+    with kept_matmul_precision():
+        set_matmul_precision("high" if dtype == "tf32" else "highest")
         yield
-    finally:
-        set_matmul_precision(before)
 
 
 def _product_ceiling(bench: Bench, name: str, dtype: Dtype, shape: MatmulShape, timed: Samples) -> Ceiling:

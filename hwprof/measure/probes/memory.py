@@ -222,7 +222,7 @@ def _graph(kernel: Kernel, arrays: Arrays) -> Work:
     kernel.run(arrays)
     torch.cuda.synchronize(arrays.a.device)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads of the program go on
         for _ in range(_GRAPH_KERNELS):
             kernel.run(arrays)
     return graph.replay

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from hwprof.errors import first_line
 from hwprof.specs.measurement import Skipped
 
 FRACTIONS = {
@@ -110,9 +111,9 @@ def open_gpm(nvml: Any, handle: Any) -> tuple[tuple[tuple[Gpm, str], ...], tuple
             (Gpm(nvml, handle, FRACTIONS, factor=_PERCENT), "fraction"),
             (Gpm(nvml, handle, RATES, factor=_MEBIBYTE), "byte_per_s"),
         )
-    except nvml.NVMLError as error:
+    except Exception as error:  # noqa: BLE001 (an old binding lacks names, a driver calls; the text is the reason)
         remedy = "hwprof doctor says who may read a GPU's counters; with MIG they belong to an instance"
-        return (), (Skipped(name=NAME, reason=f"NVML GPM: {error}", remedy=remedy),)
+        return (), (Skipped(name=NAME, reason=f"NVML GPM: {first_line(error)}", remedy=remedy),)
     missing = tuple(skip for gpm, _ in groups for skip in gpm.missing)
     return tuple((gpm, unit) for gpm, unit in groups if gpm.quantities), missing
 

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import torch
 
+from hwprof.errors import first_line
 from hwprof.measure.telemetry.gpm import open_gpm
 from hwprof.specs.measurement import Skipped
 
@@ -38,7 +39,7 @@ class UnavailableError(Exception):
 
 def host_readers() -> tuple[Reader, ...]:
     """Counters of the host and of this process; bytes of the disks are those of the whole machine since now."""
-    cores = len(psutil.cpu_percent(percpu=True))
+    cores = _cores()
     process = psutil.Process()
     return (
         Reader(
@@ -53,6 +54,14 @@ def host_readers() -> tuple[Reader, ...]:
     )
 
 
+def _cores() -> int:
+    """How many the operating system tells of; 0 where it tells nothing."""
+    try:
+        return len(psutil.cpu_percent(percpu=True))
+    except Exception:  # noqa: BLE001 (the reader itself will say what is the matter)
+        return 0
+
+
 def gpu_readers(nvml: Any, device_index: int | None) -> tuple[tuple[Reader, ...], tuple[Skipped, ...]]:
     """Counters of a GPU, or why there are none.
 
@@ -63,12 +72,14 @@ def gpu_readers(nvml: Any, device_index: int | None) -> tuple[tuple[Reader, ...]
     """
     if device_index is None:
         return (), (Skipped(name="gpu", reason="the run uses no GPU"),)
+    if torch.version.hip:
+        return _amd_readers(device_index), ()
     try:
         nvml.nvmlInit()
-        handle = _handle(nvml, device_index)
-    except (nvml.NVMLError, AttributeError) as error:
+        handle, is_slice = _handle(nvml, device_index)
+    except Exception as error:  # noqa: BLE001 (a driver's library fails in many ways; its text is the reason)
         remedy = "install the NVIDIA driver's libnvidia-ml, or give the container access to it (--gpus)"
-        return (), (Skipped(name="gpu", reason=f"NVML: {error}", remedy=remedy),)
+        return (), (Skipped(name="gpu", reason=f"NVML: {first_line(error)}", remedy=remedy),)
     readers = [
         Reader(quantities=quantities, unit=unit, read=functools.partial(read, nvml, handle), every=every)
         for quantities, unit, read, every in _GPU_TABLE
@@ -79,20 +90,59 @@ def gpu_readers(nvml: Any, device_index: int | None) -> tuple[tuple[Reader, ...]
         read=_since_first(lambda: (nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3,)),
     )
     groups, missing = open_gpm(nvml, handle)
+    missing = (*missing, *((_OF_THE_WHOLE,) if is_slice else ()))
     gpm = [Reader(quantities=group.quantities, unit=unit, read=group.read) for group, unit in groups]
     return (*readers, energy, *gpm), missing
 
 
-def _handle(nvml: Any, device_index: int) -> Any:
-    """NVML's handle of torch's device; before torch 2.5 there is no UUID, and the two count alike by default.
+def _amd_readers(device_index: int) -> tuple[Reader, ...]:
+    """Counters of a GPU of AMD, which torch reads through amdsmi; each that it does not give says why.
+
+    Power comes in W there, though torch's words on the same function say mW (amdsmi, ``average_socket_power``).
+    """
+    table: tuple[tuple[str, str, str, float], ...] = (
+        ("gpu.power", "watt", "power_draw", 1.0),
+        ("gpu.sm_clock", "hertz", "clock_rate", 1e6),
+        ("gpu.temperature", "celsius", "temperature", 1.0),
+        ("gpu.utilization", "fraction", "utilization", 1e-2),
+        ("gpu.memory_utilization", "fraction", "memory_usage", 1e-2),
+        ("gpu.memory_used", "byte", "device_memory_used", 1.0),
+    )
+    return tuple(
+        Reader(quantities=(quantity,), unit=unit, read=functools.partial(_amd_value, name, device_index, factor))
+        for quantity, unit, name, factor in table
+    )
+
+
+def _amd_value(name: str, device_index: int, factor: float) -> Sequence[float]:
+    return (float(getattr(torch.cuda, name)(device_index)) * factor,)
+
+
+_OF_THE_WHOLE = Skipped(
+    name="gpu.slice",
+    reason="the process has a slice of a GPU (MIG); power, clocks, temperature and memory are those of the whole GPU",
+)
+
+
+def _handle(nvml: Any, device_index: int) -> tuple[Any, bool]:
+    """NVML's handle of torch's device, of a slice (MIG) that of the whole GPU; and whether it is a slice.
+
+    Before torch 2.5 there is no UUID, and the two count alike by default.
 
     Raises:
         AttributeError: CUDA_VISIBLE_DEVICES is set and torch has no UUID to find the device by.
     """
     properties = torch.cuda.get_device_properties(device_index)
     if not hasattr(properties, "uuid") and "CUDA_VISIBLE_DEVICES" not in os.environ:
-        return nvml.nvmlDeviceGetHandleByIndex(device_index)
-    return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}")
+        return nvml.nvmlDeviceGetHandleByIndex(device_index), False
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}"), False
+    except nvml.NVMLError as error:
+        try:
+            own = nvml.nvmlDeviceGetHandleByUUID(f"MIG-{properties.uuid}")
+            return nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(own), True
+        except nvml.NVMLError:
+            raise error from None
 
 
 GpuRead = Callable[[Any, Any], Sequence[float]]

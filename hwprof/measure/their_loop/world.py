@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 
 from hwprof.specs.record.loop import SeenDtype
+from hwprof.train.precision import multiplies_in_tf32
 
 
 def world() -> tuple[int, int]:
@@ -17,5 +18,5 @@ def world() -> tuple[int, int]:
 
 def matmul_precision(stored: SeenDtype, device: torch.device) -> SeenDtype:
     """What products of this format are multiplied in: of fp32 on CUDA that may be TF32."""
-    shortened = device.type == "cuda" and torch.get_float32_matmul_precision() != "highest"
+    shortened = device.type == "cuda" and multiplies_in_tf32()
     return "tf32" if stored == "fp32" and shortened else stored

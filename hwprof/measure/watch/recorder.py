@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -50,6 +50,15 @@ class Loop(Protocol):
     def state_bytes(self) -> float:
         """Bytes of weights, buffers and optimizer state, each storage once."""
         ...
+
+
+def _readable(losses: Iterable[torch.Tensor]) -> Iterator[float]:
+    """Losses as numbers, up to the first that a broken device does not give any more."""
+    for loss in losses:
+        try:
+            yield float(loss)
+        except RuntimeError:
+            return
 
 
 class StepRecorder:
@@ -168,6 +177,6 @@ class StepRecorder:
         beside = {name: (seconds,) for name, seconds in self._extra.seconds().items()}
         return seen.changed(
             phase_samples_s=seen.phase_samples_s | beside,
-            losses=tuple(float(loss) for loss in self._losses),
+            losses=tuple(_readable(self._losses)),
             eval_loss=self._eval_loss,
         )

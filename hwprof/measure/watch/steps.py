@@ -18,20 +18,22 @@ from pathlib import Path
 import torch
 from torch.profiler import record_function
 
-from hwprof.errors import InputError
+from hwprof.errors import InputError, first_line
 from hwprof.measure.attribute.attribution import TraceSummary, attribute, host_events
+from hwprof.measure.host.accelerator import DeviceMemory, begin_peaks, peaks, synchronize
 from hwprof.measure.host.contention import waited_fraction, waited_s
-from hwprof.measure.timing import Mark, Timer
+from hwprof.measure.timing import Timer
 from hwprof.measure.watch.annotate import event_s, phase_range, profiler, quiet_profiler
 from hwprof.measure.watch.owners import Modules
 from hwprof.measure.watch.phases import PhaseMarks, marking_s
 from hwprof.measure.watch.sessions import ProfilerBusyError, Session, opened
+from hwprof.measure.watch.timed import TimedSteps
 from hwprof.measure.watch.trace_file import TRACE_LIMIT_BYTES, read_whole, shorten
 from hwprof.spans.columns import NS_PER_S
 from hwprof.spans.marks import WINDOW
 from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
 from hwprof.specs.record.ranks import Axis, CollectiveCall
-from hwprof.specs.record.run import PhaseName, Recording
+from hwprof.specs.record.run import Recording
 from hwprof.train.loop import PhaseContext, no_phase
 from hwprof.units import format_bytes, format_fraction, format_seconds
 
@@ -122,21 +124,20 @@ class StepWatch:
         self._shapes = ranks is not ALONE
         self._window_attempts = window_attempts
         self._left_out = 0
-        self._recorded: list[tuple[Mark, Mark, PhaseMarks]] = []
-        self._bare: list[tuple[Mark, Mark]] = []
+        self._timed = TimedSteps(timer)
         self._waited: float | None = None
         self._marking_s: float | None = None
         self._profiling_s: float | None = None
         self._summary: TraceSummary | None = None
         self._profiled_s: tuple[float, ...] = ()
         self._timeline: tuple[tuple[float, float], ...] = ()
-        self._peak_bytes: float | None = None
+        self._memory = DeviceMemory()
         self.notes: list[str] = []
 
     def warm_up(self, steps: int) -> Steps:
         """Steps that let caches, allocators and compilers settle; not timed."""
         for index in range(steps):
-            yield no_phase
+            yield PhaseMarks(self._timer)  # thrown away: by them the timer meets the streams that the program uses
             self._disturbed()
             self._progress(f"warm-up step {index + 1} of {steps}")
         self._synchronize()
@@ -159,24 +160,26 @@ class StepWatch:
         self._synchronize()
         elapsed_s = self._timer.mark().host_s - began.host_s
         self._waited = waited_fraction(waited_before_s, self._waited_s(), elapsed_s)
-        if self._recorded:
-            self._marking_s = marking_s(self._timer, [name for name, _, _ in self._recorded[-1][2].marks])
+        if self._timed.names:
+            self._marking_s = marking_s(self._timer, self._timed.names)
 
     def _marked_step(self) -> Steps:
         while True:
+            self._timed.read_reached()
             marks = PhaseMarks(self._timer)
             start = self._timer.mark()
             yield marks
             stop = self._timer.mark()
             if not self._disturbed():
-                self._recorded.append((start, stop, marks))
+                self._timed.add(start, stop, marks)
                 return
             self._left_out += 1
 
     def _bare_step(self) -> Steps:
+        self._timed.read_reached()
         start = self._timer.mark()
         yield no_phase
-        self._bare.append((start, self._timer.mark()))
+        self._timed.add(start, self._timer.mark())
 
     def profiled(self, steps: int) -> Steps:
         """A window of steps under torch.profiler, each kernel booked to module, phase and direction.
@@ -187,8 +190,7 @@ class StepWatch:
         quiet_profiler()
         if hidden := self._modules.why_hidden():
             self.notes.append(hidden)
-        timed = [self._timer.elapsed_s(start, stop) for start, stop, _ in self._recorded]
-        longest_s = statistics.median(timed) * DISTURBED_WINDOW if timed else math.inf
+        longest_s = (self._timed.median_s() or math.inf) * DISTURBED_WINDOW
         windows: list[_Window] = []
         try:
             while len(windows) < self._window_attempts:
@@ -281,10 +283,9 @@ class StepWatch:
             state_bytes: what weights, buffers and optimizer state take; on a CPU they were allocated before.
         """
         self._progress("memory timeline")
-        cuda = self._device.type == "cuda"
-        resident_bytes = 0.0 if cuda else state_bytes()
-        if cuda:
-            torch.cuda.reset_peak_memory_stats(self._device)
+        on_host = self._device.type == "cpu"
+        resident_bytes = state_bytes() if on_host else 0.0
+        begin_peaks(self._device)
         try:
             with opened(profiler(self._device, memory=True)) as session:
                 yield no_phase
@@ -296,10 +297,9 @@ class StepWatch:
         if points:
             start_s = points[0][0]
             self._timeline = tuple((time_s - start_s, size + resident_bytes) for time_s, size in points)
-        if cuda:
-            self._peak_bytes = float(torch.cuda.max_memory_allocated(self._device))
-        elif points:
-            self._peak_bytes = max(size for _, size in self._timeline)
+        self._memory = peaks(self._device)
+        if on_host and points:
+            self._memory = DeviceMemory(allocated=max(size for _, size in self._timeline))
 
     def _allocations(self, session: Session) -> list[tuple[float, float]]:
         """Allocated bytes over time, through a file that is not kept."""
@@ -319,28 +319,30 @@ class StepWatch:
         return list(zip((memory.time_ns[mine] / NS_PER_S).tolist(), allocated.tolist(), strict=True))
 
     def recording(self) -> Recording:
-        """What has been seen so far."""
-        self._synchronize()
-        phases: dict[PhaseName, list[float]] = {}
-        for _, _, marks in self._recorded:
-            for name, seconds in marks.seconds().items():
-                phases.setdefault(name, []).append(seconds)
+        """What has been seen so far; of a device that answers no more, what was read before."""
+        broken: tuple[str, ...] = ()
+        try:
+            self._timed.read()
+        except RuntimeError as error:
+            broken = (f"the device answers no more, so only steps read before are here ({first_line(error)})",)
         summary = self._summary
         return Recording(
-            step_samples_s=tuple(self._timer.elapsed_s(start, stop) for start, stop, _ in self._recorded),
-            bare_step_samples_s=tuple(self._timer.elapsed_s(start, stop) for start, stop in self._bare),
+            step_samples_s=tuple(self._timed.marked_s),
+            bare_step_samples_s=tuple(self._timed.bare_s),
             waited_fraction=self._waited,
             marking_s=self._marking_s,
             profiling_s=self._profiling_s,
             profiled_step_samples_s=self._profiled_s,
-            phase_samples_s={name: tuple(samples) for name, samples in phases.items()},
+            phase_samples_s={name: tuple(samples) for name, samples in self._timed.phases_s.items()},
             ops=summary.ops if summary else (),
             kernels=summary.kernels if summary else (),
             attribution=summary.attribution if summary else None,
             memory_timeline=_thinned(self._timeline),
-            memory_peak_bytes=self._peak_bytes,
+            memory_peak_bytes=self._memory.allocated,
+            memory_reserved_bytes=self._memory.reserved,
+            memory_outside_bytes=self._memory.outside,
             memory_peak_source=self._peak_source(),
-            notes=(*self.notes, *self._left_out_notes()),
+            notes=(*self.notes, *self._left_out_notes(), *broken),
         )
 
     @property
@@ -354,13 +356,12 @@ class StepWatch:
         return (f"{self._left_out} steps with an evaluation or a checkpoint in them are left out of the step time",)
 
     def _peak_source(self) -> str:
-        if self._device.type == "cuda":
-            return "torch.cuda.max_memory_allocated over one step"
+        if self._device.type != "cpu":
+            return f"torch.{self._device.type}.max_memory_allocated over one step"
         return "weights and optimizer state, plus the largest sum of live allocations of one step (torch.profiler)"
 
     def _synchronize(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        synchronize(self._device)
 
     def _export(self, session: Session) -> None:
         partial = self._trace_path.with_name(".partial-" + self._trace_path.name)

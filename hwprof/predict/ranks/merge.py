@@ -50,6 +50,8 @@ def merged_recording(records: Sequence[RankRecord]) -> Recording | None:
         attribution=_mean_attribution([r.attribution for r in recordings if r.attribution is not None]),
         memory_timeline=fullest.memory_timeline,
         memory_peak_bytes=fullest.memory_peak_bytes,
+        memory_reserved_bytes=fullest.memory_reserved_bytes,
+        memory_outside_bytes=fullest.memory_outside_bytes,
         memory_peak_source=f"{fullest.memory_peak_source}; of the fullest rank",
         notes=_notes(records),
     )

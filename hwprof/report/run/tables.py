@@ -153,6 +153,10 @@ def memory_table(record: RunRecord) -> Table:
     ]
     note = f"Predicted peak {format_bytes(predicted)}" if predicted else "Peak not predicted"
     note += "; not measured" if measured is None else f"; measured {format_bytes(measured)} ({memory.measured_source})"
+    if memory.reserved_bytes is not None:
+        note += f"; reserved by torch's allocator at most {format_bytes(memory.reserved_bytes)}"
+    if memory.outside_bytes is not None:
+        note += f"; beside it the context, libraries and other processes have {format_bytes(memory.outside_bytes)}"
     return build_table("memory", "Memory", _MEMORY, parts, note=f"{note}.", empty=absence(record, "memory parts"))
 
 

@@ -14,12 +14,19 @@ class MemoryPart(Record):
 
 
 class MemoryResult(Record):
-    """Predicted need, measured peak, and the timeline of the profiled window as (seconds, allocated bytes)."""
+    """Predicted need, measured peak, and the timeline of the profiled window as (seconds, allocated bytes).
+
+    Of an accelerator ``reserved_bytes`` is the most that torch's allocator had from the driver: it decides whether
+    memory runs out, and what of it is not allocated at the peak is fragmented or kept. ``outside_bytes`` is used beside
+    it, by the context, by libraries, and by other processes.
+    """
 
     parts: tuple[MemoryPart, ...]
     predicted_peak_bytes: float | None = None
     measured_peak_bytes: float | None = None
     measured_source: str = ""
+    reserved_bytes: float | None = None
+    outside_bytes: float | None = None
     capacity_bytes: float | None = None
     capacity_source: str = ""
     timeline: tuple[tuple[float, float], ...] = ()

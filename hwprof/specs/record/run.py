@@ -200,6 +200,8 @@ class Recording(Record):
     attribution: Attribution | None = None
     memory_timeline: tuple[tuple[float, float], ...] = ()
     memory_peak_bytes: float | None = None
+    memory_reserved_bytes: float | None = None
+    memory_outside_bytes: float | None = None
     memory_peak_source: str = ""
     notes: tuple[str, ...] = ()
 

@@ -63,7 +63,8 @@ def test_a_gpu_beyond_the_last_names_those_that_are_visible():
 def test_a_torch_without_cuda_is_the_reason_why_there_is_no_gpu(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
     with pytest.raises(
-        InputError, match=r"no CUDA device is visible; torch \S+ is built without CUDA; use --device cpu"
+        InputError,
+        match=r"no CUDA device is visible; torch \S+ is built without CUDA and without ROCm; use",
     ):
         resolve_device("cuda")
 
@@ -155,4 +156,4 @@ def test_a_driver_version_that_cannot_be_read_says_why(monkeypatch):
         raise module.pynvml.NVMLError(module.pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
     monkeypatch.setattr(module.pynvml, "nvmlInit", fail)
-    assert module._driver_version() == "unknown: NVML Shared Library Not Found"
+    assert module._told(module._driver_version) == "unknown: NVML Shared Library Not Found"

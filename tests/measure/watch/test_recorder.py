@@ -270,6 +270,9 @@ class _SlowClock:
     def mark(self):
         return Mark(float(next(self._now)))
 
+    def reached(self, _mark):
+        return True
+
     def elapsed_s(self, start, stop):
         return stop.host_s - start.host_s
 

@@ -6,6 +6,7 @@ Faults: "nodriver", "mig" (a slice of a GPU), "ampere" (no GPM counters), "denie
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 from typing import Any
@@ -40,7 +41,7 @@ class Library:
         self.asked.append(name)
         if "nodriver" in self.faults and name != "nvmlErrorString":
             return NO_DRIVER
-        whole = self.faults.isdisjoint({"mig"}) or not given or getattr(given[0], "value", 0) == _PARENT
+        whole = "mig" not in self.faults or not given or _address(given[0]) == _PARENT
         return answer(self, *given) if whole or name in _OF_A_SLICE else NOT_SUPPORTED
 
     def _nvmlInitWithFlags(self, _flags):
@@ -174,7 +175,14 @@ _OF_A_SLICE = frozenset({
 def _point(reference: Any, address: int) -> None:
     """Handles of NVML are pointers; the played ones lead nowhere."""
     held = type(reference._obj)
-    pynvml.memmove(pynvml.byref(reference._obj), pynvml.byref(pynvml.c_void_p(address)), pynvml.sizeof(held))
+    ctypes.memmove(ctypes.byref(reference._obj), ctypes.byref(ctypes.c_void_p(address)), ctypes.sizeof(held))
+
+
+def _address(handle: Any) -> int | None:
+    try:
+        return ctypes.cast(handle, ctypes.c_void_p).value
+    except ctypes.ArgumentError:  # no handle
+        return None
 
 
 def played_nvml(monkeypatch: Any, *faults: str, **options: Any) -> Library:
