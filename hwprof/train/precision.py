@@ -91,7 +91,8 @@ def multiplies_in_tf32() -> bool:
 
 
 def _backends() -> tuple[Any, ...]:
-    return torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    backends: Any = torch.backends
+    return backends.cuda.matmul, backends.mkldnn.matmul
 
 
 def set_matmul_precision(name: str) -> None:

@@ -161,7 +161,7 @@ _LIMITS: dict[str, Read] = {
 
 
 def _accelerator(device: torch.device) -> dict[str, Read]:
-    name = {"device": functools.partial(device_name, device)}
+    name: dict[str, Read] = {"device": functools.partial(device_name, device)}
     if device.type != "cuda":
         return name
 
