@@ -1,16 +1,18 @@
 """How good is hwprof on this GPU? Ceilings, predicted steps, bound classes and bytes against what can be measured.
 
-    python benchmarks/gpu_evidence.py [--output DIR] [--budget 540]
+    python benchmarks/gpu_evidence.py [--output DIR] [--budget 465]
 
 Prints a table and writes ``evidence.json``, ``evidence.md`` and the run directories into DIR. It ends within the
-budget (seconds); a section that can't run here, or for which no time is left, says why. On a machine without a GPU it
-takes the same path with the model ``tiny`` on the CPU.
+budget (seconds), in less than eight minutes; a section that can't run here, or for which no time is left, says why.
+Each has a process of its own and is written when it is done, so that one that hangs, or breaks the device's context,
+costs no other. On a machine without a GPU it takes the same path with the model ``tiny`` on the CPU.
 
-1. ceilings: probed, against the datasheet and against figures that others measured
-2. steps: ``hwprof run`` of 1b, 3b and 8b, predicted against measured time and memory
-3. counters: bound classes of the 20 longest kernels and the byte model against Nsight Compute, of the first step
-4. dram: bytes that the model counts against NVML's GPM counter, of the first step
-5. overhead: steps with marks against steps without, profiled against unprofiled steps, size of the trace
+1. machine: what it is
+2. ceilings: probed, against the datasheet and against figures that others measured
+3. step: ``hwprof run`` of 1b, 3b and 8b, predicted against measured time and memory
+4. counters: bound classes of the 20 longest kernels and the byte model against Nsight Compute, of the first step
+5. dram: bytes that the model counts against NVML's GPM counter, of the first step
+6. overhead: steps with marks against steps without, profiled against unprofiled steps, size of the trace
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import gc
 import io
 import json
+import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -42,7 +45,6 @@ from hwprof.measure.probes.device import probe_device
 from hwprof.measure.telemetry.sampler import Telemetry
 from hwprof.predict.ceilings.datasheet import datasheet_ceilings
 from hwprof.report.files.run import read_run
-from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.record.run import RunRecord
 from hwprof.trace.ncu.report import read_counters
 from hwprof.train.loop import Trainer
@@ -51,11 +53,16 @@ from hwprof.version import __version__
 
 Row = dict[str, Any]
 
-BUDGET_S = 540.0
-NEEDED_S = {"ceilings": 120.0, "step": 75.0, "dram": 15.0, "counters": 90.0}
+BUDGET_S = 465.0
+NEEDED_S = {"machine": 20.0, "ceilings": 100.0, "step": 60.0, "dram": 25.0, "counters": 60.0, "overhead": 5.0}
 """Time without which a section is not begun on a GPU."""
-NCU_LIMIT_S = 200.0
+LONGEST_S = {"machine": 30.0, "ceilings": 130.0, "step": 80.0, "dram": 40.0, "counters": 120.0, "overhead": 15.0}
+"""Time after which a section is ended."""
 DRAM_LOAD_S = 4.0
+COUNTERS_READ_S = 15.0
+"""What is left of the time of Nsight Compute to read what it wrote."""
+NCU_PLACES = ("/usr/local/cuda*/bin/ncu", "/opt/nvidia/nsight-compute/*/ncu")
+"""Where Nsight Compute is put, beside PATH."""
 METRICS = (
     "gpu__time_duration.sum",
     "dram__bytes_read.sum",
@@ -70,7 +77,7 @@ GPU_STEPS = {
     "3b": ("--dtype", "bf16", "--micro-batch", "1"),
     "8b": ("--dtype", "bf16", "--micro-batch", "1", "--optimizer", "sgd", "--recompute", "full"),
 }
-GPU_RUN = ("--steps", "10", "--profiled-steps", "1", "--time-budget", "20")
+GPU_RUN = ("--steps", "10", "--profiled-steps", "1", "--time-budget", "15")
 CPU_STEPS = {"tiny": ("--dtype", "fp32", "--micro-batch", "1", "--seq-len", "64")}
 CPU_RUN = ("--steps", "6", "--profiled-steps", "1", "--warmup-steps", "1", "--time-budget", "5", "--workers", "0")
 
@@ -100,52 +107,73 @@ class Clock:
     def left_s(self) -> float:
         return self._ends_s - time.monotonic()
 
-    def require(self, what: str) -> None:
-        if self.left_s < NEEDED_S[what]:
-            raise CannotRunError(f"{self.left_s:.0f} s are left, and it takes about {NEEDED_S[what]:.0f} s")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--output", type=Path, default=Path("reports/gpu-evidence"))
     parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--section", help="this one alone, in this process")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds of that section")
     chosen = parser.parse_args(arguments)
     chosen.output.mkdir(parents=True, exist_ok=True)
     device = resolve_device(chosen.device)
-    evidence = gather(device, chosen.output, Clock(chosen.budget))
-    (chosen.output / "evidence.json").write_text(json.dumps(evidence, indent=1) + "\n", encoding="utf-8")
-    text = as_markdown(evidence)
-    (chosen.output / "evidence.md").write_text(text, encoding="utf-8")
-    print(text)
+    if chosen.section:
+        found = section(lambda: rows_of(chosen.section, device, chosen.output, chosen.limit))
+        write(place_of(chosen.output, chosen.section), found)
+        return 0
+    child = functools.partial(in_child, device=device, folder=chosen.output)
+    print(as_markdown(gather(device, chosen.output, Clock(chosen.budget), run=child)))
     return 0
 
 
-def gather(device: torch.device, folder: Path, clock: Clock) -> Row:
-    """All sections; each has rows or says why it has none."""
+def sections_of(device: torch.device) -> tuple[str, ...]:
+    steps = GPU_STEPS if device.type == "cuda" else CPU_STEPS
+    return ("machine", "ceilings", *(f"step-{model}" for model in steps), "dram", "counters", "overhead")
+
+
+Run = Callable[[str, float], Row]
+"""Runs a section within so many seconds; its rows, or why there are none."""
+
+
+def gather(device: torch.device, folder: Path, clock: Clock, *, run: Run) -> Row:
+    """All sections; each has rows or says why it has none. What is there so far is written after each."""
     began_s = time.monotonic()
-    identity, spec = identify(device)
-    on_gpu = device.type == "cuda"
-    records: dict[str, RunRecord] = {}
-    sections: dict[str, Row] = {}
-
-    def add(name: str, rows: Callable[[], list[Row]]) -> None:
+    evidence: Row = {"hwprof": __version__, "device": "unknown", "sections": {}}
+    for name in sections_of(device):
+        kind = name.partition("-")[0]
         print(f"-- {name} ({clock.left_s:.0f} s left)", file=sys.stderr, flush=True)
-        sections[name] = section(rows)
+        if device.type == "cuda" and clock.left_s < NEEDED_S[kind]:
+            found: Row = {
+                "skipped": f"{clock.left_s:.0f} s are left, and it takes about {NEEDED_S[kind]:.0f} s",
+            }
+        else:
+            found = run(name, min(LONGEST_S[kind], max(clock.left_s, 1.0)) if device.type == "cuda" else 600.0)
+        if kind == "machine":
+            evidence |= found["rows"][0] if "rows" in found else {"machine": found["skipped"]}
+        elif kind == "step":
+            rows = found.get("rows") or [{"model": name.removeprefix("step-"), **found}]
+            evidence["sections"].setdefault("steps", {"rows": []})["rows"] += rows
+        else:
+            evidence["sections"][kind] = found
+        evidence["took_s"] = round(time.monotonic() - began_s, 1)
+        write(folder / "evidence.json", evidence)
+        (folder / "evidence.md").write_text(as_markdown(evidence), encoding="utf-8")
+    return evidence
 
-    add("ceilings", lambda: ceiling_rows(device, spec, clock))
-    add("steps", lambda: step_rows(GPU_STEPS if on_gpu else CPU_STEPS, folder, clock, records, on_gpu=on_gpu))
-    add("dram", lambda: dram_rows(records, spec, clock))
-    add("counters", lambda: counter_rows(records, folder, clock))
-    add("overhead", lambda: overhead_rows(records, folder))
-    return {
-        "hwprof": __version__,
-        "device": identity.name,
-        "catalogue_id": spec.id if spec else None,
-        "environment": environment(device),
-        "took_s": round(time.monotonic() - began_s, 1),
-        "sections": sections,
+
+def rows_of(name: str, device: torch.device, folder: Path, limit_s: float) -> list[Row]:
+    """The rows of a section, measured in this process."""
+    kind, _, model = name.partition("-")
+    sections: dict[str, Callable[[], list[Row]]] = {
+        "machine": lambda: machine_rows(device),
+        "ceilings": lambda: ceiling_rows(device),
+        "step": lambda: step_rows(model, device, folder),
+        "dram": lambda: dram_rows(*first_on_gpu(folder)),
+        "counters": lambda: counter_rows(*first_on_gpu(folder), folder, limit_s - COUNTERS_READ_S),
+        "overhead": lambda: overhead_rows(folder),
     }
+    return sections[kind]()
 
 
 def section(rows: Callable[[], list[Row]]) -> Row:
@@ -157,10 +185,60 @@ def section(rows: Callable[[], list[Row]]) -> Row:
         return {"skipped": f"failed with {type(error).__name__}: {error}"}
 
 
-def ceiling_rows(device: torch.device, spec: DeviceSpec | None, clock: Clock) -> list[Row]:
+def in_child(name: str, limit_s: float, *, device: torch.device, folder: Path) -> Row:
+    """A section in a process of its own, which is ended with all that it started when its time is up."""
+    place = place_of(folder, name)
+    place.unlink(missing_ok=True)
+    log = place.with_suffix(".log")
+    with log.open("wb") as file:
+        ended = within(command_of(name, device, folder, limit_s), limit_s, stdout=file, stderr=subprocess.STDOUT)
+    if place.is_file():
+        found: Row = json.loads(place.read_text(encoding="utf-8"))
+        return found
+    last = next(reversed(log.read_text(encoding="utf-8", errors="replace").splitlines()), "it said nothing")
+    how = f"was not done after {limit_s:.0f} s" if ended is None else f"ended with {ended}"
+    return {"skipped": f"its process {how}: {last}"}
+
+
+def command_of(name: str, device: torch.device, folder: Path, limit_s: float) -> list[str]:
+    what = ["--section", name, "--limit", str(limit_s), "--device", str(device), "--output", str(folder)]
+    return [sys.executable, __file__, *what]
+
+
+def within(command: Sequence[str], limit_s: float, **options: Any) -> int | None:
+    """Run a program and what it starts, for so long at most; its exit code, None where it had to be ended."""
+    process = subprocess.Popen(command, start_new_session=True, **options)
+    try:
+        return process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def place_of(folder: Path, name: str) -> Path:
+    """Where a section's rows are kept."""
+    place = folder / "sections" / f"{name}.json"
+    place.parent.mkdir(exist_ok=True)
+    return place
+
+
+def write(path: Path, content: Row) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def machine_rows(device: torch.device) -> list[Row]:
+    identity, spec = identify(device)
+    return [{"device": identity.name, "catalogue_id": spec.id if spec else None, "environment": environment(device)}]
+
+
+def ceiling_rows(device: torch.device) -> list[Row]:
+    _, spec = identify(device)
     on_gpu = device.type == "cuda"
-    if on_gpu:
-        clock.require("ceilings")
     found = probe_device(device, dtypes=("bf16", "fp16", "tf32", "fp32") if on_gpu else ("fp32",), quick=not on_gpu)
     peaks = {one.name: one.value for one in (datasheet_ceilings(spec) if spec else ())}
     fp8 = spec.matmul_flop_per_s("fp8") if spec and on_gpu else None
@@ -186,39 +264,21 @@ def ceiling_rows(device: torch.device, spec: DeviceSpec | None, clock: Clock) ->
     return rows + [{"ceiling": skip.name, "skipped": skip.reason} for skip in found.skipped]
 
 
-def step_rows(
-    steps: dict[str, tuple[str, ...]], folder: Path, clock: Clock, records: dict[str, RunRecord], *, on_gpu: bool
-) -> list[Row]:
-    """One run a model; ``records`` gets those that came to their end."""
-    rows: list[Row] = []
-
-    def one(model: str, options: Sequence[str]) -> list[Row]:
-        if on_gpu:
-            clock.require("step")
-        records[model] = run(model, options, folder / model, on_gpu=on_gpu)
-        return [step_row(model, records[model])]
-
-    for model, options in steps.items():
-        found = section(functools.partial(one, model, (*options, *(GPU_RUN if on_gpu else CPU_RUN))))
-        rows += found.get("rows") or [{"model": model, **found}]
-    return rows
+def step_rows(model: str, device: torch.device, folder: Path) -> list[Row]:
+    """``hwprof run`` of one model."""
+    on_gpu = device.type == "cuda"
+    options = (*GPU_STEPS[model], *GPU_RUN) if on_gpu else (*CPU_STEPS[model], *CPU_RUN)
+    where = ("--device", str(device), "--output", str(folder / model), "--quiet")
+    with contextlib.redirect_stdout(io.StringIO()):
+        run_command.main(["--model", model, *options, *where], standalone_mode=False)
+    return [step_row(model, read_run(folder / model))]
 
 
-def run(model: str, options: Sequence[str], directory: Path, *, on_gpu: bool) -> RunRecord:
-    """``hwprof run`` in this process; its memory is given back."""
-    where = ("--device", "cuda" if on_gpu else "cpu", "--output", str(directory), "--quiet")
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            run_command.main(["--model", model, *options, *where], standalone_mode=False)
-    finally:
-        give_memory_back()
-    return read_run(directory)
-
-
-def give_memory_back() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def records_of(folder: Path) -> dict[str, RunRecord]:
+    """The runs that came to their end, by model."""
+    models = [model for model in (*GPU_STEPS, *CPU_STEPS) if (folder / model / "run.json").is_file()]
+    records = {model: read_run(folder / model) for model in models}
+    return {model: record for model, record in records.items() if record.status == "complete"}
 
 
 def step_row(model: str, record: RunRecord) -> Row:
@@ -247,30 +307,25 @@ def error_of(predicted: float | None, measured: float | None) -> float | None:
     return predicted / measured - 1 if predicted and measured else None
 
 
-def dram_rows(records: dict[str, RunRecord], spec: DeviceSpec | None, clock: Clock) -> list[Row]:
+def dram_rows(model: str, record: RunRecord) -> list[Row]:
     """The first run's step, again and again for some seconds beside NVML's GPM counters."""
-    model, record = first_on_gpu(records)
-    clock.require("dram")
+    device = device_of(record)
+    _, spec = identify(device)
     if spec is None:
         raise CannotRunError("the catalogue has no such device, and GPM gives DRAM traffic as a share of its peak")
-    device = resolve_device("cuda")
     settings = record.run_settings.model_copy(update={"workers": 0})
     trainer = Trainer(record.spec, settings, data_path=None, device=device)
-    try:
-        for _ in range(WARMUP_STEPS):
+    for _ in range(WARMUP_STEPS):
+        trainer.step()
+    torch.cuda.synchronize(device)
+    with Telemetry(device.index or 0) as telemetry:
+        began_s, steps = time.monotonic(), 0
+        while time.monotonic() - began_s < DRAM_LOAD_S:
             trainer.step()
-        torch.cuda.synchronize(device)
-        with Telemetry(device.index or 0) as telemetry:
-            began_s, steps = time.monotonic(), 0
-            while time.monotonic() - began_s < DRAM_LOAD_S:
-                trainer.step()
-                torch.cuda.synchronize(device)
-                steps += 1
-            step_s = (time.monotonic() - began_s) / steps
-    finally:
-        trainer.close()
-        del trainer
-        give_memory_back()
+            torch.cuda.synchronize(device)
+            steps += 1
+        step_s = (time.monotonic() - began_s) / steps
+    trainer.close()
     series = {one.name: one.values for one in telemetry.series}
     if "gpu.dram_bandwidth" not in series:
         reason = next((skip.reason for skip in telemetry.skipped if skip.name.startswith("gpu")), "no reason given")
@@ -291,37 +346,46 @@ def dram_rows(records: dict[str, RunRecord], spec: DeviceSpec | None, clock: Clo
     ]
 
 
-def counter_rows(records: dict[str, RunRecord], folder: Path, clock: Clock) -> list[Row]:
-    """Nsight Compute on one step of the first run."""
-    model, record = first_on_gpu(records)
-    ncu = shutil.which("ncu")
-    if ncu is None:
-        raise CannotRunError("ncu (Nsight Compute) is not on PATH")
-    clock.require("counters")
+def device_of(record: RunRecord) -> torch.device:
+    """The device that a run had."""
+    return resolve_device(f"cuda:{record.environment.get('device.index', '0')}")
+
+
+def counter_rows(model: str, record: RunRecord, folder: Path, limit_s: float) -> list[Row]:
+    """Nsight Compute on one step of the first run, at the clocks that the run had."""
     path = folder / "ncu.csv"
-    how = ["--profile-from-start", "off", "--csv", "--page", "raw", "--print-units", "base"]
+    how = ["--profile-from-start", "off", "--clock-control", "none", "--csv", "--page", "raw", "--print-units", "base"]
     again = [sys.executable, "-m", "hwprof.cli.counted_step", str(folder / model)]
-    limit_s = min(NCU_LIMIT_S, clock.left_s - 15)
     with path.open("w", encoding="utf-8") as file:
-        try:
-            done = subprocess.run(
-                [ncu, *how, "--metrics", ",".join(METRICS), *again], stdout=file, timeout=limit_s, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise CannotRunError(f"ncu was not done with one step after {limit_s:.0f} s") from None
-    if done.returncode and "ERR_NVGPUCTRPERM" not in path.read_text(encoding="utf-8", errors="replace"):
-        raise CannotRunError(f"ncu ended with {done.returncode}")
-    found = held_against(record, read_counters(path), source=path.name)
+        ended = within([find_ncu(), *how, "--metrics", ",".join(METRICS), *again], limit_s, stdout=file)
+    try:
+        found = held_against(record, read_counters(path), source=path.name)
+    except HwprofError as error:
+        how_ended = f"was not done after {limit_s:.0f} s" if ended is None else f"ended with {ended}"
+        raise CannotRunError(f"ncu {how_ended}: {error}" if ended != 0 else str(error)) from error
     total: Row = {
         "kernel": f"{len(found.rows)} of {found.file_kernels} kernels matched",
         "bound_classes_agree": f"{found.agreeing} of {len(found.compared)}",
         "counted_over_measured": found.byte_ratio,
         "time_fraction": found.matched_time_fraction,
+        "ncu_ended_with": "the time limit" if ended is None else ended,
     }
     return [total, *({**row.model_dump(), "counted_over_measured": row.byte_ratio} for row in found.rows[:20])]
 
 
-def first_on_gpu(records: dict[str, RunRecord]) -> tuple[str, RunRecord]:
+def find_ncu() -> str:
+    """Nsight Compute, on PATH or where CUDA puts it; the newest of several."""
+    found = shutil.which("ncu") or next(
+        (str(path) for pattern in NCU_PLACES for path in sorted(Path("/").glob(pattern.lstrip("/")), reverse=True)),
+        None,
+    )
+    if found is None:
+        raise CannotRunError(f"ncu (Nsight Compute) is neither on PATH nor at {' or '.join(NCU_PLACES)}")
+    return found
+
+
+def first_on_gpu(folder: Path) -> tuple[str, RunRecord]:
+    records = records_of(folder)
     if not records:
         raise CannotRunError("no step ran")
     model, record = next(iter(records.items()))
@@ -330,7 +394,8 @@ def first_on_gpu(records: dict[str, RunRecord]) -> tuple[str, RunRecord]:
     return model, record
 
 
-def overhead_rows(records: dict[str, RunRecord], folder: Path) -> list[Row]:
+def overhead_rows(folder: Path) -> list[Row]:
+    records = records_of(folder)
     if not records:
         raise CannotRunError("no step ran")
     rows = []

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from hwprof.errors import OutOfMemoryError
 from hwprof.measure.probes import device as probe
 from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.record.run import RunSettings
@@ -34,9 +34,16 @@ def short_probes(monkeypatch):
     )
 
 
+@pytest.fixture
+def here(script, tmp_path):
+    """Runs a section in this process."""
+    device = torch.device("cpu")
+    return lambda name, limit_s: script.section(lambda: script.rows_of(name, device, tmp_path, limit_s))
+
+
 @pytest.mark.usefixtures("short_probes")
-def test_its_cpu_path_measures_what_a_cpu_has_and_says_why_of_the_rest(script, tmp_path, capsys):
-    assert script.main(["--device", "cpu", "--output", str(tmp_path)]) == 0
+def test_its_cpu_path_measures_what_a_cpu_has_and_says_why_of_the_rest(script, tmp_path, here):
+    script.gather(torch.device("cpu"), tmp_path, script.Clock(100.0), run=here)
     evidence = json.loads((tmp_path / "evidence.json").read_text())
     sections = evidence["sections"]
     ceilings = {row["ceiling"]: row for row in sections["ceilings"]["rows"]}
@@ -51,18 +58,76 @@ def test_its_cpu_path_measures_what_a_cpu_has_and_says_why_of_the_rest(script, t
     for name in ("dram", "counters"):
         assert sections[name]["skipped"] == "the steps ran on a CPU, which has no such counters"
     text = (tmp_path / "evidence.md").read_text()
-    assert text == capsys.readouterr().out[:-1]
     assert "| tiny |" in text
     assert "- matmul.fp8: fp8 is a number format of tensor cores" in text
+    assert evidence["environment"]["torch.version"] == torch.__version__
 
 
-def test_a_section_for_which_no_time_is_left_says_so_and_a_broken_one_costs_no_other(script):
+def test_the_whole_takes_less_than_eight_minutes(script):
+    assert script.BUDGET_S + 10 < 480
+    assert set(script.NEEDED_S) == set(script.LONGEST_S)
+    assert all(script.NEEDED_S[name] <= script.LONGEST_S[name] for name in script.NEEDED_S)
+
+
+def test_a_section_for_which_no_time_is_left_says_so_and_a_broken_one_costs_no_other(script, tmp_path):
     def broken():
         raise ZeroDivisionError("nothing there")
 
-    late = script.section(lambda: script.Clock(5.0).require("counters"))
-    assert late["skipped"].endswith("s are left, and it takes about 90 s")
     assert script.section(broken) == {"skipped": "failed with ZeroDivisionError: nothing there"}
+    cuda = torch.device("cuda", 0)
+    found = script.gather(cuda, tmp_path, script.Clock(30.9), run=lambda _name, _limit_s: {"rows": [{}]})
+    assert found["sections"]["counters"]["skipped"] == "31 s are left, and it takes about 60 s"
+    assert found["sections"]["dram"] == {"rows": [{}]}
+
+
+def test_what_is_measured_is_on_the_disk_before_the_next_section_begins(script, tmp_path):
+    kept = []
+
+    def run(name, _limit_s):
+        kept.append((name, (tmp_path / "evidence.json").exists()))
+        if name == "step-3b":
+            raise KeyboardInterrupt
+        return {"rows": [{"model": name, "device": "H200"}]}
+
+    with pytest.raises(KeyboardInterrupt):
+        script.gather(torch.device("cuda", 0), tmp_path, script.Clock(400.0), run=run)
+    assert kept == [("machine", False), ("ceilings", True), ("step-1b", True), ("step-3b", True)]
+    evidence = json.loads((tmp_path / "evidence.json").read_text())
+    assert evidence["device"] == "H200"
+    assert evidence["sections"]["steps"]["rows"] == [{"model": "step-1b", "device": "H200"}]
+
+
+def test_a_section_that_hangs_is_ended_with_all_that_it_started(script, tmp_path, monkeypatch):
+    """A program that starts another, as ncu does, and never ends."""
+    own = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
+    monkeypatch.setattr(script, "command_of", lambda *_given: [sys.executable, "-S", "-c", own])
+    found = script.in_child("counters", 6.0, device=torch.device("cpu"), folder=tmp_path)
+    pid = int((tmp_path / "sections" / "counters.log").read_text())
+    assert found == {"skipped": f"its process was not done after 6 s: {pid}"}
+    ended = time.monotonic() + 10
+    while _alive(pid) and time.monotonic() < ended:
+        time.sleep(0.01)
+    assert not _alive(pid)
+
+
+def _alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_section_whose_process_dies_says_how(script, tmp_path, monkeypatch):
+    own = "import os, signal; print('CUDA error: unspecified launch failure', flush=True); os.kill(os.getpid(), 6)"
+    monkeypatch.setattr(script, "command_of", lambda *_given: [sys.executable, "-S", "-c", own])
+    found = script.in_child("step-1b", 60.0, device=torch.device("cpu"), folder=tmp_path)
+    assert found == {"skipped": "its process ended with -6: CUDA error: unspecified launch failure"}
+
+
+def test_a_section_in_a_process_of_its_own_leaves_its_rows(script, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(SCRIPT.parents[1]))
+    found = script.in_child("machine", 120.0, device=torch.device("cpu"), folder=tmp_path)
+    assert found["rows"][0]["environment"]["torch.version"] == torch.__version__
 
 
 def test_known_figures_are_of_devices_that_the_catalogue_has_and_below_their_datasheet(script):
@@ -75,42 +140,71 @@ def test_known_figures_are_of_devices_that_the_catalogue_has_and_below_their_dat
         assert source
 
 
-def test_counters_of_a_step_come_from_ncu_and_are_held_against_the_run(script, tmp_path, monkeypatch):
-    """A program in ncu's place prints what ncu would; the run is one on a GPU with that kernel."""
-    fake = tmp_path / "ncu"
-    metrics = '"ID","Kernel Name","gpu__time_duration.sum","dram__bytes_read.sum","dram__bytes_write.sum"'
-    fake.write_text(
-        f'#!{sys.executable}\nprint(\'\'\'==PROF== Connected\n{metrics}\n"","","ns","byte","byte"\n'
-        '"0","gemm","1000","30","10"\'\'\')\n'
-    )
-    fake.chmod(0o755)
-    monkeypatch.setattr(script.shutil, "which", lambda _name: str(fake))
+RAW = """==PROF== Connected
+"ID","Kernel Name","gpu__time_duration.sum","dram__bytes_read.sum","dram__bytes_write.sum"
+"","","ns","byte","byte"
+"0","gemm","1000","30","10"
+"""
+
+
+@pytest.fixture
+def recorded():
+    """A run on a GPU with one kernel."""
     kernel = SimpleNamespace(name="gemm", label="head", phase="forward", direction="forward", calls=2.0, time_s=1e-3)
-    record = SimpleNamespace(run_settings=SimpleNamespace(device="cuda"), kernels=(kernel,), ops=())
-    total, row = script.counter_rows({"1b": record}, tmp_path, script.Clock(540.0))
+    return SimpleNamespace(run_settings=SimpleNamespace(device="cuda"), kernels=(kernel,), ops=())
+
+
+@pytest.fixture
+def played_ncu(tmp_path, monkeypatch, script):
+    """A program in ncu's place prints a text, sleeps and ends with a code; returns what it was given."""
+
+    def played(text, *, code=0, sleep_s=0):
+        fake = tmp_path / "bin" / "ncu"
+        fake.parent.mkdir(exist_ok=True)
+        given = tmp_path / "given"
+        fake.write_text(
+            f"#!{sys.executable} -S\nimport sys, time\nopen({str(given)!r}, 'w').write(' '.join(sys.argv))\n"
+            f"print({text!r}, flush=True)\ntime.sleep({sleep_s})\nsys.exit({code})\n"
+        )
+        fake.chmod(0o755)
+        monkeypatch.setattr(script.shutil, "which", lambda _name: str(fake))
+        return given
+
+    return played
+
+
+def test_counters_of_a_step_come_from_ncu_at_the_clocks_of_the_run(script, tmp_path, played_ncu, recorded):
+    given = played_ncu(RAW)
+    total, row = script.counter_rows("1b", recorded, tmp_path, 60.0)
     assert total["kernel"] == "1 of 1 kernels matched"
     assert row["measured_bytes"] == 80
-    fake.write_text(f"#!{sys.executable}\nprint('==ERROR== ERR_NVGPUCTRPERM')\nraise SystemExit(1)\n")
-    refused = script.section(lambda: script.counter_rows({"1b": record}, tmp_path, script.Clock(540.0)))
+    assert "--clock-control none" in given.read_text()
+
+
+@pytest.mark.parametrize(("how", "ended"), [({"code": 9}, 9), ({"sleep_s": 600}, "the time limit")])
+def test_what_ncu_had_counted_when_it_failed_or_hung_is_kept(script, tmp_path, played_ncu, recorded, how, ended):
+    played_ncu(RAW, **how)
+    total, row = script.counter_rows("1b", recorded, tmp_path, 6.0 if "sleep_s" in how else 60.0)
+    assert total["ncu_ended_with"] == ended
+    assert row["measured_bytes"] == 80
+
+
+def test_an_ncu_that_counted_nothing_says_why(script, tmp_path, played_ncu, recorded):
+    played_ncu("==ERROR== ERR_NVGPUCTRPERM", code=1)
+    refused = script.section(lambda: script.counter_rows("1b", recorded, tmp_path, 60.0))
     assert "NVreg_RestrictProfilingToAdminUsers=0" in refused["skipped"]
+    assert refused["skipped"].startswith("ncu ended with 1: ")
 
 
-def test_a_model_that_does_not_fit_costs_no_other(script, tmp_path, monkeypatch):
-    def run(model, _options, _directory, *, on_gpu):
-        if model == "8b":
-            raise OutOfMemoryError("8b needs 128 GB", remedy="take less")
-        return SimpleNamespace(name=model, on_gpu=on_gpu)
-
-    monkeypatch.setattr(script, "run", run)
-    monkeypatch.setattr(script, "step_row", lambda model, _record: {"model": model, "measured_s": 1.0})
-    records = {}
-    steps = {"8b": (), "1b": ()}
-    rows = script.step_rows(steps, tmp_path, script.Clock(540.0), records, on_gpu=True)
-    assert [row["model"] for row in rows] == ["8b", "1b"]
-    assert "8b needs 128 GB" in rows[0]["skipped"]
-    assert list(records) == ["1b"]
-    late = script.step_rows(steps, tmp_path, script.Clock(1.0), {}, on_gpu=True)
-    assert all("s are left" in row["skipped"] for row in late)
+def test_ncu_is_found_where_cuda_puts_it(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(script.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(script, "NCU_PLACES", (f"{tmp_path}/cuda*/bin/ncu",))
+    with pytest.raises(script.CannotRunError, match="neither on PATH nor at"):
+        script.find_ncu()
+    for version in ("12.4", "12.8"):
+        (tmp_path / f"cuda-{version}" / "bin").mkdir(parents=True)
+        (tmp_path / f"cuda-{version}" / "bin" / "ncu").touch()
+    assert script.find_ncu() == f"{tmp_path}/cuda-12.8/bin/ncu"
 
 
 def test_bytes_of_a_step_follow_from_gpm_s_share_of_the_peak(script, monkeypatch):
@@ -145,15 +239,19 @@ def test_bytes_of_a_step_follow_from_gpm_s_share_of_the_peak(script, monkeypatch
     monkeypatch.setattr(script, "Trainer", Load)
     monkeypatch.setattr(script, "Telemetry", Counters)
     monkeypatch.setattr(script, "DRAM_LOAD_S", 0.05)
-    monkeypatch.setattr(script, "resolve_device", lambda _text: SimpleNamespace(index=None))
+    monkeypatch.setattr(script, "resolve_device", torch.device)
+    monkeypatch.setattr(script, "identify", lambda _device: (None, load_device("h100-sxm")))
     monkeypatch.setattr(script.torch.cuda, "synchronize", lambda _device: None)
     settings = RunSettings(model="1b", device="cuda", micro_batch=1, seq_len=16)
-    record = SimpleNamespace(run_settings=settings, spec=None, work=SimpleNamespace(moved_bytes=1e10))
-    (row,) = script.dram_rows({"1b": record}, load_device("h100-sxm"), script.Clock(540.0))
+    record = SimpleNamespace(
+        run_settings=settings, spec=None, work=SimpleNamespace(moved_bytes=1e10), environment={"device.index": "3"}
+    )
+    assert script.device_of(record) == torch.device("cuda", 3)
+    (row,) = script.dram_rows("1b", record)
     assert row["measured_bytes"] == pytest.approx(0.5 * 3.35e12 * row["step_s"])
     assert row["counted_over_measured"] == pytest.approx(1e10 / row["measured_bytes"])
     assert 0.002 < row["step_s"] < 0.1
     Counters.series = ()
     Counters.skipped = (SimpleNamespace(name="gpu.gpm", reason="the GPU has no GPM counters"),)
-    refused = script.section(lambda: script.dram_rows({"1b": record}, load_device("a100"), script.Clock(540.0)))
+    refused = script.section(lambda: script.dram_rows("1b", record))
     assert refused["skipped"].endswith("the GPU has no GPM counters")

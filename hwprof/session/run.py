@@ -72,6 +72,7 @@ class _Session:
             raise
         except (RuntimeError, OSError) as error:
             if is_out_of_memory(error):
+                error.with_traceback(None)  # whose frames hold the trainer, and so the device's memory
                 short = shortage(self._run.model, self._run.settings, self._run.identity, error)
                 self._finish("out_of_memory", short)
                 raise OutOfMemoryError(short, remedy=kept) from error

@@ -1,5 +1,8 @@
 """Does `hwprof run --device cuda` come to its end, whole? On a played device, so that each change walks that path."""
 
+import gc
+import itertools
+import weakref
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,9 @@ from played.tensors import tensors_on_cpu
 from rank_pool import RankPool
 
 import hwprof
+from hwprof.errors import OutOfMemoryError, WorkError
 from hwprof.report.files.run import read_run
+from hwprof.train.loop import Trainer
 
 MODEL = Path(__file__).parents[1] / "support" / "played" / "model.toml"
 SIZES = {"model": str(MODEL), "micro_batch": 1, "seq_len": 16, "steps": 2, "warmup_steps": 1, "profiled_steps": 1,
@@ -86,6 +91,52 @@ def test_torch_is_left_without_what_was_played(record):
     assert isinstance(torch.Generator(), torch.Generator)
     with pytest.raises((AssertionError, RuntimeError)):
         torch.zeros(1, device="cuda")
+
+
+def _run(gpus, patch, folder, **sizes):
+    """A run whose probes are left out."""
+    patch.setattr("hwprof.session.ceilings.probe_device", lambda *_args, **_options: None)
+    played_profile(patch)
+    played_nvml(patch)
+    with gpus.installed(patch), tensors_on_cpu(gpus, patch):
+        return hwprof.run(device="cuda", output=str(folder), **SIZES | sizes)
+
+
+def test_what_runs_out_of_memory_is_let_go_though_its_error_is_kept(tmp_path, monkeypatch):
+    """Free memory is there, but no piece of 450 kB of it: weights fit, the logits of eight sequences do not."""
+    gpus, trainers = Gpus(), []
+    gpus.largest_bytes = 450_000
+    made = Trainer.__init__
+
+    def seen(self, *args, **options):
+        made(self, *args, **options)
+        trainers.append(weakref.ref(self))
+
+    monkeypatch.setattr(Trainer, "__init__", seen)
+    with pytest.raises(OutOfMemoryError, match="CUDA out of memory") as caught:
+        _run(gpus, monkeypatch, tmp_path, micro_batch=8, seq_len=64)
+    gc.collect()
+    assert [one() for one in trainers] == [None]
+    assert "the step needs about" in str(caught.value)
+    assert read_run(tmp_path).status == "out_of_memory"
+
+
+def test_a_broken_context_ends_the_run_and_leaves_the_steps_before_it(tmp_path, monkeypatch):
+    gpus, taken = Gpus(), itertools.count()
+    step = Trainer.step
+
+    def broken(self, *args):
+        if next(taken) == 4:
+            gpus.fail()
+        return step(self, *args)
+
+    monkeypatch.setattr(Trainer, "step", broken)
+    with pytest.raises(WorkError, match="illegal memory access"):
+        _run(gpus, monkeypatch, tmp_path)
+    record = read_run(tmp_path)
+    assert record.status == "failed"
+    assert len(record.step.samples_s) == 1
+    assert record.step.samples_s[0] > 0
 
 
 def run_rank(_world, folder, parallel):

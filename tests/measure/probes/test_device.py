@@ -234,7 +234,7 @@ def test_a_gpu_s_copies_run_near_it_and_reach_every_other_gpu(monkeypatch):
     monkeypatch.setattr(
         probe, "peer_ceiling", lambda _bench, other, way: made_up_ceiling(f"transfer.{way}.{other.index}")
     )
-    found = {name: run() for name, run in probe._transfer_probes(bench)}
+    found = {name: run() for name, run in probe._transfer_probes(bench, peers=True)}
     assert all(name == one.name for name, one in found.items())
     assert [name for name in found if "peer" in name] == [
         "transfer.to_peer.0",

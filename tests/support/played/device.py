@@ -81,7 +81,10 @@ class Gpus:
         count: how many are visible.
         clock: the host's.
         properties: of each, in place of an H200's.
-        memory_bytes: how much of each is free; a tensor larger than that raises torch's own error.
+        memory_bytes: how much of each is free.
+
+    Attributes:
+        largest_bytes: a tensor larger than this raises torch's own error, as where memory is used up or fragmented.
         slower: work takes this many times its length, as under throttling.
     """
 
@@ -91,6 +94,7 @@ class Gpus:
         self.clock = clock or RealClock()
         self.count = count
         self.memory_bytes = memory_bytes
+        self.largest_bytes = memory_bytes
         self.properties = SimpleNamespace(**H200 | properties)
         self.slower = 1.0
         self.current = 0
@@ -125,7 +129,7 @@ class Gpus:
 
     def out_of_memory(self, size_bytes: float) -> None:
         """Raise as torch's allocator does if that much can't be had."""
-        if size_bytes > self.memory_bytes:
+        if size_bytes > self.largest_bytes:
             raise torch.OutOfMemoryError(
                 f"CUDA out of memory. Tried to allocate {size_bytes / 2**20:.2f} MiB. GPU 0 has a total capacity of "
                 f"{self.properties.total_memory / 2**30:.2f} GiB of which {self.memory_bytes / 2**20:.2f} MiB is free."
