@@ -207,6 +207,7 @@ class Served:
         step_s: of one decode step alone.
         prompt_s: of a prompt among others.
         running: sequences that are generated at once, over all servers.
+        request_per_s: requests that are answered, of all users together.
     """
 
     ttft_s: Floats
@@ -218,6 +219,7 @@ class Served:
     step_s: Floats
     prompt_s: Floats
     running: Floats
+    request_per_s: Floats
 
 
 def served(
@@ -248,6 +250,7 @@ def served(
         step_s=step_s,
         prompt_s=prompt_s,
         running=running,
+        request_per_s=load.users / (ttft_s + (load.new - 1) * tpot_s),
     )
 
 

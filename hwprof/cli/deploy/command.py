@@ -1,0 +1,166 @@
+"""What does serving cost, on which machine, laid out how? ``hwprof deploy``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwprof.cli.examples import examples
+from hwprof.cli.format_option import format_option
+from hwprof.cli.job_options import POSITIVE
+from hwprof.cli.options import FiniteRange, Listed, with_options
+from hwprof.errors import InputError, WorkError
+from hwprof.specs.files import write_atomically
+from hwprof.units import parse
+
+if TYPE_CHECKING:
+    from hwprof.deploy.decision import Decision
+    from hwprof.deploy.space import Demand
+
+asked = with_options(
+    click.option("--model", required=True, help="Name of the catalogue or of a model hub, or a config.json."),
+    click.option("--hardware", required=True, type=Listed(click.STRING), help="Devices, commas between them."),
+    click.option("--devices", type=POSITIVE, help="How many there are; default: a node for each server."),
+    click.option("--prompt-len", "prompt", type=POSITIVE, required=True, help="Tokens of a prompt."),
+    click.option("--new-tokens", "new", type=POSITIVE, required=True, help="Tokens generated for it."),
+    click.option(
+        "--weights",
+        default="bf16",
+        show_default=True,
+        help="bf16, fp8, fp8-block, nvfp4, mxfp4, int4 or int8.",
+    ),
+    click.option(
+        "--cache-dtype", "cache", type=click.Choice(["bf16", "fp8"]), help="Default: fp8 with narrow weights."
+    ),
+    click.option("--engine", default="vllm", show_default=True, help="vllm, sglang or trtllm."),
+)
+"""What is served on what."""
+
+goals = with_options(
+    click.option("--ttft", help="Longest time to the first token, for example 500ms."),
+    click.option("--tpot", help="Longest time of a token after it, for example 20ms."),
+    click.option("--qps", type=FiniteRange(min=0, min_open=True), help="Requests a second over all servers."),
+    click.option("--users", type=Listed(POSITIVE), help="Requests under way at one server, each tried; 1 to 1024."),
+    click.option(
+        "--reused",
+        type=FiniteRange(min=0, max=1, max_open=True),
+        default=0.0,
+        help="Share of a prompt that is in the cache.",
+    ),
+    click.option("--accepted", type=FiniteRange(min=1, max=4), help="Tokens a pass gives with three drafted ahead."),
+    click.option("--together", is_flag=True, help="No servers of their own for prompts."),
+    click.option("--tp", type=POSITIVE, help="Tensor ranks of a server; default: all that can be."),
+    click.option("--dp", type=POSITIVE, help="Groups with sequences of their own."),
+    click.option("--ep", type=POSITIVE, help="Ranks over which experts are spread."),
+    click.option("--pp", type=POSITIVE, help="Pipeline stages."),
+    click.option("--price", type=FiniteRange(min=0, min_open=True), help="USD for an hour of one device."),
+    click.option("--watt", type=FiniteRange(min=0, min_open=True), help="Power of one device; default: its TDP."),
+    click.option("--pue", type=FiniteRange(min=1), help="Power of the building over that of its devices."),
+)
+"""What users want, and what the search may choose."""
+
+
+@click.command(
+    epilog=examples(
+        "hwprof deploy --model 70b --hardware h100-sxm --prompt-len 1024 --new-tokens 1024 --weights fp8",
+        "hwprof deploy --model deepseek-r1 --hardware h200,b200 --prompt-len 8192 --new-tokens 1024 --weights fp8 "
+        "--ttft 2s --tpot 30ms --qps 10 --output serving",
+    )
+)
+@asked
+@goals
+@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write all rows here.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write deploy.html, pareto.png, tables and settings for three engines into this folder.",
+)
+@format_option
+def command(*, csv_path: Path | None, output: Path | None, output_format: str, **typed: Any) -> None:
+    """Predict time to first token, time per token, throughput and cost of serving MODEL on each HARDWARE.
+
+    Nothing runs and no torch is needed. Goals choose the fewest and the cheapest devices that keep to them.
+    """
+    from hwprof.cli.deploy.answer_json import decision_json
+    from hwprof.report.deploy.tables import offer_sheet
+    from hwprof.report.deploy.text import decision_text
+
+    decision, demand = _decided(typed)
+    if csv_path:
+        from hwprof.report.csv import render_csv
+
+        csv_path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(csv_path, render_csv(offer_sheet(decision)))
+    if output:
+        from hwprof.report.files.deploy import write_deploy
+
+        write_deploy(decision, demand, typed["model"], output)
+    if output_format == "json":
+        click.echo(json.dumps(decision_json(decision, demand, typed["model"]), indent=2, allow_nan=False))
+    else:
+        click.echo(decision_text(decision, demand, typed["model"]))
+    if not decision.services:
+        raise WorkError(_nothing(decision), expectation="a server that fits and keeps to the goals")
+
+
+def _nothing(decision: Decision) -> str:
+    reasons = [f"{name}: {reason}" for name, reasons in decision.refused.items() for reason in reasons]
+    return "no server: " + "; ".join(reasons)
+
+
+def _decided(typed: dict[str, Any]) -> tuple[Decision, Demand]:
+    """Every hardware searched, and what is best of them all."""
+    from hwprof.deploy.decision import Goals, decided
+    from hwprof.deploy.engine import engine_file, engine_named
+    from hwprof.deploy.formats import formats_of
+    from hwprof.deploy.links import links_of
+    from hwprof.deploy.passes import Deployment
+    from hwprof.deploy.published import model_of
+    from hwprof.deploy.space import USERS, Demand, offers_of
+    from hwprof.plan.answer.cost import rates_of
+    from hwprof.specs.catalogue.lookup import load_device
+
+    model = model_of(typed["model"], Path())
+    demand = Demand(
+        prompt=typed["prompt"],
+        new=typed["new"],
+        reused=typed["reused"],
+        users=tuple(typed["users"] or USERS),
+        accepted=typed["accepted"],
+        apart=not typed["together"],
+    )
+    wanted = Goals(
+        ttft_s=_seconds(typed["ttft"], "--ttft"),
+        tpot_s=_seconds(typed["tpot"], "--tpot"),
+        qps=typed["qps"],
+        devices=typed["devices"],
+    )
+    engine = engine_named(typed["engine"])
+    fixed = {name: typed[name] for name in ("tp", "dp", "ep", "pp") if typed[name]}
+    found = []
+    for name in typed["hardware"]:
+        device = load_device(name)
+        word = "fp8-block" if typed["weights"] == "fp8" and model.sparse else typed["weights"]
+        formats = formats_of(model, device, word, cache=typed["cache"])
+        deployment = Deployment(model=model, device=device, formats=formats, links=links_of(device.id))
+        most = min(typed["devices"] or SERVER_DEVICES, max(device.node.devices, device.node.scale_up_domain))
+        rates = rates_of(device, usd_per_hour=typed["price"], watt=typed["watt"], pue=typed["pue"])
+        offers = offers_of(deployment, engine, demand, engine_file(), most_devices=max(most, 1), fixed=fixed)
+        found.append((device.id, offers, rates))
+    return decided(found, wanted), demand
+
+
+SERVER_DEVICES = 16
+"""Most devices of one server where no number is given: a node, or a part of a larger scale-up domain."""
+
+
+def _seconds(text: str | None, option: str) -> float | None:
+    if text is None:
+        return None
+    seconds = parse(text, "s")
+    if not seconds > 0:
+        raise InputError(f"{option} is {text!r}", expectation="a time above 0, for example 500ms")
+    return seconds

@@ -1,0 +1,1 @@
+"""What does the page on serving show, as rows and points?"""

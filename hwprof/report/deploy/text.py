@@ -1,0 +1,46 @@
+"""How is a decision on servers printed in a terminal?"""
+
+from __future__ import annotations
+
+from hwprof.deploy.decision import Decision, Service
+from hwprof.deploy.space import Demand
+from hwprof.report.deploy.tables import energy_words, layout_words, usd_words
+from hwprof.units import format_quantity, format_seconds, format_span
+
+SHOWN = 8
+
+
+def decision_text(decision: Decision, demand: Demand, model: str) -> str:
+    """The services, what is cheapest, and the front."""
+    lines = [f"{model}, prompts of {demand.prompt:,} tokens, answers of {demand.new:,}"]
+    for service in decision.services:
+        lines += ["", *service_lines(service)]
+    if decision.cheapest is not None and decision.cheapest is not decision.services[0]:
+        lines += ["", "cheapest", *service_lines(decision.cheapest)]
+    lines += ["", "beaten by none in tokens/s of a user and of a device"]
+    step = max(1, -(-len(decision.front) // SHOWN))
+    for offer in decision.front[::step]:
+        lines.append(
+            f"  {offer.deployment.device.id:22} {layout_words(offer):28} {offer.users:5} users   "
+            f"{offer.token_per_s_per_user:7.1f} tokens/s/user   {offer.token_per_s_per_device:9.1f} tokens/s/device"
+        )
+    for name, reasons in decision.refused.items():
+        lines += [f"  not: {name}: {reason} ({count})" for reason, count in reasons.items()]
+    return "\n".join(lines)
+
+
+def service_lines(service: Service) -> list[str]:
+    """One service in words."""
+    offer = service.offer
+    sure = "" if service.confident else "; the far end of an interval does not keep to the goals"
+    tokens = format_quantity(service.token_per_s, "count")
+    kind = f"{service.replicas} servers of {layout_words(offer)}, {offer.users} users each"
+    first, each = (format_span(interval, "s") for interval in (offer.ttft_interval_s, offer.tpot_interval_s))
+    cost = f"a million tokens: {usd_words(service)}, {energy_words(service)}"
+    formats = f"{offer.engine}, {offer.deployment.formats.word}"
+    return [
+        f"{service.devices} x {offer.deployment.device.id}: {kind}, {formats}",
+        f"  first token  {format_seconds(offer.ttft_s)}  ({first})",
+        f"  a token      {format_seconds(offer.tpot_s)}  ({each}){sure}",
+        f"  throughput   {tokens} tokens/s, {offer.token_per_s_per_device:,.0f} of each device; {cost}",
+    ]

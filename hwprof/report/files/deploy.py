@@ -1,0 +1,39 @@
+"""How does a decision on servers become files? A page, a picture, tables, and settings for three engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from hwprof.deploy.decision import Decision
+from hwprof.deploy.settings import settings_of
+from hwprof.deploy.space import Demand
+from hwprof.report.csv import render_csv
+from hwprof.report.deploy.tables import offer_sheet
+from hwprof.report.deploy.view import build_deploy_view
+from hwprof.report.html import render_page
+from hwprof.report.png import render_pictures
+from hwprof.specs.files import write_atomically
+
+
+def write_deploy(decision: Decision, demand: Demand, model: str, directory: Path) -> None:
+    """Write all files of a decision into ``directory``, which is made if need be.
+
+    Raises:
+        WorkError: a file could not be written.
+    """
+    for name, content in _contents(decision, demand, model):
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+
+
+def _contents(decision: Decision, demand: Demand, model: str) -> Iterator[tuple[str, str | bytes]]:
+    view = build_deploy_view(decision, demand, model)
+    yield "deploy.html", render_page("deploy.html.j2", page=view, pictures=[view.pareto])
+    yield "pareto.png", render_pictures(view.title, [view.pareto])
+    yield "deploy.csv", render_csv(offer_sheet(decision))
+    for one in settings_of(decision.services[0].offer, demand, model) if decision.services else ():
+        yield f"settings/{one.engine}.sh", f"#!/bin/sh\n{one.command}\n"
+        if one.file_text:
+            yield f"settings/{one.file_name}", one.file_text
