@@ -8,10 +8,11 @@ from typing import Any
 from hwprof.deploy.decision import Decision, Service
 from hwprof.deploy.settings import settings_of
 from hwprof.deploy.space import Demand, Offer
+from hwprof.deploy.traffic import Traffic
 
 
-def decision_json(decision: Decision, demand: Demand, model: str) -> dict[str, Any]:
-    """Rows and answer."""
+def decision_json(decision: Decision, demand: Demand, model: str, traffic: Traffic | None = None) -> dict[str, Any]:
+    """Rows and answer; ``traffic``: what was simulated at one server of the answer."""
     best = decision.services[0] if decision.services else None
     return {
         "model": model,
@@ -24,6 +25,7 @@ def decision_json(decision: Decision, demand: Demand, model: str) -> dict[str, A
         "rejected": decision.refused,
         "by_hardware": [_service(one, demand, model) for one in decision.services],
         "answer": None if best is None else _service(best, demand, model),
+        "simulation": None if traffic is None else dataclasses.asdict(traffic),
         "cheapest": None if decision.cheapest is None else _service(decision.cheapest, demand, model),
     }
 

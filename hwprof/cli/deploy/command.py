@@ -19,6 +19,7 @@ from hwprof.units import parse
 if TYPE_CHECKING:
     from hwprof.deploy.decision import Decision
     from hwprof.deploy.space import Demand
+    from hwprof.deploy.traffic import Traffic
 
 asked = with_options(
     click.option("--model", required=True, help="Name of the catalogue or of a model hub, or a config.json."),
@@ -56,6 +57,13 @@ goals = with_options(
     click.option("--dp", type=POSITIVE, help="Groups with sequences of their own."),
     click.option("--ep", type=POSITIVE, help="Ranks over which experts are spread."),
     click.option("--pp", type=POSITIVE, help="Pipeline stages."),
+    click.option(
+        "--arrivals",
+        metavar="poisson|closed|FILE",
+        help="Simulate one server of the answer, request by request: --qps at random, its users, or a CSV of "
+        "arrival_s, prompt_tokens, new_tokens.",
+    ),
+    click.option("--seed", type=int, default=0, help="Of the random arrivals."),
     click.option("--price", type=FiniteRange(min=0, min_open=True), help="USD for an hour of one device."),
     click.option("--watt", type=FiniteRange(min=0, min_open=True), help="Power of one device; default: its TDP."),
     click.option("--pue", type=FiniteRange(min=1), help="Power of the building over that of its devices."),
@@ -89,6 +97,7 @@ def command(*, csv_path: Path | None, output: Path | None, output_format: str, *
     from hwprof.report.deploy.text import decision_text
 
     decision, demand = _decided(typed)
+    traffic = _traffic(decision, demand, typed)
     if csv_path:
         from hwprof.report.csv import render_csv
 
@@ -99,11 +108,24 @@ def command(*, csv_path: Path | None, output: Path | None, output_format: str, *
 
         write_deploy(decision, demand, typed["model"], output)
     if output_format == "json":
-        click.echo(json.dumps(decision_json(decision, demand, typed["model"]), indent=2, allow_nan=False))
+        click.echo(json.dumps(decision_json(decision, demand, typed["model"], traffic), indent=2, allow_nan=False))
     else:
-        click.echo(decision_text(decision, demand, typed["model"]))
+        click.echo(decision_text(decision, demand, typed["model"], traffic))
     if not decision.services:
         raise WorkError(_nothing(decision), expectation="a server that fits and keeps to the goals")
+
+
+def _traffic(decision: Decision, demand: Demand, typed: dict[str, Any]) -> Traffic | None:
+    """What requests that come one by one see at one server of the answer."""
+    if not typed["arrivals"] or not decision.services:
+        return None
+    from hwprof.deploy.engine import engine_file
+    from hwprof.deploy.traffic import arrivals_of, traffic_at
+
+    best = decision.services[0]
+    rate = None if typed["qps"] is None else typed["qps"] / best.replicas
+    requests = arrivals_of(typed["arrivals"], best.offer, demand, rate_per_s=rate, seed=typed["seed"])
+    return traffic_at(best.offer, demand, engine_file(), requests)
 
 
 def _nothing(decision: Decision) -> str:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from hwprof.deploy.decision import Decision, Service
 from hwprof.deploy.space import Demand
+from hwprof.deploy.traffic import Traffic
 from hwprof.report.deploy.tables import energy_words, layout_words, usd_words
 from hwprof.units import format_quantity, format_seconds, format_span
 
 SHOWN = 8
 
 
-def decision_text(decision: Decision, demand: Demand, model: str) -> str:
-    """The services, what is cheapest, and the front."""
+def decision_text(decision: Decision, demand: Demand, model: str, traffic: Traffic | None = None) -> str:
+    """The services, what is cheapest, what was simulated, and the front."""
     lines = [f"{model}, prompts of {demand.prompt:,} tokens, answers of {demand.new:,}"]
     for service in decision.services:
         lines += ["", *service_lines(service)]
     if decision.cheapest is not None and decision.cheapest is not decision.services[0]:
         lines += ["", "cheapest", *service_lines(decision.cheapest)]
+    lines += [] if traffic is None else ["", *_traffic_lines(traffic)]
     lines += ["", "beaten by none in tokens/s of a user and of a device"]
     step = max(1, -(-len(decision.front) // SHOWN))
     for offer in decision.front[::step]:
@@ -27,6 +29,14 @@ def decision_text(decision: Decision, demand: Demand, model: str) -> str:
     for name, reasons in decision.refused.items():
         lines += [f"  not: {name}: {reason} ({count})" for reason, count in reasons.items()]
     return "\n".join(lines)
+
+
+def _traffic_lines(traffic: Traffic) -> list[str]:
+    lines = [f"one server of the first, {traffic.requests:,} requests one by one ({traffic.policy})"]
+    for name, spread in (("first token", traffic.ttft_s), ("a token", traffic.tpot_s)):
+        shown = [format_seconds(value) for value in (spread.mean, spread.median, spread.p90, spread.p99)]
+        lines.append(f"  {name:12} mean {shown[0]}, median {shown[1]}, 90 % below {shown[2]}, 99 % below {shown[3]}")
+    return lines
 
 
 def service_lines(service: Service) -> list[str]:
