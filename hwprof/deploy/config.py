@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hwprof.deploy.model import Feed, Mixing, ServedModel
+from hwprof.deploy.model import Feed, Mixing, Norm, ServedModel
 from hwprof.errors import InputError
 
 Values = Mapping[str, Any]
@@ -127,6 +127,15 @@ def _linear(values: Values, name: str, layers: int, notes: list[str]) -> Mixing:
     )
 
 
+def _norm(values: Values) -> Norm:
+    """Norms of queries and keys, by the key that says so or by the families that have them without one."""
+    family = str(_value(values, "model_type") or "")
+    if family.startswith(("minimax", "olmo2", "olmo3", "olmoe")) or _value(values, "qk_norm_type") == "per_layer":
+        return "full"
+    heads = family.startswith(("qwen3", "gemma3", "gemma4", "glm4_moe")) or bool(_value(values, "use_qk_norm"))
+    return "head" if heads else "none"
+
+
 USUAL_INDEX = {"index_topk": 2048, "index_n_heads": 32, "index_head_dim": 128}
 """The indexer of GLM-5 (transformers, ``GlmMoeDsaConfig``); DeepSeek-V3.2 has twice as many heads."""
 
@@ -141,7 +150,16 @@ def _attention(values: Values, name: str, d_model: int, notes: list[str]) -> Mix
     gated = bool(_value(values, "attn_output_gate") or False)
     if not rank:
         value_dim = int(_value(values, "v_head_dim") or head_dim)
-        return Mixing(layers=1, heads=heads, kv_heads=kv_heads, head_dim=head_dim, value_dim=value_dim, gated=gated)
+        norm = _norm(values)
+        return Mixing(
+            layers=1,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            value_dim=value_dim,
+            gated=gated,
+            norm=norm,
+        )
     rope = int(_value(values, "qk_rope_head_dim") or 64)
     return Mixing(
         layers=1,

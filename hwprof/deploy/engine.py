@@ -48,6 +48,8 @@ class EngineNumbers(Record):
         prefill_factor: time of a prompt alone over its pass.
         wait_factor: waiting for other prompts over that of Poisson arrivals.
         step_wait: passes of others that a request waits for.
+        group_wait: further passes that it waits for where groups have sequences of their own, so that all of them have
+            a prompt (TensorRT-LLM's ``attention_dp_config`` waits for up to 60).
         start_share: share of the requests that find all others before them, as those do that start a benchmark.
         apart_request_s, apart_prefill_factor, apart_wait_factor, apart_start_share: the same of deployments whose
             prompts have servers of their own; the time to hand the cache over is in them.
@@ -74,6 +76,7 @@ class EngineNumbers(Record):
     prefill_factor: float = Field(ge=0.3, le=3)
     wait_factor: float = Field(ge=0, le=4)
     step_wait: float = Field(ge=0, le=10)
+    group_wait: float = Field(ge=0, le=100)
     start_share: float = Field(ge=0, le=0.5)
     apart_request_s: float = Field(ge=0, le=5)
     apart_prefill_factor: float = Field(ge=0.1, le=3)

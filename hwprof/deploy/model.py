@@ -9,6 +9,7 @@ from hwprof.errors import InputError
 from hwprof.specs.model.spec import ModelSpec
 
 MixingKind = Literal["heads", "latent", "linear"]
+Norm = Literal["none", "head", "full"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class Mixing:
         index_heads, index_dim: of the indexer; 0 where there is none.
         query_rank, latent_rank, rope_dim: of ``latent`` layers; a rank of 0 = queries are projected directly.
         gated: whether a gate as wide as the result multiplies it.
+        norm: of queries and keys: of each head, or over all heads, which tensor ranks have to add up.
     """
 
     layers: int
@@ -42,6 +44,7 @@ class Mixing:
     latent_rank: int = 0
     rope_dim: int = 0
     gated: bool = False
+    norm: Norm = "none"
 
     @property
     def cached_numbers(self) -> int:
@@ -207,4 +210,5 @@ def _mixing(spec: ModelSpec, layers: int, window: int) -> Mixing:
         query_rank=mla.q_lora_rank if mla else 0,
         latent_rank=mla.kv_lora_rank if mla else 0,
         rope_dim=mla.rope_dim if mla else 0,
+        norm="full" if spec.attention.qk_norm == "full" else "none" if spec.attention.qk_norm == "none" else "head",
     )

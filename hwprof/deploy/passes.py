@@ -28,6 +28,12 @@ MIXING_KERNELS = {"heads": 3.0, "latent": 6.0, "linear": 5.0}
 cache, the cast of the result; latent: two norms and the casts between the projections more; linear: convolution, gates,
 norm of the result."""
 
+NORM_KERNELS = {"none": 0.0, "head": 1.0, "full": 3.0}
+"""Of queries and keys: one kernel for both by heads; over all heads squares, their sum over ranks, and the product."""
+
+INDEX_KERNELS = 8.0
+"""Of an indexer: norm, two rotations, two casts, scores over heads, the choice, and its places in the cache."""
+
 DENSE_KERNELS, EXPERT_KERNELS = 2.0, 5.0
 """Norm and activation; for experts the choice, the sorting, the activation, the weighted sum and the norm."""
 
@@ -118,7 +124,7 @@ def _project(walk: _Walk, mixing: Mixing) -> None:
         sums.product(kept, rows, queries + keys * (mixing.head_dim + mixing.value_dim), d_model, layers)
     sums.product(kept, rows, d_model, heads * mixing.value_dim, layers)
     moved = ACTIVATION_BYTES * rows * (6 * d_model + 4 * heads * mixing.value_dim)
-    sums.moved(moved, MIXING_KERNELS[mixing.kind], layers)
+    sums.moved(moved, MIXING_KERNELS[mixing.kind] + NORM_KERNELS[mixing.norm], layers)
 
 
 def _project_latent(walk: _Walk, mixing: Mixing) -> None:
@@ -164,7 +170,7 @@ def _choose(walk: _Walk, mixing: Mixing) -> None:
     length = tokens.rows / tokens.sequences
     pairs = tokens.rows * (tokens.past + (1 if walk.decode else length / 2))
     read = tokens.sequences * (tokens.past + length) * mixing.index_dim
-    sums.moved(read + 4 * pairs, 3, mixing.layers)
+    sums.moved(read + 4 * pairs, INDEX_KERNELS, mixing.layers)
     peak = sums.device.matmul_flop_per_s("fp8") or roof_of(sums.device, "bf16").flop_per_s
     flop = 2 * pairs * mixing.index_heads * mixing.index_dim
     sums.add("attention_s", mixing.layers * flop / (INDEX_SHARE * peak))
@@ -245,6 +251,8 @@ def _communicate(walk: _Walk, deployment: Deployment) -> None:
     sums, share, links, model = walk.sums, walk.share, deployment.links, deployment.model
     row_bytes = ACTIVATION_BYTES * walk.tokens.rows * model.d_model
     links.reduce(sums, row_bytes, share.tp, model.layers)
+    normed = sum(mixing.layers for mixing in model.mixing if mixing.norm == "full")
+    links.reduce(sums, 8 * walk.tokens.rows, share.tp, normed)
     sent_bytes = row_bytes / ACTIVATION_BYTES * (max(deployment.formats.experts.weight_bytes, 1.0) + ACTIVATION_BYTES)
     for feed in model.feed:
         apart = (share.dp > 1) & (feed.experts > 0)

@@ -261,6 +261,7 @@ def _load(cases: Sequence[Case]) -> Load:
         users=np.array([case.users for case in cases]),
         reused=np.zeros(len(cases)),
         drafts=np.array([case.drafts for case in cases]),
+        accepted=np.full(len(cases), nan),
     )
 
 

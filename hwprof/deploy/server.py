@@ -46,6 +46,7 @@ class Load:
         users: requests under way at once, over all servers.
         reused: share of a prompt that is in the cache already.
         drafts: whether tokens are drafted and checked several at a time.
+        accepted: tokens that a pass then gives; not a number: as the engine usually does.
     """
 
     prompt: Floats
@@ -53,6 +54,13 @@ class Load:
     users: Floats
     reused: Floats
     drafts: Flags
+    accepted: Floats
+
+    def per_pass(self, usual: Floats) -> Floats:
+        """Tokens of a sequence that a pass gives."""
+        known = np.where(np.isnan(self.accepted), usual, self.accepted)
+        given: Floats = np.where(self.drafts, known, 1.0)
+        return given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +265,7 @@ def served(
 def token_times(passes: Passes, fleet: Fleet, load: Load, numbers: Numbers) -> tuple[Floats, Floats, Floats]:
     """Seconds of a decode step, of a token in the mean, and of a prompt among others on its server."""
     host_s = numbers["step_s"] + numbers["sequence_s"] * passes.sequences
-    accepted = np.where(load.drafts, numbers["accepted_tokens"], 1.0)
+    accepted = load.per_pass(numbers["accepted_tokens"])
     step_s = pass_s(passes.step, numbers, prefill=False) + host_s
     plain_s = step_s / accepted * np.where(fleet.stated, 1.0, numbers["unstated_factor"])
     prompt_s = (pass_s(passes.chunk, numbers, prefill=True) + numbers["step_s"]) / passes.prompts
@@ -282,7 +290,8 @@ def first_token_s(
     start_s = 0.0 if steady else numbers.of_apart("start_share", apart) * mine * prompt_s * factor
     behind_s = np.where(apart, np.maximum(mine * factor * prompt_s - answer_s, 0.0), 0.0)
     room_s = np.maximum(load.users / running - 1, 0.0) * answer_s
-    step_s = np.where(apart, 0.0, numbers["step_wait"] * tpot_s)
+    passes_waited = numbers["step_wait"] + np.where(fleet.decode.dp > 1, numbers["group_wait"], 0.0)
+    step_s = np.where(apart, 0.0, passes_waited * tpot_s * load.per_pass(numbers["accepted_tokens"]))
     first_s: Floats = (
         numbers.of_apart("request_s", apart) + step_s + factor * (alone_s + waits_s) + start_s + behind_s + room_s
     )

@@ -177,7 +177,7 @@ def offers_of(
     count = len(degrees) * len(demand.users) * len(modes)
     if not rows:
         return Offers(offers=(), refused=dict(refused), evaluated=count)
-    offers = _offered(deployment, engine, demand, _with_accepted(file, demand), rows)
+    offers = _offered(deployment, engine, demand, file, rows)
     return Offers(offers=tuple(offers), refused=dict(refused), evaluated=count)
 
 
@@ -190,13 +190,6 @@ def _why(deployment: Deployment, share: Share, place: int) -> str:
 def _share(degrees: Iterable[tuple[int, int, int, int, int]]) -> Share:
     tp, dp, ep, moe_tp, pp = np.array(list(degrees), dtype=np.float64).T
     return Share(tp=tp, dp=dp, ep=ep, moe_tp=moe_tp, pp=pp)
-
-
-def _with_accepted(file: EngineFile, demand: Demand) -> EngineFile:
-    if demand.accepted is None:
-        return file
-    engines = {name: one.model_copy(update={"accepted_tokens": demand.accepted}) for name, one in file.engines.items()}
-    return file.model_copy(update={"engines": engines})
 
 
 Row = tuple[tuple[int, int, int, int, int], int, bool]
@@ -214,6 +207,7 @@ def _offered(
         users=np.array([float(users) for _, users, _ in rows]),
         reused=demand.reused * one,
         drafts=np.full(len(rows), demand.accepted is not None),
+        accepted=np.full(len(rows), demand.accepted or np.nan),
     )
     apart = np.array([apart for _, _, apart in rows])
     fleet = Fleet(
