@@ -183,6 +183,7 @@ def check_model(model: ModelSpec, layout: ParallelLayout) -> None:
     experts = model.moe.experts if model.moe else 1
     tensor, chunks = layout.tensor_parallel, layout.pipeline_parallel * layout.chunks
     pairs, ulysses = max(model.kv_heads // tensor, 1), layout.context_kind == "ulysses"
+    whole = model.undivided(tensor=tensor, context=layout.context_parallel)
     wrong = {
         f"{model.heads} heads do not divide by tensor parallel {tensor}": model.heads % tensor != 0,
         f"{model.layers} layers are fewer than {chunks} pipeline chunks": model.layers < chunks,
@@ -192,6 +193,7 @@ def check_model(model: ModelSpec, layout: ParallelLayout) -> None:
         f"{pairs} key and value heads of a tensor rank do not divide by context parallel {layout.context_parallel}": (
             ulysses and pairs % layout.context_parallel != 0
         ),
+        whole: bool(whole),
         f"{experts} experts do not divide by expert parallel {layout.expert_parallel}": (
             experts % layout.expert_parallel != 0
         ),

@@ -12,6 +12,7 @@ import click
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.cli.job_options import (
+    LONGEST_DEFAULT,
     POSITIVE,
     check_model,
     job_of,
@@ -26,7 +27,8 @@ from hwprof.cli.options import given
 from hwprof.errors import InputError
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import Stack
-from hwprof.specs.catalogue.lookup import load_cluster, load_model
+from hwprof.session.captured import Shapes, counted_model, of_products
+from hwprof.specs.catalogue.lookup import load_cluster
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
 from hwprof.specs.job.step import TrainingJob
@@ -90,7 +92,14 @@ def command(
 
 
 def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
-    model = load_model(typed["model"])
+    shapes = Shapes(
+        batch_sizes=(typed["micro_batch"],),
+        seq_len=typed["seq_len"],
+        dtype=of_products(typed["dtype"]),
+        narrow=True,
+        longest=LONGEST_DEFAULT,
+    )
+    model = counted_model(typed["model"], shapes)
     machine = machine_of(load_cluster(f"{devices}x{hardware}"))
     layout = layout_of(typed | {"dp": _data_parallel(devices, typed)})
     check_model(model, layout)

@@ -84,10 +84,12 @@ def command(
     refuse_module_options(context)
     if model is None or batch_size is None:
         raise click.UsageError(f"Missing option '{'--model' if model is None else '--batch-size'}'.")
-    from hwprof.specs.catalogue.lookup import load_model
+    from hwprof.session.captured import Shapes, counted_model
 
-    spec = load_model(model)
+    shapes = Shapes(batch_sizes=(batch_size,), seq_len=seq_len, target_len=target_len, dtype=run_dtype)
+    spec = counted_model(model, shapes)
     if inference:
+        _refuse_captured(spec, "--inference")
         count_inference(context, spec, dtype=run_dtype)
         return
     length = _length(spec, seq_len=seq_len, target_len=target_len)
@@ -105,6 +107,15 @@ def command(
     click.echo(json.dumps(as_json(counted), indent=2) if output_format == "json" else as_text(counted))
 
 
+def _refuse_captured(spec: ModelSpec, option: str) -> None:
+    if spec.captured:
+        raise InputError(
+            f"{option} does not go with {spec.name}: {spec.notes}",
+            expectation="a captured model is one forward and one backward pass",
+            remedy=f"leave {option} out, or describe the model in TOML (`hwprof specs show tiny > mine.toml`)",
+        )
+
+
 def _settings(
     spec: ModelSpec, length: int, target_len: int | None, optimizer: JobOptimizer, how: Mapping[str, object]
 ) -> RunSettings:
@@ -118,7 +129,7 @@ def _settings(
             "model": spec.name,
             "device": "cuda",
             "seq_len": length,
-            "target_len": (target_len or length) if spec.kind == "encoder_decoder" else None,
+            "target_len": (target_len or length) if spec.two_sided else None,
             "optimizer": _RUN_OPTIMIZERS.get(optimizer, "adamw"),
             **how,
         }
@@ -127,7 +138,7 @@ def _settings(
 
 def _length(spec: ModelSpec, *, seq_len: int | None, target_len: int | None) -> int:
     """The length of a sequence: as asked for, or that of the model's images."""
-    if target_len is not None and spec.kind != "encoder_decoder":
+    if target_len is not None and not spec.two_sided:
         raise InputError(
             f"--target-len does not apply to {spec.name}, which is a {spec.kind}",
             expectation="only an encoder-decoder has a target sequence",

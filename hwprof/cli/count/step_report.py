@@ -58,6 +58,7 @@ def as_json(counted: Counted) -> dict[str, Any]:
         "active_parameters": count.active,
         "active_non_embedding_parameters": count.active_non_embedding,
         "parameters_by_part": _parts(count),
+        "notes": spec.notes,
         **work_json(counted.ops, counted.flop, per_token=settings.tokens_per_step, per_sample=settings.micro_batch),
         "memory": _memory(counted.need) | (counted.job_json or {}),
         "formulas": [

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from hwprof.cli.job_options import (
+    LONGEST_DEFAULT,
     POSITIVE,
     job_choices,
     job_of,
@@ -28,7 +29,8 @@ from hwprof.plan.answer.machines import Objective, Option, Unable, option_of
 from hwprof.plan.space.question import MEMORY_MARGIN, Choices, Question
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import Stack
-from hwprof.specs.catalogue.lookup import load_cluster, load_device, load_model
+from hwprof.session.captured import Shapes, counted_model, of_products
+from hwprof.specs.catalogue.lookup import load_cluster, load_device
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.frozen import default_of
 from hwprof.specs.hardware.spec import ClusterSpec
@@ -232,7 +234,7 @@ def _with_memory(cluster: ClusterSpec, text: str | None) -> ClusterSpec:
 def _base(typed: dict[str, Any], stack: Stack, record: RunRecord | None) -> TrainingJob:
     """The job as typed; what was not typed is the run's, if there is one."""
     run = job_of_run(record) if record is not None else None
-    own: ModelSpec | None = load_model(typed["model"]) if typed["model"] else run.model if run else None
+    own: ModelSpec | None = _model(typed) if typed["model"] else run.model if run else None
     model = _needed(own, "--model")
     ran = {name: getattr(run, field) for name, field in _OF_RUN.items()} if run else {}
     said = typed | {name: value for name, value in ran.items() if typed[name] is None} | dict.fromkeys(_CHOSEN)
@@ -245,6 +247,13 @@ def _base(typed: dict[str, Any], stack: Stack, record: RunRecord | None) -> Trai
         dtype=typed["dtype"][0] if typed["dtype"] else run.dtype if run else default_of(TrainingJob, "dtype"),
         optimizer=said["optimizer"] or default_of(TrainingJob, "optimizer"),
     )
+
+
+def _model(typed: dict[str, Any]) -> ModelSpec:
+    """The model; should it have to be captured, at two batch sizes, so that all others are known."""
+    dtype = of_products(typed["dtype"][0] if typed["dtype"] else "bf16")
+    shapes = Shapes(batch_sizes=(1, 2), seq_len=typed["seq_len"], dtype=dtype, narrow=True, longest=LONGEST_DEFAULT)
+    return counted_model(typed["model"], shapes)
 
 
 _OF_RUN = {"compile": "compiled", "fused": "fused", "optimizer": "optimizer", "seq_len": "seq_len"}

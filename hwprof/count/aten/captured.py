@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from hwprof.count.aten import matmul as aten_matmul
@@ -54,13 +54,23 @@ def captured_ops(capture: Capture, *, causal_half: bool = False) -> tuple[Op, ..
         capture: of one forward and backward pass.
         causal_half: count half of attention that was called with ``is_causal``.
     """
-    instances = _instances(capture, causal_half=causal_half)
-    rows: dict[Op, int] = {}
-    for place, instance in instances.items():
-        row = _row(place, instance)
-        if row != _row(place, _Instance()):
-            rows[row] = rows.get(row, 0) + 1
-    return tuple(replace(row, repeats=times) for row, times in rows.items())
+    return tuple((half if causal_half else full) for full, half in captured_pairs(capture, label_of))
+
+
+def captured_pairs(capture: Capture, label: Callable[[str], str]) -> tuple[tuple[Op, Op], ...]:
+    """Each row twice, with all of attention and with half of attention that was called with ``is_causal``.
+
+    Args:
+        capture: of one forward and backward pass.
+        label: of a module's path; modules with one label whose rows are equal are one row.
+    """
+    both = [_instances(capture, causal_half=half) for half in (False, True)]
+    rows: dict[tuple[Op, Op], int] = {}
+    for place in both[0]:
+        full, half = (_row(place, instances[place], label) for instances in both)
+        if full != _row(place, _Instance(), label):
+            rows[full, half] = rows.get((full, half), 0) + 1
+    return tuple((replace(full, repeats=times), replace(half, repeats=times)) for (full, half), times in rows.items())
 
 
 def captured_parameters(capture: Capture, *, trainable_only: bool = False) -> int:
@@ -98,12 +108,12 @@ def _instances(capture: Capture, *, causal_half: bool) -> Mapping[Place, _Instan
     return instances
 
 
-def _row(place: Place, instance: _Instance) -> Op:
-    label = label_of(place.path)
+def _row(place: Place, instance: _Instance, label: Callable[[str], str]) -> Op:
+    own = label_of(place.path)
     return Op(
-        label=label,
+        label=label(place.path),
         kind=place.kind,
-        layer_kind=captured_kind(label, place.kind),
+        layer_kind=captured_kind(own, place.kind),
         repeats=1,
         forward=instance.forward,
         backward=instance.backward,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from hwprof.count.blocks.captured import captured_tensors
 from hwprof.count.blocks.layer_parameters import layer_tensors, linear, norm
 from hwprof.count.ops.parameter_tensor import ParameterTensor
 from hwprof.specs.job.labels import layer_kind
@@ -45,6 +46,8 @@ class ParameterCount:
 
 def parameter_tensors(spec: ModelSpec) -> tuple[ParameterTensor, ...]:
     """Every weight of the model, shapes as torch stores them ([out, in] for a linear layer)."""
+    if spec.captured:
+        return captured_tensors(spec.captured)
     return tuple(_stock_encoder_tensors(spec) if spec.stock_encoder else _model_tensors(spec))
 
 
@@ -53,7 +56,8 @@ def parameters(spec: ModelSpec) -> ParameterCount:
     counts = dict.fromkeys(("embedding", "attention", "ffn", "norm", "head", "other"), 0)
     idle = 0
     for tensor in parameter_tensors(spec):
-        counts[layer_kind(tensor.label)] += tensor.total
+        kind = layer_kind(tensor.label)
+        counts[kind if kind in counts else "other"] += tensor.total
         idle += tensor.idle
     total = sum(counts.values())
     return ParameterCount(total=total, active=total - idle, **counts)

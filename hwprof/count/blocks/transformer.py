@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
+from hwprof.count.blocks.captured import captured_model_ops
 from hwprof.count.blocks.decoder import decoder_ops, encoder_decoder_ops
 from hwprof.count.blocks.encoder import encoder_ops
 from hwprof.count.blocks.graph import Graph, weights_of
@@ -100,8 +101,17 @@ def executed_ops(
         InputError: as ``model_ops``.
     """
     _check_shape(spec, batch_size=batch_size, source_len=seq_len, seq_len=target_len or seq_len)
-    graph = _graph(spec, how, batch=batch_size, seq_len=target_len or seq_len)
     causal_half = attention == "causal" and spec.causal
+    if spec.captured:
+        return captured_model_ops(
+            spec.captured,
+            batch_size=batch_size,
+            seq_len=seq_len,
+            target_len=target_len or seq_len,
+            causal_half=causal_half,
+            fused=how.fused,
+        )
+    graph = _graph(spec, how, batch=batch_size, seq_len=target_len or seq_len)
     if spec.stock_encoder:
         return tuple(encoder_ops(graph))
     if spec.kind == "encoder_decoder":

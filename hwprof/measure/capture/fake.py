@@ -42,13 +42,25 @@ def weightless() -> Iterator[None]:
         handle.remove()
 
 
-def make_fake(module: nn.Module) -> FakeTensorMode:
+class ShapesOnly(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch types it so
+    """A mode of fake tensors.
+
+    Attributes:
+        values: fake tensor -> the whole numbers that it stands for, where they are known.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+        self.values: Any = WeakIdKeyDictionary()
+
+
+def make_fake(module: nn.Module) -> ShapesOnly:
     """Replace parameters and buffers by fake tensors of the CPU, those with two names by one; the mode they live in.
 
     Raises:
         InputError: a lazy module does not know its shapes yet.
     """
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    mode = ShapesOnly()
     made: dict[int, nn.Parameter] = {}
     for part in module.modules():
         for name, parameter in list(part.named_parameters(recurse=False, remove_duplicate=False)):
@@ -65,17 +77,20 @@ def make_fake(module: nn.Module) -> FakeTensorMode:
     return mode
 
 
-def fake_of(value: Any, mode: FakeTensorMode) -> Any:
+def fake_of(value: Any, mode: ShapesOnly) -> Any:
     """A fake tensor in place of a real one or one of the meta device; anything else as it is."""
     if not isinstance(value, torch.Tensor) or isinstance(value, FakeTensor):
         return value
     if value.is_meta:
         with mode:
             return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
-    return mode.from_tensor(value)
+    made = mode.from_tensor(value)
+    if not (value.is_floating_point() or value.is_complex()):
+        mode.values[made] = value
+    return made
 
 
-def all_fake(values: Any, mode: FakeTensorMode) -> Any:
+def all_fake(values: Any, mode: ShapesOnly) -> Any:
     """``fake_of`` every leaf of nested lists and records."""
     return tree_map(lambda leaf: fake_of(leaf, mode), values)
 

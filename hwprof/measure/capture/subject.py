@@ -7,17 +7,16 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hwprof.errors import HwprofError, InputError
-from hwprof.measure.capture.fake import all_fake, make_fake, weightless
+from hwprof.measure.capture.fake import ShapesOnly, all_fake, make_fake, weightless
 
 _INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:x\d+)*):(?P<dtype>\w+)")
 _DTYPES: dict[str, torch.dtype] = {
@@ -46,6 +45,7 @@ class Subject:
         keywords: inputs by name.
         loss: from the module's output to a scalar.
         fake: the mode of its fake tensors; None = its tensors are real.
+        around: what to run it in.
     """
 
     name: str
@@ -53,7 +53,8 @@ class Subject:
     arguments: tuple[Any, ...] = ()
     keywords: Mapping[str, Any] = field(default_factory=dict)
     loss: Callable[[Any], torch.Tensor] | None = None
-    fake: FakeTensorMode | None = None
+    fake: ShapesOnly | None = None
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     @property
     def device(self) -> torch.device:

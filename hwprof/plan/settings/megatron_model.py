@@ -16,6 +16,7 @@ def missing_of_model(model: ModelSpec) -> list[tuple[bool, str]]:
     """(whether the model has it, what it is) of everything that has no argument."""
     attention, moe = model.attention, model.moe
     return [
+        (model.captured is not None, "a model that was captured"),
         (model.kind != "decoder", f"model of kind {model.kind}"),
         (model.block != "sequential", f"{model.block} blocks"),
         (model.norm_placement != "pre" or not model.final_norm, f"{model.norm_placement} norms"),

@@ -77,6 +77,15 @@ def _micro_batches(columns: Columns, question: Question) -> Truths:
     return broken
 
 
+def _capture_splits(columns: Columns, question: Question) -> Truths:
+    """Where a captured model would have to be split in a way that nobody described."""
+    model = question.base.model
+    by_tensor = np.asarray(bool(model.undivided(tensor=2)))
+    by_context = np.asarray(bool(model.undivided(context=2)))
+    broken: Truths = by_tensor & (columns["tensor"] > 1) | by_context & (columns["context"] > 1)
+    return broken
+
+
 def _undivided(what: str, degree: str, row: Row) -> str:
     return f"{what} do not divide by {degree} parallel {row[degree]}"
 
@@ -163,7 +172,15 @@ ZERO_IN_PIPELINE = Constraint(
     reason=lambda row, q: f"{q.stack.name} has no ZeRO stage {row['zero_stage']} in a pipeline",
 )
 
+CAPTURE_SPLITS = Constraint(
+    name="capture_splits",
+    broken=_capture_splits,
+    reason=lambda row, q: q.base.model.undivided(tensor=row["tensor"], context=row["context"]),
+)
+"""Of a captured model only what its class says is known to be shared by tensor ranks, and nothing by context ranks."""
+
 OF_DEGREES = (
+    CAPTURE_SPLITS,
     HEADS_DIVIDE,
     KV_HEADS_DIVIDE,
     TENSOR_INSIDE_DOMAIN,

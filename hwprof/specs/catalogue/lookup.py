@@ -33,6 +33,15 @@ def load_model(name_or_path: str | Path) -> ModelSpec:
     return model
 
 
+def config_file(name_or_path: str | Path) -> Path | None:
+    """The ``config.json`` that a name or path of a model stands for; None where it is something else."""
+    path = Path(str(name_or_path).strip())
+    inside = path / "config.json"
+    if _exists(inside):
+        return inside
+    return path if path.suffix.lower() == ".json" and _exists(path) else None
+
+
 def load_device(name_or_path: str | Path) -> DeviceSpec:
     """The device of a catalogue name, an alias or a TOML file; raises as ``load_model`` does."""
     from hwprof.specs.hardware.spec import DeviceSpec

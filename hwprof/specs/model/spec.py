@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from hwprof.specs.frozen import Record
+from hwprof.specs.model.captured import CapturedModel
 from hwprof.specs.model.parts import (
     Activation,
     AttentionSpec,
@@ -87,6 +88,8 @@ class ModelSpec(Record):
         mtp_layers: further layers with a prediction of their own, each of one more token ahead (DeepSeek-V3).
         encoder: the encoder of an encoder-decoder.
         vision: the image of a ``vit``.
+        captured: what was seen of a model that nobody described; then this decides every count, and the other fields
+            serve estimates alone.
         stated_parameters: as published.
         stated_active_parameters: as published, of those that a token meets.
         notes: what the numbers do not say.
@@ -127,6 +130,7 @@ class ModelSpec(Record):
     mtp_layers: Count = 0
     encoder: EncoderSideSpec | None = None
     vision: VisionSpec | None = None
+    captured: CapturedModel | None = None
     stated_parameters: PositiveInt | None = None
     stated_active_parameters: PositiveInt | None = None
     notes: str = ""
@@ -140,6 +144,23 @@ class ModelSpec(Record):
     def causal(self) -> bool:
         """Whether a token attends only to itself and to what stands before it."""
         return self.kind in {"decoder", "encoder_decoder"}
+
+    @property
+    def two_sided(self) -> bool:
+        """Whether it has a source and a target."""
+        if self.captured:
+            return self.captured.shots[0].target_len is not None
+        return self.kind == "encoder_decoder"
+
+    def undivided(self, *, tensor: int = 1, context: int = 1) -> str:
+        """Why tensor or context ranks can't share a model that was captured; empty where they can."""
+        if self.captured is None:
+            return ""
+        if context > 1:
+            return f"{self.captured.by} was captured with whole sequences: context parallel {context} is not known"
+        if tensor > 1 and not self.captured.tensor_plan:
+            return f"{self.captured.by} has no tensor-parallel plan: tensor parallel {tensor} is not known"
+        return ""
 
     @property
     def q_dim(self) -> int:
@@ -193,7 +214,7 @@ class ModelSpec(Record):
             raise ValueError(f"kind = {self.kind!r}, but there is {'a' if self.vision else 'no'} [vision] table")
         if self.vision is not None:
             self._check_vision(self.vision)
-        elif not self.vocab_size:
+        elif not self.vocab_size and not self.captured:
             raise ValueError("vocab_size = 0, but the model reads tokens")
         return self
 

@@ -135,12 +135,14 @@ class ParameterUse:
         elements: how many numbers.
         size_bytes: of all of them.
         trainable: whether it gets a gradient.
+        shape: its sizes.
     """
 
     place: Place
     elements: int
     size_bytes: int
     trainable: bool
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

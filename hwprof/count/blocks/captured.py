@@ -1,0 +1,120 @@
+"""Which operations and weights does a captured model have at a shape? Those seen there, or between two that were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from hwprof.count.ops.cost import Cost
+from hwprof.count.ops.operation import Op
+from hwprof.count.ops.parameter_tensor import ParameterTensor
+from hwprof.errors import InputError
+from hwprof.specs.job.settings import LayerKind
+from hwprof.specs.model.captured import CapturedCost, CapturedModel, CapturedRow, CapturedShot
+
+Mixed = Callable[[int, int], int]
+
+
+def captured_model_ops(
+    model: CapturedModel, *, batch_size: int, seq_len: int, target_len: int, causal_half: bool, fused: bool
+) -> tuple[Op, ...]:
+    """The operations of a micro-batch, in the order in which they run.
+
+    Where kernels are fused, the elementwise operators of one module are one pass: it moves and keeps what the one of
+    them does that moves most.
+
+    Costs are those of the captured batch, or on the straight line through two: a weight is read once whatever the
+    batch, all else grows with it.
+
+    Raises:
+        InputError: it was captured at another length, or at one other batch size alone.
+    """
+    shots = [shot for shot in model.shots if (shot.seq_len, shot.target_len or shot.seq_len) == (seq_len, target_len)]
+    for shot in shots:
+        if shot.batch_size == batch_size:
+            same = [_op(row, row, lambda low, _: low, causal_half=causal_half) for row in shot.rows]
+            return tuple(_fused(same) if fused else same)
+    if len(shots) < 2 or not _alike(shots[0], shots[1]):
+        seen = ", ".join(f"{shot.batch_size} x {shot.seq_len}" for shot in model.shots)
+        raise InputError(
+            f"{model.by} was captured at {seen} tokens, not at {batch_size} x {seq_len}",
+            remedy="ask for a batch and a length that were captured",
+        )
+    low, high = shots[:2]
+    share = (batch_size - low.batch_size) / (high.batch_size - low.batch_size)
+
+    def between(first: int, second: int) -> int:
+        return max(0, round(first + share * (second - first)))
+
+    pairs = zip(low.rows, high.rows, strict=True)
+    ops = [_op(first, second, between, causal_half=causal_half) for first, second in pairs]
+    return tuple(_fused(ops) if fused else ops)
+
+
+def _fused(ops: Sequence[Op]) -> list[Op]:
+    moved: dict[str, Op] = {}
+    for op in ops:
+        if _is_elementwise(op) and (op.label not in moved or _bytes(op) > _bytes(moved[op.label])):
+            moved[op.label] = op
+    return [op if not _is_elementwise(op) or moved[op.label] is op else _within(op) for op in ops]
+
+
+def _is_elementwise(op: Op) -> bool:
+    return not op.forward.matmul_flop and not op.backward.matmul_flop
+
+
+def _bytes(op: Op) -> float:
+    return op.forward.moved_bytes + op.backward.moved_bytes
+
+
+def _within(op: Op) -> Op:
+    """What is left of an operator inside of another's pass: its arithmetic."""
+    quiet = {name: replace(getattr(op, name), read_bytes=0, write_bytes=0) for name in ("forward", "backward")}
+    return replace(op, saved_bytes=0, **quiet)
+
+
+def captured_tensors(model: CapturedModel) -> tuple[ParameterTensor, ...]:
+    """Its weights."""
+    return tuple(ParameterTensor(**tensor.model_dump()) for tensor in model.tensors)
+
+
+def _alike(low: CapturedShot, high: CapturedShot) -> bool:
+    """Whether two passes have the same rows, in the same order."""
+
+    def names(shot: CapturedShot) -> list[tuple[str, str, int]]:
+        return [(row.label, row.kind, row.repeats) for row in shot.rows]
+
+    return names(low) == names(high)
+
+
+def _op(low: CapturedRow, high: CapturedRow, mixed: Mixed, *, causal_half: bool) -> Op:
+    def cost(name: str) -> Cost:
+        first, second = getattr(low, name), getattr(high, name)
+        return _cost(first, second, mixed, causal_half=causal_half)
+
+    amounts: dict[str, Any] = {
+        name: mixed(getattr(low, name), getattr(high, name))
+        for name in ("saved_bytes", "weight_copy_bytes", "output_bytes")
+    }
+    return Op(
+        label=low.label,
+        kind=low.kind,
+        layer_kind=cast("LayerKind", low.layer_kind),
+        repeats=low.repeats,
+        forward=cost("forward"),
+        backward=cost("backward"),
+        recompute=cost("recompute"),
+        parameters=low.parameters,
+        **amounts,
+    )
+
+
+def _cost(low: CapturedCost, high: CapturedCost, mixed: Mixed, *, causal_half: bool) -> Cost:
+    products = "causal_matmul_flop" if causal_half else "matmul_flop"
+    return Cost(
+        matmul_flop=mixed(getattr(low, products), getattr(high, products)),
+        vector_flop=mixed(low.vector_flop, high.vector_flop),
+        read_bytes=mixed(low.read_bytes, high.read_bytes),
+        write_bytes=mixed(low.write_bytes, high.write_bytes),
+    )

@@ -1,0 +1,236 @@
+"""Which module of transformers does a ``config.json`` stand for? Its class, made without weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hwprof.errors import InputError
+from hwprof.measure.capture.fake import all_fake, make_fake, weightless
+from hwprof.measure.capture.inputs import Asked, inputs_of
+from hwprof.measure.capture.subject import Subject
+from hwprof.specs.job.settings import Dtype
+
+_BY_TASK = (
+    "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+    "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
+    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    "MODEL_FOR_CTC_MAPPING_NAMES",
+    "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+    "MODEL_MAPPING_NAMES",
+)
+"""Tasks in the order in which a file without ``architectures`` is taken for one."""
+
+_ASKS_FAKE = "is_fake_tensor"
+_ENCODERS = "MODEL_FOR_MASKED_LM_MAPPING_NAMES"
+"""Types of this task are encoders: without ``architectures`` the base model is meant, with its pooler."""
+
+_NOT_OF_THE_MODEL = frozenset({"quantization_config", "compression_config", "quantization", "auto_map"})
+"""Keys that say how weights are stored, or whose code to run; a model is counted whole, and as transformers has it."""
+
+_FOR_ONE_PASS: dict[str, Any] = {"use_cache": False} | dict.fromkeys(
+    ("layerdrop", "encoder_layerdrop", "decoder_layerdrop", "attention_layerdrop"), 0.0
+)
+"""What a configuration is told, where it has the key: one pass needs no cache, and skips no layer by chance."""
+
+
+def transformers_of(path: Path, kind: str) -> Any:
+    """The package transformers.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import transformers
+    except ImportError as error:
+        raise InputError(
+            f"{path}: model_type {kind!r} has no reader in hwprof, and transformers is not installed",
+            expectation="a class of transformers can be counted by capture, without weights and without a download",
+            remedy="pip install 'hwprof[transformers]'; or give your own module with --module package.module:factory",
+        ) from error
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers
+
+
+@contextmanager
+def _as_if_real() -> Iterator[None]:
+    """Transformers looks at no value of a fake tensor, and makes masks that it would not need; ours have values."""
+    from transformers.utils import import_utils
+
+    before = getattr(import_utils, _ASKS_FAKE, None)
+    if before is None:  # a version that does not ask
+        with quietly():
+            yield
+        return
+    setattr(import_utils, _ASKS_FAKE, lambda _tensor: False)
+    try:
+        with quietly():
+            yield
+    finally:
+        setattr(import_utils, _ASKS_FAKE, before)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """What transformers warns of while a model is made and run is its own affair."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def model_of_config(path: Path) -> nn.Module:
+    """The module that ``config.json`` describes, with its parameters' shapes and without their data.
+
+    The class is the one that ``architectures`` names, else that of the model's main task. Attention and experts run as
+    transformers runs them where nothing is said.
+
+    Raises:
+        InputError: no transformers, or none that has the class; or it refuses the file.
+    """
+    package, found, config = class_and_config(path)
+    with quietly():
+        try:
+            with weightless():
+                module = _made(found, config)
+        except Exception as error:
+            raise _refused(path, f"{found.__name__} of transformers {package.__version__}", error) from error
+    return _as_trained(module)
+
+
+def _in_format(inputs: dict[str, Any], wanted: torch.dtype) -> dict[str, Any]:
+    return {
+        name: value.to(wanted) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+        for name, value in inputs.items()
+    }
+
+
+def class_and_config(path: Path) -> tuple[Any, Any, Any]:
+    """The package, the class that the file stands for, and the configuration as that class takes it.
+
+    Raises:
+        InputError: as ``model_of_config``.
+    """
+    values = json.loads(path.read_bytes())
+    kind = str(values.get("model_type", ""))
+    package = transformers_of(path, kind)
+    with quietly():
+        config = _config(package, path, kind, {k: v for k, v in values.items() if k not in _NOT_OF_THE_MODEL})
+        found = _class_of(package, path, kind, values.get("architectures"))
+    parts = getattr(config, "sub_configs", {})
+    for name, part in parts.items():  # a text model alone takes the text part, as AutoModelForCausalLM gives it
+        if type(config) is not found.config_class and part is found.config_class and getattr(config, name, None):
+            return package, found, getattr(config, name)
+    return package, found, config
+
+
+FORMATS: dict[Dtype, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def subject_of_config(path: Path, asked: Asked, weights: Dtype = "fp32") -> Subject:
+    """The module with its inputs, fake, ready to be captured.
+
+    Args:
+        path: the file.
+        asked: how much goes in.
+        weights: format of the weights, and of inputs that are no whole numbers.
+
+    Raises:
+        InputError: as ``model_of_config``, or its inputs are not known.
+    """
+    module = model_of_config(path)
+    module.to(FORMATS[weights])
+    mode = make_fake(module)
+    name = path.resolve().parent.name if path.name == "config.json" else path.stem
+    inputs = all_fake(_in_format(inputs_of(module, asked, name), FORMATS[weights]), mode)
+    return Subject(name=name or "model", module=module, keywords=inputs, fake=mode, around=_as_if_real)
+
+
+def _config(package: Any, path: Path, kind: str, values: dict[str, Any]) -> Any:
+    try:
+        known = package.CONFIG_MAPPING[kind]
+    except KeyError as error:
+        raise InputError(
+            f"{path}: neither hwprof nor transformers {package.__version__} knows model_type {kind!r}",
+            expectation="a model_type that one of them has"
+            + (": the file's own code (auto_map) is not run" if "auto_map" in json.loads(path.read_text()) else ""),
+            remedy="give the module itself with --module package.module:factory, install a newer transformers, or "
+            "describe the model in TOML (`hwprof specs show tiny > mine.toml`)",
+        ) from error
+    try:
+        config = known.from_dict(values)
+    except Exception as error:
+        raise _refused(path, f"{known.__name__} of transformers {package.__version__}", error) from error
+    for each in _with_parts(config):
+        for name, value in _FOR_ONE_PASS.items():
+            if hasattr(each, name):
+                setattr(each, name, value)
+    return config
+
+
+def _with_parts(config: Any) -> Iterator[Any]:
+    """A configuration and those of its parts."""
+    yield config
+    for name in getattr(config, "sub_configs", {}):
+        part = getattr(config, name, None)
+        if part is not None:
+            yield from _with_parts(part)
+
+
+def _class_of(package: Any, path: Path, kind: str, names: Any) -> Any:
+    if names:
+        found = getattr(package, str(names[0]), None)
+        if found is None:
+            raise InputError(
+                f"{path}: transformers {package.__version__} has no class {names[0]!r}",
+                remedy="correct 'architectures', or give the module itself with --module package.module:factory",
+            )
+        return found
+    from transformers.models.auto import modeling_auto
+
+    tasks = ("MODEL_MAPPING_NAMES",) if kind in getattr(modeling_auto, _ENCODERS) else _BY_TASK
+    for task in tasks:
+        name = getattr(modeling_auto, task).get(kind)
+        for each in name if isinstance(name, tuple | list) else [name]:
+            found = getattr(package, each, None) if each else None
+            if found is not None:
+                return found
+    raise InputError(
+        f"{path}: transformers {package.__version__} has no class for model_type {kind!r} alone",
+        remedy="name it under 'architectures' in the file",
+    )
+
+
+def _made(found: Any, config: Any) -> nn.Module:
+    """Of the class itself, not of an Auto class; attention and experts as transformers runs them by default."""
+    module: nn.Module = found._from_config(config)  # noqa: SLF001 (the only way that takes no weights)
+    return module
+
+
+def _as_trained(module: nn.Module) -> nn.Module:
+    """What does the same in every pass, with the dropout of training; no layer is skipped by chance."""
+    module.eval()
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.train()
+    return module
+
+
+def _refused(path: Path, who: str, error: Exception) -> InputError:
+    message = " ".join(str(error).split()) or "no message"
+    return InputError(
+        f"{path}: {who} refuses it: {type(error).__name__}: {message:.300}",
+        remedy="correct the file; it has to load with transformers' AutoConfig and the class it names",
+    )

@@ -1,0 +1,98 @@
+"""What does a configuration of transformers say of its model beside its module? Widths for estimates, and its class."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwprof.measure.capture.configured import class_and_config
+
+_NAMES: dict[str, tuple[tuple[str, ...], int]] = {
+    "d_model": (("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "hidden_dim"), 1),
+    "d_ff": (("intermediate_size", "ffn_dim", "d_ff", "decoder_ffn_dim", "n_inner"), 1),
+    "heads": (("num_attention_heads", "n_head", "num_heads", "decoder_attention_heads"), 1),
+    "kv_heads": (("num_key_value_heads", "num_kv_heads"), 0),
+    "head_dim": (("head_dim", "d_kv"), 0),
+    "vocab_size": (("vocab_size",), 0),
+    "max_seq_len": (("max_position_embeddings", "n_positions", "max_target_positions"), 2048),
+}
+"""Field of a model -> what configurations call it, and what stands where they do not say: these serve estimates."""
+
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+_CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "top_k")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What else is known of it.
+
+    Attributes:
+        by: version and class, for people.
+        family: its ``model_type``.
+        widths: fields of a model.
+        experts: how many a layer has, and how many a token meets; 1, 1 where there are none.
+        causal: whether it generates tokens.
+        encoder_decoder: whether it has two sides.
+        tensor_plan: whether the class says how tensor ranks share it.
+    """
+
+    by: str
+    family: str
+    widths: dict[str, int]
+    experts: tuple[int, int]
+    causal: bool
+    encoder_decoder: bool
+    tensor_plan: bool
+
+
+def is_of_transformers(path: Path) -> bool:
+    """Whether a file names a type of model, as those of transformers do."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, OSError, RecursionError):
+        return False
+    return isinstance(values, dict) and bool(values.get("model_type"))
+
+
+def facts_of(path: Path) -> Facts:
+    """What the file says.
+
+    Raises:
+        InputError: transformers is not there, or refuses the file.
+    """
+    package, found, config = class_and_config(path)
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    widths = {field: _first((text, config), names, default) for field, (names, default) in _NAMES.items()}
+    widths["kv_heads"] = widths["kv_heads"] or widths["heads"]
+    if widths["heads"] % widths["kv_heads"]:
+        widths["kv_heads"] = widths["heads"]
+    widths["head_dim"] = widths["head_dim"] or max(widths["d_model"] // widths["heads"], 1)
+    kind = str(config.model_type)
+    return Facts(
+        by=f"{found.__name__} of transformers {package.__version__}",
+        family=kind,
+        widths=widths,
+        experts=(_first((text,), _EXPERTS, 1), _first((text,), _CHOSEN, 1)),
+        causal=found.__name__.endswith(("CausalLM", "LMHeadModel", "ConditionalGeneration")),
+        encoder_decoder=bool(getattr(config, "is_encoder_decoder", False)),
+        tensor_plan=bool(_plan(found, text)),
+    )
+
+
+def _first(configs: tuple[Any, ...], names: tuple[str, ...], default: int) -> int:
+    return next(_numbers(configs, names), default)
+
+
+def _numbers(configs: tuple[Any, ...], names: tuple[str, ...]) -> Iterator[int]:
+    for config in configs:
+        for name in names:
+            value = getattr(config, name, None)
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                yield value
+
+
+def _plan(found: Any, config: Any) -> Any:
+    return getattr(config, "base_model_tp_plan", None) or getattr(found, "_tp_plan", None)

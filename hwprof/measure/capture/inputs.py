@@ -1,0 +1,121 @@
+"""What does a model of transformers read? Tokens, images, sound: inputs of the shapes that its configuration says."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from hwprof.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How much goes in at once.
+
+    Attributes:
+        batch_size: sequences, or images of a model that reads nothing else.
+        seq_len: tokens of a sequence, of the source in an encoder-decoder.
+        target_len: tokens of an encoder-decoder's target; None = ``seq_len``.
+    """
+
+    batch_size: int
+    seq_len: int | None
+    target_len: int | None = None
+
+
+def inputs_of(module: nn.Module, asked: Asked, name: str) -> dict[str, Any]:
+    """Arguments of the module's forward, by name.
+
+    Raises:
+        InputError: a length is missing, or what it reads is not known.
+    """
+    takes = inspect.signature(module.forward).parameters
+    config: Any = module.config
+    found: dict[str, Any] = {}
+    main = str(getattr(module, "main_input_name", "input_ids"))
+    if "input_ids" in takes and (main == "input_ids" or _is_pair(module)):
+        found["input_ids"] = _tokens(config, asked, _length(asked, name))
+    if "pixel_values" in takes and (main == "pixel_values" or _is_pair(module)):
+        found["pixel_values"] = _pixels(config, asked)
+    if main in {"input_features", "input_values"}:
+        found[main] = _sound(config, asked, main, name)
+    if "decoder_input_ids" in takes and (getattr(config, "is_encoder_decoder", False) or "input_ids" not in found):
+        found["decoder_input_ids"] = _tokens(config, asked, asked.target_len or _length(asked, name))
+    if not found:
+        raise _unknown(name, main)
+    if "use_cache" in takes:
+        found["use_cache"] = False
+    return found
+
+
+def _is_pair(module: nn.Module) -> bool:
+    """Whether two towers, of texts and of images, are trained together (CLIP)."""
+    return all(hasattr(module, each) for each in ("get_text_features", "get_image_features"))
+
+
+def _length(asked: Asked, name: str) -> int:
+    if asked.seq_len is None:
+        raise InputError("--seq-len is missing", expectation=f"{name} reads tokens", remedy="say how many")
+    return asked.seq_len
+
+
+def _tokens(config: Any, asked: Asked, length: int) -> torch.Tensor:
+    """The same ordinary token everywhere, none that stands for an image or ends a text."""
+    special = {
+        value
+        for part in _parts(config)
+        for key, value in vars(part).items()
+        if isinstance(value, int) and ("token" in key or key.endswith("_index"))
+    }
+    plain = next(number for number in range(3, len(special) + 4) if number not in special)
+    size = min((each for part in _parts(config) if (each := getattr(part, "vocab_size", None))), default=plain + 1)
+    return torch.full((asked.batch_size, length), plain if plain < size else 0, dtype=torch.int64)
+
+
+def _parts(config: Any) -> Iterator[Any]:
+    yield config
+    for value in vars(config).values():
+        if hasattr(value, "model_type") and hasattr(value, "to_dict"):
+            yield from _parts(value)
+
+
+def _of_parts(config: Any, *names: str) -> Any:
+    """The first value under one of these names, in the configuration or a part of it."""
+    for name in names:
+        for part in _parts(config):
+            value = getattr(part, name, None)
+            if value is not None:
+                return value
+    return None
+
+
+def _pixels(config: Any, asked: Asked) -> torch.Tensor:
+    size = _of_parts(config, "image_size", "input_size", "img_size", "crop_size")
+    if size is None:
+        size = 224
+    height, width = (size, size) if isinstance(size, int) else tuple(size)[-2:]
+    channels = _of_parts(config, "num_channels", "in_channels", "in_chans") or 3
+    return torch.zeros(asked.batch_size, int(channels), int(height), int(width))
+
+
+def _sound(config: Any, asked: Asked, main: str, name: str) -> torch.Tensor:
+    length = _length(asked, name)
+    if main == "input_values":
+        return torch.zeros(asked.batch_size, length)
+    bins = _of_parts(config, "num_mel_bins", "feature_size", "input_dim") or 80
+    frames = _of_parts(config, "max_source_positions")
+    if frames is not None:
+        return torch.zeros(asked.batch_size, int(bins), 2 * length)
+    return torch.zeros(asked.batch_size, length, int(bins))
+
+
+def _unknown(name: str, main: str) -> InputError:
+    return InputError(
+        f"what {name} reads is not known: its main input is {main!r}",
+        remedy="count it with --module package.module:factory, whose factory returns (module, inputs)",
+    )

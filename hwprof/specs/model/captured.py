@@ -1,0 +1,106 @@
+"""What was seen of a model that nobody described? Rows of its operations, captured at some shapes, and its weights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from hwprof.specs.frozen import Record
+
+Amount = Annotated[int, Field(ge=0, strict=True)]
+
+
+class CapturedCost(Record):
+    """Work and traffic of one direction.
+
+    Attributes:
+        matmul_flop: of matrix multiplications, with all of attention.
+        causal_matmul_flop: the same with half of attention that was called with ``is_causal``.
+        vector_flop: all other.
+        read_bytes, write_bytes: what its kernels load and store.
+    """
+
+    matmul_flop: Amount = 0
+    causal_matmul_flop: Amount = 0
+    vector_flop: Amount = 0
+    read_bytes: Amount = 0
+    write_bytes: Amount = 0
+
+
+class CapturedRow(Record):
+    """One operator of one module; equal layers are one row, its numbers those of one instance.
+
+    Attributes:
+        label: of the module, in the words of :mod:`hwprof.specs.job.labels`.
+        kind: of the op table where it is like one of it, else the operator's name.
+        layer_kind: the kind of layer, a word of ``hwprof.specs.job.settings.LayerKind``.
+        repeats: how many instances there are.
+        forward, backward, recompute: costs.
+        saved_bytes: kept for backward.
+        weight_copy_bytes: narrow copies of weights, kept for backward.
+        output_bytes: size of the result, of the head alone.
+        parameters: of one instance.
+    """
+
+    label: str
+    kind: str
+    layer_kind: str
+    repeats: Amount
+    forward: CapturedCost
+    backward: CapturedCost
+    recompute: CapturedCost
+    saved_bytes: Amount
+    weight_copy_bytes: Amount
+    output_bytes: Amount = 0
+    parameters: Amount = 0
+
+
+class CapturedShot(Record):
+    """One pass, forward and backward.
+
+    Attributes:
+        batch_size: sequences.
+        seq_len: tokens of a sequence, of the source in an encoder-decoder.
+        target_len: tokens of an encoder-decoder's target; None = there is none.
+        rows: what ran.
+    """
+
+    batch_size: int
+    seq_len: int
+    target_len: int | None = None
+    rows: tuple[CapturedRow, ...]
+
+
+class CapturedTensor(Record):
+    """Weights of one shape of one row.
+
+    Attributes:
+        label: of the row.
+        shape: as torch stores it.
+        repeats: how many there are.
+        experts: how many experts' weights it is one of, or joins; 1 = it is of none.
+        top_k: how many of these a token meets.
+    """
+
+    label: str
+    shape: tuple[int, ...]
+    repeats: int
+    experts: int = 1
+    top_k: int = 1
+
+
+class CapturedModel(Record):
+    """A model that was captured.
+
+    Attributes:
+        by: whose class it is.
+        tensors: its weights.
+        shots: passes of the same model at several batch sizes.
+        tensor_plan: whether its class says how tensor ranks share it.
+    """
+
+    by: str
+    tensors: tuple[CapturedTensor, ...]
+    shots: tuple[CapturedShot, ...]
+    tensor_plan: bool = False

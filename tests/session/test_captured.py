@@ -1,0 +1,181 @@
+"""Models without a reader, as they are counted from their files, against transformers' own modules: equal."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from other_types import OTHER_TYPES
+from small_transformers import DECODER, multiplied, transformers
+from torch.utils._pytree import tree_leaves
+
+from hwprof.cli.count.command import command as count
+from hwprof.cli.plan.command import command as plan
+from hwprof.cli.simulate import command as simulate
+from hwprof.count.blocks.parameters import parameters
+from hwprof.count.blocks.transformer import Precision, model_ops
+from hwprof.count.job.totals import flop_of, total_cost
+from hwprof.errors import InputError, SpecError
+from hwprof.measure.capture.inputs import Asked, inputs_of
+from hwprof.session.captured import Shapes, counted_model
+from hwprof.specs.model.spec import ModelSpec
+
+BATCH, LENGTH = 2, 16
+
+
+@pytest.fixture(autouse=True)
+def _quietly() -> Iterator[None]:
+    """What transformers warns of is its own affair."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def saved(folder: Path, kind: str, name: str, keys: dict[str, Any]) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps({"model_type": kind, "architectures": [name], **keys}))
+    return path
+
+
+def captured(path: Path, *batch_sizes: int, dtype: Any = "fp32", seq_len: int = LENGTH) -> ModelSpec:
+    shapes = Shapes(batch_sizes=batch_sizes or (BATCH,), seq_len=seq_len, dtype=dtype)
+    return counted_model(str(path), shapes)
+
+
+def ops_of(spec: ModelSpec, *, batch_size: int = BATCH, **how: Any) -> Any:
+    return model_ops(spec, batch_size=batch_size, seq_len=LENGTH, precision=Precision.of("fp32"), **how)
+
+
+def real(kind: str, name: str, keys: dict[str, Any]) -> Any:
+    """The module with weights; experts run one by one, since torch's counter leaves grouped products out."""
+    config = transformers.CONFIG_MAPPING[kind](**keys)
+    made = getattr(transformers, name)
+    if made._can_set_experts_implementation():
+        config._experts_implementation = "eager"
+    config._attn_implementation = "eager"
+    return made._from_config(config).eval()
+
+
+def roots_of(output: Any) -> list[torch.Tensor]:
+    logits = output.get("logits")
+    found = [logits] if logits is not None else tree_leaves(output)
+    return [leaf for leaf in found if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
+
+
+def trained(module: Any, inputs: dict[str, Any]) -> None:
+    roots = roots_of(module(**inputs))
+    torch.autograd.backward(roots, [torch.ones_like(root) for root in roots])
+
+
+@pytest.mark.parametrize("layer", OTHER_TYPES)
+def test_parameters_and_flop_equal_those_of_the_module(layer: str, tmp_path: Path) -> None:
+    kind, name, keys = OTHER_TYPES[layer]
+    spec = captured(saved(tmp_path, kind, name, keys))
+    module = real(kind, name, keys)
+    inputs = inputs_of(module, Asked(batch_size=BATCH, seq_len=LENGTH), name)
+    forward = multiplied(lambda: module(**inputs))[0]
+    train = multiplied(lambda: trained(module, inputs))[0]
+    ops = ops_of(spec)
+    assert parameters(spec).total == sum(weight.numel() for weight in module.parameters())
+    assert total_cost(ops, "forward").matmul_flop == forward > 0
+    assert total_cost(ops, "forward", "backward").matmul_flop == train
+
+
+@pytest.mark.parametrize("layer", ["state space 2", "gated delta", "lightning attention", "disentangled attention"])
+def test_kept_bytes_equal_what_autograd_packs(layer: str, tmp_path: Path) -> None:
+    kind, name, keys = OTHER_TYPES[layer]
+    keys = keys | dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)
+    spec = captured(saved(tmp_path, kind, name, keys))
+    config = transformers.CONFIG_MAPPING[kind](**keys)
+    module = getattr(transformers, name)._from_config(config).eval()
+    own = {each.untyped_storage().data_ptr() for each in (*module.parameters(), *module.buffers())}
+    packed: dict[int, int] = {}
+    alive: list[torch.Tensor] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        alive.append(tensor)  # memory that is given back could be taken for another tensor's
+        packed[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = module(**inputs_of(module, Asked(batch_size=BATCH, seq_len=LENGTH), name))
+    expected = sum(size for pointer, size in packed.items() if pointer not in own)
+    beside = sum(leaf.untyped_storage().nbytes() for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor))
+    kept = sum(op.saved_bytes * op.repeats for op in ops_of(spec))
+    assert abs(kept - expected) <= 0.01 * expected + beside
+
+
+def test_a_type_with_a_reader_that_is_captured_counts_as_it_is_read(tmp_path: Path) -> None:
+    path = saved(tmp_path, "llama", "LlamaForCausalLM", DECODER)
+    read = counted_model(str(path), Shapes(batch_sizes=(BATCH,), seq_len=LENGTH))
+    odd = captured(saved(tmp_path, "llama", "LlamaForCausalLM", DECODER | {"a_key_of_nobody": [1]}))
+    assert read.captured is None
+    assert odd.captured is not None
+    assert "'a_key_of_nobody' not understood: counted by capture of LlamaForCausalLM" in odd.notes
+    full, causal = (flop_of(ops_of(spec), ops_of(spec, attention="causal")) for spec in (read, odd))
+    assert (full.forward_full, full.train_full) == (causal.forward_full, causal.train_full)
+    assert full.train_causal == causal.train_causal
+    assert parameters(read).total == parameters(odd).total
+
+
+def test_costs_between_two_captured_batches_lie_on_the_line_through_them(tmp_path: Path) -> None:
+    kind, name, keys = OTHER_TYPES["gated delta"]
+    path = saved(tmp_path, kind, name, keys)
+    line, seen = captured(path, 1, 2), captured(path, 5)
+    for cost in ("matmul_flop", "read_bytes", "write_bytes"):
+        between = getattr(total_cost(ops_of(line, batch_size=5)), cost)
+        assert between == pytest.approx(getattr(total_cost(ops_of(seen, batch_size=5)), cost), rel=1e-3)
+
+
+def test_experts_that_a_token_does_not_meet_are_not_active(tmp_path: Path) -> None:
+    kind, name, keys = OTHER_TYPES["gated delta"]
+    spec = captured(saved(tmp_path, kind, name, keys))
+    idle = 4 * 2 * (3 * 24 * 32)  # layers x (experts - top_k) x (gate, up and down of one)
+    assert parameters(spec).total - parameters(spec).active == idle
+
+
+def test_a_length_that_was_not_captured_is_refused(tmp_path: Path) -> None:
+    kind, name, keys = OTHER_TYPES["short convolution"]
+    spec = captured(saved(tmp_path, kind, name, keys))
+    with pytest.raises(InputError, match="was captured at 2 x 16 tokens, not at 2 x 8"):
+        model_ops(spec, batch_size=2, seq_len=8, precision=Precision.of("fp32"))
+
+
+def test_what_transformers_does_not_know_either_says_what_to_do(tmp_path: Path) -> None:
+    path = saved(tmp_path, "mymodel", "MyForCausalLM", DECODER | {"auto_map": {"AutoConfig": "configuration_my.My"}})
+    with pytest.raises(InputError, match=r"neither hwprof nor transformers .* knows model_type 'mymodel'.*--module"):
+        captured(path)
+    with pytest.raises(InputError, match="has no class 'MyForCausalLM'"):
+        captured(saved(tmp_path, "lfm2", "MyForCausalLM", DECODER))
+    with pytest.raises(SpecError, match="key 'model_type' is missing"):
+        captured(saved(tmp_path, "", "", {}))
+
+
+def _typed(command: Any, *arguments: str) -> Any:
+    result = CliRunner().invoke(command, [*arguments, "--format", "json"], catch_exceptions=False)
+    assert result.exit_code in {0, 1}, result.output
+    return json.loads(result.stdout)
+
+
+def test_count_simulate_and_plan_take_a_captured_model(tmp_path: Path) -> None:
+    kind, name, keys = OTHER_TYPES["gated delta"]
+    path = str(saved(tmp_path, kind, name, keys))
+    counted = _typed(count, "--model", path, "--batch-size", "2", "--seq-len", "16")
+    assert "counted by capture of Qwen3NextForCausalLM" in counted["notes"]
+    assert counted["parameters"] == 73_008
+    machine = ("--hardware", "h100-sxm", "--devices", "4", "--seq-len", "16")
+    stages = _typed(simulate, "--model", path, *machine, "--pp", "2", "--global-batch", "8")
+    alone = _typed(simulate, "--model", path, *machine, "--global-batch", "8")
+    assert 0 < stages["memory"]["breakdown"]["weights"] < alone["memory"]["breakdown"]["weights"]
+    found = _typed(plan, "--model", path, *machine, "--global-batch", "8")
+    assert found["plans"]
+    assert {layout["layout"]["context_parallel"] for layout in found["plans"]} == {1}
+    refused = CliRunner().invoke(simulate, ["--model", path, *machine, "--cp", "2"])
+    assert isinstance(refused.exception, InputError)
+    assert "context parallel 2 is not known" in str(refused.exception)
