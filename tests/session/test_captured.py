@@ -175,7 +175,7 @@ def test_count_simulate_and_plan_take_a_captured_model(tmp_path: Path) -> None:
     assert 0 < stages["memory"]["breakdown"]["weights"] < alone["memory"]["breakdown"]["weights"]
     found = _typed(plan, "--model", path, *machine, "--global-batch", "8")
     assert found["plans"]
-    assert {layout["layout"]["context_parallel"] for layout in found["plans"]} == {1}
+    assert {each["cp"] for each in found["plans"]} == {1}
     refused = CliRunner().invoke(simulate, ["--model", path, *machine, "--cp", "2"])
     assert isinstance(refused.exception, InputError)
     assert "context parallel 2 is not known" in str(refused.exception)
