@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwprof.count.aten.captured import captured_pairs, operators_unpriced
+from hwprof.count.blocks.parameters import parameters
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Op
 from hwprof.errors import InputError, SpecError
 from hwprof.session.captured_labels import Labels, labels_of
 from hwprof.specs.catalogue.lookup import config_file, load_model
+from hwprof.specs.huggingface import KNOWN_TYPES, WITH_IMAGES, UnreadKeysError, model_from_config, model_type_of
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.job.switches import JobDtype
 from hwprof.specs.model.captured import CapturedCost, CapturedModel, CapturedRow, CapturedShot, CapturedTensor
@@ -60,21 +63,56 @@ def counted_model(name: str, shapes: Shapes) -> ModelSpec:
         SpecError: it is no such file, or neither hwprof nor transformers can make a model of it.
         InputError: it can't be captured at these shapes.
     """
+    path = config_file(name)
+    if path is not None and _holds_images(path) and find_spec("transformers"):
+        return _captured(path, SpecError(f"{path}: images are read by a tower of their own"), shapes)
     try:
         return load_model(name)
+    except UnreadKeysError as refusal:
+        assert path is not None
+        return _without(path, refusal) or _captured(path, refusal, shapes)
     except SpecError as refusal:
-        path = config_file(name)
         if path is None:
             raise
         return _captured(path, refusal, shapes)
 
 
-def _captured(path: Path, refusal: SpecError, shapes: Shapes) -> ModelSpec:
-    from hwprof.measure.capture.facts import facts_of, is_of_transformers
+def _holds_images(path: Path) -> bool:
+    """Whether it is of a type of which the readers know the text model alone."""
+    return model_type_of(path) in WITH_IMAGES
 
-    if not is_of_transformers(path):
+
+def _without(path: Path, refusal: UnreadKeysError) -> ModelSpec | None:
+    """The model without keys that transformers ignores, too; None where it may not."""
+    from hwprof.measure.capture.facts import weights_of_config
+
+    if not find_spec("transformers"):
+        return None
+    try:
+        spec = model_from_config(path, ignored=refusal.keys)
+        ignored, elements = weights_of_config(path, refusal.keys)
+    except InputError:
+        return None
+    if not ignored or elements != parameters(spec).total:
+        return None
+    names = ", ".join(map(repr, refusal.keys))
+    note = f"Transformers has no key {names} for this type: it changes no count."
+    return spec.model_copy(update={"notes": f"{spec.notes} {note}".strip()})
+
+
+def _captured(path: Path, refusal: SpecError, shapes: Shapes) -> ModelSpec:
+    from hwprof.measure.capture.facts import facts_of
+
+    kind = model_type_of(path)
+    if not kind:
         raise refusal
-    facts = facts_of(path)
+    if kind in KNOWN_TYPES and not find_spec("transformers"):
+        remedy = f"{refusal.remedy}, or have it captured: pip install 'hwprof[transformers]'"
+        raise SpecError(refusal.fact, expectation=refusal.expectation, remedy=remedy)
+    try:
+        facts = facts_of(path)
+    except InputError as error:
+        raise (refusal if kind in KNOWN_TYPES else error) from error
     shapes = replace(shapes, seq_len=shapes.seq_len or min(facts.widths["max_seq_len"], shapes.longest))
     passes = [_Pass.of(path, facts, batch_size, shapes) for batch_size in shapes.batch_sizes]
     first = passes[0]

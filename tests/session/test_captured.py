@@ -111,17 +111,35 @@ def test_kept_bytes_equal_what_autograd_packs(layer: str, tmp_path: Path) -> Non
     assert abs(kept - expected) <= 0.01 * expected + beside
 
 
-def test_a_type_with_a_reader_that_is_captured_counts_as_it_is_read(tmp_path: Path) -> None:
+def test_a_file_that_a_reader_refuses_counts_by_capture_as_it_would_be_read(tmp_path: Path) -> None:
     path = saved(tmp_path, "llama", "LlamaForCausalLM", DECODER)
     read = counted_model(str(path), Shapes(batch_sizes=(BATCH,), seq_len=LENGTH))
-    odd = captured(saved(tmp_path, "llama", "LlamaForCausalLM", DECODER | {"a_key_of_nobody": [1]}))
+    odd = captured(saved(tmp_path, "llama", "LlamaForCausalLM", DECODER | {"hidden_act": "relu2"}))
     assert read.captured is None
     assert odd.captured is not None
-    assert "'a_key_of_nobody' not understood: counted by capture of LlamaForCausalLM" in odd.notes
-    full, causal = (flop_of(ops_of(spec), ops_of(spec, attention="causal")) for spec in (read, odd))
-    assert (full.forward_full, full.train_full) == (causal.forward_full, causal.train_full)
-    assert full.train_causal == causal.train_causal
+    assert "activation 'relu2' is unknown: counted by capture of LlamaForCausalLM" in odd.notes
+    mine, seen = (flop_of(ops_of(spec), ops_of(spec, attention="causal")) for spec in (read, odd))
+    assert (mine.forward_full, mine.train_full) == (seen.forward_full, seen.train_full)
+    assert mine.train_causal == seen.train_causal
     assert parameters(read).total == parameters(odd).total
+
+
+def test_a_key_that_transformers_ignores_too_changes_no_count(tmp_path: Path) -> None:
+    spec = captured(saved(tmp_path, "llama", "LlamaForCausalLM", DECODER | {"a_key_of_nobody": [1]}))
+    assert spec.captured is None
+    assert "Transformers has no key 'a_key_of_nobody' for this type: it changes no count." in spec.notes
+
+
+def test_a_model_that_reads_images_has_its_tower(tmp_path: Path) -> None:
+    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    keys = {
+        "text_config": DECODER | {"head_dim": 8, "sliding_window": 8},
+        "vision_config": tower | {"image_size": 32, "patch_size": 8},
+        "mm_tokens_per_image": 4,
+    }
+    spec = captured(saved(tmp_path, "gemma3", "Gemma3ForConditionalGeneration", keys))
+    module = real("gemma3", "Gemma3ForConditionalGeneration", keys)
+    assert parameters(spec).total == sum(weight.numel() for weight in module.parameters())
 
 
 def test_costs_between_two_captured_batches_lie_on_the_line_through_them(tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hwprof.measure.capture.configured import class_and_config
+from hwprof.measure.capture.configured import class_and_config, model_of_config
 
 _NAMES: dict[str, tuple[tuple[str, ...], int]] = {
     "d_model": (("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "hidden_dim"), 1),
@@ -48,13 +47,16 @@ class Facts:
     tensor_plan: bool
 
 
-def is_of_transformers(path: Path) -> bool:
-    """Whether a file names a type of model, as those of transformers do."""
-    try:
-        values = json.loads(path.read_bytes())
-    except (ValueError, OSError, RecursionError):
-        return False
-    return isinstance(values, dict) and bool(values.get("model_type"))
+def weights_of_config(path: Path, keys: Collection[str]) -> tuple[bool, int]:
+    """Whether the configuration's class has none of the keys, and how many parameters its module has.
+
+    Raises:
+        InputError: as ``model_of_config``.
+    """
+    _, _, config = class_and_config(path)
+    fields = {*vars(type(config)()), *getattr(config, "attribute_map", {}), *dir(type(config))}
+    module = model_of_config(path)
+    return not fields & set(keys), sum(each.numel() for each in module.parameters())
 
 
 def facts_of(path: Path) -> Facts:

@@ -128,11 +128,15 @@ def _load(sort: Sort, name_or_path: str | Path) -> Record:
 
 
 def _from_path(sort: Sort, path: Path) -> Record:
-    if sort == "model" and path.suffix.lower() == ".json" and _exists(path):
-        return _from_config(path)
-    if sort == "model" and _exists(path / "config.json"):
-        return _from_config(path / "config.json")
-    return _from_file(sort, path)
+    if sort != "model" or not _exists(path):
+        return _from_file(sort, path)
+    from hwprof.specs.foreign.files import file_in, foreign_model
+
+    file = file_in(path) or path
+    found = foreign_model(file, load_model)
+    if found is not None:
+        return found
+    return _from_config(file) if file.suffix.lower() == ".json" else _from_file(sort, file)
 
 
 def _from_config(path: Path) -> ModelSpec:

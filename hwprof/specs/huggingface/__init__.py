@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from hwprof.specs.huggingface.families import KNOWN_TYPES, model_from_config
+from hwprof.specs.huggingface.config import UnreadKeysError
+from hwprof.specs.huggingface.families import (
+    KNOWN_TYPES,
+    WITH_IMAGES,
+    model_from_config,
+    model_from_values,
+    model_type_of,
+)
 
-__all__ = ["KNOWN_TYPES", "model_from_config"]
+__all__ = ["KNOWN_TYPES", "WITH_IMAGES", "UnreadKeysError", "model_from_config", "model_from_values", "model_type_of"]

@@ -28,7 +28,8 @@ aux_loss_alpha seq_aux ep_size rope_scaling rope_interleave original_max_positio
 """
 
 _TOOLS = """
-transformers.js_config unsloth_version unsloth_fixed onnx neftune_noise_alpha use_return_dict language
+transformers.js_config unsloth_version unsloth_fixed onnx neftune_noise_alpha use_return_dict language quantization
+is_llama_config rope_interleaved full_attn_mod interpolate_factor predict_special_tokens n_special ff_factor
 """
 
 BOOKKEEPING = frozenset(f"{_BASE} {_TOKENS} {_GENERATION} {_NUMERICS} {_TOOLS}".split())

@@ -14,6 +14,18 @@ Tables = dict[str, Any]
 _REMEDY = "correct the file, or describe the model in TOML: start with `hwprof specs show tiny > mine.toml`"
 
 
+class UnreadKeysError(SpecError):
+    """A file holds keys that no reader asked for.
+
+    Attributes:
+        keys: their names, of the file itself and of tables in it (``table.key``).
+    """
+
+    def __init__(self, fact: str, *, keys: tuple[str, ...], expectation: str, remedy: str) -> None:
+        super().__init__(fact, expectation=expectation, remedy=remedy)
+        self.keys = keys
+
+
 class Config:
     """The keys of a ``config.json``, or of a table in it, and which of them a reader has asked for.
 
@@ -135,8 +147,9 @@ class Config:
             self.notes.append(f"Key '{self._table}{name}' is not known: {unread.pop(name)!r:.60} changes no count.")
         if unread:
             names = ", ".join(f"'{self._table}{name}'" for name in unread)
-            self.fail(
-                f"{'keys' if len(unread) > 1 else 'key'} {names} not understood",
+            raise UnreadKeysError(
+                f"{self.path}: {'keys' if len(unread) > 1 else 'key'} {names} not understood",
+                keys=tuple(f"{self._table}{name}" for name in unread),
                 expectation="a key that may change what the model costs is not skipped",
                 remedy="remove it from a copy if it changes no shape, or describe the model in TOML "
                 "(`hwprof specs show tiny > mine.toml`)",

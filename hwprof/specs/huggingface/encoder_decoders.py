@@ -19,6 +19,11 @@ def t5(config: Config) -> Tables:
     if gated not in {"", "gated"}:
         config.fail(f"key 'feed_forward_proj' is {feed_forward!r}", expectation="expected relu, gelu or gated-gelu")
     heads = config.integer("num_heads")
+    if not config.flag("tie_word_embeddings", default=True):
+        config.notes.append(
+            "Head and token table are one weight, as transformers 5 has it whatever the file says; the released "
+            "weights of T5 1.1, Flan and mT5 hold a head of their own, as `t5-v1.1-base` of the catalogue does."
+        )
     tables = {
         "kind": "encoder_decoder",
         "layers": config.integer("num_decoder_layers", default=layers),
@@ -38,7 +43,7 @@ def t5(config: Config) -> Tables:
         "final_norm": True,
         "positions": "relative",
         "attention": {"relative_buckets": config.integer("relative_attention_num_buckets", default=32)},
-        "tied_embeddings": config.flag("tie_word_embeddings", default=True),
+        "tied_embeddings": True,
         "attention_bias": "none",
         "mlp_bias": False,
         "encoder": {"layers": layers},
@@ -52,6 +57,7 @@ def _bart_like(config: Config, **fields: Any) -> Tables:
     config.harmless(
         "classif_dropout", "add_final_layer_norm", "normalize_before", "normalize_embedding", "gradient_checkpointing"
     )
+    config.only("tie_word_embeddings", True)  # untied, each side and the head have tables of their own
     config.only("encoder_layerdrop", 0.0, 0)
     config.only("decoder_layerdrop", 0.0, 0)
     config.only("extra_pos_embeddings", 2)
@@ -73,7 +79,7 @@ def _bart_like(config: Config, **fields: Any) -> Tables:
         "gated": False,
         "norm": "layernorm",
         "positions": "learned",
-        "tied_embeddings": config.flag("tie_word_embeddings", default=True),
+        "tied_embeddings": True,
         "mlp_bias": True,
         "encoder": encoder,
     }

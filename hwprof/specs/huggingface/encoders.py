@@ -30,6 +30,7 @@ def bert(config: Config) -> Tables:
     config.only("position_embedding_type", "absolute")
     config.only("is_decoder", False)
     config.only("add_cross_attention", False)
+    config.only("tie_word_embeddings", True)  # untied, the head has two biases
     config.harmless("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers")
     config.harmless("pooler_size_per_head", "pooler_type", "layer_norm_type")
     types = config.integer("type_vocab_size", default=2)
@@ -41,7 +42,7 @@ def bert(config: Config) -> Tables:
         "norm_placement": "post",
         "final_norm": False,
         "attention_bias": "all",
-        "tied_embeddings": config.flag("tie_word_embeddings", default=True),
+        "tied_embeddings": True,
         "embedding": {"norm": True, "token_types": types},
     }
     return merged(_sizes(config), tables, rates, _bert_head(config))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +73,26 @@ KNOWN_TYPES = tuple(sorted((*READERS, *WITH_IMAGES)))
 """Every ``model_type`` that can be read."""
 
 
-def model_from_config(path: Path) -> ModelSpec:
+def model_from_config(path: Path, ignored: Collection[str] = ()) -> ModelSpec:
     """The model that ``config.json`` at ``path`` describes; no network, no code but hwprof's own.
 
     The count is that of transformers' own modules: of the class that ``architectures`` names, else of the language
     model (of an encoder: of the base model).
 
+    Args:
+        path: the file.
+        ignored: keys that are known to change nothing.
+
     Raises:
         SpecError: the file cannot be read, is of an unknown ``model_type``, or holds a value or a key that is not
             understood.
     """
-    values = _values(path)
-    config = Config(values, path=path)
+    return model_from_values(_values(path), path=path, ignored=ignored)
+
+
+def model_from_values(values: Tables, *, path: Path, ignored: Collection[str] = ()) -> ModelSpec:
+    """The model of a configuration that was read, or made of another file at ``path``; raises as above."""
+    config = Config({key: value for key, value in values.items() if key not in ignored}, path=path)
     kind = config.text("model_type", default="")
     if kind in WITH_IMAGES:
         tables = _text_model(config, *WITH_IMAGES[kind])
@@ -96,6 +104,16 @@ def model_from_config(path: Path) -> ModelSpec:
     name = path.resolve().parent.name if path.name == "config.json" else path.stem
     own = {"name": name or "model", "family": kind, "notes": " ".join(notes)}
     return build(ModelSpec, tables | own | {"source": {"config": str(path)}}, path=path, example="tiny")
+
+
+def model_type_of(path: Path) -> str:
+    """The ``model_type`` of a file; empty where it holds none."""
+    try:
+        values = json.loads(path.read_bytes().decode())
+    except (OSError, ValueError, RecursionError):
+        return ""
+    kind = values.get("model_type") if isinstance(values, dict) else None
+    return kind if isinstance(kind, str) else ""
 
 
 def _text_model(config: Config, kind: str, defaults: dict[str, Any]) -> Tables:

@@ -42,6 +42,9 @@ def qwen2_moe(config: Config) -> Tables:
 
 def qwen3_moe(config: Config) -> Tables:
     """Qwen 3 with experts."""
+    config.harmless(
+        "use_qk_norm", "qkv_bias", "shared_expert_intermediate_size"
+    )  # of older code; transformers has them not
     sizes = widths(config, kv_heads=4)
     tables = rms_decoder(config, sizes, attention_bias=biased(config), attention={"qk_norm": "head"})
     return merged(tables, _qwen_experts(config, tables["layers"]))

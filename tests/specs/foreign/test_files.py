@@ -1,0 +1,191 @@
+"""Files of other tools: those that hold an architecture count as published, the others say what to give instead."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwprof.count.blocks.parameters import parameters
+from hwprof.errors import SpecError
+from hwprof.specs.catalogue.lookup import load_model
+
+LLAMA_31_8B, LLAMA_2_7B, MISTRAL_7B_03, MIXTRAL_8X7B = 8_030_261_248, 6_738_415_616, 7_248_023_552, 46_702_792_704
+"""Parameters as the weights' files on Hugging Face hold them."""
+
+_META = {"dim": 4096, "n_layers": 32, "n_heads": 32, "norm_eps": 1e-5}
+_MISTRAL = _META | {"head_dim": 128, "hidden_dim": 14336, "n_kv_heads": 8}
+_LITGPT = {
+    "block_size": 131072,
+    "n_layer": 32,
+    "n_embd": 4096,
+    "n_head": 32,
+    "n_query_groups": 8,
+    "intermediate_size": 14336,
+    "mlp_class_name": "LLaMAMLP",
+    "norm_class_name": "RMSNorm",
+    "padded_vocab_size": 128256,
+    "bias": False,
+}
+
+
+def written(folder: Path, name: str, content: Any) -> Path:
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("params.json", _META | {"vocab_size": -1, "multiple_of": 256}, LLAMA_2_7B),
+        (
+            "params.json",
+            _META
+            | {"n_kv_heads": 8, "vocab_size": 128256, "ffn_dim_multiplier": 1.3, "multiple_of": 1024}
+            | {"rope_theta": 5e5, "use_scaled_rope": True},
+            LLAMA_31_8B,
+        ),
+        ("params.json", _MISTRAL | {"vocab_size": 32768, "rope_theta": 1e6}, MISTRAL_7B_03),
+        (
+            "params.json",
+            _MISTRAL | {"vocab_size": 32000, "moe": {"num_experts": 8, "num_experts_per_tok": 2}},
+            MIXTRAL_8X7B,
+        ),
+        ("model_config.yaml", "\n".join(f"{key}: {value}" for key, value in _LITGPT.items()), LLAMA_31_8B),
+        ("job.toml", '[job]\n[training]\n[model]\nname = "llama3"\nflavor = "8B"\n', LLAMA_31_8B),
+    ],
+)
+def test_a_file_that_holds_an_architecture_counts_as_published(
+    name: str, content: Any, expected: int, tmp_path: Path
+) -> None:
+    path = written(tmp_path, name, content)
+    assert parameters(load_model(path)).total == expected
+    if name in {"params.json", "model_config.yaml"}:
+        assert parameters(load_model(tmp_path)).total == expected  # its folder, too
+
+
+MEGATRON = {
+    "--num-layers": 32,
+    "--hidden-size": 4096,
+    "--ffn-hidden-size": 14336,
+    "--num-attention-heads": 32,
+    "--group-query-attention": True,
+    "--num-query-groups": 8,
+    "--swiglu": True,
+    "--disable-bias-linear": True,
+    "--untie-embeddings-and-output-weights": True,
+    "--normalization": "RMSNorm",
+    "--position-embedding-type": "rope",
+    "--vocab-size": 128256,
+}
+
+
+def test_arguments_of_megatron_are_read_however_they_are_written(tmp_path: Path) -> None:
+    lines = "\n".join(f"  {key}: {str(value).lower() if value is True else value}" for key, value in MEGATRON.items())
+    flags = " ".join(key if value is True else f"{key} {value}" for key, value in MEGATRON.items())
+    for name, content in {
+        "args.yaml": f"MODEL_ARGS:\n{lines}\n",
+        "args.json": MEGATRON,
+        "train.sh": f"torchrun pretrain_gpt.py {flags} --lr 1e-4 --bf16\n",
+    }.items():
+        assert parameters(load_model(written(tmp_path, name, content))).total == LLAMA_31_8B
+
+
+def test_arguments_of_megatron_without_a_vocabulary_say_so(tmp_path: Path) -> None:
+    few = {key: value for key, value in MEGATRON.items() if key != "--vocab-size"}
+    spec = load_model(written(tmp_path, "args.json", few))
+    assert (spec.vocab_size, "GPT-2, padded" in spec.notes) == (50304, True)
+
+
+def gguf(folder: Path, architecture: str, numbers: dict[str, int], *, tensors: tuple[str, ...] = ()) -> Path:
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    body = text("general.architecture") + struct.pack("<I", 8) + text(architecture)
+    for name, number in numbers.items():
+        body += text(f"{architecture}.{name}") + struct.pack("<II", 4, number)
+    body += text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, 3) + text("a") + text("b") + text("c")
+    for name in tensors:
+        body += text(name) + struct.pack("<IQIQ", 1, 8, 0, 0)
+    path = folder / "model.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(numbers) + 2) + body)
+    return path
+
+
+_GGUF = {
+    "block_count": 32,
+    "embedding_length": 4096,
+    "feed_forward_length": 14336,
+    "attention.head_count": 32,
+    "attention.head_count_kv": 8,
+    "context_length": 131072,
+    "vocab_size": 128256,
+}
+
+
+def test_the_header_of_a_gguf_file_is_read(tmp_path: Path) -> None:
+    spec = load_model(gguf(tmp_path, "llama", _GGUF, tensors=("token_embd.weight", "output.weight")))
+    assert parameters(spec).total == LLAMA_31_8B
+    tied = load_model(gguf(tmp_path, "llama", _GGUF, tensors=("token_embd.weight",)))
+    assert parameters(tied).total == LLAMA_31_8B - 128256 * 4096
+
+
+def test_a_gguf_file_that_is_cut_short_or_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="architecture 'rwkv7', which is not read"):
+        load_model(gguf(tmp_path, "rwkv7", _GGUF))
+    whole = gguf(tmp_path, "llama", _GGUF).read_bytes()
+    (tmp_path / "model.gguf").write_bytes(whole[:56])
+    with pytest.raises(SpecError, match="header is cut short"):
+        load_model(tmp_path / "model.gguf")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fact", "remedy"),
+    [
+        (
+            "adapter_config.json",
+            {"peft_type": "LORA", "r": 8, "base_model_name_or_path": "meta-llama/Llama-3.1-8B"},
+            r"adapter of PEFT \(LORA, rank 8\) for meta-llama/Llama-3.1-8B",
+            "--model meta-llama/Llama-3.1-8B --lora-rank 8",
+        ),
+        (
+            "ds.json",
+            {"train_batch_size": 32, "zero_optimization": {"stage": 3}},
+            "configuration of DeepSpeed",
+            "--zero",
+        ),
+        ("acc.yaml", "distributed_type: FSDP\nnum_processes: 8\n", "configuration of accelerate", "--devices"),
+        ("recipe.yaml", "base_model: Qwen/Qwen3-8B\nadapter: lora\n", "recipe of training", "--model Qwen/Qwen3-8B"),
+        (
+            "config.json",
+            {"_class_name": "FluxTransformer2DModel", "_diffusers_version": "0.30.0"},
+            "configuration of diffusers, FluxTransformer2DModel",
+            "--module",
+        ),
+        ("config.json", {"architecture": "vit_tiny", "pretrained_cfg": {}}, "timm, vit_tiny", "--module"),
+        ("model.safetensors.index.json", {"weight_map": {}}, "index of weights", "config.json"),
+        ("tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer"}, "of a tokenizer", "config.json"),
+        ("generation_config.json", {"do_sample": True, "top_p": 0.9}, "text generation", "config.json"),
+        (
+            "job.toml",
+            '[job]\n[training]\n[model]\nname = "flux"\nflavor = "dev"\n',
+            "job of torchtitan that trains flux dev",
+            "catalogue name",
+        ),
+    ],
+)
+def test_a_file_that_is_no_model_says_what_it_is_and_what_to_give(
+    name: str, content: Any, fact: str, remedy: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SpecError, match=fact) as refusal:
+        load_model(written(tmp_path, name, content))
+    assert remedy in refusal.value.remedy
+
+
+def test_a_layer_of_litgpt_that_is_not_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="GemmaMLP and RMSNorm are not read"):
+        load_model(written(tmp_path, "c.json", _LITGPT | {"mlp_class_name": "GemmaMLP"}))
