@@ -97,7 +97,7 @@ def _without(path: Path, refusal: UnreadKeysError) -> ModelSpec | None:
         return None
     names = ", ".join(map(repr, refusal.keys))
     note = f"Transformers has no key {names} for this type: it changes no count."
-    return spec.model_copy(update={"notes": f"{spec.notes} {note}".strip()})
+    return spec.changed(notes=f"{spec.notes} {note}".strip())
 
 
 def _captured(path: Path, refusal: SpecError, shapes: Shapes) -> ModelSpec:

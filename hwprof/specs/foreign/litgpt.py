@@ -7,6 +7,7 @@ from pathlib import Path
 from hwprof.errors import SpecError
 from hwprof.specs.foreign.kinds import Tables
 
+
 def is_litgpt(values: Tables) -> bool:
     """Whether the keys are those of such a file."""
     return {"n_layer", "n_embd", "n_head", "block_size"} <= values.keys() and (
