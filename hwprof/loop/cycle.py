@@ -58,6 +58,7 @@ class Cycle:
     Attributes:
         done: whether every step of the schedule was taken.
         steps: steps taken so far.
+        plain: whether the step under way is timed, with no profiler.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Cycle:
         self._plan = self._steps()
         self.done = False
         self.steps = -1
+        self.plain = False
 
     def next(self) -> bool:
         """The step before is over and another begins; False once the schedule is done and nothing is left behind."""
@@ -112,7 +114,9 @@ class Cycle:
         yield from self._watch.warm_up(1)
         yield from self._count()
         yield from self._watch.warm_up(schedule.warmup - 2)
+        self.plain = True
         yield from self._watch.timed(schedule.pairs)
+        self.plain = False
         if schedule.profiled:
             yield from self._watch.profiled(schedule.profiled)
             yield from self._watch.memory(self._resident_bytes)

@@ -7,8 +7,8 @@ import sys
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,18 +21,21 @@ from hwprof.loop.cycle import TRACE_FILE, Cycle, Subject
 from hwprof.loop.frames import frame_of
 from hwprof.loop.live import LiveMetrics, Logger
 from hwprof.loop.schedule import Schedule
+from hwprof.loop.together import Together
 from hwprof.measure.host.environment import environment
 from hwprof.measure.host.identity import identify
 from hwprof.measure.their_loop.model import see
 from hwprof.measure.their_loop.optimizer import implementation, plain_optimizers
 from hwprof.measure.their_loop.phase_finder import PhaseFinder
 from hwprof.measure.their_loop.world import matmul_precision, world
+from hwprof.plan.advice.loops import recommend_loop
 from hwprof.report.files.run import write_record, write_run
 from hwprof.report.html import render_notebook
 from hwprof.report.run.text import plain_summary
 from hwprof.report.run.view import build_view
 from hwprof.specs.record.loop import LoopSettings
 from hwprof.specs.record.run import PhaseName, RunRecord, Status
+from hwprof.specs.record.stragglers import Stragglers
 from hwprof.version import __version__
 
 if TYPE_CHECKING:
@@ -111,6 +114,8 @@ class Profile:
         self._output = output
         self._live = live
         self._progress = progress
+        self._together = Together(subject.model.root, subject.device)
+        self._stragglers: Stragglers | None = None
         self._finder = PhaseFinder(subject.model.root, subject.optimizers)
         self._folder = Path(tempfile.mkdtemp(prefix="hwprof-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -152,6 +157,7 @@ class Profile:
             "environment": environment(self._subject.device),
             "device": identity,
         }
+        self._guarded(self._together.start, else_said="who waits for whom is not watched")
         self._begin_cycle()
 
     def step(self) -> None:
@@ -162,6 +168,7 @@ class Profile:
         """
         cycle = self._started_cycle
         self._steps += 1
+        self._together.step(counts=self._counts)
         if not self._failure and not self._stopped:
             self._guarded(lambda: self._advance(cycle))
 
@@ -178,7 +185,21 @@ class Profile:
         """
         if name not in get_args(PhaseName):
             raise InputError(f"{name!r} is no phase", expectation=f"expected one of {', '.join(get_args(PhaseName))}")
-        return self._finder.by_hand(name, inputs)
+        return self._named(name, inputs)
+
+    @contextmanager
+    def _named(self, name: PhaseName, inputs: Any) -> Iterator[None]:
+        self._together.phase(name)
+        try:
+            with self._finder.by_hand(name, inputs):
+                yield
+        finally:
+            self._together.phase_end()
+
+    @property
+    def _counts(self) -> bool:
+        """Whether the step just taken ran as steps usually do: it was no warm-up, and no profiler saw it."""
+        return self._cycle is not None and (self._cycle.done or self._cycle.plain)
 
     def leave_out_step(self) -> None:
         """Something else than training happens in the step under way: leave it out of what is measured."""
@@ -195,10 +216,14 @@ class Profile:
         self._stopped = True
         if self._cycle is not None:
             self._guarded(self._cycle.close)
+        self._guarded(self._conclude, else_said="who waits for whom is not known")
         self._guarded(self._live.close, else_said="a logger was not closed")
         output = self._output
         if output is not None:
             self._guarded(lambda: self.report(output), else_said="the report was not written")
+
+    def _conclude(self) -> None:
+        self._stragglers = self._together.stop()
 
     @property
     def done(self) -> bool:
@@ -217,6 +242,15 @@ class Profile:
         Raises:
             InputError: nothing was begun.
         """
+        record = self._seen_record
+        if self._stragglers is None and not self._together.notes:
+            return record
+        record = record.changed(stragglers=self._stragglers, notes=(*record.notes, *self._together.notes))
+        return record.changed(recommendations=recommend_loop(record))
+
+    @property
+    def _seen_record(self) -> RunRecord:
+        """What was found on this rank alone."""
         if self._measured is not None:
             return self._measured
         cycle = self._started_cycle

@@ -21,7 +21,8 @@ from hwprof.spans.pieces import Kind, Pieces, cpu_pieces, gpu_pieces, split
 from hwprof.spans.read.file import read_trace
 from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.measurement import Ceiling, median_interval
-from hwprof.specs.record.trace import Stragglers, TraceBreak, TraceDevice
+from hwprof.specs.record.stragglers import Stragglers
+from hwprof.specs.record.trace import TraceBreak, TraceDevice
 from hwprof.trace import breakdown, collectives, idle, launches, memory, stragglers, tables
 from hwprof.trace.calls import Calls, calls_of
 from hwprof.trace.critical import critical_path
@@ -79,9 +80,10 @@ def analyse(
         for device, meetings in _of_file(trace, number, asked or Asked()):
             devices.append(device)
             met.append((device.rank, meetings))
+    span_s = statistics.fmean(device.breakdown.span_s for device in devices)
     repeated = len({rank for rank, _ in met}) < len(met)
     notes = ("several devices have the same rank: who waits for whom is not said",) if repeated else ()
-    return Analysis(tuple(devices), None if repeated else stragglers.stragglers(met), notes)
+    return Analysis(tuple(devices), None if repeated else stragglers.stragglers(met, span_s=span_s), notes)
 
 
 def _of_file(trace: Trace, number: int, asked: Asked) -> Iterator[tuple[TraceDevice, Sequence[Meeting]]]:

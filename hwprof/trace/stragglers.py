@@ -6,23 +6,20 @@ did more of than the others is the cause. No clocks are compared.
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from hwprof.predict.ranks.lateness import Stay, cause_of, stands_out, waits_of
 from hwprof.spans.columns import NS, Trace
 from hwprof.spans.intervals import Intervals, intersect
 from hwprof.spans.pieces import Split
-from hwprof.specs.record.trace import LateCause, RankWait, Stragglers
+from hwprof.specs.record.stragglers import LateCause, RankWait, Stragglers
 from hwprof.trace.collectives import MESSAGES, Called
 from hwprof.trace.idle import loading
 from hwprof.trace.windows import Windows
-
-STANDS_OUT = 0.5
-"""A cause is named where it is at least this share of the lateness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +72,14 @@ def _between(parts: Split, loads: Intervals, low: int, high: int) -> dict[LateCa
     return {"compute": compute, "copies": copies, "input": input_, "host": idle - input_}
 
 
-def stragglers(ranks: Sequence[tuple[int, Sequence[Meeting]]]) -> Stragglers | None:
+def stragglers(ranks: Sequence[tuple[int, Sequence[Meeting]]], *, span_s: float) -> Stragglers | None:
     """Waiting by rank in the collectives whose ranks all recorded them; None with fewer than two ranks.
 
     Messages between two ranks are not matched: they are among the others.
+
+    Args:
+        ranks: each with its collectives.
+        span_s: of the steps in which they were.
     """
     present = {rank for rank, _ in ranks}
     if len(present) < 2:
@@ -91,34 +92,30 @@ def stragglers(ranks: Sequence[tuple[int, Sequence[Meeting]]]) -> Stragglers | N
                 messages += 1
             else:
                 met[meeting.key, meeting.number][rank] = meeting
-    shared = [each for each in met.values() if _is_whole(each, present)]
-    waited: dict[int, int] = dict.fromkeys(sorted(present), 0)
-    caused, last = dict(waited), dict(waited)
-    more: dict[int, dict[LateCause, float]] = {rank: defaultdict(float) for rank in present}
-    for here in shared:
-        least_ns, late = min((meeting.time_ns, rank) for rank, meeting in here.items())
-        last[late] += 1
-        for rank, meeting in here.items():
-            waited[rank] += meeting.time_ns - least_ns
-            caused[late] += meeting.time_ns - least_ns
-        for cause, excess_ns in _excess(here, late):
-            more[late][cause] += excess_ns
+    whole = [each for each in met.values() if _is_whole(each, present)]
+    shared = [{rank: _stay(meeting) for rank, meeting in each.items()} for each in whole]
+    waits = waits_of(shared, present)
+    named = stands_out(waits.caused_s, span_s)
     return Stragglers(
         collectives=len(shared),
         unmatched=len(met) - len(shared) + messages,
-        transfer_s=sum(min(one.time_ns for one in each.values()) for each in shared) * NS,
+        transfer_s=waits.transfer_s,
         ranks=tuple(
             RankWait(
                 rank=rank,
-                waited_s=waited[rank] * NS,
-                caused_s=caused[rank] * NS,
-                last=last[rank],
-                cause=_cause(more[rank]) if caused[rank] else "",
+                waited_s=waited_s,
+                caused_s=waits.caused_s[rank],
+                last=waits.last[rank],
+                cause=cause_of(waits.more_s[rank]) if rank == named else "",
             )
-            for rank in waited
+            for rank, waited_s in waits.waited_s.items()
         ),
         note="; ".join(_notes(len(shared), len(met), messages)),
     )
+
+
+def _stay(meeting: Meeting) -> Stay:
+    return Stay(meeting.time_ns * NS, {cause: time_ns * NS for cause, time_ns in meeting.before_ns.items()})
 
 
 def _is_whole(met: Mapping[int, Meeting], present: set[int]) -> bool:
@@ -128,20 +125,6 @@ def _is_whole(met: Mapping[int, Meeting], present: set[int]) -> bool:
         wanted = present.intersection(one.members)
         return len(wanted) > 1 and wanted <= met.keys()
     return len(met) == min(one.size or len(present), len(present)) > 1
-
-
-def _excess(met: Mapping[int, Meeting], late: int) -> Iterator[tuple[LateCause, float]]:
-    """How much more than the middle one of the others the late rank did of each thing before it came."""
-    others = [one.before_ns for rank, one in met.items() if rank != late]
-    for cause, time_ns in met[late].before_ns.items():
-        yield cause, max(time_ns - statistics.median(other.get(cause, 0) for other in others), 0.0)
-
-
-def _cause(more: Mapping[LateCause, float]) -> LateCause | None:
-    """What most of a rank's lateness was; None where nothing is."""
-    total = sum(more.values())
-    cause = max(more, key=lambda each: more[each], default=None)
-    return cause if cause is not None and more[cause] >= STANDS_OUT * total > 0 else None
 
 
 def _notes(shared: int, met: int, messages: int) -> Iterator[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hwprof.specs.record.stragglers import Stragglers
 from hwprof.specs.record.trace import (
-    Stragglers,
     TraceBreakdown,
     TraceCause,
     TraceDevice,

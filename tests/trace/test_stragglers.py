@@ -16,7 +16,7 @@ def test_two_collectives_by_hand():
     key = ("allreduce",)
     first = [Meeting(key, 0, 9), Meeting(key, 1, 4)]
     second = [Meeting(key, 0, 4), Meeting(key, 1, 6), Meeting(key, 2, 7)]
-    found = stragglers([(0, first), (1, second)])
+    found = stragglers([(0, first), (1, second)], span_s=1e-8)
     assert found is not None
     assert (found.collectives, found.unmatched) == (2, 1)
     assert found.transfer_s == pytest.approx(8e-9)
@@ -60,7 +60,7 @@ def test_ranks_are_said_by_the_trace_else_by_the_name_else_by_the_order(tmp_path
 def test_traces_of_different_steps_are_said_to_be_so(shared: int, alone: int, note: str):
     both = [Meeting(("allreduce",), number, 5) for number in range(shared)]
     more = [Meeting(("allreduce",), number, 5) for number in range(shared, shared + alone)]
-    found = stragglers([(0, both + more), (1, both)])
+    found = stragglers([(0, both + more), (1, both)], span_s=1.0)
     assert found is not None
     assert (found.collectives, found.unmatched) == (shared, alone)
     assert found.note.startswith(note)

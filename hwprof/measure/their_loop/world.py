@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 
@@ -14,6 +16,13 @@ def world() -> tuple[int, int]:
     if not dist.is_available() or not dist.is_initialized():
         return 0, 1
     return dist.get_rank(), dist.get_world_size()
+
+
+def default_store() -> Any:
+    """The store through which the ranks of this process's group found each other; None where there is no group."""
+    if not dist.is_available() or not dist.is_initialized():
+        return None
+    return dist.distributed_c10d._get_default_store()  # noqa: SLF001 (torch has no public way to it)
 
 
 def matmul_precision(stored: SeenDtype, device: torch.device) -> SeenDtype:

@@ -9,6 +9,7 @@ from hwprof.plan.advice.facts import Facts
 from hwprof.plan.advice.gain import WORTH_SAYING, Rule, gain_within
 from hwprof.plan.advice.operations import advice_for
 from hwprof.specs.record.run import BoundClass, Dtype, LayerKind, OptimizerName, Recommendation, RunRecord
+from hwprof.specs.record.stragglers import LateCause
 from hwprof.units import format_fraction
 
 _IN_TORCH: tuple[tuple[str, str], ...] = (
@@ -40,10 +41,46 @@ def loop_advice(layer_kind: LayerKind, bound: BoundClass, *, faster: Dtype | Non
     return in_torch(advice_for(layer_kind, bound, faster=faster))
 
 
+def late_fraction(record: RunRecord) -> float:
+    """What of a step all ranks wait for one that is late."""
+    late = record.stragglers
+    return 1 - late.step_without_s / late.step_s if late and late.step_s and late.step_without_s is not None else 0.0
+
+
+_AGAINST: dict[LateCause | None, str] = {
+    "input": "more DataLoader workers on that rank, prefetching, batches of like size on all ranks",
+    "compute": "like work on all ranks (tokens, expert rows, padding); look at that device's clock and its neighbours",
+    "copies": "pinned memory and non_blocking=True; look at that rank's NUMA node",
+    "host": "look at what that rank alone does: logging, locks, other programs on its host",
+    "garbage collection": "gc.freeze() after the set-up, gc.disable(), and gc.collect() on all ranks in the same step",
+    "recompilation": "torch.compile(dynamic=True) or padded shapes, so that no rank compiles alone",
+    "checkpoint": "write in the background (torch.distributed.checkpoint.async_save), or by all ranks together",
+    None: "profile that rank (hwprof trace has a line for each)",
+}
+
+
+def late_rank(facts: Facts) -> Recommendation | None:
+    """One rank for which all others wait."""
+    late = facts.record.stragglers
+    named = late.named if late else None
+    stake = late_fraction(facts.record)
+    if late is None or named is None or stake < WORTH_SAYING:
+        return None
+    return Recommendation(
+        title=f"Make rank {named.rank} keep up: {named.cause or 'it is late'}",
+        change=_AGAINST[named.cause or None],
+        reason=late.sentence,
+        gain_fraction=gain_within(stake, low=stake, high=stake),
+        evidence=f"arrival of every rank at each of {late.collectives} collectives, profiler off",
+        basis="measured",
+    )
+
+
 def exposed_communication(facts: Facts) -> Recommendation | None:
     """Collectives that no compute hides."""
     attribution = facts.record.attribution
     stake = attribution.exposed_communication_s / attribution.step_s if attribution else 0.0
+    stake -= min(late_fraction(facts.record), stake)
     if stake < WORTH_SAYING:
         return None
     return Recommendation(
@@ -63,6 +100,7 @@ LOOP_RULES: tuple[Rule, ...] = (
     kernel_rules.optimizer_implementation,
     input_rules.data_workers,
     input_rules.overlapped_copies,
+    late_rank,
     exposed_communication,
     kernel_rules.slowest_kind,
 )

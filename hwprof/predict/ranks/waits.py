@@ -11,15 +11,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from hwprof.predict.ranks.lateness import MATTERS, STANDS_OUT
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.record.collective import CollectiveCurve, CollectiveName, bus_factor
 from hwprof.specs.record.rank import RankRecord
 from hwprof.specs.record.ranks import Axis, CollectiveCall, CollectiveResult, RankPlace, RankResult, RanksResult
 from hwprof.units import format_fraction, format_seconds
-
-STANDS_OUT = 2.0
-"""A straggler makes the others wait this many times as long as the next rank does, and at least this share:"""
-MATTERS = 0.02
 
 _Kind = tuple[CollectiveName, Axis]
 

@@ -79,7 +79,7 @@ def build_headline(record: RunRecord) -> Headline:
     verdict = record.verdict
     ranked = ranked_recommendations(record)
     return Headline(
-        sentence=verdict.sentence if verdict else absence(record, "verdict"),
+        sentence=_sentence(record),
         caution=_caution(record.step),
         bound=verdict.bound if verdict else record.bound,
         confidence=verdict.confidence if verdict else "",
@@ -90,6 +90,12 @@ def build_headline(record: RunRecord) -> Headline:
         recommendations=tuple((item, gain_words(item.gain_fraction)) for item in ranked[:TOP_RECOMMENDATIONS]),
         more_recommendations=max(len(ranked) - TOP_RECOMMENDATIONS, 0),
     )
+
+
+def _sentence(record: RunRecord) -> str:
+    """The verdict, and of several ranks the one that the others wait for."""
+    said = record.verdict.sentence if record.verdict else absence(record, "verdict")
+    return f"{said} {record.stragglers.sentence}".strip() if record.stragglers else said
 
 
 def _caution(step: StepTime | None) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hwprof.report.cells import Field, Table, build_sheet, build_table
+from hwprof.specs.record.stragglers import RankWait
 from hwprof.specs.record.trace import (
-    RankWait,
     TimePart,
     TraceCause,
     TraceCollective,
@@ -155,7 +155,7 @@ RANKS: tuple[Field[RankWait], ...] = (
     Field("waited", "Waited", lambda row: row.waited_s, "s", meaning="in collectives, until the last rank came"),
     Field("caused", "Made others wait", lambda row: row.caused_s, "s", meaning="time of all others together"),
     Field("last", "Came last", lambda row: row.last, "count", meaning="times"),
-    Field("cause", "Cause", lambda row: row.cause if row.cause is not None else "none stands out"),
+    Field("cause", "Cause", lambda row: row.cause if row.cause is not None else "not clear"),
 )
 COLLECTIVES: tuple[Field[TraceCollective], ...] = (
     Field("op", "Collective", lambda row: row.op, style="code"),
@@ -216,10 +216,10 @@ def together_tables(report: TraceReport) -> list[Table]:
 
 
 def waiting_words(report: TraceReport) -> str:
-    """Which rank the others waited for most, and why; empty where none waited."""
+    """Which rank the others waited for, and why; empty where none stands out."""
     waits = report.stragglers
-    worst = max(waits.ranks, key=lambda rank: rank.caused_s, default=None) if waits else None
-    if waits is None or worst is None or worst.caused_s <= 0:
+    worst = waits.named if waits else None
+    if waits is None or worst is None:
         return ""
     why = f"; before, it did more than the others of: {worst.cause}" if worst.cause else ""
     return (

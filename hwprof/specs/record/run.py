@@ -23,6 +23,7 @@ from hwprof.specs.record.counters import CountersResult
 from hwprof.specs.record.loop import LoopSettings, ModuleSpec
 from hwprof.specs.record.memory import MemoryPart, MemoryResult
 from hwprof.specs.record.ranks import RanksResult
+from hwprof.specs.record.stragglers import Stragglers
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -364,6 +365,7 @@ class RunRecord(Record):
     layouts: tuple[LayoutRow, ...] = ()
     telemetry: tuple[Series, ...] = ()
     ranks: RanksResult | None = None
+    stragglers: Stragglers | None = None
     counters: CountersResult | None = None
     notes: tuple[str, ...] = ()
 

@@ -10,6 +10,7 @@ from typing import Literal
 from hwprof.specs.frozen import Record
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.run import BoundClass, Confidence
+from hwprof.specs.record.stragglers import Stragglers
 
 TRACE_SCHEMA_VERSION = 1
 
@@ -18,8 +19,6 @@ TraceDirection = Literal["forward", "recompute", "backward", "update", "other"]
 TimePart = Literal[
     "compute", "communication", "copy", "input", "synchronisation", "host", "launch", "queued", "unknown"
 ]
-LateCause = Literal["input", "compute", "copies", "host", "garbage collection", "recompilation", "checkpoint"]
-"""What a rank that comes late to a collective did more of than the others."""
 PathKind = Literal["compute", "communication", "copy", "launch", "queued", "host", "synchronisation", "input", "idle"]
 
 
@@ -274,34 +273,6 @@ class TraceDevice(Record):
     collectives: tuple[TraceCollective, ...] = ()
     memory: tuple[TraceMemory, ...]
     notes: tuple[str, ...] = ()
-
-
-class RankWait(Record):
-    """One rank in the collectives that all ranks share.
-
-    ``waited_s``: time in them until the last rank came. ``caused_s``: time that all others waited for this one,
-    together. ``last``: in how many of them it was the last to come. ``cause``: what it did more of than the others
-    before it came; None where nothing stands out, empty where nobody waited for it.
-    """
-
-    rank: int
-    waited_s: float
-    caused_s: float
-    last: int
-    cause: LateCause | Literal[""] | None = None
-
-
-class Stragglers(Record):
-    """Who keeps the others waiting. A collective ends for all ranks at once, so the one it takes least came last.
-
-    No clocks are compared: the least time that any rank was in a collective is taken for the transfer itself.
-    """
-
-    collectives: int
-    unmatched: int
-    transfer_s: float
-    ranks: tuple[RankWait, ...]
-    note: str = ""
 
 
 class TraceReport(Record):

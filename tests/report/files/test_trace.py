@@ -9,7 +9,8 @@ import re
 from made_up_trace import made_up_device, made_up_report
 
 from hwprof.report.files.trace import trace_page, write_trace_report
-from hwprof.specs.record.trace import RankWait, Stragglers, TraceBreak, TraceReport
+from hwprof.specs.record.stragglers import RankWait, Stragglers
+from hwprof.specs.record.trace import TraceBreak, TraceReport
 
 TABLES = ["steps", "modules", "ops", "kernels", "collectives", "critical_path", "causes", "queues", "memory"]
 

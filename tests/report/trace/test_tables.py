@@ -15,7 +15,8 @@ from hwprof.report.trace.tables import (
     together_tables,
     waiting_words,
 )
-from hwprof.specs.record.trace import RankWait, Stragglers, TraceBreak, TraceOp
+from hwprof.specs.record.stragglers import RankWait, Stragglers
+from hwprof.specs.record.trace import TraceBreak, TraceOp
 
 
 def shown(table):
