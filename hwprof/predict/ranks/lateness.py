@@ -92,7 +92,7 @@ def latest(met: Met) -> tuple[float, int]:
 
 
 def alone_late_s(met: Met) -> tuple[int, float, float]:
-    """The rank that came last, how long all others had been there, and the same without what it had no processor for."""
+    """The rank that came last, how long all others were there, and the same without what it had no processor for."""
     least_s, late = latest(met)
     others = [stay for rank, stay in met.items() if rank != late]
     late_s = min(other.time_s for other in others) - least_s

@@ -1,4 +1,4 @@
-"""Is the rank that keeps the others waiting named, with its cause and the step as it would be without it, and no other?"""
+"""Is the rank that keeps the others waiting named, with its cause and the step without it, and no other?"""
 
 from __future__ import annotations
 
