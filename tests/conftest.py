@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+os.environ["HWPROF_CEILINGS"] = "datasheet"  # no test spends time on measuring this machine that does not say so
+
 settings.register_profile("hwprof", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hwprof")
 

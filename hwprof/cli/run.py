@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,21 @@ from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
 from hwprof.cli.options import options_of
 from hwprof.cli.progress import caller
+from hwprof.errors import InputError, WorkError
 from hwprof.session.request import RunRequest
 from hwprof.specs.parsing import checked
 
 
 @click.command(
     "run",
-    help="Measure one Transformer training step on this machine and say what holds it back.",
+    help="Measure one Transformer training step on this machine and say what holds it back; or, after --, attach to a "
+    "program that trains (python train.py, torchrun ... train.py), which needs no change.",
     epilog=examples(
         "hwprof run --model 1b --device cuda",
         "hwprof run --model my-model.toml --data my-text.txt --cluster 8xh100-sxm --output reports/first",
         "torchrun --nproc-per-node 8 -m hwprof run --model 1b --parallel fsdp",
+        "hwprof run --output reports/mine -- python train.py --epochs 1",
+        "hwprof run -- torchrun --nproc-per-node 8 train.py",
     ),
 )
 @options_of(
@@ -31,10 +37,15 @@ from hwprof.specs.parsing import checked
     parallel={"metavar": "LAYOUT"},
     output={"type": click.Path(path_type=Path, file_okay=False)},
 )
+@click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="[-- PROGRAM...]")
 @format_option
 @click.option("--quiet", is_flag=True, help="No progress, only the summary.")
-def command(output_format: str, *, quiet: bool, **asked: Any) -> None:
-    """Run the main job."""
+@click.pass_context
+def command(ctx: click.Context, /, output_format: str, *, program: tuple[str, ...], quiet: bool, **asked: Any) -> None:
+    """Run the main job, or a program of somebody else's."""
+    if program:
+        _attached(ctx, program, output_format, asked)
+        return
     from hwprof.measure.world import launched
     from hwprof.report.run.text import print_summary
     from hwprof.session.ranks import run_ranks
@@ -51,3 +62,55 @@ def command(output_format: str, *, quiet: bool, **asked: Any) -> None:
         print_summary(ran.record, sys.stdout, ran.directory)
     if ran.report_error is not None:
         raise ran.report_error
+
+
+_OF_PROGRAMS = {"output", "warmup_steps", "steps", "profiled_steps"}
+"""Options that hold for a program of somebody else's; the program decides all others."""
+
+
+def _attached(ctx: click.Context, program: tuple[str, ...], output_format: str, asked: Mapping[str, Any]) -> None:
+    """Start a program, measure what it trains, and print the report that it left.
+
+    Raises:
+        InputError: an option is given that the program decides.
+        WorkError: it left no report.
+    """
+    from hwprof.attach.launch import launch
+    from hwprof.attach.options import Attach
+
+    given = {name for name in asked if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
+    if wrong := sorted(given - _OF_PROGRAMS):
+        raise InputError(
+            f"--{wrong[0].replace('_', '-')} does not hold for a program of your own",
+            expectation="the program decides that",
+            remedy="--output, --warmup-steps, --steps and --profiled-steps are those that hold",
+        )
+    chosen = {name: int(asked[f"{option}steps"]) for name, option in _SCHEDULE.items() if f"{option}steps" in given}
+    output = asked["output"] or Path("reports") / f"attached-{datetime.now(UTC).strftime('%Y%m%d-%H%M%S')}"
+    code = launch(program, Attach(output=str(Path(output).absolute()), **chosen), quiet=output_format == "json")
+    _print_left(Path(output), output_format, code)
+    if code:
+        ctx.exit(code if code > 0 else 128 - code)
+
+
+_SCHEDULE = {"warmup": "warmup_", "timed": "", "profiled": "profiled_"}
+
+
+def _print_left(output: Path, output_format: str, code: int) -> None:
+    """The record that the program left; of one that failed, nothing is said where it left none."""
+    from hwprof.report.files.run import RECORD_FILE, read_run
+    from hwprof.report.run.text import print_summary
+
+    if not (output / RECORD_FILE).is_file():
+        if code:
+            return
+        raise WorkError(
+            "the program left no report: hwprof found no optimizer step of torch in it",
+            expectation="expected a program that trains a torch.nn.Module with a torch.optim.Optimizer",
+            remedy="start it with the python that has hwprof, without -I or -E; or use hwprof.profile in the loop",
+        )
+    record = read_run(output)
+    if output_format == "json":
+        click.echo(record.model_dump_json(indent=1))
+    else:
+        print_summary(record, sys.stdout, output)

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from hwprof.errors import InputError
+import torch
+
+from hwprof.errors import InputError, WorkError
 from hwprof.measure.host.environment import device_name
-from hwprof.measure.probes.device import TRAINED_DTYPES, probe_device
+from hwprof.measure.probes.calibration import calibration, default_file_name
+from hwprof.measure.probes.device import TRAINED_DTYPES, ProbeResult, probe_device
 from hwprof.predict.ceilings.datasheet import datasheet_ceilings
+from hwprof.specs.files import write_atomically
 from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.measurement import Ceiling, Skipped
 from hwprof.specs.record.calibration import Calibration, read_calibration
 
-if TYPE_CHECKING:
-    import torch
-
 MEASURE = "measure"
+DATASHEET = "datasheet"
+VARIABLE = "HWPROF_CEILINGS"
+"""The environment's word for what is not said in the program."""
 _NONE_NOTE = (
-    "no ceilings were given, so nothing is held against a roof of this machine: run `hwprof probe` once and pass "
-    'ceilings="hwprof-calibration-<device>.json", or ceilings="measure" to spend some 15 seconds on it now'
+    "no ceilings are known of this machine, so nothing is held against a roof of it: leave ceilings= out, and they are "
+    "measured once, in some 15 seconds"
 )
 
 
@@ -40,7 +45,8 @@ def known_ceilings(
     """The ceilings that a loop asks for, and the datasheet's beside them where the catalogue has the device.
 
     Args:
-        source: ``"measure"``, a file that ``hwprof probe`` wrote, or None.
+        source: ``"measure"``, ``"datasheet"``, a file that ``hwprof probe`` wrote, or None for what was measured here
+            before, else measured now and kept for the next time.
         device: where the loop runs.
         spec: its catalogue entry.
         progress: told what is measured.
@@ -49,13 +55,59 @@ def known_ceilings(
         InputError: the file can't be read, is another device's or holds no ceilings.
     """
     datasheet = datasheet_ceilings(spec) if spec else ()
-    if source is None:
+    source = source or os.environ.get(VARIABLE) or None
+    if source == DATASHEET:
         return KnownCeilings(ceilings=datasheet, notes=() if datasheet else (_NONE_NOTE,))
     if source == MEASURE:
-        kind = "cuda" if device.type == "cuda" else "cpu"
-        result = probe_device(device, dtypes=TRAINED_DTYPES[kind], quick=True, report=progress)
+        result = _measured(device, progress)
         return KnownCeilings(ceilings=(*result.ceilings, *datasheet), skipped=result.skipped)
+    if source is None:
+        return _remembered(device, datasheet, progress)
     return _calibrated(Path(source), device, datasheet)
+
+
+def _measured(device: torch.device, progress: Callable[[str], None]) -> ProbeResult:
+    return probe_device(
+        device, dtypes=TRAINED_DTYPES["cuda" if device.type == "cuda" else "cpu"], quick=True, report=progress
+    )
+
+
+def _remembered(device: torch.device, datasheet: tuple[Ceiling, ...], progress: Callable[[str], None]) -> KnownCeilings:
+    """What ``hwprof probe`` left in this folder, else what was kept of an earlier measurement, else one made now.
+
+    Of several processes one measures, and the others wait for what it finds.
+    """
+    here = Path(default_file_name(device))
+    if here.is_file():
+        return _calibrated(here, device, datasheet)
+    kept = kept_file(device)
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with kept.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_good(kept):
+                progress("measuring the ceilings of this machine, once: some 15 seconds")
+                found = calibration(device, _measured(device, progress), quick=True, complete=True)
+                write_atomically(kept, found.to_json())
+    except (OSError, WorkError) as error:
+        note = f"ceilings could not be kept in {kept.parent} ({error}), so they are the datasheet's"
+        return KnownCeilings(ceilings=datasheet, notes=(note,))
+    return _calibrated(kept, device, datasheet)
+
+
+def _is_good(kept: Path) -> bool:
+    """Whether a file of ours can be read still."""
+    try:
+        return bool(read_calibration(kept).ceilings)
+    except InputError:
+        return False
+
+
+def kept_file(device: torch.device) -> Path:
+    """Where ceilings of this machine are kept for this user: by device, its threads, and torch."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    name = default_file_name(device).removesuffix(".json")
+    return cache / "hwprof" / f"{name}-{torch.get_num_threads()}-threads-torch-{torch.__version__}.json"
 
 
 def _calibrated(path: Path, device: torch.device, datasheet: tuple[Ceiling, ...]) -> KnownCeilings:

@@ -69,7 +69,8 @@ def profile(
         optimizer: one or several; None = every optimizer of the program.
         schedule: which steps are measured; by default 31 of them, once.
         ceilings: ``"measure"`` spends some 15 s on them before the first step; a path is a calibration that
-            ``hwprof probe`` saved; None = the datasheet's, where the catalogue has the device, else none.
+            ``hwprof probe`` saved; ``"datasheet"`` measures nothing; None = those that were measured on this machine
+            before, else measured now and kept in ``~/.cache/hwprof`` (or as HWPROF_CEILINGS says).
         output: where the report is written at the end; None = only where ``report`` is called.
         loggers: get metrics while the loop runs on (rank 0 alone); they are closed at the end.
         log_every: steps between two entries.
@@ -114,7 +115,7 @@ class Profile:
         self._output = output
         self._live = live
         self._progress = progress
-        self._together = Together(subject.model.root, subject.device)
+        self._together = Together(subject.model.root, subject.optimizers, subject.device)
         self._stragglers: Stragglers | None = None
         self._finder = PhaseFinder(subject.model.root, subject.optimizers)
         self._folder = Path(tempfile.mkdtemp(prefix="hwprof-"))
@@ -285,6 +286,7 @@ class Profile:
             write_record(record, target)
         else:
             write_run(record, target)
+            print(f"hwprof: the report is {target / 'report.html'}", file=sys.stderr)  # noqa: T201
         return target
 
     def summary(self) -> str:

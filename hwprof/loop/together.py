@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +45,11 @@ class Together:
         notes: what went wrong.
     """
 
-    def __init__(self, root: torch.nn.Module, device: torch.device) -> None:
+    def __init__(
+        self, root: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer], device: torch.device
+    ) -> None:
         self._root = root
+        self._optimizers = optimizers
         self._device = device
         self._timer = timer_for(device)
         self._ledger: Ledger | None = None
@@ -69,7 +72,7 @@ class Together:
             self.notes.append(f"who waits for whom is not known: {why_not}")
             self._hooks.close()
             return
-        self._ledger, self._loop = ledger, LoopHooks(self._root, ledger, self._hooks)
+        self._ledger, self._loop = ledger, LoopHooks(self._root, self._optimizers, ledger, self._hooks)
 
     def step(self, *, counts: bool) -> None:
         """A step is over; ``counts`` says whether it ran as steps usually do."""

@@ -211,7 +211,7 @@ def test_without_ceilings_nothing_is_held_against_a_roof(make_loop, short):
     assert record.ceilings == ()
     assert set(record.verdict.shares) <= {"unknown", "host"}
     assert not [op for op in record.ops if op.lost_s or op.advice]
-    assert any("no ceilings were given" in note for note in record.notes)
+    assert any("no ceilings are known" in note for note in record.notes)
 
 
 def test_steps_with_an_evaluation_in_them_are_left_out(make_loop):

@@ -69,7 +69,7 @@ def train(_world, fault, bad):  # noqa: C901 (one program, with every fault that
     model = Model() if fault == "by hand" else nn.parallel.DistributedDataParallel(Model())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     waits, hooks, writers = dist.Work.wait, len(gc.callbacks), (torch.save, torch.autograd.backward)
-    together = Together(model, torch.device("cpu"))
+    together = Together(model, (optimizer,), torch.device("cpu"))
     together.start()
     gc.disable()
     with warnings.catch_warnings():
@@ -132,7 +132,7 @@ def test_a_loop_of_one_rank_is_not_watched():
 
     from hwprof.loop.together import Together
 
-    together = Together(torch.nn.Linear(2, 2), torch.device("cpu"))
+    together = Together(torch.nn.Linear(2, 2), (), torch.device("cpu"))
     together.start()
     together.step(counts=True)
     assert (together.stop(), together.notes) == (None, [])

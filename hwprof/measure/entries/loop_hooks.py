@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,11 +33,14 @@ class LoopHooks:
 
     Args:
         root: the module that the loop calls.
+        optimizers: its optimizers; empty = every optimizer of the program.
         ledger: which is told.
         hooks: that are closed with it.
     """
 
-    def __init__(self, root: nn.Module, ledger: Ledger, hooks: Hooks) -> None:
+    def __init__(
+        self, root: nn.Module, optimizers: Sequence[torch.optim.Optimizer], ledger: Ledger, hooks: Hooks
+    ) -> None:
         self._ledger = ledger
         self._hooks = hooks
         self._depth = 0
@@ -46,8 +49,13 @@ class LoopHooks:
         hooks.before(root, self._enter_forward, prepend=True)
         hooks.after(root, self._leave_forward)
         hooks.around_backward(self._enter_backward, self._leave_backward)
-        hooks.undo(register_optimizer_step_pre_hook(hooks.guarded(lambda *_: ledger.switch("optimizer"))).remove)
-        hooks.undo(register_optimizer_step_post_hook(hooks.guarded(lambda *_: ledger.switch("data"))).remove)
+        before, after = (hooks.guarded(lambda *_, to=to: ledger.switch(to)) for to in ("optimizer", "data"))
+        for optimizer in optimizers:
+            hooks.undo(optimizer.register_step_pre_hook(before).remove)
+            hooks.undo(optimizer.register_step_post_hook(after).remove)
+        if not optimizers:
+            hooks.undo(register_optimizer_step_pre_hook(before).remove)
+            hooks.undo(register_optimizer_step_post_hook(after).remove)
         self._collections()
         self._loading()
         self.look_again()

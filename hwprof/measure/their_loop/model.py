@@ -71,14 +71,32 @@ class SeenModel:
     def spec(self) -> ModuleSpec:
         """The module as it stands in ``run.json``."""
         kind = _plain_class(self.core)
-        parameters = list(self.root.parameters())
+        parameters = list(_whole_parameters(self.root))
         return ModuleSpec(
             name=kind.__name__,
             source=f"{kind.__module__}.{kind.__qualname__}",
-            parameters=sum(each.numel() for each in parameters),
-            trainable_parameters=sum(each.numel() for each in parameters if each.requires_grad),
+            parameters=sum(numbers for numbers, _ in parameters),
+            trainable_parameters=sum(numbers for numbers, trained in parameters if trained),
             wrapper=" of ".join(self.wrappers),
         )
+
+
+def _whole_parameters(root: nn.Module) -> Iterator[tuple[int, bool]]:
+    """How many numbers each parameter has over all ranks that share it, and whether it is trained.
+
+    FSDP1 keeps many in one flat tensor, of which a rank holds a padded part; the sizes of all stand beside it.
+    """
+    inside: set[int] = set()
+    for module in root.modules():
+        flat: Any = getattr(getattr(module, "_handle", None), "flat_param", None)
+        if flat is None or id(flat) in inside:
+            continue
+        inside |= {id(flat), *map(id, flat._params or ())}  # noqa: SLF001
+        originals = [each.requires_grad for each in flat._params or ()]  # noqa: SLF001
+        sizes = [size for size, padding in zip(flat._numels, flat._is_padding_mask, strict=True) if not padding]  # noqa: SLF001
+        trained = originals if len(originals) == len(sizes) else [flat.requires_grad] * len(sizes)
+        yield from zip(sizes, trained, strict=True)
+    yield from ((each.numel(), each.requires_grad) for each in root.parameters() if id(each) not in inside)
 
 
 def see(root: nn.Module) -> SeenModel:
