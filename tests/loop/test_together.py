@@ -7,20 +7,12 @@ import pytest
 STEPS, LATE_S = 10, 0.25
 
 
-def train(_world, fault, bad):  # noqa: C901 (one program, with every fault that it may have)
-    """A loop with DistributedDataParallel, or with collectives by hand; one rank is late in every step."""
-    import gc
-    import io
+def parts(fault, late):
+    """A model that may sleep in its passes, and batches that may come late."""
     import time
-    import warnings
 
     import torch
-    import torch.distributed as dist
     from torch import nn
-
-    from hwprof.loop.together import Together
-
-    rank, late = dist.get_rank(), dist.get_rank() == bad
 
     class Slow(torch.autograd.Function):
         @staticmethod
@@ -52,38 +44,62 @@ def train(_world, fault, bad):  # noqa: C901 (one program, with every fault that
                 time.sleep(LATE_S)
             return torch.ones(16)
 
-    class SlowToSave:
+    torch.manual_seed(0)
+    model = Model() if fault == "by hand" else nn.parallel.DistributedDataParallel(Model())
+    loader = torch.utils.data.DataLoader(Late(), batch_size=4)
+    return model, loader if fault == "loader" else (torch.ones(4, 16),) * STEPS
+
+
+def disturb(fault):
+    """What a loop may do before its forward pass: sleep, collect garbage that is slow to die, save what is slow to."""
+    import gc
+    import io
+    import time
+
+    import torch
+
+    class Slow:
+        def __del__(self):
+            time.sleep(LATE_S * (fault == "gc"))
+
         def __reduce__(self):
             time.sleep(LATE_S)
             return int, ()
 
-    class SlowToDie:
-        def __del__(self):
-            time.sleep(LATE_S)
-
-    def die():
-        one = SlowToDie()
+    if fault == "data":
+        time.sleep(LATE_S)
+    if fault == "gc":
+        one = Slow()
         one.itself = one
+        del one
+        gc.collect()
+    if fault == "save":
+        torch.save(Slow(), io.BytesIO())
 
-    torch.manual_seed(0)
-    model = Model() if fault == "by hand" else nn.parallel.DistributedDataParallel(Model())
+
+def train(_world, fault, bad):
+    """A loop with DistributedDataParallel, or with collectives by hand; one rank is late in every step."""
+    import gc
+    import time
+    import warnings
+
+    import torch
+    import torch.distributed as dist
+
+    from hwprof.loop.together import Together
+
+    late = dist.get_rank() == bad
+    model, batches = parts(fault, late)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    waits, hooks, writers = dist.Work.wait, len(gc.callbacks), (torch.save, torch.autograd.backward)
+    before = dist.Work.wait, len(gc.callbacks), torch.save, torch.autograd.backward
     together = Together(model, (optimizer,), torch.device("cpu"))
     together.start()
     gc.disable()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for x in (
-            torch.utils.data.DataLoader(Late(), batch_size=4) if fault == "loader" else (torch.ones(4, 16),) * STEPS
-        ):
-            if late and fault == "data":
-                time.sleep(LATE_S)
-            if late and fault == "gc":
-                die()
-                gc.collect()
-            if late and fault == "save":
-                torch.save(SlowToSave(), io.BytesIO())
+        for x in batches:
+            if late:
+                disturb(fault)
             model(x).sum().backward()
             if fault == "by hand":
                 time.sleep(LATE_S * late)
@@ -94,12 +110,11 @@ def train(_world, fault, bad):  # noqa: C901 (one program, with every fault that
             together.step(counts=True)
     gc.enable()
     found = together.stop()
-    left = (dist.Work.wait is waits, len(gc.callbacks) == hooks, (torch.save, torch.autograd.backward) == writers)
-    assert all(left), left
+    assert (dist.Work.wait, len(gc.callbacks), torch.save, torch.autograd.backward) == before
     total = torch.ones(2)
     dist.all_reduce(total)
     assert total.tolist() == [2.0, 2.0]
-    return found and found.model_dump_json(), together.notes, rank
+    return found and found.model_dump_json(), together.notes
 
 
 @pytest.mark.parametrize(
@@ -118,7 +133,7 @@ def test_the_late_rank_of_a_loop_is_named_with_its_cause(ranks, fault, cause, wh
     from hwprof.specs.record.stragglers import Stragglers
 
     bad = len(fault) % 2
-    (text, notes, _), (nothing, _, _) = ranks(2).run(train, fault, bad)
+    (text, notes), (nothing, _) = ranks(2).run(train, fault, bad)
     assert (notes, nothing) == ([], None)
     found = Stragglers.model_validate_json(text)
     assert found.named is not None
