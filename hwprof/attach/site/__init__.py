@@ -1,1 +1,1 @@
-"""What does Python find before anything else in a program that is attached to? One module, which Python knows by name."""
+"""What does Python find first in a program that is attached to? One module, which Python knows by name."""
