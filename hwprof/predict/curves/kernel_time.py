@@ -50,5 +50,8 @@ class KernelTime:
 
     def at_least(self, seconds: Floats) -> KernelTime:
         """The times, none shorter than ``seconds``; where that is longer, the interval moves with it."""
-        slower = np.maximum(seconds / self.seconds, 1.0)
-        return KernelTime(self.seconds * slower, self.lo_s * slower, self.hi_s * slower, self.basis)
+        return self.times(np.maximum(seconds / self.seconds, 1.0))
+
+    def times(self, factor: Floats) -> KernelTime:
+        """The times of parts or multiples of the kernels."""
+        return KernelTime(self.seconds * factor, self.lo_s * factor, self.hi_s * factor, self.basis)

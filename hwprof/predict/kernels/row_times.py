@@ -12,18 +12,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.count.job.device_work import FLASH_BACKWARD_PRODUCTS, Unit
+from hwprof.count.job.device_work import FLASH_BACKWARD_PRODUCTS, Pass, Unit
 from hwprof.predict.curves.kernel_time import KernelTime
 from hwprof.predict.kernels.attention.base import AttentionKernel, AttentionKind, Direction
 from hwprof.predict.kernels.attention.sequences import AttentionSizes, attention_s
 from hwprof.predict.kernels.device_rates import rates_of
 from hwprof.predict.kernels.formats import ProductFormat
+from hwprof.predict.kernels.grouped import Experts, experts_s
 from hwprof.predict.kernels.products import Products, product_s
 from hwprof.predict.kernels.row_table import Floats, RowTable
 from hwprof.specs.catalogue.kernel_points import KernelPoints, kernel_table
 from hwprof.specs.hardware.spec import DeviceSpec
 
 Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertSizes:
+    """Of the routed experts of a model: the model's width, that of an expert on a device, the ranks that share them."""
+
+    hidden: int
+    width: float
+    ranks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +48,7 @@ class Runner:
         memory_byte_per_s: that streaming kernels reach, of all ``scale``.
         attention: its kernel.
         causal, head_dim, value_dim, group: of the model; ``group`` query heads share a key head.
+        experts: its routed experts, None where it has none.
         here: products and attention that were measured on the machine itself.
     """
 
@@ -53,6 +64,7 @@ class Runner:
     head_dim: int
     value_dim: int
     group: float
+    experts: ExpertSizes | None
     here: tuple[KernelPoints | None, KernelPoints | None] = (None, None)
 
 
@@ -123,9 +135,14 @@ def _asked(runner: Runner) -> tuple[tuple[tuple[Unit, ...], Ask, float], ...]:
     def attention(direction: Direction) -> Ask:
         return lambda table, rows: _attention(runner, direction, table, rows)
 
+    def experts(dtype: ProductFormat) -> Ask:
+        return lambda table, rows: _experts(runner, dtype, table, rows) or product(dtype)(table, rows)
+
     return (
-        ((Unit.MATMUL, Unit.GROUPED), product(runner.wide), runner.wide_flop_per_s),
-        ((Unit.NARROW_MATMUL, Unit.NARROW_GROUPED), product(runner.narrow), runner.narrow_flop_per_s),
+        ((Unit.MATMUL,), product(runner.wide), runner.wide_flop_per_s),
+        ((Unit.GROUPED,), experts(runner.wide), runner.wide_flop_per_s),
+        ((Unit.NARROW_MATMUL,), product(runner.narrow), runner.narrow_flop_per_s),
+        ((Unit.NARROW_GROUPED,), experts(runner.narrow), runner.narrow_flop_per_s),
         ((Unit.ATTENTION,), attention("forward"), runner.wide_flop_per_s),
         ((Unit.ATTENTION_BACKWARD,), attention("backward"), runner.wide_flop_per_s),
     )
@@ -145,6 +162,31 @@ def _unaligned_s(runner: Runner, dtype: ProductFormat, table: RowTable, rows: In
     odd &= (table.unit[rows] == Unit.MATMUL) & (table.groups[rows] > 1) & (dtype in {"bf16", "fp16"})
     seconds: Floats = np.where(odd, table.flop[rows] / rates_of(runner.device).vector_flop_per_s, 0.0)
     return seconds
+
+
+def _experts(runner: Runner, dtype: ProductFormat, table: RowTable, rows: Integers) -> KernelTime | None:
+    """Products of several experts, at the rate of whole expert layers of their sizes; None where nobody measured any.
+
+    Only forward passes were measured: products of the backward pass are as large, and run at the same rate.
+    """
+    sizes = runner.experts
+    if sizes is None:
+        return None
+    tokens = np.where(table.when[rows] == Pass.WEIGHT, table.k[rows], table.m[rows])
+    groups = table.groups[rows]
+    distinct, back = np.unique(np.stack([tokens * groups, groups], axis=1), axis=0, return_inverse=True)
+    same = np.ones(len(distinct))
+    layer = Experts(
+        rows=distinct[:, 0],
+        experts=distinct[:, 1],
+        hidden=same * sizes.hidden,
+        width=same * sizes.width,
+        ranks=same * sizes.ranks,
+    )
+    found = experts_s(layer, runner.device, dtype, table=kernel_table("grouped"))
+    if found.basis.word == "assumed":
+        return None
+    return found.at(back).times(table.flop[rows] / layer.flop[back])
 
 
 def _attention(runner: Runner, direction: Direction, table: RowTable, rows: Integers) -> KernelTime:

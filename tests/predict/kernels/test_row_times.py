@@ -10,6 +10,7 @@ from made_up_record import made_up_ceiling
 
 from hwprof.count.job.device_work import Part, Pass, Row, Unit
 from hwprof.predict.ceilings.calibrated import with_ceilings
+from hwprof.predict.kernels.grouped import Experts, experts_s
 from hwprof.predict.kernels.products import Products, product_s
 from hwprof.predict.kernels.row_table import row_table
 from hwprof.predict.kernels.row_times import row_times
@@ -20,6 +21,7 @@ from hwprof.simulate.runners import attention_kernel, runners_of
 from hwprof.specs.catalogue.kernel_points import kernel_table
 from hwprof.specs.catalogue.lookup import load_cluster, load_model
 from hwprof.specs.catalogue.simulator import MeasuredRate, simulator_parameters
+from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.step import TrainingJob
 
 H100 = machine_of(load_cluster("8xh100-sxm"))
@@ -64,6 +66,25 @@ def test_scores_of_heads_that_are_no_multiple_of_16_bytes_wide_do_without_matrix
     found = asked(scores, values, wider, experts, machine=a100)
     assert found.alone_s[:2] == pytest.approx([6.195e-3, 6.195e-3], rel=1e-3)
     assert (found.alone_s[2:] < 2e-3).all()
+
+
+def test_products_of_several_experts_run_at_the_rate_of_measured_expert_layers():
+    """Mixtral's on four ranks: gate and up, and down, add up to the layer; gradients of weights take as long."""
+    job = job_of("mixtral-8x7b", layout=ParallelLayout(data_parallel=4, expert_parallel=4))
+    tokens, hidden, width = 2048.0, 4096, 14336
+    up, down = (product(tokens, n, k, Unit.GROUPED, groups=2) for n, k in ((2 * width, hidden), (hidden, width)))
+    weights = product(2 * width, hidden, tokens, Unit.GROUPED, groups=2)._replace(when=Pass.WEIGHT)
+    found = asked(up, down, weights, job=job)
+    one = {"rows": 2 * tokens, "experts": 2.0, "hidden": float(hidden), "width": float(width), "ranks": 4.0}
+    layer = experts_s(
+        Experts(**{name: np.array([value]) for name, value in one.items()}),
+        H100.device,
+        "bf16",
+        table=kernel_table("grouped"),
+    )
+    assert found.alone_s[:2].sum() == pytest.approx(layer.seconds[0])
+    assert found.alone_s[2] == pytest.approx(found.alone_s[0])
+    assert any("expert layers measured on h100-sxm5-80gb" in line for line in found.basis)
 
 
 def test_narrow_products_run_in_the_format_of_their_recipe():
