@@ -14,7 +14,7 @@ from hwprof.count.job.storage import job_storage
 from hwprof.count.memory.job import job_pieces
 from hwprof.predict.collectives.clock import clock_of
 from hwprof.predict.kernels.op_time import ShareTimes, share_times
-from hwprof.predict.kernels.row_table import row_table
+from hwprof.predict.kernels.row_table import NO_EXPERTS, ExpertSizes, row_table
 from hwprof.predict.kernels.row_times import row_times
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
@@ -75,9 +75,17 @@ def work_of(
     Raises:
         SpecError: a peak is not known.
     """
-    table = row_table([_rows(share_of(job)) for job, _, _ in placed])
+    table = row_table([_rows(share_of(job)) for job, _, _ in placed], [expert_sizes(job) for job, _, _ in placed])
     times = row_times(table, *runners_of(placed, measured))
     return share_times(table, times, *paces_of(placed)), times.basis
+
+
+def expert_sizes(job: TrainingJob) -> ExpertSizes:
+    """Of the job's routed experts on a device."""
+    if job.model.moe is None:
+        return NO_EXPERTS
+    width = job.model.moe.expert_ff / job.layout.expert_tensor_parallel
+    return ExpertSizes(job.model.d_model, width, job.layout.expert_parallel)
 
 
 def paces_of(placed: Sequence[Placed]) -> tuple[Floats, Floats]:

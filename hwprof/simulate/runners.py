@@ -11,7 +11,7 @@ import numpy as np
 from hwprof.count.job.device_work import FLASH_BACKWARD_PRODUCTS
 from hwprof.predict.kernels.attention.base import AttentionKernel
 from hwprof.predict.kernels.formats import ProductFormat
-from hwprof.predict.kernels.row_times import ExpertSizes, Integers, Runner
+from hwprof.predict.kernels.row_times import Integers, Runner
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
 from hwprof.specs.catalogue.kernel_points import KernelPoints, table_of
@@ -60,17 +60,8 @@ def _runner(job: TrainingJob, machine: Machine, family: str, measured: tuple[Mea
         head_dim=model.head_dim,
         value_dim=model.value_dim,
         group=model.heads / model.kv_heads,
-        experts=_experts(job),
         here=_points(measured, machine, job, kernel),
     )
-
-
-def _experts(job: TrainingJob) -> ExpertSizes | None:
-    moe, layout = job.model.moe, job.layout
-    if moe is None:
-        return None
-    width = moe.expert_ff / layout.expert_tensor_parallel
-    return ExpertSizes(hidden=job.model.d_model, width=width, ranks=layout.expert_parallel)
 
 
 def _format(machine: Machine, dtype: MatmulDtype, job: TrainingJob) -> ProductFormat:

@@ -15,7 +15,7 @@ from hwprof.predict.kernels.row_times import row_times
 from hwprof.predict.machine import Machine
 from hwprof.predict.parameters import Parameters
 from hwprof.predict.stacks import Stack
-from hwprof.simulate.jobs import NUMBERS, jobs_of, offloaded_bytes, paces_of, share_of
+from hwprof.simulate.jobs import NUMBERS, expert_sizes, jobs_of, offloaded_bytes, paces_of, share_of
 from hwprof.simulate.runners import runners_of
 from hwprof.simulate.step import Floats, Jobs
 from hwprof.simulate.whole_step import StepTimes, step_times
@@ -122,7 +122,7 @@ def _work(jobs: Sequence[TrainingJob], machine: Machine, stack: Stack, parameter
     """Times of each job's micro-batch; all run the same kernels."""
     placed = (jobs[0], machine, stack)
     runners, _ = runners_of([placed], [parameters.measured])
-    table = row_table([device_rows(share_of(job)) for job in jobs])
+    table = row_table([device_rows(share_of(job)) for job in jobs], [expert_sizes(job) for job in jobs])
     times = row_times(table, runners, np.zeros(len(jobs), dtype=np.int64))
     paces = (np.repeat(each, len(jobs)) for each in paces_of([placed]))
     return micro_batch_times(share_times(table, times, *paces), parameters)

@@ -7,7 +7,7 @@ import pytest
 from hwprof.count.blocks.parameters import parameters
 from hwprof.count.blocks.transformer import model_ops
 from hwprof.count.job.device_work import NARROW, Part, Unit, device_rows
-from hwprof.predict.kernels.row_table import row_table
+from hwprof.predict.kernels.row_table import NO_EXPERTS, row_table
 from hwprof.simulate.jobs import (
     jobs_of,
     kv_width,
@@ -91,7 +91,7 @@ def test_no_field_that_decides_the_work_is_dropped(name, placed):
 def test_traffic_beside_products_is_that_of_the_op_table(fused, placed):
     """Chains of elementwise operations that are kernels of their own read and write what one kernel keeps on chip."""
     job, _, _ = placed("llama-3.1-8b", 1, layout={"zero_stage": 0}, fused=fused)
-    table = row_table([device_rows(share_of(job))])
+    table = row_table([device_rows(share_of(job))], [NO_EXPERTS])
     here = (table.unit == Unit.TRAFFIC) & (table.part == Part.LAYER)
     ops = model_ops(job.model, batch_size=1, seq_len=2048, precision=NARROW, attention="causal", fused=fused)
     costs = [cost for op in ops if op.in_layer for cost in (op.forward * op.repeats, op.backward * op.repeats)]

@@ -20,20 +20,11 @@ from hwprof.predict.kernels.device_rates import rates_of
 from hwprof.predict.kernels.formats import ProductFormat
 from hwprof.predict.kernels.grouped import Experts, experts_s
 from hwprof.predict.kernels.products import Products, product_s
-from hwprof.predict.kernels.row_table import Floats, RowTable
+from hwprof.predict.kernels.row_table import ExpertSizes, Floats, RowTable
 from hwprof.specs.catalogue.kernel_points import KernelPoints, kernel_table
 from hwprof.specs.hardware.spec import DeviceSpec
 
 Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpertSizes:
-    """Of the routed experts of a model: the model's width, that of an expert on a device, the ranks that share them."""
-
-    hidden: int
-    width: float
-    ranks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +39,6 @@ class Runner:
         memory_byte_per_s: that streaming kernels reach, of all ``scale``.
         attention: its kernel.
         causal, head_dim, value_dim, group: of the model; ``group`` query heads share a key head.
-        experts: its routed experts, None where it has none.
         here: products and attention that were measured on the machine itself.
     """
 
@@ -64,7 +54,6 @@ class Runner:
     head_dim: int
     value_dim: int
     group: float
-    experts: ExpertSizes | None
     here: tuple[KernelPoints | None, KernelPoints | None] = (None, None)
 
 
@@ -169,20 +158,11 @@ def _experts(runner: Runner, dtype: ProductFormat, table: RowTable, rows: Intege
 
     Only forward passes were measured: products of the backward pass are as large, and run at the same rate.
     """
-    sizes = runner.experts
-    if sizes is None:
-        return None
     tokens = np.where(table.when[rows] == Pass.WEIGHT, table.k[rows], table.m[rows])
     groups = table.groups[rows]
-    distinct, back = np.unique(np.stack([tokens * groups, groups], axis=1), axis=0, return_inverse=True)
-    same = np.ones(len(distinct))
-    layer = Experts(
-        rows=distinct[:, 0],
-        experts=distinct[:, 1],
-        hidden=same * sizes.hidden,
-        width=same * sizes.width,
-        ranks=same * sizes.ranks,
-    )
+    sizes = np.column_stack([tokens * groups, groups, table.experts[table.share[rows]]])
+    distinct, back = np.unique(sizes, axis=0, return_inverse=True)
+    layer = Experts(**dict(zip(("rows", "experts", *ExpertSizes._fields), distinct.T, strict=True)))
     found = experts_s(layer, runner.device, dtype, table=kernel_table("grouped"))
     if found.basis.word == "assumed":
         return None

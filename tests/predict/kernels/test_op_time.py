@@ -7,7 +7,7 @@ import pytest
 
 from hwprof.count.job.device_work import Part, Pass, Row, Unit
 from hwprof.predict.kernels.op_time import micro_batch_times, share_times
-from hwprof.predict.kernels.row_table import row_table
+from hwprof.predict.kernels.row_table import NO_EXPERTS, row_table
 from hwprof.predict.kernels.row_times import RowTimes
 from hwprof.predict.parameters import NAMES, Parameters
 
@@ -23,7 +23,7 @@ def row(unit=Unit.MATMUL, when=Pass.FORWARD, part=Part.LAYER, times=1):
 
 def times_of(*shares, alone_s=1e-3, arithmetic_s=0.8e-3, launched=1.0, experts=0.0, **changes):
     """A micro-batch of shares whose every kernel takes ``alone_s``, most of it arithmetic at the peak."""
-    table = row_table(shares)
+    table = row_table(shares, [NO_EXPERTS] * len(shares))
     same = np.ones(len(table.share))
     moved = table.unit == Unit.TRAFFIC
     arithmetic = np.where(moved, 0.0, arithmetic_s)

@@ -17,6 +17,7 @@ from hwprof.predict.kernels.row_times import row_times
 from hwprof.predict.machine import machine_of
 from hwprof.predict.parameters import parameters_for
 from hwprof.predict.stacks import stack_named
+from hwprof.simulate.jobs import expert_sizes
 from hwprof.simulate.runners import attention_kernel, runners_of
 from hwprof.specs.catalogue.kernel_points import kernel_table
 from hwprof.specs.catalogue.lookup import load_cluster, load_model
@@ -33,7 +34,7 @@ def job_of(name="llama-3.1-8b", **changes):
 
 def asked(*rows, job=None, machine=H100, stack="megatron-core", measured=()):
     runners, of = runners_of([(job or job_of(), machine, stack_named(stack))], [tuple(measured)])
-    return row_times(row_table([rows]), runners, of)
+    return row_times(row_table([rows], [expert_sizes(job or job_of())]), runners, of)
 
 
 def product(m, n, k, unit=Unit.MATMUL, groups=1):
@@ -63,7 +64,7 @@ def test_scores_of_heads_that_are_no_multiple_of_16_bytes_wide_do_without_matrix
     a100 = machine_of(load_cluster("8xa100-80gb-sxm"))
     scores, values = product(2048, 2048, 150, groups=96), product(2048, 150, 2048, groups=96)
     wider, experts = product(2048, 2048, 152, groups=96), product(2048, 2048, 150, Unit.GROUPED, groups=96)
-    found = asked(scores, values, wider, experts, machine=a100)
+    found = asked(scores, values, wider, experts, job=job_of("mixtral-8x7b"), machine=a100)
     assert found.alone_s[:2] == pytest.approx([6.195e-3, 6.195e-3], rel=1e-3)
     assert (found.alone_s[2:] < 2e-3).all()
 
