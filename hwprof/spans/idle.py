@@ -2,7 +2,8 @@
 
 A gap ends with a piece. Until the host called for it, the device waited for the host. If the call came before the gap,
 the piece stood in its queue and waited for something else (another stream, another rank, many short kernels before
-it). What lies between a late call and the start is the launch.
+it). What lies between a late call and the start is the launch, but for time
+in which the host was inside one long call.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwprof.spans.columns import Ints, Trace
-from hwprof.spans.intervals import Intervals
+from hwprof.spans.columns import HostKind, Ints, Trace
+from hwprof.spans.intervals import Intervals, union
 from hwprof.spans.nesting import Places, at
 from hwprof.spans.pieces import Pieces
 
@@ -26,7 +27,8 @@ class Gaps:
         until_ns: end of the part in which the host had not called yet; equal to ``starts_ns`` where it had.
         call: the call for the next piece; -1 where the trace has none.
         waited_ns: until the host called, all of a gap that no piece ends.
-        launch_ns: between a late call and the start of its piece.
+        call_ns: between a late call and the start of its piece, while the host was inside a long call.
+        launch_ns: the rest of that.
         queued_ns: before a piece that had been called for.
         unknown_ns: before a piece for which the trace has no call.
     """
@@ -35,9 +37,20 @@ class Gaps:
     until_ns: Ints
     call: Places
     waited_ns: Ints
+    call_ns: Ints
     launch_ns: Ints
     queued_ns: Ints
     unknown_ns: Ints
+
+
+LONG_CALL_NS = 1_000_000
+"""A call into the runtime that takes longer does something beside starting work: it loads code, allocates, waits."""
+
+
+def _long_calls(trace: Trace) -> Intervals:
+    host = trace.host
+    long = (host.kind == HostKind.RUNTIME) & (host.end_ns - host.start_ns > LONG_CALL_NS)
+    return union(host.start_ns[long], host.end_ns[long])
 
 
 def gaps_of(trace: Trace, pieces: Pieces, idle: Intervals) -> Gaps:
@@ -53,12 +66,15 @@ def gaps_of(trace: Trace, pieces: Pieces, idle: Intervals) -> Gaps:
     called = np.where(call >= 0, np.clip(at(trace.host.start_ns, call), idle.starts, idle.ends), idle.starts)
     until = np.where(place == len(pieces), idle.ends, called)
     waited, rest = until - idle.starts, idle.ends - until
+    late = (call >= 0) & (waited > 0)
+    inside = np.where(late, _long_calls(trace).within(until, idle.ends), 0)
     return Gaps(
         starts_ns=idle.starts,
         until_ns=until,
         call=call,
         waited_ns=waited,
-        launch_ns=np.where((call >= 0) & (waited > 0), rest, 0),
+        call_ns=inside,
+        launch_ns=np.where(late, rest - inside, 0),
         queued_ns=np.where((call >= 0) & (waited == 0), rest, 0),
         unknown_ns=np.where(call < 0, rest, 0),
     )

@@ -129,6 +129,7 @@ def _device(
         "ops": ops,
         "launches": launches.launches(trace, chosen) if on_gpu else None,
         "causes": idle.causes(trace, calls, gaps) if gaps else (),
+        "largest_gap": idle.largest_gap(trace, calls, gaps, chosen) if gaps else None,
         "memory": memory.memory(trace, calls, steps.where(wanted_steps(steps, wanted)) if steps else None),
     }
     device = TraceDevice(

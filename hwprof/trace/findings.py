@@ -50,12 +50,24 @@ def _copies(device: TraceDevice) -> str:
     return ", ".join(named[:3])
 
 
+def _gap(device: TraceDevice) -> str:
+    gap = device.largest_gap
+    if gap is None:
+        return ""
+    inside = f" in {gap.host[-1]}" if gap.host else ""
+    return f"the longest is {format_seconds(gap.duration_s)}{inside}, before {gap.then[:60]}"
+
+
 def _nothing(_device: TraceDevice) -> str:
     return ""
 
 
 _Rule = tuple[TimePart, str, Callable[[TraceDevice], str], str]
 
+_CALLS = (
+    "first use loads kernels and libraries (warm up, CUDA_MODULE_LOADING=EAGER); a synchronous copy waits: pinned "
+    "memory and non_blocking=True"
+)
 _COMMUNICATION = "larger or earlier buckets, more work between collectives, a layout with less traffic"
 _INPUT: _Rule = (
     "input",
@@ -79,6 +91,24 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
             "waits for the host to launch its next kernel",
             _top_cause,
             "torch.compile, CUDA graphs, fused or foreach optimizers, larger batches",
+        ),
+        (
+            "call",
+            "waits inside single long calls",
+            _gap,
+            _CALLS,
+        ),
+        (
+            "recompilation",
+            "waits for compilations",
+            _top_cause,
+            "torch.compile(dynamic=True), padded shapes, or mark_dynamic; TORCH_LOGS=recompiles says what changed",
+        ),
+        (
+            "allocation",
+            "waits for memory from the driver",
+            _top_cause,
+            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, fewer changing shapes, no empty_cache() in a step",
         ),
         ("launch", "waits for launches to arrive", _short, "fewer, larger kernels: torch.compile or CUDA graphs"),
         (

@@ -30,6 +30,9 @@ PART_WORDS: dict[TimePart, str] = {
     "communication": "exposed communication",
     "copy": "exposed copies",
     "input": "idle: waiting for the next batch",
+    "recompilation": "idle: waiting for a compilation",
+    "allocation": "idle: waiting for memory from the driver",
+    "call": "idle: inside one long call",
     "synchronisation": "idle: after the host waited for the device",
     "host": "idle: waiting for the host",
     "launch": "idle: waiting for a launch to arrive",
@@ -200,6 +203,8 @@ _DETAILS: tuple[tuple[str, str, Sequence[Field[Any]], Callable[[TraceDevice], Se
     ("queues", "Queues", QUEUES, lambda device: device.queues),
     ("memory", "Memory", MEMORY, lambda device: device.memory),
 )
+_GAP_MATTERS = 0.01
+"""Of the time: shorter gaps are not named by themselves."""
 _TELLING = {"ops", "collectives"}
 """Tables that leave out columns without any value."""
 _NO_SHEET = {"findings", "path_parts"}
@@ -213,6 +218,15 @@ def together_tables(report: TraceReport) -> list[Table]:
         return devices
     note = f"{waits.collectives} collectives that all ranks share; {waits.unmatched} others. {waits.note}".strip()
     return [*devices, build_table("ranks", "Ranks waiting for each other", RANKS, waits.ranks, note=note)]
+
+
+def gap_words(device: TraceDevice) -> str:
+    """The longest time in which the device did nothing, why, and what the host was in; empty where that says little."""
+    gap = device.largest_gap
+    if gap is None or gap.duration_s < _GAP_MATTERS * device.breakdown.span_s:
+        return ""
+    host = f", the host in {' > '.join(gap.host[-3:])}" if gap.host else ""
+    return f"Longest gap: {format_seconds(gap.duration_s)}, {PART_WORDS[gap.cause].removeprefix('idle: ')}{host}."
 
 
 def waiting_words(report: TraceReport) -> str:

@@ -9,6 +9,7 @@ from hwprof.report.trace.tables import (
     broken_words,
     detail_tables,
     device_title,
+    gap_words,
     headline,
     part_table,
     together_tables,
@@ -36,7 +37,12 @@ def trace_sections(report: TraceReport, top: int) -> list[Section]:
 
 def _section(device: TraceDevice, top: int) -> Section:
     tables = [table for table in detail_tables(device, top) if table.name != "findings"]
-    lead = [broken_words(device), headline(device), *(line for found in device.findings for line in _finding(found))]
+    lead = [
+        broken_words(device),
+        headline(device),
+        gap_words(device),
+        *(line for found in device.findings for line in _finding(found)),
+    ]
     return Section(device_title(device), list(filter(None, lead)), [part_table(device), *tables], device.notes)
 
 

@@ -17,7 +17,18 @@ TRACE_SCHEMA_VERSION = 1
 KernelKind = Literal["compute", "communication", "copy"]
 TraceDirection = Literal["forward", "recompute", "backward", "update", "other"]
 TimePart = Literal[
-    "compute", "communication", "copy", "input", "synchronisation", "host", "launch", "queued", "unknown"
+    "compute",
+    "communication",
+    "copy",
+    "input",
+    "recompilation",
+    "allocation",
+    "synchronisation",
+    "host",
+    "call",
+    "launch",
+    "queued",
+    "unknown",
 ]
 PathKind = Literal["compute", "communication", "copy", "launch", "queued", "host", "synchronisation", "input", "idle"]
 
@@ -32,13 +43,19 @@ class TraceBreak(Record):
 class TraceIdle(Record):
     """Why nothing ran; the parts add up to the idle time.
 
-    ``input_s``: the host waited for the input pipeline. ``synchronisation_s``: the host had waited for the device to
-    finish, so that nothing was queued. ``host_s``: the host had other work before the next launch. ``launch_s``: from
-    the call that launched the next kernel to its start. ``queued_s``: the next kernel was launched already and waited
-    for another stream, or for the device itself. ``unknown_s``: the trace has no launch for the next kernel.
+    ``input_s``: the host waited for the input pipeline. ``recompilation_s``: it compiled (dynamo, inductor).
+    ``allocation_s``: it asked the driver for memory, or gave some back. ``call_s``: the next kernel was launched, and
+    the host was inside one long call (first use loads code; a copy waits). ``synchronisation_s``: the host had waited
+    for the device to finish, so that nothing was queued. ``host_s``: the host had other work before the next launch.
+    ``launch_s``: from the call that launched the next kernel to its start. ``queued_s``: the next kernel was launched
+    already and waited for another stream, or for the device itself. ``unknown_s``: the trace has no launch for the
+    next kernel.
     """
 
     input_s: float = 0.0
+    recompilation_s: float = 0.0
+    allocation_s: float = 0.0
+    call_s: float = 0.0
     synchronisation_s: float = 0.0
     host_s: float = 0.0
     launch_s: float = 0.0
@@ -166,6 +183,19 @@ class TraceCause(Record):
     gaps: int
 
 
+class TraceGap(Record):
+    """The longest time in which the device did nothing.
+
+    ``cause`` is most of it, ``host`` what the host was in meanwhile, outermost first, ``then`` what ran next.
+    """
+
+    start_s: float
+    duration_s: float
+    cause: TimePart
+    host: tuple[str, ...]
+    then: str
+
+
 class TracePathPart(Record):
     """One kind of work on the critical path."""
 
@@ -269,6 +299,7 @@ class TraceDevice(Record):
     launches: TraceLaunches | None
     queues: tuple[TraceQueue, ...]
     causes: tuple[TraceCause, ...]
+    largest_gap: TraceGap | None = None
     path: TracePath | None
     collectives: tuple[TraceCollective, ...] = ()
     memory: tuple[TraceMemory, ...]
