@@ -29,6 +29,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("hwprof.cli.plan.command", "Choose layout, hardware and number of devices for a training."),
     "fit": ("hwprof.cli.plan.fit", "Does a fine-tuning fit a device, at which batch and length, how fast?"),
     "deploy": ("hwprof.cli.deploy.command", "Predict what serving a model takes: times, servers, cost."),
+    "bench-server": ("hwprof.cli.deploy.bench_server", "Measure a running server over numbers of users."),
     "validate": ("hwprof.cli.validate", "Predict published measurements and print the error."),
     "doctor": ("hwprof.cli.doctor", "What works on this machine, and what to do about what does not."),
     "specs": ("hwprof.cli.specs", "List, show and check the catalogue of models and hardware."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.errors import InputError
 from hwprof.specs.model.spec import ModelSpec
 
@@ -109,6 +110,7 @@ class ServedModel:
         mixing: layers by how tokens meet.
         feed: layers by their feed-forward network; as many in all.
         tied: whether the head is the token table.
+        table_width: of token vectors, where it is not d_model; 0 = it is.
         drafts: layers that predict tokens further ahead, which speculative decoding can use.
         assumptions: in words, what the model's file does not say or what serving leaves out.
     """
@@ -119,6 +121,7 @@ class ServedModel:
     mixing: tuple[Mixing, ...]
     feed: tuple[Feed, ...]
     tied: bool = False
+    table_width: int = 0
     drafts: int = 0
     assumptions: tuple[str, ...] = ()
 
@@ -150,7 +153,7 @@ class ServedModel:
     @property
     def table_weights(self) -> int:
         """Weights of the token table and the head."""
-        return (1 if self.tied else 2) * self.vocab * self.d_model
+        return (1 if self.tied else 2) * self.vocab * (self.table_width or self.d_model)
 
     @property
     def parameters(self) -> int:
@@ -186,15 +189,28 @@ def served_model(spec: ModelSpec) -> ServedModel:
                 matrices=matrices,
             )
         )
-    return ServedModel(
+    found = ServedModel(
         name=spec.name,
         d_model=spec.d_model,
         vocab=spec.vocab_size,
         mixing=tuple(one for one in (whole, local) if one.layers),
         feed=tuple(one for one in feed if one.layers),
         tied=spec.tied_embeddings,
+        table_width=spec.embedding.size or 0,
         drafts=spec.mtp_layers,
     )
+    counted = sum(tensor.elements * tensor.repeats for tensor in parameter_tensors(spec) if "mtp" not in tensor.label)
+    if abs(found.parameters / counted - 1) > MOST_UNSEEN:
+        raise InputError(
+            f"{spec.name} has {counted:,} parameters, of which serving sees {found.parameters:,}",
+            expectation="a decoder of attention and feed-forward networks",
+            remedy="give its config.json, where states and indexers are read",
+        )
+    return found
+
+
+MOST_UNSEEN = 0.05
+"""Norms, biases and positions are so small a part of the parameters; what is more is a kind of layer not known here."""
 
 
 def _mixing(spec: ModelSpec, layers: int, window: int) -> Mixing:

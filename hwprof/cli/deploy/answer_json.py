@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from hwprof.deploy.decision import Decision, Service
+from hwprof.deploy.rollout import Split
 from hwprof.deploy.settings import settings_of
 from hwprof.deploy.space import Demand, Offer
 from hwprof.deploy.traffic import Traffic
 
 
-def decision_json(decision: Decision, demand: Demand, model: str, traffic: Traffic | None = None) -> dict[str, Any]:
-    """Rows and answer; ``traffic``: what was simulated at one server of the answer."""
+def decision_json(
+    decision: Decision, demand: Demand, model: str, traffic: Traffic | None, shared: Sequence[Split]
+) -> dict[str, Any]:
+    """Rows and answer; what was simulated at one server of it, and how its fleet is shared with a trainer."""
     best = decision.services[0] if decision.services else None
     return {
         "model": model,
@@ -26,6 +30,7 @@ def decision_json(decision: Decision, demand: Demand, model: str, traffic: Traff
         "by_hardware": [_service(one, demand, model) for one in decision.services],
         "answer": None if best is None else _service(best, demand, model),
         "simulation": None if traffic is None else dataclasses.asdict(traffic),
+        "splits": [dataclasses.asdict(one) for one in shared],
         "cheapest": None if decision.cheapest is None else _service(decision.cheapest, demand, model),
     }
 

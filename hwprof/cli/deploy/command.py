@@ -18,6 +18,7 @@ from hwprof.units import parse
 
 if TYPE_CHECKING:
     from hwprof.deploy.decision import Decision
+    from hwprof.deploy.rollout import Split
     from hwprof.deploy.space import Demand
     from hwprof.deploy.traffic import Traffic
 
@@ -63,7 +64,20 @@ goals = with_options(
         help="Simulate one server of the answer, request by request: --qps at random, its users, or a CSV of "
         "arrival_s, prompt_tokens, new_tokens.",
     ),
-    click.option("--seed", type=int, default=0, help="Of the random arrivals."),
+    click.option("--seed", type=int, default=0, help="Of what is drawn at random."),
+    click.option("--rollouts", type=POSITIVE, help="Reinforcement learning: answers of one iteration."),
+    click.option(
+        "--answer-spread",
+        type=FiniteRange(min=0, max=3),
+        default=0.8,
+        show_default=True,
+        help="With --rollouts: standard deviation of the logarithm of their lengths; --new-tokens is their mean.",
+    ),
+    click.option(
+        "--train-tokens",
+        type=FiniteRange(min=0, min_open=True),
+        help="With --rollouts: tokens/s that one device trains, as `hwprof simulate` says.",
+    ),
     click.option("--price", type=FiniteRange(min=0, min_open=True), help="USD for an hour of one device."),
     click.option("--watt", type=FiniteRange(min=0, min_open=True), help="Power of one device; default: its TDP."),
     click.option("--pue", type=FiniteRange(min=1), help="Power of the building over that of its devices."),
@@ -97,7 +111,7 @@ def command(*, csv_path: Path | None, output: Path | None, output_format: str, *
     from hwprof.report.deploy.text import decision_text
 
     decision, demand = _decided(typed)
-    traffic = _traffic(decision, demand, typed)
+    traffic, shared = _traffic(decision, demand, typed), _splits(decision, demand, typed)
     if csv_path:
         from hwprof.report.csv import render_csv
 
@@ -108,9 +122,11 @@ def command(*, csv_path: Path | None, output: Path | None, output_format: str, *
 
         write_deploy(decision, demand, typed["model"], output)
     if output_format == "json":
-        click.echo(json.dumps(decision_json(decision, demand, typed["model"], traffic), indent=2, allow_nan=False))
+        click.echo(
+            json.dumps(decision_json(decision, demand, typed["model"], traffic, shared), indent=2, allow_nan=False)
+        )
     else:
-        click.echo(decision_text(decision, demand, typed["model"], traffic))
+        click.echo(decision_text(decision, demand, typed["model"], traffic, shared))
     if not decision.services:
         raise WorkError(_nothing(decision), expectation="a server that fits and keeps to the goals")
 
@@ -126,6 +142,35 @@ def _traffic(decision: Decision, demand: Demand, typed: dict[str, Any]) -> Traff
     rate = None if typed["qps"] is None else typed["qps"] / best.replicas
     requests = arrivals_of(typed["arrivals"], best.offer, demand, rate_per_s=rate, seed=typed["seed"])
     return traffic_at(best.offer, demand, engine_file(), requests)
+
+
+def _splits(decision: Decision, demand: Demand, typed: dict[str, Any]) -> list[Split]:
+    """How a fleet of the answer's hardware is shared with a trainer; empty where that is not asked."""
+    if typed["rollouts"] is None or not decision.services:
+        return []
+    if typed["train_tokens"] is None or typed["devices"] is None:
+        raise InputError(
+            "--rollouts needs --devices and --train-tokens", remedy="say how large the fleet is and how fast one trains"
+        )
+    from hwprof.deploy.engine import engine_file
+    from hwprof.deploy.events import POLICIES
+    from hwprof.deploy.rollout import LONGEST, Batch, best_of_each, long_tailed, splits
+    from hwprof.deploy.traffic import costs_of
+
+    offer = decision.services[0].offer
+    answers = long_tailed(
+        typed["rollouts"], demand.new, typed["answer_spread"], LONGEST * demand.new, seed=typed["seed"]
+    )
+    batch = Batch(prompt=demand.prompt, answers=answers)
+    found = splits(
+        batch,
+        typed["devices"],
+        offer.devices,
+        costs_of(offer, demand, engine_file()),
+        POLICIES[offer.engine],
+        train_device_s=batch.tokens / typed["train_tokens"],
+    )
+    return best_of_each(found)
 
 
 def _nothing(decision: Decision) -> str:

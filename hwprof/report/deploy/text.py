@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hwprof.deploy.decision import Decision, Service
+from hwprof.deploy.rollout import Split
 from hwprof.deploy.space import Demand
 from hwprof.deploy.traffic import Traffic
 from hwprof.report.deploy.tables import energy_words, layout_words, usd_words
-from hwprof.units import format_quantity, format_seconds, format_span
+from hwprof.units import format_fraction, format_quantity, format_seconds, format_span
 
 SHOWN = 8
 
 
-def decision_text(decision: Decision, demand: Demand, model: str, traffic: Traffic | None = None) -> str:
-    """The services, what is cheapest, what was simulated, and the front."""
+def decision_text(
+    decision: Decision, demand: Demand, model: str, traffic: Traffic | None, shared: Sequence[Split]
+) -> str:
+    """The services, what is cheapest, what was simulated, how a trainer shares the fleet, and the front."""
     lines = [f"{model}, prompts of {demand.prompt:,} tokens, answers of {demand.new:,}"]
     for service in decision.services:
         lines += ["", *service_lines(service)]
     if decision.cheapest is not None and decision.cheapest is not decision.services[0]:
         lines += ["", "cheapest", *service_lines(decision.cheapest)]
     lines += [] if traffic is None else ["", *_traffic_lines(traffic)]
+    lines += ["", "with a trainer", *map(_split_line, shared)] if shared else []
     lines += ["", "beaten by none in tokens/s of a user and of a device"]
     step = max(1, -(-len(decision.front) // SHOWN))
     for offer in decision.front[::step]:
@@ -29,6 +35,15 @@ def decision_text(decision: Decision, demand: Demand, model: str, traffic: Traff
     for name, reasons in decision.refused.items():
         lines += [f"  not: {name}: {reason} ({count})" for reason, count in reasons.items()]
     return "\n".join(lines)
+
+
+def _split_line(split: Split) -> str:
+    parts = f"{split.generating} generate, {split.training} train"
+    idle = " and ".join(format_fraction(share) for share in (split.idle_generating, split.idle_training))
+    return (
+        f"  {split.way:13} {parts:26} {format_seconds(split.iteration_s)} an iteration, idle {idle}, "
+        f"{format_quantity(split.token_per_s, 'count')} tokens/s"
+    )
 
 
 def _traffic_lines(traffic: Traffic) -> list[str]:
