@@ -78,6 +78,11 @@ def fleet_of_row(row: Mapping[str, str], deployment: Deployment) -> Layout:
 
 
 def _together(row: Mapping[str, str], deployment: Deployment, users: float) -> Layout:
+    if not _number(row, "tp_size") >= 1:
+        fewest = _fewest(deployment)
+        note = f"tensor degree not said: {fewest:.0f}, the fewest devices that the weights fit"
+        degrees: Degrees = (fewest, 1.0, 1.0, fewest, 1.0)
+        return _layout(degrees, 1.0, degrees, 1.0, apart=False, stated=False, users=users, notes=(note,))
     degrees = _degrees(row, "", deployment)
     total = _total(row, "", deployment, degrees, both=False)
     if total:
@@ -183,6 +188,12 @@ def _of_total(devices: float, users: float) -> Layout:
 def _apart_attention(degrees: Degrees) -> Degrees:
     devices = _devices(degrees)
     return 1.0, devices, devices, 1.0, degrees[4]
+
+
+def _fewest(deployment: Deployment) -> float:
+    """The smallest power of two of devices that the weights fit."""
+    sizes = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+    return next((size for size in sizes if _fits((size, 1.0, 1.0, size, 1.0), deployment)), sizes[-1])
 
 
 def _devices(degrees: Degrees) -> float:

@@ -31,7 +31,10 @@ NEEDED = ("backend", "model_path", "device", "precision", "mode", "prompt_tokens
 SHIPPED_TABLE = Path("hardware_specs") / "serving" / "measured.csv.gz"
 """Servers that others measured, to which the engines' numbers are fitted."""
 
+MODES = ("agg", "disagg")
+
 USUAL_USERS = 32.0
+"""Requests under way where a row says neither how many nor how large its batches are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +136,8 @@ def _case(
     deployments: dict[tuple[str, ...], Deployment],
 ) -> Case:
     engine = engine_named(row["backend"])
+    if row["mode"] not in MODES:
+        raise InputError(f"mode {row['mode']!r} is unknown", expectation=f"known: {', '.join(MODES)}")
     named = row.get("model_config") or row.get("config_json") or row["model_path"]
     if named not in models:
         models[named] = model_of(named, folder)
@@ -165,13 +170,17 @@ def _case(
 def model_of(named: str, folder: Path) -> ServedModel:
     """A model by name, by the path of its config.json (seen from the table or from here), or by that file's text.
 
+    A name of a hub also finds a config.json that lies beside the table under that name.
+
     Raises:
         InputError: it is none of these.
     """
     if named.lstrip().startswith("{"):
         return model_from_config(named, "config.json")
-    for path in (folder / named, Path(named)):
-        if path.is_file() or (path / "config.json").is_file():
+    owner, _, bare = named.rpartition("/")
+    beside = (bare, f"{bare}.json", f"{bare}_config.json", f"{owner}--{bare}.json", f"{owner}--{bare}_config.json")
+    for path in (folder / named, Path(named), *(folder / name for name in beside)):
+        if path.suffix != ".toml" and (path.is_file() or (path / "config.json").is_file()):
             return read_config(path)
     return known_model(named)
 

@@ -41,6 +41,12 @@ def test_a_product_of_degrees_is_believed_where_fewer_devices_would_not_do():
     assert layout.decode[:4] == (4, 1, 2, 2)
 
 
+def test_a_degree_that_is_not_said_is_the_fewest_that_fits_and_noted():
+    layout = fleet_of_row(row("", "", "", ""), deployment("llama-3.1-70b", "h100-sxm5-80gb", "bf16"))
+    assert (layout.decode[0], layout.stated) == (4, False)
+    assert "not said" in layout.notes[0]
+
+
 def test_a_number_that_no_server_has_is_all_devices():
     layout = fleet_of_row(row(36, 1, 36, 1, concurrency="1075"), deployment("deepseek-r1", "gb200-nvl72", "nvfp4"))
     assert (layout.apart, layout.stated) == (True, False)

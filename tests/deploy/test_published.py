@@ -71,6 +71,8 @@ def test_a_model_may_be_its_config(tmp_path):
     }
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "Owner--Other_config.json").write_text(json.dumps(config))
+    assert serving_rows(written(tmp_path / "hub.csv", ROW | {"model_path": "Owner/Other"})).refused == ("",)
     named = [{"model_path": "mine"}, {"model_path": "mine/config.json"}, {"model_path": json.dumps(config)}, {}]
     found = serving_rows(written(tmp_path / "rows.csv", *(ROW | one for one in named)))
     assert found.refused == ("", "", "", "")
@@ -84,6 +86,7 @@ def test_a_model_may_be_its_config(tmp_path):
         ({"device": "abacus"}, "abacus"),
         ({"backend": "ollama"}, "known: vllm, sglang, trtllm"),
         ({"prompt_tokens": "many"}, "prompt_tokens"),
+        ({"mode": "sideways"}, "known: agg, disagg"),
         ({"precision": "fp3", "gemm_quant_mode": "", "moe_quant_mode": ""}, "fp3"),
     ],
 )
