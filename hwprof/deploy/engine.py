@@ -42,8 +42,7 @@ class EngineNumbers(Record):
         sequence_s: each sequence of a pass: sampling, stop conditions, text.
         interleave: how much of the prompts' time decoding sequences wait for.
         accepted_tokens: tokens that a pass with three drafted ones gives, in the mean.
-        unstated_factor: time of a token over that of a plain step, where a disaggregated deployment does not say
-            whether it drafts, nor how many servers it has.
+        unstated_factor: time of a token over that of a plain step, where nobody knows whether tokens are drafted.
         request_s: each request before its first pass and after it: network, tokenizer, scheduling.
         prefill_factor: time of a prompt alone over its pass.
         wait_factor: waiting for other prompts over that of Poisson arrivals.

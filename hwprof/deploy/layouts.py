@@ -43,8 +43,9 @@ USUAL_DECODERS = 4.0
 """Servers with tensor parallel ranks that usually decode beside one for prompts, where a row does not say (recipes of
 InferenceX: one for prompts and three to nine; with data parallel attention usually one)."""
 
-DECODING_SHARE = 0.7
-"""Share of all devices that decode, where a row says only how many devices there are."""
+DECODING_SHARE = 2 / 3
+"""Share of all devices that decode, where a row says only how many devices there are: 48 of an NVL72 (SGLang's
+large-scale expert parallelism on GB200, recipes of InferenceX)."""
 
 LARGEST_SERVER = 16
 
@@ -176,9 +177,9 @@ def _of_total(devices: float, users: float) -> Layout:
         ranks = 8.0 if devices >= LARGEST_SERVER else 4.0
         decode: Degrees = (ranks, 1.0, 1.0, ranks, 1.0)
     else:
-        ranks = 2.0 ** floor(log2(max(DECODING_SHARE * devices, 4.0)))
+        ranks = 4.0 * max(1, round(DECODING_SHARE * devices / 4))
         decode = (1.0, ranks, ranks, 1.0, 1.0)
-    decoders = max(1.0, round(DECODING_SHARE * devices / ranks))
+    decoders = max(1.0, floor(DECODING_SHARE * devices / ranks))
     prefillers = max(1.0, round((1 - DECODING_SHARE) * devices / 4))
     return _layout(
         decode, decoders, (1.0, 4.0, 4.0, 1.0, 1.0), prefillers, apart=True, stated=False, users=users, notes=notes

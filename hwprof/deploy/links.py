@@ -1,7 +1,7 @@
 """How long do the ranks of a server take to add up and to exchange what they computed?
 
 Serving engines have kernels of their own for small sums: each rank reads its neighbours' vectors (one shot), or a part
-of each and then the others' sums (two shots). Large ones go through the collectives library, whose times are measured.
+of each and then the others' sums (two shots). Large ones, and those between nodes, go through the collectives library.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ class Links:
     def reduce(self, sums: Sums, size_bytes: Floats, ranks: Floats, times: float) -> None:
         """Sums of a vector over ranks, so many times."""
         many = ranks > 1
-        rate = self._byte_per_s(ranks)
+        rate, library_s = self._byte_per_s(ranks), self._library_s("all_reduce", size_bytes, ranks)
         one_shot_s: Floats = (ranks - 1) * size_bytes / rate
         two_shots_s: Floats = 2 * (ranks - 1) / ranks * size_bytes / rate + SECOND_SHOT_S
         sums.add("reduces", np.where(many, times, 0.0))
-        wire_s: Floats = np.where(many, np.minimum(one_shot_s, two_shots_s), 0.0)
+        own_s: Floats = np.where(many, np.minimum(one_shot_s, two_shots_s), 0.0)
+        wire_s: Floats = np.where(ranks > self._domain, library_s, own_s)
         sums.add("wire_s", times * wire_s)
-        sums.add("library_s", times * self._library_s("all_reduce", size_bytes, ranks))
+        sums.add("library_s", times * library_s)
 
     def exchange(self, sums: Sums, sent_bytes: Floats, copies: Floats, ranks: Floats, times: float) -> None:
         """Each rank's rows go where they are needed and come back: copies of them, or all rows to all ranks."""

@@ -22,7 +22,7 @@ from hwprof.deploy.model import ServedModel
 from hwprof.deploy.names import known_model
 from hwprof.deploy.passes import Deployment
 from hwprof.deploy.server import Fleet, Load, Passes, Served, joined_passes, passes_of, served
-from hwprof.deploy.speculation import drafted
+from hwprof.deploy.speculation import drafted, perhaps_drafted
 from hwprof.errors import HwprofError, InputError
 from hwprof.specs.catalogue.lookup import load_device
 
@@ -48,6 +48,7 @@ class Case:
     new: float
     users: float
     drafts: bool
+    perhaps: bool
     notes: tuple[str, ...]
 
 
@@ -155,6 +156,8 @@ def _case(
         users = USUAL_USERS
         notes.append(f"{USUAL_USERS:.0f} users: the row does not say how many")
     drafts, why = drafted(row, engine)
+    perhaps = not drafts and not layout.stated and perhaps_drafted(row, engine)
+    notes += [why] if why else ["whether tokens are drafted is not said: between both"] if perhaps else []
     return Case(
         deployment=deployment,
         engine=engine,
@@ -163,7 +166,8 @@ def _case(
         new=new,
         users=users,
         drafts=drafts,
-        notes=(*notes, *((why,) if why else ())),
+        perhaps=perhaps,
+        notes=tuple(notes),
     )
 
 
@@ -270,6 +274,7 @@ def _load(cases: Sequence[Case]) -> Load:
         users=np.array([case.users for case in cases]),
         reused=np.zeros(len(cases)),
         drafts=np.array([case.drafts for case in cases]),
+        perhaps=np.array([case.perhaps for case in cases]),
         accepted=np.full(len(cases), nan),
     )
 

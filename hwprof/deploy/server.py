@@ -46,6 +46,7 @@ class Load:
         users: requests under way at once, over all servers.
         reused: share of a prompt that is in the cache already.
         drafts: whether tokens are drafted and checked several at a time.
+        perhaps: whether nobody knows if tokens are drafted.
         accepted: tokens that a pass then gives; not a number: as the engine usually does.
     """
 
@@ -54,6 +55,7 @@ class Load:
     users: Floats
     reused: Floats
     drafts: Flags
+    perhaps: Flags
     accepted: Floats
 
     def per_pass(self, usual: Floats) -> Floats:
@@ -267,7 +269,7 @@ def token_times(passes: Passes, fleet: Fleet, load: Load, numbers: Numbers) -> t
     host_s = numbers["step_s"] + numbers["sequence_s"] * passes.sequences
     accepted = load.per_pass(numbers["accepted_tokens"])
     step_s = pass_s(passes.step, numbers, prefill=False) + host_s
-    plain_s = step_s / accepted * np.where(fleet.stated, 1.0, numbers["unstated_factor"])
+    plain_s = step_s / accepted * np.where(load.perhaps, numbers["unstated_factor"], 1.0)
     prompt_s = (pass_s(passes.chunk, numbers, prefill=True) + numbers["step_s"]) / passes.prompts
     between_s = numbers["interleave"] * passes.sequences / load.new * prompt_s
     return step_s, plain_s + np.where(fleet.apart, 0.0, between_s), prompt_s

@@ -207,6 +207,7 @@ def _offered(
         users=np.array([float(users) for _, users, _ in rows]),
         reused=demand.reused * one,
         drafts=np.full(len(rows), demand.accepted is not None),
+        perhaps=np.zeros(len(rows), dtype=bool),
         accepted=np.full(len(rows), demand.accepted or np.nan),
     )
     apart = np.array([apart for _, _, apart in rows])

@@ -37,10 +37,27 @@ class Campaign(Record):
     source: str
 
 
+class Mixed(Record):
+    """Measurements of which some servers drafted and others did not, and none says which.
+
+    Attributes:
+        engine: of the servers.
+        mode: aggregated or not.
+        versions: how the engine's versions begin.
+        source: who says so.
+    """
+
+    engine: EngineName
+    mode: str
+    versions: tuple[str, ...]
+    source: str
+
+
 class Campaigns(Record):
     """All that are known."""
 
     drafted: tuple[Campaign, ...]
+    mixed: tuple[Mixed, ...]
 
 
 @functools.lru_cache(maxsize=1)
@@ -52,6 +69,15 @@ def campaigns() -> Campaigns:
     """
     path = data_roots()[0] / FILE
     return build(Campaigns, read_toml(path), path=path, example="h100-sxm")
+
+
+def perhaps_drafted(row: Mapping[str, str], engine: EngineName) -> bool:
+    """Whether nobody knows if the servers of a row drafted."""
+    if any(row.get(name) for name in COLUMNS):
+        return False
+    version = row.get("backend_version", "")
+    alike = (one for one in campaigns().mixed if one.engine == engine and one.mode == row["mode"])
+    return any(version.startswith(one.versions) for one in alike)
 
 
 def drafted(row: Mapping[str, str], engine: EngineName) -> tuple[bool, str]:

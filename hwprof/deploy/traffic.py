@@ -125,6 +125,7 @@ def costs_of(offer: Offer, demand: Demand, file: EngineFile) -> PassCosts:
         users=counts,
         reused=demand.reused * one,
         drafts=yes & (demand.accepted is not None),
+        perhaps=~yes,
         accepted=np.full(len(counts), demand.accepted or np.nan),
     )
     passes = passes_of(offer.deployment, fleet, load)
