@@ -39,6 +39,7 @@ class Formats:
 
     Attributes:
         word: how it is named.
+        wide: what is never narrow: head, router, a latent cache's way to heads; bf16, or what the device has instead.
         mixing: projections around attention.
         dense: dense feed-forward networks and shared experts.
         experts: routed experts.
@@ -47,6 +48,7 @@ class Formats:
     """
 
     word: WeightWord
+    wide: Kept
     mixing: Kept
     dense: Kept
     experts: Kept
@@ -54,7 +56,12 @@ class Formats:
     assumptions: tuple[str, ...] = ()
 
 
-BF16 = Kept(product="bf16", weight_bytes=2.0)
+WIDE: tuple[Kept, ...] = (
+    Kept(product="bf16", weight_bytes=2.0),
+    Kept(product="fp16", weight_bytes=2.0),
+    Kept(product="fp32", weight_bytes=4.0),
+)
+"""Formats that a device may have products of, the first that it has."""
 
 
 def formats_of(
@@ -77,12 +84,13 @@ def formats_of(
     """
     layers, routed = _word(word), _word(experts or word)
     notes: list[str] = []
-    narrow = _kept(layers, device, notes)
+    wide = _wide(device, notes)
+    narrow = _kept(layers, device, wide, notes)
     four_bits = layers in {"nvfp4", "mxfp4", "int4"}
-    mixing = BF16 if model.sparse and four_bits else narrow
-    dense = BF16 if model.sparse and layers == "mxfp4" else narrow
+    mixing = wide if model.sparse and four_bits else narrow
+    dense = wide if model.sparse and layers == "mxfp4" else narrow
     if mixing is not narrow:
-        notes.append(f"{layers} weights of experts alone: projections around attention stay in bf16")
+        notes.append(f"{layers} weights of experts alone: projections around attention stay in {wide.product}")
     if cache not in {None, "fp8", "bf16"}:
         raise InputError(f"a cache of {cache!r} is unknown", expectation="known: bf16, fp8")
     if cache is None and layers != "bf16":
@@ -90,9 +98,10 @@ def formats_of(
     cache_bytes = 2.0 if cache == "bf16" or (cache is None and layers == "bf16") else 1.0
     return Formats(
         word=layers,
+        wide=wide,
         mixing=mixing,
         dense=dense,
-        experts=_kept(routed, device, notes) if model.sparse else narrow,
+        experts=_kept(routed, device, wide, notes) if model.sparse else narrow,
         cache_bytes=cache_bytes,
         assumptions=tuple(dict.fromkeys(notes)),
     )
@@ -105,14 +114,28 @@ def _word(text: str) -> WeightWord:
     raise InputError(f"weights in {text!r} are unknown", expectation=f"known: {', '.join(WEIGHT_WORDS)}")
 
 
-def _kept(word: WeightWord, device: DeviceSpec, notes: list[str]) -> Kept:
+def _wide(device: DeviceSpec, notes: list[str]) -> Kept:
+    """The widest of the usual formats that the device has products of.
+
+    Raises:
+        InputError: it has none.
+    """
+    for kept in WIDE:
+        if device.matmul_flop_per_s(FORMATS[kept.product].peak) is not None:
+            if kept is not WIDE[0]:
+                notes.append(f"{device.id} has no products in bf16: {kept.product}")
+            return kept
+    raise InputError(f"no rate of products of {device.id} is known", remedy="give its file one")
+
+
+def _kept(word: WeightWord, device: DeviceSpec, wide: Kept, notes: list[str]) -> Kept:
     if word == "bf16":
-        return BF16
+        return wide
     if word == "mxfp4" and device.matmul_flop_per_s("fp4") is not None:
         return Kept(product="nvfp4", weight_bytes=NARROW_BYTES["mxfp4"])
     native: dict[WeightWord, ProductFormat] = {"fp8": "fp8", "fp8-block": "fp8-block", "nvfp4": "nvfp4"}
     product = native.get(word)
     if product is not None and device.matmul_flop_per_s(FORMATS[product].peak) is not None:
         return Kept(product=product, weight_bytes=FORMATS[product].operand_bytes)
-    notes.append(f"{word} weights are widened to bf16 on chip: {device.id} has no products of that format")
-    return Kept(product="bf16", weight_bytes=NARROW_BYTES[word.removesuffix("-block")], widened=True)
+    notes.append(f"{word} weights are widened to {wide.product} on chip: {device.id} has no products of that format")
+    return Kept(product=wide.product, weight_bytes=NARROW_BYTES[word.removesuffix("-block")], widened=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwprof.deploy.kernels import Floats, Sums
+from hwprof.errors import HwprofError
 from hwprof.predict.collectives.form import Operation
 from hwprof.predict.collectives.measured import across_time, inside_time, usual_node
 from hwprof.predict.machine import Machine, machine_of
@@ -30,6 +31,11 @@ class Links:
 
     near: Machine
     far: Machine | None
+
+    @property
+    def most_devices(self) -> int:
+        """Devices of the largest server without a network."""
+        return max(self.near.devices, self._domain)
 
     def reduce(self, sums: Sums, size_bytes: Floats, ranks: Floats, times: float) -> None:
         """Sums of a vector over ranks, so many times."""
@@ -85,12 +91,11 @@ FAR_NODES = 16
 
 
 def links_of(device_id: str) -> Links:
-    """The usual links of a device.
-
-    Raises:
-        SpecError: no way between its devices is known.
-    """
-    near = usual_node(device_id)
+    """The usual links of a device; of one without a known way to others it is the only one."""
+    try:
+        near = usual_node(device_id)
+    except HwprofError:
+        return Links(machine_of(load_cluster(f"1x{device_id}")), None)
     node = near.device.node
     several = max(node.devices, 1) * FAR_NODES
     far = machine_of(load_cluster(f"{several}x{device_id}")) if node.inter_node_byte_per_s else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwprof.deploy.formats import Formats, Kept
+from hwprof.deploy.formats import Formats
 from hwprof.deploy.kernels import Floats, PassTimes, Share, Sums, Tokens
 from hwprof.deploy.links import Links
 from hwprof.deploy.model import Feed, Mixing, ServedModel
@@ -101,13 +101,9 @@ def pass_times(deployment: Deployment, share: Share, tokens: Tokens, *, decode: 
     for feed in model.feed:
         _feed(walk, feed)
     _communicate(walk, deployment)
-    sums.product(WIDE, tokens.sequences, model.vocab / share.tp, float(model.d_model), 1)
+    sums.product(deployment.formats.wide, tokens.sequences, model.vocab / share.tp, float(model.d_model), 1)
     sums.moved(3 * 4 * tokens.sequences * model.vocab / share.tp + 4 * tokens.rows * model.d_model, 4, 1)
     return sums.times()
-
-
-WIDE = Kept(product="bf16", weight_bytes=ACTIVATION_BYTES)
-"""What stays in 16 bits: the head, the router, a latent cache's way back to heads."""
 
 
 def _project(walk: _Walk, mixing: Mixing) -> None:
@@ -139,7 +135,7 @@ def _project_latent(walk: _Walk, mixing: Mixing) -> None:
     if walk.decode:
         rank = mixing.latent_rank * one
         for n, k in ((rank, nope * one), (mixing.value_dim * one, rank)):
-            sums.products(WIDE, Products(m=rows, n=n, k=k, batch=heads), layers)
+            sums.products(walk.formats.wide, Products(m=rows, n=n, k=k, batch=heads), layers)
     else:
         sums.product(kept, rows, heads * (nope + mixing.value_dim), mixing.latent_rank, layers)
     if mixing.index_heads:
@@ -156,7 +152,7 @@ def _meet(walk: _Walk, mixing: Mixing) -> None:
         state = mixing.state_bytes / mixing.heads * heads
         sums.moved(2 * tokens.sequences * state, 0, mixing.layers)
         flop = 6 * tokens.rows * heads * mixing.head_dim * mixing.value_dim
-        peak = roof_of(sums.device, "bf16").flop_per_s
+        peak = roof_of(sums.device, walk.formats.wide.product).flop_per_s
         sums.add("attention_s", mixing.layers * flop / (LINEAR_SHARE * peak))
         return
     if mixing.index_heads:
@@ -171,7 +167,7 @@ def _choose(walk: _Walk, mixing: Mixing) -> None:
     pairs = tokens.rows * (tokens.past + (1 if walk.decode else length / 2))
     read = tokens.sequences * (tokens.past + length) * mixing.index_dim
     sums.moved(read + 4 * pairs, INDEX_KERNELS, mixing.layers)
-    peak = sums.device.matmul_flop_per_s("fp8") or roof_of(sums.device, "bf16").flop_per_s
+    peak = sums.device.matmul_flop_per_s("fp8") or roof_of(sums.device, walk.formats.wide.product).flop_per_s
     flop = 2 * pairs * mixing.index_heads * mixing.index_dim
     sums.add("attention_s", mixing.layers * flop / (INDEX_SHARE * peak))
 
@@ -232,7 +228,7 @@ def _feed(walk: _Walk, feed: Feed) -> None:
         sums.moved(ACTIVATION_BYTES * rows * (4 * d_model + 3 * part), DENSE_KERNELS, layers)
     if not feed.experts:
         return
-    sums.product(WIDE, rows, feed.experts, d_model, layers)
+    sums.product(formats.wide, rows, feed.experts, d_model, layers)
     copies = rows * share.dp * feed.top_k / share.ep
     asked = Experts(
         rows=np.maximum(copies, 0.25),

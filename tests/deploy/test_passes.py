@@ -7,6 +7,7 @@ import pytest
 from serving_shapes import deployment, ranks
 
 from hwprof.deploy.kernels import Tokens
+from hwprof.deploy.links import links_of
 from hwprof.deploy.memory import most_sequences, sequence_bytes, weights_bytes
 from hwprof.deploy.passes import pass_times
 from hwprof.errors import InputError
@@ -86,3 +87,15 @@ def test_a_format_without_products_is_widened_and_said():
 def test_an_unknown_format_is_refused():
     with pytest.raises(InputError, match="known: bf16, fp8"):
         deployment(word="fp3")
+
+
+def test_a_device_without_bf16_takes_fp16_and_says_so():
+    found = deployment("llama-3.1-8b", "t4", "bf16")
+    assert found.formats.wide.product == found.formats.mixing.product == "fp16"
+    assert "t4 has no products in bf16: fp16" in found.formats.assumptions
+    assert step(found, ranks(1.0), 1.0).products_s[0] > 15e9 / found.device.memory.bandwidth_byte_per_s
+
+
+def test_a_device_alone_has_links_to_nobody():
+    assert links_of("cpu-grace-72c").most_devices == 1
+    assert links_of("h100-sxm5-80gb").most_devices == 8

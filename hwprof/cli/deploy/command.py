@@ -213,7 +213,7 @@ def _decided(typed: dict[str, Any]) -> tuple[Decision, Demand]:
         word = "fp8-block" if typed["weights"] == "fp8" and model.sparse else typed["weights"]
         formats = formats_of(model, device, word, cache=typed["cache"])
         deployment = Deployment(model=model, device=device, formats=formats, links=links_of(device.id))
-        most = min(typed["devices"] or SERVER_DEVICES, max(device.node.devices, device.node.scale_up_domain))
+        most = min(typed["devices"] or SERVER_DEVICES, deployment.links.most_devices)
         rates = rates_of(device, usd_per_hour=typed["price"], watt=typed["watt"], pue=typed["pue"])
         offers = offers_of(deployment, engine, demand, engine_file(), most_devices=max(most, 1), fixed=fixed)
         found.append((device.id, offers, rates))
