@@ -62,13 +62,29 @@ def _model(values: Values, name: str, notes: list[str]) -> ServedModel:
         mixing=_mixing(values, name, layers, d_model, notes),
         feed=_feed(values, name, layers, d_model, notes),
         tied=bool(_value(values, "tie_word_embeddings") or False),
-        drafts=int(_value(values, "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules") or 0),
+        drafts=_count(values, "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules"),
         assumptions=tuple(notes),
     )
 
 
 def _value(values: Values, *names: str) -> Any:
     return next((values[name] for name in names if values.get(name) is not None), None)
+
+
+def _count(values: Values, *names: str, usual: int = 0) -> int:
+    """A whole number, or the first of a list of them; ``usual`` where it is not there.
+
+    Raises:
+        InputError: it is something else.
+    """
+    found = _value(values, *names)
+    if isinstance(found, list) and found:
+        found = found[0]
+    if found is None:
+        return usual
+    if isinstance(found, bool) or not isinstance(found, int | float) or found < 0 or found != int(found):
+        raise InputError(f"{names[0]} is {found!r}", expectation="a whole number, or a list of them")
+    return int(found)
 
 
 def _needed(values: Values, name: str, *names: str) -> int:
@@ -85,7 +101,7 @@ def _needed(values: Values, name: str, *names: str) -> int:
 def _mixing(values: Values, name: str, layers: int, d_model: int, notes: list[str]) -> tuple[Mixing, ...]:
     """Layers by how tokens meet: linear ones, those that see all, those with a window."""
     linear, local = _linear_layers(values, layers), 0
-    window = int(_value(values, "sliding_window", "sliding_window_size") or 0)
+    window = _count(values, "sliding_window", "sliding_window_size")
     kinds = _value(values, "layer_types")
     if window and isinstance(kinds, list):
         local = sum(str(kind) in {"sliding_attention", "chunked_attention"} for kind in kinds[:layers])
@@ -108,22 +124,22 @@ def _linear_layers(values: Values, layers: int) -> int:
     coded = _value(values, "attn_type_list")
     if isinstance(coded, list):
         return sum(kind == 0 for kind in coded[:layers])
-    interval = _value(values, "full_attention_interval")
-    return layers - layers // int(interval) if interval else 0
+    interval = _count(values, "full_attention_interval")
+    return layers - layers // interval if interval else 0
 
 
 def _linear(values: Values, name: str, layers: int, notes: list[str]) -> Mixing:
-    heads = _value(values, "linear_num_value_heads") or _needed(values, name, "num_attention_heads")
-    width = _value(values, "linear_key_head_dim") or _value(values, "head_dim") or 128
+    heads = _count(values, "linear_num_value_heads", "num_attention_heads") or _needed(values, name, "num_heads")
+    width = _count(values, "linear_key_head_dim", "head_dim", usual=128)
     if _value(values, "linear_num_value_heads") is None:
         notes.append(f"{layers} layers with a state: its heads are assumed as those of attention")
     return Mixing(
         layers=layers,
         kind="linear",
-        heads=int(heads),
-        kv_heads=int(_value(values, "linear_num_key_heads") or heads),
-        head_dim=int(width),
-        value_dim=int(_value(values, "linear_value_head_dim") or width),
+        heads=heads,
+        kv_heads=_count(values, "linear_num_key_heads", usual=heads),
+        head_dim=width,
+        value_dim=_count(values, "linear_value_head_dim", usual=width),
     )
 
 
@@ -143,13 +159,14 @@ USUAL_INDEX = {"index_topk": 2048, "index_n_heads": 32, "index_head_dim": 128}
 def _attention(values: Values, name: str, d_model: int, notes: list[str]) -> Mixing:
     """One layer of attention that sees all."""
     heads = _needed(values, name, "num_attention_heads", "n_head", "num_heads")
-    kv_heads = int(_value(values, "num_key_value_heads", "num_kv_heads") or heads)
-    head_dim = int(_value(values, "head_dim") or d_model // heads)
-    rank = int(_value(values, "kv_lora_rank") or 0)
+    one_key = bool(_value(values, "multi_query")) and not _value(values, "new_decoder_architecture")
+    kv_heads = 1 if one_key else _count(values, "num_key_value_heads", "num_kv_heads", usual=heads)
+    head_dim = _count(values, "head_dim", usual=d_model // heads)
+    rank = _count(values, "kv_lora_rank")
     chosen, index_heads, index_dim = _indexer(values, notes)
     gated = bool(_value(values, "attn_output_gate") or False)
     if not rank:
-        value_dim = int(_value(values, "v_head_dim") or head_dim)
+        value_dim = _count(values, "v_head_dim", usual=head_dim)
         norm = _norm(values)
         return Mixing(
             layers=1,
@@ -160,18 +177,18 @@ def _attention(values: Values, name: str, d_model: int, notes: list[str]) -> Mix
             gated=gated,
             norm=norm,
         )
-    rope = int(_value(values, "qk_rope_head_dim") or 64)
+    rope = _count(values, "qk_rope_head_dim", usual=64)
     return Mixing(
         layers=1,
         kind="latent",
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=int(_value(values, "qk_nope_head_dim") or 128) + rope,
-        value_dim=int(_value(values, "v_head_dim") or 128),
+        head_dim=_count(values, "qk_nope_head_dim", usual=128) + rope,
+        value_dim=_count(values, "v_head_dim", usual=128),
         chosen=chosen,
         index_heads=index_heads,
         index_dim=index_dim,
-        query_rank=int(_value(values, "q_lora_rank") or 0),
+        query_rank=_count(values, "q_lora_rank"),
         latent_rank=rank,
         rope_dim=rope,
         gated=gated,
@@ -185,39 +202,56 @@ def _indexer(values: Values, notes: list[str]) -> tuple[int, int, int]:
         if not family.endswith("_dsa"):
             return 0, 0, 0
         notes.append(f"{family} chooses {USUAL_INDEX['index_topk']} tokens by an indexer, assumed as in GLM-5")
-    chosen, index_heads, index_dim = (int(_value(values, key) or usual) for key, usual in USUAL_INDEX.items())
+    chosen, index_heads, index_dim = (_count(values, key, usual=usual) for key, usual in USUAL_INDEX.items())
     return chosen, index_heads, index_dim
 
 
 def _feed(values: Values, name: str, layers: int, d_model: int, notes: list[str]) -> tuple[Feed, ...]:
-    experts = int(_value(values, "n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts") or 0)
-    dense_width = _value(values, "intermediate_size", "n_inner", "ffn_dim")
-    gated = str(_value(values, "hidden_act", "activation_function") or "silu").lower() not in UNGATED
+    experts = _count(values, "n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts")
+    dense_width = _count(values, "intermediate_size_mlp", "ffn_hidden_size", "intermediate_size", "n_inner", "ffn_dim")
+    family = str(_value(values, "model_type") or "")
+    act = str(_value(values, "hidden_act", "activation_function", "activation") or "silu").lower()
+    gated = act not in UNGATED and not family.startswith(UNGATED_FAMILIES)
     matrices = 3 if gated else 2
     if experts <= 1:
-        width = int(dense_width or 4 * d_model)
-        return (Feed(layers=layers, width=width, matrices=matrices),)
-    width = int(_value(values, "moe_intermediate_size", "expert_ffn_hidden_size") or dense_width or 0)
+        return (Feed(layers=layers, width=dense_width or 4 * d_model, matrices=matrices),)
+    width = _count(values, "moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size")
     if not width:
         width = _needed(values, name, "moe_intermediate_size")
-    top_k = _value(values, "num_experts_per_tok", "experts_per_token", "moe_top_k", "num_experts_per_token", "top_k")
+    top_k = _count(values, "num_experts_per_tok", "experts_per_token", "moe_top_k", "num_experts_per_token", "moe_k")
     if not top_k:
         notes.append("a token passes 8 experts: the file does not say how many")
-    shared = _value(values, "shared_expert_intermediate_size", "shared_intermediate_size")
-    if shared is None:
-        shared = width * int(_value(values, "n_shared_experts", "num_shared_experts") or 0)
+    shared = _count(values, "shared_expert_intermediate_size", "shared_intermediate_size")
+    if not shared and family.startswith("llama4"):
+        shared = width
+    elif not shared:
+        shared = width * _count(values, "n_shared_experts", "num_shared_experts")
     dense = _dense_layers(values, layers)
-    found = [Feed(layers=dense, width=int(dense_width or 4 * d_model), matrices=matrices)] if dense else []
+    found = [Feed(layers=dense, width=dense_width or 4 * d_model, matrices=matrices)] if dense else []
     routed = Feed(
         layers=layers - dense,
-        width=int(shared),
+        width=shared,
         experts=experts,
-        top_k=int(top_k or 8),
+        top_k=top_k or 8,
         expert_width=width,
         matrices=matrices,
     )
     return (*found, routed)
 
+
+UNGATED_FAMILIES = (
+    "starcoder2",
+    "apertus",
+    "gpt_bigcode",
+    "falcon",
+    "mpt",
+    "opt",
+    "bloom",
+    "gpt_neox",
+    "codegen",
+    "gptj",
+)
+"""Families with two matrices whatever their activation is called."""
 
 UNGATED = frozenset({"gelu", "gelu_new", "gelu_fast", "relu", "relu2"})
 """Activations of networks with two matrices, as in GPT-2, OPT and Nemotron; gated ones name silu or a gelu by tanh."""
@@ -225,9 +259,9 @@ UNGATED = frozenset({"gelu", "gelu_new", "gelu_fast", "relu", "relu2"})
 
 def _dense_layers(values: Values, layers: int) -> int:
     """Layers without routed experts."""
-    first = int(_value(values, "first_k_dense_replace", "num_dense_layers") or 0)
+    first = _count(values, "first_k_dense_replace", "num_dense_layers")
     listed = _value(values, "mlp_only_layers")
-    every = int(_value(values, "decoder_sparse_step", "moe_layer_freq", "interleave_moe_layer_step") or 1) or 1
+    every = _count(values, "decoder_sparse_step", "moe_layer_freq", "interleave_moe_layer_step", usual=1) or 1
     spread = layers - first if every == 1 else (layers - first) // every
     others = len(listed) if isinstance(listed, list) else 0
     return min(max(layers - spread, others), layers - 1)

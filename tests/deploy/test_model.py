@@ -84,3 +84,67 @@ def test_what_is_no_config_is_refused(text):
 def test_an_encoder_is_no_server_of_tokens():
     with pytest.raises(HwprofError, match="decoder"):
         served_model(load_model("bert-base-uncased"))
+
+
+@pytest.mark.parametrize(
+    ("config", "billions"),
+    [
+        (
+            {  # bigcode/starcoder2-3b
+                "model_type": "starcoder2",
+                "hidden_size": 3072,
+                "num_hidden_layers": 30,
+                "num_attention_heads": 24,
+                "num_key_value_heads": 2,
+                "intermediate_size": 12288,
+                "vocab_size": 49152,
+                "hidden_act": "gelu_pytorch_tanh",
+                "tie_word_embeddings": True,
+            },
+            3.03,
+        ),
+        (
+            {  # tiiuae/falcon-7b
+                "model_type": "falcon",
+                "hidden_size": 4544,
+                "num_hidden_layers": 32,
+                "num_attention_heads": 71,
+                "multi_query": True,
+                "vocab_size": 65024,
+                "tie_word_embeddings": True,
+            },
+            6.92,
+        ),
+        (
+            {  # meta-llama/Llama-4-Scout-17B-16E, its text model
+                "model_type": "llama4_text",
+                "hidden_size": 5120,
+                "num_hidden_layers": 48,
+                "num_attention_heads": 40,
+                "num_key_value_heads": 8,
+                "head_dim": 128,
+                "intermediate_size": 8192,
+                "intermediate_size_mlp": 16384,
+                "num_local_experts": 16,
+                "num_experts_per_tok": 1,
+                "vocab_size": 202048,
+            },
+            107.77,
+        ),
+        (
+            {  # google/gemma-3n: lists of widths
+                "model_type": "gemma3n_text",
+                "hidden_size": 2048,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 8,
+                "num_key_value_heads": 2,
+                "head_dim": 256,
+                "intermediate_size": [8192, 8192],
+                "vocab_size": 1000,
+            },
+            0.125,
+        ),
+    ],
+)
+def test_families_say_the_same_in_their_own_words(config, billions):
+    assert model_from_config(json.dumps(config), "own").parameters / 1e9 == pytest.approx(billions, rel=0.01)
