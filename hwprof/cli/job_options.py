@@ -8,7 +8,7 @@ from typing import Any, get_origin
 
 import click
 
-from hwprof.cli.options import Decorator, Listed, Whole, kind_of, option_of, with_options
+from hwprof.cli.options import Decorator, FiniteRange, Listed, Whole, kind_of, option_of, with_options
 from hwprof.errors import InputError
 from hwprof.predict.stacks import STACKS, USUAL_STACKS, Stack, stack_named
 from hwprof.specs.frozen import Record, default_of
@@ -81,6 +81,37 @@ SWITCHES = tuple(name for name, (_, field, _) in _OPTIONS.items() if field in Sw
 """What a stack says where nothing is typed."""
 
 model_option = functools.partial(click.option, "--model", help="Catalogue name, TOML file or Hugging Face config.json.")
+
+
+class _ImagesType(click.ParamType[tuple[int, int, int]]):
+    """``NxHEIGHTxWIDTH``."""
+
+    name = "NxHEIGHTxWIDTH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int, int]:
+        """The three numbers, or a usage error."""
+        parts = str(value).lower().split("x")
+        if len(parts) == 2:
+            parts = ["1", *parts]
+        if len(parts) != 3 or not all(part.isdigit() and int(part) for part in parts):
+            self.fail(f"{value!r} is no number of images with a height and a width, such as 2x896x896.", param, ctx)
+        count, height, width = map(int, parts)
+        return count, height, width
+
+
+capture_options = with_options(
+    click.option(
+        "--images",
+        type=_ImagesType(),
+        help="Of a captured model: images to a sequence, height and width; --seq-len counts their tokens.",
+    ),
+    click.option(
+        "--seconds",
+        type=FiniteRange(min=0, min_open=True),
+        help="Of a captured model: of sound; without it --seq-len is the samples or frames.",
+    ),
+)
+"""What goes into a model that reads more than tokens."""
 
 
 def job_options(*names: str, **changes: Mapping[str, Any]) -> Decorator:

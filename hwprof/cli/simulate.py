@@ -14,6 +14,7 @@ from hwprof.cli.format_option import format_option
 from hwprof.cli.job_options import (
     LONGEST_DEFAULT,
     POSITIVE,
+    capture_options,
     check_model,
     job_of,
     job_options,
@@ -57,6 +58,7 @@ class Placed:
 @model_option(required=True)
 @click.option("--hardware", required=True, help="Device of the catalogue, or a TOML file.")
 @click.option("--devices", type=POSITIVE, required=True, help="How many there are.")
+@capture_options
 @job_options(
     *("seq_len", "global_batch", "micro_batch", "dtype", "optimizer", "recompute", "recompute_layers"),
     *("offload", "offload_to", "offload_layers", "lora_rank", "lora_targets", "qlora"),
@@ -98,6 +100,8 @@ def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
         dtype=of_products(typed["dtype"]),
         narrow=True,
         longest=LONGEST_DEFAULT,
+        images=typed["images"],
+        seconds=typed["seconds"],
     )
     model = counted_model(typed["model"], shapes)
     machine = machine_of(load_cluster(f"{devices}x{hardware}"))

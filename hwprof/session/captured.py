@@ -41,6 +41,9 @@ class Shapes:
         dtype: of the products.
         narrow: whether weights are as narrow as products; else products are narrow by autocast.
         longest: bound of a length that is not said.
+        images: images to a sequence, height and width.
+        seconds: of sound.
+        inputs: arguments of forward as they are typed (``pixel_values=2x3x64x64:float32``).
     """
 
     batch_sizes: tuple[int, ...]
@@ -49,6 +52,15 @@ class Shapes:
     dtype: Dtype = "bf16"
     narrow: bool = False
     longest: int = 4096
+    images: tuple[int, int, int] | None = None
+    seconds: float | None = None
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def of_capture_alone(self) -> str:
+        """An option that says something of captured models alone, if one was given."""
+        given = {"--images": self.images, "--seconds": self.seconds, "--input": self.inputs}
+        return next((option for option, value in given.items() if value), "")
 
 
 def of_products(dtype: JobDtype) -> Dtype:
@@ -64,8 +76,14 @@ def counted_model(name: str, shapes: Shapes) -> ModelSpec:
         InputError: it can't be captured at these shapes.
     """
     path = config_file(name)
-    if path is not None and _holds_images(path) and find_spec("transformers"):
-        return _captured(path, SpecError(f"{path}: images are read by a tower of their own"), shapes)
+    if path is not None and (shapes.of_capture_alone or _holds_images(path)) and find_spec("transformers"):
+        return _captured(path, SpecError(f"{path}: it reads more than tokens"), shapes)
+    if shapes.of_capture_alone:
+        raise InputError(
+            f"{shapes.of_capture_alone} does not go with {name}",
+            expectation="a config.json that transformers has a class for (pip install 'hwprof[transformers]')",
+            remedy="leave it out, or give such a file",
+        )
     try:
         return load_model(name)
     except UnreadKeysError as refusal:
@@ -154,8 +172,16 @@ class _Pass:
         from hwprof.measure.capture.configured import FORMATS, subject_of_config
         from hwprof.measure.capture.inputs import Asked
         from hwprof.measure.capture.module import capture
+        from hwprof.measure.capture.subject import parse_input
 
-        asked = Asked(batch_size=batch_size, seq_len=shapes.seq_len, target_len=shapes.target_len)
+        asked = Asked(
+            batch_size=batch_size,
+            seq_len=shapes.seq_len,
+            target_len=shapes.target_len,
+            images=shapes.images,
+            seconds=shapes.seconds,
+            inputs=tuple(map(parse_input, shapes.inputs)),
+        )
         notes: tuple[str, ...] = ()
         try:
             subject = subject_of_config(path, asked, shapes.dtype if shapes.narrow else "fp32")

@@ -15,7 +15,7 @@ from hwprof.cli.count.notes import note, note_length
 from hwprof.cli.count.step_report import Counted, as_json, as_text
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option
-from hwprof.cli.job_options import POSITIVE, job_options, model_option
+from hwprof.cli.job_options import POSITIVE, capture_options, job_options, model_option
 from hwprof.count.blocks.transformer import CONVENTIONS, training_step_ops
 from hwprof.count.job.totals import flop_of
 from hwprof.count.memory.step import training_memory
@@ -40,6 +40,7 @@ _RUN_OPTIMIZERS: dict[JobOptimizer, OptimizerName] = {name: name for name in get
 @click.option("--batch-size", type=POSITIVE, help="Sequences in the batch.")
 @click.option("--seq-len", type=POSITIVE, help="Tokens of a sequence; an image has those of its patches.")
 @click.option("--target-len", type=POSITIVE, help="Tokens of an encoder-decoder's target; default: --seq-len.")
+@capture_options
 @job_options("dtype", "recompute", "optimizer")
 @format_option
 @module_options
@@ -86,7 +87,16 @@ def command(
         raise click.UsageError(f"Missing option '{'--model' if model is None else '--batch-size'}'.")
     from hwprof.session.captured import Shapes, counted_model
 
-    shapes = Shapes(batch_sizes=(batch_size,), seq_len=seq_len, target_len=target_len, dtype=run_dtype)
+    typed = context.params
+    shapes = Shapes(
+        batch_sizes=(batch_size,),
+        seq_len=seq_len,
+        target_len=target_len,
+        dtype=run_dtype,
+        images=typed["images"],
+        seconds=typed["seconds"],
+        inputs=typed["inputs"],
+    )
     spec = counted_model(model, shapes)
     if inference:
         _refuse_captured(spec, "--inference")

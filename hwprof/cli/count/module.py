@@ -28,7 +28,8 @@ module_options = with_options(
         "inputs",
         multiple=True,
         metavar="[NAME=]SHAPE:DTYPE",
-        help="With --module: an argument of its forward, such as 8x3x224x224:float32; repeat for more.",
+        help="With --module: an argument of its forward, such as 8x3x224x224:float32; repeat for more. With a model "
+        "that is captured: one by its name, such as pixel_values=8x3x224x224:float32.",
     ),
     click.option(
         "--device",
@@ -42,12 +43,12 @@ module_options = with_options(
 
 
 def refuse_module_options(context: click.Context) -> None:
-    """Say that ``--input`` and ``--device`` need ``--module``.
+    """Say that ``--device`` needs ``--module``.
 
     Raises:
         InputError: one of them was given.
     """
-    for option in given(context, "inputs", "device"):
+    for option in given(context, "device"):
         raise InputError(f"{option} goes with --module alone", remedy="leave it out, or give --module")
 
 

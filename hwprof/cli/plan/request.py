@@ -13,6 +13,7 @@ import click
 from hwprof.cli.job_options import (
     LONGEST_DEFAULT,
     POSITIVE,
+    capture_options,
     job_choices,
     job_of,
     job_options,
@@ -68,6 +69,7 @@ job_part = with_options(
     click.option("--devices", type=NUMBERS, help="How many; several counts with commas between them."),
     click.option("--max-devices", type=POSITIVE, help="Without --devices: all doublings of a node up to this."),
     job_options("global_batch", "seq_len"),
+    capture_options,
     job_choices("dtype", dtype="One or several; default: bf16."),
     job_options(
         *("optimizer", "lora_rank", "lora_targets", "qlora", "offload_to", "offload_layers"),
@@ -252,7 +254,15 @@ def _base(typed: dict[str, Any], stack: Stack, record: RunRecord | None) -> Trai
 def _model(typed: dict[str, Any]) -> ModelSpec:
     """The model; should it have to be captured, at two batch sizes, so that all others are known."""
     dtype = of_products(typed["dtype"][0] if typed["dtype"] else "bf16")
-    shapes = Shapes(batch_sizes=(1, 2), seq_len=typed["seq_len"], dtype=dtype, narrow=True, longest=LONGEST_DEFAULT)
+    shapes = Shapes(
+        batch_sizes=(1, 2),
+        seq_len=typed["seq_len"],
+        dtype=dtype,
+        narrow=True,
+        longest=LONGEST_DEFAULT,
+        images=typed["images"],
+        seconds=typed["seconds"],
+    )
     return counted_model(typed["model"], shapes)
 
 

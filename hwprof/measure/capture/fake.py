@@ -16,6 +16,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from hwprof.errors import InputError
 
+KNOWN_ELEMENTS = 1 << 24
+"""The values of larger tensors are not followed: nothing looks at so many numbers."""
+
 
 @contextmanager
 def weightless() -> Iterator[None]:
@@ -46,7 +49,7 @@ class ShapesOnly(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch type
     """A mode of fake tensors.
 
     Attributes:
-        values: fake tensor -> the whole numbers that it stands for, where they are known.
+        values: fake tensor -> the numbers that it stands for, where they are known.
     """
 
     def __init__(self) -> None:
@@ -85,7 +88,7 @@ def fake_of(value: Any, mode: ShapesOnly) -> Any:
         with mode:
             return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
     made = mode.from_tensor(value)
-    if not (value.is_floating_point() or value.is_complex()):
+    if value.numel() <= KNOWN_ELEMENTS:
         mode.values[made] = value
     return made
 

@@ -11,6 +11,17 @@ import torch
 from torch import nn
 
 from hwprof.errors import InputError
+from hwprof.measure.capture.images import Images, images_of, with_places
+from hwprof.measure.capture.subject import InputShape
+
+USUAL_IMAGE = 224
+"""Pixels on a side where a configuration names none (ImageNet)."""
+
+SAMPLES_PER_S = 16_000
+"""What models of speech are trained on, where a configuration does not say otherwise."""
+
+FRAMES_PER_S = 100
+"""Of spectra: one each 10 ms (Whisper, Seamless, speech-to-text)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +32,17 @@ class Asked:
         batch_size: sequences, or images of a model that reads nothing else.
         seq_len: tokens of a sequence, of the source in an encoder-decoder.
         target_len: tokens of an encoder-decoder's target; None = ``seq_len``.
+        images: to a sequence, or the size of those of a model that reads nothing else.
+        seconds: of sound; None = ``seq_len`` samples or frames.
+        inputs: further arguments of forward, or others in place of these.
     """
 
     batch_size: int
     seq_len: int | None
     target_len: int | None = None
+    images: Images | None = None
+    seconds: float | None = None
+    inputs: tuple[InputShape, ...] = ()
 
 
 def inputs_of(module: nn.Module, asked: Asked, name: str) -> dict[str, Any]:
@@ -34,18 +51,25 @@ def inputs_of(module: nn.Module, asked: Asked, name: str) -> dict[str, Any]:
     Raises:
         InputError: a length is missing, or what it reads is not known.
     """
-    takes = inspect.signature(module.forward).parameters
+    takes = frozenset(inspect.signature(module.forward).parameters)
+    given = {each.name: each.tensor(torch.device("cpu")) for each in asked.inputs if each.name}
     config: Any = module.config
     found: dict[str, Any] = {}
     main = str(getattr(module, "main_input_name", "input_ids"))
+    if main in given or {"input_ids", "inputs_embeds"} & given.keys():
+        return given | ({"use_cache": False} if "use_cache" in takes else {})
     if "input_ids" in takes and (main == "input_ids" or _is_pair(module)):
         found["input_ids"] = _tokens(config, asked, _length(asked, name))
     if "pixel_values" in takes and (main == "pixel_values" or _is_pair(module)):
         found["pixel_values"] = _pixels(config, asked)
+    elif asked.images and "input_ids" in found:
+        found |= images_of(module, takes, asked.images, asked.batch_size, name)
+        found = with_places(module, takes, found, name)
     if main in {"input_features", "input_values"}:
         found[main] = _sound(config, asked, main, name)
     if "decoder_input_ids" in takes and (getattr(config, "is_encoder_decoder", False) or "input_ids" not in found):
         found["decoder_input_ids"] = _tokens(config, asked, asked.target_len or _length(asked, name))
+    found |= given
     if not found:
         raise _unknown(name, main)
     if "use_cache" in takes:
@@ -95,27 +119,34 @@ def _of_parts(config: Any, *names: str) -> Any:
 
 
 def _pixels(config: Any, asked: Asked) -> torch.Tensor:
-    size = _of_parts(config, "image_size", "input_size", "img_size", "crop_size")
-    if size is None:
-        size = 224
-    height, width = (size, size) if isinstance(size, int) else tuple(size)[-2:]
+    size = asked.images[1:] if asked.images else _of_parts(config, "image_size", "input_size", "img_size", "crop_size")
+    height, width = _square(size or USUAL_IMAGE)
     channels = _of_parts(config, "num_channels", "in_channels", "in_chans") or 3
-    return torch.zeros(asked.batch_size, int(channels), int(height), int(width))
+    return torch.ones(asked.batch_size, int(channels), height, width)
+
+
+def _square(size: Any) -> tuple[int, int]:
+    if isinstance(size, dict):
+        size = (size.get("height") or size["shortest_edge"], size.get("width") or size["shortest_edge"])
+    return (int(size), int(size)) if isinstance(size, int) else (int(size[-2]), int(size[-1]))
 
 
 def _sound(config: Any, asked: Asked, main: str, name: str) -> torch.Tensor:
-    length = _length(asked, name)
+    """Samples of sound, or frames of its spectrum: [batch, bins, frames] for Whisper, [batch, frames, bins] else."""
     if main == "input_values":
-        return torch.zeros(asked.batch_size, length)
-    bins = _of_parts(config, "num_mel_bins", "feature_size", "input_dim") or 80
-    frames = _of_parts(config, "max_source_positions")
-    if frames is not None:
-        return torch.zeros(asked.batch_size, int(bins), 2 * length)
-    return torch.zeros(asked.batch_size, length, int(bins))
+        rate = _of_parts(config, "sampling_rate") or SAMPLES_PER_S
+        samples = _length(asked, name) if asked.seconds is None else round(asked.seconds * rate)
+        return torch.ones(asked.batch_size, samples)
+    bins = int(_of_parts(config, "num_mel_bins", "feature_size", "input_dim", "input_feat_per_channel") or 80)
+    frames = None if asked.seconds is None else round(asked.seconds * FRAMES_PER_S)
+    whisper = _of_parts(config, "max_source_positions")
+    if whisper is not None:
+        return torch.ones(asked.batch_size, bins, frames or 2 * _length(asked, name))
+    return torch.ones(asked.batch_size, frames or _length(asked, name), bins)
 
 
 def _unknown(name: str, main: str) -> InputError:
     return InputError(
         f"what {name} reads is not known: its main input is {main!r}",
-        remedy="count it with --module package.module:factory, whose factory returns (module, inputs)",
+        remedy="give each argument of its forward with --input NAME=SHAPE:DTYPE",
     )

@@ -5,9 +5,8 @@ Under fake tensors nothing is computed and no memory taken, so that a model of a
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -15,15 +14,14 @@ from torch import nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensor,
     UnsupportedOperatorException,
 )
 from torch.utils._pytree import tree_leaves
 
 from hwprof.errors import HwprofError, InputError
 from hwprof.measure.capture.mode import CallRecorder
+from hwprof.measure.capture.shapes import shapes_only
 from hwprof.measure.capture.subject import Subject
-from hwprof.measure.capture.values import KnownValues
 from hwprof.specs.job.labels import MODEL_LABEL
 from hwprof.specs.record.captured import Capture, ParameterUse, Place
 
@@ -47,7 +45,7 @@ def capture(subject: Subject, *, autocast: torch.dtype | None = None) -> Capture
     recorder = CallRecorder()
     excluded = _numbers(recorder, [*subject.module.parameters(), *subject.module.buffers()])
     recorder.mark_parameters(_numbers(recorder, list(subject.module.parameters())))
-    with _quiet(), _shapes_only(subject), subject.around(), recorder.inside(subject.module.named_modules()):
+    with _around(subject), subject.around(), recorder.inside(subject.module.named_modules()):
         try:
             roots = _forward(recorder, subject, autocast)
             kept = recorder.kept(without=excluded | _numbers(recorder, roots))
@@ -59,51 +57,8 @@ def capture(subject: Subject, *, autocast: torch.dtype | None = None) -> Capture
     return Capture(calls=tuple(recorder.calls), kept=kept, parameters=tuple(_parameter_uses(recorder, subject.module)))
 
 
-@contextmanager
-def _shapes_only(subject: Subject) -> Iterator[None]:
-    """Fake tensors, and values beside them where they are known."""
-    if subject.fake is None:
-        yield
-        return
-    with ExitStack() as stack:
-        stack.enter_context(_instead(torch.utils, "swap_tensors", _changed_format))
-        stack.enter_context(_instead(FakeTensor, "__format__", _written))
-        stack.enter_context(subject.fake)
-        stack.enter_context(KnownValues(subject.fake))
-        yield
-
-
-@contextmanager
-def _instead(owner: Any, name: str, other: Any) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, other)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
-def _written(tensor: torch.Tensor, how: str) -> str:
-    """A single number in a text is the number, as of a real tensor."""
-    return tensor.item().__format__(how) if tensor.dim() == 0 else object.__format__(tensor, how)
-
-
-def _changed_format(parameter: torch.Tensor, other: torch.Tensor) -> None:
-    """What ``Module.to`` does of itself to real parameters; of fake ones it would swap what others refer to."""
-    if parameter.dtype != other.dtype:
-        parameter.data = other.data
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Torch logs a traceback when a fake tensor is refused; the error itself says what is needed."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+def _around(subject: Subject) -> AbstractContextManager[None]:
+    return nullcontext() if subject.fake is None else shapes_only(subject.fake)
 
 
 def _numbers(recorder: CallRecorder, tensors: list[Any]) -> set[int]:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -63,6 +65,17 @@ def _composite(operator: Any, device: str) -> bool:
 def is_sharded(kind: type) -> bool:
     """Whether a tensor class stands for parts on several devices, and runs its operators on its own part."""
     return kind.__name__ == "DTensor"
+
+
+@contextmanager
+def without_kernels_of_layers() -> Iterator[None]:
+    """Without oneDNN, whose kernels of whole recurrent layers show no products."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 def newest_node() -> int:

@@ -18,11 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
-from hwprof.measure.capture.fake import ShapesOnly, fake_of
+from hwprof.measure.capture.fake import KNOWN_ELEMENTS, ShapesOnly, fake_of
 from hwprof.measure.capture.torch_internals import signature_of, storage_of
-
-KNOWN_ELEMENTS = 1 << 24
-"""The values of larger tensors are not followed: nothing looks at so many numbers."""
 
 aten = torch.ops.aten
 

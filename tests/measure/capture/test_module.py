@@ -239,14 +239,15 @@ class LooksAtValues(nn.Module):
         self.linear = nn.Linear(4, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(x) if float(x.sum()) >= 0 else x
+        y: torch.Tensor = self.linear(x)
+        return self.linear(y) if float(y.sum()) >= -1e9 else y
 
 
 def test_a_module_that_looks_at_values_is_sent_to_real_tensors() -> None:
     with pytest.raises(InputError, match=r"looks at values, which fake tensors have not; capture it .* --device cpu"):
         fake_capture(LooksAtValues(), torch.zeros(2, 4))
     rows = captured_ops(capture(Subject(name="test", module=LooksAtValues(), arguments=(torch.zeros(2, 4),))))
-    assert row(rows, "linear", "addmm").forward.matmul_flop == 2 * 2 * 4 * 4
+    assert row(rows, "linear", "addmm").forward.matmul_flop == 2 * (2 * 2 * 4 * 4)
 
 
 class Selects(nn.Module):
@@ -257,15 +258,55 @@ class Selects(nn.Module):
         self.linear = nn.Linear(4, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.linear(x[x[:, 0] > 0])
-        return y
+        y: torch.Tensor = self.linear(x)
+        chosen: torch.Tensor = self.linear(y[y[:, 0] > -1e9])
+        return chosen
 
 
 def test_a_size_that_depends_on_values_is_sent_to_real_tensors() -> None:
     with pytest.raises(InputError, match="--device cpu"):
         fake_capture(Selects(), torch.zeros(2, 4))
     seen = capture(Subject(name="test", module=Selects(), arguments=(torch.ones(3, 4),)))
-    assert row(captured_ops(seen), "linear", "addmm").forward.matmul_flop == 2 * 3 * 4 * 4
+    assert row(captured_ops(seen), "linear", "addmm").forward.matmul_flop == 2 * (2 * 3 * 4 * 4)
+
+
+class Routes(nn.Module):
+    """Sends each token to two of four experts, one expert after another, and drops tokens that are 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(9, 4)
+        self.router = nn.Linear(4, 4, bias=False)
+        self.experts = nn.ModuleList(nn.Linear(4, 4, bias=False) for _ in range(4))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.tokens(ids[ids != 0])
+        weights, chosen = self.router(x).softmax(-1).topk(2, -1)
+        mixed = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            token, rank = torch.where(chosen == number)
+            if token.numel():
+                mixed.index_add_(0, token, expert(x[token]) * weights[token, rank, None])
+        return mixed
+
+
+def test_known_values_are_followed_and_routing_is_made_up() -> None:
+    ids = torch.tensor([1, 2, 0, 3, 4, 0, 5, 6])
+    seen = captured_ops(fake_capture(Routes(), ids))
+    router, experts = (row(seen, label, "mm") for label in ("router", "experts.*"))
+    assert router.forward.matmul_flop == 2 * 6 * 4 * 4
+    assert (experts.repeats, experts.forward.matmul_flop) == (4, 2 * 3 * 4 * 4)  # 6 tokens x 2 of 4 experts
+    assert experts.backward.matmul_flop == 2 * experts.forward.matmul_flop
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3)])
+def test_recurrent_layers_are_counted_step_by_step(kind: type[nn.Module], gates: int) -> None:
+    layer = kind(8, 16, batch_first=True)
+    seen = captured_ops(fake_capture(layer, torch.zeros(2, 5, 8)))
+    forward = 2 * 2 * 5 * gates * 16 * (8 + 16)
+    assert total_cost(seen, "forward").matmul_flop == forward
+    data = 2 * 2 * 5 * gates * 16 * 8  # nothing takes the gradient of the input, nor of the first state
+    assert total_cost(seen).matmul_flop == 3 * forward - data - 2 * 2 * gates * 16 * 16
 
 
 def test_a_missing_argument_says_how_to_give_it() -> None:
