@@ -5,6 +5,7 @@
 # make package  build sdist and wheel, install the wheel into a clean environment and use it there
 # make frameworks  install torchtitan, Megatron-Core and DeepSpeed and read the planner's settings with their own parsers
 # make docs   build the documentation, strictly, into build/site; make diagrams draws its diagrams of imports anew
+# make architectures  count a small model of every type that transformers has, and write the table of docs/architectures.md
 # make example  rebuild reports/example: a real run on this machine
 # make bench  benchmarks that take minutes: order of plans, speed of the simulator, two runs side by side
 PYTHON ?= python3
@@ -12,7 +13,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test coverage frameworks check lint types imports unused format bench example docs diagrams package clean setup
+.PHONY: architectures run test coverage frameworks check lint types imports unused format bench example docs diagrams package clean setup
 
 run: setup
 	@$(BIN)/hwprof run --model tiny $(ARGS)
@@ -50,6 +51,9 @@ imports: setup
 
 unused: setup
 	@$(BIN)/python .ci/dead_code.py
+
+architectures: setup
+	@$(BIN)/python benchmarks/architectures.py
 
 format: setup
 	@$(BIN)/ruff format .

@@ -197,3 +197,79 @@ def test_count_simulate_and_plan_take_a_captured_model(tmp_path: Path) -> None:
     refused = CliRunner().invoke(simulate, ["--model", path, *machine, "--cp", "2"])
     assert isinstance(refused.exception, InputError)
     assert "context parallel 2 is not known" in str(refused.exception)
+
+
+_TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+_SEEING: dict[str, tuple[str, dict[str, Any]]] = {
+    "gemma3": (
+        "Gemma3ForConditionalGeneration",
+        {
+            "text_config": DECODER | {"head_dim": 8, "sliding_window": 8, "vocab_size": 300},
+            "vision_config": _TOWER | {"image_size": 32, "patch_size": 8},
+            "mm_tokens_per_image": 4,
+            "image_token_index": 200,
+        },
+    ),
+    "llava": (
+        "LlavaForConditionalGeneration",
+        {
+            "text_config": DECODER | {"model_type": "llama"},
+            "vision_config": _TOWER | {"model_type": "clip_vision_model", "image_size": 32, "patch_size": 8},
+            "image_token_index": 60,
+        },
+    ),
+    "qwen3_vl": (
+        "Qwen3VLForConditionalGeneration",
+        {
+            "text_config": DECODER
+            | {"head_dim": 16, "vocab_size": 300}
+            | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}},
+            "vision_config": {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "patch_size": 8}
+            | {"out_hidden_size": 32, "deepstack_visual_indexes": [1]},
+            "image_token_id": 200,
+        },
+    ),
+    "smolvlm": (
+        "SmolVLMForConditionalGeneration",
+        {
+            "text_config": DECODER | {"model_type": "llama", "vocab_size": 300},
+            "vision_config": _TOWER | {"image_size": 32, "patch_size": 8},
+            "image_token_id": 200,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", _SEEING)
+def test_images_go_through_their_tower(kind: str, tmp_path: Path) -> None:
+    name, keys = _SEEING[kind]
+    images, length = (2, 32, 32), 48
+    shapes = Shapes(batch_sizes=(BATCH,), seq_len=length, dtype="fp32", images=images)
+    spec = counted_model(str(saved(tmp_path, kind, name, keys)), shapes)
+    module = real(kind, name, keys)
+    inputs = inputs_of(module, Asked(batch_size=BATCH, seq_len=length, images=images), name)
+    train = multiplied(lambda: trained(module, inputs))[0]
+    blind = multiplied(lambda: trained(module, {"input_ids": inputs["input_ids"] * 0 + 5}))[0]
+    ops = model_ops(spec, batch_size=BATCH, seq_len=length, precision=Precision.of("fp32"))
+    assert total_cost(ops, "forward", "backward").matmul_flop == train > blind
+    with pytest.raises(InputError, match="images of a sequence are"):
+        captured_with(tmp_path / "config.json", images=(64, 32, 32))
+
+
+def captured_with(path: Path, **more: Any) -> ModelSpec:
+    return counted_model(str(path), Shapes(batch_sizes=(BATCH,), seq_len=LENGTH, dtype="fp32", **more))
+
+
+def test_seconds_and_arguments_say_how_much_sound_goes_in(tmp_path: Path) -> None:
+    keys = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    keys |= {"conv_dim": [8, 8], "conv_kernel": [10, 3], "conv_stride": [5, 2], "vocab_size": 32}
+    keys |= {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "num_feat_extract_layers": 2}
+    path = saved(tmp_path, "wav2vec2", "Wav2Vec2ForCTC", keys)
+    module = real("wav2vec2", "Wav2Vec2ForCTC", keys)
+    sound = {"input_values": torch.ones(BATCH, 1600)}
+    train = multiplied(lambda: trained(module, sound))[0]
+    for more in ({"seconds": 0.1}, {"inputs": ("input_values=2x1600:float32",)}):
+        spec = captured_with(path, **more)
+        assert total_cost(ops_of(spec), "forward", "backward").matmul_flop == train
+    with pytest.raises(InputError, match="--seconds does not go with gpt2-124m"):
+        counted_model("gpt2-124m", Shapes(batch_sizes=(1,), seq_len=8, seconds=1.0))

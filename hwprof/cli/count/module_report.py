@@ -57,7 +57,9 @@ class CountedModule:
         )
         has_backward = any(placed.direction == "backward" for placed in self.capture.calls)
         forward_only = "no output depends on a trainable parameter: there is no backward pass to count"
-        return (*unpriced, *(() if has_backward else (forward_only,)))
+        compiled = any(hasattr(part, "_orig_mod") for part in self.subject.module.modules())
+        eager = "what is compiled is counted as if it ran eagerly: a compiler keeps less for the backward pass"
+        return (*unpriced, *(() if has_backward else (forward_only,)), *((eager,) if compiled else ()))
 
 
 def counted_module(subject: Subject, dtype: Dtype | None) -> CountedModule:
@@ -91,6 +93,7 @@ def module_json(counted: CountedModule) -> dict[str, Any]:
             "saved_bytes": counted.saved_bytes,
         },
         "unpriced_operators": list(operators_unpriced(counted.capture)),
+        "notes": list(counted.notes),
     }
 
 

@@ -44,7 +44,7 @@ def images_of(module: nn.Module, takes: frozenset[str], images: Images, batch_si
     if "pixel_attention_mask" in takes:
         return {"pixel_values": torch.ones(batch_size, count, channels, height, width)}
     found: dict[str, Any] = {"pixel_values": torch.ones(total, channels, height, width)}
-    if "image_sizes" in takes:
+    if "image_sizes" in takes and getattr(vision, "model_type", "") == "pixtral":
         found["image_sizes"] = torch.tensor([[height, width]] * total)
     return found
 
@@ -81,27 +81,32 @@ def _tiles(config: Any, vision: Any, images: Images, batch_size: int, channels: 
     }
 
 
-def with_places(module: nn.Module, takes: frozenset[str], found: dict[str, Any], name: str) -> dict[str, Any]:
-    """Put the tokens that stand for images into ``input_ids``, as many as the tower gives vectors.
+def with_places(
+    module: nn.Module, takes: frozenset[str], found: dict[str, Any], count: int, name: str
+) -> dict[str, Any]:
+    """Put the tokens that stand for images into ``input_ids``, as many as the tower gives vectors; others between.
 
     Raises:
         InputError: the sequence is too short for them.
     """
     pixels = {key: value for key, value in found.items() if key in {"pixel_values", "image_grid_thw", "image_sizes"}}
     ids = found["input_ids"]
-    each = _vectors(module, pixels, name) // ids.shape[0]
-    if each + 1 > ids.shape[1]:
+    each = _vectors(module, pixels, name) // ids.shape[0] // count
+    needed = count * (each + 1) + 1
+    if needed > ids.shape[1]:
         raise InputError(
-            f"the images of a sequence are {each} tokens of {name}, and it has {ids.shape[1]}",
-            expectation="--seq-len counts them, too",
-            remedy=f"give --seq-len of more than {each}, or smaller images",
+            f"the images of a sequence are {count} x {each} tokens of {name}, and it has {ids.shape[1]}",
+            expectation="--seq-len counts them, and a token between each two",
+            remedy=f"give --seq-len of at least {needed}, or smaller images",
         )
     token = next((getattr(module.config, key, None) for key in _TOKENS if getattr(module.config, key, None)), None)
     if token is None:
         raise InputError(
             f"{name} does not say which token stands for an image", remedy="give the arguments with --input"
         )
-    ids[:, 1 : each + 1] = int(token)
+    for number in range(count):
+        start = 1 + number * (each + 1)
+        ids[:, start : start + each] = int(token)
     if "mm_token_type_ids" in takes:
         found["mm_token_type_ids"] = (ids == int(token)).long()
     return found

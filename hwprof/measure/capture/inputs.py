@@ -64,7 +64,7 @@ def inputs_of(module: nn.Module, asked: Asked, name: str) -> dict[str, Any]:
         found["pixel_values"] = _pixels(config, asked)
     elif asked.images and "input_ids" in found:
         found |= images_of(module, takes, asked.images, asked.batch_size, name)
-        found = with_places(module, takes, found, name)
+        found = with_places(module, takes, found, asked.images[0], name)
     if main in {"input_features", "input_values"}:
         found[main] = _sound(config, asked, main, name)
     if "decoder_input_ids" in takes and (getattr(config, "is_encoder_decoder", False) or "input_ids" not in found):

@@ -78,6 +78,8 @@ def opt(config: Config) -> Tables:
         mlp_bias=biases,
         embedding={"extra_positions": 2} | ({"size": size} if size != d_model else {}),
     )
+    if size != d_model and "head" in tables:
+        config.fail("narrow token vectors without a head", expectation="OPT's own class, which widens them twice")
     return merged(tables, dropout(config, "dropout", "attention_dropout", "activation_dropout", default=0.1))
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812 (the name that torch's own documen
 from captured_modules import MODULES, Nested, Tied, made
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 from hwprof.count.aten.captured import captured_ops, captured_parameters, operators_unpriced
@@ -297,6 +298,27 @@ def test_known_values_are_followed_and_routing_is_made_up() -> None:
     assert router.forward.matmul_flop == 2 * 6 * 4 * 4
     assert (experts.repeats, experts.forward.matmul_flop) == (4, 2 * 3 * 4 * 4)  # 6 tokens x 2 of 4 experts
     assert experts.backward.matmul_flop == 2 * experts.forward.matmul_flop
+
+
+class Flexible(nn.Module):
+    """Attention by ``flex_attention``, whose scores a function may change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(32, 3 * 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query, key, value = (part.view(2, 6, 4, 8).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        mixed: Any = flex_attention(query, key, value, score_mod=lambda score, *_: score * 2)
+        return mixed
+
+
+def test_flexible_attention_counts_all_scores() -> None:
+    seen = captured_ops(fake_capture(Flexible(), torch.zeros(2, 6, 32)))
+    scores = 2 * 2 * 2 * 4 * 6 * 6 * 8  # both products, in a batch of two with four heads
+    product = 2 * 2 * 6 * 32 * 96
+    assert total_cost(seen, "forward").matmul_flop == product + scores
+    assert total_cost(seen, "backward").matmul_flop == product + 2 * scores  # the input's gradient is not taken
 
 
 @pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3)])
