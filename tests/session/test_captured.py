@@ -210,14 +210,6 @@ _SEEING: dict[str, tuple[str, dict[str, Any]]] = {
             "image_token_index": 200,
         },
     ),
-    "llava": (
-        "LlavaForConditionalGeneration",
-        {
-            "text_config": DECODER | {"model_type": "llama"},
-            "vision_config": _TOWER | {"model_type": "clip_vision_model", "image_size": 32, "patch_size": 8},
-            "image_token_index": 60,
-        },
-    ),
     "qwen3_vl": (
         "Qwen3VLForConditionalGeneration",
         {

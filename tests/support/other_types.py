@@ -16,11 +16,6 @@ _LINEAR = {
 _IMAGES = {"image_size": 16, "patch_size": 4, "num_channels": 3}
 
 OTHER_TYPES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "state space": (
-        "mamba",
-        "MambaForCausalLM",
-        TOKENS | {"vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2},
-    ),
     "state space 2": (
         "mamba2",
         "Mamba2ForCausalLM",
@@ -54,9 +49,7 @@ OTHER_TYPES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "Lfm2ForCausalLM",
         DECODER | {"layer_types": ["conv", "conv", "full_attention"]},
     ),
-    "differential attention": ("diffllama", "DiffLlamaForCausalLM", DECODER),
     "parallel blocks": ("cohere2", "Cohere2ForCausalLM", DECODER),
-    "recurrence": ("recurrent_gemma", "RecurrentGemmaForCausalLM", DECODER | {"lru_width": 32}),
     "experts chosen by sorting": (
         "jetmoe",
         "JetMoeForCausalLM",
@@ -69,7 +62,6 @@ OTHER_TYPES: dict[str, tuple[str, str, dict[str, Any]]] = {
         OWN_HEADS | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "max_relative_positions": 16},
     ),
     "shared layers": ("albert", "AlbertForMaskedLM", OWN_HEADS | {"embedding_size": 16}),
-    "windows of tokens": ("longformer", "LongformerForMaskedLM", OWN_HEADS | {"attention_window": 4}),
     "bias in every layer": ("umt5", "UMT5ForConditionalGeneration", T5),
     "experts in an encoder": (
         "switch_transformers",
