@@ -69,6 +69,9 @@ WIDTHS = frozenset(_RULES["kept"])
 LARGEST = 150_000_000
 """More parameters are not made for real."""
 
+DROPS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
+"""Keys of layers that are skipped by chance."""
+
 SECONDS = 40
 """A type that takes longer is not tried."""
 
@@ -130,18 +133,13 @@ def witness(values: dict[str, Any], asked: Asked) -> tuple[int, int, int]:
     for name, part in getattr(config, "sub_configs", {}).items():
         if type(config) is not made.config_class and part is made.config_class:
             config = getattr(config, name)
+    eager = {"_attn_implementation": "eager"}
+    if made._can_set_experts_implementation():  # noqa: SLF001
+        eager["_experts_implementation"] = "eager"
     for part in _with_parts(config):
-        part._attn_implementation = "eager"  # noqa: SLF001
-        for key, value in {
-            "use_cache": False,
-            "layerdrop": 0.0,
-            "encoder_layerdrop": 0.0,
-            "decoder_layerdrop": 0.0,
-        }.items():
+        for key, value in {**eager, "use_cache": False, **dict.fromkeys(DROPS, 0.0)}.items():
             if hasattr(part, key):
                 setattr(part, key, value)
-        if made._can_set_experts_implementation():  # noqa: SLF001
-            part._experts_implementation = "eager"  # noqa: SLF001
     with torch.device("meta"):
         size = sum(each.numel() for each in made._from_config(copy.deepcopy(config)).parameters())  # noqa: SLF001
     if size > LARGEST:
