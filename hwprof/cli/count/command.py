@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -23,6 +23,9 @@ from hwprof.errors import InputError
 from hwprof.specs.job.settings import Dtype, OptimizerName, Recompute, RunSettings
 from hwprof.specs.job.switches import JobDtype, JobOptimizer
 from hwprof.specs.model.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from hwprof.session.captured import Shapes
 
 _RUN_DTYPES: dict[JobDtype, Dtype] = {name: name for name in get_args(Dtype)}
 _RUN_OPTIMIZERS: dict[JobOptimizer, OptimizerName] = {name: name for name in get_args(OptimizerName)}
@@ -85,19 +88,9 @@ def command(
     refuse_module_options(context)
     if model is None or batch_size is None:
         raise click.UsageError(f"Missing option '{'--model' if model is None else '--batch-size'}'.")
-    from hwprof.session.captured import Shapes, counted_model
+    from hwprof.session.captured import counted_model
 
-    typed = context.params
-    shapes = Shapes(
-        batch_sizes=(batch_size,),
-        seq_len=seq_len,
-        target_len=target_len,
-        dtype=run_dtype,
-        images=typed["images"],
-        seconds=typed["seconds"],
-        inputs=typed["inputs"],
-    )
-    spec = counted_model(model, shapes)
+    spec = counted_model(model, _shapes(context, run_dtype))
     if inference:
         _refuse_captured(spec, "--inference")
         count_inference(context, spec, dtype=run_dtype)
@@ -115,6 +108,15 @@ def command(
     else:
         counted = _counted_run(spec, settings)
     click.echo(json.dumps(as_json(counted), indent=2) if output_format == "json" else as_text(counted))
+
+
+def _shapes(context: click.Context, dtype: Dtype) -> Shapes:
+    """What goes in, should the model have to be captured."""
+    from hwprof.session.captured import Shapes
+
+    typed = context.params
+    asked = {name: typed[name] for name in ("seq_len", "target_len", "images", "seconds", "inputs")}
+    return Shapes(batch_sizes=(typed["batch_size"],), dtype=dtype, **asked)
 
 
 def _refuse_captured(spec: ModelSpec, option: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hwprof.measure.capture.configured import class_and_config, model_of_config
+from hwprof.measure.capture.inputs import value_of
 
 _NAMES: dict[str, tuple[tuple[str, ...], int]] = {
     "d_model": (("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "hidden_dim"), 1),
@@ -91,7 +92,7 @@ def _first(configs: tuple[Any, ...], names: tuple[str, ...], default: int) -> in
 def _numbers(configs: tuple[Any, ...], names: tuple[str, ...]) -> Iterator[int]:
     for config in configs:
         for name in names:
-            value = getattr(config, name, None)
+            value = value_of(config, name)
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 yield value
 

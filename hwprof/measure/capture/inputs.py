@@ -97,8 +97,16 @@ def _tokens(config: Any, asked: Asked, length: int) -> torch.Tensor:
         if isinstance(value, int) and ("token" in key or key.endswith("_index"))
     }
     plain = next(number for number in range(3, len(special) + 4) if number not in special)
-    size = min((each for part in _parts(config) if (each := getattr(part, "vocab_size", None))), default=plain + 1)
+    size = min((each for part in _parts(config) if (each := value_of(part, "vocab_size"))), default=plain + 1)
     return torch.full((asked.batch_size, length), plain if plain < size else 0, dtype=torch.int64)
+
+
+def value_of(config: Any, name: str) -> Any:
+    """An attribute of a configuration; None where it has none, or one of each layer's own."""
+    try:
+        return getattr(config, name, None)
+    except Exception:  # noqa: BLE001 (transformers raises an error of its own where layers differ)
+        return None
 
 
 def _parts(config: Any) -> Iterator[Any]:
@@ -112,7 +120,7 @@ def _of_parts(config: Any, *names: str) -> Any:
     """The first value under one of these names, in the configuration or a part of it."""
     for name in names:
         for part in _parts(config):
-            value = getattr(part, name, None)
+            value = value_of(part, name)
             if value is not None:
                 return value
     return None

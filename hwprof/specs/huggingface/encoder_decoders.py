@@ -48,7 +48,15 @@ def t5(config: Config) -> Tables:
         "mlp_bias": False,
         "encoder": {"layers": layers},
     }
-    return merged(tables, dropout(config, "dropout_rate", default=0.1), language_head(config))
+    return merged(tables, dropout(config, "dropout_rate", default=0.1), _both_sides(config))
+
+
+def _both_sides(config: Config) -> Tables:
+    """The head of a class that has both sides; one that ends with ForCausalLM is the decoder alone."""
+    names = config.items("architectures") or [""]
+    if str(names[0]).endswith("ForCausalLM"):
+        config.fail(f"architecture {names[0]!r} is the decoder alone", expectation="expected a class with both sides")
+    return language_head(config)
 
 
 def _bart_like(config: Config, **fields: Any) -> Tables:
@@ -84,7 +92,7 @@ def _bart_like(config: Config, **fields: Any) -> Tables:
         "encoder": encoder,
     }
     rates = dropout(config, "dropout", "attention_dropout", "activation_dropout", default=0.0)
-    return merged(tables, rates, language_head(config), fields)
+    return merged(tables, rates, _both_sides(config), fields)
 
 
 def bart(config: Config) -> Tables:

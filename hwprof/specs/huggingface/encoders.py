@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from hwprof.specs.huggingface.config import Config, Tables
@@ -67,10 +68,15 @@ def _bert_head(config: Config) -> Tables:
     return _by_class(config, heads, default="Model")
 
 
+_OTHER_HEAD = re.compile("LMHead|Heads|For|Encoder|Decoder")
+"""In front of ``Model``, these make another class of it (``BertLMHeadModel``)."""
+
+
 def _by_class(config: Config, heads: dict[str, Tables], *, default: str) -> Tables:
     names = config.items("architectures") or [default]
     for ending, tables in heads.items():
-        if str(names[0]).endswith(ending):
+        family = str(names[0]).removesuffix(ending)
+        if str(names[0]).endswith(ending) and not _OTHER_HEAD.search(family):
             return tables
     return config.fail(
         f"architecture {names[0]!r} has a head that is not known",

@@ -94,6 +94,20 @@ def test_untied_tables_of_these_are_not_guessed(name: str, tmp_path: Path) -> No
         load_model(write(tmp_path, RELEASED[name] | {"tie_word_embeddings": False}))
 
 
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [
+        ("bart-large", "BartForCausalLM"),  # the decoder alone
+        ("t5-base", "T5EncoderModel"),
+        ("bert-base-uncased-masked-lm", "BertLMHeadModel"),
+        ("bert-base-uncased-masked-lm", "BertForTokenClassification"),
+    ],
+)
+def test_another_class_of_a_family_is_not_taken_for_a_known_one(name: str, architecture: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=f"architecture '{architecture}'"):
+        load_model(write(tmp_path, RELEASED[name] | {"architectures": [architecture]}))
+
+
 def test_the_folder_names_the_model(tmp_path: Path) -> None:
     folder = tmp_path / "my-llama"
     folder.mkdir()
