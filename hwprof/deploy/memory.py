@@ -48,12 +48,12 @@ def room_bytes(deployment: Deployment, share: Share, usable: float = USABLE) -> 
     Raises:
         SpecError: the memory's size is not known.
     """
-    capacity = deployment.device.memory.capacity_bytes
+    capacity = deployment.capacity_bytes or deployment.device.memory.capacity_bytes
     if capacity is None:
         raise SpecError(
             f"the memory capacity of {deployment.device.id} is not known",
             expectation="a server fills it with weights and cache",
-            remedy="give the device file that number, or name another device",
+            remedy="give it (--device-memory), or name another device",
         )
     left: Floats = usable * capacity - WORKSPACE_BYTES - weights_bytes(deployment, share)
     return left

@@ -44,12 +44,13 @@ LINEAR_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What runs on what: one model on devices of one sort, in formats."""
+    """What runs on what: one model on devices of one sort, in formats; ``capacity_bytes`` where no file has it."""
 
     model: ServedModel
     device: DeviceSpec
     formats: Formats
     links: Links
+    capacity_bytes: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -191,6 +191,11 @@ def model_of(named: str, folder: Path) -> ServedModel:
 
 _WORDS = {
     "float16": "bf16",
+    "bfloat16": "bf16",
+    "fp8_static": "fp8",
+    "fp8_ootb": "fp8",
+    "w4afp8": "int4",
+    "sq": "int8",
     "fp16": "bf16",
     "fp8_block": "fp8-block",
     "fp4": "nvfp4",

@@ -114,6 +114,12 @@ def test_whether_tokens_are_drafted_is_the_row_s_word_or_the_campaign_s(tmp_path
     assert none == plain
 
 
+@pytest.mark.parametrize("word", ["bfloat16", "fp8_static", "fp8_block", "nvfp4", "w4a16_mxfp4", "w4afp8", "int8_wo"])
+def test_words_of_tables_for_formats_are_known(tmp_path, word):
+    found = serving_rows(written(tmp_path / "rows.csv", ROW | {"gemm_quant_mode": word, "moe_quant_mode": word}))
+    assert found.refused == ("",)
+
+
 def test_another_table_is_refused(tmp_path):
     (tmp_path / "other.csv").write_text("device,seconds\nh100,1\n")
     with pytest.raises(InputError, match="backend"):

@@ -187,3 +187,12 @@ def test_settings_say_the_layout_as_each_engine_counts_it():
     assert "--tp-size 8 --dp-size 8 --enable-dp-attention --ep-size 8 --max-running-requests 256" in sglang.command
     assert "--tp_size 8 --ep_size 8 --max_batch_size 32" in trtllm.command
     assert "enable_attention_dp: true" in trtllm.file_text
+
+
+def test_a_cpu_serves_with_the_memory_that_is_said():
+    words = "deploy --model 8b --hardware cpu-grace-72c --prompt-len 128 --new-tokens 64 --users 1,4"
+    refused = CliRunner().invoke(cli, words.split())
+    assert "--device-memory" in str(refused.exception)
+    found = json.loads(CliRunner().invoke(cli, [*words.split(), "--device-memory", "480GB", "--format", "json"]).output)
+    assert {row["devices"] for row in found["rows"] if row["mode"] == "agg"} == {1}
+    assert found["rows"][0]["tpot_s"] > 15e9 / 500e9  # weights at the memory's bandwidth

@@ -37,6 +37,7 @@ asked = with_options(
     click.option(
         "--cache-dtype", "cache", type=click.Choice(["bf16", "fp8"]), help="Default: fp8 with narrow weights."
     ),
+    click.option("--device-memory", "memory", help="Of one device, where its file does not say: 512GB."),
     click.option("--engine", default="vllm", show_default=True, help="vllm, sglang or trtllm."),
 )
 """What is served on what."""
@@ -212,7 +213,13 @@ def _decided(typed: dict[str, Any]) -> tuple[Decision, Demand]:
         device = load_device(name)
         word = "fp8-block" if typed["weights"] == "fp8" and model.sparse else typed["weights"]
         formats = formats_of(model, device, word, cache=typed["cache"])
-        deployment = Deployment(model=model, device=device, formats=formats, links=links_of(device.id))
+        deployment = Deployment(
+            model=model,
+            device=device,
+            formats=formats,
+            links=links_of(device.id),
+            capacity_bytes=None if typed["memory"] is None else parse(typed["memory"], "byte"),
+        )
         most = min(typed["devices"] or SERVER_DEVICES, deployment.links.most_devices)
         rates = rates_of(device, usd_per_hour=typed["price"], watt=typed["watt"], pue=typed["pue"])
         offers = offers_of(deployment, engine, demand, engine_file(), most_devices=max(most, 1), fixed=fixed)
