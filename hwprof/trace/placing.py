@@ -21,7 +21,8 @@ _DTYPES: dict[str, Dtype] = {"float32": "fp32", "bfloat16": "bf16", "float16": "
 def placed(ops: Sequence[TraceOp], ceilings: Sequence[Ceiling], *, kind: str) -> tuple[TraceOp, ...]:
     """The operators with their bound class.
 
-    A product of fp32 numbers that runs faster than fp32 can is taken for TF32.
+    A product of fp32 numbers that runs faster than fp32 can is taken for TF32. What is more than 5 % above its roof all
+    the same has no class.
 
     Args:
         ops: as read from a trace.
@@ -43,8 +44,9 @@ def _placed(op: TraceOp, roofs: dict[Dtype, Roofs]) -> TraceOp:
     found, roof_s = _under(op, own)
     if dtype == "fp32" and found.bound == "compute" and (found.fraction or 0.0) > ABOVE_ROOF:
         found, roof_s = _under(op, roofs["tf32"])
+    above = (found.fraction or 0.0) > ABOVE_ROOF  # its bytes or its ceiling can't be right, so that nothing binds it
     return op.changed(
-        bound=found.bound,
+        bound="unknown" if above else found.bound,
         roof_name=found.roof_name,
         roof_s=roof_s,
         roof_fraction=found.fraction,

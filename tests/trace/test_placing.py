@@ -62,3 +62,10 @@ def test_without_ceilings_or_a_count_nothing_is_said():
     op, unknown = _op(5e-3, flop=4e9, moved_bytes=1e6), _op(5e-3, flop=None, moved_bytes=None)
     assert placed([op], (), kind="cpu") == (op,)
     assert placed([unknown], CEILINGS, kind="cpu") == (unknown,)
+
+
+def test_what_is_above_its_roof_is_bound_by_nothing():
+    """300 MB at 100 GB/s would take 3 ms; it took 1."""
+    bound, roof, roof_s, fraction = _placed(_op(1e-3, flop=0.0, moved_bytes=3e8))
+    assert (bound, roof) == ("unknown", "memory.dram")
+    assert (roof_s, fraction) == (pytest.approx(3e-3), pytest.approx(3.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hwprof.predict.classify import ABOVE_ROOF
 from hwprof.report.cells import Field, Table, build_sheet, build_table
 from hwprof.specs.record.stragglers import RankWait
 from hwprof.specs.record.trace import (
@@ -256,11 +257,26 @@ def detail_tables(device: TraceDevice, top: int) -> tuple[Table, ...]:
             title,
             _telling(fields, rows) if name in _TELLING else fields,
             rows[:top],
-            note=f"The first {top} of {len(rows)}; --top N shows more, --format json all." if len(rows) > top else "",
+            note=" ".join(filter(None, [_above(rows) if name == "ops" else "", _more(rows, top)])),
         )
         for name, title, fields, rows in found
         if rows
     )
+
+
+def _above(ops: Sequence[TraceOp]) -> str:
+    above = [op for op in ops if op.roof_fraction is not None and op.roof_fraction > ABOVE_ROOF]
+    if not above:
+        return ""
+    most = max(above, key=lambda op: op.roof_fraction or 0.0)
+    return (
+        f"{len(above)} of {len(ops)} are above their roof (the most {most.op}, {format_fraction(most.roof_fraction)}): "
+        "they move less than is counted, or out of a cache, and nothing is said to bind them."
+    )
+
+
+def _more(rows: Sequence[Any], top: int) -> str:
+    return f"The first {top} of {len(rows)}; --top N shows more, --format json all." if len(rows) > top else ""
 
 
 def _telling(fields: Sequence[Field[Any]], rows: Sequence[Any]) -> tuple[Field[Any], ...]:

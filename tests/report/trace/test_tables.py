@@ -167,3 +167,11 @@ def test_the_rank_that_the_others_waited_for_is_named_with_its_cause():
     quiet = Stragglers(collectives=9, unmatched=0, transfer_s=1e-3, ranks=ranks[:1])
     assert waiting_words(made_up_report(stragglers=quiet)) == ""
     assert waiting_words(made_up_report()) == ""
+
+
+def test_what_is_above_its_roof_is_said_to_be():
+    fast = TraceOp(**OP | {"op": "aten::index", "roof_fraction": 7.8, "roof_name": "memory.dram"})
+    table = details(top=1, ops=(fast, TraceOp(**OP)))["ops"]
+    assert table.note.startswith("1 of 2 are above their roof (the most aten::index, 780 %)")
+    assert table.note.endswith("--format json all.")
+    assert "above" not in details(ops=(TraceOp(**OP),))["ops"].note
