@@ -50,10 +50,18 @@ class Links:
         sums.add("library_s", times * library_s)
 
     def exchange(self, sums: Sums, sent_bytes: Floats, copies: Floats, ranks: Floats, times: float) -> None:
-        """Each rank's rows go where they are needed and come back: copies of them, or all rows to all ranks."""
+        """Each rank's rows go where they are needed and come back: copies of them, or all rows to all ranks.
+
+        A row crosses the network once for each other node that needs it and is handed on there (DeepEP); which nodes
+        those are is as good as random.
+        """
         many = ranks > 1
         moved = np.minimum(copies, ranks - 1) * sent_bytes
-        seconds: Floats = np.where(many, moved / self._byte_per_s(ranks), 0.0)
+        nodes = np.maximum(ranks / self._domain, 1.0)
+        met = (nodes - 1) * (1 - (1 - 1 / nodes) ** np.minimum(copies, ranks - 1))
+        near_s = moved / (WIRE_SHARE * self.near.inside_byte_per_s)
+        far_s = met * sent_bytes / self._byte_per_s(ranks)
+        seconds: Floats = np.where(many, np.where(nodes > 1, np.maximum(near_s, far_s), near_s), 0.0)
         sums.add("reduces", np.where(many, 2.0 * times, 0.0))
         sums.add("wire_s", times * seconds)
         sums.add("library_s", times * self._library_s("alltoall", moved, ranks))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from serving_shapes import deployment, ranks
 
-from hwprof.deploy.kernels import Tokens
+from hwprof.deploy.kernels import Sums, Tokens
 from hwprof.deploy.links import links_of
 from hwprof.deploy.memory import most_sequences, sequence_bytes, weights_bytes
 from hwprof.deploy.passes import pass_times
@@ -99,3 +99,13 @@ def test_a_device_without_bf16_takes_fp16_and_says_so():
 def test_a_device_alone_has_links_to_nobody():
     assert links_of("cpu-grace-72c").most_devices == 1
     assert links_of("h100-sxm5-80gb").most_devices == 8
+
+
+def test_a_row_crosses_the_network_once_for_each_node_that_needs_it():
+    found, one = deployment("deepseek-v3", "h100-sxm5-80gb", "fp8-block"), np.ones(1)
+    sums = Sums(device=found.device, count=1)
+    found.links.exchange(sums, 1e6 * one, 8 * one, 16 * one, 1)
+    met = 1 - 0.5**8  # of one other node, by eight experts
+    far_s = met * 1e6 / (0.7 * found.links.far.between_byte_per_s)
+    near_s = 8 * 1e6 / (0.7 * found.links.near.inside_byte_per_s)
+    assert sums.times().wire_s[0] == pytest.approx(max(far_s, near_s))
