@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from hwprof.errors import InputError, WorkError
+from hwprof.measure.host.accelerator import table_of
 from hwprof.measure.host.environment import device_name
 from hwprof.measure.probes.calibration import calibration, default_file_name
 from hwprof.measure.probes.device import TRAINED_DTYPES, ProbeResult, probe_device
@@ -67,9 +68,7 @@ def known_ceilings(
 
 
 def _measured(device: torch.device, progress: Callable[[str], None]) -> ProbeResult:
-    return probe_device(
-        device, dtypes=TRAINED_DTYPES["cuda" if device.type == "cuda" else "cpu"], quick=True, report=progress
-    )
+    return probe_device(device, dtypes=TRAINED_DTYPES[table_of(device)], quick=True, report=progress)
 
 
 def _remembered(device: torch.device, datasheet: tuple[Ceiling, ...], progress: Callable[[str], None]) -> KnownCeilings:

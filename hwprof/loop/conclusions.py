@@ -10,6 +10,7 @@ from hwprof.loop.counted import CountedStep
 from hwprof.plan.advice.dtypes import faster_dtype
 from hwprof.plan.advice.loops import loop_advice, recommend_loop
 from hwprof.predict import classify, summary
+from hwprof.predict.ceilings.clock import SM_CLOCK, at_clock, clock_notes
 from hwprof.predict.ceilings.roofs import Roofs, roofs_of
 from hwprof.predict.prediction import roof_by_phase
 from hwprof.specs.record.loop import ModuleSpec
@@ -37,7 +38,9 @@ class Seen:
 
 def concluded(record: RunRecord, seen: Seen) -> RunRecord:
     """The record with every section that follows from what was seen."""
-    roofs = roofs_of(record.ceilings, record.settings.dtype, device=record.settings.device)
+    counters = seen.recording.counters
+    ceilings = at_clock(record.ceilings, counters.get(SM_CLOCK))
+    roofs = roofs_of(ceilings, record.settings.dtype, device=record.settings.device)
     record = record.changed(**_recorded(record, seen))
     if seen.recording.attribution is not None:
         record = record.changed(**_classified(record, seen, roofs))
@@ -49,6 +52,7 @@ def concluded(record: RunRecord, seen: Seen) -> RunRecord:
 def _recorded(record: RunRecord, seen: Seen) -> dict[str, Any]:
     recording = seen.recording
     notes = summary.recording_notes(recording) if recording.step_samples_s else ()
+    notes = (*notes, *clock_notes(record.ceilings, recording.counters, record.settings.dtype))
     return {
         **summary.recorded_fields(recording),
         "notes": (*record.notes, *seen.counted.notes, *recording.notes, *notes),

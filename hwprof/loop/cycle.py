@@ -67,7 +67,7 @@ class Cycle:
         self._subject = subject
         self._finder = finder
         self._schedule = schedule
-        self._telemetry = Telemetry(device_index=(subject.device.index or 0) if subject.device.type == "cuda" else None)
+        self._telemetry = Telemetry.of(subject.device)
         self._watch = StepWatch(
             timer=timer_for(subject.device),
             device=subject.device,
@@ -75,6 +75,7 @@ class Cycle:
             modules=subject.model.modules,
             progress=progress,
             disturbed=finder.disturbed,
+            beside=self._telemetry.means,
             window_attempts=WINDOW_ATTEMPTS,
         )
         self._inputs = SeenInputs()

@@ -22,6 +22,7 @@ from hwprof.loop.frames import frame_of
 from hwprof.loop.live import LiveMetrics, Logger
 from hwprof.loop.schedule import Schedule
 from hwprof.loop.together import Together
+from hwprof.measure.host.accelerator import kind_of
 from hwprof.measure.host.environment import environment
 from hwprof.measure.host.identity import identify
 from hwprof.measure.their_loop.model import see
@@ -369,7 +370,7 @@ class Profile:
         optimizers = subject.optimizers or tuple(self._finder.stepped)
         return LoopSettings(
             model=seen.module.name,
-            device="cuda" if subject.device.type == "cuda" else "cpu",
+            device=kind_of(subject.device),
             dtype=matmul_precision(counted.dtype, subject.device),
             inputs=counted.inputs.described,
             gradient_accumulation=counted.backward_passes,

@@ -179,5 +179,11 @@ def _device_of(text: str, local_rank: int) -> torch.device:
     device = resolve_device(text)
     if device.type == "cpu":
         return device
+    if device.type != "cuda":
+        raise InputError(
+            f"several ranks on {device.type} are not measured",
+            expectation="ranks talk through NCCL or RCCL between GPUs (cuda), and through gloo between CPUs",
+            remedy="run one process, or use --device cuda or cpu",
+        )
     own = 0 if torch.cuda.device_count() == 1 else local_rank  # a launcher may show each rank its own device only
     return resolve_device(f"{device.type}:{own}")

@@ -15,6 +15,7 @@ from hwprof.plan.advice.measured_layout import measured_layout
 from hwprof.plan.advice.operations import advice_for
 from hwprof.plan.advice.recommend import cautions, recommend
 from hwprof.predict import classify, summary
+from hwprof.predict.ceilings.clock import SM_CLOCK, at_clock, clock_notes
 from hwprof.predict.ceilings.roofs import Roofs, roofs_of
 from hwprof.predict.ceilings.step_kernels import step_kernels
 from hwprof.predict.ceilings.step_products import products_by_label
@@ -34,17 +35,19 @@ TOKEN_BYTES = 8
 def analysed(record: RunRecord, recording: Recording) -> RunRecord:
     """The record with every section that follows from what was recorded."""
     work = step_work(record.spec, record.run_settings, attention="causal")
-    roofs = _roofs(record)
+    roofs = _roofs(record, recording)
     record = record.changed(**_recorded(record, recording))
     if recording.attribution is not None:
         record = record.changed(**_classified(record, recording, work, roofs))
     return record.changed(**_timed(record, recording, work, roofs))
 
 
-def _roofs(record: RunRecord) -> Roofs:
+def _roofs(record: RunRecord, recording: Recording | None = None) -> Roofs:
+    """The roofs over a step: of products at the clock that it ran at, where that is known."""
     spec, settings = record.spec, record.run_settings
     attention = (settings.micro_batch, spec.heads, spec.kv_heads, settings.seq_len, spec.head_dim)
-    return roofs_of(record.ceilings, settings.dtype, device=settings.device, attention=attention)
+    ceilings = at_clock(record.ceilings, recording.counters.get(SM_CLOCK) if recording else None)
+    return roofs_of(ceilings, settings.dtype, device=settings.device, attention=attention)
 
 
 def _recorded(record: RunRecord, recording: Recording) -> dict[str, Any]:
@@ -95,6 +98,7 @@ def _timed(record: RunRecord, recording: Recording, work: Sequence[Work], roofs:
     step = summary.step_time(
         recording, totals, warmups=settings.warmup_steps, peak_flop_per_s=peak_flop_per_s, peak_basis=peak_basis
     )
+    clock = clock_notes(record.ceilings, recording.counters, settings.dtype)
     prediction = predicted(record)
     phases = summary.phase_times(
         recording,
@@ -107,7 +111,7 @@ def _timed(record: RunRecord, recording: Recording, work: Sequence[Work], roofs:
         "work": totals,
         "step": step,
         "phases": phases,
-        "notes": (*record.notes, *summary.ceiling_notes(record.ceilings, step)),
+        "notes": (*record.notes, *summary.ceiling_notes(record.ceilings, step), *clock),
         "prediction": with_residual(prediction, measured_s=step.median_s) if prediction else None,
     }
 
@@ -137,7 +141,7 @@ def predicted(record: RunRecord) -> Prediction | None:
         device=load_device(record.device.catalogue_id) if record.device.catalogue_id else None,
         micro_batches=settings.gradient_accumulation,
         stages=settings.layout.pipeline_parallel,
-        host_beside=settings.device == "cuda",
+        host_beside=settings.device != "cpu",
     )
     kernels = step_kernels(work, spec, settings)
     alone = predict_step(work, products_by_label(spec, settings), _roofs(record), facts, kernels=kernels)
@@ -148,7 +152,7 @@ def predicted(record: RunRecord) -> Prediction | None:
         record.ranks.collectives,
         settings.layout,
         micro_batches=settings.gradient_accumulation,
-        device=settings.device,
+        device=settings.counted_as,
         meetings=record.ranks.meetings,
         sharing=core_sharing(record.environment, [rank.place for rank in record.ranks.ranks])
         if settings.device == "cpu"

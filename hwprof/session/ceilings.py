@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from hwprof.measure.host.accelerator import table_of
 from hwprof.measure.probes.attention import PASSES, AttentionPass, AttentionShape
 from hwprof.measure.probes.device import TRAINED_DTYPES, ProbeResult, probe_device
 from hwprof.measure.probes.matmul import MatmulShape
@@ -22,7 +23,10 @@ from hwprof.specs.model.spec import ModelSpec
 def probe_ceilings(run: SettledRun, *, report: Told, on_result: Callable[[ProbeResult], None]) -> None:
     """Ceilings of the device that runs, and of the parts of the step."""
     settings = run.settings
-    dtypes = (settings.dtype, *TRAINED_DTYPES[run.device.type])  # its own first: kept if a later probe is interrupted
+    dtypes = (
+        settings.dtype,
+        *TRAINED_DTYPES[table_of(run.device)],
+    )  # its own first: kept if a later probe is interrupted
     probe_device(
         run.device,
         dtypes=tuple(dict.fromkeys(dtypes)),

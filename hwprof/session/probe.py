@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from hwprof.errors import InputError
+from hwprof.measure.host.accelerator import table_of
 from hwprof.measure.host.environment import resolve_device
 from hwprof.measure.lifeline import Blame, Lifeline
 from hwprof.measure.links.link_probe import LinkResult, probe_links
@@ -45,7 +46,7 @@ def probe_alone(request: ProbeRequest, caller: Caller) -> Probed:
         raise InputError(
             f"there is no folder {path.parent}", expectation="--output names a file in a folder", remedy="create it"
         )
-    dtypes = request.dtypes or _DEFAULT_DTYPES[device.type]
+    dtypes = request.dtypes or _DEFAULT_DTYPES[table_of(device)]
     so_far = [ProbeResult()]
     try:
         probe_device(device, dtypes=dtypes, quick=request.quick, report=caller.progress, on_result=so_far.append)

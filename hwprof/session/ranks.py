@@ -20,7 +20,7 @@ from hwprof.measure.probes.device import ProbeResult
 from hwprof.measure.telemetry.sampler import Telemetry
 from hwprof.measure.timing import timer_for
 from hwprof.measure.watch.recorder import StepRecorder
-from hwprof.measure.watch.steps import Ranks
+from hwprof.measure.watch.steps import Ranks, nothing_beside
 from hwprof.measure.world import World, close_world, open_world
 from hwprof.predict.ceilings.datasheet import datasheet_ceilings
 from hwprof.predict.ranks.merge import merged_ceilings, merged_recording, merged_skipped, unequal_devices
@@ -79,7 +79,7 @@ class _RankSession:
         self._fields = fixed_fields(run, caller.command)
         self._own = RankRecord(place=_place(world, None))
         self._snapshot_s = 0.0
-        self._telemetry = Telemetry(device_index=world.device.index) if self._watches else None
+        self._telemetry = Telemetry.of(world.device) if self._watches else None
         self._lifeline = Lifeline(world, salvage=self._salvage, report=self._report_end, stuck_s=run.request.timeout_s)
 
     def execute(self) -> Ran | None:
@@ -155,6 +155,7 @@ class _RankSession:
             time_budget_s=run.request.time_budget_s,
             progress=lambda line: self._after_step(recorder, line),
             ranks=self._ranks(),
+            beside=self._telemetry.means if self._telemetry else nothing_beside,
         )
         try:
             recorder.run()

@@ -36,7 +36,7 @@ class RunRequest(Request):
     model: str = "tiny"
     """Catalogue name, alias or TOML file."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto, cpu, cuda (NVIDIA, AMD), xpu, mps or npu; cuda:N is one of several."""
     dtype: Dtype | None = None
     """Precision; default bf16 on GPUs that have it, else fp32."""
     micro_batch: PositiveInt | None = None
@@ -93,7 +93,7 @@ class ProbeRequest(Request):
     """The options of a probe."""
 
     device: str = "auto"
-    """auto, cpu, cuda or cuda:<number>."""
+    """auto, cpu, cuda (NVIDIA, AMD), xpu, mps or npu; cuda:N is one of several."""
     dtypes: tuple[Dtype, ...] = ()
     """Precisions of the products, one or several; default: all that the device has."""
     quick: bool = False

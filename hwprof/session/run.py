@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from hwprof.errors import HwprofError, OutOfMemoryError, WorkError
-from hwprof.measure.host.accelerator import empty_cache
+from hwprof.measure.host.accelerator import empty_cache, make_current
 from hwprof.measure.probes.device import ProbeResult
 from hwprof.measure.telemetry.sampler import Telemetry
 from hwprof.measure.timing import timer_for
@@ -53,7 +51,7 @@ class _Session:
         self._probed = ProbeResult()
         self._recording: Recording | None = None
         self._saved_s = 0.0
-        self._telemetry = Telemetry(device_index=(run.device.index or 0) if self._on_cuda else None)
+        self._telemetry = Telemetry.of(run.device)
 
     def execute(self) -> Ran:
         """Probe, train, record and conclude; raises as ``run_alone`` does."""
@@ -83,18 +81,14 @@ class _Session:
             raise
         return self._finish("complete", "")
 
-    @property
-    def _on_cuda(self) -> bool:
-        return self._run.device.type == "cuda"
-
     def _keep(self, result: ProbeResult) -> None:
         self._probed = result
         self._save_if_possible()
 
     def _train(self) -> None:
         run = self._run
-        if self._on_cuda:
-            torch.cuda.set_device(run.device)  # whose streams the timer marks and the data loader pins memory for
+        if run.device.type != "cpu":
+            make_current(run.device)  # the data loader pins memory for it
             empty_cache(run.device)  # of what the probes had
         self._progress("building the model and its data")
         trainer = Trainer(run.model, run.settings, data_path=run.data_path, device=run.device)
@@ -106,6 +100,7 @@ class _Session:
             trace_path=self._directory / "trace.json.gz",
             time_budget_s=run.request.time_budget_s,
             progress=lambda line: self._after_step(recorder, line),
+            beside=self._telemetry.means,
         )
         try:
             recorder.run()

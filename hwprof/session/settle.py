@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from hwprof.errors import InputError
+from hwprof.measure.host.accelerator import table_of
 from hwprof.measure.host.environment import resolve_device
 from hwprof.measure.host.identity import identify
 from hwprof.session.fitting import fitted, roomy
@@ -22,8 +23,10 @@ from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.model.trainable import check_trainable
 from hwprof.specs.record.run import DeviceIdentity, Dtype, RunSettings
 from hwprof.train.corpus import DEFAULT_TEXT, check_source
+from hwprof.train.precision import multiplies_bf16
 
 DEFAULT_SEQ_LEN = {"cpu": 256, "cuda": 2048}
+"""By ``table_of`` the device."""
 WORKERS_PER_CPU = 16
 _AS_ASKED = frozenset(RunSettings.model_fields) & frozenset(RunRequest.model_fields)
 """Settings that a request has, too; of those that follow, the device or the layout decides more."""
@@ -88,7 +91,7 @@ def settle(
 
 def _asked_settings(spec: ModelSpec, device: torch.device, layout: ParallelLayout, request: RunRequest) -> RunSettings:
     """The settings that were asked for, with the device's defaults where nothing was."""
-    implementation = "foreach" if device.type == "cuda" else "for-loop"
+    implementation = "for-loop" if device.type == "cpu" else "foreach"
     return RunSettings.model_validate(
         {name: getattr(request, name) for name in _AS_ASKED}
         | {
@@ -96,7 +99,7 @@ def _asked_settings(spec: ModelSpec, device: torch.device, layout: ParallelLayou
             "device": device.type,
             "dtype": request.dtype or _default_dtype(device),
             "micro_batch": request.micro_batch or 1,
-            "seq_len": _sequence(spec, request.seq_len or min(DEFAULT_SEQ_LEN[device.type], spec.max_seq_len)),
+            "seq_len": _sequence(spec, request.seq_len or min(DEFAULT_SEQ_LEN[table_of(device)], spec.max_seq_len)),
             "optimizer_implementation": request.optimizer_implementation or implementation,
             "clip_norm": request.clip_norm or None,
             "data": str(request.data) if request.data else "Pride and Prejudice (shipped)",
@@ -150,7 +153,7 @@ def _default_accumulation(layout: ParallelLayout) -> int:
 
 def _default_dtype(device: torch.device) -> Dtype:
     """bf16 where the device computes in it; torch also says that one "supports" what it only emulates."""
-    return "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    return "bf16" if device.type in {"xpu", "npu"} or (device.type == "cuda" and multiplies_bf16(device)) else "fp32"
 
 
 def _visible_cluster(device_spec: DeviceSpec | None) -> ClusterSpec | None:

@@ -83,6 +83,8 @@ def supports_native_gqa(device: torch.device) -> bool:
     """Whether a fused attention kernel of ``device`` reads grouped key/value heads without repeating them."""
     if device.type == "cuda":  # FlashAttention 2 needs compute capability 8.0; the argument came with torch 2.5
         return torch.__version__ >= "2.5" and bool(torch.cuda.get_device_capability(device) >= (8, 0))
+    if device.type != "cpu":
+        return False
     return torch.__version__ >= "2.13"  # the oldest release whose CPU flash kernel was seen to take groups
 
 

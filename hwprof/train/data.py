@@ -28,6 +28,9 @@ IGNORED_TARGET = -100
 _MASKED_FRACTION = 0.15
 """Of BERT (Devlin et al. 2019, section 3.1)."""
 
+PINNED_FOR = frozenset({"cuda", "xpu", "npu"})
+"""Kinds of devices to which batches are copied faster from page-locked memory; Apple's GPU has the host's own."""
+
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Inputs and targets, each int64 [batch, seq]."""
 

@@ -18,6 +18,7 @@ from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.model.trainable import check_trainable
 from hwprof.train.corpus import DEFAULT_TEXT, open_tokens
 from hwprof.train.data import (
+    PINNED_FOR,
     Batch,
     MaskedTokens,
     NextToken,
@@ -84,7 +85,7 @@ class Trainer:
             windows,
             micro_batch=settings.micro_batch,
             workers=settings.workers,
-            pin_memory=device.type == "cuda",
+            pin_memory=device.type in PINNED_FOR,
             seed=settings.seed,
         )
 

@@ -54,10 +54,26 @@ def select_precision(dtype: Dtype, device: torch.device) -> Precision:
 
 
 def _check_device(dtype: Dtype, device: torch.device) -> None:
-    if dtype == "tf32" and device.type != "cuda":
+    if dtype == "tf32" and (device.type != "cuda" or torch.version.hip):
         raise _unsupported(dtype, device, "tf32 is a format of NVIDIA GPUs")
-    if dtype in {"tf32", "bf16"} and device.type == "cuda" and torch.cuda.get_device_capability(device) < _AMPERE:
-        raise _unsupported(dtype, device, "its compute capability is below 8.0")
+    if dtype in {"tf32", "bf16"} and device.type == "cuda" and not multiplies_bf16(device):
+        raise _unsupported(dtype, device, "its matrix units don't take the format (NVIDIA: compute capability 8.0)")
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the matrix units of a CUDA or ROCm device take bf16: from Ampere and from CDNA (gfx908) and RDNA 3 on."""
+    if torch.version.hip:
+        return architecture(device).startswith(_BF16_ARCHITECTURES)
+    return bool(torch.cuda.get_device_capability(device) >= _AMPERE)
+
+
+def architecture(device: torch.device) -> str:
+    """AMD's name of a GPU's instruction set (``gfx942``); empty where torch does not tell."""
+    return str(getattr(torch.cuda.get_device_properties(device), "gcnArchName", "")).partition(":")[0]
+
+
+_BF16_ARCHITECTURES = ("gfx908", "gfx90a", "gfx94", "gfx95", "gfx11", "gfx12")
+"""With bf16 in matrix instructions (AMD, "CDNA ... Instruction Set Architecture" and "RDNA3", V_MFMA and V_WMMA)."""
 
 
 @contextmanager
@@ -112,5 +128,5 @@ def _check_autocast(precision: Precision) -> None:
 
 
 def _unsupported(dtype: Dtype, device: torch.device, reason: str) -> InputError:
-    others = "fp32 or bf16" if device.type == "cpu" else "fp32 or fp16"
+    others = "fp32 or fp16" if device.type == "cuda" and not torch.version.hip else "fp32 or bf16"
     return InputError(f"{device.type} can't compute in {dtype} here: {reason}", remedy=f"choose --dtype {others}")

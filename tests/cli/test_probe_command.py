@@ -130,7 +130,7 @@ def test_a_folder_that_is_not_there_is_found_before_measuring(asked):
 def test_an_unknown_device_lists_what_is_accepted():
     result = CliRunner().invoke(cli, ["probe", "--device", "quantum"])
     assert isinstance(result.exception, InputError)
-    assert "'quantum' is not a device; expected auto, cpu, cuda or cuda:<number>" in str(result.exception)
+    assert "'quantum' is not a device; expected auto, cpu, cuda, xpu, mps or npu" in str(result.exception)
 
 
 @pytest.mark.usefixtures("asked")

@@ -32,7 +32,10 @@ from hwprof.train.loop import Trainer
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is visible"),
+    pytest.mark.skipif(
+        not torch.cuda.is_available(),
+        reason="no CUDA device is visible; what needs none is claimed in tests/played",
+    ),
     pytest.mark.filterwarnings("default"),  # a torch that only a GPU sees may warn of what is no fault here
 ]
 

@@ -3,25 +3,26 @@
 import gc
 import itertools
 import weakref
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from played.device import Gpus
 from played.nvml import played_nvml
 from played.profile import played_profile
+from played.sizes import SIZES
 from played.small import small_probes
-from played.tensors import tensors_on_cpu
+from played.tensors import MODES, tensors_on_cpu
 from rank_pool import RankPool
 
 import hwprof
+from hwprof.cli.counted_step import counted_step
 from hwprof.errors import OutOfMemoryError, WorkError
 from hwprof.report.files.run import read_run
+from hwprof.specs.record.run import RunSettings
 from hwprof.train.loop import Trainer
-
-MODEL = Path(__file__).parents[1] / "support" / "played" / "model.toml"
-SIZES = {"model": str(MODEL), "micro_batch": 1, "seq_len": 16, "steps": 2, "warmup_steps": 1, "profiled_steps": 1,
-         "workers": 0}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,41 @@ def test_parts_of_the_step_add_up_and_kernels_are_booked_to_modules(record):
     assert found.explained_fraction > 0.5
     booked = {(op.label, op.direction) for op in record.ops}
     assert {("layers.*.ffn.up", "forward"), ("layers.*.ffn.up", "backward"), ("optimizer", "update")} <= booked
+
+
+def test_a_small_model_is_predicted_no_faster_than_its_host_can_ask_for_it(record):
+    host_s = {one.name: one.value for one in record.ceilings if one.name.startswith("latency.host.")}
+    asked_s = sum(host_s[f"latency.host.{part}"] for part in ("forward_backward", "clip", "optimizer"))
+    assert record.prediction.step_s >= 0.999 * asked_s
+
+
+@pytest.mark.usefixtures("record")
+def test_graphs_are_captured_without_disturbing_other_threads():
+    assert set(MODES) == {"thread_local"}
+
+
+def test_the_step_is_counted_again_on_the_device_that_it_had(monkeypatch):
+    """A run on the second device; what ncu counts is its step, not one on the first."""
+    made = []
+
+    class Step:
+        def __init__(self, *_given, device, **_named):
+            made.append(device)
+
+        def step(self):
+            return 0.5
+
+        def close(self):
+            pass
+
+    settings = RunSettings(model="tiny", device="cuda", micro_batch=1, seq_len=16)
+    record = SimpleNamespace(run_settings=settings, spec=None, environment={"device.index": "1"})
+    monkeypatch.setattr("hwprof.cli.counted_step.read_run", lambda _directory: record)
+    monkeypatch.setattr("hwprof.train.loop.Trainer", Step)
+    monkeypatch.setattr(torch.cuda.profiler, "profile", nullcontext)
+    with Gpus(2).installed(monkeypatch):
+        assert counted_step(Path()) == 0.5
+    assert made == [torch.device("cuda", 1)]
 
 
 def test_counters_of_the_gpu_stand_beside_the_run(record):

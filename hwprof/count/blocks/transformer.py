@@ -138,7 +138,7 @@ def training_step_ops(
         precision=Precision.of(settings.dtype),
         attention=attention,
         fused=settings.compile,
-        device=settings.device,
+        device=settings.counted_as,
         target_len=settings.target_len,
     )
     steps = settings.gradient_accumulation
@@ -209,7 +209,7 @@ def loss_ops(
 
 
 def _eager(settings: RunSettings) -> Execution:
-    return Execution(precision=Precision.of(settings.dtype), device=settings.device)
+    return Execution(precision=Precision.of(settings.dtype), device=settings.counted_as)
 
 
 def _accumulating(op: Op, micro_batches: int) -> Cost:

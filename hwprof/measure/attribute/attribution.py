@@ -20,7 +20,7 @@ from hwprof.measure.attribute.window import Window, window_of
 from hwprof.spans.collectives import LIBRARY, OPERATOR
 from hwprof.spans.columns import NS_PER_S, HostKind, Trace
 from hwprof.spans.idle import gaps_of
-from hwprof.spans.intervals import intersect, join, subtract
+from hwprof.spans.intervals import Intervals, intersect, join, subtract, union
 from hwprof.spans.marks import GRAPH_LAUNCH
 from hwprof.spans.nesting import by_name, named, nearest
 from hwprof.spans.pieces import Kind, Pieces, Split, cpu_pieces, gpu_pieces, split
@@ -156,10 +156,11 @@ def _attribution_cpu(window: Window, ran: Pieces, parts: Split, pieces: Sequence
 def _attribution_cuda(
     window: Window, kernels: Pieces, parts: Split, pieces: Sequence[Piece], steps: int
 ) -> Attribution:
-    """Idle time in no phase is residue; that in a phase is the input pipeline's, or has the causes of its gaps."""
-    loading = intersect(parts.idle, window.intervals("data"))
-    hosted = subtract(intersect(parts.idle, window.in_phases), loading)
-    gaps = gaps_of(window.trace, kernels, hosted)
+    """Idle time has the causes of its gaps; until the host called, it is the phase's that the host was in."""
+    gaps = gaps_of(window.trace, kernels, parts.idle)
+    waited = _by_phase(window, union(gaps.starts_ns, gaps.until_ns))
+    uncalled = gaps.unknown_ns > 0
+    unknown = _by_phase(window, union(gaps.starts_ns[uncalled], (gaps.starts_ns + gaps.unknown_ns)[uncalled]))
     return _balanced(
         pieces,
         steps,
@@ -168,17 +169,32 @@ def _attribution_cuda(
         communication_ns=intersect(window.whole, kernels.of(Kind.COMMUNICATION)).length,
         exposed_ns=parts.communication.length,
         copy_ns=parts.copies.length,
-        late_ns=float(gaps.waited_ns.sum()),
+        late_ns=waited.hosted_ns,
         dependency_ns=float(gaps.queued_ns.sum()),
-        launch_ns=float(gaps.launch_ns.sum()),
-        unknown_ns=float(gaps.unknown_ns.sum()),
-        input_ns=loading.length,
-        residue_ns=parts.idle.length - hosted.length - loading.length,
+        launch_ns=float(gaps.launch_ns.sum() + gaps.call_ns.sum()),
+        unknown_ns=unknown.hosted_ns,
+        input_ns=waited.loading_ns + unknown.loading_ns,
+        residue_ns=waited.outside_ns + unknown.outside_ns,
         note="GPU: union of kernels first, then what of collectives and copies they do not hide, then idle"
         + _uncalled(kernels)
         + _graphs(pieces)
         + compiled_note(pieces),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ByPhase:
+    """How long the host was in the input pipeline, in another phase, and in none."""
+
+    loading_ns: float
+    hosted_ns: float
+    outside_ns: float
+
+
+def _by_phase(window: Window, time: Intervals) -> _ByPhase:
+    loading = intersect(time, window.intervals("data")).length
+    inside = intersect(time, window.in_phases).length
+    return _ByPhase(loading_ns=loading, hosted_ns=inside - loading, outside_ns=time.length - inside)
 
 
 def _uncalled(kernels: Pieces) -> str:

@@ -1,11 +1,17 @@
-"""What does torch offer for an accelerator, whichever it is? Waiting, memory; of a CPU nothing, as it is the host."""
+"""What does torch offer for an accelerator, whichever it is? Waiting, streams, memory; a CPU is the host itself."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
+
+from hwprof.specs.job.settings import DeviceKind
+
+PLATFORMS: dict[str, str] = {"cuda": "CUDA", "xpu": "Intel GPU (xpu)", "mps": "Apple GPU (mps)", "npu": "Ascend (npu)"}
+"""Kind of accelerator -> how a person calls it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,28 +29,57 @@ class DeviceMemory:
     outside: float | None = None
 
 
+def kind_of(device: torch.device) -> DeviceKind:
+    """As records name it."""
+    return cast("DeviceKind", device.type if device.type in PLATFORMS else "cpu")
+
+
+def table_of(device: torch.device) -> Literal["cpu", "cuda"]:
+    """Which of the tables of sizes and formats is a device's: the CPU's, or the accelerators'."""
+    return "cpu" if device.type == "cpu" else "cuda"
+
+
+def module_of(device: torch.device) -> Any:
+    """Torch's module for a kind of device: ``torch.cuda``, ``torch.xpu``, ..."""
+    return torch.get_device_module(device)
+
+
+def make_current(device: torch.device) -> None:
+    """Work that names no device goes to this one from now on."""
+    choose = getattr(module_of(device), "set_device", None)
+    if choose is not None:
+        choose(device)
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """The device is the current one meanwhile."""
+    choose = getattr(module_of(device), "device", None) if device.type != "cpu" else None
+    found: AbstractContextManager[object] = nullcontext() if choose is None else choose(device)
+    return found
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until an accelerator has done all that it was asked for; returns at once on a CPU."""
     if device.type != "cpu":
-        _module(device).synchronize(*_named(device))
+        module_of(device).synchronize(*_named(device))
 
 
 def empty_cache(device: torch.device) -> None:
     """Give memory that no tensor holds back to the driver."""
     if device.type != "cpu":
-        _module(device).empty_cache()
+        module_of(device).empty_cache()
 
 
 def begin_peaks(device: torch.device) -> None:
     """Forget the largest sums so far, where there are any."""
-    reset = getattr(_module(device), "reset_peak_memory_stats", None) if device.type != "cpu" else None
+    reset = getattr(module_of(device), "reset_peak_memory_stats", None) if device.type != "cpu" else None
     if reset is not None:
         reset(device)
 
 
 def peaks(device: torch.device) -> DeviceMemory:
     """The largest sums since ``begin_peaks``."""
-    module: Any = _module(device)
+    module: Any = module_of(device)
     if device.type == "cpu" or not hasattr(module, "max_memory_allocated"):
         return DeviceMemory()
     reserved = getattr(module, "max_memory_reserved", None)
@@ -60,10 +95,6 @@ def _outside(module: Any, device: torch.device) -> float | None:
         return None
     free, total = module.mem_get_info(device)
     return max(float(total - free) - float(module.memory_reserved(device)), 0.0)
-
-
-def _module(device: torch.device) -> Any:
-    return torch.get_device_module(device)
 
 
 def _named(device: torch.device) -> tuple[torch.device, ...]:

@@ -15,6 +15,7 @@ import pynvml
 import torch
 
 from hwprof.errors import InputError, first_line
+from hwprof.measure.host.accelerator import PLATFORMS, module_of
 from hwprof.measure.host.caches import cache_sizes_bytes, cpu_caches
 from hwprof.measure.host.container import cpu_limit_cores, memory_limit
 from hwprof.units import format_bytes
@@ -23,7 +24,7 @@ __all__ = ["available_memory_bytes", "cache_sizes_bytes", "device_name", "enviro
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_fp16", "avx512_fp16")
 """Instruction sets that decide how fast a CPU multiplies matrices in each dtype."""
-_ACCEPTED = "auto, cpu, cuda or cuda:<number>"
+_ACCEPTED = "auto, cpu, cuda, xpu, mps or npu, all but the first two also with a number (cuda:<number>)"
 _VARIABLE_PREFIXES = (
     "OMP_",
     "MKL_",
@@ -50,45 +51,83 @@ _NUMA_NODES = Path("/sys/devices/system/node")
 
 
 def resolve_device(text: str) -> torch.device:
-    """The torch device that a person names: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
+    """The torch device that a person names: ``auto``, ``cpu``, or a kind of accelerator with or without its number.
 
     Raises:
-        InputError: the text is none of these, or no such CUDA device is visible.
+        InputError: the text is none of these, or no such device is visible.
     """
     kind, _, number = text.strip().lower().partition(":")
-    if kind in {"cpu", "auto"} and not number:
-        return torch.device("cuda", 0) if kind == "auto" and torch.cuda.is_available() else torch.device("cpu")
-    if kind != "cuda" or (":" in text and not number.isdigit()):
+    if kind == "cpu" and not number:
+        return torch.device("cpu")
+    if kind == "auto" and not number:
+        return _first_accelerator()
+    if kind not in PLATFORMS or (":" in text and not number.isdigit()):
         raise InputError(
             f"{text!r} is not a device", expectation=f"expected {_ACCEPTED}", remedy="run with --device auto"
         )
-    if not torch.cuda.is_available():
+    if not _is_available(kind):
         raise InputError(
-            "no CUDA device is visible",
-            expectation=_why_no_cuda(),
-            remedy="use --device cpu, or install a driver and a torch with CUDA (https://pytorch.org/get-started)",
+            f"no {PLATFORMS[kind]} device is visible", expectation=_why_none(kind), remedy=_REMEDIES.get(kind, _GUIDE)
         )
-    index, count = int(number or 0), torch.cuda.device_count()
+    index, count = int(number or 0), _count(kind)
     if index >= count:
         raise InputError(
-            f"there is no device cuda:{index}",
-            expectation=f"{count} CUDA devices are visible, cuda:0 to cuda:{count - 1}",
-            remedy="choose one of them, or change CUDA_VISIBLE_DEVICES",
+            f"there is no device {kind}:{index}",
+            expectation=f"{count} {PLATFORMS[kind]} devices are visible, {kind}:0 to {kind}:{count - 1}",
+            remedy="choose one of them, or change CUDA_VISIBLE_DEVICES" if kind == "cuda" else "choose one of them",
         )
-    return torch.device("cuda", index)
+    return torch.device(kind, index)
+
+
+_GUIDE = "use --device cpu, or install a driver and a torch for the device (https://pytorch.org/get-started)"
+_REMEDIES = {
+    "cuda": "use --device cpu, or install a driver and a torch with CUDA (https://pytorch.org/get-started)",
+    "npu": "use --device cpu, or install torch_npu for this torch",
+}
+
+
+def _first_accelerator() -> torch.device:
+    found = next((kind for kind in PLATFORMS if _is_available(kind)), None)
+    return torch.device("cpu") if found is None else torch.device(found, 0)
+
+
+def _is_available(kind: str) -> bool:
+    module: Any = getattr(torch, kind, None)
+    offered = getattr(module, "is_available", None)
+    return bool(offered is not None and offered())
+
+
+def _count(kind: str) -> int:
+    counted = getattr(getattr(torch, kind), "device_count", None)
+    return 1 if counted is None else int(counted())
+
+
+def _why_none(kind: str) -> str:
+    if kind == "cuda":
+        return _why_no_cuda()
+    if not hasattr(torch, kind):
+        return f"torch {torch.__version__} has no torch.{kind}"
+    return f"torch {torch.__version__} has torch.{kind}, which says that there is none"
 
 
 def device_name(device: torch.device) -> str:
-    """The exact name that torch prints for a CUDA device, or the operating system for a CPU (``AMD EPYC 9654 ...``)."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+    """The exact name that torch prints for an accelerator, or the system's for a CPU (``AMD EPYC 9654 ...``)."""
+    named = getattr(module_of(device), "get_device_name", None) if device.type != "cpu" else None
+    if named is not None:
+        return str(named(device))
+    processor = _cpuinfo().get("model name") or platform.processor() or platform.machine()
+    return f"GPU of {processor}" if device.type == "mps" else processor
 
 
 def available_memory_bytes(device: torch.device) -> tuple[float, str]:
     """Bytes that can still be allocated on a device, and where that number is from."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0]), "free on the device, as CUDA reports it"
+    module: Any = module_of(device)
+    if device.type == "mps":
+        free = float(module.recommended_max_memory() - module.driver_allocated_memory())
+        return free, "left of what Metal recommends for this GPU, which shares the host's memory"
+    if device.type != "cpu":
+        platform_name = "ROCm" if torch.version.hip else PLATFORMS[device.type]
+        return float(module.mem_get_info(device)[0]), f"free on the device, as {platform_name} reports it"
     free_bytes = float(psutil.virtual_memory().available)
     limit = memory_limit()
     if limit is not None and limit.limit_bytes - limit.used_bytes < free_bytes:

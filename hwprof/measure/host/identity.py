@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from hwprof.measure.host.accelerator import module_of
 from hwprof.measure.host.environment import available_memory_bytes, device_name
 from hwprof.specs.catalogue.detect import detect_device
 from hwprof.specs.hardware.spec import DeviceSpec
@@ -33,7 +34,9 @@ def identify(device: torch.device, *, sharing_memory: int = 1) -> tuple[DeviceId
 
 
 def _spec(name: str, device: torch.device) -> DeviceSpec | None:
-    if device.type != "cuda":
+    if device.type == "cpu":
         return detect_device(name, kind="cpu")
-    found = torch.cuda.get_device_properties(device)
-    return detect_device(name, kind="cuda", units=found.multi_processor_count, capacity_bytes=float(found.total_memory))
+    told = getattr(module_of(device), "get_device_properties", None)
+    found = None if told is None else told(device)
+    units, capacity = (getattr(found, field, None) for field in ("multi_processor_count", "total_memory"))
+    return detect_device(name, kind="cuda", units=units, capacity_bytes=None if capacity is None else float(capacity))

@@ -48,7 +48,7 @@ def on_cpus(cpus: frozenset[int]) -> Iterator[None]:
 
 
 def _folder(device: torch.device, pci_devices: Path) -> Path | None:
-    properties = torch.cuda.get_device_properties(device)
+    properties = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
     place = [getattr(properties, name, None) for name in ("pci_domain_id", "pci_bus_id", "pci_device_id")]
     if None in place:  # older releases of torch
         return None

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 (the name that torch's own documen
 
 from hwprof.measure.probes.attention_check import TOLERANCE, Core, check_attention, random_normal
 from hwprof.measure.probes.bench import Bench, CannotRunError, Conditions
-from hwprof.measure.probes.matmul import TORCH_DTYPE, l2_flush, matmul_precision, require_support
+from hwprof.measure.probes.matmul import TORCH_DTYPE, heat, l2_flush, matmul_precision, require_support
 from hwprof.measure.probes.operators import warmed_up
 from hwprof.measure.probes.rotation import rotating
 from hwprof.measure.probes.sampling import Work
@@ -113,6 +113,8 @@ def attention_ceiling(
             bench.device,
         )
         warm = warmed_up(bench, work, deadline_s=deadline_s)
+        if bench.device.type != "cpu":
+            heat(bench, work)
         timed = warm.bench.time(work, deadline_s=warm.deadline_s, prepare=l2_flush(bench.device))
     return bench.ceiling(
         f"attention.{dtype}.{shape}.{direction}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ MIN_STABLE_SAMPLES = 5
 
 FEW_LONG_SAMPLES, LONG_SAMPLE_S = 3, 0.1
 """So few are enough if each is as long as this: it spans many time slices of the scheduler."""
+
+SPIN_FACTOR, MOST_SPIN_S = 2.0, 5e-3
+"""A device is kept busy for so many times what enqueueing takes, and so long at most."""
 
 Conditions = dict[str, str | int | float]
 
@@ -43,6 +47,9 @@ class Bench:
         minimum_sample_s: shortest sample; shorter work is repeated inside one. 0 on a device whose caches are flushed
             before each sample.
         waited_s: how long other processes have kept this one off the CPU.
+        clock_hz: the device's clock at present; None where it is unknown.
+        spin: keeps a device busy for so many seconds, so that what is enqueued meanwhile is timed without the time that
+            enqueueing takes; None where the host itself works.
         thorough: try more shapes.
     """
 
@@ -55,6 +62,8 @@ class Bench:
     minimum_sample_s: float
     waited_s: WaitClock
     thorough: bool = False
+    clock_hz: WaitClock = lambda: None
+    spin: Callable[[float], object] | None = None
 
     def time(self, work: Work, *, deadline_s: float, prepare: Work | None = None) -> Samples:
         """Time ``work`` within ``deadline_s``."""
@@ -65,9 +74,26 @@ class Bench:
             samples=self.samples,
             deadline_s=deadline_s,
             minimum_sample_s=0.0 if prepare else self.minimum_sample_s,
-            prepare=prepare,
+            prepare=self._held_up(work, prepare),
             waited_s=self.waited_s,
+            clock_hz=self.clock_hz,
         )
+
+    def _held_up(self, work: Work, prepare: Work | None) -> Work | None:
+        """Before each sample the device gets something to do for as long as the host takes to enqueue the work."""
+        if self.spin is None or prepare is None:
+            return prepare
+        spin = self.spin
+        work()  # loads what it needs
+        began_s = time.perf_counter()
+        work()
+        enqueue_s = min(time.perf_counter() - began_s, MOST_SPIN_S / SPIN_FACTOR)
+
+        def prepared() -> None:
+            prepare()
+            spin(SPIN_FACTOR * enqueue_s)
+
+        return prepared
 
     def ceiling(
         self,
@@ -124,6 +150,8 @@ class Bench:
             "discarded_samples": timed.discarded,
             "torch": torch.__version__,
         }
+        if timed.clock_hz is not None:
+            how["sm_clock_hz"] = timed.clock_hz
         if self.device.type == "cpu":
             how["threads"] = torch.get_num_threads()
             how["waited_for_cpu_fraction"] = "unknown" if timed.waited_fraction is None else timed.waited_fraction

@@ -7,10 +7,11 @@ import statistics
 
 import torch
 
+from hwprof.measure.host.accelerator import synchronize
 from hwprof.measure.probes.bench import Bench, Conditions
 from hwprof.measure.probes.matmul import MatmulShape, l2_flush, matmul_precision, product, require_support
 from hwprof.measure.probes.sampling import Work
-from hwprof.measure.probes.transfer import TRANSFER_BYTES
+from hwprof.measure.probes.transfer import TRANSFER_BYTES, streams_of
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.measurement import Ceiling
 
@@ -34,7 +35,7 @@ def beside_copies_ceiling(bench: Bench, dtype: Dtype) -> Ceiling:
         copies = _Copies(bench)
         count = math.ceil(_OUTLASTS * alone_s / copies.one_s)
         together = bench.time(work, deadline_s=bench.probe_s / 4, prepare=lambda: copies.start(count))
-        torch.cuda.synchronize(bench.device)
+        synchronize(bench.device)
     conditions: Conditions = {
         "shape_mxnxk": str(SHAPE),
         "beside": f"{count} copies of {TRANSFER_BYTES} bytes each way, pinned",
@@ -62,25 +63,25 @@ class _Copies:
         self._device = bench.device
         self._host = [torch.zeros(TRANSFER_BYTES, dtype=torch.uint8).pin_memory() for _ in range(2)]
         self._there = [torch.zeros(TRANSFER_BYTES, dtype=torch.uint8, device=bench.device) for _ in range(2)]
-        self._up, self._down = (torch.cuda.Stream(bench.device) for _ in range(2))  # type: ignore[no-untyped-call]
+        self._up, self._down = (streams_of(bench.device).Stream(bench.device) for _ in range(2))
         self._flush: Work = l2_flush(bench.device) or (lambda: None)
         self.one_s = self._time(bench)
 
     def start(self, count: int) -> None:
         """Begin so many copies each way, once all that came before is done; the product follows a flushed cache."""
-        torch.cuda.synchronize(self._device)
+        synchronize(self._device)
         for _ in range(count):
-            with torch.cuda.stream(self._up):
+            with streams_of(self._device).stream(self._up):
                 self._there[0].copy_(self._host[0], non_blocking=True)
-            with torch.cuda.stream(self._down):
+            with streams_of(self._device).stream(self._down):
                 self._host[1].copy_(self._there[1], non_blocking=True)
         self._flush()
 
     def _time(self, bench: Bench) -> float:
         """The host's time for one copy each way, from the second on."""
         self.start(1)
-        torch.cuda.synchronize(self._device)
+        synchronize(self._device)
         began_s = bench.timer.mark().host_s
         self.start(1)
-        torch.cuda.synchronize(self._device)
+        synchronize(self._device)
         return bench.timer.mark().host_s - began_s

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 
+from hwprof.measure.host.accelerator import current, table_of
 from hwprof.measure.host.caches import cpu_caches
 from hwprof.measure.host.contention import waited_s
 from hwprof.measure.host.environment import device_name
@@ -36,6 +37,7 @@ from hwprof.measure.probes.transfer import (
     peer_ceiling,
     transfer_ceiling,
 )
+from hwprof.measure.telemetry.clock import clock_of
 from hwprof.measure.timing import Timer, WallTimer, timer_for
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.job.step_kernels import StepKernel
@@ -51,6 +53,8 @@ NORM_WITHOUT_MODEL = {
     "cpu": NormShape(kind="rmsnorm", tokens=1024, width=1024),
     "cuda": NormShape(kind="rmsnorm", tokens=16384, width=4096),
 }
+SPIN_HZ = 2e9
+"""Cycles of a spinning kernel in a second, about."""
 CPU_SAMPLE_S = 20e-3
 """Shortest sample on a CPU: several time slices of the scheduler, so that one interruption does not fill a sample."""
 
@@ -123,7 +127,7 @@ def probe_device(
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
     """Makes a CUDA device the current one, whose stream the timer marks."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    return current(device)
 
 
 def bench_for(device: torch.device, *, quick: bool, timer: Timer | None = None) -> Bench:
@@ -135,10 +139,17 @@ def bench_for(device: torch.device, *, quick: bool, timer: Timer | None = None) 
         warmups=2 if quick else 3,
         samples=7 if quick else 15,
         probe_s=2.0 if quick else 7.0,
-        minimum_sample_s=0.0 if device.type == "cuda" else CPU_SAMPLE_S,
-        waited_s=(lambda: None) if device.type == "cuda" else waited_s,
+        minimum_sample_s=CPU_SAMPLE_S if device.type == "cpu" else 0.0,
+        waited_s=waited_s if device.type == "cpu" else (lambda: None),
         thorough=not quick,
+        clock_hz=clock_of(device),
+        spin=_spin if device.type == "cuda" else None,
     )
+
+
+def _spin(seconds: float) -> None:
+    """Keep the current CUDA device busy: torch counts in cycles of its clock, which is 1 to 3 GHz."""
+    torch.cuda._sleep(round(seconds * SPIN_HZ))  # type: ignore[no-untyped-call]  # noqa: SLF001 (torch has no other)
 
 
 def _first_probes(bench: Bench, dtypes: Sequence[Dtype]) -> tuple[Probe, ...]:
@@ -156,7 +167,9 @@ def _first_probes(bench: Bench, dtypes: Sequence[Dtype]) -> tuple[Probe, ...]:
     )
 
 
-def _last_probes(bench: Bench, dtypes: Sequence[Dtype], parts: Sequence[Part], *, peers: bool) -> tuple[Probe, ...]:
+def _last_probes(
+    bench: Bench, dtypes: Sequence[Dtype], parts: Sequence[Part], *, peers: bool = True
+) -> tuple[Probe, ...]:
     with_norm = any(isinstance(part.work, StepKernel) and part.work.kind == "norm" for part in parts)
     return (
         *(() if with_norm else _norm_probes(bench)),
@@ -200,7 +213,7 @@ def _host_probes(bench: Bench, step: HostStep | None) -> tuple[Probe, ...]:
 
 
 def _norm_probes(bench: Bench) -> tuple[Probe, ...]:
-    shape = NORM_WITHOUT_MODEL[bench.device.type]
+    shape = NORM_WITHOUT_MODEL[table_of(bench.device)]
     budget = Budget(bench.timer, total_s=bench.probe_s * NORM_PROBES, pieces=len(NORM_PASSES))
 
     def of_pass(direction: NormPass) -> Ceiling:
@@ -212,6 +225,8 @@ def _norm_probes(bench: Bench) -> tuple[Probe, ...]:
 def _cache_probes(bench: Bench) -> tuple[Probe, ...]:
     if bench.device.type == "cuda":
         return (("memory.l2", lambda: cuda_l2_ceiling(bench)),)
+    if bench.device.type != "cpu":
+        return (("memory.l2", _refuse(f"{bench.device.type}: kernels can't be captured in a graph here")),)
     caches = cpu_caches()
     if not caches:
         return (("memory.caches", _refuse("the operating system does not list the CPU's caches in /sys")),)
@@ -240,7 +255,7 @@ def _numa_probes(bench: Bench) -> tuple[Probe, ...]:
     )
 
 
-def _transfer_probes(bench: Bench, *, peers: bool) -> tuple[Probe, ...]:
+def _transfer_probes(bench: Bench, *, peers: bool = True) -> tuple[Probe, ...]:
     if bench.device.type == "cpu":
         return (("transfer", _refuse(NO_ACCELERATOR)),)
     one_way = tuple(
@@ -249,7 +264,7 @@ def _transfer_probes(bench: Bench, *, peers: bool) -> tuple[Probe, ...]:
         for memory in HOST_MEMORIES
     )
     both = ("transfer.both.pinned", _near(bench, functools.partial(both_ways_ceiling, bench)))
-    count = torch.cuda.device_count() if peers else 0
+    count = torch.cuda.device_count() if peers and bench.device.type == "cuda" else 0
     others = [torch.device("cuda", index) for index in range(count) if index != bench.device.index]
     between = tuple(
         (f"transfer.{direction}.{other.index}", functools.partial(peer_ceiling, bench, other, direction))
@@ -264,7 +279,7 @@ def _beside_copies_probes(bench: Bench, dtypes: Sequence[Dtype]) -> tuple[Probe,
     return tuple(
         (f"matmul.{dtype}.beside_copies", _near(bench, functools.partial(beside_copies_ceiling, bench, dtype)))
         for dtype in dtypes
-        if bench.device.type == "cuda"
+        if bench.device.type != "cpu"
     )
 
 

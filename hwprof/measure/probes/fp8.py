@@ -14,6 +14,7 @@ from hwprof.measure.probes.bench import Bench, CannotRunError, Conditions
 from hwprof.measure.probes.matmul import MatmulShape, best_of_sweep, check_product, l2_flush, sweep_of
 from hwprof.measure.probes.sampling import Work
 from hwprof.specs.measurement import Ceiling
+from hwprof.train.precision import architecture
 
 FP8 = "fp8"
 _CAPABILITY = (8, 9)
@@ -50,21 +51,40 @@ def require_fp8(device: torch.device) -> Any:
     """
     if device.type != "cuda":
         raise CannotRunError("fp8 is a number format of tensor cores; torch emulates it on a CPU")
-    capability = torch.cuda.get_device_capability(device)
-    if capability < _CAPABILITY:
-        have, want = (".".join(map(str, version)) for version in (capability, _CAPABILITY))
-        raise CannotRunError(f"fp8 needs compute capability {want}; this device has {have}")
+    format_of(device)
     multiply = getattr(torch, "_scaled_mm", None)
     if multiply is None or not hasattr(torch, "float8_e4m3fn"):
         raise CannotRunError(f"torch {torch.__version__} has no fp8 product (torch._scaled_mm)", remedy="update torch")
     return multiply
 
 
+def format_of(device: torch.device) -> torch.dtype:
+    """The e4m3 of a device: OCP's, but of AMD's MI300 series the one without negative zero (gfx94x; ISA of CDNA 3).
+
+    Raises:
+        CannotRunError: its matrix units take none.
+    """
+    if device.type != "cuda":
+        return torch.float8_e4m3fn
+    if torch.version.hip:
+        name = architecture(device)
+        if name.startswith("gfx94"):
+            return torch.float8_e4m3fnuz
+        if name.startswith(("gfx95", "gfx12")):
+            return torch.float8_e4m3fn
+        raise CannotRunError(f"the matrix units of {name or 'this device'} take no fp8; those of gfx942 and newer do")
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _CAPABILITY:
+        have, want = (".".join(map(str, version)) for version in (capability, _CAPABILITY))
+        raise CannotRunError(f"fp8 needs compute capability {want}; this device has {have}")
+    return torch.float8_e4m3fn
+
+
 def _product(device: torch.device, shape: MatmulShape, multiply: Any) -> Work:
     generator = torch.Generator(device).manual_seed(0)
 
     def operand(rows: int) -> torch.Tensor:
-        return torch.randn(rows, shape.k, generator=generator, device=device).to(torch.float8_e4m3fn)
+        return torch.randn(rows, shape.k, generator=generator, device=device).to(format_of(device))
 
     x, w = operand(shape.m), operand(shape.n)
     scale = torch.ones((), device=device)

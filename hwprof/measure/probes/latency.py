@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from hwprof.measure.host.accelerator import synchronize
 from hwprof.measure.probes.bench import Bench, CannotRunError
 from hwprof.measure.probes.matmul import l2_flush
 from hwprof.measure.probes.sampling import Work, sample_s
@@ -23,7 +24,7 @@ def dispatch_ceiling(bench: Bench, wall: Timer) -> Ceiling:
         bench: where to measure.
         wall: the host's clock, whatever the device's timeline is.
     """
-    cuda = bench.device.type == "cuda"
+    apart = bench.device.type != "cpu"
     timed = sample_s(
         wall,
         _smallest_work(bench.device),
@@ -31,10 +32,10 @@ def dispatch_ceiling(bench: Bench, wall: Timer) -> Ceiling:
         samples=bench.samples,
         deadline_s=bench.probe_s / 2,
         minimum_sample_s=DISPATCH_SAMPLE_S,
-        prepare=(lambda: torch.cuda.synchronize(bench.device)) if cuda else None,
+        prepare=(lambda: synchronize(bench.device)) if apart else None,
         waited_s=bench.waited_s,
     )
-    includes = "enqueueing without waiting" if cuda else "dispatch and the addition itself"
+    includes = "enqueueing without waiting" if apart else "dispatch and the addition itself"
     return bench.ceiling("latency.dispatch", "latency", timed, conditions={"includes": includes})
 
 

@@ -23,7 +23,7 @@ from hwprof.measure.probes.rotation import rotating
 from hwprof.measure.probes.sampling import Samples, Work, sample_s
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.measurement import Ceiling
-from hwprof.train.precision import kept_matmul_precision, set_matmul_precision
+from hwprof.train.precision import architecture, kept_matmul_precision, multiplies_bf16, set_matmul_precision
 from hwprof.units import format_seconds
 
 TORCH_DTYPE: dict[Dtype, torch.dtype] = {
@@ -100,11 +100,13 @@ _CUDA_MORE = (
 """What a full probe tries besides: the best that others found, and a grid around the others."""
 _SUSTAINED_S = 1.0
 """A GPU under its power limit lowers its clocks within some tenths of a second."""
+_HEAT_S = 0.3
+"""So long a product of a step is called before it is timed on a GPU, so that its clocks are those of a step."""
 
 
 def sweep_of(bench: Bench) -> tuple[MatmulShape, ...]:
     """The shapes to try; a quick probe tries fewer."""
-    few, more = (_CUDA_SWEEP, _CUDA_MORE) if bench.device.type == "cuda" else (_CPU_SWEEP, _CPU_MORE)
+    few, more = (_CUDA_SWEEP, _CUDA_MORE) if bench.device.type != "cpu" else (_CPU_SWEEP, _CPU_MORE)
     return distinct((*few, *more)) if bench.thorough else few
 
 
@@ -131,7 +133,7 @@ AtShape = Callable[[Bench, MatmulShape, float], Ceiling]
 
 
 def best_of_sweep(bench: Bench, sweep: Sequence[MatmulShape], at_shape: AtShape, *, flop_per_s: float) -> Ceiling:
-    """The shape of the highest rate, on a GPU in a full probe measured again under sustained load.
+    """The shape of the highest rate, on a GPU measured again under sustained load.
 
     Args:
         bench: where to measure.
@@ -150,7 +152,7 @@ def best_of_sweep(bench: Bench, sweep: Sequence[MatmulShape], at_shape: AtShape,
         flop_per_s = best_flop_per_s if math.isinf(flop_per_s) else max(flop_per_s, best_flop_per_s)
     best = best_ceiling(list(found.values()))
     tried: Conditions = {"shapes_tried": len(found)}
-    if bench.thorough and bench.device.type == "cuda":
+    if bench.device.type != "cpu":
         tried["before_sustained_load_flop_per_s"] = best.value
         shape = next(shape for shape, one in found.items() if one is best)
         calls = math.ceil(_SUSTAINED_S * best.value / shape.flop)  # back to back, until the GPU has clocks it can keep
@@ -175,9 +177,23 @@ def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, deadline_s:
     with matmul_precision(dtype):
         work = rotating(lambda: product(bench, dtype, shape), shape.moved_bytes(dtype), bench.device)
         warm = warmed_up(bench, work, deadline_s=deadline_s)
+        if bench.device.type != "cpu":
+            heat(bench, work)
         timed = warm.bench.time(work, deadline_s=warm.deadline_s, prepare=l2_flush(bench.device))
     found = _product_ceiling(bench, f"matmul.{dtype}.{shape}", dtype, shape, timed)
     return found.changed(conditions=found.conditions | {"operators": warm.operators})
+
+
+def heat(bench: Bench, work: Work) -> None:
+    """Call some work back to back for ``_HEAT_S``, as far as the device is through with what it was given."""
+    until_s = bench.timer.mark().host_s + _HEAT_S
+    while (start := bench.timer.mark()).host_s < until_s:
+        for _ in range(_CALLS_OF_HEAT):
+            work()
+        bench.timer.elapsed_s(start, bench.timer.mark())
+
+
+_CALLS_OF_HEAT = 20
 
 
 def pilot_flop_per_s(bench: Bench, dtype: Dtype) -> float:
@@ -187,7 +203,7 @@ def pilot_flop_per_s(bench: Bench, dtype: Dtype) -> float:
         CannotRunError: the device does not compute in ``dtype``, or a small product takes too long.
     """
     require_support(bench.device, dtype)
-    deadline_s = _CUDA_PILOT_S if bench.device.type == "cuda" else PILOT_LIMIT_S
+    deadline_s = _CUDA_PILOT_S if bench.device.type != "cpu" else PILOT_LIMIT_S
     best = 0.0
     for side in _PILOT_SIDES:
         shape = MatmulShape(side, side, side)
@@ -210,6 +226,14 @@ def require_support(device: torch.device, dtype: Dtype) -> None:
     """
     if device.type == "cpu":
         _require_cpu_support(dtype)
+        return
+    if dtype == "tf32" and (device.type != "cuda" or torch.version.hip):
+        raise CannotRunError("tf32 is a number format of NVIDIA tensor cores")
+    if device.type != "cuda":
+        return
+    if torch.version.hip:
+        if dtype == "bf16" and not multiplies_bf16(device):
+            raise CannotRunError(f"the matrix units of {architecture(device)} don't take bf16")
         return
     capability = torch.cuda.get_device_capability(device)
     needed = _MIN_CAPABILITY.get(dtype, (0, 0))
@@ -287,7 +311,7 @@ def check_product(y: torch.Tensor, x: torch.Tensor, w: torch.Tensor, *, toleranc
 
 def l2_flush(device: torch.device) -> Work | None:
     """What empties a CUDA device's L2 cache of the operands; None on a CPU, whose products reuse their caches."""
-    if device.type != "cuda":
+    if device.type == "cpu":
         return None
     buffer = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=device)
     return buffer.zero_

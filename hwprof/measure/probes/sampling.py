@@ -19,7 +19,7 @@ _CALLS_BETWEEN_LOOKS = 32
 """Calls in a sample between two looks at the clock, so that the looks cost about 10 ns a call."""
 
 WaitClock = Callable[[], float | None]
-"""Thread-seconds so far that other processes kept the work waiting; None where that is unknown."""
+"""Thread-seconds so far that other processes kept the work waiting, or another reading; None where it is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,7 @@ class Samples:
         repeats: calls inside one sample.
         discarded: samples of other rounds, which were not steady or were disturbed.
         waited_fraction: thread-seconds that the work waited for a CPU over the samples' wall time; None if unknown.
+        clock_hz: of the device while it was at work; None if unknown.
     """
 
     seconds: tuple[float, ...]
@@ -39,6 +40,7 @@ class Samples:
     repeats: int
     discarded: int
     waited_fraction: float | None = None
+    clock_hz: float | None = None
 
     @property
     def undisturbed(self) -> bool:
@@ -56,6 +58,7 @@ def sample_s(
     minimum_sample_s: float = 0.0,
     prepare: Work | None = None,
     waited_s: WaitClock = lambda: None,
+    clock_hz: WaitClock = lambda: None,
 ) -> Samples:
     """Time ``work`` in rounds of ``samples`` samples.
 
@@ -75,12 +78,19 @@ def sample_s(
         minimum_sample_s: work shorter than this is repeated inside a sample until the sample is as long.
         prepare: called before each sample, outside the timed region (flush a cache, drain a queue).
         waited_s: how long other processes have kept the work waiting.
+        clock_hz: the device's clock at present; asked while it works on what is enqueued.
     """
     began_s = timer.mark().host_s
     for _ in range(warmups):
         work()
     plan = _Plan(
-        timer=timer, work=work, samples=samples, stop_at_s=began_s + deadline_s, prepare=prepare, waited_s=waited_s
+        timer=timer,
+        work=work,
+        samples=samples,
+        stop_at_s=began_s + deadline_s,
+        prepare=prepare,
+        waited_s=waited_s,
+        clock_hz=clock_hz,
     )
     repeats, calls = plan.find_repeats(minimum_sample_s)
     rounds = [plan.round(repeats, warmups + calls)]
@@ -105,6 +115,7 @@ class _Plan:
     stop_at_s: float
     prepare: Work | None
     waited_s: WaitClock
+    clock_hz: WaitClock
 
     def round(self, repeats: int, warmups: int) -> Samples:
         """Seconds of one call, for each sample that begins before the deadline, and for one at least."""
@@ -112,6 +123,7 @@ class _Plan:
         waited_before_s = self.waited_s()
         while len(taken) < self.samples and not (taken and taken[-1].stop.host_s >= self.stop_at_s):
             taken.append(self._sample(repeats))
+        clock_hz = self.clock_hz()
         elapsed_s = [self.timer.elapsed_s(sample.start, sample.stop) for sample in taken]
         waited_s = self.waited_s()
         return Samples(
@@ -120,6 +132,7 @@ class _Plan:
             repeats=repeats,
             discarded=0,
             waited_fraction=waited_fraction(waited_before_s, waited_s, sum(elapsed_s)),
+            clock_hz=clock_hz,
         )
 
     def find_repeats(self, minimum_sample_s: float) -> tuple[int, int]:

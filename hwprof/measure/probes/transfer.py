@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from hwprof.errors import WorkError
-from hwprof.measure.probes.bench import Bench
+from hwprof.measure.host.accelerator import module_of, synchronize
+from hwprof.measure.probes.bench import Bench, CannotRunError
 from hwprof.specs.measurement import Ceiling
 
 Direction = Literal["host_to_device", "device_to_host"]
@@ -38,7 +39,7 @@ def transfer_ceiling(bench: Bench, direction: Direction, host_memory: HostMemory
     else:
         source, target = original, torch.zeros_like(host, pin_memory=host_memory == "pinned")
     timed = bench.time(lambda: target.copy_(source, non_blocking=True), deadline_s=bench.probe_s / 4)
-    torch.cuda.synchronize(bench.device)
+    synchronize(bench.device)
     check_copy(source, target)
     name = f"transfer.{direction}.{host_memory}"
     return bench.ceiling(
@@ -55,18 +56,19 @@ def both_ways_ceiling(bench: Bench) -> Ceiling:
     upward = _random_bytes().pin_memory()
     downward = upward.flip(0).to(bench.device)
     arrived, returned = torch.zeros_like(downward), torch.zeros_like(upward).pin_memory()
-    beside = torch.cuda.Stream(bench.device)  # type: ignore[no-untyped-call]
+    streams = streams_of(bench.device)
+    beside = streams.Stream(bench.device)
 
     def work() -> None:
-        here = torch.cuda.current_stream(bench.device)
+        here = streams.current_stream(bench.device)
         beside.wait_stream(here)
         arrived.copy_(upward, non_blocking=True)
-        with torch.cuda.stream(beside):
+        with streams.stream(beside):
             returned.copy_(downward, non_blocking=True)
         here.wait_stream(beside)
 
     timed = bench.time(work, deadline_s=bench.probe_s / 4)
-    torch.cuda.synchronize(bench.device)
+    synchronize(bench.device)
     check_copy(upward, arrived)
     check_copy(downward, returned)
     return bench.ceiling(
@@ -90,7 +92,7 @@ def peer_ceiling(bench: Bench, other: torch.device, direction: PeerDirection) ->
     here, there = original.to(bench.device), original.to(other)
     source, target = (here, torch.zeros_like(there)) if direction == "to_peer" else (there, torch.zeros_like(here))
     timed = bench.time(lambda: target.copy_(source, non_blocking=True), deadline_s=bench.probe_s / 4)
-    torch.cuda.synchronize(bench.device)
+    synchronize(bench.device)
     check_copy(source, target)
     direct = torch.cuda.can_device_access_peer(bench.device, other)
     return bench.ceiling(
@@ -104,6 +106,18 @@ def peer_ceiling(bench: Bench, other: torch.device, direction: PeerDirection) ->
 
 def _random_bytes() -> torch.Tensor:
     return torch.randint(0, 256, (TRANSFER_BYTES,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def streams_of(device: torch.device) -> Any:
+    """Torch's module with a device's streams.
+
+    Raises:
+        CannotRunError: it has none, so that nothing runs beside something else.
+    """
+    module = module_of(device)
+    if not hasattr(module, "Stream"):
+        raise CannotRunError(f"torch has no streams of {device.type}")
+    return module
 
 
 def check_copy(source: torch.Tensor, target: torch.Tensor) -> None:

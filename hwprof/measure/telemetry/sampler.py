@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import pynvml
+import torch
 
 from hwprof.measure.telemetry.readers import Reader, gpu_readers, host_readers
 from hwprof.specs.measurement import Skipped
@@ -37,6 +38,15 @@ class Telemetry:
         self._thread = threading.Thread(target=self._loop, name="hwprof-telemetry", daemon=True)
         self._start_s = time.perf_counter()
 
+    @classmethod
+    def of(cls, device: torch.device) -> Self:
+        """Of a device; of an accelerator whose counters no library here reads the host's alone, which it says."""
+        found = cls(device.index or 0 if device.type == "cuda" else None)
+        if device.type not in {"cpu", "cuda"}:
+            reason = f"no counters of {device.type} are read: NVML is NVIDIA's, and amdsmi AMD's"
+            found._skipped[:] = [Skipped(name="gpu", reason=reason)]
+        return found
+
     def __enter__(self) -> Self:
         self._start_s = time.perf_counter()
         self._thread.start()
@@ -63,6 +73,16 @@ class Telemetry:
                 if points
                 for place, quantity in enumerate(reader.quantities)
             )
+
+    def means(self, start_s: float, end_s: float) -> dict[str, float]:
+        """The mean of each quantity between two moments of the host's clock, as far as it was sampled there."""
+        start_s, end_s = start_s - self._start_s, end_s - self._start_s
+        found: dict[str, float] = {}
+        for one in self.series:
+            inside = [value for at_s, value in zip(one.times_s, one.values, strict=True) if start_s <= at_s <= end_s]
+            if inside:
+                found[one.name] = sum(inside) / len(inside)
+        return found
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:

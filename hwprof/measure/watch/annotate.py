@@ -17,15 +17,18 @@ from hwprof.measure.watch.sessions import opened
 from hwprof.spans.marks import MODULE, PHASE
 from hwprof.specs.job.settings import PhaseName
 
+ACTIVITIES = {"cuda": "CUDA", "xpu": "XPU", "npu": "PrivateUse1"}
+"""Kind of device -> torch.profiler's activity that has its kernels; of others it records none."""
 _ACCUMULATE: dict[str, Any] = {"acc_events": True} if "acc_events" in inspect.signature(profile).parameters else {}
 """Without it some releases of torch warn that earlier cycles are lost; torch 2.4 does not know the argument."""
 
 
 def profiler(device: torch.device, *, memory: bool = False, shapes: bool = False) -> profile:
     """Torch's profiler for a device, with the allocator's events or the operators' shapes if asked for."""
-    cuda = device.type == "cuda"
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if cuda else [])
-    more = _ACCUMULATE if cuda else _ACCUMULATE | _unlinked()
+    own = getattr(ProfilerActivity, ACTIVITIES.get(device.type, ""), None)
+    linked = own in torch.profiler.supported_activities()  # type: ignore[no-untyped-call]
+    activities = [ProfilerActivity.CPU, *((own,) if own is not None and (linked or device.type == "cuda") else ())]
+    more = _ACCUMULATE if len(activities) > 1 else _ACCUMULATE | _unlinked()
     return profile(activities=activities, profile_memory=memory, record_shapes=shapes, **more)
 
 

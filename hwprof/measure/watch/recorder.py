@@ -15,7 +15,7 @@ from hwprof.measure.host.contention import waited_s
 from hwprof.measure.timing import Timer
 from hwprof.measure.watch.owners import Modules
 from hwprof.measure.watch.phases import PhaseMarks
-from hwprof.measure.watch.steps import ALONE, Ranks, Steps, StepWatch
+from hwprof.measure.watch.steps import ALONE, Beside, Ranks, Steps, StepWatch, nothing_beside
 from hwprof.specs.record.ranks import CollectiveCall
 from hwprof.specs.record.run import Recording, RunSettings
 from hwprof.train.loop import PhaseContext
@@ -74,6 +74,7 @@ class StepRecorder:
         progress: called with a line of text after each step.
         waited_s: thread-seconds that other processes have kept this one off the CPU so far; None where unknown.
         ranks: the other ranks that run the same loop, if there are any.
+        beside: what counters of the device were on average between two moments of the host's clock.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class StepRecorder:
         progress: Callable[[str], None] = lambda _: None,
         waited_s: Callable[[], float | None] = waited_s,
         ranks: Ranks = ALONE,
+        beside: Beside = nothing_beside,
     ) -> None:
         self._loop = loop
         self._settings = settings
@@ -103,6 +105,7 @@ class StepRecorder:
             progress=progress,
             waited_s=waited_s,
             ranks=ranks,
+            beside=beside,
         )
         self._ranks = ranks
         self._losses: list[torch.Tensor] = []

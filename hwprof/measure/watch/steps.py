@@ -20,16 +20,16 @@ from torch.profiler import record_function
 
 from hwprof.errors import InputError, first_line
 from hwprof.measure.attribute.attribution import TraceSummary, attribute, host_events
-from hwprof.measure.host.accelerator import DeviceMemory, begin_peaks, peaks, synchronize
+from hwprof.measure.host.accelerator import DeviceMemory, begin_peaks, peaks, synchronize, table_of
 from hwprof.measure.host.contention import waited_fraction, waited_s
 from hwprof.measure.timing import Timer
+from hwprof.measure.watch.allocations import allocated_over_time, thinned
 from hwprof.measure.watch.annotate import event_s, phase_range, profiler, quiet_profiler
 from hwprof.measure.watch.owners import Modules
 from hwprof.measure.watch.phases import PhaseMarks, marking_s
 from hwprof.measure.watch.sessions import ProfilerBusyError, Session, opened
 from hwprof.measure.watch.timed import TimedSteps
 from hwprof.measure.watch.trace_file import TRACE_LIMIT_BYTES, read_whole, shorten
-from hwprof.spans.columns import NS_PER_S
 from hwprof.spans.marks import WINDOW
 from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
 from hwprof.specs.record.ranks import Axis, CollectiveCall
@@ -37,6 +37,7 @@ from hwprof.specs.record.run import Recording
 from hwprof.train.loop import PhaseContext, no_phase
 from hwprof.units import format_bytes, format_fraction, format_seconds
 
+Beside = Callable[[float, float], dict[str, float]]
 Steps = Generator[PhaseContext, None, None]
 """Yields the phase context of each next step; whoever has the loop takes that step and asks again."""
 
@@ -70,6 +71,16 @@ class Ranks:
     whole_axis: Axis = "data"
 
 
+def blind_of(kind: str) -> str:
+    """What is said where the profiler has no kernels of a kind of device."""
+    return f"torch.profiler records no kernels of {kind} here, so the step and its phases are timed but not attributed"
+
+
+def nothing_beside(_start_s: float, _end_s: float) -> dict[str, float]:
+    """No counters are read beside the steps."""
+    return {}
+
+
 ALONE = Ranks(any=bool, largest=float)
 
 
@@ -95,6 +106,7 @@ class StepWatch:
         waited_s: thread-seconds that other processes have kept this one off the CPU so far; None where unknown.
         disturbed: whether something else than training ran in the step just taken; it is then left out.
         ranks: the other ranks that take the same steps, if there are any.
+        beside: what counters of the device were on average between two moments of the host's clock.
         window_attempts: how many windows are profiled at most, where they ran slower than the timed steps.
     """
 
@@ -110,6 +122,7 @@ class StepWatch:
         waited_s: Callable[[], float | None] = waited_s,
         disturbed: Callable[[], bool] = lambda: False,
         ranks: Ranks = ALONE,
+        beside: Beside = nothing_beside,
         window_attempts: int = 3,
     ) -> None:
         self._timer = timer
@@ -121,6 +134,8 @@ class StepWatch:
         self._waited_s = waited_s
         self._disturbed = disturbed
         self._ranks = ranks
+        self._beside = beside
+        self._counters: dict[str, float] = {}
         self._shapes = ranks is not ALONE
         self._window_attempts = window_attempts
         self._left_out = 0
@@ -158,7 +173,9 @@ class StepWatch:
                 yield from step()
             self._progress(f"timed step {index + 1} of {pairs}")
         self._synchronize()
-        elapsed_s = self._timer.mark().host_s - began.host_s
+        ended_s = self._timer.mark().host_s
+        elapsed_s = ended_s - began.host_s
+        self._counters = self._beside(began.host_s, ended_s)
         self._waited = waited_fraction(waited_before_s, self._waited_s(), elapsed_s)
         if self._timed.names:
             self._marking_s = marking_s(self._timer, self._timed.names)
@@ -237,13 +254,13 @@ class StepWatch:
             self._profiling_s = host_events(trace) / steps * event_s(self._device, shapes=self._shapes)
         self._summary = attribute(
             trace,
-            device="cuda" if self._device.type == "cuda" else "cpu",
+            device=table_of(self._device),
             steps=steps,
             whole_axis=self._ranks.whole_axis,
             graphs=self._modules.graphs.graphs if self._modules.graphs else (),
         )
         if self._summary is None:
-            self.notes.append(BLIND_PROFILER)
+            self.notes.append(BLIND_PROFILER if self._device.type in {"cpu", "cuda"} else blind_of(self._device.type))
 
     def _shorten(self) -> None:
         """The trace file, which was read whole, within its limit."""
@@ -284,7 +301,8 @@ class StepWatch:
         """
         self._progress("memory timeline")
         on_host = self._device.type == "cpu"
-        resident_bytes = state_bytes() if on_host else 0.0
+        before_bytes = state_bytes()
+        resident_bytes = before_bytes if on_host else 0.0
         begin_peaks(self._device)
         try:
             with opened(profiler(self._device, memory=True)) as session:
@@ -311,12 +329,7 @@ class StepWatch:
         except _NO_FILE as error:
             self.notes.append(f"no memory timeline: its trace could not be written ({error})")
             return []
-        cuda = self._device.type == "cuda"
-        mine = memory.device_type == (1 if cuda else 0)  # torch's c10::DeviceType
-        allocated = memory.allocated_bytes[mine]
-        if not cuda and len(allocated):  # on a CPU torch adds what earlier profiles saw allocated and none saw freed
-            allocated = allocated - (allocated[0] - memory.changed_bytes[mine][0])
-        return list(zip((memory.time_ns[mine] / NS_PER_S).tolist(), allocated.tolist(), strict=True))
+        return allocated_over_time(memory, self._device.type)
 
     def recording(self) -> Recording:
         """What has been seen so far; of a device that answers no more, what was read before."""
@@ -330,6 +343,7 @@ class StepWatch:
             step_samples_s=tuple(self._timed.marked_s),
             bare_step_samples_s=tuple(self._timed.bare_s),
             waited_fraction=self._waited,
+            counters=self._counters,
             marking_s=self._marking_s,
             profiling_s=self._profiling_s,
             profiled_step_samples_s=self._profiled_s,
@@ -337,7 +351,7 @@ class StepWatch:
             ops=summary.ops if summary else (),
             kernels=summary.kernels if summary else (),
             attribution=summary.attribution if summary else None,
-            memory_timeline=_thinned(self._timeline),
+            memory_timeline=thinned(self._timeline),
             memory_peak_bytes=self._memory.allocated,
             memory_reserved_bytes=self._memory.reserved,
             memory_outside_bytes=self._memory.outside,
@@ -370,12 +384,3 @@ class StepWatch:
             partial.replace(self._trace_path)
         finally:
             partial.unlink(missing_ok=True)  # what a full disk left of it
-
-
-def _thinned(timeline: tuple[tuple[float, float], ...], most: int = 600) -> tuple[tuple[float, float], ...]:
-    """At most about ``most`` points, always with the peak of each stretch."""
-    if len(timeline) <= most:
-        return timeline
-    stride = -(-len(timeline) // most)
-    stretches = (timeline[start : start + stride] for start in range(0, len(timeline), stride))
-    return tuple(max(stretch, key=lambda point: point[1]) for stretch in stretches)

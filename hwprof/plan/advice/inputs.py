@@ -28,7 +28,7 @@ def data_workers(facts: Facts) -> Recommendation | None:
 
 def overlapped_copies(facts: Facts) -> Recommendation | None:
     """Copies to the device that run beside the compute of the step before."""
-    stake = facts.copy_share if facts.settings.device == "cuda" else 0.0
+    stake = 0.0 if facts.settings.device == "cpu" else facts.copy_share
     if stake < WORTH_SAYING:
         return None
     return Recommendation(

@@ -84,12 +84,12 @@ def roofs_of(
     Args:
         ceilings: all that are known.
         dtype: the run's format.
-        device: "cpu" or "cuda".
+        device: "cpu", or an accelerator.
         attention: the shape of the model's attention; None where none is wanted.
     """
     best = best_ceilings(ceilings)
     matmul = best.get(f"matmul.{dtype}")
-    latency = best.get("latency.launch" if device == "cuda" else "latency.dispatch")
+    latency = best.get("latency.dispatch" if device == "cpu" else "latency.launch")
     transfer = best.get("transfer.host_to_device.pinned") or best.get("transfer.host_to_device.pageable")
     host = host_times(best)
     added_s = latency.value if latency and host and device == "cpu" else 0.0

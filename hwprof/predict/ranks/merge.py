@@ -39,6 +39,7 @@ def merged_recording(records: Sequence[RankRecord]) -> Recording | None:
         profiled_step_samples_s=_longest(recording.profiled_step_samples_s for recording in recordings),
         phase_samples_s=_mean_phases(recordings, count),
         waited_fraction=max(waited, default=None),
+        counters=_mean_counters(recordings),
         marking_s=_mean_known(recording.marking_s for recording in recordings),
         profiling_s=_mean_known(recording.profiling_s for recording in recordings),
         losses=_mean_losses(recordings),
@@ -55,6 +56,15 @@ def merged_recording(records: Sequence[RankRecord]) -> Recording | None:
         memory_peak_source=f"{fullest.memory_peak_source}; of the fullest rank",
         notes=_notes(records),
     )
+
+
+def _mean_counters(recordings: Sequence[Recording]) -> dict[str, float]:
+    """Of each quantity the mean of the ranks that have it."""
+    names = dict.fromkeys(name for recording in recordings for name in recording.counters)
+    return {
+        name: statistics.mean(recording.counters[name] for recording in recordings if name in recording.counters)
+        for name in names
+    }
 
 
 def _longest(samples: Iterable[tuple[float, ...]]) -> tuple[float, ...]:

@@ -36,11 +36,15 @@ LayerKind = Literal[
 ]
 
 
+DeviceKind = Literal["cpu", "cuda", "xpu", "mps", "npu"]
+"""Torch's words: ``cuda`` are NVIDIA's and AMD's GPUs, ``xpu`` Intel's, ``mps`` Apple's, ``npu`` Ascend's devices."""
+
+
 class RunSettings(Record):
     """What one training step does, as the user asked for it or by default."""
 
     model: str
-    device: Literal["cpu", "cuda"]
+    device: DeviceKind
     dtype: Dtype = "fp32"
     micro_batch: int = Field(gt=0)
     seq_len: int = Field(gt=0)
@@ -61,6 +65,11 @@ class RunSettings(Record):
     eval_batches: int = Field(default=2, ge=0)
     seed: int = 0
     layout: ParallelLayout = Field(default_factory=ParallelLayout)
+
+    @property
+    def counted_as(self) -> Literal["cpu", "cuda"]:
+        """The kind of device whose kernels are counted: an accelerator's are taken to be those of CUDA."""
+        return "cpu" if self.device == "cpu" else "cuda"
 
     @property
     def tokens_per_step(self) -> int:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from hwprof.specs.frozen import Record
+from hwprof.specs.job.settings import DeviceKind
 
 SeenDtype = Literal["fp32", "tf32", "bf16", "fp16", "fp64", "unknown"]
 """The format of most matrix-multiply FLOP of a step; fp64 has no ceiling."""
@@ -50,7 +51,7 @@ class LoopSettings(Record):
     """
 
     model: str
-    device: Literal["cpu", "cuda"]
+    device: DeviceKind
     dtype: SeenDtype = "unknown"
     inputs: tuple[str, ...] = ()
     gradient_accumulation: int | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Literal
 
+from pydantic import Field
+
 from hwprof.specs.frozen import Record
 from hwprof.specs.job.settings import (
     BoundClass,
@@ -185,12 +187,16 @@ class Attribution(Record):
 
 
 class Recording(Record):
-    """What the step recorder saw; all that ``predict`` gets from ``measure`` besides the ceilings."""
+    """What the step recorder saw; all that ``predict`` gets from ``measure`` besides the ceilings.
+
+    ``counters`` are means over the timed steps, by telemetry quantity.
+    """
 
     step_samples_s: tuple[float, ...]
     phase_samples_s: dict[PhaseName, tuple[float, ...]]
     bare_step_samples_s: tuple[float, ...] = ()
     waited_fraction: float | None = None
+    counters: dict[str, float] = Field(default_factory=dict)
     marking_s: float | None = None
     profiling_s: float | None = None
     profiled_step_samples_s: tuple[float, ...] = ()

@@ -14,7 +14,7 @@ from hwprof.errors import InputError, WorkError
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.model.trainable import check_trainable
 from hwprof.specs.record.run import RunSettings
-from hwprof.train.data import Batch, TrainingBatches, evaluation_batches, prepare_workers
+from hwprof.train.data import PINNED_FOR, Batch, TrainingBatches, evaluation_batches, prepare_workers
 from hwprof.train.loop import PhaseContext, check_seq_len, no_phase, open_windows
 from hwprof.train.optimizers import build_optimizer
 from hwprof.train.parallel.gradient_norm import clip_gradients, settle_gradients
@@ -85,7 +85,7 @@ class ParallelTrainer:
             windows,
             micro_batch=self._gradients.batch_rows,
             workers=settings.workers,
-            pin_memory=device.type == "cuda",
+            pin_memory=device.type in PINNED_FOR,
             seed=settings.seed,
             share=mesh.data,
         )

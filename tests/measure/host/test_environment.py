@@ -46,10 +46,10 @@ def test_a_gpu_is_named_by_its_number_and_the_first_by_default():
     assert resolve_device("cuda:1") == torch.device("cuda", 1)
 
 
-@pytest.mark.parametrize("text", ["quantum", "", "cuda:", "cuda:one", "cuda:-1", "cpu:0", "auto:1", "mps"])
+@pytest.mark.parametrize("text", ["quantum", "", "cuda:", "cuda:one", "cuda:-1", "cpu:0", "auto:1", "mtia"])
 @pytest.mark.usefixtures("two_gpus")
 def test_what_is_no_device_gets_the_list_of_what_is(text):
-    with pytest.raises(InputError, match="expected auto, cpu, cuda or cuda:<number>"):
+    with pytest.raises(InputError, match="expected auto, cpu, cuda, xpu, mps or npu"):
         resolve_device(text)
 
 

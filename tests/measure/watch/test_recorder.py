@@ -221,14 +221,6 @@ def test_a_trace_that_cannot_be_cut_is_kept_whole_and_the_recording_says_so(tmp_
     assert result.attribution is not None
 
 
-def test_a_long_memory_timeline_keeps_the_peak_of_each_stretch():
-    timeline = (*((float(at), float(at % 7)) for at in range(1001)), (1001.0, 99.0))
-    thinned = watch._thinned(timeline)
-    assert len(thinned) == 501  # stretches of two points
-    assert max(thinned, key=lambda point: point[1]) == (1001.0, 99.0)
-    assert thinned[:2] == ((1.0, 1.0), (3.0, 3.0))
-
-
 def test_hooks_are_gone_after_the_window(tmp_path):
     loop = SmallLoop()
     _recorder(tmp_path, loop=loop).profile_window()

@@ -79,6 +79,7 @@ class Gpus:
 
     Args:
         count: how many are visible.
+        kind: which of torch's modules they are put into.
         clock: the host's.
         properties: of each, in place of an H200's.
         memory_bytes: how much of each is free.
@@ -89,10 +90,17 @@ class Gpus:
     """
 
     def __init__(
-        self, count: int = 1, *, clock: Any = None, memory_bytes: int = 149 * 10**9, **properties: Any
+        self,
+        count: int = 1,
+        *,
+        kind: str = "cuda",
+        clock: Any = None,
+        memory_bytes: int = 149 * 10**9,
+        **properties: Any,
     ) -> None:
         self.clock = clock or RealClock()
         self.count = count
+        self.kind = kind
         self.memory_bytes = memory_bytes
         self.largest_bytes = memory_bytes
         self.properties = SimpleNamespace(**H200 | properties)
@@ -216,9 +224,9 @@ class Gpus:
 
     @contextmanager
     def installed(self, monkeypatch: Any):
-        """``torch.cuda`` speaks of these devices."""
-        for name, answer in self._answers().items():
-            monkeypatch.setattr(torch.cuda, name, answer)
+        """``torch.cuda``, or the module of another kind, speaks of these devices."""
+        for name, answer in (_of_apple(self) if self.kind == "mps" else self._answers()).items():
+            monkeypatch.setattr(getattr(torch, self.kind), name, answer, raising=False)
         yield self
 
     def _answers(self) -> dict[str, Any]:
@@ -262,12 +270,25 @@ class Gpus:
         }
 
 
+def _of_apple(gpus: Gpus) -> dict[str, Any]:
+    """Metal's GPU: one of its kind, no streams, its memory the host's."""
+    return {
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "synchronize": gpus.synchronize,
+        "Event": lambda **options: Event(gpus, **options),
+        "empty_cache": lambda: None,
+        "recommended_max_memory": lambda: gpus.memory_bytes,
+        "driver_allocated_memory": lambda: 10**9,
+    }
+
+
 class Stream:
     """Work in order; ``free_ns`` is when all of it is done."""
 
     def __init__(self, gpus: Gpus, device_index: int, number: int) -> None:
         self.gpus, self.device_index, self.number, self.free_ns = gpus, device_index, number, 0
-        self.device = torch.device("cuda", device_index)
+        self.device = torch.device(gpus.kind, device_index)
         gpus.all_streams.append(self)
 
     def record_event(self, event: Event | None = None) -> Event:

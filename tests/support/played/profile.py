@@ -41,12 +41,12 @@ def played_profile(monkeypatch: Any, *, index: int = 0) -> None:
     profiler, export = annotate.profiler, steps.StepWatch._export
     allocations = steps.StepWatch._allocations
 
-    def on_cpu(device, **options):
-        return profiler(torch.device("cpu") if device.type == "cuda" else device, **options)
+    def on_cpu(_device, **options):
+        return profiler(torch.device("cpu"), **options)
 
     def exported(self, session):
         export(self, session)
-        if self._device.type == "cuda":
+        if self._device.type in {"cuda", "xpu"}:
             add_kernels(self._trace_path, device=index)
 
     def of_cpu(self, session):

@@ -106,6 +106,7 @@ def tensors_on_cpu(gpus: Any, monkeypatch: Any):
     monkeypatch.setattr(torch.autocast, "__init__", init)
     monkeypatch.setattr(torch, "Generator", Generator)
     monkeypatch.setattr("hwprof.train.data.DataLoader", lambda *a, **k: loader(*a, **k | {"pin_memory": False}))
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda _cycles: None)  # what follows works on the host, at once
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", captured)
     monkeypatch.setattr(torch.cuda.profiler, "profile", nullcontext)

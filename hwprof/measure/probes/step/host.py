@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from hwprof.measure.host.accelerator import synchronize
 from hwprof.measure.probes.bench import Bench, CannotRunError, Conditions
 from hwprof.measure.probes.matmul import matmul_precision
 from hwprof.measure.probes.operators import operators_of
@@ -160,7 +161,7 @@ _UNKNOWN_CACHE_BYTES = 64 * 2**20
 
 def _before(device: torch.device, streamed_bytes: int) -> Work:
     """Reads so many bytes on a CPU; waits until a GPU has nothing to do."""
-    if device.type == "cuda":
-        return lambda: torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        return lambda: synchronize(device)
     buffer = torch.ones(max(streamed_bytes // _FLOAT_BYTES, 1))
     return buffer.sum
