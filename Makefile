@@ -21,7 +21,7 @@ run: setup
 test: setup
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile $(ARGS)
 
-PURE := specs count predict simulate plan compare trace spans report
+PURE := specs count predict simulate plan deploy compare trace spans report
 
 coverage: setup
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile --cov --cov-report= $(PURE:%=tests/%)
