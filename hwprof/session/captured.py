@@ -273,7 +273,9 @@ def _matrices(uses: Iterable[ParameterUse], labels: Labels) -> dict[str, tuple[i
 def _is_linear(op: Op, matrices: dict[str, tuple[int, ...]]) -> bool:
     """Whether it is the product of some tokens with the one matrix of its module."""
     shape = matrices.get(op.label)
-    return shape is not None and op.forward.matmul_flop > 0 and op.forward.matmul_flop % (2 * shape[0] * shape[1]) == 0
+    if shape is None or 0 in shape or not op.forward.matmul_flop:
+        return False
+    return op.forward.matmul_flop % (2 * shape[0] * shape[1]) == 0
 
 
 def _cost(full: Cost, causal: Cost) -> CapturedCost:

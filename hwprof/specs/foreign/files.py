@@ -59,7 +59,9 @@ def foreign_model(path: Path, named: Callable[[str], ModelSpec]) -> ModelSpec | 
     values = _values(path)
     if isinstance(values, str):
         return _built(tables_of_text(values, path), path) if is_megatron_text(values) else None
-    return _of_tables(values, path, named) if isinstance(values, dict) else None
+    if not isinstance(values, dict) or "model_type" in values:  # the latter is a config.json of transformers
+        return None
+    return _of_tables(values, path, named)
 
 
 def _of_tables(values: Tables, path: Path, named: Callable[[str], ModelSpec]) -> ModelSpec | None:
