@@ -69,6 +69,9 @@ WIDTHS = frozenset(_RULES["kept"])
 LARGEST = 150_000_000
 """More parameters are not made for real."""
 
+EXPERTS = "_experts_implementation_internal"
+"""Where a configuration says how its module runs experts, once it is made."""
+
 DROPS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
 """Keys of layers that are skipped by chance."""
 
@@ -133,11 +136,8 @@ def witness(values: dict[str, Any], asked: Asked) -> tuple[int, int, int]:
     for name, part in getattr(config, "sub_configs", {}).items():
         if type(config) is not made.config_class and part is made.config_class:
             config = getattr(config, name)
-    eager = {"_attn_implementation": "eager"}
-    if made._can_set_experts_implementation():  # noqa: SLF001
-        eager["_experts_implementation"] = "eager"
     for part in _with_parts(config):
-        for key, value in {**eager, "use_cache": False, **dict.fromkeys(DROPS, 0.0)}.items():
+        for key, value in {"_attn_implementation": "eager", "use_cache": False, **dict.fromkeys(DROPS, 0.0)}.items():
             if hasattr(part, key):
                 setattr(part, key, value)
     with torch.device("meta"):
@@ -145,6 +145,9 @@ def witness(values: dict[str, Any], asked: Asked) -> tuple[int, int, int]:
     if size > LARGEST:
         raise ValueError(f"{size:.2g} parameters")
     module = made._from_config(config).eval()  # noqa: SLF001
+    for part in _with_parts(module.config):
+        if getattr(part, EXPERTS, None):
+            setattr(part, EXPERTS, "eager")
     inputs = inputs_of(module, asked, "it")
     with FlopCounterMode(display=False) as forward:
         output = module(**inputs)
