@@ -93,5 +93,14 @@ OTHER_TYPES: dict[str, tuple[str, str, dict[str, Any]]] = {
             "projection_dim": 24,
         },
     ),
+    "pair of towers, images as patches": (
+        "siglip2",
+        "Siglip2Model",
+        {
+            "text_config": OWN_HEADS | {"projection_size": 32},
+            "vision_config": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+            | {"num_attention_heads": 4, "patch_size": 4, "num_patches": 16},
+        },
+    ),
 }
 """Kind of layer -> ``model_type``, class, and keys of a small configuration."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,7 @@ def inputs_of(module: nn.Module, asked: Asked, name: str) -> dict[str, Any]:
     if "input_ids" in takes and (main == "input_ids" or _is_pair(module)):
         found["input_ids"] = _tokens(config, asked, _length(asked, name))
     if "pixel_values" in takes and (main == "pixel_values" or _is_pair(module)):
-        found["pixel_values"] = _pixels(config, asked)
+        found |= _patches(config, asked) if "spatial_shapes" in takes else {"pixel_values": _pixels(config, asked)}
     elif asked.images and "input_ids" in found:
         found |= images_of(module, takes, asked.images, asked.batch_size, name)
         found = with_places(module, takes, found, asked.images[0], name)
@@ -133,6 +134,18 @@ def _pixels(config: Any, asked: Asked) -> torch.Tensor:
     return torch.ones(asked.batch_size, int(channels), height, width)
 
 
+def _patches(config: Any, asked: Asked) -> dict[str, Any]:
+    """Images as rows of patches, with how many are in a column and a row (SigLIP 2)."""
+    patch, channels = int(_of_parts(config, "patch_size") or 16), int(_of_parts(config, "num_channels") or 3)
+    side = math.isqrt(int(_of_parts(config, "num_patches") or 256))
+    rows, columns = (asked.images[1] // patch, asked.images[2] // patch) if asked.images else (side, side)
+    return {
+        "pixel_values": torch.ones(asked.batch_size, rows * columns, channels * patch * patch),
+        "pixel_attention_mask": torch.ones(asked.batch_size, rows * columns, dtype=torch.int64),
+        "spatial_shapes": torch.tensor([[rows, columns]] * asked.batch_size),
+    }
+
+
 def _square(size: Any) -> tuple[int, int]:
     if isinstance(size, dict):
         size = (size.get("height") or size["shortest_edge"], size.get("width") or size["shortest_edge"])
@@ -145,10 +158,20 @@ def _sound(config: Any, asked: Asked, main: str, name: str) -> torch.Tensor:
         rate = _of_parts(config, "sampling_rate") or SAMPLES_PER_S
         samples = _length(asked, name) if asked.seconds is None else round(asked.seconds * rate)
         return torch.ones(asked.batch_size, samples)
-    bins = int(_of_parts(config, "num_mel_bins", "feature_size", "input_dim", "input_feat_per_channel") or 80)
+    bins = int(
+        _of_parts(
+            config,
+            "feature_projection_input_dim",
+            "num_mel_bins",
+            "feature_size",
+            "input_dim",
+            "input_feat_per_channel",
+        )
+        or 80
+    )
     frames = None if asked.seconds is None else round(asked.seconds * FRAMES_PER_S)
     whisper = _of_parts(config, "max_source_positions")
-    if whisper is not None:
+    if whisper is not None and _of_parts(config, "feature_projection_input_dim") is None:
         return torch.ones(asked.batch_size, bins, frames or 2 * _length(asked, name))
     return torch.ones(asked.batch_size, frames or _length(asked, name), bins)
 
