@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -32,6 +33,7 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.command(
     epilog=examples(
         "hwprof trace trace.json.gz --hardware h100-sxm",
+        "hwprof trace traces/ --steps 3-5",
         "hwprof trace rank0.json rank1.json --calibration calibration.json --output reports/traces",
     )
 )
@@ -66,6 +68,8 @@ def command(
 ) -> None:
     """Analyse Chrome traces that torch.profiler wrote (.json, .json.gz) of any training loop, one FILE a rank.
 
+    A folder stands for the traces in it, a pattern for what it matches.
+
     Where the time went (computation, exposed communication and copies, idle and why), by step, module, operator, shape
     and kernel; overlap, launches and queues, the critical path, memory, and which rank keeps the others waiting.
 
@@ -79,7 +83,7 @@ def command(
     ceilings = (*_of_device(device), *_of_file(calibration))
     wanted = Chosen(first=steps[0], last=steps[1], warmup=warmup, annotation=annotation)
     with progress_on_stderr(quiet=False) as show:
-        found = analyse(files, Asked(ceilings=ceilings, hardware=device, wanted=wanted), progress=show)
+        found = analyse(_found(files), Asked(ceilings=ceilings, hardware=device, wanted=wanted), progress=show)
     report = TraceReport(
         hwprof_version=__version__,
         devices=found.devices,
@@ -98,6 +102,32 @@ def command(
 
         print_trace(report, sys.stdout, top=top)
     _raise_broken(report)
+
+
+_TRACES = ("*.json", "*.json.gz")
+
+
+def _found(given: Sequence[Path]) -> list[Path]:
+    """The traces that are meant: a folder stands for all in it, and a pattern for what it matches.
+
+    Raises:
+        InputError: a folder or a pattern has none.
+    """
+    files: list[Path] = []
+    for path in given:
+        found = [path]
+        if path.is_dir():
+            found = sorted({file for pattern in _TRACES for file in path.glob(pattern)})
+        elif not path.exists() and set(path.name) & set("*?["):
+            found = sorted(path.parent.glob(path.name))
+        if not found:
+            raise InputError(
+                f"{path} holds no traces",
+                expectation="expected .json or .json.gz files",
+                remedy="give a trace, a folder with one trace a rank, or a pattern such as 'traces/rank*.json.gz'",
+            )
+        files += found
+    return files
 
 
 def _raise_broken(report: TraceReport) -> None:

@@ -40,6 +40,17 @@ def test_json_is_the_schema_and_nothing_else(files: list[str]):
     assert report.stragglers.ranks[1].caused_s > report.stragglers.ranks[0].caused_s
 
 
+def test_a_folder_and_a_pattern_stand_for_their_traces(files: list[str], tmp_path: Path):
+    folder = Path(files[0]).parent
+    given = (str(folder), str(folder / "rank?.json.gz"))
+    found = [
+        [device["rank"] for device in json.loads(_run(one, "--format", "json").stdout)["devices"]] for one in given
+    ]
+    assert found == [[0, 1], [0, 1]]
+    for nothing in (tmp_path, tmp_path / "rank*.json"):
+        assert isinstance(_run(str(nothing)).exception, InputError)
+
+
 def test_text_says_where_the_time_went_and_what_to_change(files: list[str]):
     text = _run(*files, "--top", "3").stdout
     for words in ("computation", "idle: waiting for the next batch", "Model.Block.Linear", "Critical path", "try:"):
