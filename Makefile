@@ -3,7 +3,7 @@
 # make coverage  the same; those of packages that need no torch with their branches traced, at least 90 % of each
 # make check  format, lint, types, import contracts, code that nothing uses
 # make package  build sdist and wheel, install the wheel into a clean environment and use it there
-# make frameworks  install torchtitan, Megatron-Core and DeepSpeed and read the planner's settings with their own parsers
+# make frameworks  install torchtitan, Megatron-Core and DeepSpeed, read the planner's settings with their parsers, start two
 # make docs   build the documentation, strictly, into build/site; make diagrams draws its diagrams of imports anew
 # make architectures  count a small model of every type that transformers has, and write the table of docs/architectures.md
 # make example  rebuild reports/example: a real run on this machine
@@ -35,7 +35,7 @@ coverage: setup
 
 frameworks: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[frameworks]'
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs tests/plan/settings
+	@HWPROF_START_FRAMEWORKS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs tests/plan/settings
 
 check: lint types imports unused
 

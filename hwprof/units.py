@@ -20,9 +20,21 @@ def _scaled(symbols: tuple[str, ...], prefixes: dict[str, float], factor: float 
     return {prefix + symbol: scale * factor for symbol in symbols for prefix, scale in prefixes.items()}
 
 
+_LONG = {
+    name: size
+    for names, size in (
+        ("minute minutes", 60.0),
+        ("hour hours", 3600.0),
+        ("day days", 86400.0),
+        ("week weeks w", 7 * 86400.0),
+    )
+    for name in names.split()
+}
+"""Durations as people type them."""
+
 _UNITS: dict[str, dict[str, float]] = {
     "byte": _scaled(("B", "byte", "bytes"), _DECIMAL) | _scaled(("B",), _BINARY),
-    "s": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0},
+    "s": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0, **_LONG},
     "flop": _scaled(("FLOP",), _DECIMAL),
     "byte_per_s": _scaled(("B/s",), _DECIMAL) | _scaled(("B/s",), _BINARY) | _scaled(("b/s", "bit/s"), _DECIMAL, 1 / 8),
     "flop_per_s": _scaled(("FLOP/s",), _DECIMAL),

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from hwprof import cli
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")} - {ROOT / "docs" / "recipes.md"})
+_ALL = {*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "zh").glob("*.md")}
+PAGES = sorted(_ALL - {ROOT / "docs" / "recipes.md"})
 """Without the recipes, which tests/test_recipes.py follows."""
 EXAMPLE = ROOT / "reports" / "example"
 
@@ -135,7 +136,8 @@ def test_chinese_readme_has_the_figures_commands_and_links_of_the_english_one():
 
 
 def _facts(page):
-    text = re.sub(r"\s+", " ", page.read_text(encoding="utf-8").replace("```", ""))
+    read = page.read_text(encoding="utf-8").replace("```", "").replace("docs/zh/", "docs/")
+    text = re.sub(r"\s+", " ", read)
     patterns = (r"\d+(?:\.\d+)? %", r"`(?:hwprof|torchrun|python)\b[^`]*`", r"\]\((?!README)[^)]*\)")
     return [sorted(set(re.findall(pattern, text))) for pattern in patterns]
 

@@ -8,6 +8,15 @@ import click
 
 OutputFormat = Literal["text", "json"]
 
+language_option = click.option(
+    "--lang",
+    "language",
+    type=click.Choice(["en", "zh"]),
+    default="en",
+    show_default=True,
+    help="Language of the answer, its tables and its page: English or Chinese.",
+)
+
 format_option = click.option(
     "--format",
     "output_format",

@@ -11,6 +11,7 @@ import click
 from hwprof.cli.options import Decorator, FiniteRange, Listed, Whole, kind_of, option_of, with_options
 from hwprof.errors import InputError
 from hwprof.predict.stacks import STACKS, USUAL_STACKS, Stack, stack_named
+from hwprof.specs.catalogue.lookup import counted
 from hwprof.specs.frozen import Record, default_of
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.step import LoraSpec, TrainingJob
@@ -198,6 +199,20 @@ def _values_of(record: type[Record], typed: Mapping[str, Any]) -> dict[str, Any]
         for name, (of, field, _) in _OPTIONS.items()
         if of is record and typed.get(name) is not None
     }
+
+
+def counted_hardware(hardware: str, devices: int | None) -> tuple[str, int]:
+    """A device and how many of it, as ``8xh100`` or two options say.
+
+    Raises:
+        InputError: neither says how many, or they contradict each other.
+    """
+    count, name = counted(hardware)
+    if count is None and devices is None:
+        raise InputError("--devices is missing", remedy=f"give it, or name so many: --hardware 8x{hardware}")
+    if count is not None and devices not in {None, count}:
+        raise InputError(f"--hardware {hardware} and --devices {devices} contradict each other", remedy="leave out one")
+    return name, count or devices or 1
 
 
 def seq_len_of(model: ModelSpec) -> int:

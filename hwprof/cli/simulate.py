@@ -16,6 +16,7 @@ from hwprof.cli.job_options import (
     POSITIVE,
     capture_options,
     check_model,
+    counted_hardware,
     job_of,
     job_options,
     layout_of,
@@ -29,6 +30,7 @@ from hwprof.errors import InputError
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import Stack
 from hwprof.session.captured import Shapes, counted_model, of_products
+from hwprof.simulate.parts import StepPart
 from hwprof.specs.catalogue.lookup import load_cluster
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
@@ -56,8 +58,8 @@ class Placed:
     )
 )
 @model_option(required=True)
-@click.option("--hardware", required=True, help="Device of the catalogue, or a TOML file.")
-@click.option("--devices", type=POSITIVE, required=True, help="How many there are.")
+@click.option("--hardware", required=True, help="Device of the catalogue, or a TOML file; 8xh100 for eight of them.")
+@click.option("--devices", type=POSITIVE, help="How many there are, where --hardware does not say.")
 @capture_options
 @job_options(
     *("seq_len", "global_batch", "micro_batch", "dtype", "optimizer", "recompute", "recompute_layers"),
@@ -77,12 +79,18 @@ class Placed:
 @click.option("--trace", type=click.Path(path_type=Path), help="Write the timeline as a Chrome trace (Perfetto).")
 @format_option
 def command(
-    *, hardware: str, devices: int, calibration: Path | None, trace: Path | None, output_format: str, **typed: Any
+    *,
+    hardware: str,
+    devices: int | None,
+    calibration: Path | None,
+    trace: Path | None,
+    output_format: str,
+    **typed: Any,
 ) -> None:
     """Predict one optimizer step of MODEL on DEVICES of HARDWARE; nothing runs, no torch is needed."""
     from hwprof.simulate.prediction import predict_job
 
-    placed = _placed(hardware, devices, typed)
+    placed = _placed(*counted_hardware(hardware, devices), typed)
     table, notes = _calibrated(placed, calibration)
     found = predict_job(placed.job, placed.machine, placed.stack, table, notes=notes)
     _refuse_unplaced(placed, found)
@@ -214,6 +222,23 @@ def _attended(found: Prediction) -> str:
     return f"; of pairs that attend, {format_fraction(found.mfu_causal)}" if found.mfu > 1 else ""
 
 
+WORTH_SAYING = 0.15
+"""Share of a step from which on its pipeline bubble is spoken of."""
+
+
+def _bubble_hint(placed: Placed, found: Prediction) -> list[str]:
+    """What shrinks a large pipeline bubble."""
+    layout, layers = placed.job.layout, placed.job.model.layers
+    share = found.breakdown_s.get(StepPart.BUBBLE, 0.0) / found.step_s
+    if share < WORTH_SAYING:
+        return []
+    stages = layout.pipeline_parallel
+    chunks = [v for v in (8, 4, 2) if any(size % (stages * v) == 0 for size in (layers, layers + 2))]
+    smaller = [f"--vp {chunks[0]}"] if chunks and layout.virtual_stages == 1 else []
+    more = f"--global-batch {4 * placed.job.global_batch}"
+    return [f"        the pipeline bubble takes {format_fraction(share)}: {' or '.join([*smaller, more])} shrinks it"]
+
+
 def _text(placed: Placed, found: Prediction) -> str:
     job, machine = placed.job, placed.machine
     low_s, high_s = found.interval_s
@@ -235,6 +260,7 @@ def _text(placed: Placed, found: Prediction) -> str:
             f"rate    {format_quantity(found.tokens_per_s_per_device, 'count')} tokens/s/device",
             f"MFU     {format_fraction(found.mfu)}, HFU {format_fraction(found.hfu)}{_attended(found)}",
             f"bound   {found.bound}",
+            *_bubble_hint(placed, found),
             f"memory  {need} of {room}  (90 %: {format_bytes(low)} to {format_bytes(high)})",
             f"        {reserved} reserved, {tensors} of tensors",
             *([f"host    {format_bytes(found.memory.host_bytes)} a device"] if found.memory.host_bytes else []),

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from hwprof.report import palette
+from hwprof.report.chinese import Language, chinese
 from hwprof.report.pictures import Picture
 from hwprof.report.plan.view import PlanView
 from hwprof.report.run.roofline import RooflineFigure
@@ -33,9 +34,9 @@ def render_html(view: View) -> str:
     return _rendered("report.html.j2", view, charts)
 
 
-def render_plan(view: PlanView) -> str:
+def render_plan(view: PlanView, language: Language = "en") -> str:
     """The planner's page, in the report's style and with its script."""
-    return _rendered("plan.html.j2", view, view.pictures)
+    return _rendered("plan.html.j2", view, view.pictures, language)
 
 
 def render_page(template: str, *, page: object, pictures: Iterable[Picture] = ()) -> str:
@@ -43,12 +44,16 @@ def render_page(template: str, *, page: object, pictures: Iterable[Picture] = ()
     return _rendered(template, page, {picture.name: picture for picture in pictures})
 
 
-def _rendered(template: str, page: object, charts: Mapping[str, Picture | RooflineFigure]) -> str:
+def _rendered(
+    template: str, page: object, charts: Mapping[str, Picture | RooflineFigure], language: Language = "en"
+) -> str:
     return (
         _environment()
         .get_template(template)
         .render(
             page=page,
+            language=language,
+            t=chinese if language == "zh" else str,
             css=_own_text(_TEMPLATES / "report.css"),
             js=_script(),
             plotly=_own_text(_PLOTLY) if charts else "",

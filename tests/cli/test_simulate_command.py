@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from hwprof.cli.simulate import command
+from hwprof.errors import HwprofError
 
 JOB = ("--model", "llama-3.1-70b", "--hardware", "h100-sxm", "--devices", "64", "--tp", "8", "--pp", "4")
 ULYSSES = ("--model", "8b", "--hardware", "h100-sxm", "--cp", "8", "--context-kind", "ulysses", "--seq-len", "16384")
@@ -174,3 +175,13 @@ def test_host_memory_of_offload_is_told() -> None:
     text = CliRunner().invoke(command, [*JOB, "--offload", "optimizer"]).stdout
     assert "host    " in text
     assert " a device" in text
+
+
+def test_hardware_may_say_how_many_and_a_bubble_says_what_shrinks_it() -> None:
+    words = ["--model", "7b", "--pp", "8", "--hardware", "8xh100", "--global-batch", "8", "--seq-len", "2k"]
+    text = CliRunner().invoke(command, words, catch_exceptions=False).stdout
+    assert "8 x h100-sxm5-80gb" in text
+    assert "the pipeline bubble takes " in text
+    assert "--vp 4 or --global-batch 32 shrinks it" in text
+    with pytest.raises(HwprofError, match="contradict each other"):
+        CliRunner().invoke(command, [*words, "--devices", "16"], catch_exceptions=False)

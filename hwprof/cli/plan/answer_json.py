@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hwprof.plan.answer.cost import Bill
+from hwprof.plan.answer.fleet import Fleet
 from hwprof.plan.answer.machines import Answer, Option, Unable
 from hwprof.plan.answer.plans import Plan
 from hwprof.plan.answer.scaling import ScalingPoint
@@ -19,6 +21,9 @@ def answer_json(answer: Answer) -> dict[str, Any]:
     ``search_s`` is the time that took, finalists in the event engine apart.
     """
     return {
+        "answer": _chosen_json(answer.chosen),
+        "change": {"words": list(answer.change.words), "outcome": answer.change.outcome} if answer.change else None,
+        "fleets": [_fleet_json(fleet) for fleet in answer.fleets],
         "objective": answer.objective,
         "evaluated": answer.evaluated,
         "search_s": answer.search_s,
@@ -31,6 +36,66 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         ],
         "scaling": [_point_json(point) for point in answer.scaling],
         "settings": [_settings_json(one) for one in settings_of(answer.plans[0])] if answer.plans else [],
+    }
+
+
+def _chosen_json(plan: Plan | None) -> dict[str, Any] | None:
+    """What to take."""
+    if plan is None:
+        return None
+    bill, whole = plan.bill, plan.bill.steps > 1
+    return {
+        "hardware": plan.question.machine.device.id,
+        "devices": plan.devices,
+        "global_batch": plan.job.global_batch,
+        "days": bill.days if whole else None,
+        "days_interval": list(bill.days_interval) if whole else None,
+        "cost_usd": bill.mean_usd,
+        "cost_interval_usd": list(bill.usd_interval) if bill.usd_interval else None,
+        "power_w": bill.power_watt,
+        "energy_wh": None if bill.energy_kwh is None else 1e3 * bill.energy_kwh,
+        "co2_kg": bill.co2_kg,
+        "device_hours": bill.device_hours,
+        "goodput": bill.goodput if whole else None,
+        "plan": plan_json(plan),
+    }
+
+
+def _fleet_json(fleet: Fleet) -> dict[str, Any]:
+    named = {"smallest": fleet.smallest, "cheapest": fleet.cheapest, "fastest": fleet.fastest, "nearest": fleet.nearest}
+    return {
+        "hardware": fleet.hardware,
+        **{name: _chosen_json(option.plans[0]) if option else None for name, option in named.items()},
+        "reason": fleet.reason,
+        "looked_at": [
+            {
+                "devices": point.devices,
+                "global_batch": point.batch,
+                "days": point.bill.days,
+                "cost_usd": point.bill.mean_usd,
+                "missed": point.missed,
+            }
+            for point in fleet.points
+        ],
+    }
+
+
+def _goodput_json(plan: Plan) -> dict[str, Any] | None:
+    found = plan.goodput
+    if found is None:
+        return None
+    return {
+        "fraction": found.fraction,
+        "range": list(found.range_fraction),
+        "mtbf_s": found.mtbf_s,
+        "failures_per_day": found.failures_per_day,
+        "checkpoint_interval_s": found.interval_s,
+        "checkpoint_bytes": found.checkpoint_bytes,
+        "checkpoint_fraction": found.checkpoint_fraction,
+        "restart_fraction": found.restart_fraction,
+        "lost_fraction": found.lost_fraction,
+        "spare_devices": found.spare_devices,
+        "basis": list(found.basis),
     }
 
 
@@ -117,6 +182,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         },
         "breakdown_s": dict(found.breakdown_s),
         "bill": _bill_json(plan.bill),
+        "goodput": _goodput_json(plan),
         "basis": list(found.basis),
     }
 
@@ -125,10 +191,21 @@ def _bill_json(bill: Bill) -> dict[str, Any]:
     return {
         "steps": bill.steps,
         "days": bill.days,
+        "step_days": bill.step_time_s / 86400,
+        "days_interval": list(bill.days_interval),
         "device_hours": bill.device_hours,
         "usd": list(bill.usd) if bill.usd else None,
+        "usd_interval": list(bill.usd_interval) if bill.usd_interval else None,
+        "power_w": bill.power_watt,
         "energy_kwh": bill.energy_kwh,
+        "co2_kg": bill.co2_kg,
     }
+
+
+def _beyond(option: Option, read: Callable[[Bill], float | None]) -> float | None:
+    """Of a machine's best plan, whether or not it keeps to the limits."""
+    best = option.plans[0] if option.plans else option.beyond
+    return read(best.bill) if best and best.bill.steps > 1 else None
 
 
 def _option_json(option: Option) -> dict[str, Any]:
@@ -137,6 +214,8 @@ def _option_json(option: Option) -> dict[str, Any]:
         "devices": option.question.machine.devices,
         "fits": bool(option.plans),
         "reason": option.reason,
+        "days": _beyond(option, lambda bill: bill.days),
+        "cost_usd": _beyond(option, lambda bill: bill.mean_usd),
         "evaluated": option.evaluated,
         "search_s": option.search_s,
         "rejected": {refusal.rule: refusal.count for refusal in option.refusals},

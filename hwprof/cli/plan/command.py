@@ -11,23 +11,27 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option
-from hwprof.cli.plan.request import choice_part, goal_part, job_part
+from hwprof.cli.format_option import format_option, language_option
+from hwprof.cli.plan.goals import fleet_part, goal_part
+from hwprof.cli.plan.request import choice_part, job_part
 from hwprof.specs.files import write_atomically
 
 if TYPE_CHECKING:
     from hwprof.plan.answer.machines import Answer
     from hwprof.predict.machine import Machine
+    from hwprof.report.chinese import Language
 
 
 @click.command(
     epilog=examples(
         "hwprof plan --model 70b --hardware h100-sxm,b200 --devices 64,128 --global-batch 1024",
+        "hwprof plan --model 70b --hardware h100-sxm --tokens 15T --deadline 60d",
         "hwprof plan --model 8b --hardware h100-sxm --devices 8 --global-batch 64 --tokens 100B --output plans/8b",
     )
 )
 @job_part
 @goal_part
+@fleet_part
 @choice_part
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the plans here.")
 @click.option(
@@ -44,9 +48,13 @@ if TYPE_CHECKING:
 @click.option(
     "--scaling", "with_scaling", is_flag=True, help="Plan for fewer and more devices too (always with --output)."
 )
+@click.option("--verbose", is_flag=True, help="Show every rule that ruled layouts out, and more plans.")
+@language_option
 @format_option
 def command(
     *,
+    verbose: bool,
+    language: Language,
     csv_path: Path | None,
     xlsx_path: Path | None,
     output: Path | None,
@@ -56,31 +64,33 @@ def command(
 ) -> None:
     """Search every layout of MODEL on each HARDWARE; rank those that fit, say why the others don't.
 
-    Nothing runs and no torch is needed. Several --hardware or --devices stand side by side: capacity planning.
+    Nothing runs and no torch is needed. Several --hardware or --devices stand side by side: capacity planning. With
+    --deadline or --budget and no --devices it finds how many it takes. Exit code 1: nothing keeps to what was asked;
+    the nearest change that does is named.
     """
     from hwprof.cli.plan.answer_json import answer_json
-    from hwprof.cli.plan.request import options_of
-    from hwprof.plan.answer.machines import answer_of
+    from hwprof.cli.plan.request import answer_to
     from hwprof.report.plan.text import print_plan
 
-    options, unable = options_of(typed)
-    answer = answer_of(options, typed["objective"], unable)
+    answer = answer_to(typed)
     if with_scaling or output or xlsx_path:
         answer = _scaled(answer, typed["device_memory"])
     if output:
         from hwprof.report.files.plan import write_plan
 
-        write_plan(answer, output)
+        write_plan(answer, output, language=language)
     _write_tables(answer, csv_path, xlsx_path)
     if output_format == "json":
         click.echo(json.dumps(answer_json(answer), indent=2, allow_nan=False))
     else:
-        print_plan(answer, sys.stdout)
+        print_plan(answer, sys.stdout, verbose=verbose, language=language)
+    if answer.chosen is None:
+        click.get_current_context().exit(1)
 
 
 def _scaled(answer: Answer, device_memory: str | None) -> Answer:
     """The answer with scaling curves of its first plan."""
-    from hwprof.cli.plan.request import machine_for
+    from hwprof.cli.plan.question import machine_for
     from hwprof.plan.answer.scaling import scaling
 
     if not answer.plans:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option
+from hwprof.cli.format_option import format_option, language_option
 from hwprof.cli.job_options import (
     POSITIVE,
     TOKENS,
+    counted_hardware,
     job_options,
     model_option,
     stack_of,
@@ -24,7 +25,7 @@ from hwprof.cli.options import Listed
 from hwprof.errors import InputError
 from hwprof.plan.fit.question import ADAPTATIONS, TASKS, FitQuestion, usual_lengths
 from hwprof.predict.machine import machine_of
-from hwprof.specs.catalogue.lookup import list_devices, load_cluster, load_model
+from hwprof.specs.catalogue.lookup import counted, list_devices, load_cluster, load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
 from hwprof.units import format_bytes, parse
@@ -32,6 +33,7 @@ from hwprof.units import format_bytes, parse
 if TYPE_CHECKING:
     from hwprof.plan.fit.nearest import Change, Smallest
     from hwprof.plan.fit.rows import Fit, FitRow, Room
+    from hwprof.report.chinese import Language
 
 USUAL_BATCHES = (1, 2, 4, 8, 16)
 USUAL_LENGTHS = (512, 1024, 2048, 4096, 8192)
@@ -74,8 +76,11 @@ USUAL_RANK = 16
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), help="Write settings for TRL and axolotl here."
 )
+@language_option
 @format_option
-def command(*, csv_path: Path | None, output: Path | None, output_format: str, **typed: Any) -> None:
+def command(
+    *, csv_path: Path | None, output: Path | None, language: Language, output_format: str, **typed: Any
+) -> None:
     """Find the largest batches of a fine-tuning of MODEL that fit, by full training, LoRA and QLoRA.
 
     The software is Hugging Face's (transformers, PEFT, TRL) as it comes, unless --stack, --compile, --loss or another
@@ -107,17 +112,16 @@ def command(*, csv_path: Path | None, output: Path | None, output_format: str, *
     if output_format == "json":
         click.echo(json.dumps(_fit_json(fit, change), indent=2, allow_nan=False))
     else:
-        print_fit(fit, change, sys.stdout)
+        print_fit(fit, change, sys.stdout, language=language)
     if not fit.any_fits:
         click.get_current_context().exit(1)
 
 
 def _question(typed: dict[str, Any]) -> FitQuestion:
     stack, model = stack_of(typed), load_model(typed["model"])
-    devices = typed["devices"]
-    counted = (typed["hardware"] or "").partition("x")
-    if devices is None and counted[0].isdigit() and counted[2]:
-        devices, typed["hardware"] = int(counted[0]), counted[2]
+    devices = typed["devices"] or 1
+    if typed["hardware"] and (typed["devices"] or counted(typed["hardware"])[0]):
+        typed["hardware"], devices = counted_hardware(typed["hardware"], typed["devices"])
     return FitQuestion(
         model=model,
         stack=stack,
@@ -131,7 +135,7 @@ def _question(typed: dict[str, Any]) -> FitQuestion:
         optimizer=typed["optimizer"],
         recompute=typed["recompute"],
         accumulation=typed["accumulation"],
-        devices=devices or 1,
+        devices=devices,
         zero_stage=typed["zero"],
         offload=typed["offload"],
     )

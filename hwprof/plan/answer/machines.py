@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from hwprof.plan.answer.pareto import front
 from hwprof.plan.answer.plans import Plan, compared, plans_of
 from hwprof.plan.answer.scaling import ScalingPoint
 from hwprof.plan.answer.sensitivity import Gain, gains
+from hwprof.plan.goodput.reliability import Reliability
 from hwprof.plan.space.constraints import (
     HOST_MEMORY_FITS,
     MEMORY_FITS,
@@ -24,6 +25,10 @@ from hwprof.plan.space.constraints import (
 )
 from hwprof.plan.space.question import Question
 from hwprof.plan.space.search import Found, search
+
+if TYPE_CHECKING:
+    from hwprof.plan.answer.fleet import Fleet
+    from hwprof.plan.answer.nearest import Change
 
 Objective = Literal["time", "throughput", "cost", "energy"]
 
@@ -49,6 +54,7 @@ class Option:
         refusals: why layouts were ruled out, most frequent first.
         gains: what more of each resource would give the best plan.
         reason: why there is no plan, else empty.
+        beyond: where nothing but a limit of time or money stands against it, the fastest plan.
     """
 
     question: Question
@@ -58,6 +64,7 @@ class Option:
     refusals: tuple[Refusal, ...]
     gains: tuple[Gain, ...]
     reason: str = ""
+    beyond: Plan | None = None
 
     @property
     def name(self) -> str:
@@ -91,7 +98,9 @@ class Answer:
     Attributes:
         objective: what is best.
         options: in the order in which they were asked for.
+        fleets: where a deadline or a budget was given in place of a number, what it takes of each hardware.
         plans: best first.
+        change: where nothing keeps to what was asked, the nearest change that works.
         front: of them, those that none beats in time, devices, memory and cost together.
         unable: machines beside the options that could not be searched.
         scaling: of the first plan's job on more and fewer of its devices; empty where nobody asked.
@@ -102,7 +111,15 @@ class Answer:
     plans: tuple[Plan, ...]
     front: tuple[Plan, ...]
     unable: tuple[Unable, ...] = ()
+    fleets: tuple[Fleet, ...] = ()
+    change: Change | None = None
     scaling: tuple[ScalingPoint, ...] = ()
+
+    @property
+    def chosen(self) -> Plan | None:
+        """What to take; None = nothing keeps to what was asked."""
+        kept = not self.fleets or any(fleet.smallest for fleet in self.fleets)
+        return self.plans[0] if self.plans and kept else None
 
     @property
     def evaluated(self) -> int:
@@ -124,7 +141,13 @@ class Answer:
         return total
 
 
-def option_of(question: Question, rates: RunningRates, *, tokens: float | None = None) -> Option:
+def option_of(
+    question: Question,
+    rates: RunningRates,
+    *,
+    tokens: float | None = None,
+    reliability: Reliability | None = None,
+) -> Option:
     """Search one machine.
 
     Raises:
@@ -132,10 +155,14 @@ def option_of(question: Question, rates: RunningRates, *, tokens: float | None =
         InputError: the model's positions end before the sequence does.
     """
     founds = [search(each) for each in question.variants]
-    own = [(plan, found) for found in founds for plan in plans_of(found, rates, tokens=tokens)]
+    own = [(plan, found) for found in founds for plan in plans_of(found, rates, tokens=tokens, reliability=reliability)]
     own.sort(key=lambda pair: pair[0].prediction.step_s)
     plans = compared([replace(plan, rank=place) for place, (plan, _) in enumerate(own, start=1)])
     best = own[0][1] if own else _nearest(founds)
+    beyond = None
+    if not own and any(found.tally.rejected.get("inside_limits") for found in founds):
+        free = option_of(replace(question, longest_step_s=None), rates, tokens=tokens, reliability=reliability)
+        beyond = free.plans[0]
     return Option(
         question=question,
         rates=rates,
@@ -143,7 +170,8 @@ def option_of(question: Question, rates: RunningRates, *, tokens: float | None =
         plans=tuple(plans),
         refusals=_refusals(founds),
         gains=gains(best),
-        reason="" if plans else _why_none(best),
+        reason="" if plans else _why_none(best, beyond),
+        beyond=beyond,
     )
 
 
@@ -152,19 +180,34 @@ def _nearest(founds: Sequence[Found]) -> Found:
     return min(founds, key=lambda found: found.tally.nearest_bytes)
 
 
-def answer_of(options: Sequence[Option], objective: Objective, unable: Sequence[Unable] = ()) -> Answer:
-    """All options side by side."""
-    ranked = sorted((plan for option in options for plan in option.plans), key=_KEYS[objective])
+def answer_of(
+    options: Sequence[Option],
+    objective: Objective,
+    unable: Sequence[Unable] = (),
+    *,
+    fleets: Sequence[Fleet] = (),
+    first: Plan | None = None,
+) -> Answer:
+    """All options side by side; ``first`` is what was chosen by more than the objective."""
+    key = _KEYS[objective]
+    ranked = sorted(
+        (plan for option in options for plan in option.plans), key=lambda plan: (plan is not first, *key(plan))
+    )
     plans = [replace(plan, rank=place, ahead=None) for place, plan in enumerate(ranked, start=1)]
     if objective == "time":  # what is known of the errors is known of steps
         plans = compared(plans)
     return Answer(
-        objective=objective, options=tuple(options), plans=tuple(plans), front=_front(plans), unable=tuple(unable)
+        objective=objective,
+        options=tuple(options),
+        plans=tuple(plans),
+        front=_front(plans),
+        unable=tuple(unable),
+        fleets=tuple(fleets),
     )
 
 
 def _cost(plan: Plan) -> float:
-    return sum(plan.bill.usd) / 2 if plan.bill.usd else float("inf")
+    return float("inf") if plan.bill.mean_usd is None else plan.bill.mean_usd
 
 
 _KEYS: dict[Objective, Callable[[Plan], tuple[float, ...]]] = {
@@ -224,10 +267,10 @@ def _example(found: Found, rule: str) -> str:
     return limit_reason(tally.nearest_s, question)
 
 
-def _why_none(found: Found) -> str:
+def _why_none(found: Found, beyond: Plan | None) -> str:
     tally, question = found.tally, found.question
-    if tally.rejected.get("inside_limits"):
-        return limit_reason(tally.nearest_s, question)
+    if beyond is not None:
+        return limit_reason(beyond.prediction.step_s, question)
     if tally.rejected.get(MEMORY_FITS):
         return "the leanest layout " + memory_reason(tally.nearest_bytes, question)
     if tally.rejected.get(HOST_MEMORY_FITS):

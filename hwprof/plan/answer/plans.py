@@ -10,6 +10,8 @@ import numpy as np
 
 from hwprof.plan.answer.confidence import chance_of_being_faster
 from hwprof.plan.answer.cost import Bill, RunningRates, bill_of, steps_of
+from hwprof.plan.goodput.expected import Goodput, goodput_of
+from hwprof.plan.goodput.reliability import Reliability
 from hwprof.plan.space.layouts import DEGREES
 from hwprof.plan.space.question import Question
 from hwprof.plan.space.search import Found
@@ -32,6 +34,7 @@ class Plan:
         job: the step.
         prediction: of the step.
         bill: of the whole training, or of one step where no number of tokens was given.
+        goodput: what failures and checkpoints make of its time; None = nobody asked for a whole training.
         ahead: probability that it is faster than the next plan; None = it is the last.
     """
 
@@ -40,6 +43,7 @@ class Plan:
     job: TrainingJob
     prediction: Prediction
     bill: Bill
+    goodput: Goodput | None = None
     ahead: float | None = None
 
     @property
@@ -60,7 +64,12 @@ class Plan:
 
 
 def plans_of(
-    found: Found, rates: RunningRates, *, tokens: float | None = None, finalists: int = FINALISTS
+    found: Found,
+    rates: RunningRates,
+    *,
+    tokens: float | None = None,
+    reliability: Reliability | None = None,
+    finalists: int = FINALISTS,
 ) -> list[Plan]:
     """The fastest layout of each family, as the engine sees it, fastest first.
 
@@ -68,23 +77,40 @@ def plans_of(
         found: a search.
         rates: of the device.
         tokens: of the whole training.
+        reliability: of the fleet; None = nothing fails.
         finalists: so many families at most.
     """
     question = found.question
     jobs = dict.fromkeys(_least_recompute(job, question) for job in _leaders(found, finalists))  # each once
     predicted = [(job, predict_job(job, question.machine, question.stack, question.table)) for job in jobs]
     ranked = sorted(predicted, key=lambda pair: pair[1].step_s)
+    goodput = whole_run(question, tokens, reliability)
     plans = [
         Plan(
             rank=place,
             question=question,
             job=job,
             prediction=prediction,
-            bill=bill_of(prediction.step_s, job.layout.devices, steps_of(job, tokens), rates),
+            bill=bill_of(
+                prediction.step_s,
+                job.layout.devices,
+                steps_of(job, tokens),
+                rates,
+                interval_s=prediction.interval_s,
+                goodput=goodput,
+            ),
+            goodput=goodput,
         )
         for place, (job, prediction) in enumerate(ranked, start=1)
     ]
     return compared(plans)
+
+
+def whole_run(question: Question, tokens: float | None, reliability: Reliability | None) -> Goodput | None:
+    """What failures make of a whole training; of one step nothing."""
+    if tokens is None or reliability is None:
+        return None
+    return goodput_of(question.base, question.machine, reliability)
 
 
 def compared(plans: list[Plan]) -> list[Plan]:
@@ -128,8 +154,10 @@ def _least_recompute(job: TrainingJob, question: Question) -> TrainingJob:
     def fits(layers: int) -> bool:
         return question.has_room_for(job.changed(recompute_layers=layers))
 
-    low, high = 0, job.model.layers
+    layout, layers = job.layout, job.model.layers
+    chunks = layout.pipeline_parallel * layout.chunks  # each takes as many: what programs can be told
+    low, high = 0, -(-layers // chunks)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if fits(middle) else (middle, high)
-    return job if high == job.model.layers else job.changed(recompute_layers=high)
+        low, high = (low, middle) if fits(middle * chunks) else (middle, high)
+    return job if high * chunks >= layers else job.changed(recompute_layers=high * chunks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,9 @@ from hwprof.specs.catalogue.simulator import SimulatorParameters
 
 Cell = tuple[Adaptation, int, int]
 """A way, sequences at a time, tokens of each."""
+
+USUAL_LENGTH = 2048
+"""Tokens of the length that an answer speaks of, where it was looked at."""
 
 Verdict = Literal["fits", "tight", "no"]
 """``fits``: the upper end of the memory interval is below what the device has; ``tight``: the middle is; ``no``."""
@@ -97,6 +101,13 @@ class Fit:
     room: Room
     rows: tuple[FitRow, ...]
     largest: tuple[Largest, ...]
+
+    def best_row(self, way: Adaptation) -> FitRow | None:
+        """The largest batch of a way that surely fits, else that should, at the length nearest to the usual one."""
+        found = [each for each in self.largest if each.adaptation == way and each.likely]
+        sure = [each for each in found if each.sure]
+        best = min(sure or found, key=lambda each: abs(math.log(each.seq_len / USUAL_LENGTH)), default=None)
+        return None if best is None else best.sure or best.likely
 
     @property
     def any_fits(self) -> bool:

@@ -37,6 +37,7 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
     partly = job.recompute != "none" and (job.recompute_layers or job.model.layers) < job.model.layers
     return [
         (launch.backend == "other", f"device {launch.device}"),
+        (launch.backend == "cpu" and launch.devices > 1, "several processes on a CPU: its launcher starts one"),
         (launch.backend == "cpu" and (layout.zero_stage > 0 or beyond_data), "sharding on a CPU"),
         (layout.pipeline_parallel > 1, "pipeline parallel"),
         (layout.expert_parallel > 1, "expert parallel"),
@@ -58,6 +59,16 @@ def _besides(launch: Launch) -> list[tuple[bool, str]]:
     return [
         (True, f"batch of {job.micro_batch} in the data loader, gradient_accumulation_steps={job.micro_batches}"),
         (True, f"optimizer {job.optimizer} with its learning rate"),
+        (
+            job.layout.zero_stage > 0 and job.micro_batches > 1,
+            "GradientAccumulationPlugin(sync_each_batch=True): else gradients stay whole on each device",
+        ),
+        (
+            job.layout.zero_stage > 0 and job.dtype == "bf16" and job.gradient_bytes != 2 and job.storage != "pure",
+            "MixedPrecisionPolicy(reduce_dtype=torch.float32) of the FSDP plugin: else gradients are reduced in bf16",
+        ),
+        (job.layout.tensor_parallel > 1, 'tp_plan="auto" of from_pretrained'),
+        (job.layout.context_parallel > 1, "accelerator.maybe_context_parallel around each step"),
         (launch.nodes > 1, "--machine_rank and --main_process_ip of accelerate launch, on each node"),
     ]
 
@@ -86,7 +97,7 @@ def _type(launch: Launch) -> str:
         return "FSDP"
     if launch.devices == 1:
         return "NO"
-    return "MULTI_CPU" if launch.backend == "cpu" else "MULTI_GPU"
+    return "MULTI_GPU"
 
 
 def _fsdp(job: TrainingJob) -> Table:

@@ -39,10 +39,15 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
         (fewer, "ZeRO over fewer than all replicas: MiCS was removed"),
         (layout.tensor_parallel > 1 and layout.zero_stage == 3, "ZeRO stage 3 beside tensor parallel"),
         (job.dtype not in _FORMATS, f"{job.dtype} training"),
+        (_wide_gradients(job) and layout.zero_stage == 0, "fp32 gradients of narrow weights at ZeRO stage 0"),
         (job.offload == "activations", "offload of activations in all layers"),
         (job.offload == "optimizer" and layout.zero_stage == 0, "offload of the optimizer without ZeRO"),
         (job.offload == "weights" and layout.zero_stage < 3, "offload of weights below ZeRO stage 3"),
     ]
+
+
+def _wide_gradients(job: TrainingJob) -> bool:
+    return job.dtype != "fp32" and job.gradient_bytes != 2 and job.storage != "pure"
 
 
 def _besides(job: TrainingJob) -> list[tuple[bool, str]]:
@@ -51,20 +56,25 @@ def _besides(job: TrainingJob) -> list[tuple[bool, str]]:
         (True, f"optimizer {job.optimizer} with its learning rate"),
         (job.recompute != "none", f"{job.recompute} recompute in {again} layers, in the model's code"),
         (job.attention == "flash", "flash attention, in the model's code"),
+        (job.offload == "optimizer", "DeepSpeedCPUAdam as the optimizer"),
+        (
+            job.layout.tensor_parallel > 1,
+            f"the same data on all {job.layout.tensor_parallel} tensor ranks; DeepSpeed counts it on each of them",
+        ),
     ]
 
 
 def _tables(job: TrainingJob) -> dict[str, Any]:
     layout = job.layout
     found: dict[str, Any] = {
-        "train_batch_size": job.global_batch,
+        **({} if layout.tensor_parallel > 1 else {"train_batch_size": job.global_batch}),
         "train_micro_batch_size_per_gpu": job.micro_batch,
         "gradient_accumulation_steps": job.micro_batches,
         "zero_optimization": _zero(job),
     }
     if job.dtype != "fp32":
         found[_FORMATS[job.dtype]] = {"enabled": True}
-    if job.gradient_bytes != 2 and job.storage != "pure":
+    if _wide_gradients(job):
         found["data_types"] = {"grad_accum_dtype": "fp32"}
     if layout.tensor_parallel > 1:
         found["tensor_parallel"] = {"autotp_size": layout.tensor_parallel}

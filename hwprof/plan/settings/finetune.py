@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 
-from hwprof.plan.fit.rows import Fit, FitRow
+from hwprof.plan.fit.rows import USUAL_LENGTH, Fit, FitRow
 from hwprof.plan.settings import axolotl, trl
 from hwprof.plan.settings.launch import Launch, Settings, backend_of
-
-USUAL_LENGTH = 2048
-"""Tokens of the length that is told, where it was looked at."""
 
 
 def finetune_settings(fit: Fit) -> tuple[Settings, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hwprof.plan.answer.plans import Plan
-from hwprof.specs.hardware.spec import DeviceSpec
+from hwprof.specs.hardware.spec import ArchitectureFamily, DeviceSpec
 from hwprof.specs.job.step import TrainingJob
 
 Backend = Literal["cuda", "cpu", "other"]
@@ -27,6 +27,7 @@ class Launch:
         stack: software that the plan was made for.
         nodes, devices_per_node: how the devices are housed.
         steps: optimizer steps of the whole training; None = nobody said how many tokens.
+        architecture: family of the device, by which programs tell what they must be told.
         task: what is trained for: ``sft``, ``dpo``, ``reward``.
     """
 
@@ -37,6 +38,7 @@ class Launch:
     nodes: int
     devices_per_node: int
     steps: int | None
+    architecture: ArchitectureFamily | None = None
     task: str = "sft"
 
     @property
@@ -87,6 +89,7 @@ def launch_of(plan: Plan) -> Launch:
         nodes=machine.devices // per_node,
         devices_per_node=per_node,
         steps=round(plan.bill.steps) if plan.bill.steps > 1 else None,
+        architecture=machine.device.architecture_family,
     )
 
 

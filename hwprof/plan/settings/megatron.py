@@ -23,6 +23,11 @@ _FORMATS: dict[str, list[str]] = {
 }
 _OPTIMIZERS = {"adamw": "adam", "adam": "adam", "sgd": "sgd", "muon": "muon"}
 _CONTEXT = {"ring": "p2p", "all-gather": "all_gather", "ulysses": "a2a"}
+_ONE_QUEUE = frozenset({"volta", "turing", "ampere", "ada", "hopper"})
+"""Before Blackwell Megatron asserts ``CUDA_DEVICE_MAX_CONNECTIONS=1`` under tensor and context parallelism, so that
+communication is launched in order; its FSDP asserts the opposite (``validate_args``)."""
+
+_RECIPES = {"tensorwise": "tensorwise", "delayed": "delayed", "blockwise": "blockwise", "mxfp8": "mxfp8"}
 _SHARDING = {2: "optim_grads", 3: "optim_grads_params"}
 
 
@@ -40,13 +45,52 @@ def settings_for(launch: Launch) -> Settings:
         *_of_recompute(launch.job),
         *_of_numbers(launch.job),
     ]
+    iterations = "" if launch.steps else " --train-iters ..."
     lines = [
         "#!/bin/sh",
         *(f"# {line}" for line in launch.about),
-        "# in a checkout of Megatron-LM, on each node: sh megatron.sh --data-path ... --tokenizer-type ... --lr ...",
+        "# in a checkout of Megatron-LM, on each node:",
+        f"# sh megatron.sh --data-path ... --tokenizer-type ... --lr ...{iterations}",
+        *_environment(launch),
         " \\\n    ".join(["exec " + " ".join(launcher(launch)), "pretrain_gpt.py", *arguments, '"$@"']),
     ]
-    return Settings(framework=FRAMEWORK, file_name=FILE_NAME, text="\n".join(lines) + "\n")
+    text = "\n".join(lines) + "\n"
+    return Settings(framework=FRAMEWORK, file_name=FILE_NAME, text=text, besides=told(_besides(launch)))
+
+
+def _environment(launch: Launch) -> list[str]:
+    """Queues of the device, where the program asserts how many there are."""
+    if launch.architecture is not None and launch.architecture not in _ONE_QUEUE:
+        return []
+    if _by_fsdp(launch.job):
+        return ["unset CUDA_DEVICE_MAX_CONNECTIONS"]
+    return ["export CUDA_DEVICE_MAX_CONNECTIONS=1"] if _in_groups(launch.job) else []
+
+
+def _by_fsdp(job: TrainingJob) -> bool:
+    return job.layout.zero_stage > 1
+
+
+def _in_groups(job: TrainingJob) -> bool:
+    return job.layout.tensor_parallel * job.layout.context_parallel > 1
+
+
+def _besides(launch: Launch) -> list[tuple[bool, str]]:
+    job = launch.job
+    block = VOCABULARY_BLOCK * job.layout.tensor_parallel
+    padded = -(-job.model.vocab_size // block) * block
+    rescaled = job.model.positions == "rope" and job.model.max_seq_len > LONG_POSITIONS
+    return [
+        (padded != job.model.vocab_size, f"vocabulary padded to {padded:,} (--make-vocab-size-divisible-by)"),
+        (rescaled, "--use-rope-scaling, where the model's positions are rescaled (Llama 3.1 and later)"),
+        (job.model.moe is not None, "--moe-router-num-groups and --moe-router-group-topk, where its router has groups"),
+    ]
+
+
+VOCABULARY_BLOCK = 128
+"""Megatron pads the vocabulary to a multiple of so many rows a tensor rank."""
+
+LONG_POSITIONS = 32768
 
 
 def _missing(launch: Launch) -> list[tuple[bool, str]]:
@@ -55,6 +99,15 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
     return [
         (launch.backend != "cuda", f"device {launch.device}"),
         (job.dtype not in _FORMATS, f"{job.dtype} training"),
+        (job.dtype == "fp8" and job.narrow_recipe not in _RECIPES, f"fp8 by {job.narrow_recipe}"),
+        (
+            _by_fsdp(job) and _in_groups(job) and (launch.architecture or "hopper") in _ONE_QUEUE,
+            f"ZeRO stage {layout.zero_stage} beside tensor or context parallel before Blackwell",
+        ),
+        (
+            job.model.moe is not None and layout.tensor_parallel > 1 and not layout.sequence_parallel,
+            "experts beside tensor parallel without sequence parallel",
+        ),
         (job.optimizer not in _OPTIMIZERS, f"optimizer {job.optimizer}"),
         (layout.schedule not in {"1f1b", "interleaved"}, f"schedule {layout.schedule}"),
         (layout.zero_stage > 1 and layout.pipeline_parallel > 1, f"ZeRO stage {layout.zero_stage} in a pipeline"),
@@ -83,7 +136,9 @@ def _of_layout(job: TrainingJob) -> list[str]:
         f"--tensor-model-parallel-size {layout.tensor_parallel}",
         f"--pipeline-model-parallel-size {layout.pipeline_parallel}",
     ]
-    found += ["--sequence-parallel"] if layout.tensor_parallel > 1 and layout.sequence_parallel else []
+    in_sequence = layout.tensor_parallel > 1 and layout.sequence_parallel
+    found += ["--sequence-parallel"] if in_sequence else []
+    found += ["--tp-comm-overlap"] if in_sequence and job.async_tensor_parallel else []
     if layout.context_parallel > 1:
         found += [
             f"--context-parallel-size {layout.context_parallel}",
@@ -155,8 +210,15 @@ def _of_recompute(job: TrainingJob) -> list[str]:
 
 
 def _of_numbers(job: TrainingJob) -> list[str]:
-    attention = "flash" if job.attention == "flash" else "unfused"
-    found = [*_FORMATS[job.dtype], f"--optimizer {_OPTIMIZERS[job.optimizer]}", f"--attention-backend {attention}"]
+    attention = "unfused" if job.attention == "materialised" else "flash" if job.model.mla is None else "auto"
+    narrow = [f"--fp8-recipe {_RECIPES[job.narrow_recipe]}"] if job.dtype == "fp8" and job.narrow_recipe else []
+    narrow += ["--fp8-param-gather"] if narrow and job.fp8_all_gather else []
+    found = [
+        *_FORMATS[job.dtype],
+        *narrow,
+        f"--optimizer {_OPTIMIZERS[job.optimizer]}",
+        f"--attention-backend {attention}",
+    ]
     found += ["--grad-reduce-in-bf16"] if job.gradient_bytes == 2 and job.dtype != "fp32" else []
     offloaded = ["--optimizer-cpu-offload", "--use-precision-aware-optimizer"]
     return found + (offloaded if job.offload == "optimizer" else [])

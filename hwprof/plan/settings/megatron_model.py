@@ -12,6 +12,19 @@ _POSITIONS = {"rope": "rope", "learned": "learned_absolute", "none": "none"}
 _NORMS = {"rmsnorm": "RMSNorm", "layernorm": "LayerNorm"}
 
 
+_BY_BIAS = (
+    "--moe-router-enable-expert-bias",
+    "--moe-router-score-function sigmoid",
+    "--moe-router-bias-update-rate 1e-3",
+    "--moe-router-load-balancing-type seq_aux_loss",
+    "--moe-aux-loss-coeff 1e-4",
+)
+"""As DeepSeek-V3 balances its experts (DeepSeek-AI 2024, section 4.2)."""
+
+_BY_LOSS = ("--moe-router-load-balancing-type aux_loss", "--moe-aux-loss-coeff 1e-2")
+"""As Switch Transformers do (Fedus et al. 2021, section 2.2)."""
+
+
 def missing_of_model(model: ModelSpec) -> list[tuple[bool, str]]:
     """(whether the model has it, what it is) of everything that has no argument."""
     attention, moe = model.attention, model.moe
@@ -95,6 +108,7 @@ def _of_attention(model: ModelSpec) -> list[str]:
         f"--qk-head-dim {mla.nope_dim}",
         f"--qk-pos-emb-head-dim {mla.rope_dim}",
         f"--v-head-dim {mla.value_dim}",
+        *([] if model.attention.qk_norm == "head" else ["--qk-layernorm"]),  # of the narrow vectors (DeepSeek-V2)
     ]
 
 
@@ -111,6 +125,6 @@ def _of_experts(model: ModelSpec) -> list[str]:
         "--moe-grouped-gemm",
         "--moe-token-dispatcher-type alltoall",
         *([f"--moe-shared-expert-intermediate-size {moe.shared_ff}"] if moe.shared_ff else []),
-        *(["--moe-router-enable-expert-bias", "--moe-router-score-function sigmoid"] * (moe.router_bias != "none")),
+        *(_BY_BIAS if moe.router_bias != "none" else _BY_LOSS),
         *([] if all(kinds) else [f"--moe-layer-freq '{str(kinds).replace(' ', '')}'"]),
     ]

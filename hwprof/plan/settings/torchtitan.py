@@ -31,6 +31,8 @@ FLAVORS: dict[str, tuple[str, str, int, int]] = {
     "qwen3-8b": ("qwen3", "8B", 36, 4096),
     "qwen3-14b": ("qwen3", "14B", 40, 5120),
     "qwen3-32b": ("qwen3", "32B", 64, 5120),
+    "qwen3-30b-a3b": ("qwen3", "30B-A3B", 48, 2048),
+    "qwen3-235b-a22b": ("qwen3", "235B-A22B", 94, 4096),
 }
 """Models of the catalogue -> model and flavor of torchtitan, and the layers and width that both have."""
 
@@ -65,6 +67,8 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
         (layout.pipeline_parallel > 1 and not _even(job), f"{job.model.layers} layers over {_chunks(job)} chunks"),
         (layout.context_kind not in _ROTATIONS, f"context parallel by {layout.context_kind}"),
         (layout.tensor_parallel > 1 and not layout.sequence_parallel, "tensor without sequence parallel"),
+        (layout.schedule == "zb-v" and job.fused, "schedule zb-v with compiled kernels"),
+        (layout.context_parallel > 1 and job.model.mla is not None, "context parallel with its flex attention"),
         (job.dtype not in _DTYPES, f"{job.dtype} training"),
         (job.optimizer not in _OPTIMIZERS, f"optimizer {job.optimizer}"),
         (job.offload != "none", f"offload of {job.offload} alone"),
@@ -91,6 +95,8 @@ def _recompute(job: TrainingJob) -> dict[str, object] | None:
     layers, again = job.model.layers, job.recompute_layers
     if job.recompute == "none":
         return {"mode": "none"}
+    if job.recompute == "selective" and job.selective != ("op-list",):
+        return None
     if job.recompute == "selective":
         return {"mode": "selective", "selective_ac_option": "op"}
     if again is None or again >= layers:

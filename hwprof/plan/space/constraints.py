@@ -10,7 +10,7 @@ import numpy as np
 from hwprof.plan.space.columns import Columns, Numbers, Truths
 from hwprof.plan.space.question import SHORTEST_CONTEXT, Question
 from hwprof.specs.job.schedules import SCHEDULES, TRAITS, with_trait
-from hwprof.units import format_bytes, format_fraction, format_seconds
+from hwprof.units import format_bytes, format_fraction, format_seconds, number
 
 Row = Mapping[str, int]
 
@@ -220,8 +220,14 @@ def host_reason(need_bytes: float, question: Question) -> str:
 
 
 def limit_reason(step_s: float, question: Question) -> str:
-    """Why a step of this length is too long."""
+    """Why a step of this length is too long: in days or money of the whole training where these are known."""
     assert question.longest_step_s is not None
+    if question.limit_rate is not None:
+        rate, unit = question.limit_rate
+        asked, takes = question.longest_step_s * rate, step_s * rate
+        return (
+            f"takes {number(takes)} {unit}, {question.limit} leaves {number(asked)}: {number(takes - asked)} too many"
+        )
     took = _beyond(step_s, question.longest_step_s, format_seconds)
     return f"a step takes {took}, {question.limit} leaves {format_seconds(question.longest_step_s)}"
 

@@ -68,6 +68,7 @@ class Question:
         margin: share of each device's memory to leave free.
         longest_step_s: a step that takes longer answers nothing (from a deadline or a budget); None = no limit.
         limit: which of these leaves no more, in words.
+        limit_rate: what a second of a step is of the whole training in that limit's unit, and the unit.
         memory_scale: counted memory times this is what is needed (from a measured run).
         host_memory_bytes: of a node, for offload; None = not looked at.
         notes: what was taken from a measured run, in words.
@@ -81,6 +82,7 @@ class Question:
     margin: float = MEMORY_MARGIN
     longest_step_s: float | None = None
     limit: str = "the limit"
+    limit_rate: tuple[float, str] | None = None
     memory_scale: float = 1.0
     host_memory_bytes: float | None = None
     notes: tuple[str, ...] = ()

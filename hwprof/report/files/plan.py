@@ -7,8 +7,10 @@ from pathlib import Path
 
 from hwprof.plan.answer.machines import Answer
 from hwprof.plan.settings.frameworks import FILE_NAMES, settings_of
+from hwprof.report.chinese import Language
 from hwprof.report.csv import render_csv
 from hwprof.report.html import render_plan
+from hwprof.report.plan.in_chinese import plan_in_chinese
 from hwprof.report.plan.tables import build_plan_sheets
 from hwprof.report.plan.view import build_plan_view
 from hwprof.report.png import render_pictures
@@ -17,7 +19,7 @@ from hwprof.specs.files import write_atomically
 SETTINGS_FOLDER = "settings"
 
 
-def write_plan(answer: Answer, directory: Path) -> list[Path]:
+def write_plan(answer: Answer, directory: Path, *, language: Language = "en") -> list[Path]:
     """Write all files of an answer into ``directory``, which is made if need be.
 
     Settings of an earlier plan that a framework can't express any more are removed.
@@ -26,7 +28,7 @@ def write_plan(answer: Answer, directory: Path) -> list[Path]:
         WorkError: a file could not be written.
     """
     written = []
-    for name, content in _contents(answer):
+    for name, content in _contents(answer, language):
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
@@ -38,9 +40,9 @@ def write_plan(answer: Answer, directory: Path) -> list[Path]:
     return written
 
 
-def _contents(answer: Answer) -> Iterator[tuple[str, str | bytes]]:
+def _contents(answer: Answer, language: Language) -> Iterator[tuple[str, str | bytes]]:
     view = build_plan_view(answer)
-    yield "plan.html", render_plan(view)
+    yield "plan.html", render_plan(plan_in_chinese(view, answer) if language == "zh" else view, language)
     yield "pareto.png", render_pictures(view.title, [view.pictures["pareto"]])
     yield "scaling.png", render_pictures(view.title, [view.pictures["efficiency"], view.pictures["waiting"]])
     for sheet in build_plan_sheets(answer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
@@ -10,12 +9,11 @@ from hwprof.plan.fit.nearest import Change, Smallest
 from hwprof.plan.fit.question import Adaptation, FitQuestion
 from hwprof.plan.fit.rows import Fit, FitRow, Largest
 from hwprof.report.cells import Field, build_sheet, build_table
+from hwprof.report.chinese import Language, table_in_chinese
 from hwprof.report.csv import render_csv
+from hwprof.report.plan.in_chinese import fit_in_chinese
 from hwprof.report.terminal import Block, print_blocks
 from hwprof.units import format_bytes, format_seconds, format_span, number
-
-USUAL_LENGTH = 2048
-"""Tokens of the length that the first line speaks of, where it was looked at."""
 
 GB = 1e9
 WAYS: dict[Adaptation, str] = {"full": "full", "full-8bit": "full, 8-bit optimizer", "lora": "LoRA", "qlora": "QLoRA"}
@@ -23,19 +21,21 @@ _NAMED = 6
 """Devices that are named of those that would do."""
 
 
-def print_fit(fit: Fit, change: Change | None, stream: TextIO) -> None:
+def print_fit(fit: Fit, change: Change | None, stream: TextIO, *, language: Language = "en") -> None:
     """Print the answer in a line, the grid of batches and lengths, and what was assumed."""
     fields = _grid_fields(fit)
     able = [each for each in fit.largest if any(row.verdict != "no" for row in _rows_of(fit, each)) or each.likely]
+    first = fit_in_chinese(fit) if language == "zh" else _sentence(fit)
+    table = build_table("fit", "", fields, able)
     blocks = [
-        Block(lines=[_sentence(fit)], indent=0),
+        Block(lines=[first], indent=0),
         *([] if change is None else [Block(lines=[_change_line(change)], indent=0)]),
         *(
             [
                 Block(
                     title="memory of a device [GB] by sequences at a time; ~ = may not fit, the 90 % interval ends "
                     "beyond it",
-                    table=build_table("fit", "", fields, able),
+                    table=table_in_chinese(table) if language == "zh" else table,
                 )
             ]
             if able
@@ -128,15 +128,11 @@ def _times(question: FitQuestion) -> str:
 
 def _verdict(fit: Fit, way: Adaptation) -> str:
     """One way, in words."""
-    found = [each for each in fit.largest if each.adaptation == way]
-    sure, likely = [each for each in found if each.sure], [each for each in found if each.likely]
-    if not likely:
-        least = min((row for row in fit.rows if row.adaptation == way), key=lambda row: row.device_bytes)
+    row = fit.best_row(way)
+    if row is None:
+        least = min((one for one in fit.rows if one.adaptation == way), key=lambda one: one.device_bytes)
         return f"{WAYS[way]} does not fit (needs {format_bytes(least.device_bytes)})"
-    best = min(sure or likely, key=lambda each: abs(math.log(each.seq_len / USUAL_LENGTH)))
-    row = best.sure or best.likely
-    assert row is not None
-    how = "fits" if sure else "may fit (tight)"
+    how = "fits" if row.verdict == "fits" else "may fit (tight)"
     pairs = "sequence" if fit.question.task == "sft" else "pair"
     return f"{WAYS[way]} {how}, up to {row.batch_size} {pairs}{'s' * (row.batch_size > 1)} of {row.seq_len:,} tokens"
 
@@ -150,10 +146,9 @@ def _change_line(change: Change) -> str:
 def _best_lines(fit: Fit) -> Iterator[str]:
     """The step of the largest batch of each way, with its intervals."""
     for way in fit.question.adaptations:
-        found = [row for each in fit.largest if each.adaptation == way for row in [each.sure or each.likely] if row]
-        if not found:
+        row = fit.best_row(way)
+        if row is None:
             continue
-        row = min(found, key=lambda row: abs(math.log(row.seq_len / USUAL_LENGTH)))
         memory = f"peak {format_bytes(row.peak_bytes)} (90 %: {format_span(row.interval_bytes, 'byte')})"
         line = f"{WAYS[way]}, {row.batch_size} x {row.seq_len:,}: {memory}"
         if row.step_s is not None and row.step_interval_s is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hwprof.plan.answer.machines import Answer
 from hwprof.plan.answer.plans import Plan
 from hwprof.report.cells import Field, Table, build_table, chosen, yes
 from hwprof.report.pictures import BOUND_WORDS, Card, Picture
+from hwprof.report.plan.answer_text import fleet_table
 from hwprof.report.plan.figures import plan_pictures
 from hwprof.report.plan.tables import (
     ASSUMPTIONS,
@@ -37,6 +39,7 @@ from hwprof.units import (
     format_quantity,
     format_seconds,
     format_span,
+    number,
 )
 from hwprof.version import __version__
 
@@ -48,7 +51,7 @@ CLOSE = 0.6
 class PlanView:
     """The page.
 
-    ``pictures`` has: pareto, machines, efficiency, waiting, sensitivity; ``tables``: plans, machines, scaling,
+    ``pictures`` has: pareto, machines, efficiency, waiting, sensitivity; ``tables``: plans, fleets, machines, scaling,
     settings, rejected, families, assumptions.
     """
 
@@ -83,14 +86,20 @@ def build_plan_view(answer: Answer) -> PlanView:
 
 
 def _sentence(answer: Answer, best: Plan | None) -> str:
-    if best is None:
-        return f"No plan: {answer.options[0].name}: {answer.options[0].reason}."
-    found, machine = best.prediction, f"{best.devices:,} {best.question.machine.device.id}"
-    times = f"{format_seconds(found.step_s)} a step"
-    whole = f", {days_words(best)} in all" if best.bill.steps > 1 else ""
-    return (
-        f"Take {layout_words(best.job)} on {machine}: {times}{whole}. What holds it back is {BOUND_WORDS[found.bound]}."
-    )
+    """The answer in plain words: how many, how long, how much; the layout comes after."""
+    if answer.chosen is None or best is None:
+        reasons = [f"{one.hardware}: {one.reason}" for one in answer.fleets]
+        option = answer.options[0]
+        change = f" The nearest change that works: {' '.join(answer.change.words)}." if answer.change else ""
+        return f"No plan: {'; '.join(reasons) or f'{option.name}: {option.reason}'}.{change}"
+    found, bill = best.prediction, best.bill
+    machine = f"{best.devices:,} {best.question.machine.device.id}"
+    bound = f"What holds it back is {BOUND_WORDS[found.bound]}."
+    if bill.steps <= 1:
+        return f"{machine} take {format_seconds(found.step_s)} a step, by {layout_words(best.job)}. {bound}"
+    low, high = (number(end) for end in bill.days_interval)
+    cost = "" if bill.mean_usd is None else f" and cost {format_quantity(bill.mean_usd, 'usd')}"
+    return f"{machine} train it in {number(bill.days)} days ({low} to {high}){cost}. {bound}"
 
 
 def _caution(answer: Answer, best: Plan) -> str:
@@ -113,8 +122,10 @@ def _card(title: str, value: str, detail: str) -> Card:
 
 def _cards(best: Plan) -> list[Card]:
     found, bill, capacity = best.prediction, best.bill, best.question.machine.capacity_bytes
-    cards = [
-        _card("Step", format_seconds(found.step_s), f"90 % interval {format_span(found.interval_s, 's')}"),
+    step = format_seconds(found.step_s)
+    return [
+        *(_cards_of_run(best) if bill.steps > 1 else ()),
+        _card("Step", step, f"{format_span(found.interval_s, 's')} in 90 %; {layout_words(best.job)}"),
         _card("MFU", format_fraction(found.mfu), f"HFU {format_fraction(found.hfu)}; attention counted in full"),
         _card(
             "Memory of a device",
@@ -123,15 +134,31 @@ def _cards(best: Plan) -> list[Card]:
         ),
         _card(
             "Tokens/s",
-            format_quantity(best.tokens_per_s, "count"),
-            f"{format_quantity(found.tokens_per_s_per_device, 'count')} of each device",
+            format_quantity(best.tokens_per_s, "large_count"),
+            f"{format_quantity(found.tokens_per_s_per_device, 'large_count')} of each device",
         ),
     ]
-    if bill.steps > 1:
-        detail = f"{bill.steps:,.0f} steps without interruption, {energy_words(best)}"
-        cards.append(_card("Whole training", days_words(best), detail))
-        cards.append(_card("Cost", cost_words(best), "from the lowest to the highest price"))
-    return cards
+
+
+def _cards_of_run(best: Plan) -> Iterator[Card]:
+    """What a whole training takes, failures included."""
+    bill, found = best.bill, best.goodput
+    low, high = (number(end) for end in bill.days_interval)
+    yield _card("Whole training", days_words(best), f"{low} to {high} in 80 %; {bill.steps:,.0f} steps")
+    span = format_span(bill.usd_interval, "usd") if bill.usd_interval else "--price gives one"
+    yield _card("Cost", cost_words(best), f"{span} with the days' interval" if bill.usd_interval else span)
+    if bill.power_watt is not None and bill.co2_kg is not None:
+        detail = f"{energy_words(best)}, {number(bill.co2_kg / 1e3)} t CO2"
+        yield _card("Power", format_quantity(bill.power_watt, "watt"), detail)
+    if found is not None:
+        detail = (
+            f"{number(found.failures_per_day, 2)} failures a day, restarts {format_fraction(found.restart_fraction)}"
+        )
+        yield _card("Goodput", format_fraction(found.fraction), detail)
+
+
+def _rate(plan: Plan) -> str:
+    return format_quantity(plan.tokens_per_s, "large_count")
 
 
 def _schedule(plan: Plan) -> str | None:
@@ -147,21 +174,29 @@ _BILL: tuple[Field[Plan], ...] = (
 
 _PLANS: tuple[Field[Plan], ...] = (
     *chosen(PLANS, "rank hardware devices"),
-    Field("layout", "Layout", lambda plan: layout_words(plan.job)),
-    Field("schedule", "Schedule", _schedule),
-    *chosen(PLANS, "dtype step_s"),
-    Field("interval", "90 % interval", lambda plan: format_span(plan.prediction.interval_s, "s")),
-    *chosen(PLANS, "faster_than_next_probability mfu_fraction bound memory_bytes"),
+    *_BILL[:2],
+    *chosen(PLANS, "step_s mfu_fraction memory_bytes"),
     Field("tight", "Tight", lambda plan: yes(answer=plan.tight), meaning="the memory interval ends beyond the device"),
-    *_BILL,
+    Field("layout", "Layout", lambda plan: layout_words(plan.job)),
+    *chosen(PLANS, "bound"),
+    Field(
+        "interval", "90 % interval", lambda plan: format_span(plan.prediction.interval_s, "s"), meaning="of the step"
+    ),
+    *chosen(PLANS, "faster_than_next_probability"),
+    *_BILL[2:],
+    *chosen(PLANS, "dtype"),
+    Field("schedule", "Schedule", _schedule),
 )
+"""What decides stands first: on a narrow screen the rest is to be scrolled to."""
 
 _MACHINES: tuple[Field[MachineRow], ...] = (
     *chosen(MACHINES, "hardware devices"),
+    *(Field(field.name, field.title, best_of(field.read), style=field.style) for field in _BILL[:2]),
     Field("fits", "Fits", lambda row: "yes" if row.best else f"no: {row.reason}", style="long"),
-    *chosen(MACHINES, "step_s tokens_per_s mfu_fraction bound memory_bytes"),
-    *(Field(field.name, field.title, best_of(field.read), style=field.style) for field in _BILL),
-    *chosen(MACHINES, "layout"),
+    *chosen(MACHINES, "step_s mfu_fraction memory_bytes"),
+    Field("tokens_per_s", "Tokens/s", best_of(_rate), style="number"),
+    *chosen(MACHINES, "layout bound"),
+    *(Field(field.name, field.title, best_of(field.read), style=field.style) for field in _BILL[2:]),
 )
 
 _SCALING = chosen(
@@ -175,6 +210,7 @@ def _tables(answer: Answer) -> tuple[Table, ...]:
     settings, refusals = settings_of_best(answer), refusals_of(answer.options)
     return (
         build_table("plans", "Plans", _PLANS, answer.plans, empty="No layout fits."),
+        fleet_table(answer),
         build_table("machines", "Machines side by side", _MACHINES, machine_rows(answer)),
         build_table("scaling", "Each point", _SCALING, answer.scaling, empty="Nothing to scale."),
         build_table("settings", "Settings of the first plan", SETTINGS, settings, empty="No plan."),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwprof.errors import InputError, SpecError, UnknownNameError
 from hwprof.specs.catalogue.shelves import SHELVES, Sort, claims_of, files_of, find_file
+from hwprof.specs.catalogue.spoken import spoken_file
 from hwprof.specs.files import PATH_VARIABLE
 from hwprof.specs.frozen import Record
 from hwprof.specs.model.spec import ModelSpec
@@ -17,6 +18,9 @@ from hwprof.specs.parsing import build, read_toml
 
 if TYPE_CHECKING:
     from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec, LinkSpec
+
+_ORGANISED = re.compile(r"[\w.-]+/[\w.-]+")
+"""A name behind its organisation, as on Hugging Face."""
 
 _COUNTED_DEVICE = re.compile(r"([0-9]+)\s*x\s*(.*)", re.IGNORECASE)
 
@@ -80,6 +84,12 @@ def load_cluster(text: str | Path) -> ClusterSpec:
     return cluster
 
 
+def counted(text: str) -> tuple[int | None, str]:
+    """How many of which device ``8xh100`` means; None where it names no number."""
+    found = _COUNTED_DEVICE.fullmatch(text.strip())
+    return (int(found.group(1)), found.group(2)) if found else (None, text)
+
+
 def list_models() -> tuple[ModelSpec, ...]:
     """Every model of the catalogue, by file name."""
     return tuple(spec for spec in _all("model") if isinstance(spec, ModelSpec))
@@ -117,13 +127,17 @@ def _load(sort: Sort, name_or_path: str | Path) -> Record:
     text = str(name_or_path).strip()
     if not text:
         raise InputError(f"no {sort} is named", remedy=f"name one; `hwprof specs list {sort}s` shows all")
-    if isinstance(name_or_path, Path) or os.sep in text or text.lower().endswith((".toml", ".json")):
+    is_path = isinstance(name_or_path, Path) or text.lower().endswith((".toml", ".json"))
+    if is_path or (os.sep in text and (_exists(text) or not _ORGANISED.fullmatch(text))):
         return _from_path(sort, Path(text))
     path = find_file(sort, text)
     if path is not None:
         return _from_file(sort, path)
     if _exists(text):
         return _from_path(sort, Path(text))
+    path = spoken_file(sort, text)
+    if path is not None:
+        return _from_file(sort, path)
     raise _unknown(sort, text)
 
 

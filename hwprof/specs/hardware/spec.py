@@ -180,12 +180,14 @@ class Node(Sourced):
 
     ``devices`` share one host; ``scale_up_domain`` devices reach each other over the scale-up links (NVL72: 4 and
     72). ``inter_node_byte_per_s`` is the network per device, one direction; ``network`` names an entry of the links.
+    ``power_watt`` is the most that the host takes with its devices.
     """
 
     devices: PositiveInt
     scale_up_domain: PositiveInt
     inter_node_byte_per_s: BytePerSecond | None = Field(default=None, alias="inter_node")
     network: str = ""
+    power_watt: Watt | None = Field(default=None, alias="power")
 
 
 class Package(Sourced):

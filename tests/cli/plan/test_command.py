@@ -36,7 +36,8 @@ def test_json_keeps_the_contract():
         assert plan["memory"]["device_bytes"] < plan["memory"]["capacity_bytes"]
         assert 0 < plan["mfu"] < 1
         # 10^9 tokens of 16 x 1024 a step
-        assert plan["bill"]["days"] == pytest.approx(1e9 / (16 * 1024) * plan["step_s"] / 86400)
+        assert plan["bill"]["step_days"] == pytest.approx(1e9 / (16 * 1024) * plan["step_s"] / 86400)
+        assert plan["bill"]["days"] == pytest.approx(plan["bill"]["step_days"] / plan["goodput"]["fraction"])
     assert 1 in found["pareto"]
     assert set(found["options"][0]["sensitivity"]) >= {"matrix-multiply rate", "memory capacity"}
 
@@ -273,3 +274,52 @@ def test_memory_is_asked_for_where_no_file_says_it():
     capacities = {plan["hardware"]: plan["memory"]["capacity_bytes"] for plan in json.loads(given.stdout)["plans"]}
     assert capacities["cpu-xeon-8480plus"] == 64e9
     assert capacities["rtx-4090"] < 26e9  # its file says it
+
+
+FLEET = ["--model", "8b", "--hardware", "h100-sxm", "--tokens", "1t", "--seq-len", "4k", "--max-devices", "256"]
+
+
+def test_a_deadline_alone_is_answered_with_a_number_of_devices():
+    result = run(*FLEET, "--deadline", "30 days", "--global-batch", "1,024", "--format", "json")
+    answer = json.loads(result.stdout)["answer"]
+    assert result.exit_code == 0
+    assert answer["hardware"] == "h100-sxm5-80gb"
+    assert answer["days"] <= 30
+    assert answer["days_interval"][0] < answer["days"] < answer["days_interval"][1]
+    assert answer["cost_interval_usd"][0] < answer["cost_usd"] < answer["cost_interval_usd"][1]
+    assert answer["energy_wh"] == pytest.approx(answer["power_w"] * answer["days"] * 24)
+    assert 0.9 < answer["goodput"] < 1
+    assert answer["plan"]["devices"] == answer["devices"]
+    assert answer["device_hours"] == pytest.approx(answer["devices"] * answer["days"] * 24)
+
+
+def test_the_first_line_has_devices_days_and_money_and_the_assumed_batch_is_said():
+    text = run(*FLEET, "--deadline", "30d").stdout
+    first = text.splitlines()[0]
+    assert first.startswith("llama-3.1-8b on 1 T tokens: ")
+    assert all(word in first for word in ("h100-sxm5-80gb", " days (80 %: ", " USD (", "MWh", "goodput "))
+    assert "--global-batch not given: 1,024 sequences, 4.19 M tokens a step" in text
+
+
+def test_what_nothing_keeps_to_exits_with_1_and_says_by_how_much():
+    result = run(*FLEET, "--deadline", "1d")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("No: llama-3.1-8b: h100-sxm5-80gb: 256 take ")
+    assert "more than the deadline of 1" in result.stdout
+
+
+def test_a_number_that_misses_keeps_its_days_and_the_nearest_that_works_is_named():
+    asked = [*FLEET[:-2], "--devices", "64", "--deadline", "15d", "--global-batch", "1024"]
+    result = run(*asked, "--format", "json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["answer"]) == (1, None)
+    assert found["options"][0]["days"] > 15
+    assert found["change"]["words"][0].startswith("--devices ")
+    assert " days, the deadline leaves 15: " in found["options"][0]["reason"]
+
+
+def test_all_that_is_missing_is_said_at_once():
+    with pytest.raises(
+        HwprofError, match=r"--model, --hardware, --devices or --max-devices, --global-batch are missing"
+    ):
+        run("--tokens", "1T")

@@ -28,7 +28,7 @@ def test_a_bill_by_hand():
 def test_rates_of_the_device_file_say_where_they_are_from():
     rates = rates_of(H100)
     assert rates.usd_per_hour == (2.95, 3.99)
-    assert rates.watt == 700
+    assert rates.watt == 10200 / 8  # a DGX H100 by its datasheet
     assert any("2.95 to 3.99 USD/h (Nebius" in line for line in rates.basis)
     assert any(line.startswith("PUE 1.56: ") and "2024" in line for line in rates.basis)
 

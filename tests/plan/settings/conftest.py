@@ -20,7 +20,15 @@ def launch() -> LaunchBuilder:
     """``layout`` takes degrees; the rest goes to the job, but for what a launch itself has."""
 
     def build(model: str = "llama-3.1-8b", layout: dict[str, Any] | None = None, **changes: Any) -> Launch:
-        own = {"backend": "cuda", "device": "h100", "stack": "torch", "nodes": 2, "devices_per_node": 8, "steps": 1000}
+        own = {
+            "backend": "cuda",
+            "device": "h100",
+            "stack": "torch",
+            "nodes": 2,
+            "devices_per_node": 8,
+            "steps": 1000,
+            "architecture": None,
+        }
         own |= {name: changes.pop(name) for name in tuple(own) if name in changes}
         fields = {"seq_len": 8192, "global_batch": 64, "storage": "autocast"} | changes
         degrees = ParallelLayout(**({"data_parallel": 16, "zero_stage": 3} if layout is None else layout))

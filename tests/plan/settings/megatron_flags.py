@@ -23,7 +23,8 @@ _SWITCHES = (
     "--multi-latent-attention --qk-layernorm --sequence-parallel --account-for-embedding-in-pipeline-split "
     "--account-for-loss-in-pipeline-split --use-distributed-optimizer --overlap-grad-reduce --overlap-param-gather "
     "--use-megatron-fsdp --no-gradient-accumulation-fusion --bf16 --fp16 --grad-reduce-in-bf16 --moe-grouped-gemm "
-    "--moe-router-enable-expert-bias --optimizer-cpu-offload --use-precision-aware-optimizer"
+    "--moe-router-enable-expert-bias --tp-comm-overlap --fp8-param-gather --optimizer-cpu-offload "
+    "--use-precision-aware-optimizer"
 )
 
 CHOICES = {
@@ -41,9 +42,14 @@ CHOICES = {
     "--ckpt-format": ("torch", "torch_dist", "zarr", "torch_dcp", "fsdp_dtensor"),
     "--moe-token-dispatcher-type": ("allgather", "alltoall", "flex"),
     "--moe-router-score-function": ("softmax", "sigmoid"),
+    "--moe-router-load-balancing-type": ("aux_loss", "seq_aux_loss", "global_aux_loss", "sinkhorn", "none"),
+    "--fp8-recipe": ("tensorwise", "delayed", "mxfp8", "blockwise", "custom"),
 }
 
-FRACTIONS = ("--rotary-percent", "--attention-dropout", "--hidden-dropout")
+FRACTIONS = (
+    *("--rotary-percent", "--attention-dropout", "--hidden-dropout"),
+    *("--moe-aux-loss-coeff", "--moe-router-bias-update-rate"),
+)
 TEXTS = ("--pipeline-model-parallel-layout", "--moe-layer-freq", "--window-size")
 
 

@@ -80,3 +80,15 @@ def test_what_it_lacks_is_said_and_no_file_made(launch, changes, lack):
     found = settings_for(launch(**changes))
     assert found.text == ""
     assert any(lack in words for words in found.lacks)
+
+
+def test_gradients_are_sharded_and_reduced_as_planned_if_code_says_so(launch):
+    found = settings_for(launch(micro_batch=2)).besides
+    assert any("sync_each_batch=True" in words for words in found)
+    assert any("reduce_dtype=torch.float32" in words for words in found)
+    narrow = settings_for(launch(micro_batch=4, storage="pure")).besides
+    assert not any("sync_each_batch" in words or "reduce_dtype" in words for words in narrow)
+    layout = {"data_parallel": 2, "tensor_parallel": 4, "context_parallel": 2, "zero_stage": 3}
+    degrees = settings_for(launch(layout=layout)).besides
+    assert any('tp_plan="auto"' in words for words in degrees)
+    assert any("maybe_context_parallel" in words for words in degrees)

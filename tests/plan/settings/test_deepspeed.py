@@ -31,7 +31,7 @@ LAYOUTS = {
     "zero 3": {},
     "zero 1": {"layout": {"data_parallel": 16, "zero_stage": 1}, "micro_batch": 2},
     "tensor": {"layout": {"data_parallel": 2, "tensor_parallel": 8, "zero_stage": 2}},
-    "plain": {"layout": {"data_parallel": 16}, "dtype": "fp16"},
+    "plain": {"layout": {"data_parallel": 16}, "dtype": "fp16", "gradient_bytes": 2},
     "offload": {"offload": "optimizer"},
     "weights": {"offload": "weights"},
     "fp32": {"dtype": "fp32"},
@@ -52,8 +52,8 @@ def test_every_key_is_documented_and_batches_multiply(launch, name):
     asked = launch(**LAYOUTS[name])
     found = json.loads(settings_for(asked).text)
     check_listed(found, KEYS)
-    data = asked.job.layout.data_parallel
-    assert found["train_batch_size"] == 64
+    data, tensor = asked.job.layout.data_parallel, asked.job.layout.tensor_parallel
+    assert found.get("train_batch_size") == (64 if tensor == 1 else None)  # else DeepSpeed multiplies by all ranks
     assert found["train_micro_batch_size_per_gpu"] * found["gradient_accumulation_steps"] * data == 64
 
 
@@ -80,6 +80,7 @@ def test_deepspeed_s_own_class_takes_it(launch, monkeypatch, name):
         ({"layout": {"data_parallel": 4, "context_parallel": 4, "zero_stage": 3}}, "context parallel"),
         ({"layout": {"data_parallel": 2, "tensor_parallel": 8, "zero_stage": 3}}, "ZeRO stage 3 beside tensor"),
         ({"dtype": "fp8"}, "fp8"),
+        ({"layout": {"data_parallel": 16}, "dtype": "bf16"}, "fp32 gradients of narrow weights at ZeRO stage 0"),
     ],
 )
 def test_what_it_lacks_is_said_and_no_file_made(launch, changes, lack):
@@ -92,3 +93,9 @@ def test_recompute_is_left_to_the_model_s_code(launch):
     found = settings_for(launch(recompute="full"))
     assert found.text
     assert any("full recompute in all layers" in words for words in found.besides)
+
+
+def test_what_only_code_can_say_is_said(launch):
+    tensor = settings_for(launch(layout={"data_parallel": 2, "tensor_parallel": 8, "zero_stage": 2}))
+    assert any("same data on all 8 tensor ranks" in words for words in tensor.besides)
+    assert any("DeepSpeedCPUAdam" in words for words in settings_for(launch(offload="optimizer")).besides)

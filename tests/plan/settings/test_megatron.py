@@ -88,6 +88,15 @@ def test_layers_that_do_not_divide(launch):
         ({"offload": "optimizer", "layout": {"data_parallel": 16}}, "offload of the optimizer without ZeRO"),
         ({"layout": {"data_parallel": 2, "pipeline_parallel": 8, "schedule": "zb-v"}}, "schedule zb-v"),
         ({"layout": {"data_parallel": 16, "zero_stage": 3, "shard_ranks": 8}}, "over fewer than all replicas"),
+        (
+            {"layout": {"data_parallel": 2, "tensor_parallel": 8, "zero_stage": 3}, "architecture": "hopper"},
+            "ZeRO stage 3 beside tensor or context parallel before Blackwell",
+        ),
+        (
+            {"model": "mixtral-8x7b", "layout": {"data_parallel": 8, "tensor_parallel": 2, "sequence_parallel": False}},
+            "experts beside tensor parallel without sequence parallel",
+        ),
+        ({"dtype": "fp8", "fp8_recipe": "rowwise"}, "fp8 by rowwise"),
         ({"model": "gemma-2-9b"}, "gated gelu activation"),
         ({"model": "falcon-7b", "seq_len": 2048}, "parallel_shared_norm blocks"),
         ({"model": "bloom-176b", "seq_len": 2048}, "alibi positions"),
@@ -126,3 +135,45 @@ def test_megatron_core_takes_them_together(launch, config_class, name):
         config = kind(**kept)
     assert config.num_layers == args["num_layers"]
     assert config.recompute_num_layers == args["recompute_num_layers"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "architecture", "line"),
+    [
+        ({"data_parallel": 2, "tensor_parallel": 8}, "hopper", "export CUDA_DEVICE_MAX_CONNECTIONS=1"),
+        ({"data_parallel": 8, "context_parallel": 2}, "ampere", "export CUDA_DEVICE_MAX_CONNECTIONS=1"),
+        ({"data_parallel": 2, "tensor_parallel": 8}, "blackwell", ""),
+        ({"data_parallel": 16, "zero_stage": 3}, "hopper", "unset CUDA_DEVICE_MAX_CONNECTIONS"),
+        ({"data_parallel": 16, "zero_stage": 1}, "hopper", ""),
+    ],
+)
+def test_queues_are_as_megatron_asserts(launch, layout, architecture, line):
+    """``validate_args``: 1 before Blackwell under tensor or context parallelism, not 1 under its FSDP."""
+    text = settings_for(launch(layout=layout, architecture=architecture)).text
+    found = [each for each in text.splitlines() if "CUDA_DEVICE_MAX_CONNECTIONS" in each]
+    assert found == ([line] if line else [])
+
+
+def test_experts_are_balanced_and_latent_attention_has_its_norms(launch):
+    mixtral = args_of(launch, **LAYOUTS["experts"])
+    assert (mixtral.moe_router_load_balancing_type, mixtral.moe_aux_loss_coeff) == ("aux_loss", 0.01)
+    deepseek = args_of(launch, **LAYOUTS["latent"])
+    assert (deepseek.moe_router_load_balancing_type, deepseek.moe_aux_loss_coeff) == ("seq_aux_loss", 0.0001)
+    assert deepseek.qk_layernorm
+    assert deepseek.attention_backend == "auto"  # flash is FlashAttention-3's alone here
+
+
+def test_what_was_priced_as_hidden_is_told(launch):
+    asked = {"layout": {"data_parallel": 2, "tensor_parallel": 8, "zero_stage": 1}}
+    assert not args_of(launch, **asked).tp_comm_overlap
+    assert args_of(launch, **asked, async_tensor_parallel=True).tp_comm_overlap
+    narrow = args_of(launch, **asked, dtype="fp8", fp8_recipe="delayed", fp8_all_gather=True)
+    assert (narrow.fp8_recipe, narrow.fp8_param_gather) == ("delayed", True)
+
+
+def test_padding_and_iterations_that_are_left_are_said(launch):
+    found = settings_for(launch("llama-3.1-8b", storage="mixed", steps=None))
+    assert "--train-iters ..." in found.text
+    assert any("--use-rope-scaling" in words for words in found.besides)
+    padded = settings_for(launch("gpt2-124m", storage="mixed", seq_len=1024))
+    assert any("vocabulary padded to 50,304" in words for words in padded.besides)

@@ -159,6 +159,15 @@ def test_uneven_chunks_count_embedding_and_head(launch):
         ({"recompute": "full", "recompute_layers": 5}, "recompute in just these layers"),
         ({"layout": {"data_parallel": 2, "pipeline_parallel": 8, "schedule": "zb-h1"}}, "schedule zb-h1"),
         ({"dtype": "fp4"}, "fp4"),
+        (
+            {"layout": {"data_parallel": 1, "pipeline_parallel": 16, "schedule": "zb-v"}},
+            "schedule zb-v with compiled kernels",
+        ),
+        (
+            {"model": "deepseek-v3", "layout": {"data_parallel": 8, "context_parallel": 2, "zero_stage": 3}},
+            "context parallel with its flex attention",
+        ),
+        ({"recompute": "selective", "selective": ("core_attn",)}, "recompute in just these layers"),
         ({"backend": "other", "device": "tpu-v5p"}, "tpu-v5p"),
     ],
 )

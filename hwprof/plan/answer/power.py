@@ -1,0 +1,98 @@
+"""What power does a device take with its share of host, network and building, and what does a kilowatt-hour emit?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwprof.errors import InputError
+from hwprof.specs.hardware.spec import DeviceSpec
+
+USUAL_PUE = 1.56
+PUE_SOURCE = "average of data centres, Uptime Institute Global Data Center Survey 2024"
+"""Power of the building over power of its machines."""
+
+HOST_SHARE = (10.2e3 - 8 * 700) / (8 * 700)
+"""Of a host beside that of its devices, where no file has it: a DGX H100 takes 10.2 kW with eight of 700 W (its
+datasheet)."""
+
+SWITCH_WATT, SWITCH_PORTS = 1720.0, 64
+"""Of a switch with active modules in all ports: NVIDIA Quantum-2 QM9700, datasheet."""
+
+GRID_G_PER_KWH = 445.0
+GRID_SOURCE = "the world's mean of 2024, IEA Electricity 2025"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """Of one device.
+
+    Attributes:
+        watt: with its shares of host and network; None = not known.
+        pue: power of the building over that.
+        g_per_kwh: carbon dioxide of the grid.
+        basis: where each is from, in words.
+    """
+
+    watt: float | None
+    pue: float
+    g_per_kwh: float
+    basis: tuple[str, ...]
+
+    @property
+    def site_watt(self) -> float | None:
+        """With the building's share."""
+        return None if self.watt is None else self.watt * self.pue
+
+
+def power_of(
+    device: DeviceSpec,
+    devices: int,
+    *,
+    watt: float | None = None,
+    pue: float | None = None,
+    g_per_kwh: float | None = None,
+) -> Power:
+    """As rated: the most that it takes. ``watt`` is all of a device, host and network included.
+
+    Raises:
+        InputError: a PUE below 1.
+    """
+    if pue is not None and pue < 1:
+        raise InputError(f"a PUE of {pue}", expectation="a building takes at least the power of its devices: 1 or more")
+    found, words = (watt, f"{watt:g} W, as given, host and network included") if watt else _rated(device, devices)
+    return Power(
+        watt=found,
+        pue=pue or USUAL_PUE,
+        g_per_kwh=GRID_G_PER_KWH if g_per_kwh is None else g_per_kwh,
+        basis=(
+            f"power of {device.id}: {words}",
+            f"PUE {pue:g}, as given" if pue is not None else f"PUE {USUAL_PUE:g}: {PUE_SOURCE}",
+            f"grid: {GRID_G_PER_KWH:g} g CO2/kWh, {GRID_SOURCE}"
+            if g_per_kwh is None
+            else f"grid: {g_per_kwh:g} g CO2/kWh, as given",
+        ),
+    )
+
+
+def network_watt(devices: int, node: int) -> float:
+    """Switch ports of one device in a fat tree: one on the lowest level, two on each further one."""
+    if devices <= node:
+        return 0.0
+    levels, reach = 1, SWITCH_PORTS
+    while reach < devices:
+        levels, reach = levels + 1, reach * SWITCH_PORTS // 2
+    return (2 * levels - 1) * SWITCH_WATT / SWITCH_PORTS
+
+
+def _rated(device: DeviceSpec, devices: int) -> tuple[float | None, str]:
+    own = device.compute.tdp_watt
+    if own is None:
+        return None, "not known; --watt gives it"
+    if device.kind == "cpu":
+        return own, f"its TDP of {own:g} W"
+    node = device.node
+    host = node.power_watt / node.devices - own if node.power_watt else HOST_SHARE * own
+    from_file = "its node's rating" if node.power_watt else "as in a DGX H100 (assumed)"
+    wires = network_watt(devices, node.devices)
+    network = f" + {wires:.0f} W of switches (QM9700)" if wires else ""
+    return own + host + wires, f"{own:g} W (its TDP) + {host:.0f} W of the host ({from_file}){network}, all as rated"

@@ -1,0 +1,122 @@
+"""Which share of its time does a fleet train? Young's and Daly's formulas, with failures at any time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hwprof.errors import InputError
+from hwprof.plan.goodput.checkpoint import checkpoint_of
+from hwprof.plan.goodput.reliability import Reliability
+from hwprof.predict.machine import Machine
+from hwprof.specs.job.step import TrainingJob
+
+DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goodput:
+    """What becomes of the time of a long training.
+
+    Attributes:
+        fraction: share of it in steps that last.
+        range_fraction: the same where the fleet fails as often, and as seldom, as fleets do (10th, 90th percentile).
+        mtbf_s: between interruptions of the whole job.
+        interval_s: training between two checkpoints.
+        checkpoint_fraction: share in checkpoints that hold the job up.
+        restart_fraction: share in detecting failures, restarting and loading.
+        lost_fraction: share in steps that were taken twice.
+        checkpoint_bytes: size of a checkpoint.
+        spare_devices: that stand by.
+        basis: in words.
+    """
+
+    fraction: float
+    range_fraction: tuple[float, float]
+    mtbf_s: float
+    interval_s: float
+    checkpoint_fraction: float
+    restart_fraction: float
+    lost_fraction: float
+    checkpoint_bytes: float
+    spare_devices: int
+    basis: tuple[str, ...]
+
+    @property
+    def failures_per_day(self) -> float:
+        """Interruptions in a day of the whole job."""
+        return DAY_S / self.mtbf_s
+
+
+def best_interval_s(stall_s: float, mtbf_s: float) -> float:
+    """Training between two checkpoints that wastes least (Daly 2006, equation 37; its first term is Young's of 1974).
+
+    >>> round(best_interval_s(60, 86400))
+    3179
+    """
+    ratio = stall_s / (2 * mtbf_s)
+    if ratio >= 1:
+        return mtbf_s
+    return math.sqrt(2 * stall_s * mtbf_s) * (1 + math.sqrt(ratio) / 3 + ratio / 9) - stall_s
+
+
+def expected_fraction(*, interval_s: float, stall_s: float, lag_s: float, restart_s: float, mtbf_s: float) -> float:
+    """Share of the time in steps that last, where failures come at any moment (Daly 2006, equation 20).
+
+    Args:
+        interval_s: training between two checkpoints.
+        stall_s: that a checkpoint holds the job up.
+        lag_s: from the end of that until the checkpoint is safe; a failure before then goes back to the one before.
+        restart_s: from a failure to training again.
+        mtbf_s: between failures.
+    """
+    whole = mtbf_s * math.exp((restart_s + lag_s) / mtbf_s) * math.expm1((interval_s + stall_s) / mtbf_s)
+    return interval_s / whole
+
+
+def goodput_of(job: TrainingJob, machine: Machine, reliability: Reliability) -> Goodput:
+    """Of a job on all devices of a machine.
+
+    Raises:
+        InputError: the fleet fails before it has saved anything.
+    """
+    saved = checkpoint_of(job, machine, reliability)
+    restart_s = reliability.restart_s + saved.load_s
+    lag_s = saved.write_s - saved.stall_s
+
+    def interval_at(mtbf_s: float) -> float:
+        return reliability.checkpoint_interval_s or max(best_interval_s(saved.stall_s, mtbf_s), saved.write_s)
+
+    def fraction_at(device_mtbf_s: float) -> float:
+        mtbf_s = device_mtbf_s / machine.devices
+        if (restart_s + lag_s + interval_at(mtbf_s)) / mtbf_s > MOST_MTBFS:
+            raise InputError(
+                f"{machine.devices:,} devices that fail each {mtbf_s:,.0f} s lose all their work: a restart takes "
+                f"{restart_s:,.0f} s",
+                remedy="give a longer --mtbf, a shorter --restart-time, faster storage or fewer devices",
+            )
+        return expected_fraction(
+            interval_s=interval_at(mtbf_s), stall_s=saved.stall_s, lag_s=lag_s, restart_s=restart_s, mtbf_s=mtbf_s
+        )
+
+    mtbf_s = reliability.mtbf_s / machine.devices
+    fraction, interval_s = fraction_at(reliability.mtbf_s), interval_at(mtbf_s)
+    stalled = fraction * saved.stall_s / interval_s
+    restarting = restart_s / mtbf_s
+    low_s, high_s = reliability.mtbf_range_s
+    return Goodput(
+        fraction=fraction,
+        range_fraction=(fraction_at(low_s), fraction_at(high_s)),
+        mtbf_s=mtbf_s,
+        interval_s=interval_s,
+        checkpoint_fraction=stalled,
+        restart_fraction=min(restarting, 1 - fraction - stalled),
+        lost_fraction=max(1 - fraction - stalled - restarting, 0.0),
+        checkpoint_bytes=saved.size_bytes,
+        spare_devices=reliability.spare_nodes * min(machine.device.node.devices, machine.devices),
+        basis=reliability.basis,
+    )
+
+
+MOST_MTBFS = 30.0
+"""An interval and a restart of more than so many times the mean between failures never end."""

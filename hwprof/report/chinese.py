@@ -1,0 +1,136 @@
+"""How is a page or an answer said in Chinese? Its words, one by one; what has none stays as it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from hwprof.report.cells import Table
+from hwprof.report.pictures import Card, Picture
+
+Language = Literal["en", "zh"]
+
+WORDS: Mapping[str, str] = {
+    "Verdict": "结论",
+    "Plans": "方案",
+    "Machines": "机器",
+    "Scaling": "扩展性",
+    "Sensitivity": "敏感性",
+    "Settings": "设置",
+    "Ruled out": "被排除的",
+    "Assumptions": "假设",
+    "How many of each hardware": "每种硬件要多少台",
+    "Machines side by side": "机器对比",
+    "Scaling of the first plan's job": "第一个方案的扩展性",
+    "Settings of the first plan": "第一个方案的设置",
+    "What was ruled out, and why": "哪些被排除，为什么",
+    "What the numbers rest on": "这些数字的依据",
+    "Each point": "每个点",
+    "Families of degrees that do not fit, nearest first": "放不下的并行度组合，最接近的在前",
+    "Dark theme": "深色主题",
+    "Whole training": "整个训练",
+    "Cost": "费用",
+    "Power": "功率",
+    "Goodput": "有效时间",
+    "Step": "单步",
+    "Memory of a device": "单台显存",
+    "Tokens/s": "token/s",
+    "Rank": "名次",
+    "Hardware": "硬件",
+    "Devices": "台数",
+    "Days": "天数",
+    "Energy": "能耗",
+    "Memory": "显存",
+    "Tight": "偏紧",
+    "Layout": "布局",
+    "Bound": "受限于",
+    "90 % interval": "90 % 区间",
+    "Faster than the next": "快于下一个的概率",
+    "Format": "格式",
+    "Schedule": "流水线调度",
+    "Fits": "放得下",
+    "Global batch": "全局批大小",
+    "Efficiency": "效率",
+    "Working": "工作",
+    "Waiting": "等待",
+    "Framework": "框架",
+    "File": "文件",
+    "Can't express": "无法表达",
+    "To set elsewhere": "另需设置",
+    "Rule": "规则",
+    "Layouts": "布局数",
+    "For example": "例如",
+    "About": "关于",
+    "Assumption": "假设",
+    "Machine": "机器",
+    "fleet": "集群",
+    "devices": "设备",
+    "days": "天数",
+    "80 %": "80 % 区间",
+    "cost": "费用",
+    "power": "功率",
+    "batch": "批大小",
+    "way": "方式",
+    "tokens": "长度",
+    "largest": "最大批",
+    "tokens/s": "token/s",
+    "smallest": "最小",
+    "cheapest": "最便宜",
+    "fastest": "最快",
+    "nearest": "最接近",
+    "What the columns mean": "各列的含义",
+}
+"""Words of pages and tables."""
+
+_IN_SENTENCES = (
+    (r"failures a day", "次故障/天"),
+    (r"restarts", "重启"),
+    (r"checkpoints", "检查点"),
+    (r"lost work", "重做"),
+    (r"(\S+) days", r"\1 天"),
+    (r"(\S+) steps", r"\1 步"),
+    (r"(\S+) to (\S+)", r"\1 至 \2"),
+    (r" in 80 %", "（80 % 区间）"),
+    (r" in 90 %", "（90 % 区间）"),
+    (r"with the days' interval", "（含天数区间）"),
+    (r"of each device", "每台"),
+    (r"up 至 (\S+ \S+) of (\S+ \S+)", r"最多 \1，共 \2"),
+    (r"attention counted in full", "注意力按全量计"),
+)
+"""Words inside sentences that are made of numbers."""
+
+
+def chinese(text: str) -> str:
+    """A word of a page; several with commas between them one by one."""
+    return WORDS.get(text) or "，".join(WORDS.get(part, part) for part in text.split(", "))
+
+
+def phrase(text: str) -> str:
+    """A short sentence of numbers."""
+    for english, other in _IN_SENTENCES:
+        text = re.sub(english, other, text)
+    return text
+
+
+def table_in_chinese(table: Table) -> Table:
+    """Its titles; cells stay, as they are numbers and names."""
+    columns = tuple(replace(column, title=chinese(column.title)) for column in table.columns)
+    return replace(table, title=chinese(table.title), columns=columns)
+
+
+def card_in_chinese(card: Card) -> Card:
+    """Its title, and the numbers in words."""
+    return replace(
+        card,
+        title=chinese(card.title),
+        value=phrase(card.value),
+        brief=phrase(card.brief),
+        detail=phrase(card.detail),
+    )
+
+
+def picture_in_chinese(picture: Picture) -> Picture:
+    """Its title, where there is a word for it."""
+    return replace(picture, title=WORDS.get(picture.title, picture.title))

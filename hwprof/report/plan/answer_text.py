@@ -1,0 +1,101 @@
+"""How is the planner's answer said in a line? Devices, days, money, power, and what fails by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hwprof.plan.answer.fleet import Fleet
+from hwprof.plan.answer.machines import Answer, Option
+from hwprof.plan.answer.plans import Plan
+from hwprof.report.cells import Field, Table, build_table
+from hwprof.units import format_count, format_fraction, format_quantity, format_seconds, format_span, number
+
+
+def answer_line(answer: Answer) -> str:
+    """What to take, first of all."""
+    plan, base = answer.chosen, answer.options[0].question.base
+    if plan is None and answer.fleets:
+        return f"No: {base.model.name}: {'; '.join(f'{one.hardware}: {one.reason}' for one in answer.fleets)}"
+    if plan is None:
+        option = answer.options[0]
+        return f"No: {base.model.name} on {option.name}: {option.reason}"
+    found, machine = plan.prediction, f"{plan.devices:,} x {plan.question.machine.device.id}"
+    if plan.bill.steps <= 1:
+        return f"{base.model.name}: {machine}, {format_seconds(found.step_s)} a step, MFU {format_fraction(found.mfu)}"
+    tokens = format_count(plan.bill.steps * plan.job.tokens).replace("G", "B")  # a billion, as people say it
+    return f"{base.model.name} on {tokens} tokens: {machine}, {_whole(plan)}"
+
+
+def _whole(plan: Plan) -> str:
+    """Days, money and power of a whole training, with their intervals."""
+    bill = plan.bill
+    low, high = (number(end) for end in bill.days_interval)
+    words = [f"{number(bill.days)} days (80 %: {low} to {high})"]
+    if bill.mean_usd is not None and bill.usd_interval is not None:
+        words.append(f"{format_quantity(bill.mean_usd, 'usd')} ({format_span(bill.usd_interval, 'usd')})")
+    if bill.power_watt is not None and bill.energy_kwh is not None and bill.co2_kg is not None:
+        energy = format_quantity(1e3 * bill.energy_kwh, "watt_hour")
+        words.append(f"{format_quantity(bill.power_watt, 'watt')}, {energy}, {number(bill.co2_kg / 1e3)} t CO2")
+    return ", ".join([*words, f"goodput {format_fraction(bill.goodput)}"])
+
+
+def fleet_table(answer: Answer) -> Table:
+    """One line for each fleet: what it is, what it takes, or by how much it fails."""
+    rows = [row for fleet in answer.fleets for row in _rows(fleet)]
+    return build_table("fleets", "", _FLEETS, rows)
+
+
+Row = tuple[str, Option]
+
+
+def _rows(fleet: Fleet) -> Iterator[Row]:
+    named: dict[str, list[str]] = {}
+    options: dict[str, Option] = {}
+    for word, option in (
+        ("smallest", fleet.smallest),
+        ("cheapest", fleet.cheapest),
+        ("fastest", fleet.fastest),
+        ("nearest", fleet.nearest),
+    ):
+        if option is not None:
+            named.setdefault(option.name, []).append(word)
+            options[option.name] = option
+    yield from ((", ".join(words), options[name]) for name, words in named.items())
+
+
+def _plan(row: Row) -> Plan:
+    return row[1].plans[0]
+
+
+_FLEETS: tuple[Field[Row], ...] = (
+    Field("what", "fleet", lambda row: row[0]),
+    Field("machine", "devices", lambda row: row[1].name),
+    Field("days", "days", lambda row: number(_plan(row).bill.days), style="number"),
+    Field("days_interval", "80 %", lambda row: " to ".join(number(end) for end in _plan(row).bill.days_interval)),
+    Field("cost", "cost", lambda row: _cost(_plan(row)), style="number"),
+    Field("power", "power", lambda row: format_quantity(_plan(row).bill.power_watt, "watt"), style="number"),
+    Field("batch", "batch", lambda row: f"{_plan(row).job.global_batch:,}", style="number"),
+)
+
+
+def _cost(plan: Plan) -> str:
+    return format_quantity(plan.bill.mean_usd, "usd")
+
+
+def goodput_line(plan: Plan) -> str:
+    """What failures and checkpoints take of the time; empty where nobody asked for a whole training."""
+    found = plan.goodput
+    if found is None:
+        return ""
+    parts = (
+        ("restarts", found.restart_fraction),
+        ("lost work", found.lost_fraction),
+        ("checkpoints", found.checkpoint_fraction),
+    )
+    shares = ", ".join(f"{name} {format_fraction(share)}" for name, share in parts)
+    failures = f"{number(found.failures_per_day, 2)} failures a day"
+    size = format_quantity(found.checkpoint_bytes, "byte")
+    return (
+        f"goodput {format_fraction(found.fraction)}: {failures}, {shares}; a checkpoint of {size} every "
+        f"{format_seconds(found.interval_s)}"
+    )
