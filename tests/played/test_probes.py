@@ -1,16 +1,20 @@
 """Do probes of a device whose kernels have known lengths find these, whatever the host takes beside?"""
 
+import itertools
+import time
+
 import pytest
 import torch
 from made_up_bench import made_up_bench
 from played.device import US, Gpus, HandClock
 from played.nvml import played_nvml
+from played.tensors import tensors_on_cpu
 from scripted_timer import ScriptedTimer
 
 from hwprof.measure.links.slowdown import _beside_products_s
 from hwprof.measure.probes import bench as benches
 from hwprof.measure.probes import device as probes
-from hwprof.measure.probes import memory
+from hwprof.measure.probes import memory, transfer
 from hwprof.measure.probes.bench import CannotRunError
 from hwprof.measure.probes.device import bench_for, probe_device
 from hwprof.measure.probes.memory import Arrays, _level_ceiling
@@ -97,6 +101,19 @@ def test_ranks_open_no_context_on_the_devices_of_others(gpus):
     assert [name for name, _ in probes._transfer_probes(_bench(gpus)[0], peers=True) if "peer" in name]
 
 
+@pytest.mark.parametrize(("direction", "access", "path"), [("to_peer", True, "direct"), ("from_peer", False, "thr")])
+def test_copies_between_devices_say_which_way_they_go(monkeypatch, direction, access, path):
+    gpus = Gpus(2)
+    monkeypatch.setattr(transfer, "TRANSFER_BYTES", 2**16)
+    with gpus.installed(monkeypatch), tensors_on_cpu(gpus, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "can_device_access_peer", lambda _one, _other: access)
+        bench = made_up_bench(ScriptedTimer(itertools.repeat(2e-6)), device=CUDA)
+        found = transfer.peer_ceiling(bench, torch.device("cuda", 1), direction)
+    assert found.name == f"transfer.{direction}.1"
+    assert found.value == pytest.approx(2**16 / 2e-6)
+    assert found.conditions["path"].startswith(path)
+
+
 def test_products_beside_communication_never_queue_up(monkeypatch):
     """A product that takes the device longer than the host to ask for it: one of them at a time is under way."""
     gpus = Gpus()
@@ -117,9 +134,9 @@ def test_products_beside_communication_never_queue_up(monkeypatch):
                 return values
 
         def work():
-            until_ns = gpus.clock.now_ns() + 5_000_000
-            while gpus.clock.now_ns() < until_ns:
-                pass
+            asked, until_s = len(waiting), time.monotonic() + 60
+            while len(waiting) <= asked and time.monotonic() < until_s:
+                time.sleep(1e-3)
 
         _beside_products_s(Alone(), WallTimer(), product, work)
     assert len(waiting) > 2

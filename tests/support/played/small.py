@@ -20,7 +20,7 @@ def small_probes(monkeypatch: Any, *, probe_s: float = 0.02) -> None:
         (matmul, "_CUDA_PILOT_S", 0.01),
         (matmul, "FLUSH_BYTES", 2**16),
         (matmul, "_SUSTAINED_S", 0.002),
-        (matmul, "_HEAT_S", 0.0),
+        (matmul, "_HEAT_S", 1e-4),
         (memory, "_MIN_DRAM_ARRAY_BYTES", {"cpu": 2**22, "cuda": 2**18}),
         (memory, "DRAM_ARRAY_PER_CACHE", 1),
         (memory, "MAX_OVERHEAD", 0.9),
