@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from hwprof.version import __version__
 
 if TYPE_CHECKING:
+    from hwprof.emulate.answer import Emulation
+    from hwprof.emulate.start import emulate
     from hwprof.errors import HwprofError, InputError, WorkError
     from hwprof.loop.live import Logger
     from hwprof.loop.profile import Profile, profile
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from hwprof.specs.record.run import RunRecord
 
 __all__ = [
+    "Emulation",
     "HwprofError",
     "InputError",
     "Logger",
@@ -28,6 +31,7 @@ __all__ = [
     "Schedule",
     "WorkError",
     "__version__",
+    "emulate",
     "probe",
     "probe_ranks",
     "profile",
@@ -37,6 +41,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Emulation": "hwprof.emulate.answer",
     "HwprofError": "hwprof.errors",
     "InputError": "hwprof.errors",
     "Logger": "hwprof.loop.live",
@@ -44,6 +49,7 @@ _HOME = {
     "RunRecord": "hwprof.specs.record.run",
     "Schedule": "hwprof.loop.schedule",
     "WorkError": "hwprof.errors",
+    "emulate": "hwprof.emulate.start",
     "probe": "hwprof.session.start",
     "probe_ranks": "hwprof.session.start",
     "profile": "hwprof.loop.profile",

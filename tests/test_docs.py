@@ -25,6 +25,7 @@ EXAMPLE = ROOT / "reports" / "example"
 NOT_RUN = {
     r"hwprof run\b": "trains for a minute; tests/cli/test_run_command.py runs it",
     r"hwprof bench-server\b": "asks a server that runs; tests/measure/test_server.py has one",
+    r"hwprof emulate\b": "runs a script of the reader's; tests/emulate runs it",
     r"hwprof probe\b": "measures for a minute; tests/cli/test_probe_command.py runs it",
     r"hwprof view . --serve": "serves until it is stopped; tests/cli/test_view_serve.py asks it",
     r"hwprof view DIR --ncu": "needs Nsight Compute's output; tests/cli/test_view_command.py has some",
@@ -105,7 +106,7 @@ def test_command_runs(command, folder, monkeypatch):
 
 @pytest.mark.parametrize("command", [command for command in ALL if _reason(command) and "hwprof " in command])
 def test_command_that_is_not_run_has_options_that_exist(command):
-    named = r"(?<!-)\bhwprof (run|probe|validate|view|count|simulate|plan|bench-server)\b"
+    named = r"(?<!-)\bhwprof (run|probe|validate|view|count|simulate|plan|bench-server|emulate)\b"
     words = shlex.split(command[re.search(named, command).start() :].rstrip("'"))[1:]
     name, *options = words
     with click.Context(cli.cli) as parent:

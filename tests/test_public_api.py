@@ -11,6 +11,7 @@ import hwprof
 from hwprof.session.request import ProbeRequest, RunRequest
 
 PUBLIC = [
+    "Emulation",
     "HwprofError",
     "InputError",
     "Logger",
@@ -19,6 +20,7 @@ PUBLIC = [
     "Schedule",
     "WorkError",
     "__version__",
+    "emulate",
     "probe",
     "probe_ranks",
     "profile",

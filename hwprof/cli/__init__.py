@@ -26,6 +26,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "diff": ("hwprof.cli.diff", "What changed between two runs or traces, by how much beyond noise."),
     "count": ("hwprof.cli.count.command", "Count parameters, FLOP, bytes and memory; no hardware needed."),
     "simulate": ("hwprof.cli.simulate", "Predict one training step on other hardware and layouts."),
+    "emulate": ("hwprof.cli.emulate", "Run your own script on hardware that is not here."),
     "plan": ("hwprof.cli.plan.command", "Choose layout, hardware and number of devices for a training."),
     "fit": ("hwprof.cli.plan.fit", "Does a fine-tuning fit a device, at which batch and length, how fast?"),
     "deploy": ("hwprof.cli.deploy.command", "Predict what serving a model takes: times, servers, cost."),

@@ -1,0 +1,112 @@
+"""`hwprof emulate -- train.py`: your own script as one rank of many devices that are not here."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from hwprof.cli.examples import examples
+from hwprof.cli.format_option import format_option
+from hwprof.units import format_bytes, format_fraction, format_quantity, format_seconds
+
+if TYPE_CHECKING:
+    from hwprof.emulate.answer import Emulation
+
+
+@click.command(
+    "emulate",
+    context_settings={"ignore_unknown_options": True},
+    epilog=examples(
+        "hwprof emulate --hardware h100-sxm --devices 256 -- train.py --batch-size 2",
+        "hwprof emulate --hardware h100-sxm --devices 8 --compare a100-sxm,b200 --format json -- -m mypackage.train",
+    ),
+)
+@click.option("--hardware", required=True, help="Device of the catalogue, or a TOML file.")
+@click.option("--devices", type=click.IntRange(1), required=True, help="How many there are.")
+@click.option("--rank", type=click.IntRange(0), default=0, show_default=True, help="Which of them the script is.")
+@click.option(
+    "--steps", type=click.IntRange(1), help="End after so many steps; default: when two are alike, 4 at most."
+)
+@click.option("--compare", metavar="HARDWARE,...", help="Price the same recording on other devices, too.")
+@format_option
+@click.argument("script", nargs=-1, required=True, type=click.UNPROCESSED)
+def command(
+    *,
+    hardware: str,
+    devices: int,
+    rank: int,
+    steps: int | None,
+    compare: str | None,
+    output_format: str,
+    script: tuple[str, ...],
+) -> None:
+    """Run SCRIPT unmodified as one rank of DEVICES of HARDWARE: time, memory, bottleneck. Nothing is computed.
+
+    SCRIPT is a Python file and its arguments, or -m and a module. It believes in CUDA, NCCL, its world size and its
+    launcher; what it prints goes to standard error.
+    """
+    from hwprof.emulate.answer import emulation, emulation_json
+    from hwprof.emulate.start import machine_named, recorded
+    from hwprof.specs.catalogue.simulator import simulator_parameters
+
+    machine = machine_named(hardware, devices)
+    others = [machine_named(name.strip(), devices) for name in compare.split(",")] if compare else []
+    words = [*script[1:]] if script[0] in {"python", "python3"} else [*script]
+    recordings = recorded(words, machine, rank=rank, steps=steps)
+    table = simulator_parameters()
+    found = emulation(recordings, machine, table)
+    compared = [emulation(recordings, other, table) for other in others]
+    if output_format == "json":
+        answer = emulation_json(found)
+        if others:
+            answer["compare"] = [emulation_json(each) for each in compared]
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        click.echo(_text(found, compared))
+
+
+def _text(found: Emulation, compared: list[Emulation]) -> str:
+    recording = found.recording
+    low_s, high_s = found.interval_s
+    memory, width = recording.memory, 28
+    need, room = format_bytes(memory.reserved_bytes), format_bytes(found.capacity_bytes)
+    work = f"{format_quantity(float(recording.flop), 'flop')}, {recording.call_count:,} calls"
+    parts = [(name.replace("_", " "), value) for name, value in found.breakdown_s.items() if value]
+    return "\n".join(
+        [
+            f"rank {recording.rank} of {recording.devices} x {found.hardware}, step {recording.steps}, emulated",
+            *_refusal(found),
+            "",
+            f"step    {format_seconds(found.step_s)}  (90 %: {format_seconds(low_s)} to {format_seconds(high_s)})",
+            f"bound   {found.bound}",
+            f"work    {work}, {format_fraction(found.assumed_share)} of the time at assumed prices",
+            f"memory  {need} of {room} reserved, {format_bytes(memory.peak_bytes)} of tensors",
+            "",
+            "where the step goes",
+            *(f"  {name:{width}} {_share(value, found.step_s)}" for name, value in parts),
+            "",
+            "what takes most of it, each for itself",
+            *(f"  {name:{width}} {format_seconds(seconds):>10}  {line}" for name, line, seconds in found.slowest),
+            "",
+            "memory at its peak",
+            *(f"  {name:{width}} {format_bytes(value):>10}" for name, value in memory.kinds.items()),
+            *(["", "the same step on"] if compared else []),
+            *(f"  {each.hardware:{width}} {format_seconds(each.step_s):>10}" for each in compared),
+            "",
+            *(f"basis: {line}" for line in found.basis),
+        ]
+    )
+
+
+def _share(seconds: float, whole_s: float) -> str:
+    return f"{format_seconds(seconds):>10}  {format_fraction(seconds / whole_s):>8}"
+
+
+def _refusal(found: Emulation) -> list[str]:
+    refusal = found.recording.memory.refusal
+    if refusal is None:
+        return []
+    asked, held = format_bytes(refusal.asked_bytes), format_bytes(refusal.allocated_bytes)
+    return [f"OUT OF MEMORY at {refusal.line}: {asked} more beside {held}; the rest is of a device with room"]

@@ -1,0 +1,26 @@
+"""Which device does a script believe in?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Believed:
+    """The device that the script believes in.
+
+    Attributes:
+        name: as its driver prints it.
+        capability: as CUDA numbers it, or (0, 0).
+        capacity_bytes: its memory.
+        units: its compute units.
+        devices: how many devices there are in all.
+        node: how many share a host.
+    """
+
+    name: str
+    capability: tuple[int, int]
+    capacity_bytes: int
+    units: int
+    devices: int
+    node: int

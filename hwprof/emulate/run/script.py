@@ -1,0 +1,183 @@
+"""How does a script run as one rank of many that are not there? Environment, beliefs, and what is left at its end."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwprof.emulate.believed import Believed
+from hwprof.emulate.recording import Memory, Recording, training_device
+from hwprof.emulate.run.mail import Mail, UnsentError
+from hwprof.emulate.run.rank import EnoughError, Rank, is_own, script_line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a script ended.
+
+    Attributes:
+        failure: what it raised, in a line; empty where it came to its end or to the steps asked for.
+        line: of the script that raised.
+        awaits: rank for whose objects it waits, where that is what ended it; -1 elsewhere.
+    """
+
+    failure: str = ""
+    line: str = ""
+    awaits: int = -1
+
+
+def launcher_environment(rank: int, believed: Believed) -> dict[str, str]:
+    """What torchrun and SLURM tell a process; a process other than the first sees its own device as the first."""
+    node = min(believed.node, believed.devices)
+    local = 0 if rank % node else rank % node
+    numbers = {
+        "RANK": rank,
+        "WORLD_SIZE": believed.devices,
+        "LOCAL_RANK": local,
+        "LOCAL_WORLD_SIZE": node,
+        "GROUP_RANK": rank // node,
+        "NODE_RANK": rank // node,
+        "SLURM_PROCID": rank,
+        "SLURM_NTASKS": believed.devices,
+        "SLURM_LOCALID": local,
+        "SLURM_NODEID": rank // node,
+        "SLURM_JOB_NUM_NODES": -(-believed.devices // node),
+        "OMPI_COMM_WORLD_RANK": rank,
+        "OMPI_COMM_WORLD_SIZE": believed.devices,
+        "OMPI_COMM_WORLD_LOCAL_RANK": local,
+    }
+    words = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29500",
+        "TORCHELASTIC_RUN_ID": "emulated",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "WANDB_MODE": "disabled",
+        "ACCELERATE_USE_CPU": "false",
+        "CUDA_VISIBLE_DEVICES": "",
+        "NCCL_ASYNC_ERROR_HANDLING": "1",
+    }
+    return {name: str(value) for name, value in numbers.items()} | words
+
+
+def record(
+    number: int, believed: Believed, function: Callable[[], Any], steps: int | None = None, mail: Path | None = None
+) -> Recording:
+    """Run a function as a rank; torch of this process can't be used for anything else afterwards."""
+    rank = Rank(number, believed, finished=steps, mail=Mail(mail))
+    ended = run(rank, function)
+    import torch
+
+    device = training_device(rank.tape)
+    held = rank.storages
+    on_device = device == "cuda"
+    return Recording(
+        rank=number,
+        devices=believed.devices,
+        calls=tuple(rank.tape.calls),
+        collectives=tuple(rank.tape.collectives),
+        events=tuple(rank.tape.last.events),
+        call_count=rank.tape.last.calls,
+        steps=rank.tape.steps,
+        memory=Memory(
+            peak_bytes=held.device.peak_bytes if on_device else held.host.peak_bytes,
+            reserved_bytes=held.device.peak_reserved_bytes if on_device else held.host.peak_bytes,
+            kinds=held.at_peak(device),
+            refusal=held.refusal,
+        ),
+        device=device,
+        tf32=torch.backends.cuda.matmul.allow_tf32,
+        made_up=dict(rank.values.made_up),
+        notes=tuple(rank.notes),
+        failure=ended.failure,
+        line=ended.line,
+        awaits=ended.awaits,
+    )
+
+
+def run(rank: Rank, function: Callable[[], Any]) -> Ended:
+    """Run a function as this rank; torch of this process can't be used for anything else any more."""
+    os.environ.update(launcher_environment(rank.number, rank.believed))
+    if rank.believed.devices == 1:
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+            os.environ.pop(name, None)
+    import torch
+
+    from hwprof.emulate.run import cuda_names, replicas, stand_ins, worlds
+    from hwprof.emulate.run.accelerator import Mode, believe_in_cuda
+    from hwprof.emulate.run.steps import Steps
+    from hwprof.emulate.run.witness import Witness
+
+    torch.set_num_threads(1)
+    believe_in_cuda()
+    cuda_names.install(rank)
+    worlds.install(rank)
+    replicas.install(rank)
+    stand_ins.install(rank)
+    steps = Steps(rank)
+    steps.install()
+    fake = Mode()
+    with fake, Witness(rank, fake):
+        ended = _ended(function)
+    steps.finish()
+    return ended
+
+
+def _ended(function: Callable[[], Any]) -> Ended:
+    try:
+        function()
+    except EnoughError:
+        return Ended()
+    except UnsentError as error:
+        return Ended(failure="it waits for another rank", awaits=error.sender)
+    except SystemExit as error:
+        return Ended() if not error.code else Ended(failure=f"the script ends with exit code {error.code}")
+    except Exception as error:  # noqa: BLE001 (whatever somebody's script raises)
+        message = (str(error).strip() or "no message").splitlines()[0]
+        return Ended(failure=f"{type(error).__name__}: {message}", line=_line_of(error))
+    return Ended()
+
+
+def _line_of(error: BaseException) -> str:
+    """The innermost line of the user's own files on the way to an error."""
+    found, step = "", error.__traceback__
+    while step is not None:
+        path = step.tb_frame.f_code.co_filename
+        if is_own(path):
+            found = f"{Path(path).name}:{step.tb_lineno}"
+        step = step.tb_next
+    return found or script_line()
+
+
+@contextmanager
+def _arguments(words: list[str]) -> Iterator[None]:
+    before, sys.argv = sys.argv, words
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def program(words: list[str]) -> Callable[[], Any]:
+    """``train.py ARGS``, or ``-m package.module ARGS``, as Python would start it."""
+
+    def start() -> None:
+        if words[0] == "-m":
+            with _arguments(words[1:]):
+                sys.path.insert(0, str(Path.cwd()))
+                runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            with _arguments(words):
+                sys.path.insert(0, str(Path(words[0]).resolve().parent))
+                runpy.run_path(words[0], run_name="__main__")
+
+    return start

@@ -1,0 +1,169 @@
+"""Which memory does the script hold, from when to when? Storages of fake tensors, followed from birth to death."""
+# ruff: noqa: SLF001 (this module is a border to names that torch does not promise)
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from hwprof.emulate.allocator import Allocator, Block, OutOfMemoryError
+from hwprof.emulate.recording import Refusal
+
+
+@dataclass(slots=True)
+class Held:
+    """One storage while it lives. Mutable: it is resized.
+
+    Attributes:
+        size_bytes: of the storage.
+        device: type of its device.
+        kind: what it is for.
+        place: module in which it was made.
+        reference: to torch's object, which says when it dies.
+        block: where the allocator put it; None on the host.
+    """
+
+    size_bytes: int
+    device: str
+    kind: str
+    place: str
+    reference: Any
+    born: int
+    block: Block | None = None
+
+
+@dataclass(slots=True)
+class HostMemory:
+    """Bytes of the host: allocated as asked for."""
+
+    allocated_bytes: int = 0
+    peak_bytes: int = 0
+
+    def change(self, size_bytes: int) -> None:
+        """More or less of it."""
+        self.allocated_bytes += size_bytes
+        self.peak_bytes = max(self.peak_bytes, self.allocated_bytes)
+
+
+@dataclass(slots=True)
+class Storages:
+    """All memory behind fake tensors. Mutable: it follows the script.
+
+    Attributes:
+        capacity_bytes: of the device.
+        device, host: what is allocated there.
+        refusal: the first allocation that did not fit; the script goes on as if there were room.
+    """
+
+    capacity_bytes: float
+    device: Allocator = field(init=False)
+    host: HostMemory = field(default_factory=HostMemory)
+    refusal: Refusal | None = None
+    _moment: int = 0
+    _peaks: dict[str, int] = field(default_factory=lambda: {"cuda": 0, "cpu": 0})
+    _dead: list[tuple[int, int, str, str, int]] = field(default_factory=list)
+    _live: dict[int, Held] = field(default_factory=dict)
+    _configured: bool = False
+
+    def __post_init__(self) -> None:
+        self.device = Allocator(capacity_bytes=self.capacity_bytes)
+
+    def born(self, tensor: torch.Tensor, kind: str, place: str, stream: int, line: Any) -> bool:
+        """Follow the storage of a result, unless it is known; whether it is new."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._live:
+            return False
+        device = tensor.device.type
+        self._moment += 1
+        reference = weakref.ref(storage, lambda _: self._die(key))
+        held = Held(storage.nbytes(), device, kind, place, reference, self._moment)
+        self._live[key] = held
+        self._put(held, stream, line)
+        return True
+
+    def resized(self, storage: torch.UntypedStorage, size_bytes: int, stream: int, line: Any) -> None:
+        """A storage has another size from now on."""
+        held = self._live.get(storage._cdata)
+        if held is None or held.size_bytes == size_bytes:
+            return
+        self._bury(held)
+        held.size_bytes = size_bytes
+        self._moment += 1
+        held.born = self._moment
+        self._put(held, stream, line)
+
+    def kinds(self, kind: str, tensors: list[torch.Tensor]) -> None:
+        """Say what the storages of some tensors are for."""
+        for tensor in tensors:
+            held = self._live.get(tensor.untyped_storage()._cdata)
+            if held is not None:
+                held.kind = kind
+
+    def at_peak(self, device: str) -> dict[str, int]:
+        """Bytes by what they are for when most was allocated on a type of device."""
+        moment = self._peaks.get(device, 0)
+        sums: dict[str, int] = defaultdict(int)
+        for born, died, where, kind, size_bytes in self._dead:
+            if where == device and born <= moment < died:
+                sums[kind] += size_bytes
+        for held in list(self._live.values()):
+            if held.device == device and held.born <= moment:
+                sums[held.kind] += held.size_bytes
+        return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+    def _put(self, held: Held, stream: int, line: Any) -> None:
+        before = self._most(held.device)
+        self._place(held, stream, line)
+        if self._most(held.device) > before:
+            self._peaks[held.device] = self._moment
+
+    def _most(self, device: str) -> int:
+        return self.device.peak_bytes if device == "cuda" else self.host.peak_bytes
+
+    def _place(self, held: Held, stream: int, line: Any) -> None:
+        if held.device == "cpu":
+            self.host.change(held.size_bytes)
+        elif held.device == "cuda" and held.size_bytes:
+            self._configure()
+            try:
+                held.block = self.device.allocate(held.size_bytes, stream)
+            except OutOfMemoryError as error:
+                self.refusal = Refusal(
+                    error.asked_bytes, self.device.allocated_bytes, self.device.reserved_bytes, line()
+                )
+                self.device.capacity_bytes = float("inf")
+                held.block = self.device.allocate(held.size_bytes, stream)
+
+    def _drop(self, held: Held) -> None:
+        if held.device == "cpu":
+            self.host.change(-held.size_bytes)
+        elif held.block is not None:
+            self.device.release(held.block)
+            held.block = None
+
+    def _die(self, key: int) -> None:
+        held = self._live.pop(key, None)
+        if held is not None:
+            self._bury(held)
+
+    def _bury(self, held: Held) -> None:
+        """What was alive at the peak is remembered; what came and went since it can't have been."""
+        self._drop(held)
+        if held.size_bytes and held.born <= self._peaks.get(held.device, 0):
+            self._dead.append((held.born, self._moment + 1, held.device, held.kind, held.size_bytes))
+
+    def _configure(self) -> None:
+        """As the environment says when the first block is asked for."""
+        if self._configured:
+            return
+        self._configured = True
+        words = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF") or ""
+        options = dict(word.split(":", 1) for word in words.replace(" ", "").split(",") if ":" in word)
+        self.device.expandable = options.get("expandable_segments", "").lower() == "true"
+        self.device.split_limit_bytes = int(options.get("max_split_size_mb", "0")) * 2**20

@@ -1,0 +1,390 @@
+"""Which operators does the script call? A dispatch mode that answers each, follows its memory and writes it down."""
+# ruff: noqa: SLF001 (this module is a border to names that torch does not promise)
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch._ops import HigherOrderOperator
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.flop_counter import flop_registry
+
+from hwprof.count.aten import matmul  # the costs of products are registered where they are defined
+from hwprof.count.aten.registry import aten_cost
+from hwprof.emulate.run.groups import ranks_named, written
+from hwprof.emulate.run.rank import Rank, script_line
+from hwprof.emulate.tape import HOST_WAITS, WAIT, Call, CollectiveName
+from hwprof.errors import InputError
+from hwprof.specs.record.captured import AtenCall, TensorView, Value
+
+aten = torch.ops.aten
+_DEVICE = torch.ops.prim.device.default
+_PLAIN = (FakeTensor, torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+_FLASH_BACKWARD_PRODUCTS = 5
+"""Products of flash attention's backward pass, which computes the scores again; four of them are its gradients."""
+
+_COLLECTIVES: dict[str, tuple[CollectiveName, bool]] = {
+    "all_reduce": ("all_reduce", False),
+    "all_reduce_": ("all_reduce", False),
+    "all_reduce_coalesced": ("all_reduce", False),
+    "all_reduce_coalesced_": ("all_reduce", False),
+    "all_gather_into_tensor": ("all_gather", True),
+    "all_gather_into_tensor_out": ("all_gather", True),
+    "all_gather_into_tensor_coalesced": ("all_gather", True),
+    "reduce_scatter_tensor": ("reduce_scatter", False),
+    "reduce_scatter_tensor_out": ("reduce_scatter", False),
+    "reduce_scatter_tensor_coalesced": ("reduce_scatter", False),
+    "all_to_all_single": ("all_to_all", False),
+    "shard_dim_alltoall": ("all_to_all", False),
+    "broadcast": ("broadcast", False),
+    "broadcast_": ("broadcast", False),
+}
+"""Functional collectives: what they are, and whether the result is the whole vector (else the argument)."""
+
+_SPACES = ("_c10d_functional", "_dtensor")
+_BY_MASK = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._unsafe_index.Tensor}
+_BY_VALUE = {
+    aten.nonzero.default, aten.masked_select.default, aten.unique_dim.default, aten._unique2.default,
+    aten.unique_consecutive.default, aten.bincount.default, aten.repeat_interleave.Tensor, aten.histc.default,
+}  # fmt: skip
+"""Operators whose result is as large as their arguments' values say."""
+
+
+class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch types it so
+    """Sees every call below autograd."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, rank: Rank, fake: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._rank, self._fake = rank, fake
+        self._places: dict[Any, int] = {}
+        self._works: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operator on fake tensors and write it down."""
+        given = kwargs or {}
+        if isinstance(func, HigherOrderOperator):
+            return self._higher(func, args, given)
+        if func is _DEVICE or func.namespace == "profiler":
+            return func(*args, **given)
+        if any(not issubclass(kind, _PLAIN) or kind.__name__ not in _NAMES for kind in types):
+            return NotImplemented  # its parts come back here one by one
+        traits = _traits(func)
+        if traits.composite:
+            with self:
+                smaller = func.decompose(*args, **given)
+            if smaller is not NotImplemented:
+                return smaller
+        return self._read(args[0]) if traits.reads else self._called(func, traits, args, given)
+
+    def _called(self, func: Any, traits: _Traits, args: Any, kwargs: dict[str, Any]) -> Any:
+        if traits.real and self._only_real(args, kwargs):
+            with _disable_current_modes():
+                return func(*args, **kwargs)
+        out = self._run(func, args, kwargs)
+        if traits.collective is None and not traits.waits:
+            self._rank.values.follow(func, args, kwargs, out)
+        self._record(func, traits, args, kwargs, out)
+        return out
+
+    def _higher(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """An operator that takes others: random numbers of sharded tensors, or attention with a score of one's own."""
+        name = func.name()
+        if name == "run_dtensor_rng_op":
+            with self:
+                return args[2](*args[3:], **kwargs)
+        out = func(*args, **kwargs)
+        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, FakeTensor)]
+        for tensor in made:
+            self._rank.storages.born(tensor, _KINDS[self._rank.phase], self._rank.place, self._rank.stream, script_line)
+        if name not in _FLEX or not made:
+            self._rank.note(f"operator {name}: its result is there, its work is not counted")
+            return out
+        key = (name, _shapes(args[:3]))
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = len(self._rank.tape.calls)
+            flop = int(flop_registry[func](*args, **kwargs, out_val=out))
+            call = _flex_call(_FLEX[name], args, made)
+            line = script_line() or self._rank.phase
+            self._rank.tape.calls.append(Call(name=name, flop=flop, device=made[0].device.type, call=call, line=line))
+        self._rank.tape.call(place, self._rank.stream)
+        return out
+
+    def _read(self, tensor: torch.Tensor) -> Any:
+        if tensor.device.type == "cuda":
+            self._rank.tape.current.add(HOST_WAITS, self._rank.stream)
+        return self._rank.values.item(tensor)
+
+    def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        if func in _BY_MASK:
+            args = self._by_places(func, args)
+        elif func in _BY_VALUE:
+            return self._by_value(func, args, kwargs)
+        elif func is aten.equal.default:
+            return True
+        elif func in _STAND_INS:
+            return _STAND_INS[func](*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _by_places(self, func: Any, args: Any) -> Any:
+        """Masks become the places that they name, as many as their values say."""
+        del func
+        indices: list[Any] = []
+        for index in args[1]:
+            if isinstance(index, torch.Tensor) and index.dtype in {torch.bool, torch.uint8}:
+                with _disable_current_modes():
+                    columns = [column.contiguous() for column in self._mask(index).nonzero().unbind(1)]
+                indices += [self._told(column, index.device) for column in columns]
+            else:
+                indices.append(index)
+        return (args[0], indices, *args[2:])
+
+    def _mask(self, index: torch.Tensor) -> torch.Tensor:
+        value = self._rank.values.known(index)
+        if value is None:
+            self._rank.values.made_up["a mask that follows from weights or activations lets everything through"] += 1
+            with _disable_current_modes():
+                return torch.ones(index.shape, dtype=torch.bool)
+        return value
+
+    def _told(self, value: torch.Tensor, device: torch.device) -> Any:
+        """A fake tensor that holds a real one."""
+        with _disable_current_modes(), self._fake:
+            made = torch.empty(value.shape, dtype=value.dtype, device=device)
+        self._rank.values.tell(made, value)
+        return made
+
+    def _by_value(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        values = self._rank.values
+        if func is aten.masked_select.default:
+            with _disable_current_modes():
+                shape = torch.broadcast_shapes(args[0].shape, args[1].shape)  # type: ignore[no-untyped-call]
+                count = int(self._mask(args[1]).expand(shape).sum())
+            return args[0].new_empty(count)
+        device = next(leaf.device for leaf in args if isinstance(leaf, torch.Tensor))
+        if device.type == "cuda":
+            self._rank.tape.current.add(HOST_WAITS, self._rank.stream)
+        for leaf in args:
+            if isinstance(leaf, torch.Tensor) and values.known(leaf) is None:
+                values.tell(leaf, self._mask(leaf) if leaf.dtype is torch.bool else values.made(leaf))
+        result = values.compute(func, args, kwargs)
+        if result is None and func is aten.histc.default:  # whole numbers, which only the device's kernel counts
+            with _disable_current_modes():
+                result = func(values.made(args[0]).float(), *args[1:], **kwargs).to(args[0].dtype)
+        if result is None:
+            raise InputError(
+                f"{func} can't be followed: its result is as large as values say that nobody has",
+                remedy="choose by a capacity or another fixed number in its place",
+            )
+        return tree_map(lambda leaf: self._told(leaf, device) if isinstance(leaf, torch.Tensor) else leaf, result)
+
+    def _only_real(self, args: Any, kwargs: dict[str, Any]) -> bool:
+        """Whether an operator is the host's own: on real tensors, to stay there, of a size that is done in no time."""
+        device = kwargs.get("device")
+        if device is not None and torch.device(device).type != "cpu":
+            return False
+        found = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        if not found or any(isinstance(leaf, FakeTensor) or leaf.is_meta for leaf in found):
+            return False
+        return sum(leaf.numel() for leaf in found) <= _MOST_REAL
+
+    def _record(self, func: Any, traits: _Traits, args: Any, kwargs: dict[str, Any], out: Any) -> None:
+        rank = self._rank
+        results = [leaf for leaf in (out if isinstance(out, tuple | list) else (out,)) if isinstance(leaf, FakeTensor)]
+        if not traits.view:
+            kind = _KINDS[rank.phase]
+            for tensor in results:
+                if tensor.layout is torch.strided and tensor.fake_device.type != "meta":
+                    rank.storages.born(tensor, kind, rank.place, rank.stream, script_line)
+        if traits.collective is not None:
+            self._collective(traits, args, kwargs, results)
+            return
+        if traits.waits:
+            self._wait(args[0], out)
+            return
+        key = (func, _shapes(args), _shapes(tuple(kwargs.values())) if kwargs else ())
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = len(rank.tape.calls)
+            line = script_line() or rank.phase
+            rank.tape.calls.append(_call(func, traits, args, kwargs, out, line=line))
+        rank.tape.call(place, rank.stream)
+        if traits.copies and not kwargs.get("non_blocking"):
+            self._copied(func, args, kwargs)
+
+    def _copied(self, func: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        """Copies to the host are waited for."""
+        source = args[1] if func is aten.copy_.default else args[0]
+        target = args[0].device if func is aten.copy_.default else kwargs.get("device")
+        if source.device.type == "cuda" and target is not None and torch.device(target).type == "cpu":
+            self._rank.tape.current.add(HOST_WAITS, self._rank.stream)
+
+    def _collective(self, traits: _Traits, args: Any, kwargs: dict[str, Any], results: list[FakeTensor]) -> None:
+        assert traits.collective is not None
+        op, of_result = traits.collective
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        whole = results if of_result else given
+        name = next(leaf for leaf in reversed([*args, *kwargs.values()]) if isinstance(leaf, str))
+        ranks = ranks_named(name)
+        self._passed_on(op, ranks, given, results)
+        numbers = [written(op, ranks, tensor.numel() * tensor.element_size(), beside=True) for tensor in whole]
+        for tensor in results:
+            self._works[tensor.untyped_storage()._cdata] = numbers[-1]
+
+    def _passed_on(self, op: str, ranks: tuple[int, ...], given: list[Any], results: list[FakeTensor]) -> None:
+        """Values of results, where equal ranks have the arguments': each part the same, a sum so many times."""
+        values = self._rank.values
+        for tensor, result in zip(given, results, strict=False):
+            value = values.known(tensor)
+            if value is None or (result.numel() % max(value.numel(), 1)) or not value.numel():
+                values.forget(result)
+                continue
+            with _disable_current_modes():
+                whole = value.reshape(-1).repeat(result.numel() // value.numel()).view(result.shape)
+                values.tell(result, whole * len(ranks) if op == "all_reduce" else whole)
+
+    def _wait(self, tensor: torch.Tensor, out: Any) -> None:
+        value = self._rank.values.known(tensor)
+        if value is not None:
+            self._rank.values.tell(out, value)
+        number = self._works.pop(tensor.untyped_storage()._cdata, None)
+        if number is not None:
+            self._rank.tape.current.add(WAIT, number, self._rank.stream)
+
+
+_FLEX = {
+    "flex_attention": "aten::_scaled_dot_product_flash_attention",
+    "flex_attention_backward": "aten::_scaled_dot_product_flash_attention_backward",
+}
+"""Attention with a score of one's own -> the kernel whose time it is taken to have, all of its scores computed."""
+
+
+def _flex_call(name: str, args: Any, made: list[FakeTensor]) -> AtenCall:
+    query, key, value = (_view(each) for each in args[:3])
+    arguments: dict[str, Value] = {"query": query, "key": key, "value": value, "is_causal": False}
+    return AtenCall(name=name, arguments=arguments, results=tuple(_view(each) for each in made))
+
+
+_MOST_REAL = 2**24
+_NAMES = {kind.__name__ for kind in _PLAIN}
+_KINDS = {"forward": "activations", "backward": "gradients and temporaries", "optimizer": "optimizer"}
+
+
+class _Traits:
+    """What the schema of an operator says. Built once for each."""
+
+    __slots__ = ("collective", "composite", "copies", "name", "reads", "real", "view", "waits")
+
+    def __init__(self, func: Any) -> None:
+        schema = func._schema
+        space, _, plain = schema.name.partition("::")
+        returned = [each.alias_info for each in schema.returns]
+        self.name = schema.name
+        self.view = plain == "_unsafe_view" or any(each is not None and not each.is_write for each in returned)
+        self.reads = func is aten._local_scalar_dense.default
+        self.waits = plain == "wait_tensor"
+        self.collective = _COLLECTIVES.get(plain) if space in _SPACES else None
+        self.composite = _is_composite(func)
+        self.copies = func in {aten._to_copy.default, aten.copy_.default}
+        self.real = func not in {aten.lift_fresh.default, aten.detach.default}
+
+
+@cache
+def _traits(func: Any) -> _Traits:
+    return _Traits(func)
+
+
+def _is_composite(func: Any) -> bool:
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    if not isinstance(func, torch._ops.OpOverload):
+        return False
+    name = func.name()  # type: ignore[no-untyped-call]
+    own = has(name, "Meta") or has(name, "CPU")
+    return bool(has(name, "CompositeImplicitAutograd")) and not own
+
+
+def _shapes(value: Any) -> Any:
+    """What of an argument decides what a call costs."""
+    if isinstance(value, torch.Tensor):
+        return (value.shape, value.dtype, value.device.type)
+    if isinstance(value, list | tuple):
+        return tuple(_shapes(each) for each in value)
+    if isinstance(value, int | str | None):
+        return value
+    return str(value) if isinstance(value, torch.dtype | torch.device) else type(value).__name__
+
+
+def _call(func: Any, traits: _Traits, args: Any, kwargs: dict[str, Any], out: Any, *, line: str) -> Call:
+    leaves = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)]
+    types = {leaf.device.type for leaf in leaves}
+    device = "cuda" if "cuda" in types else "cpu" if "cpu" in types else ""
+    if traits.view or not device:
+        return Call(name=traits.name, flop=0, device="", call=None, line="")
+    call = _aten_call(func, traits.name, args, kwargs, out)
+    return Call(name=traits.name, flop=_flop(func, call, args, kwargs, out), device=device, call=call, line=line)
+
+
+def _flop(func: Any, call: AtenCall, args: Any, kwargs: dict[str, Any], out: Any) -> int:
+    counted = flop_registry.get(func._overloadpacket)
+    if counted is not None:
+        return int(counted(*args, **kwargs, out_val=out))
+    flop = int(aten_cost(call).matmul_flop)
+    attention = call.name in {f"{name}_backward" for name in matmul.ATTENTION}
+    return flop * _FLASH_BACKWARD_PRODUCTS // 4 if attention else flop
+
+
+def _aten_call(func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Any) -> AtenCall:
+    arguments = func._schema.arguments
+    given = {each.name: each.default_value for each in arguments if each.has_default_value()}
+    given |= dict(zip((each.name for each in arguments), args, strict=False)) | kwargs
+    changed = [each for each in arguments if each.alias_info is not None and each.alias_info.is_write]
+    receiving = {each.name for each in changed if each.is_out}
+    returned = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+    return AtenCall(
+        name=name,
+        arguments={key: _value(value) for key, value in given.items() if key not in receiving},
+        results=tuple(_view(tensor) for tensor in returned),
+        written=tuple(each.name for each in changed if not each.is_out),
+    )
+
+
+def _value(value: Any) -> Value:
+    if isinstance(value, torch.Tensor):
+        return _view(value)
+    if isinstance(value, list | tuple):
+        return tuple(_value(item) for item in value)
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def _view(tensor: torch.Tensor) -> TensorView:
+    width = tensor.element_size()
+    spread = 1
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        spread *= size if stride else 1
+    storage = tensor.untyped_storage()
+    return TensorView(
+        shape=tuple(tensor.shape),
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        element_bytes=width,
+        elements=min(spread, storage.nbytes() // width),
+        storage=storage._cdata,
+    )
+
+
+def _grouped(left: torch.Tensor, right: torch.Tensor, offsets: Any = None, *_: Any, **__: Any) -> torch.Tensor:
+    groups = [offsets.shape[0]] if offsets is not None and left.dim() == right.dim() == 2 else []
+    batch = [left.shape[0]] if left.dim() == right.dim() == 3 else groups
+    return left.new_empty([*batch, left.shape[-2], right.shape[-1]])
+
+
+_STAND_INS: dict[Any, Callable[..., torch.Tensor]] = (
+    {aten._grouped_mm.default: _grouped} if hasattr(aten, "_grouped_mm") else {}
+)
+"""Operator -> its result's shape, where torch's own rule for fake tensors takes fewer types than its kernel."""

@@ -1,0 +1,76 @@
+"""Does an emulated rank do what a real one does? The same script, emulated, and on two ranks that talk through gloo."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hwprof.emulate.answer import collective_rows
+from hwprof.emulate.start import machine_named, recorded
+
+HERE = Path(__file__).parent
+SCRIPT = HERE / "scripts" / "sharded.py"
+RANKS = 2
+
+
+def _really(what, folder, ranks=RANKS):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    found = folder / f"{what}.json"
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(HERE / "gloo_run.py"), str(SCRIPT), "3", what],
+            env=os.environ
+            | {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank), "FOUND": str(found)}
+            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(ranks)
+    ]
+    for rank in started:
+        _, said = rank.communicate(timeout=300)
+        assert rank.returncode == 0, said.decode()
+    return json.loads(found.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def emulated():
+    return recorded([str(SCRIPT), "--steps", "3"], machine_named("h100-sxm", RANKS))[0]
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    return _really("calls", tmp_path_factory.mktemp("calls"))
+
+
+def test_collectives_are_those_of_real_ranks(emulated, seen):
+    rows = sorted([row["op"], row["bytes"], row["count"]] for row in collective_rows(emulated))
+    assert rows == seen["collectives"]
+    assert {row["ranks"] for row in collective_rows(emulated)} == {RANKS}
+
+
+def test_flop_are_those_of_torchs_counter(emulated, seen):
+    assert emulated.flop == seen["flop"]
+
+
+def test_flop_are_those_of_the_formula(emulated):
+    tokens, blocks, head = 8 * 64, 3 * 8 * 128 * 128, 500 * 128
+    assert emulated.flop == 2 * tokens * (blocks * 7 + head * 6)  # blocks run again in backward, up to what it needs
+
+
+def test_peak_memory_is_within_2_per_cent(tmp_path):
+    """Of one rank: what gloo's own threads free, the profiler does not see."""
+    alone = recorded([str(SCRIPT), "--steps", "3"], machine_named("h100-sxm", 1))[0]
+    peak_bytes = _really("memory", tmp_path, ranks=1)["peak_bytes"]
+    assert alone.memory.peak_bytes == pytest.approx(peak_bytes, rel=0.02)
+
+
+def test_the_script_believed_in_cuda(emulated):
+    assert emulated.device == "cuda"
+    assert emulated.made_up == {"a loss, a norm or another number that was read is 1": emulated.steps}
