@@ -24,8 +24,10 @@ class Record(BaseModel):
         Raises:
             ValidationError: a field that the record has not, or a value that it does not take.
         """
-        kept = {name: getattr(self, name) for name in self.model_fields_set}
-        return type(self).model_validate(kept | fields)
+        values = {name: getattr(self, name) for name in self.model_fields_set} | fields
+        known = type(self).model_fields
+        written = {(known[name].alias or name) if name in known else name: value for name, value in values.items()}
+        return type(self).model_validate(written)
 
 
 def default_of(record: type[Record], field: str) -> Any:

@@ -7,6 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 import hwprof
+from hwprof.specs.catalogue.lookup import list_clusters, list_devices, list_links, list_models
+from hwprof.specs.frozen import Record
 from hwprof.specs.job.parallel import ParallelLayout
 
 
@@ -27,6 +29,16 @@ def test_a_changed_record_has_the_new_values_and_the_others_as_they_were():
 def test_a_change_is_checked_as_a_new_record_is(fields, reason):
     with pytest.raises(ValidationError, match=reason):
         ParallelLayout(data_parallel=4).changed(**fields)
+
+
+def test_every_record_of_the_catalogue_can_be_changed_at_any_depth():
+    """What files write as text with units, under shorter names, is taken again as the number that it became."""
+    records = [*list_models(), *list_devices(), *list_links(), *list_clusters()]
+    assert len(records) > 250
+    for record in records:
+        assert record.changed() == record
+        for inner in (value for _, value in record if isinstance(value, Record)):
+            assert inner.changed() == inner
 
 
 def test_no_record_is_copied_without_a_check():
