@@ -6,6 +6,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
+CHANGED = {"changed": True}
+"""Context of a validation whose values are those of a record, not the text of a file."""
+
 
 class Record(BaseModel):
     """A frozen, schema-checked value; a loss that is no number is written to JSON as the string ``"NaN"``."""
@@ -27,7 +30,7 @@ class Record(BaseModel):
         values = {name: getattr(self, name) for name in self.model_fields_set} | fields
         known = type(self).model_fields
         written = {(known[name].alias or name) if name in known else name: value for name, value in values.items()}
-        return type(self).model_validate(written)
+        return type(self).model_validate(written, context=CHANGED)
 
 
 def default_of(record: type[Record], field: str) -> Any:

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from hwprof.errors import InputError
-from hwprof.specs.frozen import Record
+from hwprof.specs.frozen import CHANGED, Record
 from hwprof.specs.measurement import Origin
 from hwprof.specs.model.spec import PositiveInt
 from hwprof.units import Dimension, parse
@@ -42,8 +42,10 @@ Text = Annotated[str, Field(min_length=1)]
 Source = Annotated[tuple[Text, ...], Field(min_length=1)]
 
 
-def _quantity(dimension: Dimension) -> Callable[[Any], float]:
-    def parsed(text: Any) -> float:
+def _quantity(dimension: Dimension) -> Callable[[Any, ValidationInfo], Any]:
+    def parsed(text: Any, info: ValidationInfo) -> Any:
+        if info.context == CHANGED and isinstance(text, float | int):
+            return text
         if not isinstance(text, str):
             raise InputError(f"{text!r} has no unit", expectation='expected a string with a unit such as "3.35 TB/s"')
         return parse(text, dimension)
