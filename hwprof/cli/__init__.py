@@ -15,6 +15,7 @@ from typing import NoReturn
 import click
 
 from hwprof.cli.examples import examples
+from hwprof.cli.format_option import say
 from hwprof.errors import INTERRUPTED_EXIT_CODE, HwprofError
 from hwprof.version import __version__
 
@@ -117,7 +118,7 @@ def _report_usage(error: click.ClickException) -> int:
         return error.exit_code
     context = getattr(error, "ctx", None)
     where = f" (see `{context.command_path} --help`)" if context else ""
-    click.echo(f"hwprof: {error.format_message().rstrip('.')}{where}", err=True)
+    say(f"hwprof: {error.format_message().rstrip('.')}{where}", err=True)
     return error.exit_code
 
 
@@ -135,5 +136,5 @@ def _own_mistake(error: Exception) -> HwprofError:
 def _report(error: Exception, exit_code: int, *, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    click.echo(f"hwprof: {error}", err=True)
+    say(f"hwprof: {error}", err=True)
     return exit_code

@@ -6,6 +6,8 @@ from typing import Literal, get_args
 
 import click
 
+from hwprof.report.printable import printable
+
 OutputFormat = Literal["text", "json"]
 
 language_option = click.option(
@@ -25,3 +27,8 @@ format_option = click.option(
     show_default=True,
     help="Text for people, or JSON alone, on standard output.",
 )
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a text, in which names of unknown origin may stand."""
+    click.echo(printable(text), err=err)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwprof.errors import InputError
+from hwprof.report.csv import csv_text
 from hwprof.specs.files import write_atomically
 from hwprof.units import format_fraction
 
@@ -47,15 +46,13 @@ def kernels_report(table: str, out: Path | None, output_format: str) -> str:
 
 
 def _csv(found: TableTimes) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*found.names, *ADDED])
+    rows = [[*found.names, *ADDED]]
     times = zip(found.times.seconds, found.times.lo_s, found.times.hi_s, strict=True)
     for values, numbers, refused in zip(found.cells, times, found.times.refused, strict=True):
         shown = [f"{number:.6g}" if isfinite(number) else "" for number in numbers]
         cells = [*values[: len(found.names)], *[""] * (len(found.names) - len(values))]
-        writer.writerow([*cells, *shown, refused])
-    return text.getvalue()
+        rows.append([*cells, *shown, refused])
+    return csv_text(rows)
 
 
 def _json(errors: TableErrors) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option
+from hwprof.cli.format_option import format_option, say
 from hwprof.cli.options import options_of
 from hwprof.cli.progress import caller
 from hwprof.session.request import ProbeRequest
@@ -49,4 +49,4 @@ def command(*, output_format: str, **asked: Any) -> None:
         return
     from hwprof.cli.probe_text import device_text, links_text
 
-    click.echo((links_text if several else device_text)(probed.calibration, probed.path), nl=False)
+    say((links_text if several else device_text)(probed.calibration, probed.path).removesuffix("\n"))

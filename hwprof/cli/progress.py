@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
-
+from hwprof.cli.format_option import say
 from hwprof.errors import HwprofError
+from hwprof.report.printable import printable
 from hwprof.session.caller import Caller, Told
 
 
@@ -16,13 +16,14 @@ from hwprof.session.caller import Caller, Told
 def progress_on_stderr(*, quiet: bool) -> Iterator[Told]:
     """A function that shows one line of progress, live on a terminal; nothing when piped. Stdout stays untouched."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield lambda _: None
         return
     with console.status("starting") as status:
-        yield status.update
+        yield lambda line: status.update(Text(printable(line)))
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def caller(*, quiet: bool) -> Iterator[Caller]:
             yield Caller(
                 command=" ".join(["hwprof", *sys.argv[1:]]),
                 progress=progress,
-                told=lambda line: click.echo(f"hwprof: {line}", err=True),
+                told=lambda line: say(f"hwprof: {line}", err=True),
             )
     except HwprofError as error:
         if rank:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option
+from hwprof.cli.format_option import format_option, say
 from hwprof.cli.job_options import (
     LONGEST_DEFAULT,
     POSITIVE,
@@ -98,7 +98,7 @@ def command(
         from hwprof.simulate.pipeline.trace import chrome_trace_json
 
         write_atomically(trace, chrome_trace_json(found.timeline))
-    click.echo(json.dumps(prediction_json(found), indent=2) if output_format == "json" else _text(placed, found))
+    say(json.dumps(prediction_json(found), indent=2) if output_format == "json" else _text(placed, found))
 
 
 def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option
+from hwprof.cli.format_option import format_option, say
 from hwprof.errors import SpecError, UnknownNameError
+from hwprof.report.printable import printable
 from hwprof.specs.catalogue.check import check_catalogue, check_file
 from hwprof.specs.catalogue.lookup import (
     list_clusters,
@@ -48,7 +49,7 @@ def list_command(sort: str | None, output_format: str) -> None:
     sorts = [sort] if sort else list(_LISTS)
     specs: dict[str, Sequence[Record]] = {name: _LISTS[name][0]() for name in sorts}
     if output_format == "json":
-        click.echo(json.dumps({name: [spec.model_dump(mode="json") for spec in specs[name]] for name in sorts}))
+        say(json.dumps({name: [spec.model_dump(mode="json") for spec in specs[name]] for name in sorts}))
         return
     for name in sorts:
         _print_table(name, _LISTS[name][1], [_LISTS[name][2](spec) for spec in specs[name]])
@@ -61,11 +62,11 @@ def show_command(name: str, output_format: str) -> None:
     """Print the spec that NAME stands for: a model, device, link or cluster (also 8xh100-sxm)."""
     path = next((path for path in (find_file(sort, name) for sort in SORTS) if path is not None), None)
     if path is not None and output_format == "text":
-        click.echo(f"# {path}\n{path.read_text(encoding='utf-8')}", nl=False)
+        say(f"# {path}\n{path.read_bytes().decode(errors='replace')}".removesuffix("\n"))
         return
     spec = _load_any(name)
     if output_format == "json":
-        click.echo(json.dumps(spec.model_dump(mode="json")))
+        say(json.dumps(spec.model_dump(mode="json")))
     elif isinstance(spec, ClusterSpec):
         _print_table(spec.id, _CLUSTER_COLUMNS, [_cluster_row(spec)])
 
@@ -83,10 +84,10 @@ def check_command(ctx: click.Context, paths: tuple[Path, ...]) -> None:
     if count == 0:
         problems = [SpecError(f"no TOML file is in {', '.join(map(str, paths))}", remedy="name files or other folders")]
     for problem in problems:
-        click.echo(f"hwprof: {problem}", err=True)
+        say(f"hwprof: {problem}", err=True)
     if problems:
         ctx.exit(SpecError.exit_code)
-    click.echo(f"{count} files are right")
+    say(f"{count} files are right")
 
 
 def _load_any(name: str) -> Record:
@@ -110,19 +111,20 @@ def _print_table(title: str, columns: tuple[str, ...], rows: Rows) -> None:
         _print_rich(title, columns, rows)
         return
     widths = [max(len(row[column]) for row in (columns, *rows)) for column in range(len(columns))]
-    click.echo(title)
+    say(title)
     for row in (columns, *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    click.echo()
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    say("")
 
 
 def _print_rich(title: str, columns: tuple[str, ...], rows: Rows) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(table)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +11,10 @@ import click
 
 from hwprof.cli.deploy.serving_table import serving_report
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option
+from hwprof.cli.format_option import format_option, say
 from hwprof.cli.kernel_tables import SHIPPED, kernels_report
 from hwprof.errors import InputError
+from hwprof.report.csv import csv_text
 from hwprof.specs.catalogue.published import read_published
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
@@ -83,10 +82,10 @@ def command(
             "--data names training runs, --kernels kernels and --serving servers", remedy="give one of them at a time"
         )
     if serving is not None:
-        click.echo(serving_report(serving, out, output_format, shipped=SHIPPED))
+        say(serving_report(serving, out, output_format, shipped=SHIPPED))
         return
     if kernels is not None:
-        click.echo(kernels_report(kernels, out, output_format))
+        say(kernels_report(kernels, out, output_format))
         return
     from hwprof.simulate.published.validation import validate
 
@@ -94,20 +93,19 @@ def command(
     result = validate(runs, simulator_parameters())
     if out is not None:
         write_atomically(out, _csv(result.rows))
-    click.echo(json.dumps(_json(result), indent=2) if output_format == "json" else _text(result))
+    say(json.dumps(_json(result), indent=2) if output_format == "json" else _text(result))
 
 
 def _csv(rows: tuple[ValidationRow, ...]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        low_s, high_s = row.interval_s or (None, None)
-        numbers = (row.measured_step_s, row.predicted_step_s, low_s, high_s)
-        memory = (row.measured_memory_gib, row.predicted_memory_gib, *(row.memory_interval_gib or (None, None)))
-        shown = ["" if number is None else f"{number:.6g}" for number in (*numbers, *memory)]
-        writer.writerow([row.id, *shown, "; ".join(row.assumptions), row.refused])
-    return text.getvalue()
+    return csv_text((COLUMNS, *map(_cells, rows)))
+
+
+def _cells(row: ValidationRow) -> list[str]:
+    low_s, high_s = row.interval_s or (None, None)
+    numbers = (row.measured_step_s, row.predicted_step_s, low_s, high_s)
+    memory = (row.measured_memory_gib, row.predicted_memory_gib, *(row.memory_interval_gib or (None, None)))
+    shown = ["" if number is None else f"{number:.6g}" for number in (*numbers, *memory)]
+    return [row.id, *shown, "; ".join(row.assumptions), row.refused]
 
 
 def _json(result: Validation) -> dict[str, Any]:

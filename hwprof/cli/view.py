@@ -58,9 +58,19 @@ def command(
             write_atomically(path, record_text(record))
         write_reports(record, path.parent)
     if output_format == "text":
-        print_summary(record, sys.stdout, path.parent)
+        _show(record, path)
     else:
         click.echo(path.read_bytes() if counters is None else record_text(record), nl=False)
+
+
+def _show(record: RunRecord, path: Path) -> None:
+    try:
+        print_summary(record, sys.stdout, path.parent)
+    except (ValueError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
+        raise InputError(
+            f"{path} can't be shown: its values don't go together ({type(error).__name__}: {error})",
+            remedy="give a file that hwprof wrote",
+        ) from error
 
 
 def _with_counters(record: RunRecord, path: Path) -> RunRecord:

@@ -14,6 +14,7 @@ from typing import Any
 
 from hwprof.deploy.model import Feed, Mixing, Norm, ServedModel
 from hwprof.errors import InputError
+from hwprof.specs.reading import content_of
 
 Values = Mapping[str, Any]
 
@@ -26,7 +27,7 @@ def model_from_config(text: str, name: str) -> ServedModel:
     """
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: this is no JSON: {error}", expectation="expected a config.json") from error
     if not isinstance(values, dict):
         raise InputError(f"{name}: this is a {type(values).__name__}", expectation="expected a config.json's table")
@@ -46,8 +47,8 @@ def read_config(path: Path) -> ServedModel:
     """
     file = path / "config.json" if path.is_dir() else path
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = content_of(file, remedy="give a model's config.json").decode()
+    except UnicodeDecodeError as error:
         raise InputError(f"cannot read {file}: {error}", expectation="expected a model's config.json") from error
     return model_from_config(text, path.stem if path.stem != "config" else path.parent.name)
 

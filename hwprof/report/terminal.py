@@ -13,6 +13,7 @@ from rich.text import Text
 
 from hwprof.report.cells import Column, Table
 from hwprof.report.pictures import Segment
+from hwprof.report.printable import printable
 
 _INDENT = "  "
 _BAR_CELLS = 60
@@ -69,10 +70,10 @@ def print_sections(sections: Sequence[Section], stream: TextIO) -> None:
 def print_blocks(blocks: Sequence[Block], stream: TextIO) -> None:
     """Print blocks, styled if the stream is a terminal."""
     if stream.isatty():
-        Console(file=stream, highlight=False).print(styled(blocks))
+        Console(file=stream, highlight=False).print(styled(blocks))  # each text is made by _text
     else:
         encoding = stream.encoding or "utf-8"
-        stream.write(plain(blocks).encode(encoding, "replace").decode(encoding))
+        stream.write(printable(plain(blocks)).encode(encoding, "replace").decode(encoding))
 
 
 def plain(blocks: Sequence[Block]) -> str:
@@ -91,14 +92,18 @@ def styled(blocks: Sequence[Block]) -> RenderableType:
     for block in _shown(blocks):
         left = (0, 0, 0, len(_INDENT) * block.indent)
         if block.title:
-            parts.append(Text(_INDENT * max(block.indent - 1, 0) + block.title, style="bold"))
-        parts += [Padding(Text(line, style=block.style), left) for line in block.lines]
+            parts.append(_text(_INDENT * max(block.indent - 1, 0) + block.title, "bold"))
+        parts += [Padding(_text(line, block.style), left) for line in block.lines]
         parts += [Padding(_rich_bar(block.bar), left)] if block.bar else []
         if block.table:
             parts.append(Padding(_rich_table(block.table), left))
-            parts += [Padding(Text(line, style="dim"), left) for line in block.table.note.splitlines()]
+            parts += [Padding(_text(line, "dim"), left) for line in block.table.note.splitlines()]
         parts.append(Text())
     return Group(*parts)
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(printable(text), style=style)
 
 
 def _shown(blocks: Sequence[Block]) -> list[Block]:
@@ -140,13 +145,13 @@ def _rich_table(table: Table) -> RichTable:
     drawn = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=titled, header_style="dim")
     for column in table.columns:
         drawn.add_column(
-            Text(_heading(column)),
+            _text(_heading(column)),
             justify="right" if column.style == "number" else "left",
             overflow="fold",
             style=_STYLES.get(column.style, ""),
         )
     for row in _rows(table):
-        drawn.add_row(*map(Text, row))
+        drawn.add_row(*map(_text, row))
     return drawn
 
 
@@ -156,5 +161,5 @@ def _rich_bar(segments: Sequence[Segment]) -> RichTable:
     bar.width = _BAR_CELLS
     for segment in segments:
         bar.add_column(ratio=max(round(1000 * segment.fraction), 1), no_wrap=True, overflow="ellipsis")
-    bar.add_row(*(Text(segment.label, style=f"{segment.ink} on {segment.colour}") for segment in segments))
+    bar.add_row(*(_text(segment.label, f"{segment.ink} on {segment.colour}") for segment in segments))
     return bar

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +12,12 @@ from pydantic_core import ErrorDetails
 
 from hwprof.errors import InputError, SpecError
 from hwprof.specs.frozen import Record
+from hwprof.specs.reading import check_bounded, content_of
 
 _REMEDY = "name a TOML file, or a name that `hwprof specs list` shows"
+
+_MOST = 1e18
+"""No dimension, count or capacity of a specification comes near it."""
 
 Noun = TypeVar("Noun", bound=Record)
 
@@ -25,26 +28,17 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         SpecError: there is no such file, it cannot be read, it is empty, or it is not TOML.
     """
-    content = _content(path)
+    content = content_of(path, error=SpecError, remedy=_REMEDY)
     try:
         tables = tomllib.loads(content.decode())
     except UnicodeDecodeError as error:
         raise SpecError(f"{path} is not text", expectation="expected TOML in UTF-8", remedy=_REMEDY) from error
     except (ValueError, RecursionError) as error:
         raise SpecError(f"{path} is not TOML: {error}", remedy="correct the file at that place") from error
+    check_bounded(tables, path, error=SpecError, remedy="correct the file")
     if not tables:
         raise SpecError(f"{path} is empty", expectation="expected a TOML file with keys", remedy=_REMEDY)
     return tables
-
-
-def _content(path: Path) -> bytes:
-    try:
-        if path.is_file():
-            return path.read_bytes()
-        fact = "is no file" if path.exists() else "does not exist"
-    except OSError as error:
-        raise SpecError(f"{path} cannot be read: {error.strerror}", remedy="name a readable file") from error
-    raise SpecError(f"{path} {fact}", expectation="expected a TOML file", remedy=_REMEDY)
 
 
 def build(noun: type[Noun], tables: dict[str, Any], *, path: Path, example: str) -> Noun:
@@ -86,9 +80,9 @@ def _validate(
     noun: type[Noun], tables: dict[str, Any], *, path: Path, example: str, problems: list[SpecError]
 ) -> Noun | None:
     impossible = [
-        SpecError(f"{path}: key {key!r} is {number}", expectation="expected a finite number, not negative")
+        SpecError(f"{path}: key {key!r} is {number}", expectation="expected a finite number from 0 up to 1e18")
         for key, number in _numbers(tables)
-        if not math.isfinite(number) or number < 0
+        if not 0 <= number < _MOST  # which no number that is none is
     ]
     if impossible:
         problems.extend(_with_remedy(problem, example) for problem in impossible)

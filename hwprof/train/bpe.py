@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwprof.errors import InputError
+from hwprof.specs.reading import content_of
 
 SMALLEST_VOCABULARY = 256
 """Every byte is a token before the first merge."""
@@ -50,14 +51,9 @@ def load_tokenizer(path: Path) -> Any:
         InputError: the library is missing, or the file is no tokenizer.
     """
     library = _library()
+    content = content_of(path, remedy="give --tokenizer bytes, bpe:<vocabulary size> or a Hugging Face tokenizer.json")
     try:
-        tokenizer = library.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"tokenizer {str(path)!r} can't be read: {error.strerror}",
-            expectation="expected 'bytes', 'bpe:<vocabulary size>' or the path of a Hugging Face tokenizer.json",
-            remedy="check --tokenizer",
-        ) from error
+        tokenizer = library.Tokenizer.from_str(content.decode())
     except Exception as error:  # the library raises bare Exception for every bad file
         raise InputError(
             f"{str(path)!r} is not a Hugging Face tokenizer.json: {error}",

@@ -102,6 +102,8 @@ def check_source(path: Path, tokenizer: str) -> None:
 
 
 def _size_bytes(path: Path) -> int:
+    if path.exists() and not path.is_file():
+        raise InputError(f"data file {str(path)!r} is no file", remedy="give --data a file with text or tokens")
     try:
         with path.open("rb"):
             size_bytes = path.stat().st_size

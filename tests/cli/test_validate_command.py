@@ -114,7 +114,7 @@ def test_text_shows_errors_and_refusals(table: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "fact"),
-    [(None, "cannot read"), ("", "has no column"), ("id,model_name\n1,2\n", "has no column accelerator")],
+    [(None, "does not exist"), ("", "has no column"), ("id,model_name\n1,2\n", "has no column accelerator")],
 )
 def test_a_table_that_is_none_is_exit_code_2(
     failed: Callable[..., tuple[int, str]], tmp_path: Path, text: str | None, fact: str

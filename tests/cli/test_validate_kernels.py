@@ -170,7 +170,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 @pytest.mark.parametrize(
     ("text", "fact"),
     [
-        (None, "cannot read"),
+        (None, "does not exist"),
         ("", "cannot read"),
         ("device,kernel,provider,direction,metric,unit,x,x_value,value,setting,source\n", "is no table of kernels"),
     ],

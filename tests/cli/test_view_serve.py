@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from hwprof.cli import serve
 from hwprof.cli.serve import server_of
 from hwprof.cli.view import command
 from hwprof.errors import InputError
@@ -248,3 +250,63 @@ def test_refuses_what_is_no_folder_and_other_outputs(tmp_path):
     assert isinstance(CliRunner().invoke(command, [str(tmp_path / "none"), "--serve"]).exception, InputError)
     result = CliRunner().invoke(command, [str(tmp_path), "--serve", "--format", "json"])
     assert isinstance(result.exception, InputError)
+
+
+@pytest.fixture
+def raw(port):
+    """Sends bytes as they are; what comes back until the server hangs up."""
+
+    def send(request, *, hang_up=False):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            with contextlib.suppress(ConnectionError):
+                client.sendall(request)
+            if hang_up:
+                return b""
+            try:
+                return b"".join(iter(lambda: client.recv(65536), b""))
+            except ConnectionError:  # hung up on before all was sent
+                return b""
+
+    return send
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET //[ HTTP/1.0",
+        b"GET http://[::1 HTTP/1.0",
+        b"GET",
+        b"\x16\x03\x01\x02",
+        b"GET / HTTP/9.9",
+        b"GET /%ff%00 HTTP/1.0",
+    ],
+)
+def test_malformed_requests_are_refused_and_the_next_is_answered(raw, ask, request_line):
+    raw(request_line + b"\r\nHost: localhost\r\n\r\n")
+    raw(request_line + b"\r\n" + b"X: " + b"y" * 70_000 + b"\r\n" * 2)
+    assert ask("/")[0] == 200
+
+
+def test_clients_that_hang_up_are_no_news(raw, ask, capfd):
+    for _ in range(20):
+        raw(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n", hang_up=True)
+    assert ask("/")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_slow_clients_are_so_many_at_most_and_are_hung_up_on(folder, monkeypatch):
+    monkeypatch.setattr(serve, "WHOLE_S", 0.2)
+    before = threading.active_count()
+    with server_of(folder) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        clients = [socket.create_connection(("127.0.0.1", server.server_port), timeout=10) for _ in range(40)]
+        ends = [client.recv(100) for client in clients]  # each is turned away at once, or hung up on later
+        most = max(threading.active_count() - before - 1, 0)
+        for client in clients:
+            client.close()
+        server.shutdown()
+        thread.join()
+    assert sum(b"503" in end for end in ends) >= 40 - serve.MOST_AT_ONCE
+    assert sum(end == b"" for end in ends) <= serve.MOST_AT_ONCE
+    assert most <= serve.MOST_AT_ONCE

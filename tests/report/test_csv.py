@@ -6,14 +6,16 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from records import make_ranks
 
+import hwprof
 from hwprof.report.cells import Cell, Column, Table
-from hwprof.report.csv import render_csv
+from hwprof.report.csv import guarded, render_csv
 from hwprof.report.run.sheets import build_sheets
 from hwprof.specs.record.run import RunRecord
 
@@ -91,3 +93,26 @@ def test_any_text_survives_quoting_and_never_starts_a_formula(text: str) -> None
     (cell,) = parsed(one_cell(text, text, "text"))[1]
     assert cell.removeprefix("'") == text.removeprefix("'")
     assert cell[0] not in "=+-@\t\r"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("=1+1", "'=1+1"),
+        ("  @x", "'  @x"),
+        ("-1.5e-3", "-1.5e-3"),
+        ("-2+3", "'-2+3"),
+        ("", ""),
+        ("\tx", "'\tx"),
+        ("+5", "+5"),
+    ],
+)
+def test_numbers_stay_numbers_and_what_would_run_is_text(text: str, expected: str) -> None:
+    assert guarded(text) == expected
+
+
+def test_no_other_module_writes_csv() -> None:
+    """So that none can leave a formula unguarded."""
+    package = Path(hwprof.__file__).parent
+    writers = [path.name for path in package.rglob("*.py") if re.search(r"csv\.(writer|DictWriter)", path.read_text())]
+    assert writers == ["csv.py"]

@@ -69,7 +69,7 @@ def test_missing_file_is_named(tmp_path):
 
 
 def test_folder_is_no_data_file(tmp_path):
-    assert "can't be read: Is a directory" in _fault(tmp_path)
+    assert "is no file" in _fault(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["empty.txt", "empty.bin", "empty.npy"])
@@ -182,7 +182,7 @@ def test_tokenizer_file_gives_the_tokens_that_it_was_trained_to_give(tmp_path):
         ("bpe:", "'bpe:' is not a tokenizer"),
         ("bpe:many", "'bpe:many' is not a tokenizer"),
         ("bpe:100", "a BPE vocabulary of 100 is too small"),
-        ("absent.json", "tokenizer 'absent.json' can't be read: No such file"),
+        ("absent.json", "absent.json does not exist; give --tokenizer bytes"),
     ],
 )
 def test_wrong_tokenizer_is_refused(tokenizer, reason, tmp_path):

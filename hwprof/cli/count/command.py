@@ -14,7 +14,7 @@ from hwprof.cli.count.module import count_module, module_options, refuse_module_
 from hwprof.cli.count.notes import note, note_length
 from hwprof.cli.count.step_report import Counted, as_json, as_text
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option
+from hwprof.cli.format_option import format_option, say
 from hwprof.cli.job_options import POSITIVE, capture_options, job_options, model_option
 from hwprof.count.blocks.transformer import CONVENTIONS, training_step_ops
 from hwprof.count.job.totals import flop_of
@@ -107,7 +107,7 @@ def command(
         counted = counted_job(context, spec, settings, dtype=dtype, optimizer=optimizer)
     else:
         counted = _counted_run(spec, settings)
-    click.echo(json.dumps(as_json(counted), indent=2) if output_format == "json" else as_text(counted))
+    say(json.dumps(as_json(counted), indent=2) if output_format == "json" else as_text(counted))
 
 
 def _shapes(context: click.Context, dtype: Dtype) -> Shapes:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import click
 
 from hwprof.cli.count.notes import note_length
+from hwprof.cli.format_option import say
 from hwprof.cli.options import refuse, with_options
 from hwprof.count.inference.serving import MlaForm, Serving, WeightFormat
 from hwprof.errors import InputError
@@ -76,7 +77,7 @@ def count_inference(context: click.Context, spec: ModelSpec, *, dtype: Dtype) ->
         device=load_device(device) if device else None,
     )
     as_json = typed["output_format"] == "json"
-    click.echo(json.dumps(inference_json(counted), indent=2) if as_json else inference_text(counted))
+    say(json.dumps(inference_json(counted), indent=2) if as_json else inference_text(counted))
 
 
 def _check(context: click.Context, spec: ModelSpec) -> None:

@@ -7,6 +7,7 @@ import json
 import click
 
 from hwprof.cli.count.notes import note
+from hwprof.cli.format_option import say
 from hwprof.cli.options import given, refuse, with_options
 from hwprof.errors import InputError
 from hwprof.specs.job.settings import Dtype
@@ -74,4 +75,4 @@ def count_module(context: click.Context, *, dtype: Dtype) -> None:
     for text in counted.notes:
         note(text)
     as_json = typed["output_format"] == "json"
-    click.echo(json.dumps(module_json(counted), indent=2) if as_json else module_text(counted))
+    say(json.dumps(module_json(counted), indent=2) if as_json else module_text(counted))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import click
-
+from hwprof.cli.format_option import say
 from hwprof.specs.model.spec import ModelSpec
 
 
 def note(text: str) -> None:
     """Say it."""
-    click.echo(f"hwprof: note: {text}", err=True)
+    say(f"hwprof: note: {text}", err=True)
 
 
 def note_length(spec: ModelSpec, tokens: int, most: int, *, side: str = "") -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hwprof.report.csv import csv_text
 from hwprof.specs.files import write_atomically
 from hwprof.units import format_fraction
 
@@ -50,15 +49,13 @@ def serving_report(table: str, out: Path | None, output_format: str, *, shipped:
 def _csv(found: ServingRows) -> str:
     names = list(found.rows[0]) if found.rows else []
     kept = [name for name in names if name not in ADDED and name != "id"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", *ADDED, *kept])
+    rows = [["id", *ADDED, *kept]]
     for number, row in enumerate(found.rows):
         shown = [f"{1e3 * time:.6g}" if isfinite(time) else "" for time in found.times[number].tolist()]
         own = [row.get(name, "") for name in kept]
         notes = "; ".join(found.notes[number])
-        writer.writerow([row.get("id", str(number + 1)), *shown, found.refused[number], notes, *own])
-    return text.getvalue()
+        rows.append([row.get("id", str(number + 1)), *shown, found.refused[number], notes, *own])
+    return csv_text(rows)
 
 
 def _text(errors: ServingErrors, *, seen: bool) -> str:

@@ -24,6 +24,7 @@ from hwprof.predict.kernels.traffic.rows import ELEMENTWISE_COLUMNS, elementwise
 from hwprof.specs.catalogue.kernel_points import WORDS, KernelPoints, KernelTable, Kind, kernel_table
 from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.hardware.spec import DeviceSpec
+from hwprof.specs.reading import MOST_BYTES, content_of
 
 Floats = NDArray[np.float64]
 
@@ -98,9 +99,11 @@ class RowTimesOfDevice:
 
 
 def _read(path: Path) -> tuple[list[str], list[list[str]]]:
+    data = content_of(path, remedy="give a CSV file, or gzip of one")
     try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MOST_BYTES)
+        text = data.decode("utf-8-sig")
         names, *cells = csv.reader(io.StringIO(text, newline=""))
     except (OSError, EOFError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error) or "it is not complete"

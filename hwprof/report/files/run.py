@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from hwprof.report.png import render_memory, render_roofline, render_step
 from hwprof.report.run.sheets import build_sheets
 from hwprof.report.run.view import View, build_view
 from hwprof.specs.files import write_atomically
+from hwprof.specs.reading import json_of
 from hwprof.specs.record.run import SCHEMA_VERSION, RunRecord
 
 RECORD_FILE = "run.json"
@@ -132,14 +132,9 @@ def read_run(directory: Path) -> RunRecord:
         InputError: there is none, it is no JSON, or its schema is not one that this version reads.
     """
     path = directory / RECORD_FILE if directory.is_dir() else directory
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise _no_run(directory) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is no JSON: {error}", remedy="run hwprof run again, or give another directory"
-        ) from error
+    if not path.exists():
+        raise _no_run(directory)
+    content = json_of(path, remedy="run hwprof run again, or give another directory")
     _check_schema_version(path, content)
     try:
         return RunRecord.model_validate(content)

@@ -77,10 +77,15 @@ class RunFolder:
 
 
 def _record_or_reason(path: Path) -> RunRecord | str:
+    """A record that can be listed, or why not; one bad run must not cost the others."""
     try:
-        return read_run(path)
-    except InputError as error:
-        return str(error)
+        record = read_run(path)
+        build_table("runs", "Runs", _COLUMNS, [ListedRun(key="", directory=path.parent, record=record)])
+    except (InputError, OSError) as error:
+        return str(getattr(error, "strerror", None) or error)
+    except Exception as error:  # noqa: BLE001 (it may be any file of this name)
+        return f"{type(error).__name__}: {error}"
+    return record
 
 
 def _records(root: Path) -> Iterator[Path]:
@@ -88,7 +93,7 @@ def _records(root: Path) -> Iterator[Path]:
     for folder, names, files in os.walk(root):
         names[:] = sorted(name for name in names if not name.startswith("."))
         path = Path(folder) / RECORD_FILE
-        if RECORD_FILE in files and not path.is_symlink():
+        if RECORD_FILE in files and path.is_file() and not path.is_symlink():
             yield path
 
 

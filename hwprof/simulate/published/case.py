@@ -209,6 +209,9 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
     layout = _layout(run, stack, stated, notes)
     if layout.devices != run.n_devices:
         raise RefusedError(f"degrees multiply to {layout.devices}, but there are {run.n_devices} devices")
+    chunks = layout.pipeline_parallel * layout.chunks
+    if chunks > model.layers:
+        raise RefusedError(f"{model.layers} layers are fewer than {chunks} pipeline chunks")
     share = stated.pop("recomputed_share", None)
     lora = _lora(run, notes)
     fields = dict(stack.compiling(stated.pop("compiled", None)))
@@ -362,12 +365,17 @@ def _micro_batch(run: PublishedRun, layout: ParallelLayout, stack: Stack, notes:
     """Of one replica; a fraction of a sequence (JAX shards tokens) is rounded up to a whole one."""
     share = max(run.global_batch_seqs // layout.data_parallel, 1)
     if run.micro_batch_seqs:
-        wanted = max(round(run.micro_batch_seqs), 1)
-        return max(size for size in range(1, wanted + 1) if share % size == 0)
+        return _largest_divisor(share, max(round(run.micro_batch_seqs), 1))
     stages = layout.pipeline_parallel
     fitting = max(LARGEST_ASSUMED_TOKENS // run.seq_len, 1) if stages == 1 else 1
     if stages > 1 and stack.fills_pipeline:
         fitting = max(share // stages, 1)
-    chosen = max(size for size in range(1, share + 1) if share % size == 0 and size <= fitting)
+    chosen = _largest_divisor(share, fitting)
     notes.append(f"micro-batch not stated: {chosen}")
     return chosen
+
+
+def _largest_divisor(number: int, most: int) -> int:
+    """The largest divisor that is not above ``most``; each comes in a pair, of which one is at most the root."""
+    small = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
+    return max(size for one in small for size in (one, number // one) if size <= most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hwprof.errors import InputError
 from hwprof.specs.files import data_roots
 from hwprof.specs.frozen import Record
 from hwprof.specs.model.parts import PositiveInt
+from hwprof.specs.reading import content_of
 
 FOLDER = Path("hardware_specs") / "published"
 TABLES = ("measurements.csv", "more.csv")
@@ -85,14 +87,13 @@ def read_published(path: Path | None = None) -> tuple[PublishedRun | UnreadableR
     """
     if path is None:
         return tuple(run for name in TABLES for run in read_published(data_roots()[0] / FOLDER / name))
+    content = content_of(path, remedy="give a CSV file")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            _check_columns(path, table.fieldnames or ())
-            rows = tuple(_run(number, row) for number, row in enumerate(table, start=2))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot read {path}: {reason}", expectation="expected a CSV file") from error
+        table = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        _check_columns(path, table.fieldnames or ())
+        rows = tuple(_run(number, row) for number, row in enumerate(table, start=2))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {path}: {error}", expectation="expected a CSV file") from error
     if not rows:
         raise InputError(f"{path} has no rows", expectation="expected a row for each measurement")
     return rows
@@ -132,7 +133,12 @@ def _typed(column: str, text: str) -> str | int | float | bool:
         number = float(text)
     except ValueError:
         return text
+    if not abs(number) < _LARGEST:  # also what is no number
+        return text
     return int(number) if number.is_integer() else number
 
+
+_LARGEST = 1e12
+"""No cell of a published run is a count or a size above it; what is stays text, which the schema refuses."""
 
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from hwprof.specs.huggingface import decoders, encoder_decoders, encoders, mixtu
 from hwprof.specs.huggingface.config import Config, Tables
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.parsing import build
+from hwprof.specs.reading import json_of
 
 Reader = Callable[[Config], Tables]
 
@@ -142,14 +142,7 @@ def _notes(config: Config) -> list[str]:
 
 
 def _values(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise SpecError(f"{path} is no file", expectation="expected a config.json", remedy="name a readable file")
-    try:
-        values = json.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise SpecError(f"{path} cannot be read: {error.strerror}", remedy="name a readable file") from error
-    except (ValueError, RecursionError) as error:
-        raise SpecError(f"{path} is not JSON: {error}", remedy=_TOML) from error
+    values = json_of(path, error=SpecError, remedy=_TOML)
     if not isinstance(values, dict):
         raise SpecError(f"{path} holds no table", expectation='expected {"model_type": ...}', remedy=_TOML)
     return values

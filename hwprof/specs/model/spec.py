@@ -25,6 +25,9 @@ from hwprof.specs.model.parts import (
 
 __all__ = ["ModelSpec", "PositiveInt"]
 
+_SPLIT = frozenset({"learned", "none", "sinusoidal"})
+"""Positions of encoders whose heads split their width, as in ``nn.MultiheadAttention``; T5's have their own."""
+
 _STOCK_ENCODER = {
     "norm": "layernorm",
     "norm_placement": "post",
@@ -100,7 +103,7 @@ class ModelSpec(Record):
     family: str = ""
     aliases: tuple[str, ...] = ()
     kind: Literal["decoder", "encoder", "encoder_decoder", "vit"]
-    layers: PositiveInt
+    layers: Annotated[int, Field(gt=0, le=10_000, strict=True)]
     d_model: PositiveInt
     d_ff: PositiveInt
     heads: PositiveInt
@@ -191,7 +194,11 @@ class ModelSpec(Record):
     def stock_encoder(self) -> bool:
         """Whether it is an embedding, a stack of stock ``torch.nn.TransformerEncoderLayer`` and a linear head."""
         stock = _STOCK_ENCODER | {"kv_heads": self.heads, "head_dim": self.d_model // self.heads}
-        return self.kind == "encoder" and all(getattr(self, key) == value for key, value in stock.items())
+        return (
+            self.kind == "encoder"
+            and self.q_dim == self.d_model
+            and all(getattr(self, key) == value for key, value in stock.items())
+        )
 
     @property
     def encoder_side(self) -> ModelSpec:
@@ -221,6 +228,11 @@ class ModelSpec(Record):
     def _check_attention(self) -> None:
         if self.heads % self.kv_heads:
             raise ValueError(f"heads = {self.heads} must be a multiple of kv_heads = {self.kv_heads}")
+        if self.kind in {"encoder", "vit"} and self.positions in _SPLIT and self.q_dim != self.d_model:
+            raise ValueError(
+                f"heads x head_dim = {self.heads} x {self.head_dim} must be d_model = {self.d_model}: the heads of an "
+                f"encoder with positions {self.positions!r} split its width"
+            )
         if self.positions == "rope" and self.head_dim % 2:
             raise ValueError(f"head_dim = {self.head_dim} must be even for rope")
         if (self.positions == "relative") != (self.attention.relative_buckets > 0):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +11,7 @@ from hwprof.errors import InputError
 from hwprof.specs.frozen import Record
 from hwprof.specs.hardware.topology import Topology
 from hwprof.specs.measurement import Ceiling, Skipped
+from hwprof.specs.reading import json_of
 from hwprof.specs.record.collective import CollectiveCurve, PairRate, Slowdown
 
 CALIBRATION_SCHEMA_VERSION = 1
@@ -56,10 +56,7 @@ def read_calibration(path: Path) -> Calibration:
         InputError: it can't be read, or holds something else.
     """
     remedy = "give a file that `hwprof probe` wrote"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"calibration {path} can't be read: {error}", remedy=remedy) from error
+    content = json_of(path, remedy=remedy)
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != CALIBRATION_SCHEMA_VERSION:
         raise InputError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from pydantic import Field
 
@@ -305,6 +307,12 @@ class Series(Record):
     unit: str
     times_s: tuple[float, ...]
     values: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _one_value_a_time(self) -> Self:
+        if len(self.times_s) != len(self.values):
+            raise ValueError(f"{len(self.values)} values at {len(self.times_s)} times")
+        return self
 
 
 class DeviceIdentity(Record):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hwprof.errors import InputError
+from hwprof.specs.reading import content_of
 from hwprof.specs.record.counters import KernelCounters
 from hwprof.specs.record.doctor import COUNTERS_REFUSED, COUNTERS_REMEDY
 from hwprof.trace.ncu.values import Quantity, value_of
@@ -59,12 +60,7 @@ def read_counters(path: Path) -> tuple[KernelCounters, ...]:
     Raises:
         InputError: there is no such file, it is no such CSV, nothing was counted, or the driver refused the counters.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise InputError(
-            f"can't read {path}: {error.strerror}", expectation="expected a CSV of Nsight Compute", remedy=_COLLECT
-        ) from error
+    text = content_of(path, remedy=_COLLECT).decode("utf-8-sig", errors="replace")
     launches = list(_launches(path, text))
     if not any(launch.values for launch in launches):
         _refuse(path, text, launches)

@@ -209,11 +209,11 @@ def test_a_model_with_images_says_where_its_text_model_is(tmp_path: Path) -> Non
 
 
 def test_a_file_that_is_none_or_no_json_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="is no file"):
+    with pytest.raises(SpecError, match="does not exist"):
         model_from_config(tmp_path / "config.json")
     broken = tmp_path / "broken.json"
     broken.write_text("{")
-    with pytest.raises(SpecError, match="is not JSON"):
+    with pytest.raises(SpecError, match="is no JSON"):
         model_from_config(broken)
 
 

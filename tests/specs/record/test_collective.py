@@ -91,7 +91,7 @@ def test_calibration_reads_back_as_it_was_written(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "can't be read"),
+        ("{", "is no JSON"),
         ("[]", "no calibration of schema version"),
         ('{"schema_version": 99}', "no calibration of schema version 1"),
         ('{"schema_version": 1}', "Field required"),
@@ -105,5 +105,5 @@ def test_file_that_is_no_calibration_is_refused(tmp_path, content, says):
 
 
 def test_missing_calibration_is_refused(tmp_path):
-    with pytest.raises(InputError, match="can't be read"):
+    with pytest.raises(InputError, match="does not exist"):
         read_calibration(tmp_path / "nosuch.json")

@@ -142,5 +142,5 @@ def test_a_file_without_counters_says_why_and_what_to_do(read, text, said, remed
 
 
 def test_no_such_file_is_one_clear_line(tmp_path):
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="does not exist"):
         read_counters(tmp_path / "nosuch.csv")
