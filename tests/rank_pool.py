@@ -60,19 +60,21 @@ def rank_environment(rank: int, size: int, port: int) -> dict[str, str]:
 class RankPool:
     """Ranks of one world; ``run`` calls ``function(world, *arguments)`` in each and returns their answers.
 
-    With ``joined`` false the ranks have what a launcher sets, but join no world; what they run does so itself.
+    With ``joined`` false the ranks have what a launcher sets, but join no world; what they run does so itself. With
+    ``store_port`` the store is there already, as torchrun's agent hosts it.
     """
 
-    def __init__(self, size: int, *, joined: bool = True) -> None:
+    def __init__(self, size: int, *, joined: bool = True, store_port: int | None = None) -> None:
         context = multiprocessing.get_context("forkserver")
-        port = free_port()
+        port = store_port or free_port()
+        agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"} if store_port else {}
         self._ends = []
         self.processes = []
         for rank in range(size):
             own, theirs = context.Pipe()
             process = context.Process(
                 target=_serve,
-                args=(theirs, rank_environment(rank, size, port), joined),
+                args=(theirs, rank_environment(rank, size, port) | agent, joined),
                 name=f"rank-{rank}",
                 daemon=True,
             )

@@ -39,6 +39,10 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 """Command name -> module that holds a click command called ``command``, and its one-line help."""
 
 
+_UNREAD_EXIT_CODE = 141
+"""128 + SIGPIPE, as shells report it."""
+
+
 class _LazyGroup(click.Group):
     """Imports a command's module only when it runs, so that light commands start fast."""
 
@@ -86,25 +90,37 @@ def main() -> None:
     """Run the command line; every error becomes one line on stderr and an exit code."""
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")  # to look for them reads every package's metadata
     signal.signal(signal.SIGTERM, _interrupted)  # what batch schedulers send: measured work is kept as after Ctrl-C
+    _open_closed_streams()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
     try:
         code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.ClickException as error:
         code = _report_usage(error)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("hwprof: interrupted", err=True)
+    except (KeyboardInterrupt, click.Abort) as stop:
+        say(f"hwprof: {str(stop.__cause__ or stop) or 'interrupted'}", err=True)
         code = INTERRUPTED_EXIT_CODE
     except HwprofError as error:
         code = _report(error, error.exit_code, debug=debug)
+    except BrokenPipeError:  # who read standard output has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _UNREAD_EXIT_CODE
     except OSError as error:
         code = _report(error, 1, debug=debug)
     except Exception as error:  # noqa: BLE001 (a mistake of hwprof's own, of which no user needs the traceback)
         code = _report(_own_mistake(error), 1, debug=debug)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_closed_streams() -> None:
+    """Where a stream was closed (``>&-``), what is written to it goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 (until the process ends)
 
 
 def _interrupted(_signal: int, _frame: object) -> NoReturn:

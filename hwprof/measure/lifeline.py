@@ -8,6 +8,7 @@ whose main thread waits in a collective for a dead rank can't be woken, so the t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from typing import Any, Literal, NoReturn
 import torch.distributed as dist
 
 from hwprof.errors import INTERRUPTED_EXIT_CODE
+from hwprof.measure.whereabouts import whereabouts
 from hwprof.measure.world import World
 from hwprof.units import format_seconds
 
@@ -35,8 +37,8 @@ SILENT_S = 60.0
 """A rank without a beat for this long is taken for dead; long calls that hold Python's lock can delay one."""
 SETTLE_S = 4.0
 """After the first sign of trouble, a rank without a beat for this long is taken for dead."""
-REPORT_S = 20.0
-"""How long the others wait for the report before they leave; torchrun kills them after 30 s."""
+REPORT_S, LEAVE_S = 20.0, 5.0
+"""How long others wait for a report (torchrun kills them after 30 s), and its writer until they have heard of it."""
 
 _TERMINATED_EXIT_CODE = 143
 
@@ -206,6 +208,26 @@ class Lifeline:
         self._stage = text
         self._moves += 1
 
+    def reported(self) -> None:
+        """The report is written, and nobody need watch any more; the one who wrote it says so."""
+        self._say_reported([rank for rank in range(self._world.size) if rank != self._world.rank])
+
+    def _say_reported(self, others: Sequence[int]) -> None:
+        self._world.store.set("reported", "")
+        until_s = time.monotonic() + LEAVE_S
+        while time.monotonic() < until_s and not self._world.store.check([f"left/{rank}" for rank in others]):
+            time.sleep(0.01)
+
+    def await_report(self) -> None:
+        """Watch until the report is written; if who writes it dies, the watch ends the run, and another writes it."""
+        self._done = True
+        try:
+            while not self._world.store.check(["reported"]):
+                time.sleep(0.05)
+            self._world.store.set(f"left/{self._world.rank}", "")
+        except (RuntimeError, OSError):  # the store's host is gone, as the watch will see
+            self._thread.join()
+
     def finish(self) -> None:
         """This rank came to its end; the others need not wait for its beats."""
         self._done = True
@@ -313,30 +335,44 @@ class Lifeline:
             self._beat()
             signs, faults = self._signs(), self._faults()
         found = blame(signs, faults, terminated=self._terminated, stuck_s=self._stuck_s)
-        living = [sign.rank for sign in signs if sign.silent_s <= SETTLE_S]
-        if self._world.rank == min(living, default=self._world.rank):
-            ranks = range(self._world.size)
-            handed_in = {rank: self._result(rank) for rank in ranks if self._world.store.check([f"result/{rank}"])}
-            try:
-                self._report(found, handed_in)
-            finally:
-                self._world.store.set("reported", "")
-                _leave(found.exit_code)
-        self._await_report()
-        _leave(found.exit_code)
-
-    def _await_report(self) -> None:
         until_s = time.monotonic() + REPORT_S
         while time.monotonic() < until_s and not self._world.store.check(["reported"]):
+            living = [sign.rank for sign in self._signs() if sign.silent_s <= SETTLE_S]
+            if self._world.rank == min(living, default=self._world.rank):
+                self._report_what_is_left(found, [rank for rank in living if rank != self._world.rank])
+                break
             self._beat()
             time.sleep(PERIOD_S)
+        self._world.store.set(f"left/{self._world.rank}", "")
+        _leave(found.exit_code)
+
+    def _report_what_is_left(self, found: Blame, others: Sequence[int]) -> None:
+        """Write the report, beating on beside it; whatever goes wrong the others need not wait."""
+        threading.Thread(target=self._beat_on, name="hwprof-beat", daemon=True).start()
+        ranks = range(self._world.size)
+        handed_in = {rank: self._result(rank) for rank in ranks if self._world.store.check([f"result/{rank}"])}
+        try:
+            self._report(found, handed_in)
+        except Exception as error:  # noqa: BLE001 (this process ends here, and nobody else would say why)
+            sys.stderr.write(f"hwprof: {found.text}; no report: {type(error).__name__}: {error}\n")
+        self._say_reported(others)
+
+    def _beat_on(self) -> None:
+        with contextlib.suppress(RuntimeError, OSError):  # the store's host is gone
+            while True:
+                self._beat()
+                time.sleep(PERIOD_S)
 
     def _leave_alone(self, error: Exception) -> NoReturn:
-        text = f"the ranks' meeting point is gone, and with it rank 0's machine or its launcher ({error})"
-        first_line = text.splitlines()[0]
-        if self._world.local_rank == 0:
-            self._report(Blame(ranks=(), text=first_line), {self._world.rank: self._salvage()})
+        text = f"the ranks' meeting point is gone, and with it rank 0, its machine or its launcher ({error})"
+        if self._world.local_rank == self._lowest_left_here():
+            self._report(Blame(ranks=(), text=text.splitlines()[0]), {self._world.rank: self._salvage()})
         _leave(1)
+
+    def _lowest_left_here(self) -> int:
+        """The lowest local rank: on rank 0's machine the next one, where the launcher let rank 0 host the store."""
+        hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        return 1 if hosted and self._world.node == self._world.nodes_of[0] else 0
 
 
 def _sign(rank: int, seen: _Seen, now_s: float) -> Sign:
@@ -351,21 +387,6 @@ def _sign(rank: int, seen: _Seen, now_s: float) -> Sign:
         waiting=bool(beat["waiting"]),
         done=bool(beat["done"]),
     )
-
-
-def whereabouts(frame: FrameType | None) -> tuple[str, bool]:
-    """What a thread is running (``function in file:line``), and whether that is a collective or waits for one."""
-    if frame is None:
-        return "nowhere", False
-    code = frame.f_code
-    place = f"{code.co_name} in {os.path.basename(code.co_filename)}:{frame.f_lineno}"  # noqa: PTH119 (a frame's file may be no path)
-    waiting = False
-    here: FrameType | None = frame
-    while here is not None and not waiting:
-        name = here.f_code.co_filename.replace("\\", "/")
-        waiting = "torch/distributed/" in name or name.endswith("torch/autograd/graph.py")
-        here = here.f_back
-    return place, waiting
 
 
 def _leave_to_the_thread(_number: int, _frame: FrameType | None) -> None:

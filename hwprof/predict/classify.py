@@ -30,6 +30,9 @@ NEAR_ROOF = 0.5
 ABOVE_ROOF = 1.05
 """Above this share of its roof the ceiling itself is in error."""
 
+_CONTRADICTED = 0.5
+"""Where operations of more than this share of the step are so, classes say nothing."""
+
 Advice = Callable[[LayerKind, BoundClass], str]
 
 
@@ -311,12 +314,29 @@ def verdict(ops: Sequence[OpResult], attribution: Attribution, *, at_most: Confi
     ranked = sorted(shares, key=lambda key: -shares[key])
     bound = ranked[0]
     lead = shares[bound] - (shares[ranked[1]] if len(ranked) > 1 else 0.0)
+    above = sum(op.share for op in ops if op.roof_fraction is not None and op.roof_fraction > ABOVE_ROOF)
+    if above > _CONTRADICTED:
+        return Verdict(
+            sentence=_contradicted(bound, above),
+            bound="unknown",
+            confidence="low",
+            shares=shares,
+            lost_s=sum(op.lost_s for op in ops),
+        )
     return Verdict(
         sentence=_sentence(bound, shares, ops),
         bound=bound,
         confidence=min("high" if lead >= 0.3 else "medium" if lead >= 0.1 else "low", at_most, key=_RISING.index),
         shares=shares,
         lost_s=sum(op.lost_s for op in ops),
+    )
+
+
+def _contradicted(bound: BoundClass, above: float) -> str:
+    return (
+        f"No verdict: {format_fraction(above)} of the step ran faster than its roofs, so the ceilings are too low, as "
+        f"where other programs ran beside the probes; by them it would be {_CLASS_WORDS[bound]}. Run again on an idle "
+        "machine."
     )
 
 

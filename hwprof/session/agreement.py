@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from hwprof.errors import HwprofError, InputError, WorkError
 from hwprof.measure.host.identity import identify
 from hwprof.measure.world import World
+from hwprof.session.outcome import claimed
 from hwprof.session.request import RunRequest
 from hwprof.session.settle import SettledRun, settle
 from hwprof.specs.model.spec import ModelSpec
@@ -20,12 +22,17 @@ from hwprof.units import format_seconds
 _POLL_S = 0.02
 
 
-def agreed(world: World, request: RunRequest) -> SettledRun:
+def agreed(world: World, request: RunRequest, claim: ExitStack) -> SettledRun:
     """The run that all ranks take part in: another rank may see less free memory, or a later second.
+
+    Args:
+        world: all ranks.
+        request: what is asked for.
+        claim: holds the run directory on rank 0, until it is closed.
 
     Raises:
         InputError: something that was asked for can't be.
-        WorkError: nothing was heard from rank 0.
+        WorkError: nothing was heard from rank 0, or the run directory can't be had.
     """
     if world.rank:
         return _received(world, request)
@@ -33,6 +40,7 @@ def agreed(world: World, request: RunRequest) -> SettledRun:
         run = settle(request, device=world.device, ranks=world.size, sharing_memory=_neighbours(world))
         check_trainable_layout(run.settings.layout)
         check_layout(run.model, run.settings)
+        claim.enter_context(claimed(run.directory))
     except HwprofError as error:
         world.store.set("refused", json.dumps({"text": str(error), "exit_code": error.exit_code}))
         raise

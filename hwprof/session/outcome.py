@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +13,7 @@ from typing import Any
 
 from hwprof.errors import WorkError
 from hwprof.measure.host.environment import environment
-from hwprof.report.files.run import write_run
+from hwprof.report.files.run import cleared, write_run
 from hwprof.session.settle import SettledRun
 from hwprof.specs.record.run import RunRecord
 from hwprof.version import __version__
@@ -42,17 +46,54 @@ def made(directory: Path) -> Path:
         raise WorkError(
             f"the run directory {directory} can't be made ({error.strerror})", remedy="give another with --output"
         ) from error
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise WorkError(f"the run directory {directory} can't be written", remedy="give another with --output")
     return directory
+
+
+@contextmanager
+def claimed(directory: Path) -> Iterator[Path]:
+    """A run directory that is this run's alone meanwhile; what an earlier run left there is gone.
+
+    Raises:
+        WorkError: it can't be made or written, or another run is under way in it.
+    """
+    made(directory)
+    number = os.open(directory, os.O_RDONLY)
+    try:
+        _lock(number, directory)
+        cleared(directory)
+        yield directory
+    finally:
+        os.close(number)
+
+
+def _lock(number: int, directory: Path) -> None:
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise WorkError(
+            f"another run is under way in {directory}",
+            expectation="each run has a directory of its own",
+            remedy="give another with --output, or wait for that run",
+        ) from error
+    except OSError:
+        """A file system that knows no locks, such as some of the network."""
+
+
+def report_error(action: Callable[[], object]) -> WorkError | None:
+    """Do it; why it could not be done."""
+    try:
+        action()
+    except WorkError as error:
+        return error
+    return None
 
 
 def written(record: RunRecord, directory: Path) -> Ran:
     """A run with its files, as far as they could be written."""
-    report_error: WorkError | None = None
-    try:
-        write_run(record, directory)
-    except WorkError as error:
-        report_error = error
-    return Ran(record=record, directory=directory, report_error=report_error)
+    failed = report_error(lambda: write_run(record, directory))
+    return Ran(record=record, directory=directory, report_error=failed)
 
 
 def fixed_fields(run: SettledRun, command: str) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-from hwprof.errors import INTERRUPTED_EXIT_CODE, OutOfMemoryError
+from hwprof.errors import INTERRUPTED_EXIT_CODE, OutOfMemoryError, WorkError
 from hwprof.measure.host.accelerator import empty_cache
 from hwprof.measure.host.environment import device_name
 from hwprof.measure.lifeline import Blame, Lifeline
@@ -57,7 +57,9 @@ def run_ranks(request: RunRequest, caller: Caller) -> Ran | None:
         WorkError: the ranks did not find each other.
     """
     world = open_world(request.device, timeout_s=request.timeout_s)
-    ran = _RankSession(world, agreed(world, request), caller).execute()
+    with ExitStack() as claim:
+        run = agreed(world, request, claim)
+        ran = _RankSession(world, run, caller).execute()
     close_world()
     return ran
 
@@ -94,11 +96,20 @@ class _RankSession:
                 self._train(mesh)
             self._said("handing in")
             self._lifeline.hand_in(self._salvage())
-            handed_in = self._lifeline.collect() if self._world.rank == 0 else {}
+            ran = self._reported()
         except BaseException as error:  # noqa: BLE001 (whatever ends this rank ends the others, who must be told)
             self._lifeline.fail(self._told(error))
         self._lifeline.finish()
-        return self._finish(handed_in, "complete", "") if self._world.rank == 0 else None
+        return ran
+
+    def _reported(self) -> Ran | None:
+        """On rank 0 the report of all; the others watch over it."""
+        if self._world.rank:
+            self._lifeline.await_report()
+            return None
+        ran = self._finish(self._lifeline.collect(), "complete", "")
+        self._lifeline.reported()
+        return ran
 
     @property
     def _watches(self) -> bool:
@@ -199,12 +210,16 @@ class _RankSession:
         status: Status = "interrupted" if blame.exit_code == INTERRUPTED_EXIT_CODE else "failed"
         if "out of memory" in blame.text:
             status = "out_of_memory"
-        made(self._directory)
-        self._finish(handed_in, status, blame.text)
-        self._caller.told(f"{blame.text}; what the ranks had measured is in {self._directory}")
+        try:
+            made(self._directory)
+            unwritten = self._finish(handed_in, status, blame.text).report_error
+        except WorkError as error:
+            unwritten = error
+        kept = f"what the ranks had measured is in {self._directory}"
+        self._caller.told(f"{blame.text}; {kept if unwritten is None else unwritten}")
 
     def _finish(self, handed_in: Mapping[int, str], status: Status, note: str) -> Ran:
-        self._caller.progress("writing the report")
+        self._said("writing the report")
         records = [RankRecord.model_validate_json(text) for _, text in sorted(handed_in.items())]
         return written(self._merged(records, status, note), self._directory)
 

@@ -16,7 +16,8 @@ from hwprof.session.analysis import analysed, planned
 from hwprof.session.caller import Caller
 from hwprof.session.ceilings import probe_ceilings
 from hwprof.session.fitting import is_out_of_memory, shortage
-from hwprof.session.outcome import Ran, fixed_fields, made, written
+from hwprof.session.interrupts import Interrupts
+from hwprof.session.outcome import Ran, claimed, fixed_fields, report_error, written
 from hwprof.session.request import RunRequest
 from hwprof.session.settle import SettledRun, settle
 from hwprof.specs.measurement import Ceiling, Skipped
@@ -51,11 +52,15 @@ class _Session:
         self._probed = ProbeResult()
         self._recording: Recording | None = None
         self._saved_s = 0.0
+        self._interrupts = Interrupts()
         self._telemetry = Telemetry.of(run.device)
 
     def execute(self) -> Ran:
         """Probe, train, record and conclude; raises as ``run_alone`` does."""
-        made(self._directory)
+        with claimed(self._directory), self._interrupts:
+            return self._executed()
+
+    def _executed(self) -> Ran:
         self._save_partial()
         kept = f"what was measured is in {self._directory}"
         try:
@@ -64,7 +69,7 @@ class _Session:
                 self._train()
         except KeyboardInterrupt:
             self._finish("interrupted", "stopped by the user before its end")
-            raise
+            raise KeyboardInterrupt(f"interrupted; {kept}") from None
         except HwprofError as error:
             self._finish("failed", str(error))
             raise
@@ -145,8 +150,20 @@ class _Session:
             self._progress(str(error))
 
     def _finish(self, status: Status, note: str) -> Ran:
+        """The record first, which no signal keeps from the disk; then what takes longer.
+
+        Raises:
+            KeyboardInterrupt: the user stopped the report; it says what is there.
+        """
+        self._interrupts.hold()
         self._progress("writing the report")
         record = self._analysed(status, note)
-        if record.step is not None:
-            record = planned(record, self._run.cluster)
-        return written(record, self._directory)
+        unwritten = report_error(lambda: write_record(record, self._directory))
+        try:
+            self._interrupts.release()
+            if unwritten is None and record.step is not None:
+                record = planned(record, self._run.cluster)
+            return written(record, self._directory)
+        except KeyboardInterrupt:
+            whole = f"{self._directory} has the record; for its reports run `hwprof view {self._directory}`"
+            raise KeyboardInterrupt(f"interrupted while the report was written; {whole}") from None

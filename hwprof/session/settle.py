@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,12 +23,15 @@ from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.model.trainable import check_trainable
 from hwprof.specs.record.run import DeviceIdentity, Dtype, RunSettings
-from hwprof.train.corpus import DEFAULT_TEXT, check_source
+from hwprof.train.corpus import DEFAULT_TEXT, check_length, check_source
 from hwprof.train.precision import multiplies_bf16
+from hwprof.units import format_bytes
 
 DEFAULT_SEQ_LEN = {"cpu": 256, "cuda": 2048}
 """By ``table_of`` the device."""
 WORKERS_PER_CPU = 16
+_SHARED = Path("/dev/shm")  # noqa: S108 (looked at, nothing is put there)
+_PAGE_BYTES = 4096
 _AS_ASKED = frozenset(RunSettings.model_fields) & frozenset(RunRequest.model_fields)
 """Settings that a request has, too; of those that follow, the device or the layout decides more."""
 
@@ -69,18 +73,22 @@ def settle(
     spec = load_model(request.model)
     check_trainable(spec)
     _check_workers(request.workers)
-    check_source(Path(request.data) if request.data else DEFAULT_TEXT, request.tokenizer)
+    data = Path(request.data) if request.data else DEFAULT_TEXT
+    check_source(data, request.tokenizer)
     cluster = load_cluster(request.cluster) if request.cluster else None
     device = device or resolve_device(request.device)
     identity, device_spec = identify(device, sharing_memory=sharing_memory)
     settings = _asked_settings(spec, device, _layout(request, ranks), request)
+    check_length(data, request.tokenizer, vocab_size=spec.vocab_size, needed=2 * (settings.seq_len + 1))
     chosen = request.micro_batch is not None
     if device.type == "cuda" and request.optimizer_implementation is None:
         settings = roomy(spec, settings, identity.memory_bytes or 0.0, chosen=chosen)
+    settings = fitted(spec, settings, identity, chosen=chosen)
+    _check_shared_memory(settings)
     return SettledRun(
         request=request,
         model=spec,
-        settings=fitted(spec, settings, identity, chosen=chosen),
+        settings=settings,
         device=device,
         identity=identity,
         device_spec=device_spec,
@@ -117,6 +125,24 @@ def _check_workers(workers: int) -> None:
             f"--workers {workers} is a process each, and this machine has {os.cpu_count()} CPUs",
             expectation=f"at most {WORKERS_PER_CPU} for a CPU are accepted",
             remedy=f"use --workers {most} or fewer",
+        )
+
+
+def _check_shared_memory(settings: RunSettings) -> None:
+    """Workers hand over batches in shared memory, each up to two ahead (torch); containers often have little of it.
+
+    Inputs and targets are int64, each in whole pages.
+    """
+    if not settings.workers or not _SHARED.is_dir():
+        return
+    tensor_bytes = -(-8 * settings.micro_batch * settings.seq_len // _PAGE_BYTES) * _PAGE_BYTES
+    need_bytes = 2 * 2 * settings.workers * tensor_bytes
+    free_bytes = shutil.disk_usage(_SHARED).free
+    if free_bytes < need_bytes:
+        raise InputError(
+            f"{_SHARED} has {format_bytes(free_bytes)} left, and {settings.workers} workers hand over batches in it",
+            expectation=f"they need {format_bytes(need_bytes)}",
+            remedy="use --workers 0, or give the container more (docker run --shm-size=1g)",
         )
 
 

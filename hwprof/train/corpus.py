@@ -17,6 +17,8 @@ DEFAULT_TEXT = Path(__file__).parent / "texts" / "pride-and-prejudice.txt"
 """A public-domain novel that ships with the package."""
 
 BYTE_VOCABULARY = 256
+_LOOKED_THROUGH_BYTES = 8_000_000
+"""Up to this size a file is looked through twice: before anything is measured, and to train."""
 _CHECK_ITEMS = 1 << 24
 """Files are checked in pieces of this many items, so that one larger than memory can be."""
 
@@ -99,6 +101,31 @@ def check_source(path: Path, tokenizer: str) -> None:
     _size_bytes(path)
     if tokenizer != "bytes" and _bpe_size(tokenizer) is None:
         load_tokenizer(Path(tokenizer))
+
+
+def check_length(path: Path, tokenizer: str, *, vocab_size: int, needed: int) -> None:
+    """Refuse before anything is measured what has too few tokens, or others than the model has.
+
+    A file that is read in no time is opened as for training. Of a larger one its size alone is looked at: a token has
+    at least a byte.
+
+    Raises:
+        InputError: as ``open_tokens``, or there are fewer than needed.
+    """
+    count = _size_bytes(path)
+    if count <= _LOOKED_THROUGH_BYTES:
+        count = len(open_tokens(path, tokenizer=tokenizer, vocab_size=vocab_size).ids)
+    if count < needed:
+        raise too_short(count, needed)
+
+
+def too_short(count: int, needed: int) -> InputError:
+    """What is said of data with too few tokens."""
+    return InputError(
+        f"the data has {count} tokens",
+        expectation=f"sequences of {needed // 2 - 1} need at least {needed}, half of them held out for evaluation",
+        remedy="give --data a longer file, or choose a shorter --seq-len",
+    )
 
 
 def _size_bytes(path: Path) -> int:

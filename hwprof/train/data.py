@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import multiprocessing
+import os
+import select
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -13,11 +18,11 @@ from types import TracebackType
 from typing import Protocol
 
 import numpy as np
+import psutil
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from hwprof.errors import InputError
-from hwprof.train.corpus import Tokens
+from hwprof.train.corpus import Tokens, too_short
 
 EVALUATION_FRACTION = 0.05
 """The last part of the tokens is held out."""
@@ -104,11 +109,7 @@ def split_windows(tokens: Tokens, *, seq_len: int, task: Task) -> tuple[Windows,
     count = len(tokens.ids)
     window = seq_len + 1
     if count < 2 * window:
-        raise InputError(
-            f"the data has {count} tokens",
-            expectation=f"sequences of {seq_len} need at least {2 * window}, half of them held out for evaluation",
-            remedy="give --data a longer file, or choose a shorter --seq-len",
-        )
+        raise too_short(count, 2 * window)
     border = min(int(count * (1 - EVALUATION_FRACTION)), count - window)
     return (
         Windows(tokens, start=0, stop=border, seq_len=seq_len, task=task),
@@ -158,6 +159,7 @@ class _ShuffledForever(Sampler[int]):
 # itself would copy locks that other threads hold (OpenMP, CUDA, the pin-memory thread), which can hang; it breaks CUDA;
 # and it is a DeprecationWarning from Python 3.12 on. To spawn would import torch anew in each worker.
 _START_METHOD = "forkserver"
+_LOOK_EVERY_S = 2.0
 
 
 def prepare_workers() -> None:
@@ -188,7 +190,7 @@ class TrainingBatches:
             num_workers=workers,
             pin_memory=pin_memory,
             multiprocessing_context=_START_METHOD if workers else None,
-            worker_init_fn=_leave_interrupts_to_the_main_process,
+            worker_init_fn=functools.partial(_begin_worker, os.getpid()),
             generator=torch.Generator().manual_seed(seed),  # keeps the global generator for the model
         )
         self._iterator = iter(loader)
@@ -210,11 +212,26 @@ def evaluation_batches(windows: Windows, *, micro_batch: int, count: int) -> Ite
     return ((inputs, targets) for inputs, targets in itertools.islice(loader, count))
 
 
-def _leave_interrupts_to_the_main_process(_worker: int) -> None:
+def _begin_worker(main_process: int, _worker: int) -> None:
+    threading.Thread(target=_end_with, args=(main_process,), name="hwprof-worker-end", daemon=True).start()
     # Ctrl-C reaches the whole process group; the main process alone decides, and ends its workers. It may then drop a
     # batch that it was just receiving, for which the worker's sending thread would print a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.excepthook = _print_unless_connection_lost
+
+
+def _end_with(process: int) -> None:
+    """End this process, and so the fork server that waits for it, once another ends, however it does."""
+    try:
+        if hasattr(os, "pidfd_open"):
+            select.select([os.pidfd_open(process)], [], [])
+        else:
+            while psutil.Process(process).status() != psutil.STATUS_ZOMBIE:
+                time.sleep(_LOOK_EVERY_S)
+    except (OSError, psutil.Error):
+        """It has ended already, or can't be watched: torch's own watchdog is left."""
+    else:
+        os._exit(1)
 
 
 def _print_unless_connection_lost(

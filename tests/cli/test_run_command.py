@@ -301,5 +301,5 @@ def test_interrupt_leaves_a_readable_run_one_line_and_exit_code_130(tmp_path):
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert stderr.strip() == "hwprof: interrupted"
+    assert stderr.strip() == f"hwprof: interrupted; what was measured is in {folder}"
     assert read_run(folder).status == "interrupted"

@@ -164,6 +164,56 @@ def test_rank_that_ends_badly_is_named_once_with_what_the_others_measured(tmp_pa
     assert handed_in == {rank: f"measured by {rank}" for rank in survivors}
 
 
+def hand_over(world, folder, stage):
+    """All ranks measured; rank 0 dies while it collects, or while it reports."""
+    lifeline.PERIOD_S, lifeline.SETTLE_S, lifeline.SILENT_S = 0.1, 0.8, 2.0
+
+    def report(found, handed_in):
+        with open(f"{folder}/report-{world.rank}.json", "w") as file:  # noqa: PTH123
+            file.write(json.dumps([found.text, handed_in]))
+
+    watch = Lifeline(world, salvage=lambda: f"measured by {world.rank}", report=report, stuck_s=30.0)
+    watch.start()
+    try:
+        if world.rank == 0 and stage == "handing in":
+            os.kill(os.getpid(), signal.SIGKILL)
+        watch.hand_in(f"measured by {world.rank}")
+        if world.rank:
+            watch.await_report()
+        else:
+            watch.collect()
+            os.kill(os.getpid(), signal.SIGKILL)
+    except BaseException as error:  # noqa: BLE001
+        watch.fail(error)
+
+
+@pytest.mark.parametrize("stage", ["handing in", "reporting"])
+def test_rank_0_that_dies_at_the_end_is_stood_in_for_by_the_lowest_that_lives(tmp_path, stage):
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun's agent has it
+    pool = RankPool(3, store_port=store.port)
+    try:
+        pool.start(hand_over, str(tmp_path), stage)
+        assert pool.exit_codes() == [-9, 1, 1]
+    finally:
+        pool.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["report-1.json"]
+    text, handed_in = json.loads((tmp_path / "report-1.json").read_text())
+    assert "rank 0 died or was stopped" in text
+    assert handed_in | {"0": ""} == {"0": "", "1": "measured by 1", "2": "measured by 2"}
+
+
+def test_rank_0_that_dies_and_takes_the_store_with_it_leaves_what_the_next_measured(tmp_path):
+    pool = RankPool(2)
+    try:
+        pool.start(hand_over, str(tmp_path), "reporting")
+        assert pool.exit_codes() == [-9, 1]
+    finally:
+        pool.close()
+    text, handed_in = json.loads((tmp_path / "report-1.json").read_text())
+    assert "meeting point is gone" in text
+    assert handed_in == {"1": "measured by 1"}
+
+
 def finish(world):
     watch = Lifeline(world, salvage=str, report=lambda *_: None, stuck_s=30.0)
     watch.start()

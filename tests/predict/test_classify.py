@@ -168,3 +168,12 @@ def test_phases_are_bound_by_their_operations_but_for_those_that_have_none():
         "host_to_device": "transfer",
         "checkpoint": "transfer",
     }
+
+
+def test_verdict_that_its_own_roofs_contradict_is_none():
+    """Operations of most of the step that run faster than their roofs say that the roofs are wrong."""
+    ops = classify_ops([_time(0.1)], [_work(flop=1.6e10)], ROOFS, step_s=0.13, advice=lambda *_: "")
+    assert ops[0].roof_fraction == pytest.approx(1.6)
+    found = verdict(ops, ATTRIBUTION)
+    assert (found.bound, found.confidence) == ("unknown", "low")
+    assert found.sentence.startswith("No verdict: 76.9 % of the step ran faster than its roofs")

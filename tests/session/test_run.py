@@ -1,6 +1,8 @@
 """Claims about `hwprof.run`: a record and its files from Python, and how it ends when something unforeseen happens."""
 
 import logging
+import pydoc
+import signal
 
 import pytest
 from made_up_record import made_up_ceiling
@@ -9,6 +11,7 @@ import hwprof
 from hwprof.errors import InputError, OutOfMemoryError, WorkError
 from hwprof.measure.probes.device import ProbeResult
 from hwprof.report.files.run import read_run
+from hwprof.session.outcome import claimed
 
 CEILING = made_up_ceiling("matmul.fp32", 1e11)
 QUICK = {"device": "cpu", "micro_batch": 1, "seq_len": 32, "steps": 2, "warmup_steps": 0, "workers": 0}
@@ -149,3 +152,77 @@ def test_disk_that_fills_up_meanwhile_costs_the_files_but_not_the_record(tmp_pat
         hwprof.run(**QUICK, output=tmp_path)
     assert unwritten.value.record.status == "complete"
     assert len(unwritten.value.record.step.samples_s) == 2
+
+
+class _Signals:
+    """Signals that arrive at chosen moments of a run."""
+
+    def __init__(self, monkeypatch):
+        self._monkeypatch = monkeypatch
+
+    def before(self, where, number=signal.SIGINT):
+        """Send one, once, as soon as the program comes to a place; then that place is what it was."""
+        place, _, name = where.rpartition(".")
+        original, sent = getattr(pydoc.locate(place), name), []
+
+        def reached(*args, **options):
+            if not sent:
+                sent.append(1)
+                signal.raise_signal(number)
+            return original(*args, **options)
+
+        self._monkeypatch.setattr(where, reached)
+
+
+@pytest.fixture
+def signals(monkeypatch):
+    return _Signals(monkeypatch)
+
+
+def test_second_interrupt_before_the_record_is_written_waits_for_it(tmp_path, signals, monkeypatch):
+    monkeypatch.setattr("hwprof.session.run.SAVE_EVERY_S", 3600.0)  # nothing but the end writes the record
+    signals.before("hwprof.measure.watch.recorder.StepRecorder.profile_window")
+    signals.before("hwprof.session.run.analysed")
+    with pytest.raises(KeyboardInterrupt, match=r"`hwprof view .*run`"):
+        hwprof.run(model="tiny", **QUICK, output=tmp_path / "run")
+    record = read_run(tmp_path / "run")
+    assert record.status == "interrupted"
+    assert len(record.step.samples_s) == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_interrupt_names_the_folder_and_leaves_the_reports(tmp_path, signals):
+    signals.before("hwprof.measure.watch.recorder.StepRecorder.profile_window")
+    with pytest.raises(KeyboardInterrupt, match=r"what was measured is in .*run$"):
+        hwprof.run(model="tiny", **QUICK, output=tmp_path / "run")
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_interrupt_of_the_report_says_how_to_have_it(tmp_path, signals):
+    signals.before("hwprof.report.files.run.render_html")
+    with pytest.raises(KeyboardInterrupt, match=r"for its reports run `hwprof view"):
+        hwprof.run(model="tiny", **QUICK, output=tmp_path / "run")
+    assert read_run(tmp_path / "run").status == "complete"
+
+
+def test_second_run_into_one_directory_replaces_the_first_whole(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("run.json", "ranks.csv", "trace-rank3.json.gz", ".run.json.123.tmp", "mine.txt"):
+        (folder / name).write_text("old")
+    hwprof.run(model="tiny", **QUICK, output=folder)
+    left = {path.name for path in folder.iterdir()}
+    assert not {"ranks.csv", "trace-rank3.json.gz", ".run.json.123.tmp"} & left
+    assert "mine.txt" in left
+    assert read_run(folder).status == "complete"
+
+
+def test_directory_in_which_a_run_is_under_way_is_refused(tmp_path):
+    with claimed(tmp_path / "run"), pytest.raises(WorkError, match="another run is under way"):
+        hwprof.run(model="tiny", **QUICK, output=tmp_path / "run")
+
+
+def test_directory_that_cannot_be_written_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(WorkError, match=r"can't be written; give another with --output"):
+        hwprof.run(model="tiny", **QUICK, output=tmp_path / "run")

@@ -1,12 +1,18 @@
 """Claims about what the defaults make of a request."""
 
+import re
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 from hwprof.errors import InputError
 from hwprof.session.request import ProbeRequest, RunRequest
 from hwprof.session.settle import settle
+from hwprof.specs.files import PACKAGE, builtin_root
 from hwprof.specs.job.settings import RunSettings
 
+DIMENSIONS = {"d_model": 64, "heads": 8, "kv_heads": 8, "head_dim": 7}
 SMALL = {"device": "cpu", "micro_batch": 1, "seq_len": 32}
 
 
@@ -45,3 +51,33 @@ def test_what_stands_as_it_was_asked_for_has_one_default():
 @pytest.mark.parametrize("request_type", [RunRequest, ProbeRequest])
 def test_every_option_says_what_it_means(request_type):
     assert [name for name, field in request_type.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"data": "short.txt"}, "the data has 19 tokens; sequences of 32 need at least 66"),
+        ({"data": "short.txt", "tokenizer": "missing.json"}, "missing.json does not exist"),
+        ({"data": "zeros.txt"}, "is not text"),
+        ({"data": "ids.npy"}, "holds token id 60000"),
+        ({"model": "heads.toml"}, "heads x head_dim = 8 x 7 must be d_model = 64"),
+    ],
+)
+def test_what_can_never_run_is_said_before_anything_is_measured(tmp_path, monkeypatch, options, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "short.txt").write_text("nineteen characters")
+    (tmp_path / "zeros.txt").write_bytes(bytes(1000))
+    np.save(tmp_path / "ids.npy", np.full(1000, 60000, dtype=np.uint32))
+    encoder = (builtin_root(PACKAGE) / "models" / "encoder-base.toml").read_text()
+    dimension = re.compile(r"^(head_dim|d_model|heads|kv_heads) = .*$", re.MULTILINE)
+    changed = dimension.sub(lambda key: f"{key[1]} = {DIMENSIONS[key[1]]}", encoder)
+    (tmp_path / "heads.toml").write_text(changed.replace('"encoder-base"', '"heads"'))
+    with pytest.raises(InputError, match=re.escape(says)):
+        settle(RunRequest(**SMALL | options))
+
+
+def test_little_shared_memory_is_said_with_what_to_do(monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=64_000))
+    with pytest.raises(InputError, match=r"/dev/shm has 64.*use --workers 0"):
+        settle(RunRequest(device="cpu", micro_batch=4, seq_len=256, workers=4))
+    assert settle(RunRequest(device="cpu", micro_batch=4, seq_len=256, workers=0)).settings.workers == 0

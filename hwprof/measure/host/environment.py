@@ -6,7 +6,8 @@ import functools
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +129,24 @@ def available_memory_bytes(device: torch.device) -> tuple[float, str]:
     if device.type != "cpu":
         platform_name = "ROCm" if torch.version.hip else PLATFORMS[device.type]
         return float(module.mem_get_info(device)[0]), f"free on the device, as {platform_name} reports it"
-    free_bytes = float(psutil.virtual_memory().available)
+    free_now = float(psutil.virtual_memory().available)
+    free_here = [(free_now, "available on the host, as the operating system reports it")]
     limit = memory_limit()
-    if limit is not None and limit.limit_bytes - limit.used_bytes < free_bytes:
-        return float(max(limit.limit_bytes - limit.used_bytes, 0)), "left under the container's memory limit"
-    return free_bytes, "available on the host, as the operating system reports it"
+    if limit is not None:
+        free_here.append((float(max(limit.limit_bytes - limit.used_bytes, 0)), "left under the container's memory limit"))
+    return min([*free_here, *_process_limits()], key=lambda pair: pair[0])
+
+
+def _process_limits() -> Iterator[tuple[float, str]]:
+    """What this process may still allocate under its own limits (``ulimit -v``, ``ulimit -d``)."""
+    used = psutil.Process().memory_info()
+    for kind, used_bytes, words in (
+        (resource.RLIMIT_AS, used.vms, "address space (ulimit -v)"),
+        (resource.RLIMIT_DATA, getattr(used, "data", used.rss), "data (ulimit -d)"),
+    ):
+        limit_bytes = resource.getrlimit(kind)[0]
+        if limit_bytes != resource.RLIM_INFINITY:
+            yield float(max(limit_bytes - used_bytes, 0)), f"left under this process's limit of {words}"
 
 
 def environment(device: torch.device) -> dict[str, str]:

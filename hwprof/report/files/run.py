@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -74,6 +75,30 @@ def write_record(record: RunRecord, directory: Path) -> Path:
     path = directory / RECORD_FILE
     write_atomically(path, record_text(record))
     return path
+
+
+_LEFT = ("*.png", "*.csv", "report.html", "trace.json.gz", "trace-rank*.json.gz")
+_LEFT_UNFINISHED = (".*.tmp", ".partial-*", ".shorter-*", ".checkpoint-*")
+
+
+def cleared(directory: Path) -> None:
+    """Remove what an earlier run left in a directory; what else is there stays.
+
+    Raises:
+        WorkError: something can't be removed.
+    """
+    patterns = (*_LEFT_UNFINISHED, *(_LEFT if (directory / RECORD_FILE).is_file() else ()), RECORD_FILE)
+    try:
+        for path in {path for pattern in patterns for path in directory.glob(pattern)}:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise WorkError(
+            f"what an earlier run left in {directory} can't be removed ({error.strerror})",
+            remedy="give another directory with --output",
+        ) from error
 
 
 def record_text(record: RunRecord) -> str:

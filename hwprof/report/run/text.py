@@ -53,8 +53,8 @@ def summary(view: View, report: str = "") -> list[Block]:
     blocks = (
         Block(title=view.title, lines=[view.subtitle], indent=0, style="dim"),
         Block(lines=[view.status_text], indent=0, style="yellow"),
-        Block(lines=[head.sentence], indent=0, style="bold"),
         Block(lines=[head.caution], indent=0, style="yellow"),
+        Block(lines=[head.sentence], indent=0, style="bold"),
         Block(table=_headless(cards, "text", "strong", "quiet"), indent=0),
         _shares("Phases of the step", head.phases),
         _shares("Bound by", head.bounds),

@@ -18,6 +18,7 @@ from hwprof.specs.foreign.torchtitan import flavor_of
 from hwprof.specs.huggingface import model_from_values
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.parsing import build
+from hwprof.specs.reading import check_bounded
 
 IN_FOLDERS = (
     "config.json",
@@ -57,6 +58,7 @@ def foreign_model(path: Path, named: Callable[[str], ModelSpec]) -> ModelSpec | 
     if _is_gguf(path):
         return model_from_values(values_of_gguf(path), path=path)
     values = _values(path)
+    check_bounded(values, path, error=SpecError, remedy="correct the file")
     if isinstance(values, str):
         return _built(tables_of_text(values, path), path) if is_megatron_text(values) else None
     if not isinstance(values, dict) or "model_type" in values:  # the latter is a config.json of transformers

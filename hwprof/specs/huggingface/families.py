@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from hwprof.errors import SpecError
+from hwprof.errors import InputError, SpecError
 from hwprof.specs.huggingface import decoders, encoder_decoders, encoders, mixtures, older_decoders
 from hwprof.specs.huggingface.config import Config, Tables
 from hwprof.specs.model.spec import ModelSpec
@@ -109,8 +109,8 @@ def model_from_values(values: Tables, *, path: Path, ignored: Collection[str] = 
 def model_type_of(path: Path) -> str:
     """The ``model_type`` of a file; empty where it holds none."""
     try:
-        values = json.loads(path.read_bytes().decode())
-    except (OSError, ValueError, RecursionError):
+        values = json_of(path, remedy="")
+    except InputError:
         return ""
     kind = values.get("model_type") if isinstance(values, dict) else None
     return kind if isinstance(kind, str) else ""

@@ -148,6 +148,7 @@ class ParallelTrainer:
         Raises:
             WorkError: it can't be written.
         """
+        from torch.distributed.checkpoint.api import CheckpointException  # no Exception, but a BaseException
         from torch.distributed.checkpoint.state_dict import get_state_dict
         from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -158,7 +159,7 @@ class ParallelTrainer:
             try:
                 model, optimizer = get_state_dict(self.model, self.optimizer)
                 save({"model": model, "optimizer": optimizer}, checkpoint_id=folder)
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, CheckpointException) as error:
                 raise WorkError(
                     f"checkpoint {folder} can't be written: {error}", remedy="free disk space, or choose another place"
                 ) from error

@@ -1,4 +1,5 @@
 import hashlib
+import resource
 from types import SimpleNamespace
 
 import psutil
@@ -157,3 +158,14 @@ def test_a_driver_version_that_cannot_be_read_says_why(monkeypatch):
 
     monkeypatch.setattr(module.pynvml, "nvmlInit", fail)
     assert module._told(module._driver_version) == "unknown: NVML Shared Library Not Found"
+
+
+@pytest.mark.parametrize(("kind", "words"), [("RLIMIT_AS", "ulimit -v"), ("RLIMIT_DATA", "ulimit -d")])
+def test_limit_of_the_process_is_the_capacity_where_it_is_less(monkeypatch, kind, words):
+    used = psutil.Process().memory_info()
+    limit_bytes = 10**6 + max(used.vms, used.data)
+    limits = {getattr(resource, kind): (limit_bytes, limit_bytes)}
+    monkeypatch.setattr("resource.getrlimit", lambda asked: limits.get(asked, (resource.RLIM_INFINITY,) * 2))
+    left_bytes, source = available_memory_bytes(CPU)
+    assert 0 <= left_bytes <= limit_bytes - min(used.vms, used.data)
+    assert words in source
