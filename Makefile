@@ -4,6 +4,7 @@
 # make check  format, lint, types, import contracts, code that nothing uses
 # make package  build sdist and wheel, install the wheel into a clean environment and use it there
 # make frameworks  install torchtitan, Megatron-Core and DeepSpeed, read the planner's settings with their parsers, start two
+# make oldest  install the lowest allowed version of every dependency but torch beside .venv, and use hwprof with them
 # make docs   build the documentation, strictly, into build/site; make diagrams draws its diagrams of imports anew
 # make architectures  count a small model of every type that transformers has, and write the table of docs/architectures.md
 # make example  rebuild reports/example: a real run on this machine
@@ -13,7 +14,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: architectures run test coverage frameworks check lint types imports unused format bench example docs diagrams package clean setup
+.PHONY: architectures run test coverage frameworks oldest check lint types imports unused format bench example docs diagrams package clean setup
 
 run: setup
 	@$(BIN)/hwprof run --model tiny $(ARGS)
@@ -36,6 +37,9 @@ coverage: setup
 frameworks: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[frameworks]'
 	@HWPROF_START_FRAMEWORKS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs tests/plan/settings
+
+oldest: setup
+	@$(BIN)/python .ci/oldest.py
 
 check: lint types imports unused
 
