@@ -124,17 +124,17 @@ def available_memory_bytes(device: torch.device) -> tuple[float, str]:
     """Bytes that can still be allocated on a device, and where that number is from."""
     module: Any = module_of(device)
     if device.type == "mps":
-        free = float(module.recommended_max_memory() - module.driver_allocated_memory())
-        return free, "left of what Metal recommends for this GPU, which shares the host's memory"
+        metal = float(module.recommended_max_memory() - module.driver_allocated_memory())
+        return metal, "left of what Metal recommends for this GPU, which shares the host's memory"
     if device.type != "cpu":
         platform_name = "ROCm" if torch.version.hip else PLATFORMS[device.type]
         return float(module.mem_get_info(device)[0]), f"free on the device, as {platform_name} reports it"
     free_now = float(psutil.virtual_memory().available)
-    free_here = [(free_now, "available on the host, as the operating system reports it")]
+    free = [(free_now, "available on the host, as the operating system reports it")]
     limit = memory_limit()
     if limit is not None:
-        free_here.append((float(max(limit.limit_bytes - limit.used_bytes, 0)), "left under the container's memory limit"))
-    return min([*free_here, *_process_limits()], key=lambda pair: pair[0])
+        free.append((float(max(limit.limit_bytes - limit.used_bytes, 0)), "left under the container's memory limit"))
+    return min([*free, *_process_limits()], key=lambda pair: pair[0])
 
 
 def _process_limits() -> Iterator[tuple[float, str]]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Literal, Self
 
-from pydantic import model_validator
-
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hwprof.specs.frozen import Record
 from hwprof.specs.job.settings import (
