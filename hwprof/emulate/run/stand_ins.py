@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -43,6 +43,7 @@ def install(rank: Rank) -> None:
     _compiler(rank)
     _data(rank)
     _meshes()
+    _shards()
     _launchers(rank)
     _pipelines(rank)
 
@@ -271,6 +272,32 @@ def _meshes() -> None:
     sharding: Any = ShardingPropagator  # asks which shape a result has of fake tensors of its own
     name = "_propagate_tensor_meta_non_cached"
     setattr(sharding, name, _really(getattr(sharding, name)))
+
+
+def _shards() -> None:
+    """A rank of fully sharded parameters makes its own part of each, not those of all others, too."""
+    from torch.distributed.fsdp._fully_shard import _fsdp_common, _fsdp_param  # noqa: F401 (it holds the function, too)
+
+    if hasattr(_fsdp_common, "_chunk_with_empty"):
+        rebind(_fsdp_common, "_chunk_with_empty", Shards)
+
+
+class Shards(Sequence[torch.Tensor]):
+    """The parts of a tensor over ``count`` ranks along a dimension, as ``torch.chunk`` cuts them, then empty ones."""
+
+    def __init__(self, tensor: torch.Tensor, count: int, dim: int) -> None:
+        self._tensor, self._count, self._dim = tensor, count, dim
+        self._rows = -(-tensor.shape[dim] // count)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, rank: Any) -> Any:
+        first = range(self._count)[rank] * self._rows
+        left = self._tensor.shape[self._dim] - first
+        if left <= 0:
+            return self._tensor.new_empty(0)
+        return self._tensor.narrow(self._dim, first, min(self._rows, left))
 
 
 def _really(function: Any) -> Any:
