@@ -1,6 +1,7 @@
 # make run    set up .venv if needed and run the main job on the built-in default (small model, CPU or GPU, real text)
 # make test   set up .venv if needed and run the tests
 # make coverage  the same; those of packages that need no torch with their branches traced, at least 90 % of each
+# make faults  3,000 broken files of each of six kinds, and whether one line says what is wrong (FAULTS= for another number)
 # make check  format, lint, types, import contracts, code that nothing uses
 # make package  build sdist and wheel, install the wheel into a clean environment and use it there
 # make frameworks  install torchtitan, Megatron-Core and DeepSpeed, read the planner's settings with their parsers, start two
@@ -33,6 +34,12 @@ coverage: setup
 	    echo "coverage of $$package: $$reached %"; \
 	done
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile $(PURE:%=--ignore=tests/%)
+
+FAULTS ?= 3000
+
+faults: setup
+	@FAULTS=$(FAULTS) OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical tests/faults --junit-xml build/faults.xml
+	@grep -o '<property name="_[^>]*' build/faults.xml
 
 frameworks: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[frameworks]'

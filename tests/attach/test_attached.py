@@ -34,7 +34,7 @@ class Net(nn.Module):
 model = Net()
 body = torch.optim.AdamW([*model.embed.parameters(), *model.up.parameters()])
 head = torch.optim.SGD(model.head.parameters(), lr=0.1)
-for _ in range(12):
+for _ in range(60):
     tokens = torch.randint(50, (4, 8))
     nn.functional.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten()).backward()
     for optimizer in (body, head):
