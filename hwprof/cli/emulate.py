@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option
+from hwprof.cli.format_option import format_option, say
 from hwprof.units import format_bytes, format_fraction, format_quantity, format_seconds
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ def command(
         answer = emulation_json(found)
         if others:
             answer["compare"] = [emulation_json(each) for each in compared]
-        click.echo(json.dumps(answer, indent=2))
+        click.echo(json.dumps(answer, indent=2, allow_nan=False))
     else:
-        click.echo(_text(found, compared))
+        say(_text(found, compared))
 
 
 def _text(found: Emulation, compared: list[Emulation]) -> str:

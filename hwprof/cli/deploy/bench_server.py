@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option
+from hwprof.cli.format_option import format_option, say
 from hwprof.cli.job_options import POSITIVE
 from hwprof.cli.options import FiniteRange, Listed, with_options
 from hwprof.cli.progress import caller
@@ -86,7 +86,7 @@ def command(*, output_format: str, quiet: bool, **typed: Any) -> None:
         rows = [dataclasses.asdict(one) for one in found]
         click.echo(json.dumps({"model": asked.model, "rows": rows}, indent=2, allow_nan=False))
     else:
-        click.echo("\n".join(line for one in found for line in _lines(one)))
+        say("\n".join(line for one in found for line in _lines(one)))
 
 
 def _offers(typed: dict[str, Any]) -> Callable[[int, int], Sequence[Offer]] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option
+from hwprof.cli.format_option import format_option, say
 from hwprof.cli.job_options import POSITIVE
 from hwprof.cli.options import FiniteRange, Listed, with_options
 from hwprof.errors import InputError, WorkError
@@ -127,7 +127,7 @@ def command(*, csv_path: Path | None, output: Path | None, output_format: str, *
             json.dumps(decision_json(decision, demand, typed["model"], traffic, shared), indent=2, allow_nan=False)
         )
     else:
-        click.echo(decision_text(decision, demand, typed["model"], traffic, shared))
+        say(decision_text(decision, demand, typed["model"], traffic, shared))
     if not decision.services:
         raise WorkError(_nothing(decision), expectation="a server that fits and keeps to the goals")
 
