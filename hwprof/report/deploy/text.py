@@ -59,7 +59,8 @@ def service_lines(service: Service) -> list[str]:
     offer = service.offer
     sure = "" if service.confident else "; the far end of an interval does not keep to the goals"
     tokens = format_quantity(service.token_per_s, "count")
-    kind = f"{service.replicas} servers of {layout_words(offer)}, {offer.users} users each"
+    servers = f"{service.replicas} server{'s' * (service.replicas != 1)}"
+    kind = f"{servers} of {layout_words(offer)}, {offer.users} user{'s' * (offer.users != 1)} each"
     first, each = (format_span(interval, "s") for interval in (offer.ttft_interval_s, offer.tpot_interval_s))
     cost = f"a million tokens: {usd_words(service)}, {energy_words(service)}"
     formats = f"{offer.engine}, {offer.deployment.formats.word}"

@@ -72,7 +72,8 @@ def _sentence(best: Service | None) -> str:
         return "No server keeps to the goals."
     offer = best.offer
     return (
-        f"Take {best.devices:,} {offer.deployment.device.id}: {best.replicas:,} servers of {layout_words(offer)}, "
+        f"Take {best.devices:,} {offer.deployment.device.id}: {best.replicas:,} server{'s' * (best.replicas != 1)} "
+        f"of {layout_words(offer)}, "
         f"{offer.users:,} users each."
     )
 
