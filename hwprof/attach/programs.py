@@ -65,33 +65,37 @@ def process_groups(module: Any) -> None:
 
 
 def huggingface(module: Any) -> None:
-    """Each ``Trainer`` gets our callback."""
-    original = module.Trainer.__init__
+    """The first ``Trainer`` gets our callback."""
 
-    @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
+    def add(trainer: Any) -> None:
         from hwprof.adapters.huggingface import HwprofCallback
 
-        if not _state["trainer"]:
-            _state["trainer"] = True
-            self.add_callback(HwprofCallback(**attached_options()))
+        trainer.add_callback(HwprofCallback(**attached_options()))
 
-    module.Trainer.__init__ = init
+    _at_first(module, add)
 
 
 def lightning(module: Any) -> None:
-    """Each ``Trainer`` gets our callback."""
+    """The first ``Trainer`` gets our callback."""
+
+    def add(trainer: Any) -> None:
+        from hwprof.adapters.lightning import HwprofCallback
+
+        trainer.callbacks.append(HwprofCallback(**attached_options()))
+
+    _at_first(module, add)
+
+
+def _at_first(module: Any, add: Callable[[Any], None]) -> None:
+    """Call ``add`` with the first ``Trainer`` of a module once it is made."""
     original = module.Trainer.__init__
 
     @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        from hwprof.adapters.lightning import HwprofCallback
-
         if not _state["trainer"]:
             _state["trainer"] = True
-            self.callbacks.append(HwprofCallback(**attached_options()))
+            add(self)
 
     module.Trainer.__init__ = init
 
