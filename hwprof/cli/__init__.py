@@ -95,7 +95,7 @@ def main() -> None:
     if debug:
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="hwprof", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hwprof.count.job.ops import trained_tensors
 from hwprof.count.job.storage import job_storage
 from hwprof.count.memory.optimizer import state_bytes
-from hwprof.plan.goodput.reliability import Reliability
+from hwprof.plan.goodput.reliability import PREPARE_S, Reliability
 from hwprof.predict.machine import Machine
 from hwprof.specs.job.step import TrainingJob
 
@@ -47,8 +47,10 @@ def checkpoint_bytes(job: TrainingJob) -> float:
 
 
 def checkpoint_of(job: TrainingJob, machine: Machine, reliability: Reliability) -> Checkpoint:
-    """Every device writes its share at once."""
+    """Every device prepares, copies and writes its share at once."""
     share_bytes = checkpoint_bytes(job) / machine.devices
-    write_s = share_bytes / reliability.storage_byte_per_s
-    stall_s = write_s if reliability.checkpoint == "sync" else share_bytes / machine.host_byte_per_s
-    return Checkpoint(size_bytes=checkpoint_bytes(job), stall_s=min(stall_s, write_s), write_s=write_s, load_s=write_s)
+    load_s = share_bytes / reliability.storage_byte_per_s
+    copy_s = load_s if reliability.checkpoint == "sync" else min(share_bytes / machine.host_byte_per_s, load_s)
+    return Checkpoint(
+        size_bytes=checkpoint_bytes(job), stall_s=PREPARE_S + copy_s, write_s=PREPARE_S + load_s, load_s=load_s
+    )

@@ -22,6 +22,11 @@ STORAGE_BYTE_PER_S = 2e12 / 16384
 """That one device's share of storage takes: Llama 3's 2 TB/s sustained for 16,384 devices (Llama Team 2024, section
 3.3.1)."""
 
+PREPARE_S = 6.3
+"""That a checkpoint holds the job up to plan, gather and stage it, however many devices share it: a 7B model with
+asynchronous saving (PyTorch 2024, "Reducing Model Checkpointing Times by Over 10x with PyTorch Distributed Asynchronous
+Checkpointing")."""
+
 CheckpointMode = Literal["async", "sync"]
 """``async``: the step waits until the state is in host memory; it is written while training goes on. ``sync``: the step
 waits until it is written."""
@@ -78,6 +83,6 @@ def reliability_of(
             + ("MegaScale's (2024)" if restart_s is None else "as given"),
             f"storage: {(storage_byte_per_s or STORAGE_BYTE_PER_S) / 1e6:,.0f} MB/s a device, "
             + ("as given" if storage_byte_per_s else "Llama 3's (2024)"),
-            f"checkpoints: {checkpoint}; failed nodes are replaced at once",
+            f"checkpoints: {checkpoint}, {PREPARE_S:g} s to prepare (PyTorch, 2024); failed nodes are replaced at once",
         ),
     )

@@ -81,9 +81,10 @@ def every_division(question: Question) -> Columns:
         indexing="ij",
     )
     tensor, context, pipeline = (grid.reshape(-1).astype(np.int64) for grid in grids)
-    columns = {"tensor": tensor, "context": context, "pipeline": pipeline}
-    columns = only(columns, devices % (tensor * context * pipeline) == 0)
-    columns["data"] = devices // (columns["tensor"] * columns["context"] * columns["pipeline"])
+    of_replica = devices // tensor  # one factor at a time: the product of three may exceed 64 bits
+    of_stage = of_replica // context
+    columns = {"tensor": tensor, "context": context, "pipeline": pipeline, "data": of_stage // pipeline}
+    columns = only(columns, (of_replica % context == 0) & (of_stage % pipeline == 0) & (columns["data"] > 0))
     if chosen.data:
         columns = only(columns, np.isin(columns["data"], chosen.data))
     experts = question.base.model.moe.experts if question.base.model.moe else 1

@@ -13,6 +13,7 @@ from hwprof.plan.answer.machines import option_of
 from hwprof.plan.answer.plans import plans_of
 from hwprof.plan.space.columns import divisors, widened
 from hwprof.plan.space.constraints import limit_reason, memory_reason
+from hwprof.plan.space.layouts import every_division
 from hwprof.plan.space.question import Choices, Question
 from hwprof.plan.space.search import search
 from hwprof.predict.machine import machine_of
@@ -117,6 +118,13 @@ def test_every_layout_is_counted_once():
     assert found.tally.rejected["memory_fits"] > 0
     jobs = [found.space.job(int(place)) for place in found.order]
     assert len(set(jobs)) == len(jobs)
+
+
+def test_division_of_more_devices_than_products_of_degrees_can_hold():
+    """2^31 devices: 32 powers of two for each of three degrees, whose product must be 2^e with e at most 31."""
+    found = every_division(question_of("llama-3.1-8b", "2147483648xh100-sxm", batch=2**32))
+    assert len(found["data"]) == 33 * 34 * 32 // 6
+    assert set(found["tensor"] * found["context"] * found["pipeline"] * found["data"]) == {2**31}
 
 
 def test_a_limit_on_the_step_is_a_reason():
