@@ -228,12 +228,12 @@ WORTH_SAYING = 0.15
 
 def _bubble_hint(placed: Placed, found: Prediction) -> list[str]:
     """What shrinks a large pipeline bubble."""
-    layout, layers = placed.job.layout, placed.job.model.layers
+    layout, model = placed.job.layout, placed.job.model
     share = found.breakdown_s.get(StepPart.BUBBLE, 0.0) / found.step_s
     if share < WORTH_SAYING:
         return []
     stages = layout.pipeline_parallel
-    chunks = [v for v in (8, 4, 2) if any(size % (stages * v) == 0 for size in (layers, layers + 2))]
+    chunks = [v for v in (8, 4, 2) if any(size % (stages * v) == 0 for size in (model.layers, model.pipeline_places))]
     smaller = [f"--vp {chunks[0]}"] if chunks and layout.virtual_stages == 1 else []
     more = f"--global-batch {4 * placed.job.global_batch}"
     return [f"        the pipeline bubble takes {format_fraction(share)}: {' or '.join([*smaller, more])} shrinks it"]

@@ -41,6 +41,13 @@ def test_json_keeps_its_contract() -> None:
     assert found["basis"]
 
 
+def test_llama_3_is_cut_as_meta_cut_it() -> None:
+    """16 stages of 8 chunks: 126 layers, and the embedding and the head in the place of one each (section 3.3.2)."""
+    job = ("--model", "405b", "--hardware", "h100-sxm", "--devices", "16384", "--tp", "8", "--pp", "16", "--vp", "8")
+    found = simulated(*job, "--global-batch", "2048", "--seq-len", "8192", "--zero", "1")
+    assert 4 < found["step_s"] < 9
+
+
 def test_options_reach_the_prediction() -> None:
     plain = simulated(*JOB)
     assert simulated(*JOB, "--recompute", "full")["memory"]["peak_bytes"] < plain["memory"]["peak_bytes"]
@@ -77,6 +84,10 @@ def test_a_trace_has_a_track_for_every_stage(tmp_path: Path, schedule: str) -> N
         ((*JOB, "--tp", "5"), "does not make up 64 devices"),
         (("--model", "8b", "--hardware", "h100-sxm", "--devices", "64", "--tp", "64"), "do not divide"),
         (("--model", "8b", "--hardware", "h100-sxm", "--devices", "64", "--pp", "64"), "fewer than"),
+        (
+            ("--model", "405b", "--hardware", "h100-sxm", "--devices", "128", "--pp", "16", "--vp", "9", "--tp", "8"),
+            "126 layers are fewer than 144 pipeline chunks",
+        ),
         ((*ULYSSES, "--devices", "64", "--tp", "8"), "4 heads of a tensor rank do not divide by context parallel 8"),
         ((*ULYSSES, "--devices", "16", "--tp", "2"), "4 key and value heads of a tensor rank do not divide by context"),
         ((*JOB, "--vp", "2", "--schedule", "1f1b"), "needs the interleaved schedule"),

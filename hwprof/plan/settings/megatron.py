@@ -162,7 +162,7 @@ def _of_pipeline(job: TrainingJob) -> list[str]:
     )
     if layers % chunks == 0:
         return found
-    if (layers + 2) % chunks == 0:
+    if job.model.pipeline_places % chunks == 0:
         return [*found, "--account-for-embedding-in-pipeline-split", "--account-for-loss-in-pipeline-split"]
     return [*found, f"--pipeline-model-parallel-layout '{_uneven(layers, chunks)}'"]
 

@@ -87,7 +87,7 @@ def _chunks(job: TrainingJob) -> int:
 
 def _even(job: TrainingJob) -> bool:
     """Chunks are equal, or would be with embedding and head as a layer each."""
-    return job.model.layers % _chunks(job) == 0 or (job.model.layers + 2) % _chunks(job) == 0
+    return job.model.layers % _chunks(job) == 0 or job.model.pipeline_places % _chunks(job) == 0
 
 
 def _recompute(job: TrainingJob) -> dict[str, object] | None:

@@ -210,7 +210,7 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
     if layout.devices != run.n_devices:
         raise RefusedError(f"degrees multiply to {layout.devices}, but there are {run.n_devices} devices")
     chunks = layout.pipeline_parallel * layout.chunks
-    if chunks > model.layers + 2:  # the embedding and the head may each stand for a layer
+    if chunks > model.pipeline_places:
         raise RefusedError(f"{model.layers} layers are fewer than {chunks} pipeline chunks")
     share = stated.pop("recomputed_share", None)
     lora = _lora(run, notes)

@@ -166,6 +166,11 @@ class ModelSpec(Record):
         return ""
 
     @property
+    def pipeline_places(self) -> int:
+        """The most pieces that a pipeline can cut it into: the embedding and the head may each stand for a layer."""
+        return self.layers + 2
+
+    @property
     def q_dim(self) -> int:
         """Width of the query projection: heads x head_dim."""
         return self.heads * self.head_dim
