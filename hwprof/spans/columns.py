@@ -26,6 +26,7 @@ class HostKind(IntEnum):
     ANNOTATION = 1
     MODULE = 2
     RUNTIME = 3
+    FRAME = 4
 
 
 class DeviceKind(IntEnum):

@@ -2,8 +2,8 @@
 
 A gap ends with a piece. Until the host called for it, the device waited for the host. If the call came before the gap,
 the piece stood in its queue and waited for something else (another stream, another rank, many short kernels before
-it). What lies between a late call and the start is the launch, but for time
-in which the host was inside one long call.
+it). What lies between a late call and the start is the launch, but for time in which the thread that called was inside
+one long call.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from hwprof.spans.columns import HostKind, Ints, Trace
 from hwprof.spans.intervals import Intervals, union
-from hwprof.spans.nesting import Places, at
+from hwprof.spans.nesting import Places, at, named
 from hwprof.spans.pieces import Pieces
 
 
@@ -27,7 +27,7 @@ class Gaps:
         until_ns: end of the part in which the host had not called yet; equal to ``starts_ns`` where it had.
         call: the call for the next piece; -1 where the trace has none.
         waited_ns: until the host called, all of a gap that no piece ends.
-        call_ns: between a late call and the start of its piece, while the host was inside a long call.
+        call_ns: between a late call and the start of its piece, while its thread was inside a long call.
         launch_ns: the rest of that.
         queued_ns: before a piece that had been called for.
         unknown_ns: before a piece for which the trace has no call.
@@ -47,10 +47,16 @@ LONG_CALL_NS = 1_000_000
 """A call into the runtime that takes longer does something beside starting work: it loads code, allocates, waits."""
 
 
-def _long_calls(trace: Trace) -> Intervals:
+def _in_long_calls(trace: Trace, call: Places, starts_ns: Ints, ends_ns: Ints) -> Ints:
+    """How much of each window the thread of its call spent in long calls; other threads hold up nothing."""
     host = trace.host
-    long = (host.kind == HostKind.RUNTIME) & (host.end_ns - host.start_ns > LONG_CALL_NS)
-    return union(host.start_ns[long], host.end_ns[long])
+    waits = named(trace, lambda name: name.endswith("Synchronize"))  # for what was launched, whenever that starts
+    long = (host.kind == HostKind.RUNTIME) & (host.end_ns - host.start_ns > LONG_CALL_NS) & ~waits
+    found, threads = np.zeros(len(call), dtype=np.int64), at(host.thread, call)
+    for thread in np.unique(host.thread[long]).tolist():
+        mine, own = threads == thread, long & (host.thread == thread)
+        found[mine] = union(host.start_ns[own], host.end_ns[own]).within(starts_ns[mine], ends_ns[mine])
+    return found
 
 
 def gaps_of(trace: Trace, pieces: Pieces, idle: Intervals) -> Gaps:
@@ -67,7 +73,7 @@ def gaps_of(trace: Trace, pieces: Pieces, idle: Intervals) -> Gaps:
     until = np.where(place == len(pieces), idle.ends, called)
     waited, rest = until - idle.starts, idle.ends - until
     late = (call >= 0) & (waited > 0)
-    inside = np.where(late, _long_calls(trace).within(until, idle.ends), 0)
+    inside = np.where(late, _in_long_calls(trace, call, until, idle.ends), 0)
     return Gaps(
         starts_ns=idle.starts,
         until_ns=until,

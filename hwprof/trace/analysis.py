@@ -27,6 +27,7 @@ from hwprof.trace import breakdown, collectives, idle, launches, memory, straggl
 from hwprof.trace.calls import Calls, calls_of
 from hwprof.trace.critical import critical_path
 from hwprof.trace.findings import findings
+from hwprof.trace.gap_parts import gap_parts
 from hwprof.trace.placing import placed
 from hwprof.trace.stragglers import Meeting
 from hwprof.trace.windows import ALL, Chosen, Windows, cpu_windows, device_windows, host_steps, wanted_steps
@@ -112,9 +113,9 @@ def _device(
     steps = _steps(trace, wanted)
     windows, chosen = _chosen(trace, calls, name, steps, wanted)
     parts = split(chosen, windows.spans)
-    gaps = gaps_of(trace, chosen, parts.idle) if on_gpu else None
-    why = idle.gpu_idle(trace, gaps) if gaps else idle.cpu_idle(trace, parts.idle)
-    times = breakdown.breakdown(parts, windows, why)
+    gaps = gaps_of(trace, chosen, parts.idle)
+    why = gap_parts(trace, calls, gaps, chosen)
+    times = breakdown.breakdown(parts, windows, idle.idle_by_cause(why))
     each = breakdown.steps(parts, windows)
     called = collectives.collectives_of(trace, calls, chosen)
     met = stragglers.meetings(trace, called, parts, steps)
@@ -128,8 +129,8 @@ def _device(
         "kernels": tables.kernel_table(trace, chosen, by_call=not on_gpu),
         "ops": ops,
         "launches": launches.launches(trace, chosen) if on_gpu else None,
-        "causes": idle.causes(trace, calls, gaps) if gaps else (),
-        "largest_gap": idle.largest_gap(trace, calls, gaps, chosen) if gaps else None,
+        "causes": idle.causes(trace, calls, gaps, why) if on_gpu else (),
+        "largest_gap": idle.largest_gap(trace, calls, gaps, why, chosen),
         "memory": memory.memory(trace, calls, steps.where(wanted_steps(steps, wanted)) if steps else None),
     }
     device = TraceDevice(

@@ -57,20 +57,32 @@ def overlap(pieces: Pieces) -> TraceOverlap:
     )
 
 
+def idle_parts(idle: TraceIdle) -> dict[TimePart, float]:
+    """The idle time by cause."""
+    parts: dict[TimePart, float] = {
+        "input": idle.input_s,
+        "recompilation": idle.recompilation_s,
+        "allocation": idle.allocation_s,
+        "garbage_collection": idle.garbage_collection_s,
+        "lock": idle.lock_s,
+        "call": idle.call_s,
+        "blocking_copy": idle.blocking_copy_s,
+        "synchronisation": idle.synchronisation_s,
+        "host": idle.host_s,
+        "launch": idle.launch_s,
+        "graph": idle.graph_s,
+        "queued": idle.queued_s,
+        "unknown": idle.unknown_s,
+    }
+    return parts
+
+
 def shares(times: TraceBreakdown) -> dict[TimePart, float]:
     """Every part of the span as a share of it, idle by its causes; parts that took no time are left out."""
     parts: dict[TimePart, float] = {
         "compute": times.compute_s,
         "communication": times.exposed_communication_s,
         "copy": times.exposed_copy_s,
-        "input": times.idle.input_s,
-        "recompilation": times.idle.recompilation_s,
-        "allocation": times.idle.allocation_s,
-        "call": times.idle.call_s,
-        "synchronisation": times.idle.synchronisation_s,
-        "host": times.idle.host_s,
-        "launch": times.idle.launch_s,
-        "queued": times.idle.queued_s,
-        "unknown": times.idle.unknown_s,
+        **idle_parts(times.idle),
     }
     return {part: time_s / times.span_s for part, time_s in parts.items() if time_s > 0}

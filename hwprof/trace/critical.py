@@ -20,7 +20,8 @@ from hwprof.spans.pieces import Kind, Pieces, own_segments
 from hwprof.specs.distinct import distinct
 from hwprof.specs.record.trace import PathKind, TracePath, TracePathItem, TracePathPart
 from hwprof.trace.calls import DIRECTIONS, OTHER, Calls
-from hwprof.trace.idle import OUTSIDE, blocking, loading
+from hwprof.trace.gap_parts import blocking, loading
+from hwprof.trace.idle import OUTSIDE
 from hwprof.trace.windows import Windows
 
 _KINDS: tuple[PathKind, ...] = ("compute", "communication", "copy")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from hwprof.spans.marks import LOADER
 from hwprof.specs.record.trace import TimePart, TraceDevice, TraceFinding
 from hwprof.units import format_bytes, format_fraction, format_seconds
 
@@ -25,10 +24,15 @@ def findings(device: TraceDevice) -> tuple[TraceFinding, ...]:
     return (*sorted(found, key=lambda finding: -finding.share), *_leaks(device))
 
 
-def _top_cause(device: TraceDevice) -> str:
-    others = [cause for cause in device.causes if not LOADER.match(cause.what)]  # which has a share of its own
-    named = [f"{cause.what} ({format_seconds(cause.time_s)})" for cause in others[:3]]
-    return f"meanwhile the host was in: {', '.join(named)}" if named else ""
+def _top_cause(part: TimePart) -> Callable[[TraceDevice], str]:
+    """What the host was in during most of the gaps of a cause."""
+
+    def evidence(device: TraceDevice) -> str:
+        mine = [cause for cause in device.causes if cause.cause == part]
+        named = [f"{cause.what} ({format_seconds(cause.time_s)})" for cause in mine[:3]]
+        return f"meanwhile the host was in: {', '.join(named)}" if named else ""
+
+    return evidence
 
 
 def _short(device: TraceDevice) -> str:
@@ -65,8 +69,20 @@ def _nothing(_device: TraceDevice) -> str:
 _Rule = tuple[TimePart, str, Callable[[TraceDevice], str], str]
 
 _CALLS = (
-    "first use loads kernels and libraries (warm up, CUDA_MODULE_LOADING=EAGER); a synchronous copy waits: pinned "
-    "memory and non_blocking=True"
+    "first use loads kernels and libraries (warm up, CUDA_MODULE_LOADING=EAGER); a copy waits: pinned memory and "
+    "non_blocking=True"
+)
+_COMPILATION: _Rule = (
+    "recompilation",
+    "waits for compilations",
+    _top_cause("recompilation"),
+    "torch.compile(dynamic=True), padded shapes, or mark_dynamic; TORCH_LOGS=recompiles says what changed",
+)
+_GARBAGE: _Rule = (
+    "garbage_collection",
+    "waits while Python collects garbage",
+    _top_cause("garbage_collection"),
+    "gc.freeze() after the first steps and gc.disable(), with gc.collect() every so many steps on all ranks at once",
 )
 _COMMUNICATION = "larger or earlier buckets, more work between collectives, a layout with less traffic"
 _INPUT: _Rule = (
@@ -81,15 +97,35 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
         ("copy", "waits for copies", _copies, "pinned memory, non_blocking=True, a stream of its own for copies"),
         _INPUT,
         (
+            "blocking_copy",
+            "ran dry while the host waited for a copy",
+            _top_cause("blocking_copy"),
+            "no .item(), .cpu() or nonzero in every step; to the device from pinned memory with non_blocking=True",
+        ),
+        (
             "synchronisation",
             "ran dry while the host waited for it",
-            _top_cause,
-            "no .item(), .cpu() or print of a tensor in every step; log every so many steps",
+            _top_cause("synchronisation"),
+            "no torch.cuda.synchronize() or print of a tensor in every step; log every so many steps",
+        ),
+        (
+            "lock",
+            "waits for a lock",
+            _top_cause("lock"),
+            "fewer threads beside the one that launches: loader and checkpoint in processes, memory pinned beforehand",
+        ),
+        _GARBAGE,
+        _COMPILATION,
+        (
+            "graph",
+            "waits in graph replays",
+            _short,
+            "more work in one graph, larger kernels in it, independent work on branches; fewer, longer replays",
         ),
         (
             "host",
             "waits for the host to launch its next kernel",
-            _top_cause,
+            _top_cause("host"),
             "torch.compile, CUDA graphs, fused or foreach optimizers, larger batches",
         ),
         (
@@ -99,15 +135,9 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
             _CALLS,
         ),
         (
-            "recompilation",
-            "waits for compilations",
-            _top_cause,
-            "torch.compile(dynamic=True), padded shapes, or mark_dynamic; TORCH_LOGS=recompiles says what changed",
-        ),
-        (
             "allocation",
             "waits for memory from the driver",
-            _top_cause,
+            _top_cause("allocation"),
             "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, fewer changing shapes, no empty_cache() in a step",
         ),
         ("launch", "waits for launches to arrive", _short, "fewer, larger kernels: torch.compile or CUDA graphs"),
@@ -121,6 +151,8 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
     "cpu": (
         ("communication", "waits for communication", _hidden, _COMMUNICATION),
         _INPUT,
+        _GARBAGE,
+        _COMPILATION,
         ("host", "runs Python between operators", _nothing, "torch.compile, larger batches, fewer small operators"),
     ),
 }

@@ -18,7 +18,7 @@ from hwprof.spans.intervals import Intervals, intersect
 from hwprof.spans.pieces import Split
 from hwprof.specs.record.stragglers import LateCause, RankWait, Stragglers
 from hwprof.trace.collectives import MESSAGES, Called
-from hwprof.trace.idle import loading
+from hwprof.trace.gap_parts import loading
 from hwprof.trace.windows import Windows
 
 

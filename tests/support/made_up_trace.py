@@ -108,7 +108,7 @@ def made_up_device(rank: int = 0, **changes: Any) -> TraceDevice:
         "modules": (MODULE,),
         "launches": None,
         "queues": (TraceQueue(stream=7, longest=3, mean=1.2345, empty_fraction=0.25),),
-        "causes": (TraceCause(what="next", module="", time_s=0.004, gaps=2),),
+        "causes": (TraceCause(what="next", module="", cause="host", time_s=0.004, gaps=2),),
         "path": PATH,
         "memory": (MEMORY,),
     }

@@ -16,9 +16,11 @@ from hwprof.report.trace.tables import (
     broken_words,
     detail_tables,
     device_title,
+    gap_words,
     headline,
     sheets,
     together_tables,
+    waiting_words,
 )
 from hwprof.specs.files import write_atomically
 from hwprof.specs.record.trace import TimePart, TraceDevice, TraceReport
@@ -26,14 +28,21 @@ from hwprof.specs.record.trace import TimePart, TraceDevice, TraceReport
 PAGE_ROWS = 200
 """Rows of a table on the page; the CSV files have all."""
 
-PART_COLOURS: dict[TimePart, str] = {
+PART_COLOURS: dict[TimePart, str] = {  # neighbours differ, and each has its words beside it
     "compute": palette.BLUE,
     "communication": palette.VERMILLION,
     "copy": palette.YELLOW,
     "input": palette.PURPLE,
+    "recompilation": palette.BLACK,
+    "allocation": palette.SLATE,
+    "garbage_collection": palette.SLATE,
+    "lock": palette.BLACK,
+    "call": palette.BLACK,
+    "blocking_copy": palette.ORANGE,
     "synchronisation": palette.ORANGE,
     "host": palette.SKY,
     "launch": palette.GREEN,
+    "graph": palette.GREEN,
     "queued": palette.LIGHT_GREY,
     "unknown": palette.GREY,
 }
@@ -97,7 +106,7 @@ def trace_page(report: TraceReport) -> TracePage:
         version=report.hwprof_version,
         together=tuple(together_tables(report)),
         devices=tuple(_device(number, device) for number, device in enumerate(report.devices)),
-        notes=report.notes,
+        notes=tuple(filter(None, [waiting_words(report), *report.notes])),
     )
 
 
@@ -111,7 +120,7 @@ def _device(number: int, device: TraceDevice) -> DevicePage:
         anchor=anchor,
         short=f"Rank {device.rank}",
         title=device_title(device),
-        sentence=headline(device),
+        sentence=" ".join(filter(None, [headline(device), gap_words(device)])),
         broken=broken_words(device),
         parts=tuple(segment(PART_WORDS[part], share, PART_COLOURS[part]) for part, share in device.shares.items()),
         tables=tuple(replace(table, name=f"{anchor}-{table.name}") for table in detail_tables(device, PAGE_ROWS)),

@@ -33,10 +33,14 @@ PART_WORDS: dict[TimePart, str] = {
     "input": "idle: waiting for the next batch",
     "recompilation": "idle: waiting for a compilation",
     "allocation": "idle: waiting for memory from the driver",
+    "garbage_collection": "idle: while Python collected garbage",
+    "lock": "idle: waiting for a lock",
     "call": "idle: inside one long call",
+    "blocking_copy": "idle: after a copy that the host waited for",
     "synchronisation": "idle: after the host waited for the device",
     "host": "idle: waiting for the host",
     "launch": "idle: waiting for a launch to arrive",
+    "graph": "idle: in graph replays",
     "queued": "idle: next kernel queued",
     "unknown": "idle: cause not in the trace",
 }
@@ -126,6 +130,7 @@ KERNELS: tuple[Field[TraceKernel], ...] = (
 CAUSES: tuple[Field[TraceCause], ...] = (
     Field("what", "The host was in", lambda row: row.what, style="code"),
     Field("module", "Module", lambda row: row.module, style="code"),
+    Field("cause", "Cause", lambda row: PART_WORDS[row.cause].removeprefix("idle: ")),
     Field("time_s", "Device idle", lambda row: row.time_s, "s"),
     Field("gaps", "Gaps", lambda row: row.gaps, "count"),
 )

@@ -21,7 +21,7 @@ from hwprof.spans.columns import (
     Shapes,
     Trace,
 )
-from hwprof.spans.marks import TORCH_MODULE
+from hwprof.spans.marks import COLLECTS, TORCH_MODULE
 from hwprof.spans.read.events import NO_ARGS, Args, Event
 
 Key = TypeVar("Key", bound=Hashable)
@@ -152,7 +152,7 @@ class Collector:
     def _host_columns(self, events: Sequence[Event], args: Sequence[Args]) -> dict[str, list[int]]:
         names, threads = self._names, self._threads
         return {
-            "kind": [HOST_CATEGORIES[event.cat] for event in events],
+            "kind": [_kind(event) for event in events],
             "name": [names[event.name] for event in events],
             "thread": [threads[event.pid, event.tid] for event in events],
             "sequence": [arg.sequence for arg in args],
@@ -251,9 +251,21 @@ def _by(times_ns: Ints) -> NDArray[np.intp]:
     return np.argsort(times_ns, kind="stable")
 
 
+LONG_FRAME_US = 100
+"""Frames of Python that are shorter explain no gap worth a word; most of a trace with stacks are such."""
+
+
 def _is_kept(event: Event) -> bool:
-    """Python frames are left out, but for the calls of modules."""
-    return event.cat != "python_function" or event.name.startswith(TORCH_MODULE)
+    """Python frames are left out, but for long ones, garbage collection and the calls of modules."""
+    if event.cat != "python_function" or event.dur >= LONG_FRAME_US:
+        return True
+    return event.name.startswith(TORCH_MODULE) or COLLECTS.match(event.name) is not None
+
+
+def _kind(event: Event) -> HostKind:
+    if event.cat == "python_function" and not event.name.startswith(TORCH_MODULE):
+        return HostKind.FRAME
+    return HOST_CATEGORIES[event.cat]
 
 
 def _times(events: Sequence[Event]) -> dict[str, Ints]:

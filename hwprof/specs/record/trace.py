@@ -23,10 +23,14 @@ TimePart = Literal[
     "input",
     "recompilation",
     "allocation",
+    "garbage_collection",
+    "lock",
+    "blocking_copy",
     "synchronisation",
     "host",
     "call",
     "launch",
+    "graph",
     "queued",
     "unknown",
 ]
@@ -44,21 +48,27 @@ class TraceIdle(Record):
     """Why nothing ran; the parts add up to the idle time.
 
     ``input_s``: the host waited for the input pipeline. ``recompilation_s``: it compiled (dynamo, inductor).
-    ``allocation_s``: it asked the driver for memory, or gave some back. ``call_s``: the next kernel was launched, and
-    the host was inside one long call (first use loads code; a copy waits). ``synchronisation_s``: the host had waited
-    for the device to finish, so that nothing was queued. ``host_s``: the host had other work before the next launch.
-    ``launch_s``: from the call that launched the next kernel to its start. ``queued_s``: the next kernel was launched
-    already and waited for another stream, or for the device itself. ``unknown_s``: the trace has no launch for the
-    next kernel.
+    ``allocation_s``: it asked the driver for memory, or gave some back. ``garbage_collection_s``: Python collected
+    garbage. ``lock_s``: the thread that launches waited for a lock of Python's or of the system's, or, inside a long
+    call, for another thread that was in the driver. ``blocking_copy_s``: the host had waited for a copy, and nothing
+    was queued; ``synchronisation_s``: it had waited for the device otherwise. ``call_s``: the next kernel was launched,
+    and the host was inside one long call (first use loads code). ``host_s``: the host had other work before the next
+    launch. ``launch_s``: from the call that launched the next kernel to its start. ``graph_s``: the same of a graph's
+    launch, and between the kernels of one graph. ``queued_s``: the next kernel was launched already and waited for
+    another stream, or for the device itself. ``unknown_s``: the trace has no launch for the next kernel.
     """
 
     input_s: float = 0.0
     recompilation_s: float = 0.0
     allocation_s: float = 0.0
+    garbage_collection_s: float = 0.0
+    lock_s: float = 0.0
     call_s: float = 0.0
+    blocking_copy_s: float = 0.0
     synchronisation_s: float = 0.0
     host_s: float = 0.0
     launch_s: float = 0.0
+    graph_s: float = 0.0
     queued_s: float = 0.0
     unknown_s: float = 0.0
 
@@ -175,10 +185,11 @@ class TraceQueue(Record):
 
 
 class TraceCause(Record):
-    """What the host did while the device had nothing to do."""
+    """What the host did while the device had nothing to do; ``cause`` is most of each of these gaps."""
 
     what: str
     module: str
+    cause: TimePart
     time_s: float
     gaps: int
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import re
+from typing import get_args
 
 from made_up_trace import made_up_device, made_up_report
 
-from hwprof.report.files.trace import trace_page, write_trace_report
+from hwprof.report.files.trace import PART_COLOURS, trace_page, write_trace_report
+from hwprof.report.trace.tables import PART_WORDS
 from hwprof.specs.record.stragglers import RankWait, Stragglers
-from hwprof.specs.record.trace import TraceBreak, TraceReport
+from hwprof.specs.record.trace import TimePart, TraceBreak, TraceGap, TraceReport
 
 TABLES = ["steps", "modules", "ops", "kernels", "collectives", "critical_path", "causes", "queues", "memory"]
 
@@ -43,6 +45,16 @@ def test_the_bar_of_a_device_has_its_parts_and_labels_those_with_room():
         ("computation", "95 %", True),
         ("idle: waiting for the host", "5 %", False),
     ]
+
+
+def test_every_part_of_the_time_has_words_and_a_colour():
+    assert set(get_args(TimePart)) == set(PART_COLOURS) == set(PART_WORDS)
+
+
+def test_the_page_names_the_longest_gap():
+    gap = TraceGap(start_s=0.001, duration_s=0.002, cause="lock", host=("train.py(7): wait",), then="gemm")
+    (device,) = trace_page(made_up_report(made_up_device(largest_gap=gap))).devices
+    assert device.sentence.endswith("Longest gap: 2 ms, waiting for a lock, the host in train.py(7): wait.")
 
 
 def test_the_page_says_what_is_broken_and_who_waited(tmp_path):
