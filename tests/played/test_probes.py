@@ -8,6 +8,7 @@ import torch
 from made_up_bench import made_up_bench
 from played.device import US, Gpus, HandClock
 from played.nvml import played_nvml
+from played.small import small_probes
 from played.tensors import tensors_on_cpu
 from scripted_timer import ScriptedTimer
 
@@ -93,8 +94,9 @@ def test_l2_whose_kernels_are_mostly_their_start_is_not_measured(monkeypatch):
         _level(monkeypatch, 2.4e-6, 1.4e-6)
 
 
-def test_ranks_open_no_context_on_the_devices_of_others(gpus):
+def test_ranks_open_no_context_on_the_devices_of_others(gpus, monkeypatch):
     names = []
+    small_probes(monkeypatch)
     probe_device(CUDA, dtypes=(), peers=False, quick=True, report=names.append, timer=ScriptedTimer([]))
     assert not [name for name in names if "peer" in name]
     assert gpus.touched <= {0}

@@ -7,6 +7,8 @@ from typing import Any
 
 from hwprof.measure.probes import beside_copies, device, matmul, memory, transfer
 from hwprof.measure.probes.matmul import MatmulShape
+from hwprof.measure.probes.norm import NormShape
+from hwprof.measure.probes.step import parts
 
 
 def small_probes(monkeypatch: Any, *, probe_s: float = 0.02) -> None:
@@ -14,10 +16,12 @@ def small_probes(monkeypatch: Any, *, probe_s: float = 0.02) -> None:
     shape = MatmulShape(128, 128, 128)
     whole = device.bench_for
     for place, name, value in (
+        (parts, "_fitting", lambda all_parts, _total_s: iter(all_parts)),
         (matmul, "_CUDA_SWEEP", (shape, MatmulShape(256, 128, 128))),
         (matmul, "_CUDA_MORE", (MatmulShape(128, 256, 128),)),
         (matmul, "_PILOT_SIDES", (128,)),
         (matmul, "_CUDA_PILOT_S", 0.01),
+        (matmul, "PILOT_LIMIT_S", 60.0),
         (matmul, "FLUSH_BYTES", 2**16),
         (matmul, "_SUSTAINED_S", 0.002),
         (matmul, "_HEAT_S", 1e-4),
@@ -27,6 +31,7 @@ def small_probes(monkeypatch: Any, *, probe_s: float = 0.02) -> None:
         (transfer, "TRANSFER_BYTES", 2**16),
         (beside_copies, "TRANSFER_BYTES", 2**16),
         (beside_copies, "SHAPE", shape),
+        (device, "NORM_WITHOUT_MODEL", {"cuda": NormShape(kind="rmsnorm", tokens=64, width=32)}),
     ):
         monkeypatch.setattr(place, name, value)
     monkeypatch.setattr(
