@@ -15,6 +15,7 @@ from hwprof.cli.progress import progress_on_stderr
 from hwprof.errors import InputError, WorkError
 from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.measurement import Ceiling
+from hwprof.specs.record.calibration import Calibration
 from hwprof.specs.record.trace import TraceReport
 from hwprof.version import __version__
 
@@ -80,10 +81,13 @@ def command(
     from hwprof.trace.windows import Chosen
 
     device = _device(hardware)
-    ceilings = (*_of_device(device), *_of_file(calibration))
+    probe = _probe(calibration)
+    probed = tuple(one.changed(origin="calibrated") for one in probe.ceilings) if probe else ()
+    ceilings = (*_of_device(device), *probed)
     wanted = Chosen(first=steps[0], last=steps[1], warmup=warmup, annotation=annotation)
     with progress_on_stderr(quiet=False) as show:
-        found = analyse(_found(files), Asked(ceilings=ceilings, hardware=device, wanted=wanted), progress=show)
+        asked = Asked(ceilings=ceilings, hardware=device, probed=probe.collectives if probe else (), wanted=wanted)
+        found = analyse(_found(files), asked, progress=show)
     report = TraceReport(
         hwprof_version=__version__,
         devices=found.devices,
@@ -161,9 +165,9 @@ def _of_device(device: DeviceSpec | None) -> tuple[Ceiling, ...]:
     return ceilings
 
 
-def _of_file(path: Path | None) -> tuple[Ceiling, ...]:
+def _probe(path: Path | None) -> Calibration | None:
     if path is None:
-        return ()
+        return None
     from hwprof.specs.record.calibration import read_calibration
 
-    return tuple(ceiling.changed(origin="calibrated") for ceiling in read_calibration(path).ceilings)
+    return read_calibration(path)

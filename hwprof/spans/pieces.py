@@ -37,6 +37,7 @@ class Pieces:
             -1 if the trace has none.
         stream: of the kernel; of a CPU, the thread.
         collective: place of what a collective says of itself; -1 for none.
+        size_bytes: of a copy, 0 where the trace does not say.
     """
 
     start_ns: Ints
@@ -46,6 +47,7 @@ class Pieces:
     host: Places
     stream: Numbers
     collective: Numbers
+    size_bytes: Ints
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -104,6 +106,7 @@ def gpu_pieces(trace: Trace, parent: Places, events: DeviceEvents) -> Pieces:
         host=host,
         stream=events.stream,
         collective=collective,
+        size_bytes=events.size_bytes,
     )
 
 
@@ -157,6 +160,7 @@ def cpu_pieces(trace: Trace, parent: Places, operators: Mask) -> Pieces:
         host=place,
         stream=host.thread[place],
         collective=host.collective[place],
+        size_bytes=np.zeros(len(place), dtype=np.int64),
     )
 
 

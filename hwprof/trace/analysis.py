@@ -6,6 +6,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from hwprof.spans.pieces import Kind, Pieces, cpu_pieces, gpu_pieces, split
 from hwprof.spans.read.file import read_trace
 from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.measurement import Ceiling, median_interval
+from hwprof.specs.record.collective import CollectiveCurve
 from hwprof.specs.record.stragglers import Stragglers
 from hwprof.specs.record.trace import TraceBreak, TraceDevice
-from hwprof.trace import breakdown, collectives, idle, launches, memory, stragglers, tables
+from hwprof.trace import breakdown, collectives, copies, idle, launches, memory, rollup, stragglers, tables
 from hwprof.trace.calls import Calls, calls_of
 from hwprof.trace.critical import critical_path
 from hwprof.trace.findings import findings
@@ -41,12 +43,15 @@ class Asked:
 
     Attributes:
         ceilings: of the device, for the bound classes; may be empty.
-        hardware: the device's entry of the catalogue, whose links collectives are held against; None if not said.
+        hardware: the device's entry of the catalogue, whose links copies and collectives are held against; None if not
+            said.
+        probed: collectives that a probe measured, which they are held against, too.
         wanted: which steps.
     """
 
     ceilings: Sequence[Ceiling] = ()
     hardware: DeviceSpec | None = None
+    probed: Sequence[CollectiveCurve] = ()
     wanted: Chosen = ALL
 
 
@@ -120,13 +125,23 @@ def _device(
     called = collectives.collectives_of(trace, calls, chosen)
     met = stragglers.meetings(trace, called, parts, steps)
     durations_s = tuple(step.duration_s for step in each)
-    ops = placed(tables.op_table(trace, calls, chosen), asked.ceilings, kind="gpu" if on_gpu else "cpu")
+    ops = tables.op_table(trace, calls, chosen)
+    under = partial(
+        placed,
+        ceilings=asked.ceilings,
+        kind="gpu" if on_gpu else "cpu",
+        cache_bytes=_cache_bytes(asked.hardware) if on_gpu else None,
+    )
+    rates, ops = under(rollup.by_shape(ops)), under(ops)
     facts: dict[str, Any] = {
+        "rates": rates,
+        "categories": rollup.category_table(chosen, tables.piece_categories(trace, calls, chosen), ops),
+        "copies": copies.copy_table(trace, chosen, asked.ceilings, asked.hardware) if on_gpu else (),
         "overlap": breakdown.overlap(chosen),
         "collectives": collectives.collective_table(
-            called, chosen.of(Kind.COMPUTE), asked.hardware, world_size=_world_size(trace)
+            called, chosen.of(Kind.COMPUTE), asked.hardware, world_size=_world_size(trace), probed=asked.probed
         ),
-        "kernels": tables.kernel_table(trace, chosen, by_call=not on_gpu),
+        "kernels": tables.kernel_table(trace, calls, chosen, by_call=not on_gpu),
         "ops": ops,
         "launches": launches.launches(trace, chosen) if on_gpu else None,
         "causes": idle.causes(trace, calls, gaps, why) if on_gpu else (),
@@ -154,6 +169,10 @@ def _device(
         **facts,
     )
     return device.changed(findings=findings(device)), met
+
+
+def _cache_bytes(hardware: DeviceSpec | None) -> float | None:
+    return (hardware.memory.last_level_bytes or hardware.memory.l2_bytes) if hardware else None
 
 
 def _steps(trace: Trace, wanted: Chosen) -> Windows | None:

@@ -20,7 +20,7 @@ from hwprof.spans.intervals import Intervals
 from hwprof.spans.nesting import at, named, nearest
 from hwprof.spans.pieces import Kind, Pieces
 from hwprof.specs.hardware.spec import DeviceSpec
-from hwprof.specs.record.collective import collective_factor
+from hwprof.specs.record.collective import CollectiveCurve, collective_factor
 from hwprof.specs.record.trace import TraceCollective
 from hwprof.trace.calls import Calls
 
@@ -168,7 +168,12 @@ def line_rate(device: DeviceSpec | None, one: Called, *, world_size: int) -> flo
 
 
 def collective_table(
-    called: Sequence[Called], compute: Intervals, device: DeviceSpec | None = None, *, world_size: int = 1
+    called: Sequence[Called],
+    compute: Intervals,
+    device: DeviceSpec | None = None,
+    *,
+    world_size: int = 1,
+    probed: Sequence[CollectiveCurve] = (),
 ) -> tuple[TraceCollective, ...]:
     """One row for each operation, group and size, most time first.
 
@@ -177,15 +182,28 @@ def collective_table(
         compute: when the device computed.
         device: its entry of the catalogue; None leaves the links unknown.
         world_size: how many ranks the program has.
+        probed: what a probe measured of the same operations between as many ranks.
     """
     rows: dict[tuple[str, str, int, float, str], list[Called]] = defaultdict(list)
     for one in called:
         rows[one.op, one.group, one.ranks, one.size_bytes, one.dtype].append(one)
-    found = [_row(each, compute, line_rate(device, each[0], world_size=world_size)) for each in rows.values()]
+    found = [
+        _row(each, compute, line_rate(device, each[0], world_size=world_size), _probe_rate(each[0], probed))
+        for each in rows.values()
+    ]
     return tuple(sorted(found, key=lambda row: (-row.duration_s, row.op, row.bytes)))
 
 
-def _row(calls: Sequence[Called], compute: Intervals, link_byte_per_s: float | None) -> TraceCollective:
+def _probe_rate(one: Called, probed: Sequence[CollectiveCurve]) -> float | None:
+    """Bus bandwidth at the size of a collective, by the quickest probe of the same between as many ranks."""
+    times_s = [each.time_s(one.size_bytes) for each in probed if (each.collective, each.ranks) == (one.op, one.ranks)]
+    factor = collective_factor(one.op, one.ranks) if one.ranks else None
+    return one.size_bytes * factor / min(times_s) if times_s and factor and one.size_bytes else None
+
+
+def _row(
+    calls: Sequence[Called], compute: Intervals, link_byte_per_s: float | None, probe_byte_per_s: float | None
+) -> TraceCollective:
     first = calls[0]
     starts, ends = (np.array([getattr(one, name) for one in calls]) for name in ("start_ns", "end_ns"))
     duration_s = float((ends - starts).sum()) * NS
@@ -208,6 +226,8 @@ def _row(calls: Sequence[Called], compute: Intervals, link_byte_per_s: float | N
         best_busbw_byte_per_s=best,
         link_byte_per_s=link_byte_per_s,
         link_fraction=best / link_byte_per_s if best is not None and link_byte_per_s else None,
+        probe_busbw_byte_per_s=probe_byte_per_s,
+        probe_fraction=best / probe_byte_per_s if best is not None and probe_byte_per_s else None,
         exposed_s=duration_s - hidden_s,
         hidden_s=hidden_s,
     )

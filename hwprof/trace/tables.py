@@ -5,40 +5,45 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.count.aten.recorded import recorded_cost, recorded_dtype
+from hwprof.count.aten.recorded import is_causal, recorded_cost, recorded_dtype
 from hwprof.count.ops.cost import Cost
 from hwprof.spans.arguments import Recorded, recorded
 from hwprof.spans.columns import NS, Ints, Numbers, Trace
+from hwprof.spans.kernels import category_of, library_of
 from hwprof.spans.nesting import Places, at
-from hwprof.spans.pieces import Pieces
+from hwprof.spans.pieces import Kind, Pieces
 from hwprof.specs.distinct import distinct
-from hwprof.specs.record.trace import KernelKind, TraceKernel, TraceModule, TraceOp
+from hwprof.specs.record.trace import Category, KernelKind, TraceKernel, TraceModule, TraceOp
 from hwprof.trace.calls import DIRECTIONS, OTHER, Calls
 
+CATEGORIES: tuple[Category, ...] = get_args(Category)
+_UNKNOWN = CATEGORIES.index("unknown")
 _KINDS: tuple[KernelKind, ...] = ("compute", "communication", "copy")
 
 
-def kernel_table(trace: Trace, pieces: Pieces, *, by_call: bool) -> tuple[TraceKernel, ...]:
+def kernel_table(trace: Trace, calls: Calls, pieces: Pieces, *, by_call: bool) -> tuple[TraceKernel, ...]:
     """All runs of each kernel, most time first.
 
     Args:
         trace: where the names are from.
+        calls: which operators are around.
         pieces: what ran.
         by_call: whether pieces of one call are one run (a CPU's operator is interrupted by those it calls).
     """
     name, kind, time_ns = pieces.name, pieces.kind, pieces.end_ns - pieces.start_ns
+    sorts = piece_categories(trace, calls, pieces)
     if by_call:
         _, first, call = np.unique(pieces.host, return_index=True, return_inverse=True)
-        name, kind = name[first], kind[first]
+        name, kind, sorts = name[first], kind[first], sorts[first]
         time_ns = np.bincount(call, weights=time_ns).astype(np.int64)
     total_ns = float(time_ns.sum())
     rows = [
-        _kernel(trace.names[name[first]], int(kind[first]), time_ns[members], total_ns)
+        _kernel(trace.names[name[first]], int(kind[first]), time_ns[members], total_ns, CATEGORIES[sorts[first]])
         for first, members in _members(name, kind)
     ]
     return tuple(sorted(rows, key=lambda row: (-row.time_s, row.name)))
@@ -52,11 +57,13 @@ def _members(*columns: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.intp]]]:
     yield from zip(first.tolist(), np.split(order, cuts), strict=True)
 
 
-def _kernel(name: str, kind: int, time_ns: Ints, total_ns: float) -> TraceKernel:
+def _kernel(name: str, kind: int, time_ns: Ints, total_ns: float, category: Category) -> TraceKernel:
     total = int(time_ns.sum())
     return TraceKernel(
         name=name,
         kind=_KINDS[kind],
+        category=category,
+        library=library_of(name),
         calls=len(time_ns),
         time_s=total * NS,
         share=total / total_ns if total_ns else 0.0,
@@ -95,9 +102,29 @@ def _placed(trace: Trace, calls: Calls, pieces: Pieces) -> _Places:
     )
 
 
+def piece_categories(trace: Trace, calls: Calls, pieces: Pieces) -> NDArray[np.int8]:
+    """Place in ``CATEGORIES`` of each piece: as its operator says, else as the kernel's own name does."""
+    owner = at(calls.owner, pieces.host)
+    names = np.where(owner >= 0, at(trace.host.name, owner), pieces.name)
+    sort = _by_name(trace, names)
+    unknown = sort == _UNKNOWN
+    sort[unknown] = _by_name(trace, pieces.name[unknown])
+    sort[pieces.kind == Kind.COMMUNICATION] = CATEGORIES.index("collective")
+    sort[pieces.kind == Kind.COPY] = CATEGORIES.index("copy")
+    return sort
+
+
+def _by_name(trace: Trace, names: Numbers) -> NDArray[np.int8]:
+    """Each name is asked once."""
+    different, place = np.unique(names, return_inverse=True)
+    found = np.array([CATEGORIES.index(category_of(trace.names[name])) for name in different.tolist()], dtype=np.int8)
+    return found[place.reshape(-1)] if len(found) else np.zeros(0, dtype=np.int8)
+
+
 def op_table(trace: Trace, calls: Calls, pieces: Pieces) -> tuple[TraceOp, ...]:
     """Time, work and traffic by module, operator, direction and shapes, most time first."""
     where = _placed(trace, calls, pieces)
+    sort = piece_categories(trace, calls, pieces)
     time_ns = pieces.end_ns - pieces.start_ns
     total_ns = float(time_ns.sum())
     shapes = _ShapeTexts(trace)
@@ -110,6 +137,7 @@ def op_table(trace: Trace, calls: Calls, pieces: Pieces) -> tuple[TraceOp, ...]:
             time_s=float(time_ns[members].sum()) * NS,
             total_s=total_ns * NS,
             shapes=shapes,
+            category=CATEGORIES[int(np.argmax(np.bincount(sort[members], weights=time_ns[members])))],
         )
         for _, members in _members(where.label, where.name, where.direction, where.shape)
     ]
@@ -131,7 +159,7 @@ class _ShapeTexts:
 
 def _op(
     trace: Trace, calls: Calls, where: _Places, group: NDArray[np.intp], *, time_s: float, total_s: float,
-    shapes: _ShapeTexts,
+    shapes: _ShapeTexts, category: Category,
 ) -> TraceOp:  # fmt: skip
     first = int(group[0])
     name = trace.names[where.name[first]]
@@ -139,6 +167,8 @@ def _op(
     count = len(np.unique(where.owner[group])) if where.owner[first] >= 0 else len(group)
     cost = recorded_cost(name, own) if own else None
     work = {} if cost is None else _work(cost * count, time_s)
+    if own and cost is not None and is_causal(name, own):
+        work["causal_flop"] = float(cost.matmul_flop * count) / 2
     return TraceOp(
         module=calls.labels[where.label[first]],
         op=name,
@@ -147,6 +177,7 @@ def _op(
         dtype=recorded_dtype(own) if own else "",
         calls=count,
         kernels=len(group),
+        category=category,
         time_s=time_s,
         share=time_s / total_s if total_s else 0.0,
         **work,

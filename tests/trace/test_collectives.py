@@ -13,10 +13,12 @@ import kineto
 import pytest
 
 from hwprof.spans.collectives import operation_named
+from hwprof.spans.intervals import union
 from hwprof.specs.catalogue.lookup import load_device
-from hwprof.specs.record.collective import collective_factor
+from hwprof.specs.record.collective import CollectiveCurve, CollectivePoint, collective_factor
 from hwprof.specs.record.trace import TraceCollective
 from hwprof.trace.analysis import Analysis, Asked, analyse
+from hwprof.trace.collectives import Called, collective_table
 
 DLRM = sorted((Path(__file__).parent / "real" / "dlrm_8_ranks").glob("*.json.gz"))
 Write = Callable[..., Path]
@@ -197,3 +199,29 @@ def test_factors_of_operations_between_ranks():
     assert collective_factor("all_reduce", 8) == pytest.approx(1.75)
     assert collective_factor("all_to_all", 8) == pytest.approx(0.875)
     assert (collective_factor("send", 8), collective_factor("barrier", 8)) == (1.0, None)
+
+
+def test_a_collective_is_held_to_a_probe_of_the_same_between_as_many_ranks():
+    """16 MB all-reduced by 8 ranks: the probe took 1 ms, so 28 GB/s on the bus; the quickest call took 1.4 ms."""
+    curve = CollectiveCurve(
+        collective="all_reduce", scope="node", backend="nccl", ranks=8, nodes=1, fit=None, stable=True,
+        points=(
+            CollectivePoint(
+                size_bytes=16_000_000, samples_s=(1e-3,), time_s=1e-3, algorithm_byte_per_s=1.6e10,
+                bus_byte_per_s=2.8e10, spread=0.0,
+            ),
+        ),
+    )  # fmt: skip
+    calls = [
+        Called(
+            op="all_reduce", group="world", members=(), ranks=8, size_bytes=16_000_000.0, dtype="float", asked_ns=start,
+            start_ns=start, end_ns=start + time,
+        )
+        for start, time in ((0, 2_000_000), (5_000_000, 1_400_000))
+    ]  # fmt: skip
+    nothing = union([], [])
+    (row,) = collective_table(calls, nothing, probed=(curve,))
+    assert row.probe_busbw_byte_per_s == pytest.approx(2.8e10)
+    assert row.probe_fraction == pytest.approx(1 / 1.4)
+    (row,) = collective_table(calls, nothing, probed=(curve.changed(ranks=4),))
+    assert row.probe_fraction is None

@@ -69,3 +69,18 @@ def test_what_is_above_its_roof_is_bound_by_nothing():
     bound, roof, roof_s, fraction = _placed(_op(1e-3, flop=0.0, moved_bytes=3e8))
     assert (bound, roof) == ("unknown", "memory.dram")
     assert (roof_s, fraction) == (pytest.approx(3e-3), pytest.approx(3.0))
+
+
+def test_what_may_lie_in_a_cache_and_what_is_short_is_marked():
+    """1 MB a call fits 2 MB; two kernels in 15 µs are shorter than 10 each."""
+    (cached,) = placed([_op(5e-3, flop=4e9, moved_bytes=2e6)], CEILINGS, kind="gpu", cache_bytes=2e6)
+    assert (cached.marks, cached.bound) == (("may be in cache",), "compute")
+    (short,) = placed([_op(15e-6, flop=0.0, moved_bytes=1e4)], CEILINGS, kind="gpu")
+    assert (short.marks, short.bound) == (("short",), "latency")
+    (above,) = placed([_op(1e-3, flop=0.0, moved_bytes=3e8)], CEILINGS, kind="gpu")
+    assert (above.marks, above.bound) == (("above its roof",), "unknown")
+
+
+def test_short_operators_of_a_cpu_are_as_long_as_its_operators_are():
+    (op,) = placed([_op(15e-6, flop=0.0, moved_bytes=1e4)], CEILINGS, kind="cpu")
+    assert op.marks == ()

@@ -13,6 +13,7 @@ from typing import Any
 
 from hwprof.count.aten import matmul as aten_matmul
 from hwprof.count.aten import memory as aten_memory
+from hwprof.count.aten.fused import CAUSAL, FUSED, fused_cost
 from hwprof.count.aten.registry import ATEN, aten_cost, plain_name, unpriced
 from hwprof.count.aten.results import result_shapes
 from hwprof.count.aten.signatures import SIGNATURES, WRITTEN
@@ -20,29 +21,44 @@ from hwprof.count.ops.cost import Cost
 from hwprof.spans.arguments import LISTED_ELEMENT, TENSOR_LIST, Recorded, element_of
 from hwprof.specs.record.captured import AtenCall, TensorView, Value, tensors_in
 
-__all__ = ["aten_matmul", "aten_memory", "is_priced", "recorded_cost", "recorded_dtype"]
+__all__ = ["aten_matmul", "aten_memory", "is_causal", "is_priced", "recorded_cost", "recorded_dtype"]
 
 _MOST_LISTED = 100_000
 _MOST = 1e30
 """FLOP or bytes beyond this are those of a damaged trace."""
+_CAUSAL_ARGUMENTS = ("is_causal", "custom_mask_type")
 _VALUES: dict[str, Value] = {"True": True, "False": False, "": None}
 
 
 def is_priced(name: str) -> bool:
     """Whether the operator has a cost function of its own, so that what it calls is not counted again."""
-    return name in ATEN or name.removesuffix("_") in ATEN
+    return name in ATEN or name.removesuffix("_") in ATEN or name in FUSED
 
 
 def recorded_cost(name: str, recorded: Recorded) -> Cost | None:
     """Cost of one call; None where nobody has said how to count it, or the arguments do not fit the operator."""
-    if not name.startswith("aten::") or unpriced([name]):
+    own = name.startswith("aten::")
+    if own and unpriced([name]):
         return None
     try:
-        call = _call(name, recorded)
-        cost = aten_cost(call) if call.inputs else None
+        cost = _aten_cost(_call(name, recorded)) if own else fused_cost(name, recorded)
     except (LookupError, TypeError, ValueError, AssertionError, ArithmeticError, StopIteration):
         return None  # a damaged trace, or another operator of the same name: the formula asks for what is not there
     return cost if cost and 0 <= cost.flop < _MOST and 0 <= cost.moved_bytes < _MOST else None
+
+
+def _aten_cost(call: AtenCall) -> Cost | None:
+    return aten_cost(call) if call.inputs else None
+
+
+def is_causal(name: str, recorded: Recorded) -> bool:
+    """Whether a call of attention says that no query sees what comes after it.
+
+    Memory-efficient attention has a number for its mask; 1 and 2 are the causal ones.
+    """
+    names = SIGNATURES.get(name, ())
+    place = next((names.index(each) for each in _CAUSAL_ARGUMENTS if each in names), CAUSAL.get(name, -1))
+    return 0 <= place < len(recorded.values) and recorded.values[place] in {"True", "1", "2"}
 
 
 def recorded_dtype(recorded: Recorded) -> str:

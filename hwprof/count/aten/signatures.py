@@ -117,6 +117,8 @@ NEEDS_VALUES = frozenset(
         "max_q",
         "max_seqlen_q",
         "dim",
+        "is_causal",
+        "custom_mask_type",
     }
 )
 """Operators whose cost depends on the value of an argument that is no tensor."""

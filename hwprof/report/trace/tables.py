@@ -10,8 +10,10 @@ from hwprof.report.cells import Field, Table, build_sheet, build_table
 from hwprof.specs.record.stragglers import RankWait
 from hwprof.specs.record.trace import (
     TimePart,
+    TraceCategory,
     TraceCause,
     TraceCollective,
+    TraceCopy,
     TraceDevice,
     TraceFinding,
     TraceKernel,
@@ -94,6 +96,7 @@ STEPS: tuple[Field[TraceStep], ...] = (
 OPS: tuple[Field[TraceOp], ...] = (
     Field("module", "Module", lambda op: op.module, style="code"),
     Field("op", "Operator", lambda op: op.op, style="code"),
+    Field("category", "Sort", lambda op: op.category),
     Field("direction", "Direction", lambda op: op.direction),
     Field("shapes", "Shapes", lambda op: op.shapes),
     Field("dtype", "Type", lambda op: op.dtype),
@@ -101,12 +104,43 @@ OPS: tuple[Field[TraceOp], ...] = (
     Field("time_s", "Time", lambda op: op.time_s, "s", meaning="of all calls"),
     Field("share", "Share", lambda op: op.share, "fraction", meaning="of the time of all operators"),
     Field("matmul_flop", "Matrix work", lambda op: op.matmul_flop, "flop", meaning="a multiply-add is 2 FLOP"),
+    Field("causal_flop", "Causal", lambda op: op.causal_flop, "flop", meaning="half, where attention was called so"),
     Field("moved_bytes", "Traffic", lambda op: op.moved_bytes, "byte", meaning="arguments and results, each once"),
     Field("rate_flop_per_s", "Compute rate", lambda op: op.flop_per_s, "flop_per_s"),
     Field("bandwidth_byte_per_s", "Memory rate", lambda op: op.byte_per_s, "byte_per_s"),
     Field("bound", "Bound by", lambda op: op.bound, style="bound"),
     Field("roof_fraction", "Of roof", lambda op: op.roof_fraction, "fraction"),
     Field("roof", "Roof", lambda op: op.roof_name, style="code"),
+    Field("marks", "But", lambda op: ", ".join(op.marks), meaning="why the rate says little"),
+)
+_NOT_BY_SHAPE = {"module", "direction"}
+RATES = tuple(field for field in OPS if field.name not in _NOT_BY_SHAPE)
+CATEGORIES: tuple[Field[TraceCategory], ...] = (
+    Field("category", "Sort of work", lambda row: row.category),
+    Field("kernels", "Kernels", lambda row: row.kernels, "count"),
+    Field("time_s", "Time", lambda row: row.time_s, "s", meaning="of all kernels"),
+    Field("share", "Share", lambda row: row.share, "fraction", meaning="of the time of all kernels"),
+    Field(
+        "counted_s",
+        "Counted",
+        lambda row: row.counted_s,
+        "s",
+        meaning="of operators whose work is known, fills included",
+    ),
+    Field("matmul_flop", "Matrix work", lambda row: row.matmul_flop, "flop"),
+    Field("moved_bytes", "Traffic", lambda row: row.moved_bytes, "byte"),
+    Field("rate_flop_per_s", "Compute rate", lambda row: row.flop_per_s, "flop_per_s", meaning="of what is counted"),
+    Field("bandwidth_byte_per_s", "Memory rate", lambda row: row.byte_per_s, "byte_per_s"),
+)
+COPIES: tuple[Field[TraceCopy], ...] = (
+    Field("copy", "Copy", lambda row: row.name, style="code"),
+    Field("count", "Copies", lambda row: row.count, "count"),
+    Field("bytes", "Bytes", lambda row: row.bytes or None, "byte", meaning="of all"),
+    Field("time_s", "Time", lambda row: row.time_s, "s"),
+    Field("rate_byte_per_s", "Rate", lambda row: row.byte_per_s, "byte_per_s"),
+    Field("best_byte_per_s", "Best", lambda row: row.best_byte_per_s, "byte_per_s", meaning="of one copy"),
+    Field("link_fraction", "Of the link", lambda row: row.link_fraction, "fraction", meaning="the best, over its rate"),
+    Field("link", "Link", lambda row: row.link_name, style="code"),
 )
 MODULES: tuple[Field[TraceModule], ...] = (
     Field("module", "Module", lambda row: row.module or "(none)", style="code"),
@@ -119,6 +153,8 @@ MODULES: tuple[Field[TraceModule], ...] = (
 KERNELS: tuple[Field[TraceKernel], ...] = (
     Field("kernel", "Kernel", lambda row: row.name, style="code"),
     Field("kind", "Kind", lambda row: row.kind),
+    Field("category", "Sort", lambda row: row.category),
+    Field("library", "Library", lambda row: row.library or "unknown"),
     Field("calls", "Calls", lambda row: row.calls, "count"),
     Field("time_s", "Time", lambda row: row.time_s, "s", meaning="of all calls"),
     Field("share", "Share", lambda row: row.share, "fraction", meaning="of the time of all kernels"),
@@ -189,14 +225,26 @@ COLLECTIVES: tuple[Field[TraceCollective], ...] = (
     Field(
         "link_fraction", "Of the link", lambda row: row.link_fraction, "fraction", meaning="best busbw over line rate"
     ),
+    Field(
+        "probe_fraction", "Of a probe", lambda row: row.probe_fraction, "fraction", meaning="best busbw over a probe's"
+    ),
 )
+
+
+def _rates(device: TraceDevice) -> Sequence[TraceOp]:
+    """Rates of shapes; without modules the operators' own table has them already."""
+    return device.rates if any(op.module for op in device.ops) else ()
+
 
 _DETAILS: tuple[tuple[str, str, Sequence[Field[Any]], Callable[[TraceDevice], Sequence[Any]]], ...] = (
     ("findings", "What holds it back", FINDINGS, lambda device: device.findings),
     ("steps", "Steps", STEPS, lambda device: device.steps),
+    ("categories", "Sorts of work", CATEGORIES, lambda device: device.categories),
     ("modules", "Modules", MODULES, lambda device: device.modules),
     ("ops", "Operators", OPS, lambda device: device.ops),
+    ("rates", "Rates by shape", RATES, _rates),
     ("kernels", "Kernels", KERNELS, lambda device: device.kernels),
+    ("copies", "Copies", COPIES, lambda device: device.copies),
     ("collectives", "Collectives", COLLECTIVES, lambda device: device.collectives),
     ("path_parts", "Critical path", PATH_PARTS, lambda device: device.path.parts if device.path else ()),
     (
@@ -211,7 +259,7 @@ _DETAILS: tuple[tuple[str, str, Sequence[Field[Any]], Callable[[TraceDevice], Se
 )
 _GAP_MATTERS = 0.01
 """Of the time: shorter gaps are not named by themselves."""
-_TELLING = {"ops", "collectives"}
+_TELLING = {"ops", "rates", "collectives", "copies"}
 """Tables that leave out columns without any value."""
 _NO_SHEET = {"findings", "path_parts"}
 
@@ -262,7 +310,7 @@ def detail_tables(device: TraceDevice, top: int) -> tuple[Table, ...]:
             title,
             _telling(fields, rows) if name in _TELLING else fields,
             rows[:top],
-            note=" ".join(filter(None, [_above(rows) if name == "ops" else "", _more(rows, top)])),
+            note=" ".join(filter(None, [_above(rows) if name in {"ops", "rates"} else "", _more(rows, top)])),
         )
         for name, title, fields, rows in found
         if rows

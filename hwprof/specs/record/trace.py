@@ -15,6 +15,11 @@ from hwprof.specs.record.stragglers import Stragglers
 TRACE_SCHEMA_VERSION = 1
 
 KernelKind = Literal["compute", "communication", "copy"]
+Category = Literal[
+    "product", "attention", "norm", "elementwise", "reduction", "gather", "optimizer", "collective", "copy", "unknown"
+]
+"""Sorts of work: convolutions are products, sums and losses reductions, lookups by number gathers."""
+Mark = Literal["above its roof", "may be in cache", "short"]
 TraceDirection = Literal["forward", "recompute", "backward", "update", "other"]
 TimePart = Literal[
     "compute",
@@ -111,10 +116,15 @@ class TraceOverlap(Record):
 
 
 class TraceKernel(Record):
-    """All runs of one kernel (CPU: one operator, its own time). Times of kernels that overlap each count in full."""
+    """All runs of one kernel (CPU: one operator, its own time). Times of kernels that overlap each count in full.
+
+    ``library`` is whose kernel it is; empty where the name tells nobody.
+    """
 
     name: str
     kind: KernelKind
+    category: Category = "unknown"
+    library: str = ""
     calls: int
     time_s: float
     share: float
@@ -128,6 +138,9 @@ class TraceOp(Record):
     """One operator of one module with one set of shapes; ``time_s`` is that of its kernels (CPU: of itself).
 
     FLOP and bytes are those of all calls, None where the trace has no shapes or nobody knows the operator's cost.
+    ``causal_flop`` is half of ``matmul_flop`` in attention that was called as causal, which then has to be done;
+    ``flop_per_s`` is of all. ``category`` is that of most of its time. ``marks`` say why a rate is no measure: it is
+    above its roof, what it touches may still be in a cache, or its kernels are too short for any roof.
     """
 
     module: str
@@ -139,7 +152,9 @@ class TraceOp(Record):
     kernels: int
     time_s: float
     share: float
+    category: Category = "unknown"
     matmul_flop: float | None = None
+    causal_flop: float | None = None
     vector_flop: float | None = None
     moved_bytes: float | None = None
     flop_per_s: float | None = None
@@ -149,6 +164,41 @@ class TraceOp(Record):
     roof_s: float | None = None
     roof_fraction: float | None = None
     confidence: Confidence = "low"
+    marks: tuple[Mark, ...] = ()
+
+
+class TraceCategory(Record):
+    """All work of one sort; FLOP and bytes as far as they are counted, ``counted_s`` the time of that part.
+
+    The rates are those of the counted part. ``unknown`` is the work that nothing says the sort of.
+    """
+
+    category: Category
+    kernels: int
+    time_s: float
+    share: float
+    counted_s: float
+    matmul_flop: float
+    moved_bytes: float
+    flop_per_s: float | None
+    byte_per_s: float | None
+
+
+class TraceCopy(Record):
+    """All copies of one kind, against what their link carries; ``bytes`` is 0 where the trace does not say.
+
+    A copy within a device reads and writes its memory, so that half of the memory's rate is its link.
+    """
+
+    name: str
+    count: int
+    bytes: float
+    time_s: float
+    byte_per_s: float | None
+    best_byte_per_s: float | None
+    link_name: str = ""
+    link_byte_per_s: float | None = None
+    link_fraction: float | None = None
 
 
 class TraceModule(Record):
@@ -243,6 +293,7 @@ class TraceCollective(Record):
         algbw_byte_per_s: bytes over the mean time of a call, busbw_byte_per_s: that times nccl-tests' factor.
         best_busbw_byte_per_s: the same of the quickest call, which waited for others least.
         link_byte_per_s: what the links between these ranks carry one way; ``link_fraction`` is the best over that.
+        probe_busbw_byte_per_s: what a probe reached at that size; ``probe_fraction`` is the best over that.
         exposed_s: the part beside which the device computed nothing, hidden_s: the rest.
     """
 
@@ -258,6 +309,8 @@ class TraceCollective(Record):
     best_busbw_byte_per_s: float | None = None
     link_byte_per_s: float | None = None
     link_fraction: float | None = None
+    probe_busbw_byte_per_s: float | None = None
+    probe_fraction: float | None = None
     exposed_s: float
     hidden_s: float
 
@@ -287,7 +340,8 @@ class TraceFinding(Record):
 class TraceDevice(Record):
     """What one device did in one file: a GPU by its kernels, a CPU by its operators.
 
-    ``shares`` are those of the span: the parts of the breakdown, idle by its causes; they add up to 1.
+    ``shares`` are those of the span: the parts of the breakdown, idle by its causes; they add up to 1. ``rates`` are
+    the operators of all modules by their shapes, as far as their work is counted.
     """
 
     file: str
@@ -306,6 +360,9 @@ class TraceDevice(Record):
     overlap: TraceOverlap
     kernels: tuple[TraceKernel, ...]
     ops: tuple[TraceOp, ...]
+    rates: tuple[TraceOp, ...] = ()
+    categories: tuple[TraceCategory, ...] = ()
+    copies: tuple[TraceCopy, ...] = ()
     modules: tuple[TraceModule, ...]
     launches: TraceLaunches | None
     queues: tuple[TraceQueue, ...]

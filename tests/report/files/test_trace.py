@@ -14,7 +14,20 @@ from hwprof.report.trace.tables import PART_WORDS
 from hwprof.specs.record.stragglers import RankWait, Stragglers
 from hwprof.specs.record.trace import TimePart, TraceBreak, TraceGap, TraceReport
 
-TABLES = ["steps", "modules", "ops", "kernels", "collectives", "critical_path", "causes", "queues", "memory"]
+TABLES = [
+    "steps",
+    "categories",
+    "modules",
+    "ops",
+    "rates",
+    "kernels",
+    "copies",
+    "collectives",
+    "critical_path",
+    "causes",
+    "queues",
+    "memory",
+]
 
 
 def test_one_device_has_files_with_plain_names_that_read_back(tmp_path):

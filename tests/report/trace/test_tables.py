@@ -110,9 +110,12 @@ def test_files_have_every_row_in_base_units_and_their_names_say_which():
     found = sheets(made_up_device())
     assert list(found) == [
         "steps",
+        "categories",
         "modules",
         "ops",
+        "rates",
         "kernels",
+        "copies",
         "collectives",
         "critical_path",
         "causes",
@@ -130,7 +133,14 @@ def test_files_have_every_row_in_base_units_and_their_names_say_which():
     ]
     assert [row[2].text for row in found["steps"].rows] == ["0.01", "0.01"]
     assert [column.name for column in found["memory"].columns][1:4] == ["peak_bytes", "reserved_bytes", "at_s"]
-    assert [cell.text for cell in found["kernels"].rows[0]][:4] == ["gemm", "compute", "4", "0.0123456"]
+    assert [cell.text for cell in found["kernels"].rows[0]][:6] == [
+        "gemm",
+        "compute",
+        "unknown",
+        "unknown",
+        "4",
+        "0.0123456",
+    ]
     assert sheets(made_up_device(path=None))["critical_path"].rows == ()
 
 
