@@ -57,11 +57,12 @@ def run_ranks(request: RunRequest, caller: Caller) -> Ran | None:
         WorkError: the ranks did not find each other.
     """
     world = open_world(request.device, timeout_s=request.timeout_s)
-    with ExitStack() as claim:
-        run = agreed(world, request, claim)
-        ran = _RankSession(world, run, caller).execute()
-    close_world()
-    return ran
+    try:
+        with ExitStack() as claim:
+            run = agreed(world, request, claim)
+            return _RankSession(world, run, caller).execute()
+    finally:
+        close_world()
 
 
 class _RankSession:

@@ -15,7 +15,6 @@ from played.profile import played_profile
 from played.sizes import SIZES
 from played.small import small_probes
 from played.tensors import MODES, tensors_on_cpu
-from rank_pool import RankPool
 
 import hwprof
 from hwprof.cli.counted_step import counted_step
@@ -173,38 +172,3 @@ def test_a_broken_context_ends_the_run_and_leaves_the_steps_before_it(tmp_path, 
     assert record.status == "failed"
     assert len(record.step.samples_s) == 1
     assert record.step.samples_s[0] > 0
-
-
-def run_rank(_world, folder, parallel):
-    """One rank's run on a played device of its own; the process is thrown away afterwards."""
-    from played.ranks import gloo_for_nccl
-
-    from hwprof.measure.links import layout_links, slowdown
-    from hwprof.session import ceilings
-
-    patch, gpus = pytest.MonkeyPatch(), Gpus(2)
-    played_profile(patch)
-    played_nvml(patch, count=2)
-    gloo_for_nccl(patch)
-    patch.setattr(ceilings, "probe_device", lambda *_args, **_options: None)  # walked on one device above
-    patch.setattr(layout_links, "sizes_for", lambda *_args, **_options: (1024, 65536))
-    patch.setattr(slowdown, "_SIDE", {"nccl": 64})
-    patch.setattr(slowdown, "_MESSAGE_BYTES", {"nccl": 4096})
-    with gpus.installed(patch), tensors_on_cpu(gpus, patch):
-        hwprof.run_ranks(device="cuda", parallel=parallel, output=folder, **SIZES)
-    return gpus.current
-
-
-def test_two_ranks_with_a_device_each_merge_into_one_report_with_their_collectives(tmp_path):
-    pool = RankPool(2, joined=False)
-    try:
-        assert pool.run(run_rank, str(tmp_path), "fsdp") == [0, 1]
-    finally:
-        pool.close()
-    record = read_run(tmp_path)
-    assert (record.status, record.world_size) == ("complete", 2)
-    assert record.ranks.backend == "nccl"
-    found = {(one.collective, one.axis) for one in record.ranks.collectives}
-    assert found == {("all_gather", "data"), ("reduce_scatter", "data"), ("all_reduce", "all")}
-    assert all(one.size_bytes > 0 for one in record.ranks.collectives)
-    assert [rank.place.device for rank in record.ranks.ranks] == ["NVIDIA H200"] * 2

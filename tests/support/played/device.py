@@ -263,6 +263,8 @@ class Gpus:
             "memory_allocated": at(lambda: self.peak_bytes // 2),
             "memory_stats": at(dict),
             "reset_peak_memory_stats": at(lambda: None),
+            "get_rng_state": lambda _device=None: torch.get_rng_state(),
+            "set_rng_state": lambda state, _device=None: torch.set_rng_state(state),
             "can_device_access_peer": lambda _one, _other: True,
             "is_bf16_supported": lambda *_given, **_named: True,
             "is_current_stream_capturing": lambda: False,
