@@ -33,6 +33,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from hwprof.cli.counted_step import WARMUP_STEPS
@@ -213,9 +214,21 @@ def within(command: Sequence[str], limit_s: float, **options: Any) -> int | None
     except subprocess.TimeoutExpired:
         return None
     finally:
+        started = _started_by(process.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        for one in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
         process.wait()
+
+
+def _started_by(pid: int) -> list[psutil.Process]:
+    """What a process started, and what that did: some, as ncu here, are in a session of their own."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def place_of(folder: Path, name: str) -> Path:

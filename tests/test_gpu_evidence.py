@@ -98,8 +98,9 @@ def test_what_is_measured_is_on_the_disk_before_the_next_section_begins(script, 
 
 
 def test_a_section_that_hangs_is_ended_with_all_that_it_started(script, tmp_path, monkeypatch):
-    """A program that starts another, as ncu does, and never ends."""
-    own = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
+    """A program that starts another in a session of its own, as ncu is here, and never ends."""
+    started = "subprocess.Popen(['sleep', '600'], start_new_session=True)"
+    own = f"import subprocess, time; print({started}.pid, flush=True); time.sleep(600)"
     monkeypatch.setattr(script, "command_of", lambda *_given: [sys.executable, "-S", "-c", own])
     found = script.in_child("counters", 6.0, device=torch.device("cpu"), folder=tmp_path)
     pid = int((tmp_path / "sections" / "counters.log").read_text())

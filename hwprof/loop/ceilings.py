@@ -15,6 +15,7 @@ from hwprof.measure.host.accelerator import table_of
 from hwprof.measure.host.environment import device_name
 from hwprof.measure.probes.calibration import calibration, default_file_name
 from hwprof.measure.probes.device import TRAINED_DTYPES, ProbeResult, probe_device
+from hwprof.measure.world import launched
 from hwprof.predict.ceilings.datasheet import datasheet_ceilings
 from hwprof.specs.files import write_atomically
 from hwprof.specs.hardware.spec import DeviceSpec
@@ -68,7 +69,8 @@ def known_ceilings(
 
 
 def _measured(device: torch.device, progress: Callable[[str], None]) -> ProbeResult:
-    return probe_device(device, dtypes=TRAINED_DTYPES[table_of(device)], quick=True, report=progress)
+    dtypes = TRAINED_DTYPES[table_of(device)]
+    return probe_device(device, dtypes=dtypes, peers=not launched(), quick=True, report=progress)
 
 
 def _remembered(device: torch.device, datasheet: tuple[Ceiling, ...], progress: Callable[[str], None]) -> KnownCeilings:

@@ -23,20 +23,24 @@ _OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 """torch.OutOfMemoryError from torch 2.5 on."""
 _OUT_OF_MEMORY_TEXTS = (
     "can't allocate memory",
+    "backend out of memory",
+    "NPU out of memory",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-"""What torch's CPU allocator, and CUDA and its libraries outside torch's allocator, say in a plain RuntimeError."""
+"""What torch's allocators of CPU, Metal and Ascend say in a plain RuntimeError, and CUDA and its libraries too."""
 
 
 def fitted(spec: ModelSpec, settings: RunSettings, identity: DeviceIdentity, *, chosen: bool) -> RunSettings:
-    """The settings with a micro-batch that fits.
+    """The settings with a micro-batch that fits; where the memory is not told, with the one that they have.
 
     Raises:
         OutOfMemoryError: the one that was ``chosen`` can't, or none.
     """
-    capacity_bytes = identity.memory_bytes or 0.0
+    if identity.memory_bytes is None:
+        return settings
+    capacity_bytes = identity.memory_bytes
     need_bytes = training_memory(spec, settings).peak_bytes
     if need_bytes > capacity_bytes:
         raise OutOfMemoryError(
@@ -86,10 +90,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def shortage(spec: ModelSpec, settings: RunSettings, identity: DeviceIdentity, error: BaseException) -> str:
     """What a step needed, what there was, what would fit, and what the library said when memory ran out."""
-    capacity_bytes = identity.memory_bytes or 0.0
     first_line = str(error).splitlines()[0] if str(error) else "out of memory"
     return (
         f"out of memory: the step needs about {format_bytes(training_memory(spec, settings).peak_bytes)}, "
-        f"{identity.name} had {format_bytes(capacity_bytes)} free; "
-        f"{what_would_fit(spec, settings, capacity_bytes)} ({first_line})"
+        f"{_what_there_was(spec, settings, identity)} ({first_line})"
     )
+
+
+def _what_there_was(spec: ModelSpec, settings: RunSettings, identity: DeviceIdentity) -> str:
+    if identity.memory_bytes is None:
+        return f"how much {identity.name} had free is {identity.memory_source}; try --micro-batch 1 or --recompute full"
+    fits = what_would_fit(spec, settings, identity.memory_bytes)
+    return f"{identity.name} had {format_bytes(identity.memory_bytes)} free; {fits}"

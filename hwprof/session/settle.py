@@ -81,8 +81,8 @@ def settle(
     settings = _asked_settings(spec, device, _layout(request, ranks), request)
     check_length(data, request.tokenizer, vocab_size=spec.vocab_size, needed=2 * (settings.seq_len + 1))
     chosen = request.micro_batch is not None
-    if device.type == "cuda" and request.optimizer_implementation is None:
-        settings = roomy(spec, settings, identity.memory_bytes or 0.0, chosen=chosen)
+    if device.type == "cuda" and request.optimizer_implementation is None and identity.memory_bytes is not None:
+        settings = roomy(spec, settings, identity.memory_bytes, chosen=chosen)
     settings = fitted(spec, settings, identity, chosen=chosen)
     _check_shared_memory(settings)
     return SettledRun(

@@ -32,7 +32,7 @@ _NAMES: tuple[tuple[re.Pattern[str], CollectiveName], ...] = (
     (re.compile(r"reduce_?scatter"), "reduce_scatter"),
     (re.compile(r"all_?to_?all"), "all_to_all"),
     (re.compile(r"broadcast"), "broadcast"),
-    (re.compile(r"(^|:)i?recv|coalesced"), "send_recv"),
+    (re.compile(r"(^|:)i?recv"), "send_recv"),
 )
 
 _OPERATIONS: tuple[tuple[re.Pattern[str], str], ...] = (

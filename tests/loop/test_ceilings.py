@@ -52,14 +52,17 @@ def test_measuring_is_done_only_when_asked_for(monkeypatch):
     dram = made_up_ceiling("memory.dram")
 
     def probe(device, **options):
-        asked.append((device, options["quick"], options["dtypes"][0]))
+        asked.append((device, options["quick"], options["dtypes"][0], options["peers"]))
         return ProbeResult(ceilings=(dram,), skipped=(Skipped(name="transfer", reason="none"),))
 
     monkeypatch.setattr("hwprof.loop.ceilings.probe_device", probe)
     assert known_ceilings(None, CPU, None, _say_nothing).ceilings == ()
     assert asked == []
     known = known_ceilings("measure", CPU, None, _say_nothing)
-    assert (known.ceilings, known.skipped[0].name, asked) == ((dram,), "transfer", [(CPU, True, "fp32")])
+    assert (known.ceilings, known.skipped[0].name, asked) == ((dram,), "transfer", [(CPU, True, "fp32", True)])
+    monkeypatch.setenv("WORLD_SIZE", "2")  # the other devices are those of other ranks
+    known_ceilings("measure", CPU, None, _say_nothing)
+    assert asked[1:] == [(CPU, True, "fp32", False)]
 
 
 def test_datasheet_of_a_known_device_stands_beside_and_alone():

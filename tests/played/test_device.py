@@ -54,6 +54,20 @@ def test_work_on_a_stream_of_the_programs_own_is_in_the_step(gpus, tmp_path):
     assert recording.phase_samples_s["forward"] == pytest.approx((401e-6, 401e-6))
 
 
+def test_work_on_a_stream_that_nobody_waits_for_is_in_the_step_that_asked_for_it(gpus, tmp_path):
+    """The default stream is empty all the while, so that marks on it alone would see the host's 4 us a step."""
+    own = gpus.new_stream(0)
+    watch = _watch(tmp_path)
+
+    def step(phase):
+        with own, phase("forward"):
+            gpus.launch("gemm", 400.0)
+
+    _take(watch.warm_up(2), step)
+    _take(watch.timed(3), step)
+    assert watch.recording().step_samples_s == pytest.approx((400e-6,) * 3, rel=0.01)
+
+
 def test_steps_that_were_read_outlive_a_broken_context(gpus, tmp_path):
     watch, taken = _watch(tmp_path), iter(range(100))
 

@@ -1,5 +1,7 @@
 """What is said of GPUs whose driver is missing, partial, hidden or dying? NVML and torch's answers are played."""
 
+import dataclasses
+
 import psutil
 import pynvml
 import pytest
@@ -11,12 +13,22 @@ from hwprof.errors import InputError
 from hwprof.measure.doctor.checks import CHECKS
 from hwprof.measure.doctor.machine import Machine
 from hwprof.measure.host import environment as host
+from hwprof.measure.host import memory
+from hwprof.measure.host.accelerator import peaks
+from hwprof.measure.host.caches import cpu_caches
+from hwprof.measure.host.contention import waited_s
 from hwprof.measure.host.environment import environment, resolve_device
+from hwprof.measure.host.identity import identify
+from hwprof.measure.host.memory import available_memory_bytes
+from hwprof.measure.host.numa import near
 from hwprof.measure.links.topology import topology
 from hwprof.measure.telemetry.readers import gpu_readers, host_readers
 from hwprof.measure.telemetry.sampler import Telemetry
 from hwprof.measure.their_loop.world import matmul_precision
 from hwprof.measure.world import _device_of
+from hwprof.session.fitting import fitted, shortage
+from hwprof.specs.catalogue.lookup import load_model
+from hwprof.specs.record.run import RunSettings
 from hwprof.train.precision import kept_matmul_precision, set_matmul_precision
 
 CUDA = torch.device("cuda", 0)
@@ -127,6 +139,69 @@ def test_a_reader_of_the_device_that_fails_costs_its_own_lines_alone(monkeypatch
     found = environment(CUDA)
     assert sum(text == "unknown: not for you" for text in found.values()) == keys
     assert {"driver", "device.memory_total", "device.index", "torch.version"} <= set(found)
+
+
+@pytest.mark.usefixtures("gpus")
+def test_memory_that_a_driver_does_not_tell_is_all_of_the_devices_or_unknown(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", _broken)
+    told = identify(CUDA)[0]
+    assert told.memory_bytes == 150_754_820_096
+    assert told.memory_source == "all of the device's memory; what is free is not told (not for you)"
+    settings = RunSettings(model="tiny", device="cuda", micro_batch=1, seq_len=16)
+    silent = told.changed(memory_bytes=None, memory_source="unknown: not for you")
+    assert fitted(load_model("tiny"), settings, silent, chosen=False) == settings
+    said = shortage(load_model("tiny"), settings, silent, RuntimeError("CUDA out of memory"))
+    assert "how much NVIDIA H200 had free is unknown: not for you; try" in said
+    monkeypatch.setattr(torch.cuda, "get_device_properties", _broken)
+    assert available_memory_bytes(CUDA) == (None, "unknown: not for you")
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("max_memory_allocated", "allocated"),
+        ("max_memory_reserved", "reserved"),
+        ("mem_get_info", "outside"),
+        ("memory_reserved", "outside"),
+    ],
+)
+@pytest.mark.usefixtures("gpus")
+def test_a_sum_of_memory_that_is_not_told_costs_no_other(monkeypatch, name, lost):
+    def refused(*_given):
+        raise RuntimeError("the device doesn't support querying its memory")
+
+    whole = dataclasses.asdict(peaks(CUDA))
+    monkeypatch.setattr(torch.cuda, name, refused)
+    found = dataclasses.asdict(peaks(CUDA))
+    assert None not in whole.values()
+    assert found == whole | {lost: None}
+
+
+def test_sandboxes_whose_files_say_something_else_cost_no_more_than_what_they_tell(tmp_path, monkeypatch):
+    task = tmp_path / "task" / "1" / "schedstat"
+    task.parent.mkdir(parents=True)
+    task.write_text("\n")
+    assert waited_s(tmp_path / "task") is None
+    level = tmp_path / "cpu0" / "cache" / "index0"
+    level.mkdir(parents=True)
+    (level / "type").write_text("Data")  # and nothing of its size
+    assert cpu_caches(tmp_path, frozenset({0})) == ()
+    monkeypatch.setattr(memory, "memory_limit", _broken)
+    monkeypatch.setattr(psutil, "Process", _broken)
+    assert available_memory_bytes(torch.device("cpu"))[1].startswith("available on the host")
+
+
+@pytest.mark.usefixtures("gpus")
+def test_a_thread_that_may_not_move_copies_from_where_it_is(tmp_path, monkeypatch):
+    folder = tmp_path / "0000:1b:00.0"
+    folder.mkdir()
+    (folder / "local_cpulist").write_text("0-255")
+    monkeypatch.setattr("os.sched_setaffinity", _broken)
+    with near(CUDA, tmp_path) as where:
+        assert where == "unknown: this thread can't be put near the GPU (not for you)"
+    monkeypatch.setattr(torch.cuda, "get_device_properties", _broken)
+    with near(CUDA, tmp_path) as where:
+        assert where.startswith("unknown: the operating system does not tell")
 
 
 def test_counters_of_a_host_that_shows_none_are_missing_and_no_more(monkeypatch):

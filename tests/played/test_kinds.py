@@ -10,7 +10,8 @@ from played.tensors import tensors_on_cpu
 
 import hwprof
 from hwprof.errors import InputError
-from hwprof.measure.host.environment import available_memory_bytes, environment, resolve_device
+from hwprof.measure.host.environment import environment, resolve_device
+from hwprof.measure.host.memory import available_memory_bytes
 from hwprof.measure.probes.bench import CannotRunError
 from hwprof.measure.probes.fp8 import format_of
 from hwprof.measure.probes.matmul import require_support

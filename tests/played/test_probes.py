@@ -1,11 +1,13 @@
 """Do probes of a device whose kernels have known lengths find these, whatever the host takes beside?"""
 
+import dataclasses
 import itertools
 import time
 
 import pytest
 import torch
 from made_up_bench import made_up_bench
+from made_up_model import made_up_model
 from played.device import US, Gpus, HandClock
 from played.nvml import played_nvml
 from played.small import small_probes
@@ -13,11 +15,12 @@ from played.tensors import tensors_on_cpu
 from scripted_timer import ScriptedTimer
 
 from hwprof.measure.links.slowdown import _beside_products_s
+from hwprof.measure.probes import attention, matmul, memory, transfer
 from hwprof.measure.probes import bench as benches
 from hwprof.measure.probes import device as probes
-from hwprof.measure.probes import memory, transfer
 from hwprof.measure.probes.bench import CannotRunError
 from hwprof.measure.probes.device import bench_for, probe_device
+from hwprof.measure.probes.matmul import MatmulShape
 from hwprof.measure.probes.memory import Arrays, _level_ceiling
 from hwprof.measure.probes.sampling import Samples
 from hwprof.measure.timing import EventTimer, WallTimer
@@ -143,3 +146,26 @@ def test_products_beside_communication_never_queue_up(monkeypatch):
         _beside_products_s(Alone(), WallTimer(), product, work)
     assert len(waiting) > 2
     assert not any(waiting)
+
+
+def test_parts_of_a_step_are_timed_at_clocks_that_a_step_has(monkeypatch, gpus):
+    """A product of 1 ms runs for 0.3 s before its first sample; so does attention."""
+    heated = []
+    heat = matmul.heat
+
+    def counted(bench, _work):
+        before = len(gpus.works)
+        heat(dataclasses.replace(bench, timer=EventTimer(CUDA)), lambda: gpus.launch("gemm", 1000.0))
+        heated.append(sum(work.end_ns - work.start_ns for work in gpus.works[before:]) / 1e9)
+
+    monkeypatch.setattr(matmul, "heat", counted)
+    monkeypatch.setattr(attention, "heat", counted)
+    monkeypatch.setattr(matmul, "FLUSH_BYTES", 2**16)
+    bench = made_up_bench(ScriptedTimer(itertools.repeat(1e-3)), device=CUDA)
+    shape = attention.AttentionShape(spec=made_up_model(), batch=1, seq_len=16)
+    with tensors_on_cpu(gpus, monkeypatch), torch.inference_mode():
+        matmul.shape_ceiling(bench, "bf16", MatmulShape(16, 16, 16), deadline_s=0.01)
+        for direction in attention.PASSES:
+            attention.attention_ceiling(bench, "bf16", shape, direction, deadline_s=0.01)
+    assert len(heated) == 3
+    assert all(0.3 <= seconds < 0.35 for seconds in heated)

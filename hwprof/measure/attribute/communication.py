@@ -145,9 +145,10 @@ def _names_at(trace: Trace, *events: int) -> tuple[str, ...]:
 
 
 def _unspoken(kernel: str, texts: Sequence[str]) -> CollectiveName | None:
-    """NCCL's kernel of messages, of which nothing says that they are sent only."""
+    """Messages, of which nothing says that they are sent only: NCCL's kernel of them, or one of several at once."""
     sends = any(_SENDS.search(text) for text in texts)
-    return "send_recv" if "sendrecv" in kernel.lower() and not sends else None
+    messages = "sendrecv" in kernel.lower() or any("coalesced" in text.lower() for text in texts)
+    return "send_recv" if messages and not sends else None
 
 
 def _of_gloo(window: Window, places: HostPlaces) -> Iterator[_Call]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -32,6 +33,11 @@ class DeviceMemory:
 def kind_of(device: torch.device) -> DeviceKind:
     """As records name it."""
     return cast("DeviceKind", device.type if device.type in PLATFORMS else "cpu")
+
+
+def platform_of(device: torch.device) -> str:
+    """How a person calls a kind of device; torch calls AMD's GPUs ``cuda``, too."""
+    return "ROCm" if device.type == "cuda" and torch.version.hip else PLATFORMS.get(device.type, "CPU")
 
 
 def table_of(device: torch.device) -> Literal["cpu", "cuda"]:
@@ -82,17 +88,22 @@ def peaks(device: torch.device) -> DeviceMemory:
     module: Any = module_of(device)
     if device.type == "cpu" or not hasattr(module, "max_memory_allocated"):
         return DeviceMemory()
-    reserved = getattr(module, "max_memory_reserved", None)
     return DeviceMemory(
-        allocated=float(module.max_memory_allocated(device)),
-        reserved=None if reserved is None else float(reserved(device)),
-        outside=_outside(module, device),
+        allocated=_told(lambda: module.max_memory_allocated(device)),
+        reserved=_told(lambda: module.max_memory_reserved(device)),
+        outside=_told(lambda: _outside(module, device)),
     )
 
 
-def _outside(module: Any, device: torch.device) -> float | None:
-    if not hasattr(module, "mem_get_info") or not hasattr(module, "memory_reserved"):
+def _told(read: Callable[[], float]) -> float | None:
+    """A number of bytes; None where this torch has no such function, or the driver gives no answer."""
+    try:
+        return float(read())
+    except (AttributeError, NotImplementedError, RuntimeError):
         return None
+
+
+def _outside(module: Any, device: torch.device) -> float:
     free, total = module.mem_get_info(device)
     return max(float(total - free) - float(module.memory_reserved(device)), 0.0)
 

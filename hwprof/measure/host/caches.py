@@ -37,12 +37,24 @@ class CacheLevel:
 
 
 def cpu_caches(root: Path = _SYSFS, cpus: frozenset[int] | None = None) -> tuple[CacheLevel, ...]:
-    """Data and unified caches of the CPUs that this process may run on, by level; empty where Linux sysfs has none.
+    """Data and unified caches of the CPUs that this process may run on, by level; empty where sysfs tells of none.
 
     Args:
         root: where Linux lists its CPUs.
         cpus: CPU numbers; None for those that this process may run on.
     """
+    try:
+        found = _listed(root, cpus)
+    except (OSError, ValueError, IndexError):
+        return ()
+    return tuple(
+        CacheLevel(level=level, instance_bytes=max(instances.values()), instances=len(instances))
+        for level, instances in sorted(found.items())
+    )
+
+
+def _listed(root: Path, cpus: frozenset[int] | None) -> dict[int, dict[str, int]]:
+    """Level -> the CPUs that share an instance of it -> its bytes."""
     found: dict[int, dict[str, int]] = {}
     for cpu in sorted(os.sched_getaffinity(0) if cpus is None and hasattr(os, "sched_getaffinity") else cpus or ()):
         for index in sorted((root / f"cpu{cpu}" / "cache").glob("index[0-9]*")):
@@ -50,10 +62,7 @@ def cpu_caches(root: Path = _SYSFS, cpus: frozenset[int] | None = None) -> tuple
                 continue
             instance = _text(index / "shared_cpu_list")
             found.setdefault(int(_text(index / "level")), {})[instance] = _size_bytes(_text(index / "size"))
-    return tuple(
-        CacheLevel(level=level, instance_bytes=max(instances.values()), instances=len(instances))
-        for level, instances in sorted(found.items())
-    )
+    return found
 
 
 def cache_sizes_bytes(threads: int) -> dict[str, float]:

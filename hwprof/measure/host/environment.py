@@ -6,8 +6,7 @@ import functools
 import importlib.metadata
 import os
 import platform
-import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from hwprof.measure.host.caches import cache_sizes_bytes, cpu_caches
 from hwprof.measure.host.container import cpu_limit_cores, memory_limit
 from hwprof.units import format_bytes
 
-__all__ = ["available_memory_bytes", "cache_sizes_bytes", "device_name", "environment", "resolve_device"]
+__all__ = ["cache_sizes_bytes", "device_name", "environment", "resolve_device"]
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_fp16", "avx512_fp16")
 """Instruction sets that decide how fast a CPU multiplies matrices in each dtype."""
@@ -118,35 +117,6 @@ def device_name(device: torch.device) -> str:
         return str(named(device))
     processor = _cpuinfo().get("model name") or platform.processor() or platform.machine()
     return f"GPU of {processor}" if device.type == "mps" else processor
-
-
-def available_memory_bytes(device: torch.device) -> tuple[float, str]:
-    """Bytes that can still be allocated on a device, and where that number is from."""
-    module: Any = module_of(device)
-    if device.type == "mps":
-        metal = float(module.recommended_max_memory() - module.driver_allocated_memory())
-        return metal, "left of what Metal recommends for this GPU, which shares the host's memory"
-    if device.type != "cpu":
-        platform_name = "ROCm" if torch.version.hip else PLATFORMS[device.type]
-        return float(module.mem_get_info(device)[0]), f"free on the device, as {platform_name} reports it"
-    free_now = float(psutil.virtual_memory().available)
-    free = [(free_now, "available on the host, as the operating system reports it")]
-    limit = memory_limit()
-    if limit is not None:
-        free.append((float(max(limit.limit_bytes - limit.used_bytes, 0)), "left under the container's memory limit"))
-    return min([*free, *_process_limits()], key=lambda pair: pair[0])
-
-
-def _process_limits() -> Iterator[tuple[float, str]]:
-    """What this process may still allocate under its own limits (``ulimit -v``, ``ulimit -d``)."""
-    used = psutil.Process().memory_info()
-    for kind, used_bytes, words in (
-        (resource.RLIMIT_AS, used.vms, "address space (ulimit -v)"),
-        (resource.RLIMIT_DATA, getattr(used, "data", used.rss), "data (ulimit -d)"),
-    ):
-        limit_bytes = resource.getrlimit(kind)[0]
-        if limit_bytes != resource.RLIM_INFINITY:
-            yield float(max(limit_bytes - used_bytes, 0)), f"left under this process's limit of {words}"
 
 
 def environment(device: torch.device) -> dict[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from hwprof.measure.host.accelerator import module_of
-from hwprof.measure.host.environment import available_memory_bytes, device_name
+from hwprof.measure.host.environment import device_name
+from hwprof.measure.host.memory import available_memory_bytes
 from hwprof.specs.catalogue.detect import detect_device
 from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.record.run import DeviceIdentity
@@ -21,7 +22,7 @@ def identify(device: torch.device, *, sharing_memory: int = 1) -> tuple[DeviceId
     name = device_name(device)
     spec = _spec(name, device)
     memory_bytes, source = available_memory_bytes(device)
-    if device.type == "cpu" and sharing_memory > 1:
+    if device.type == "cpu" and sharing_memory > 1 and memory_bytes is not None:
         memory_bytes, source = memory_bytes / sharing_memory, f"a share of 1 / {sharing_memory} of what is {source}"
     identity = DeviceIdentity(
         name=name,

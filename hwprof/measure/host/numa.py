@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
+
+from hwprof.errors import first_line
 
 _PCI_DEVICES = Path("/sys/bus/pci/devices")
 
@@ -23,8 +25,11 @@ def near(device: torch.device, pci_devices: Path = _PCI_DEVICES) -> Iterator[str
     Yields:
         Where the thread runs, in words; what keeps it from the GPU's CPUs, where something does.
     """
-    folder = _folder(device, pci_devices)
-    local = cpus_of_list(folder / "local_cpulist") if folder else frozenset()
+    try:
+        folder = _folder(device, pci_devices)
+        local = cpus_of_list(folder / "local_cpulist") if folder else frozenset()
+    except (OSError, RuntimeError, ValueError):
+        folder, local = None, frozenset()
     if not local or not hasattr(os, "sched_setaffinity"):
         yield "unknown: the operating system does not tell which CPUs are near the GPU"
         return
@@ -32,7 +37,12 @@ def near(device: torch.device, pci_devices: Path = _PCI_DEVICES) -> Iterator[str
     if not usable:
         yield "far from the GPU: this process may not run on the CPUs near it"
         return
-    with on_cpus(usable):
+    with ExitStack() as there:
+        try:
+            there.enter_context(on_cpus(usable))
+        except OSError as error:
+            yield f"unknown: this thread can't be put near the GPU ({first_line(error)})"
+            return
         yield f"near the GPU, NUMA node {_line(folder / 'numa_node') if folder else ''}"
 
 

@@ -15,7 +15,7 @@ import torch
 
 from hwprof.measure.host.accelerator import synchronize, table_of
 from hwprof.measure.host.caches import CacheLevel, cpu_caches
-from hwprof.measure.host.environment import available_memory_bytes
+from hwprof.measure.host.memory import available_memory_bytes
 from hwprof.measure.probes.bench import Bench, Budget, CannotRunError, Conditions, best_ceiling
 from hwprof.measure.probes.sampling import Samples, Work
 from hwprof.specs.measurement import Ceiling
@@ -77,7 +77,7 @@ def dram_ceiling(bench: Bench) -> Ceiling:
     cache_bytes, note = _last_level_cache(bench.device)
     array_bytes = max(DRAM_ARRAY_PER_CACHE * cache_bytes, _MIN_DRAM_ARRAY_BYTES[table_of(bench.device)])
     free_bytes, source = available_memory_bytes(bench.device)
-    if 3 * array_bytes > free_bytes / 2:
+    if free_bytes is not None and 3 * array_bytes > free_bytes / 2:
         raise CannotRunError(
             f"three arrays of four times the last-level cache need {format_bytes(3 * array_bytes)}, more than half of "
             f"the {format_bytes(free_bytes)} available ({source})",

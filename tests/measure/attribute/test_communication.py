@@ -83,6 +83,8 @@ def test_norm_of_the_gradient_goes_over_all_axes():
         ("_allgather_base", (100, 800), ("all_gather", 800.0)),
         ("_reduce_scatter_base", (800, 100), ("reduce_scatter", 800.0)),
         ("alltoall_base", (64, 64), ("all_to_all", 64.0)),
+        ("coalesced", (64, 64), ("send_recv", 64.0)),
+        ("allgather_into_tensor_coalesced", (100, 800), ("all_gather", 800.0)),
     ],
 )
 def test_kernel_of_nccl_says_what_it_does_how_much_and_in_which_group(collective, sizes, expected):
@@ -119,6 +121,8 @@ def test_kernel_without_words_of_its_own_does_what_it_is_called(kernel, collecti
         ("nccl:all_to_all", "ncclKernel_SendRecv_RING_SIMPLE_Sum_int8_t(ncclDevComm*, unsigned long)", "all_to_all"),
         ("nccl:recv 0<-1", "ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)", "send_recv"),
         ("nccl:coalesced", "ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)", "send_recv"),
+        ("nccl:coalesced", "ncclDevKernel_Generic(ncclDevKernelArgsStorage<4096ul>)", "send_recv"),
+        ("nccl:coalesced", "ncclDevKernel_AllGather_RING_LL(ncclDevKernelArgsStorage<4096ul>)", "all_gather"),
         ("rccl:reduce_scatter", "rcclGenericKernel<1>", "reduce_scatter"),
         ("c10d::alltoall_base_", "ncclKernel_SendRecv_RING_SIMPLE_Sum_int8_t(ncclDevComm*)", "all_to_all"),
         ("c10d::allreduce_", "ncclAllReduceRingLLKernel_sum_f32(ncclColl)", "all_reduce"),

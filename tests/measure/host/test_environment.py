@@ -1,15 +1,12 @@
 import hashlib
-import resource
 from types import SimpleNamespace
 
-import psutil
 import pytest
 import torch
 
 from hwprof.errors import InputError
 from hwprof.measure.host import environment as module
-from hwprof.measure.host.container import MemoryLimit
-from hwprof.measure.host.environment import available_memory_bytes, device_name, environment, resolve_device
+from hwprof.measure.host.environment import device_name, environment, resolve_device
 
 CPU = torch.device("cpu")
 
@@ -97,24 +94,6 @@ def test_a_cpu_without_cpuinfo_still_has_a_name(monkeypatch, tmp_path):
     assert device_name(CPU) == "arm64"
 
 
-def test_the_host_s_memory_is_what_the_operating_system_calls_available(monkeypatch):
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8_000))
-    monkeypatch.setattr(module, "memory_limit", lambda: None)
-    assert available_memory_bytes(CPU) == (8000.0, "available on the host, as the operating system reports it")
-
-
-@pytest.mark.parametrize(("used_bytes", "left_bytes"), [(1000, 4000.0), (6000, 0.0)])
-def test_a_container_s_limit_counts_where_it_leaves_less(monkeypatch, used_bytes, left_bytes):
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8_000))
-    monkeypatch.setattr(module, "memory_limit", lambda: MemoryLimit(limit_bytes=5000, used_bytes=used_bytes))
-    assert available_memory_bytes(CPU) == (left_bytes, "left under the container's memory limit")
-
-
-def test_a_gpu_s_memory_is_what_is_free_on_it(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (70_000, 80_000))
-    assert available_memory_bytes(torch.device("cuda", 0)) == (70000.0, "free on the device, as CUDA reports it")
-
-
 def test_the_environment_is_flat_text_and_leaves_nothing_empty(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setenv("SECRET_TOKEN", hashlib.sha256().hexdigest())
@@ -158,14 +137,3 @@ def test_a_driver_version_that_cannot_be_read_says_why(monkeypatch):
 
     monkeypatch.setattr(module.pynvml, "nvmlInit", fail)
     assert module._told(module._driver_version) == "unknown: NVML Shared Library Not Found"
-
-
-@pytest.mark.parametrize(("kind", "words"), [("RLIMIT_AS", "ulimit -v"), ("RLIMIT_DATA", "ulimit -d")])
-def test_limit_of_the_process_is_the_capacity_where_it_is_less(monkeypatch, kind, words):
-    used = psutil.Process().memory_info()
-    limit_bytes = 10**6 + max(used.vms, used.data)
-    limits = {getattr(resource, kind): (limit_bytes, limit_bytes)}
-    monkeypatch.setattr("resource.getrlimit", lambda asked: limits.get(asked, (resource.RLIM_INFINITY,) * 2))
-    left_bytes, source = available_memory_bytes(CPU)
-    assert 0 <= left_bytes <= limit_bytes - min(used.vms, used.data)
-    assert words in source
