@@ -1,4 +1,4 @@
-"""``hwprof trace``: where did the time of a traced loop go? Reads Kineto traces; needs neither GPU nor torch."""
+"""``hwprof trace``: where did the time of a traced loop go? Needs neither GPU nor torch."""
 
 from __future__ import annotations
 
@@ -67,7 +67,10 @@ def command(
     output: Path | None,
     output_format: str,
 ) -> None:
-    """Analyse Chrome traces that torch.profiler wrote (.json, .json.gz) of any training loop, one FILE a rank.
+    """Analyse traces of any training loop, one FILE a rank.
+
+    Read are Chrome traces of torch.profiler (.json, .json.gz), exports of Nsight Systems (.sqlite), what rocprofv3
+    wrote (JSON, *_kernel_trace.csv), and JAX's xplane.pb.
 
     A folder stands for the traces in it, a pattern for what it matches.
 
@@ -108,9 +111,6 @@ def command(
     _raise_broken(report)
 
 
-_TRACES = ("*.json", "*.json.gz")
-
-
 def _found(given: Sequence[Path]) -> list[Path]:
     """The traces that are meant: a folder stands for all in it, and a pattern for what it matches.
 
@@ -121,17 +121,34 @@ def _found(given: Sequence[Path]) -> list[Path]:
     for path in given:
         found = [path]
         if path.is_dir():
-            found = sorted({file for pattern in _TRACES for file in path.glob(pattern)})
+            found = _in_folder(path)
         elif not path.exists() and set(path.name) & set("*?["):
             found = sorted(path.parent.glob(path.name))
         if not found:
             raise InputError(
                 f"{path} holds no traces",
-                expectation="expected .json or .json.gz files",
+                expectation="expected .json, .json.gz, .sqlite, .xplane.pb or *_kernel_trace.csv files",
                 remedy="give a trace, a folder with one trace a rank, or a pattern such as 'traces/rank*.json.gz'",
             )
         files += found
     return files
+
+
+_XPLANE, _OF_XPLANE = ".xplane.pb", ".trace.json.gz"
+"""JAX draws a part of each profile a second time, for browsers."""
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """The traces in a folder; in folders below it, as profilers make them, where it has none itself."""
+    from hwprof.spans.read.file import FORMATS
+
+    patterns = {pattern for one in FORMATS for pattern in one.patterns}
+    for each in ("{}", "**/{}"):
+        found = {file for pattern in patterns for file in folder.glob(each.format(pattern))}
+        beside = {file.name.removesuffix(_XPLANE) + _OF_XPLANE for file in found if file.name.endswith(_XPLANE)}
+        if found:
+            return sorted(file for file in found if file.name not in beside)
+    return []
 
 
 def _raise_broken(report: TraceReport) -> None:

@@ -8,8 +8,8 @@ from hwprof.specs.record.collective import CollectiveName
 
 _LIBRARIES = "nccl|rccl|gloo|mpi|ucc|xccl|hccl"
 KERNEL = re.compile(
-    r"nccl|rccl|oneccl|hccl|nvshmem|msccl|deep_ep|all_?reduce|all_?gather|reduce_?scatter|all_?to_?all|"
-    r"cross_device_reduce|multimem_|symm_mem",
+    r"nccl|rccl|oneccl|hccl|nvshmem|msccl|deep_ep|all[_-]?reduce|all[_-]?gather|reduce[_-]?scatter|"
+    r"all[_-]?to[_-]?all|collective-permute|cross_device_reduce|multimem_|symm_mem",
     re.IGNORECASE,
 )
 """Names of kernels that talk to other devices: the libraries', and those that serve small messages themselves."""
@@ -39,7 +39,7 @@ _OPERATIONS: tuple[tuple[re.Pattern[str], str], ...] = (
     *_NAMES[:-2],
     (re.compile(r"broadcast|^nccl.*bcast"), "broadcast"),
     (re.compile(r"barrier"), "barrier"),
-    (re.compile(r"send_?recv"), "send_recv"),
+    (re.compile(r"send_?recv|collective_permute"), "send_recv"),
     (re.compile(r"(^|[:_])send(\b|_|$)"), "send"),
     (re.compile(r"(^|[:_])recv(\b|_|any|$)"), "recv"),
     (re.compile(r"(^|[:_])reduce(\b|_|$)"), "reduce"),
@@ -53,7 +53,7 @@ def operation_named(text: str) -> str:
 
     More than ``collective_named``: messages in both directions, barriers, and what has one rank as its root.
     """
-    lower = text.lower()
+    lower = text.lower().replace("-", "_")
     return next((name for pattern, name in _OPERATIONS if pattern.search(lower)), "")
 
 

@@ -64,6 +64,15 @@ class Collective:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What a compiler says of the work of one kernel: FLOP, bytes, and the type of its elements as torch calls it."""
+
+    flop: float
+    moved_bytes: float
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostEvents:
     """Spans on the host by thread, then start; enclosing spans before enclosed ones.
 
@@ -94,7 +103,7 @@ class HostEvents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceEvents:
-    """Kernels, copies and fills by start; columns as in ``HostEvents``."""
+    """Kernels, copies and fills by start; columns as in ``HostEvents``, ``counted`` is a place in that list."""
 
     start_ns: Ints
     end_ns: Ints
@@ -106,6 +115,7 @@ class DeviceEvents:
     external: Numbers
     size_bytes: Ints
     collective: Numbers
+    counted: Numbers
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -155,3 +165,4 @@ class Trace:
     threads: tuple[tuple[int | str, int | str], ...]
     shapes: tuple[Shapes, ...]
     collectives: tuple[Collective, ...]
+    counted: tuple[Counted, ...] = ()

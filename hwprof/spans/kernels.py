@@ -54,13 +54,14 @@ _CATEGORIES: tuple[tuple[str, Category], ...] = (
     (r"attention|attn|fmha|flash(?!infer)|\bmha|sdpa|(Batch|Single)(Prefill|Decode)|\bmla_", "attention"),
     (r"gemm|gemv|matmul|(^|::|_)(add|badd|b|scaled_|grouped_|int_)?(mm|bmm)(_|$)|Cijk_|nvjet|xmma", "product"),
     (r"::(mv|dot|linear|addmv|einsum)$|conv(olution|olve|_fwd|_bwd|1d|2d|3d)|dgrad|wgrad|winograd", "product"),
-    (r"splitKreduce|triton_tem|\bfmoe|fused_moe|_Linear", "product"),
+    (r"^dot\b|dot_general|^convolution fusion|splitKreduce|triton_tem|\bfmoe|fused_moe|_Linear", "product"),
     (r"_fused_(adam|adamw|sgd|adagrad)|adam|optimizer", "optimizer"),
     (r"embedding|index|gather|scatter|::take", "gather"),
-    (r"reduce_kernel|^triton_(red|per)|::reduce", "reduction"),
+    (r"^reduce|^input fusion|reduce_kernel|^triton_(red|per)|::reduce", "reduction"),
     (r"aten::(sum|mean|max|min|amax|amin|prod|std|var|var_mean|cumsum|any|all)$", "reduction"),
     (r"elementwise|^triton_poi|multi_tensor_apply|foreach|vectorized|swiglu|geglu|silu|gelu|relu", "elementwise"),
     (r"quant|cast|copy|catarray|fill|dropout|element_mul|\b(add|mul)_|transpose", "elementwise"),
+    (r"^(loop|output|non-fusion) |data formatting|_fusion\b|^fusion", "elementwise"),
 )
 """What stands in the name of an operator or a kernel -> its sort of work; the first that fits."""
 

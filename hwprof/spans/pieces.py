@@ -38,6 +38,7 @@ class Pieces:
         stream: of the kernel; of a CPU, the thread.
         collective: place of what a collective says of itself; -1 for none.
         size_bytes: of a copy, 0 where the trace does not say.
+        counted: place of what a compiler says of a kernel's work; -1 for none.
     """
 
     start_ns: Ints
@@ -48,6 +49,7 @@ class Pieces:
     stream: Numbers
     collective: Numbers
     size_bytes: Ints
+    counted: Numbers
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -107,6 +109,7 @@ def gpu_pieces(trace: Trace, parent: Places, events: DeviceEvents) -> Pieces:
         stream=events.stream,
         collective=collective,
         size_bytes=events.size_bytes,
+        counted=events.counted,
     )
 
 
@@ -161,6 +164,7 @@ def cpu_pieces(trace: Trace, parent: Places, operators: Mask) -> Pieces:
         stream=host.thread[place],
         collective=host.collective[place],
         size_bytes=np.zeros(len(place), dtype=np.int64),
+        counted=np.full(len(place), -1, dtype=np.int8),
     )
 
 

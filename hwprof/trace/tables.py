@@ -137,6 +137,7 @@ def op_table(trace: Trace, calls: Calls, pieces: Pieces) -> tuple[TraceOp, ...]:
             time_s=float(time_ns[members].sum()) * NS,
             total_s=total_ns * NS,
             shapes=shapes,
+            counted=pieces.counted[members],
             category=CATEGORIES[int(np.argmax(np.bincount(sort[members], weights=time_ns[members])))],
         )
         for _, members in _members(where.label, where.name, where.direction, where.shape)
@@ -159,14 +160,19 @@ class _ShapeTexts:
 
 def _op(
     trace: Trace, calls: Calls, where: _Places, group: NDArray[np.intp], *, time_s: float, total_s: float,
-    shapes: _ShapeTexts, category: Category,
+    shapes: _ShapeTexts, category: Category, counted: Numbers,
 ) -> TraceOp:  # fmt: skip
     first = int(group[0])
+    said = [trace.counted[place] for place in counted.tolist() if place >= 0]
     name = trace.names[where.name[first]]
     own = shapes[int(where.shape[first])]
     count = len(np.unique(where.owner[group])) if where.owner[first] >= 0 else len(group)
     cost = recorded_cost(name, own) if own else None
     work = {} if cost is None else _work(cost * count, time_s)
+    if said:  # by a compiler, which tells products from other work by its sort alone
+        flop, moved_bytes = sum(each.flop for each in said), sum(each.moved_bytes for each in said)
+        kind = "matmul_flop" if category in {"product", "attention"} else "vector_flop"
+        work = _work(Cost(read_bytes=moved_bytes, **{kind: flop}), time_s)
     if own and cost is not None and is_causal(name, own):
         work["causal_flop"] = float(cost.matmul_flop * count) / 2
     return TraceOp(
@@ -174,7 +180,7 @@ def _op(
         op=name,
         direction=DIRECTIONS[where.direction[first]],
         shapes=_sizes(own),
-        dtype=recorded_dtype(own) if own else "",
+        dtype=recorded_dtype(own) if own else said[0].dtype if said else "",
         calls=count,
         kernels=len(group),
         category=category,

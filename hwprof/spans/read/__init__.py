@@ -1,1 +1,1 @@
-"""How does a Chrome trace become columns? As a stream: cut, decoded, numbered."""
+"""How does a file of a profiler become columns? A Chrome trace as a stream, others by their schema: numbered alike."""

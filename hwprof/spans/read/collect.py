@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hwprof.spans.columns import (
     Break,
     Collective,
+    Counted,
     DeviceEvents,
     DeviceKind,
     HostEvents,
@@ -66,7 +67,7 @@ class _Numbers(dict[Key, int], Generic[Key]):
 
 
 _HOST = ("kind", "name", "thread", "sequence", "in_backward", "correlation", "external", "shape", "collective")
-_DEVICE = ("kind", "name", "device", "stream", "correlation", "external", "size_bytes", "collective")
+_DEVICE = ("kind", "name", "device", "stream", "correlation", "external", "size_bytes", "collective", "counted")
 _ALLOCATOR = ("thread", "device_type", "device", "changed_bytes", "allocated_bytes", "reserved_bytes")
 _WIDTHS = "bhiq"
 """Codes of array.array for whole numbers of 1, 2, 4 and 8 bytes."""
@@ -132,6 +133,7 @@ class Collector:
         self._streams: _Numbers[str] = _Numbers()
         self._shapes: _Numbers[tuple[bytes, bytes, bytes, bytes]] = _Numbers()
         self._collectives: _Numbers[Collective] = _Numbers()
+        self._counted: _Numbers[Counted] = _Numbers()
         self._host = _Growing(_HOST, ("start_ns", "end_ns"))
         self._device = _Growing(_DEVICE, ("start_ns", "end_ns"))
         self._memory = _Growing(_ALLOCATOR, ("time_ns",))
@@ -174,6 +176,7 @@ class Collector:
             "external": [_external(arg) for arg in args],
             "size_bytes": [arg.size_bytes for arg in args],
             "collective": [self._collective(arg) for arg in args],
+            "counted": [self._count(arg) for arg in args],
         }
 
     def _memory_columns(self, events: Sequence[Event]) -> dict[str, list[int]]:
@@ -214,6 +217,11 @@ class Collector:
             )
         ]
 
+    def _count(self, args: Args) -> int:
+        if not args.counted_bytes and not args.counted_flop:
+            return -1
+        return self._counted[Counted(flop=args.counted_flop, moved_bytes=args.counted_bytes, dtype=args.counted_dtype)]
+
     def trace(self, path: str, metadata: Mapping[str, Any], broken: Break | None) -> Trace:
         """What was collected, in order."""
         starts = [events.view("start_ns") for events in (self._host, self._device)]
@@ -236,6 +244,7 @@ class Collector:
                 for dims, types, strides, concrete in self._shapes
             ),
             collectives=tuple(self._collectives),
+            counted=tuple(self._counted),
         )
 
     def _host_events(self, origin_ns: int) -> HostEvents:

@@ -38,9 +38,15 @@ class Args(
         "group": "Process Group Name",
         "description": "Process Group Description",
         "group_size": "Group size",
+        "counted_flop": "hwprof flop",
+        "counted_bytes": "hwprof bytes",
+        "counted_dtype": "hwprof dtype",
     },
 ):
-    """The arguments that the analysis reads; shapes stay text, since most events share few of them."""
+    """The arguments that the analysis reads; shapes stay text, since most events share few of them.
+
+    What is ``counted`` no profiler of torch writes: other readers put there what a compiler says of a kernel.
+    """
 
     sequence: Int64 = -1
     forward_thread: Int64 = 0
@@ -66,6 +72,9 @@ class Args(
     group: int | str = ""
     description: str = ""
     group_size: Int64 = 0
+    counted_flop: float = 0.0
+    counted_bytes: float = 0.0
+    counted_dtype: str = ""
 
 
 NO_ARGS = Args()
@@ -119,6 +128,8 @@ def _converted(name: str, value: object) -> Any:
         return _identity(value)
     if name == "external":
         return _integer(value, -1)
+    if _TYPES[name] is float:
+        return _number(value, 0.0)
     return _text(value) if _TYPES[name] is str else _integer(value, getattr(NO_ARGS, name))
 
 
