@@ -36,8 +36,8 @@ class Emulation:
         step_s: time of the step.
         interval_s: 90 % of comparable runs lie inside; wider by what assumed prices may be off.
         assumed_share: share of the step's device time on calls whose price nobody measured.
-        breakdown_s: ``compute``, ``exposed_communication``, ``contention``, ``stragglers`` and ``idle``; adds up to
-            ``step_s``.
+        breakdown_s: ``compute``, ``exposed_communication``, ``contention``, ``stragglers``, ``idle`` and ``fixed``
+            (data, logging and synchronisation of such programs); adds up to ``step_s``.
         bound: what takes most of the step.
         capacity_bytes: memory of the device.
         slowest: kinds of calls by seconds, the longest first.
@@ -73,7 +73,8 @@ def emulation(
     Raises:
         SpecError: the machine lacks a number that is needed.
     """
-    parameters, basis = parameters_for(table, machine, stack_named("torch"))
+    stack = stack_named(recordings[0].software)
+    parameters, basis = parameters_for(table, machine, stack)
     all_prices = [
         prices_of(one.calls, one.collectives, machine, parameters, tf32=one.tf32, main=one.device) for one in recordings
     ]
@@ -134,6 +135,7 @@ def _breakdown(played: Played, parameters: Parameters, machine: Machine) -> dict
         "contention": contention_s,
         "stragglers": straggling * (played.step_s + contention_s),
         "idle": played.idle_s,
+        "fixed": float(np.asarray(parameters.step_fixed_s)),
     }
 
 
@@ -146,7 +148,7 @@ def _bound(breakdown: dict[str, float], recording: Recording, prices: Prices) ->
         "compute": breakdown["compute"] * (1 - share),
         "memory": breakdown["compute"] * share,
         "communication": breakdown["exposed_communication"] + breakdown["contention"],
-        "host": breakdown["idle"],
+        "host": breakdown["idle"] + breakdown["fixed"],
     }
     return max(sums, key=lambda name: sums[name])
 
@@ -179,7 +181,7 @@ MOST_SHOWN = 12
 
 def _circumstances(recording: Recording, machine: Machine, table: SimulatorParameters) -> Iterator[str]:
     """What makes the prediction less sure, by the names of the simulator's error model."""
-    known = known_of(machine, stack_named("torch"), table)
+    known = known_of(machine, stack_named(recording.software), table)
     sent = [recording.collectives[place] for place in recording.count(COLLECTIVE)]
     several = machine.devices > machine.domain
     holds = {

@@ -117,13 +117,15 @@ def prices_of(
     host_s = np.full(len(calls), float(np.asarray(parameters.kernel_host_s)))
     basis: dict[str, None] = {}
     for place, call in enumerate(calls):
-        if call.call is None or call.name in NO_KERNEL:
-            host_s[place] *= VIEW_SHARE
-        elif call.device != main:
+        launches = call.call is not None and call.name not in NO_KERNEL
+        host_s[place] *= 0.0 if call.joined else 1.0 if launches else VIEW_SHARE
+        if call.call is None or not launches:
+            continue
+        if call.device != main:
             host_s[place] += aten_cost(call.call).moved_bytes / HOST_BYTE_PER_S
-        else:
-            device_s[place], assumed[place], memory_bound[place], text = pricer.price(call.call)
-            basis[text] = None
+            continue
+        device_s[place], assumed[place], memory_bound[place], text = pricer.price(call, call.call)
+        basis[text] = None
     return Prices(
         device_s=device_s,
         host_s=host_s,
@@ -148,7 +150,7 @@ class _Pricer:
         self._machine, self._p, self._tf32 = machine, parameters, tf32
         self._kernel_share = float(np.asarray(parameters.kernel_share))
 
-    def price(self, call: AtenCall) -> tuple[float, bool, bool, str]:
+    def price(self, kind: Call, call: AtenCall) -> tuple[float, bool, bool, str]:
         """Seconds, whether they are assumed, whether memory binds, and who says so."""
         product = product_of(call)
         if product is not None:
@@ -156,10 +158,12 @@ class _Pricer:
         if call.name.removesuffix("_backward").removesuffix("_forward") in _ATTENTION:
             return self._attention(call)
         share = float(np.asarray(self._p.memory_share))
-        moved_s = aten_cost(call).moved_bytes / (self._machine.memory_byte_per_s * share)
+        moved_bytes = max(aten_cost(call).moved_bytes - kind.spared_bytes, 0.0)
+        moved_s = moved_bytes / (self._machine.memory_byte_per_s * share)
         text = f"other kernels: their traffic at {format_fraction(share)} of the memory's rate"
         known = not unpriced([call.name])
-        return (QUEUED_S + moved_s) / self._kernel_share, not known, True, text
+        queued_s = 0.0 if kind.joined else QUEUED_S
+        return (queued_s + moved_s) / self._kernel_share, not known, True, text
 
     def _product(self, call: AtenCall, product: Product) -> tuple[float, bool, bool, str]:
         dtype = self._format(next(tensor.dtype for tensor in call.inputs if tensor.is_float))

@@ -48,6 +48,7 @@ class Recording:
         steps: how many whole steps there were.
         memory: on the device that trains.
         device: type of that device.
+        software: what trains: the program or library that the script imports, by the name of its stack.
         tf32: whether the script lets products of 32 bits take the tensor cores.
         made_up: rule -> how often it answered for a tensor without values.
         notes: what was done otherwise than the script asked.
@@ -64,6 +65,7 @@ class Recording:
     steps: int
     memory: Memory
     device: str
+    software: str
     tf32: bool
     made_up: Mapping[str, int]
     notes: tuple[str, ...]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from hwprof.emulate.fusion import Flow, Fused, Place, fused
 from hwprof.specs.record.captured import AtenCall
 
 CollectiveName = Literal[
@@ -42,6 +44,8 @@ class Call:
         device: type of the device that computes ("cuda"); empty for a call that computes nothing (a view).
         call: with shapes, for its bytes; None for a view.
         line: of the script, where it was called first.
+        spared_bytes: traffic that compiled code does without.
+        joined: whether compiled code makes it a part of the kernel before it.
     """
 
     name: str
@@ -49,6 +53,8 @@ class Call:
     device: str
     call: AtenCall | None
     line: str
+    spared_bytes: int = 0
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,7 @@ class Step:
 
     events: list[Event] = field(default_factory=list)
     calls: int = 0
+    flows: list[Flow] = field(default_factory=list)
 
     def add(self, *event: int) -> None:
         """Append an event."""
@@ -90,13 +97,16 @@ class Tape:
         calls, collectives: each kind once.
         last: the last whole step.
         steps: how many steps there were.
+        unstored: calls in compiled regions, and their kinds, whose results the last step did not need in memory.
     """
 
     calls: list[Call] = field(default_factory=list)
     collectives: list[Collective] = field(default_factory=list)
     last: Step = field(default_factory=Step)
     steps: int = 0
+    unstored: set[tuple[Place, int]] = field(default_factory=set)
     _current: Step = field(default_factory=Step)
+    _variants: dict[tuple[int, Fused], int] = field(default_factory=dict)
     _places: dict[Collective, int] = field(default_factory=dict)
     _works: int = 0
     _mark: tuple[int, int] | None = None
@@ -137,10 +147,31 @@ class Tape:
         """A step is over, at the last mark; whether it asked for the same work as the one before."""
         events, calls = self._mark or (len(self._current.events), self._current.calls)
         whole, self._mark = self._current, None
-        before, self.last = self.last, Step(whole.events[:events], calls)
-        self._current = Step(whole.events[events:], whole.calls - calls)
+        inside = bisect_left(whole.flows, events, key=lambda flow: flow.event)
+        flows = [replace(flow, event=flow.event - events) for flow in whole.flows[inside:]]
+        before, self.last = self.last, Step(whole.events[:events], calls, whole.flows[:inside])
+        self._current = Step(whole.events[events:], whole.calls - calls, flows)
+        self._fuse(self.last)
         self.steps += 1
         return self.steps > 1 and self.totals(before) == self.totals(self.last)
+
+    def _fuse(self, step: Step) -> None:
+        """Calls in compiled code become the parts of kernels that they are."""
+        for flow, left in zip(step.flows, fused(step.flows), strict=True):
+            if flow.call < 0:
+                continue
+            if flow.region is not None and not left.stored:
+                self.unstored.add((flow.region, flow.call))
+            if left.spared_bytes or left.joined:
+                kind, _, stream = step.events[flow.event]
+                step.events[flow.event] = (kind, self._variant(flow.call, left), stream)
+
+    def _variant(self, call: int, left: Fused) -> int:
+        place = self._variants.get((call, left))
+        if place is None:
+            place = self._variants[call, left] = len(self.calls)
+            self.calls.append(replace(self.calls[call], spared_bytes=left.spared_bytes, joined=left.joined))
+        return place
 
     def totals(self, step: Step) -> tuple[int, Counter[Collective]]:
         """FLOP and collectives of a step, by which steps are compared."""

@@ -16,7 +16,16 @@ SHORT, LONG = 0, 1
 
 
 def _recording(events, rank=0, collectives=(GATHER,)):
-    nothing = {"steps": 2, "device": "cuda", "tf32": False, "made_up": {}, "notes": (), "failure": "", "line": ""}
+    nothing = {
+        "steps": 2,
+        "device": "cuda",
+        "software": "torch",
+        "tf32": False,
+        "made_up": {},
+        "notes": (),
+        "failure": "",
+        "line": "",
+    }
     memory = Memory(peak_bytes=0, reserved_bytes=0, kinds={}, refusal=None)
     return Recording(
         rank=rank,

@@ -6,16 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from hwprof.count.aten import matmul as aten_matmul
-from hwprof.count.aten import memory as aten_memory
 from hwprof.count.aten.registry import aten_cost, unpriced
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Op
 from hwprof.specs.job.labels import kind_of_words, label_of, own_kind
 from hwprof.specs.job.settings import Direction, LayerKind
 from hwprof.specs.record.captured import Capture, Place
-
-__all__ = ["aten_matmul", "aten_memory", "captured_kind", "captured_ops", "captured_parameters", "operators_unpriced"]
 
 _KIND_OF_OPERATOR: dict[str, LayerKind] = {
     "native_layer_norm": "norm",
@@ -71,11 +67,6 @@ def captured_pairs(capture: Capture, label: Callable[[str], str]) -> tuple[tuple
         if full != _row(place, _Instance(), label):
             rows[full, half] = rows.get((full, half), 0) + 1
     return tuple((replace(full, repeats=times), replace(half, repeats=times)) for (full, half), times in rows.items())
-
-
-def captured_parameters(capture: Capture, *, trainable_only: bool = False) -> int:
-    """Elements of all parameters, each once however many names it has."""
-    return sum(use.elements for use in capture.parameters if use.trainable or not trainable_only)
 
 
 def operators_unpriced(capture: Capture) -> tuple[str, ...]:

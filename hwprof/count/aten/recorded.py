@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from hwprof.count.aten import matmul as aten_matmul
-from hwprof.count.aten import memory as aten_memory
 from hwprof.count.aten.fused import CAUSAL, FUSED, fused_cost
 from hwprof.count.aten.registry import ATEN, aten_cost, plain_name, unpriced
 from hwprof.count.aten.results import result_shapes
@@ -20,8 +18,6 @@ from hwprof.count.aten.signatures import SIGNATURES, WRITTEN
 from hwprof.count.ops.cost import Cost
 from hwprof.spans.arguments import LISTED_ELEMENT, TENSOR_LIST, Recorded, element_of
 from hwprof.specs.record.captured import AtenCall, TensorView, Value, tensors_in
-
-__all__ = ["aten_matmul", "aten_memory", "is_causal", "is_priced", "recorded_cost", "recorded_dtype"]
 
 _MOST_LISTED = 100_000
 _MOST = 1e30

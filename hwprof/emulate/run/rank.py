@@ -11,6 +11,7 @@ from types import FrameType
 
 from hwprof.emulate.believed import Believed
 from hwprof.emulate.run.mail import Mail
+from hwprof.emulate.run.regions import Regions
 from hwprof.emulate.run.storages import Storages
 from hwprof.emulate.run.values import Values
 from hwprof.emulate.tape import Phase, Tape
@@ -29,6 +30,7 @@ class Rank:
         believed: its device.
         mail: objects of other ranks.
         tape, storages, values: what it asked for, held and was told.
+        regions: its compiled code.
         stream: number of the stream that is current.
         phase: of the step.
         place: module that runs.
@@ -43,6 +45,7 @@ class Rank:
     tape: Tape = field(default_factory=Tape)
     values: Values = field(default_factory=Values)
     storages: Storages = field(init=False)
+    regions: Regions = field(init=False)
     stream: int = 0
     phase: Phase = "forward"
     place: str = ""
@@ -50,6 +53,7 @@ class Rank:
 
     def __post_init__(self) -> None:
         self.storages = Storages(float(self.believed.capacity_bytes))
+        self.regions = Regions(self)
 
     def note(self, text: str) -> None:
         """Say what was done otherwise than asked."""

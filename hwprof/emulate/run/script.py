@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +95,7 @@ def record(
             refusal=held.refusal,
         ),
         device=device,
+        software=software_of(sys.modules, sharded=any(each.op == "reduce_scatter" for each in rank.tape.collectives)),
         tf32=torch.backends.cuda.matmul.allow_tf32,
         made_up=dict(rank.values.made_up),
         notes=tuple(rank.notes),
@@ -102,6 +103,25 @@ def record(
         line=ended.line,
         awaits=ended.awaits,
     )
+
+
+TRAINERS: Mapping[str, str] = {
+    "torchtitan.components": "torchtitan",
+    "torchtune.training": "torchtune",
+    "litgpt": "litgpt",
+    "xtuner": "xtuner",
+    "nanotron.trainer": "nanotron",
+    "megatron.core": "megatron-core",
+    "deepspeed.runtime.engine": "deepspeed",
+    "unsloth": "unsloth",
+    "transformers.trainer": "huggingface",
+}
+"""Module that is imported where a program or library trains -> its stack; the first that is found."""
+
+
+def software_of(modules: Collection[str], *, sharded: bool) -> str:
+    """The stack whose program trains; a loop of the user's own is ``fsdp`` or ``torch``."""
+    return next((stack for name, stack in TRAINERS.items() if name in modules), "fsdp" if sharded else "torch")
 
 
 def run(rank: Rank, function: Callable[[], Any]) -> Ended:
@@ -112,13 +132,14 @@ def run(rank: Rank, function: Callable[[], Any]) -> Ended:
             os.environ.pop(name, None)
     import torch
 
-    from hwprof.emulate.run import cuda_names, replicas, stand_ins, worlds
+    from hwprof.emulate.run import cuda_kernels, cuda_names, replicas, stand_ins, worlds
     from hwprof.emulate.run.accelerator import Mode, believe_in_cuda
     from hwprof.emulate.run.steps import Steps
     from hwprof.emulate.run.witness import Witness
 
     torch.set_num_threads(1)
     believe_in_cuda()
+    cuda_kernels.install()
     cuda_names.install(rank)
     worlds.install(rank)
     replicas.install(rank)

@@ -212,8 +212,16 @@ def _values(rank: Rank) -> None:
 
 def _compiler(rank: Rank) -> None:
     def compiled(model: Any = None, **_: Any) -> Any:
-        rank.note("torch.compile: run as eager code; what its fused kernels would not store or move is counted")
-        return model if model is not None else lambda function: function
+        rank.note(
+            "torch.compile: elementwise operators that follow each other in compiled code are one kernel, which reads "
+            "and writes once; the backward pass computes them again"
+        )
+        if model is None:
+            return compiled
+        if not isinstance(model, nn.Module):
+            return rank.regions.compiled(model)
+        model.forward = rank.regions.compiled(model.forward)
+        return model
 
     rebind(torch, "compile", compiled)
     nn.Module.compile = lambda self, *_, **__: compiled(self) and None  # type: ignore[method-assign]

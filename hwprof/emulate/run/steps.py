@@ -47,6 +47,7 @@ class Steps:
             try:
                 return backward(*args, **kwargs)
             finally:
+                self._rank.regions.leave()
                 self._rank.enter("forward")
 
         rebind(graph, "_engine_run_backward", watched)
@@ -79,9 +80,13 @@ class Steps:
         if not self._begun:
             self._begun = True
             rank.tape.begin()
+            rank.regions.begin()
         elif self._updated and rank.phase != "backward":
             self._updated = False
-            alike = rank.tape.end_step()
+            known, alike = bool(rank.tape.unstored), rank.tape.end_step()
+            rank.regions.begin()
+            if rank.tape.unstored and not known:
+                rank.storages.settle()
             wanted = rank.finished
             if rank.tape.steps >= (wanted or MOST_STEPS) or (wanted is None and alike):
                 raise EnoughError

@@ -24,6 +24,7 @@ class Held:
         device: type of its device.
         kind: what it is for.
         place: module in which it was made.
+        roots: storages from which it can be computed again, which live as long; where it is not stored itself.
         reference: to torch's object, which says when it dies.
         block: where the allocator put it; None on the host.
     """
@@ -35,6 +36,7 @@ class Held:
     reference: Any
     born: int
     block: Block | None = None
+    roots: tuple[Any, ...] = ()
 
 
 @dataclass(slots=True)
@@ -73,8 +75,51 @@ class Storages:
     def __post_init__(self) -> None:
         self.device = Allocator(capacity_bytes=self.capacity_bytes)
 
-    def born(self, tensor: torch.Tensor, kind: str, place: str, stream: int, line: Any) -> bool:
-        """Follow the storage of a result, unless it is known; whether it is new."""
+    def number(self, tensor: torch.Tensor) -> int:
+        """Of its storage; no other has had it, not even one at the same address."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        held = self._live.get(key)
+        if held is None:  # it was there before anybody looked: its memory is not followed
+            self._moment += 1
+            reference = weakref.ref(storage, lambda _: self._die(key))
+            held = self._live[key] = Held(0, "", "", "", reference, self._moment)
+        return held.born
+
+    def settle(self) -> None:
+        """What was held until now is no measure of what will be: count anew, and give back what is free."""
+        self.device.capacity_bytes, self.refusal = self.capacity_bytes, None
+        self.device.trim()
+        self.device.peak_bytes, self.device.peak_reserved_bytes = (
+            self.device.allocated_bytes,
+            self.device.reserved_bytes,
+        )
+        self.host.peak_bytes = self.host.allocated_bytes
+        self._peaks = dict.fromkeys(self._peaks, self._moment)
+
+    def roots(self, tensors: list[torch.Tensor]) -> tuple[Any, ...]:
+        """Storages in memory from which results of these can be computed."""
+        found: dict[int, Any] = {}
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            held = self._live.get(storage._cdata)
+            for each in held.roots if held is not None and held.roots else (storage,):
+                found[each._cdata] = each
+        return tuple(found.values())
+
+    def born(
+        self, tensor: torch.Tensor, kind: str, place: str, stream: int, line: Any, *, roots: tuple[Any, ...] = ()
+    ) -> bool:
+        """Follow the storage of a result, unless it is known; whether it is new.
+
+        Args:
+            tensor: the result.
+            kind: what it is for.
+            place: module in which it was made.
+            stream: of its kernel.
+            line: of the script, when asked.
+            roots: from what it is computed wherever it is read, because it is not stored.
+        """
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._live:
@@ -82,7 +127,7 @@ class Storages:
         device = tensor.device.type
         self._moment += 1
         reference = weakref.ref(storage, lambda _: self._die(key))
-        held = Held(storage.nbytes(), device, kind, place, reference, self._moment)
+        held = Held(0 if roots else storage.nbytes(), device, kind, place, reference, self._moment, roots=roots)
         self._live[key] = held
         self._put(held, stream, line)
         return True

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -14,8 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
-from hwprof.count.aten import matmul  # the costs of products are registered where they are defined
+from hwprof.count.aten import matmul
 from hwprof.count.aten.registry import aten_cost
+from hwprof.emulate.run.cuda_kernels import RESULTS
 from hwprof.emulate.run.groups import ranks_named, written
 from hwprof.emulate.run.rank import Rank, script_line
 from hwprof.emulate.tape import HOST_WAITS, WAIT, Call, CollectiveName
@@ -129,8 +129,8 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
             return self._by_value(func, args, kwargs)
         elif func is aten.equal.default:
             return True
-        elif func in _STAND_INS:
-            return _STAND_INS[func](*args, **kwargs)
+        elif func in RESULTS:
+            return RESULTS[func](*args, **kwargs)
         return func(*args, **kwargs)
 
     def _by_places(self, func: Any, args: Any) -> Any:
@@ -198,16 +198,12 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
     def _record(self, func: Any, traits: _Traits, args: Any, kwargs: dict[str, Any], out: Any) -> None:
         rank = self._rank
         results = [leaf for leaf in (out if isinstance(out, tuple | list) else (out,)) if isinstance(leaf, FakeTensor)]
-        if not traits.view:
-            kind = _KINDS[rank.phase]
-            for tensor in results:
-                if tensor.layout is torch.strided and tensor.fake_device.type != "meta":
-                    rank.storages.born(tensor, kind, rank.place, rank.stream, script_line)
-        if traits.collective is not None:
-            self._collective(traits, args, kwargs, results)
-            return
-        if traits.waits:
-            self._wait(args[0], out)
+        if traits.collective is not None or traits.waits:
+            self._born(traits, results)
+            if traits.collective is not None:
+                self._collective(traits, args, kwargs, results)
+            else:
+                self._wait(args[0], out)
             return
         key = (func, _shapes(args), _shapes(tuple(kwargs.values())) if kwargs else ())
         place = self._places.get(key)
@@ -215,9 +211,32 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
             place = self._places[key] = len(rank.tape.calls)
             line = script_line() or rank.phase
             rank.tape.calls.append(_call(func, traits, args, kwargs, out, line=line))
-        rank.tape.call(place, rank.stream)
+        if rank.regions.any:
+            self._compiled(func, place, traits, (args, kwargs), results)
+        else:
+            self._born(traits, results)
+            rank.tape.call(place, rank.stream)
         if traits.copies and not kwargs.get("non_blocking"):
             self._copied(func, args, kwargs)
+
+    def _compiled(self, func: Any, call: int, traits: _Traits, given: Any, results: list[FakeTensor]) -> None:
+        """A call of a script that compiles: what it reads and writes counts, and not each result is stored."""
+        rank = self._rank
+        place, roots = rank.regions.place(), ()
+        if place is not None and (place, call) in rank.tape.unstored:
+            roots = rank.storages.roots([leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)])
+        self._born(traits, results, roots)
+        rank.tape.call(call, rank.stream)
+        rank.regions.flow(func, call, place, given, results, view=traits.view)
+
+    def _born(self, traits: _Traits, results: list[FakeTensor], roots: tuple[Any, ...] = ()) -> None:
+        rank = self._rank
+        if traits.view:
+            return
+        kind = _KINDS[rank.phase]
+        for tensor in results:
+            if tensor.layout is torch.strided and tensor.fake_device.type != "meta":
+                rank.storages.born(tensor, kind, rank.place, rank.stream, script_line, roots=roots)
 
     def _copied(self, func: Any, args: Any, kwargs: dict[str, Any]) -> None:
         """Copies to the host are waited for."""
@@ -306,7 +325,7 @@ def _is_composite(func: Any) -> bool:
     if not isinstance(func, torch._ops.OpOverload):
         return False
     name = func.name()  # type: ignore[no-untyped-call]
-    own = has(name, "Meta") or has(name, "CPU")
+    own = any(has(name, key) for key in ("Meta", "CPU", "CUDA"))
     return bool(has(name, "CompositeImplicitAutograd")) and not own
 
 
@@ -376,15 +395,3 @@ def _view(tensor: torch.Tensor) -> TensorView:
         elements=min(spread, storage.nbytes() // width),
         storage=storage._cdata,
     )
-
-
-def _grouped(left: torch.Tensor, right: torch.Tensor, offsets: Any = None, *_: Any, **__: Any) -> torch.Tensor:
-    groups = [offsets.shape[0]] if offsets is not None and left.dim() == right.dim() == 2 else []
-    batch = [left.shape[0]] if left.dim() == right.dim() == 3 else groups
-    return left.new_empty([*batch, left.shape[-2], right.shape[-1]])
-
-
-_STAND_INS: dict[Any, Callable[..., torch.Tensor]] = (
-    {aten._grouped_mm.default: _grouped} if hasattr(aten, "_grouped_mm") else {}
-)
-"""Operator -> its result's shape, where torch's own rule for fake tensors takes fewer types than its kernel."""

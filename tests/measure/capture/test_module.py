@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.flop_counter import FlopCounterMode
 
-from hwprof.count.aten.captured import captured_ops, captured_parameters, operators_unpriced
+from hwprof.count.aten.captured import captured_ops, operators_unpriced
 from hwprof.count.job.totals import total_cost
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Op
@@ -97,7 +97,7 @@ def test_every_parameter_counts_once_and_every_operator_has_a_price(name: str) -
     module, inputs, keywords = made(name)
     elements = sum(each.numel() for each in module.parameters())
     seen = fake_capture(module, *inputs, **keywords)
-    assert captured_parameters(seen) == elements
+    assert sum(use.elements for use in seen.parameters) == elements
     assert sum(each.parameters * each.repeats for each in captured_ops(seen)) == elements
     assert operators_unpriced(seen) == ()
 
@@ -180,7 +180,7 @@ def test_a_module_without_trainable_parameters_has_a_forward_pass_alone() -> Non
     assert total_cost(rows, "forward").matmul_flop == 2 * 2 * 4 * 4
     assert total_cost(rows, "backward") == Cost.ZERO
     assert kept_bytes(rows) == 0
-    assert captured_parameters(seen, trainable_only=True) == 0
+    assert not any(use.trainable for use in seen.parameters)
 
 
 class Cached(nn.Module):

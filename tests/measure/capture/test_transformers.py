@@ -13,7 +13,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from hwprof.count.aten.captured import captured_ops, captured_parameters, operators_unpriced
+from hwprof.count.aten.captured import captured_ops, operators_unpriced
 from hwprof.count.job.totals import total_cost
 from hwprof.count.ops.operation import Op
 from hwprof.measure.capture.module import capture
@@ -101,7 +101,7 @@ def rows_of(subject: Subject) -> tuple[Op, ...]:
     torch.manual_seed(0)
     seen = capture(subject)
     assert operators_unpriced(seen) == ()
-    assert captured_parameters(seen) == sum(each.numel() for each in subject.module.parameters())
+    assert sum(use.elements for use in seen.parameters) == sum(each.numel() for each in subject.module.parameters())
     return captured_ops(seen)
 
 

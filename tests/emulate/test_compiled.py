@@ -1,0 +1,68 @@
+"""What is left of compiled code, against TorchInductor's own count; what CUDA runs whole stays whole."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hwprof.count.aten.registry import aten_cost
+from hwprof.emulate.prices import NO_KERNEL
+from hwprof.emulate.run.script import software_of
+from hwprof.emulate.start import machine_named, recorded
+from hwprof.emulate.tape import KERNEL
+
+SCRIPT = Path(__file__).parent / "scripts" / "compiled.py"
+
+
+@pytest.fixture(scope="module")
+def eager():
+    return recorded([str(SCRIPT)], machine_named("h100-sxm", 1))[0]
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return recorded([str(SCRIPT), "--compile"], machine_named("h100-sxm", 1))[0]
+
+
+def _moved_bytes(recording):
+    """Of the block: all but what makes the input, the loss and the update."""
+    sums = Counter()
+    for event in recording.events:
+        if event[0] == KERNEL:
+            call = recording.calls[event[1]]
+            if call.call is not None and call.name not in NO_KERNEL:
+                sums[call.name] += aten_cost(call.call).moved_bytes - call.spared_bytes
+    return sum(sums.values()) - sum(sums[name] for name in OUTSIDE)
+
+
+OUTSIDE = ("aten::randn", "aten::ones_like", "aten::add_")
+
+
+def test_compiled_code_moves_what_inductor_says(eager, compiled):
+    """torch 2.13: ``torch._inductor.metrics.num_bytes_accessed`` of ``Block()`` on [4096, 512] in fp32 is 806.4 MB."""
+    assert _moved_bytes(compiled) == pytest.approx(806.4e6, rel=0.05)
+    assert _moved_bytes(eager) > 930e6
+
+
+def test_flop_are_the_same(eager, compiled):
+    assert compiled.flop == eager.flop
+
+
+def test_less_is_kept_for_the_backward_pass(eager, compiled):
+    """The gate's activation [4096, 1536] in fp32 is computed again: 25.2 MB, twice while its gradient is there."""
+    spared_bytes = eager.memory.peak_bytes - compiled.memory.peak_bytes
+    assert 25e6 < spared_bytes < 51e6
+
+
+def test_what_cuda_has_a_kernel_for_is_one_call(eager):
+    names = Counter(eager.calls[event[1]].name for event in eager.events if event[0] == KERNEL)
+    whole = {"aten::_fused_rms_norm": 1, "aten::_fused_rms_norm_backward": 1, "aten::silu_backward": 1}
+    assert {name: names[name] for name in whole} == whole
+    assert not names["aten::rsqrt"] + names["aten::sigmoid"]
+
+
+def test_software_is_what_the_script_imports():
+    assert software_of({"torch", "torchtitan.components", "transformers.trainer"}, sharded=True) == "torchtitan"
+    assert software_of({"torch", "transformers"}, sharded=True) == "fsdp"
+    assert software_of({"torch", "transformers.trainer"}, sharded=False) == "huggingface"
+    assert software_of({"torch"}, sharded=False) == "torch"
