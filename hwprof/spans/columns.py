@@ -73,6 +73,14 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RangeCounters:
+    """What the GPU counted in one kernel: names of counters with their values."""
+
+    name: str
+    values: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostEvents:
     """Spans on the host by thread, then start; enclosing spans before enclosed ones.
 
@@ -166,3 +174,4 @@ class Trace:
     shapes: tuple[Shapes, ...]
     collectives: tuple[Collective, ...]
     counted: tuple[Counted, ...] = ()
+    ranges: tuple[RangeCounters, ...] = ()

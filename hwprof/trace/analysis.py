@@ -25,7 +25,7 @@ from hwprof.specs.measurement import Ceiling, median_interval
 from hwprof.specs.record.collective import CollectiveCurve
 from hwprof.specs.record.stragglers import Stragglers
 from hwprof.specs.record.trace import TraceBreak, TraceDevice
-from hwprof.trace import breakdown, collectives, copies, idle, launches, memory, rollup, stragglers, tables
+from hwprof.trace import breakdown, collectives, copies, idle, launches, memory, ranges, rollup, stragglers, tables
 from hwprof.trace.calls import Calls, calls_of
 from hwprof.trace.critical import critical_path
 from hwprof.trace.findings import findings
@@ -135,6 +135,7 @@ def _device(
     rates, ops = under(rollup.by_shape(ops)), under(ops)
     facts: dict[str, Any] = {
         "rates": rates,
+        "counters": ranges.counter_table(trace, calls),
         "categories": rollup.category_table(chosen, tables.piece_categories(trace, calls, chosen), ops),
         "copies": copies.copy_table(trace, chosen, asked.ceilings, asked.hardware) if on_gpu else (),
         "overlap": breakdown.overlap(chosen),
@@ -235,7 +236,9 @@ def _notes(trace: Trace, windows: Windows, ops: Sequence[Any], *, on_gpu: bool) 
         yield "no shapes were recorded, so FLOP and bytes are not known: profile with record_shapes=True"
     if not any(op.module for op in ops):
         yield "no modules were recorded: profile with with_stack=True, or mark parts with record_function"
-    if not on_gpu and (trace.host.kind == HostKind.RUNTIME).any():
+    if not on_gpu and (trace.host.kind == HostKind.RUNTIME).any() and not trace.ranges:
         yield "the trace has calls to a GPU but none of its kernels: only the host is analysed"
+    if trace.ranges:
+        yield f"{len(trace.ranges)} kernels were counted one by one (CUPTI): times are no times of the program"
     if on_gpu and not len(trace.host):
         yield "the trace has no host events: why the device was idle is not known; profile with ProfilerActivity.CPU"

@@ -14,6 +14,7 @@ from hwprof.specs.record.trace import (
     TraceCause,
     TraceCollective,
     TraceCopy,
+    TraceCounters,
     TraceDevice,
     TraceFinding,
     TraceKernel,
@@ -142,6 +143,14 @@ COPIES: tuple[Field[TraceCopy], ...] = (
     Field("link_fraction", "Of the link", lambda row: row.link_fraction, "fraction", meaning="the best, over its rate"),
     Field("link", "Link", lambda row: row.link_name, style="code"),
 )
+COUNTERS: tuple[Field[TraceCounters], ...] = (
+    Field("op", "Operator", lambda row: row.op or "unknown", style="code"),
+    Field("kernel", "Kernel", lambda row: row.kernel, style="code"),
+    Field("kernels", "Kernels", lambda row: row.kernels, "count"),
+    Field("flop", "FLOP", lambda row: row.flop, "flop", meaning="counted by the GPU, tensor cores apart"),
+    Field("moved_bytes", "DRAM traffic", lambda row: row.moved_bytes, "byte"),
+    Field("counters", "Counters", lambda row: len(row.values), "count", meaning="all of them are in the JSON"),
+)
 MODULES: tuple[Field[TraceModule], ...] = (
     Field("module", "Module", lambda row: row.module or "(none)", style="code"),
     Field("direction", "Direction", lambda row: row.direction),
@@ -244,6 +253,7 @@ _DETAILS: tuple[tuple[str, str, Sequence[Field[Any]], Callable[[TraceDevice], Se
     ("ops", "Operators", OPS, lambda device: device.ops),
     ("rates", "Rates by shape", RATES, _rates),
     ("kernels", "Kernels", KERNELS, lambda device: device.kernels),
+    ("counters", "Counted by the GPU", COUNTERS, lambda device: device.counters),
     ("copies", "Copies", COPIES, lambda device: device.copies),
     ("collectives", "Collectives", COLLECTIVES, lambda device: device.collectives),
     ("path_parts", "Critical path", PATH_PARTS, lambda device: device.path.parts if device.path else ()),
@@ -259,7 +269,7 @@ _DETAILS: tuple[tuple[str, str, Sequence[Field[Any]], Callable[[TraceDevice], Se
 )
 _GAP_MATTERS = 0.01
 """Of the time: shorter gaps are not named by themselves."""
-_TELLING = {"ops", "rates", "collectives", "copies"}
+_TELLING = {"ops", "rates", "collectives", "copies", "counters"}
 """Tables that leave out columns without any value."""
 _NO_SHEET = {"findings", "path_parts"}
 

@@ -24,6 +24,7 @@ from hwprof.spans.columns import (
 )
 from hwprof.spans.marks import COLLECTS, TORCH_MODULE
 from hwprof.spans.read.events import NO_ARGS, Args, Event
+from hwprof.spans.read.ranges import CATEGORY
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -122,12 +123,16 @@ class Collector:
 
     Args:
         values_of: operators of which arguments that are no tensors are kept, too.
+
+    Attributes:
+        counts_ranges: whether there are counters of kernels, which are read by themselves.
     """
 
     def __init__(self, values_of: Container[str]) -> None:
         self._values_of = values_of
         self.events = 0
         self.skipped = 0
+        self.counts_ranges = False
         self._names: _Numbers[str] = _Numbers()
         self._threads: _Numbers[tuple[int | str, int | str]] = _Numbers()
         self._streams: _Numbers[str] = _Numbers()
@@ -141,6 +146,7 @@ class Collector:
     def add(self, events: Sequence[Event]) -> None:
         """Keep what the analysis needs of a batch."""
         self.events += len(events)
+        self.counts_ranges = self.counts_ranges or any(event.cat == CATEGORY for event in events)
         spans = [event for event in events if event.ph == "X" and event.cat in _SPANS]
         timed = [event for event in spans if abs(event.ts) < _LARGEST_US and 0 <= event.dur < _LARGEST_US]
         self.skipped += len(spans) - len(timed)

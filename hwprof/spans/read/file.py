@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Callable, Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +13,7 @@ from hwprof.errors import InputError
 from hwprof.spans.columns import Trace
 from hwprof.spans.read import nsys, rocprof, xplane
 from hwprof.spans.read.collect import Collector
+from hwprof.spans.read.ranges import counted_ranges
 from hwprof.spans.read.scan import Scanner
 from hwprof.spans.read.source import Source
 
@@ -82,7 +83,8 @@ def _chrome_trace(path: Path, start: bytes, values_of: Container[str]) -> Trace:
         collector = Collector(values_of)
         for events in scanner.batches():
             collector.add(events)
-    return collector.trace(str(path), scanner.metadata, scanner.broken)
+    found = collector.trace(str(path), scanner.metadata, scanner.broken)
+    return replace(found, ranges=counted_ranges(path)) if collector.counts_ranges else found
 
 
 def _other_trace(path: Path, read: Callable[[Path], Source], values_of: Container[str]) -> Trace:

@@ -201,6 +201,21 @@ class TraceCopy(Record):
     link_fraction: float | None = None
 
 
+class TraceCounters(Record):
+    """What the GPU counted in all runs of one kernel for one operator.
+
+    ``flop`` are those of instructions of threads (SASS), tensor cores apart; None where they were not counted.
+    ``moved_bytes`` are those of main memory. ``values`` has every counter, added up.
+    """
+
+    op: str
+    kernel: str
+    kernels: int
+    flop: float | None
+    moved_bytes: float | None
+    values: dict[str, float]
+
+
 class TraceModule(Record):
     """All operators of one module (or annotation) in one direction."""
 
@@ -363,6 +378,7 @@ class TraceDevice(Record):
     rates: tuple[TraceOp, ...] = ()
     categories: tuple[TraceCategory, ...] = ()
     copies: tuple[TraceCopy, ...] = ()
+    counters: tuple[TraceCounters, ...] = ()
     modules: tuple[TraceModule, ...]
     launches: TraceLaunches | None
     queues: tuple[TraceQueue, ...]

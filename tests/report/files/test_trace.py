@@ -21,6 +21,7 @@ TABLES = [
     "ops",
     "rates",
     "kernels",
+    "counters",
     "copies",
     "collectives",
     "critical_path",

@@ -115,6 +115,7 @@ def test_files_have_every_row_in_base_units_and_their_names_say_which():
         "ops",
         "rates",
         "kernels",
+        "counters",
         "copies",
         "collectives",
         "critical_path",
