@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,10 @@ from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.calibration import Calibration
 from hwprof.specs.record.trace import TraceReport
 from hwprof.version import __version__
+
+if TYPE_CHECKING:
+    from hwprof.trace.analysis import Asked
+    from hwprof.trace.windows import Chosen
 
 _RANGE = re.compile(r"(\d+)|(\d*)-(\d*)")
 
@@ -48,6 +53,14 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.option("--steps", metavar="N-M", callback=_numbers, help="Only these steps, by their numbers: 3, 3-5, 3- or -5.")
 @click.option("--warmup", type=click.IntRange(min=0), default=0, show_default=True, help="Steps left out at the start.")
 @click.option("--annotation", default="", help="Steps are the annotations of this name; * stands for any text.")
+@click.option(
+    "--capture",
+    "captures",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A trace of the capture of graphs that FILE replays: their kernels get its operators and shapes.",
+)
 @click.option("--top", type=click.IntRange(min=1), default=12, show_default=True, help="Rows of each table as text.")
 @click.option(
     "--output",
@@ -63,6 +76,7 @@ def command(
     steps: tuple[int | None, int | None],
     warmup: int,
     annotation: str,
+    captures: tuple[Path, ...],
     top: int,
     output: Path | None,
     output_format: str,
@@ -70,7 +84,7 @@ def command(
     """Analyse traces of any training loop, one FILE a rank.
 
     Read are Chrome traces of torch.profiler (.json, .json.gz), exports of Nsight Systems (.sqlite), what rocprofv3
-    wrote (JSON, *_kernel_trace.csv), and JAX's xplane.pb.
+    wrote (JSON, *_kernel_trace.csv, .pftrace), and JAX's xplane.pb.
 
     A folder stands for the traces in it, a pattern for what it matches.
 
@@ -80,22 +94,18 @@ def command(
     With --hardware or --calibration also which roof binds each operator. A file that is cut off or damaged is analysed
     up to where it broke; the exit code is then 1.
     """
-    from hwprof.trace.analysis import Asked, analyse
+    from hwprof.trace.analysis import analyse
     from hwprof.trace.windows import Chosen
 
-    device = _device(hardware)
-    probe = _probe(calibration)
-    probed = tuple(one.changed(origin="calibrated") for one in probe.ceilings) if probe else ()
-    ceilings = (*_of_device(device), *probed)
     wanted = Chosen(first=steps[0], last=steps[1], warmup=warmup, annotation=annotation)
+    asked = _asked(_device(hardware), calibration, wanted, _found(captures))
     with progress_on_stderr(quiet=False) as show:
-        asked = Asked(ceilings=ceilings, hardware=device, probed=probe.collectives if probe else (), wanted=wanted)
         found = analyse(_found(files), asked, progress=show)
     report = TraceReport(
         hwprof_version=__version__,
         devices=found.devices,
         stragglers=found.stragglers,
-        ceilings=ceilings,
+        ceilings=tuple(asked.ceilings),
         notes=found.notes,
     )
     if output is not None:
@@ -127,11 +137,26 @@ def _found(given: Sequence[Path]) -> list[Path]:
         if not found:
             raise InputError(
                 f"{path} holds no traces",
-                expectation="expected .json, .json.gz, .sqlite, .xplane.pb or *_kernel_trace.csv files",
+                expectation="expected .json, .json.gz, .sqlite, .xplane.pb, .pftrace or *_kernel_trace.csv files",
                 remedy="give a trace, a folder with one trace a rank, or a pattern such as 'traces/rank*.json.gz'",
             )
         files += found
     return files
+
+
+def _asked(device: DeviceSpec | None, calibration: Path | None, wanted: Chosen, captures: Sequence[Path]) -> Asked:
+    """How the traces are analysed: under which ceilings, which steps, joined with which captures."""
+    from hwprof.trace.analysis import Asked
+
+    probe = _probe(calibration)
+    probed = tuple(one.changed(origin="calibrated") for one in probe.ceilings) if probe else ()
+    return Asked(
+        ceilings=(*_of_device(device), *probed),
+        hardware=device,
+        probed=probe.collectives if probe else (),
+        wanted=wanted,
+        captures=captures,
+    )
 
 
 _XPLANE, _OF_XPLANE = ".xplane.pb", ".trace.json.gz"

@@ -73,6 +73,15 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedOp:
+    """The operator behind kernels of a graph: places of its name, its shapes (-1: none) and its module's label."""
+
+    name: int
+    shape: int
+    label: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RangeCounters:
     """What the GPU counted in one kernel: names of counters with their values."""
 
@@ -111,7 +120,10 @@ class HostEvents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceEvents:
-    """Kernels, copies and fills by start; columns as in ``HostEvents``, ``counted`` is a place in that list."""
+    """Kernels, copies and fills by start; columns as in ``HostEvents``.
+
+    ``counted`` and ``captured`` are places in the lists of the trace; -1 for none.
+    """
 
     start_ns: Ints
     end_ns: Ints
@@ -124,6 +136,7 @@ class DeviceEvents:
     size_bytes: Ints
     collective: Numbers
     counted: Numbers
+    captured: Numbers
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -175,3 +188,4 @@ class Trace:
     collectives: tuple[Collective, ...]
     counted: tuple[Counted, ...] = ()
     ranges: tuple[RangeCounters, ...] = ()
+    captured: tuple[CapturedOp, ...] = ()

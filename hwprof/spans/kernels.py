@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from hwprof.spans.collectives import KERNEL
-from hwprof.specs.record.trace import Category
+from hwprof.specs.record.trace_rows import Category
 
 _LIBRARIES: tuple[tuple[str, str], ...] = (
     (r"nccl|rccl", "NCCL"),

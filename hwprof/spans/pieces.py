@@ -39,6 +39,7 @@ class Pieces:
         collective: place of what a collective says of itself; -1 for none.
         size_bytes: of a copy, 0 where the trace does not say.
         counted: place of what a compiler says of a kernel's work; -1 for none.
+        captured: place of the operator behind a kernel of a graph; -1 if unknown.
     """
 
     start_ns: Ints
@@ -50,6 +51,7 @@ class Pieces:
     collective: Numbers
     size_bytes: Ints
     counted: Numbers
+    captured: Numbers
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -110,6 +112,7 @@ def gpu_pieces(trace: Trace, parent: Places, events: DeviceEvents) -> Pieces:
         collective=collective,
         size_bytes=events.size_bytes,
         counted=events.counted,
+        captured=events.captured,
     )
 
 
@@ -165,6 +168,7 @@ def cpu_pieces(trace: Trace, parent: Places, operators: Mask) -> Pieces:
         collective=host.collective[place],
         size_bytes=np.zeros(len(place), dtype=np.int64),
         counted=np.full(len(place), -1, dtype=np.int8),
+        captured=np.full(len(place), -1, dtype=np.int8),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,19 @@ from hwprof.specs.measurement import Ceiling, median_interval
 from hwprof.specs.record.collective import CollectiveCurve
 from hwprof.specs.record.stragglers import Stragglers
 from hwprof.specs.record.trace import TraceBreak, TraceDevice
-from hwprof.trace import breakdown, collectives, copies, idle, launches, memory, ranges, rollup, stragglers, tables
+from hwprof.trace import (
+    breakdown,
+    captures,
+    collectives,
+    copies,
+    idle,
+    launches,
+    memory,
+    ranges,
+    rollup,
+    stragglers,
+    tables,
+)
 from hwprof.trace.calls import Calls, calls_of
 from hwprof.trace.critical import critical_path
 from hwprof.trace.findings import findings
@@ -47,12 +59,16 @@ class Asked:
             said.
         probed: collectives that a probe measured, which they are held against, too.
         wanted: which steps.
+        captures: traces of the capture of graphs that are replayed.
+        note: what to say of every device.
     """
 
     ceilings: Sequence[Ceiling] = ()
     hardware: DeviceSpec | None = None
     probed: Sequence[CollectiveCurve] = ()
     wanted: Chosen = ALL
+    captures: Sequence[Path] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +95,12 @@ def analyse(
     """
     devices: list[TraceDevice] = []
     met: list[tuple[int, Sequence[Meeting]]] = []
+    captured = [_captured(path) for path in asked.captures] if asked else []
     for number, path in enumerate(paths):
         progress(f"reading {path.name}")
         trace = read_trace(path, values_of=NEEDS_VALUES)
         progress(f"analysing {path.name}")
-        for device, meetings in _of_file(trace, number, asked or Asked()):
+        for device, meetings in _of_file(trace, number, asked or Asked(), captured):
             devices.append(device)
             met.append((device.rank, meetings))
     span_s = statistics.fmean(device.breakdown.span_s for device in devices)
@@ -92,10 +109,18 @@ def analyse(
     return Analysis(tuple(devices), None if repeated else stragglers.stragglers(met, span_s=span_s), notes)
 
 
-def _of_file(trace: Trace, number: int, asked: Asked) -> Iterator[tuple[TraceDevice, Sequence[Meeting]]]:
+def _captured(path: Path) -> captures.Record:
+    trace = read_trace(path, values_of=NEEDS_VALUES)
+    return captures.record(trace, calls_of(trace))
+
+
+def _of_file(
+    trace: Trace, number: int, asked: Asked, captured: Sequence[captures.Record]
+) -> Iterator[tuple[TraceDevice, Sequence[Meeting]]]:
     if not len(trace.host) and not len(trace.device):
         raise _nothing(trace)
-    calls = calls_of(trace)
+    trace, calls, said = captures.joined(trace, calls_of(trace), captured)
+    asked = replace(asked, note=said)
     for device in np.unique(trace.device.device).tolist():
         yield _device(trace, calls, f"gpu:{device}", number=number, asked=asked)
     if not len(trace.device):
@@ -165,7 +190,7 @@ def _device(
         modules=tables.module_table(ops),
         queues=launches.queues(trace, chosen) if on_gpu else (),
         path=critical_path(trace, calls, chosen, windows),
-        notes=tuple(_notes(trace, windows, ops, on_gpu=on_gpu)),
+        notes=tuple(filter(None, [*_notes(trace, windows, ops, on_gpu=on_gpu), asked.note])),
         findings=(),
         **facts,
     )

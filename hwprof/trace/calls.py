@@ -19,7 +19,7 @@ from hwprof.spans.columns import HostKind, Trace
 from hwprof.spans.marks import MODULE, OPTIMIZER, TORCH_MODULE
 from hwprof.spans.nesting import Places, at, backward_nodes, named, nearest, node_labels, parents
 from hwprof.specs.job.labels import label_of
-from hwprof.specs.record.trace import TraceDirection
+from hwprof.specs.record.trace_rows import TraceDirection
 
 DIRECTIONS: tuple[TraceDirection, ...] = get_args(TraceDirection)
 FORWARD, RECOMPUTE, BACKWARD, UPDATE, OTHER = range(len(DIRECTIONS))

@@ -21,7 +21,7 @@ from hwprof.spans.nesting import at, named, nearest
 from hwprof.spans.pieces import Kind, Pieces
 from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.record.collective import CollectiveCurve, collective_factor
-from hwprof.specs.record.trace import TraceCollective
+from hwprof.specs.record.trace_rows import TraceCollective
 from hwprof.trace.calls import Calls
 
 MESSAGES = frozenset({"send", "recv", "send_recv"})

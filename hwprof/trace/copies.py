@@ -12,7 +12,7 @@ from hwprof.spans.columns import NS, Trace
 from hwprof.spans.pieces import Kind, Pieces
 from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.measurement import Ceiling
-from hwprof.specs.record.trace import TraceCopy
+from hwprof.specs.record.trace_rows import TraceCopy
 
 _DIRECTIONS = {"HtoD": "host_to_device", "DtoH": "device_to_host"}
 _KIND = re.compile(r"(HtoD|DtoH|DtoD|PtoP)|(?i:host ?to ?device|device ?to ?host|device ?to ?device)")

@@ -12,7 +12,7 @@ from hwprof.predict.classify import ABOVE_ROOF, Placement, floor_of, placement
 from hwprof.predict.work import Work
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.run import Dtype
-from hwprof.specs.record.trace import Mark, TraceOp
+from hwprof.specs.record.trace_rows import Mark, TraceOp
 
 _DTYPES: dict[str, Dtype] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 """torch's name of an element type -> the name of the roof over its matrix products."""

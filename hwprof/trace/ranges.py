@@ -14,7 +14,7 @@ import numpy as np
 
 from hwprof.spans.columns import HostKind, Trace
 from hwprof.spans.nesting import at, named
-from hwprof.specs.record.trace import TraceCounters
+from hwprof.specs.record.trace_rows import TraceCounters
 from hwprof.trace.calls import Calls
 
 _LAUNCH = re.compile(r"(cuda|hip|cu)(Launch|ModuleLaunch|ExtModuleLaunch)\w*Kernel")

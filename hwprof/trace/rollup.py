@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hwprof.spans.columns import NS
 from hwprof.spans.pieces import Pieces
-from hwprof.specs.record.trace import Category, TraceCategory, TraceOp
+from hwprof.specs.record.trace_rows import Category, TraceCategory, TraceOp
 from hwprof.trace.tables import CATEGORIES
 
 

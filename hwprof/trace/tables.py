@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -18,7 +18,7 @@ from hwprof.spans.kernels import category_of, library_of
 from hwprof.spans.nesting import Places, at
 from hwprof.spans.pieces import Kind, Pieces
 from hwprof.specs.distinct import distinct
-from hwprof.specs.record.trace import Category, KernelKind, TraceKernel, TraceModule, TraceOp
+from hwprof.specs.record.trace_rows import Category, KernelKind, TraceKernel, TraceModule, TraceOp
 from hwprof.trace.calls import DIRECTIONS, OTHER, Calls
 
 CATEGORIES: tuple[Category, ...] = get_args(Category)
@@ -93,20 +93,32 @@ def _placed(trace: Trace, calls: Calls, pieces: Pieces) -> _Places:
     speaks = np.where(owner >= 0, owner, pieces.host)
     direction = at(calls.direction, speaks)
     direction[speaks < 0] = OTHER
-    return _Places(
+    where = _Places(
         owner=owner,
         name=np.where(owner >= 0, at(trace.host.name, owner), pieces.name),
         label=np.maximum(at(calls.label, speaks), 0),
         direction=direction,
         shape=at(trace.host.shape, owner),
     )
+    return _with_captured(trace, pieces, where)
+
+
+def _with_captured(trace: Trace, pieces: Pieces, where: _Places) -> _Places:
+    """Kernels of graphs at the operators that they were captured from; each replay is a call of these."""
+    known = pieces.captured >= 0
+    if not known.any():
+        return where
+    _, call = distinct(pieces.host, pieces.captured)
+    columns = {
+        name: np.where(known, at(np.array([getattr(op, name) for op in trace.captured]), pieces.captured), column)
+        for name, column in (("name", where.name), ("label", where.label), ("shape", where.shape))
+    }
+    return replace(where, owner=np.where(known, len(trace.host) + call, where.owner), **columns)
 
 
 def piece_categories(trace: Trace, calls: Calls, pieces: Pieces) -> NDArray[np.int8]:
     """Place in ``CATEGORIES`` of each piece: as its operator says, else as the kernel's own name does."""
-    owner = at(calls.owner, pieces.host)
-    names = np.where(owner >= 0, at(trace.host.name, owner), pieces.name)
-    sort = _by_name(trace, names)
+    sort = _by_name(trace, _placed(trace, calls, pieces).name)
     unknown = sort == _UNKNOWN
     sort[unknown] = _by_name(trace, pieces.name[unknown])
     sort[pieces.kind == Kind.COMMUNICATION] = CATEGORIES.index("collective")

@@ -8,7 +8,8 @@ from made_up_trace import OP, made_up_device
 
 from hwprof.compare.sides import side_of_run, side_of_traces
 from hwprof.specs.record.run import KernelTime, MemoryResult
-from hwprof.specs.record.trace import TraceBreak, TraceOp
+from hwprof.specs.record.trace import TraceBreak
+from hwprof.specs.record.trace_rows import TraceOp
 
 
 def kernel(time_s, calls, **changes):

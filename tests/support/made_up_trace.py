@@ -11,10 +11,7 @@ from hwprof.specs.record.trace import (
     TraceDevice,
     TraceFinding,
     TraceIdle,
-    TraceKernel,
     TraceMemory,
-    TraceModule,
-    TraceOp,
     TraceOverlap,
     TracePath,
     TracePathItem,
@@ -23,6 +20,7 @@ from hwprof.specs.record.trace import (
     TraceReport,
     TraceStep,
 )
+from hwprof.specs.record.trace_rows import TraceKernel, TraceModule, TraceOp
 
 OP: dict[str, Any] = {
     "module": "Block.up",

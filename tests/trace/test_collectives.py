@@ -16,7 +16,7 @@ from hwprof.spans.collectives import operation_named
 from hwprof.spans.intervals import union
 from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.record.collective import CollectiveCurve, CollectivePoint, collective_factor
-from hwprof.specs.record.trace import TraceCollective
+from hwprof.specs.record.trace_rows import TraceCollective
 from hwprof.trace.analysis import Analysis, Asked, analyse
 from hwprof.trace.collectives import Called, collective_table
 

@@ -3,7 +3,7 @@
 import pytest
 from made_up_record import made_up_ceiling
 
-from hwprof.specs.record.trace import TraceOp
+from hwprof.specs.record.trace_rows import TraceOp
 from hwprof.trace.placing import placed
 
 CEILINGS = (

@@ -10,22 +10,24 @@ from hwprof.report.cells import Field, Table, build_sheet, build_table
 from hwprof.specs.record.stragglers import RankWait
 from hwprof.specs.record.trace import (
     TimePart,
-    TraceCategory,
     TraceCause,
-    TraceCollective,
-    TraceCopy,
-    TraceCounters,
     TraceDevice,
     TraceFinding,
-    TraceKernel,
     TraceMemory,
-    TraceModule,
-    TraceOp,
     TracePathItem,
     TracePathPart,
     TraceQueue,
     TraceReport,
     TraceStep,
+)
+from hwprof.specs.record.trace_rows import (
+    TraceCategory,
+    TraceCollective,
+    TraceCopy,
+    TraceCounters,
+    TraceKernel,
+    TraceModule,
+    TraceOp,
 )
 from hwprof.units import format_fraction, format_seconds, format_span
 

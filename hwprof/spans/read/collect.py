@@ -68,7 +68,18 @@ class _Numbers(dict[Key, int], Generic[Key]):
 
 
 _HOST = ("kind", "name", "thread", "sequence", "in_backward", "correlation", "external", "shape", "collective")
-_DEVICE = ("kind", "name", "device", "stream", "correlation", "external", "size_bytes", "collective", "counted")
+_DEVICE = (
+    "kind",
+    "name",
+    "device",
+    "stream",
+    "correlation",
+    "external",
+    "size_bytes",
+    "collective",
+    "counted",
+    "captured",
+)
 _ALLOCATOR = ("thread", "device_type", "device", "changed_bytes", "allocated_bytes", "reserved_bytes")
 _WIDTHS = "bhiq"
 """Codes of array.array for whole numbers of 1, 2, 4 and 8 bytes."""
@@ -183,6 +194,7 @@ class Collector:
             "size_bytes": [arg.size_bytes for arg in args],
             "collective": [self._collective(arg) for arg in args],
             "counted": [self._count(arg) for arg in args],
+            "captured": [-1] * len(events),
         }
 
     def _memory_columns(self, events: Sequence[Event]) -> dict[str, list[int]]:

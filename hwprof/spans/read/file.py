@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from hwprof.errors import InputError
 from hwprof.spans.columns import Trace
-from hwprof.spans.read import nsys, rocprof, xplane
+from hwprof.spans.read import nsys, perfetto, rocprof, xplane
 from hwprof.spans.read.collect import Collector
 from hwprof.spans.read.ranges import counted_ranges
 from hwprof.spans.read.scan import Scanner
@@ -127,6 +127,7 @@ FORMATS: tuple[Format, ...] = (
     Format("Nsight Systems' .sqlite", ("*.sqlite",), lambda _name, start: start.startswith(nsys.MAGIC), nsys.read),
     Format(".nsys-rep", (), lambda name, _start: name.endswith(".nsys-rep"), _nsys_report),
     Format("JAX's .xplane.pb", ("*.xplane.pb",), lambda name, _start: name.endswith(".xplane.pb"), xplane.read),
+    Format("rocprofv3's .pftrace", ("*.pftrace",), lambda name, _start: name.endswith(".pftrace"), perfetto.read),
     Format(
         "rocprofv3's *_kernel_trace.csv",
         (f"*{rocprof.KERNELS}",),

@@ -29,7 +29,8 @@ _GPU = 2
 _DIRECTIONS = {"HOST_TO_DEVICE": "HtoD", "DEVICE_TO_HOST": "DtoH", "DEVICE_TO_DEVICE": "DtoD", "HOST_TO_HOST": "HtoH"}
 
 
-def _copy_name(text: str) -> str:
+def copy_name(text: str) -> str:
+    """What CUPTI would call a copy of this direction."""
     kind = next((short for word, short in _DIRECTIONS.items() if word in text.upper()), text)
     return f"Memcpy {kind}"
 
@@ -82,7 +83,7 @@ def _of_tool(tool: Mapping[str, Any]) -> Iterator[Event]:
     names = _operations(tool)
     for one in records.get("memory_copy", ()):
         yield _on_device(
-            "gpu_memcpy", _copy_name(names(one)), one, stream=_handle(one.get("stream_id")),
+            "gpu_memcpy", copy_name(names(one)), one, stream=_handle(one.get("stream_id")),
             device=devices.get(_handle(one.get("dst_agent_id")), devices.get(_handle(one.get("src_agent_id")), 0)),
         )  # fmt: skip
     for one in records.get("hip_api", ()):
@@ -171,7 +172,7 @@ def _of_files(path: Path, numbers: Mapping[str, int]) -> Iterator[Event]:
     for row in _lines(path, KERNELS):
         yield _row("kernel", row["Kernel_Name"], row, device=device(row, "Agent_Id"))
     for row in _lines(path, _COPIES):
-        name = _copy_name(row.get("Direction") or row.get("Name") or "")
+        name = copy_name(row.get("Direction") or row.get("Name") or "")
         yield _row("gpu_memcpy", name, row, device=device(row, "Source_Agent_Id", "Destination_Agent_Id"))
     for row in _lines(path, _CALLS):
         yield _row("cuda_runtime", row["Function"], row)

@@ -16,7 +16,8 @@ from hwprof.report.trace.tables import (
     waiting_words,
 )
 from hwprof.specs.record.stragglers import RankWait, Stragglers
-from hwprof.specs.record.trace import TraceBreak, TraceOp
+from hwprof.specs.record.trace import TraceBreak
+from hwprof.specs.record.trace_rows import TraceOp
 
 
 def shown(table):

@@ -8,31 +8,14 @@ import pytest
 
 pytest.importorskip("google.protobuf")
 
+from wire import message
+
 from hwprof.errors import InputError
 from hwprof.specs.catalogue.lookup import load_device
 from hwprof.trace.analysis import Asked, analyse
 
 REAL = Path(__file__).parents[2] / "trace" / "real" / "jax_cpu.xplane.pb"
 US = 1e-6
-
-
-def _varint(number: int) -> bytes:
-    found = b""
-    while number > 0x7F:
-        found, number = found + bytes([number & 0x7F | 0x80]), number >> 7
-    return found + bytes([number])
-
-
-def _message(*fields: tuple[int, int | str | bytes]) -> bytes:
-    """The wire format of protobuf: whole numbers, and texts or messages with their lengths."""
-    found = b""
-    for number, value in fields:
-        if isinstance(value, int):
-            found += _varint(number << 3) + _varint(value)
-        else:
-            body = value.encode() if isinstance(value, str) else value
-            found += _varint(number << 3 | 2) + _varint(len(body)) + body
-    return found
 
 
 STATS = {1: "flops", 2: "bytes_accessed", 3: "hlo_category", 4: "shape_with_layout", 5: "device_type_string"}
@@ -47,25 +30,25 @@ OPS = {
 
 
 def _stat(number: int, value: int | str) -> bytes:
-    return _message((1, number), (3 if isinstance(value, int) else 5, value))
+    return message((1, number), (3 if isinstance(value, int) else 5, value))
 
 
 def _event(kind: int, start_us: int, end_us: int) -> tuple[int, bytes]:
-    return 4, _message((1, kind), (2, start_us * 10**6), (3, (end_us - start_us) * 10**6))
+    return 4, message((1, kind), (2, start_us * 10**6), (3, (end_us - start_us) * 10**6))
 
 
 def _line(name: str, *events: tuple[int, bytes]) -> tuple[int, bytes]:
-    return 3, _message((1, 1), (2, name), (3, 1_790_000_000_000_000_000), *events)
+    return 3, message((1, 1), (2, name), (3, 1_790_000_000_000_000_000), *events)
 
 
 def _tpu(path: Path) -> Path:
     """Two steps of 100 µs: 60 of a product, 20 of an all-reduce, all of it inside a loop; 20 idle."""
     named = [
-        (4, _message((1, key), (2, _message((1, key), (2, name), (4, shown), *((5, _stat(*stat)) for stat in stats)))))
+        (4, message((1, key), (2, message((1, key), (2, name), (4, shown), *((5, _stat(*stat)) for stat in stats)))))
         for key, (name, shown, stats) in OPS.items()
     ]
-    known = [(5, _message((1, key), (2, _message((1, key), (2, name))))) for key, name in STATS.items()]
-    plane = _message(
+    known = [(5, message((1, key), (2, message((1, key), (2, name))))) for key, name in STATS.items()]
+    plane = message(
         (2, "/device:TPU:0"),
         _line("Steps", _event(4, 0, 100), _event(5, 100, 200)),
         _line("XLA Modules", _event(3, 0, 200)),
@@ -73,7 +56,7 @@ def _tpu(path: Path) -> Path:
                            for kind, low, high in ((3, 0, 80), (1, 0, 60), (2, 60, 80)))),
         *named, *known, (6, _stat(5, "TPU v5p")),
     )  # fmt: skip
-    path.write_bytes(_message((1, plane)))
+    path.write_bytes(message((1, plane)))
     return path
 
 
