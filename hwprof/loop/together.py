@@ -127,9 +127,9 @@ class Together:
     def _before(self, sync: Sync, *, loads: bool) -> tuple[dict[LateCause, float], float, dict[Activity, float]]:
         """Seconds since the sync before by cause, without a processor, and by activity."""
         causes: dict[LateCause, float] = {}
-        for cause, time_s in _by_cause(sync.spent, loads=loads, on_host=self._device.type != "cuda"):
+        for cause, time_s in _by_cause(sync.spent, loads=loads, on_host=self._device.type == "cpu"):
             causes[cause] = causes.get(cause, 0.0) + time_s
-        if self._device.type == "cuda" and sync.left is not None:
+        if self._device.type != "cpu" and sync.left is not None:
             own_s = self._timer.elapsed_s(sync.left, sync.arrived)
             causes["compute"] = max(own_s - sum(causes.values()), 0.0)
         delayed_s = sum(spent.delayed_s for spent in sync.spent.values())

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 import torch.distributed as dist
@@ -15,10 +15,13 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from hwprof.errors import InputError, WorkError
-from hwprof.measure.host.environment import resolve_device
+from hwprof.measure.host.accelerator import make_current
+from hwprof.measure.host.environment import resolve_device, visible
 
 _NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LAUNCH = "torchrun --nproc-per-node <ranks> -m hwprof ..."
+BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl", "npu": "hccl"}
+"""Kind of device -> what its ranks talk through, as torch calls it; there is none between Apple's GPUs."""
 TORCH_LATER_S = 60.0
 """torch's own limit for one collective comes so much later than hwprof's for a rank that hangs, which names it."""
 OWN_KEYS = "hwprof"
@@ -57,7 +60,7 @@ class World:
         node: which machine, counted from 0 (torchrun's group rank).
         nodes_of: the node of each rank.
         host: this machine's name.
-        backend: ``nccl`` for CUDA devices, ``gloo`` for CPUs; what the measured collectives run on.
+        backend: ``gloo`` for CPUs, else the devices' own as torch calls it; what the measured collectives run on.
         store: key-value store of all ranks; survives a rank that dies under torchrun, whose agent hosts it.
         control: a gloo group for small agreements, apart from the measured traffic.
     """
@@ -72,6 +75,11 @@ class World:
     device: torch.device
     store: Store
     control: Any
+
+    @property
+    def library(self) -> str:
+        """What the backend is called where it comes from: AMD's is ``nccl`` to torch, too."""
+        return "rccl" if self.backend == "nccl" and torch.version.hip else self.backend
 
     @property
     def nodes(self) -> int:
@@ -107,8 +115,8 @@ def open_world(device_text: str, *, timeout_s: float) -> World:
     """Join the other ranks; waits until all are there.
 
     Args:
-        device_text: ``auto``, ``cpu`` or ``cuda``; each rank takes the device of its local rank, or the only
-            one that it sees.
+        device_text: ``auto``, ``cpu`` or a kind of accelerator; each rank takes the device of its local rank, or the
+            only one that it sees.
         timeout_s: how long a rank may take to join, and to move on.
 
     Raises:
@@ -120,19 +128,20 @@ def open_world(device_text: str, *, timeout_s: float) -> World:
         raise InputError(f"{', '.join(missing)} not set", expectation="a launcher sets them", remedy=f"run {_LAUNCH}")
     rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     device = _device_of(device_text, local_rank)
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    backend = BACKENDS[device.type]
+    there = device.type != "cpu"
     timeout = timedelta(seconds=timeout_s + TORCH_LATER_S)
     try:
         store = _store(timeout)
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
+        if there:
+            make_current(device)
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if backend == "nccl" else "gloo",
+            f"cpu:gloo,{device.type}:{backend}" if there else backend,
             store=store,
             rank=rank,
             world_size=size,
             timeout=timeout,
-            device_id=device if device.type == "cuda" else None,
+            device_id=device if there else None,
         )
         control = dist.new_group(backend="gloo", timeout=timeout)
         node = int(os.environ.get("GROUP_RANK", os.environ.get("SLURM_NODEID", "0")))
@@ -158,6 +167,11 @@ def open_world(device_text: str, *, timeout_s: float) -> World:
     )
 
 
+def sized_as(backend: str) -> Literal["gloo", "nccl"]:
+    """Whose messages those of a backend are as large as: the CPUs', or the devices'."""
+    return "gloo" if backend == "gloo" else "nccl"
+
+
 def close_world() -> None:
     """Leave the other ranks; harmless where none were joined."""
     if dist.is_initialized():
@@ -170,20 +184,23 @@ def _store(timeout: timedelta) -> Any:
 
 
 def _device_of(text: str, local_rank: int) -> torch.device:
-    if text.strip().lower().startswith("cuda:"):
+    kind, _, number = text.strip().lower().partition(":")
+    if number:
         raise InputError(
             f"--device {text} names one device for all ranks",
             expectation="each rank takes the device of its local rank, or the only one that it sees",
-            remedy="give --device cuda, and choose devices with CUDA_VISIBLE_DEVICES",
+            remedy=f"give --device {kind}, and choose devices with a variable of the driver's (CUDA_VISIBLE_DEVICES)",
         )
     device = resolve_device(text)
     if device.type == "cpu":
         return device
-    if device.type != "cuda":
+    backend = BACKENDS.get(device.type)
+    if backend is None or not dist.is_backend_available(backend):
+        lacks = "talk through nothing that torch has" if backend is None else f"need {backend}, which torch lacks here"
         raise InputError(
-            f"several ranks on {device.type} are not measured",
-            expectation="ranks talk through NCCL or RCCL between GPUs (cuda), and through gloo between CPUs",
-            remedy="run one process, or use --device cuda or cpu",
+            f"several ranks on {device.type} {lacks}",
+            expectation="NCCL or RCCL (cuda), XCCL (xpu), HCCL of torch_npu (npu), gloo between CPUs",
+            remedy="run one process, use --device cpu, or install a torch with that library",
         )
-    own = 0 if torch.cuda.device_count() == 1 else local_rank  # a launcher may show each rank its own device only
+    own = 0 if visible(device.type) == 1 else local_rank  # a launcher may show each rank its own device only
     return resolve_device(f"{device.type}:{own}")

@@ -114,8 +114,8 @@ class _RankSession:
 
     @property
     def _watches(self) -> bool:
-        """Every GPU is watched; the host once on the first machine, as all share it."""
-        return self._world.device.type == "cuda" or self._world.rank == 0
+        """Every device is watched; the host once on the first machine, as all share it."""
+        return self._world.device.type != "cpu" or self._world.rank == 0
 
     def _said(self, line: str) -> None:
         self._lifeline.stage(line)
@@ -230,7 +230,7 @@ class _RankSession:
         ranks = ranks_result(
             records,
             layout=run.settings.layout,
-            backend=self._world.backend,
+            backend=self._world.library,
             world_size=self._world.size,
             steps=run.settings.profiled_steps,
         )

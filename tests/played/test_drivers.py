@@ -8,6 +8,7 @@ import pytest
 import torch
 from played.device import Gpus
 from played.nvml import THROTTLED_MHZ, played_nvml
+from played.ranks import torch_has_all
 
 from hwprof.errors import InputError
 from hwprof.measure.doctor.checks import CHECKS
@@ -226,11 +227,13 @@ def test_precision_set_the_way_that_torch_recommends_is_read_and_comes_back(name
 
 @pytest.mark.parametrize(("count", "rank", "index"), [(1, 3, 0), (4, 3, 3)])
 def test_each_rank_takes_the_device_of_its_number_or_the_only_one_that_it_sees(monkeypatch, count, rank, index):
+    torch_has_all(monkeypatch)
     with Gpus(count).installed(monkeypatch):
         assert _device_of("cuda", rank) == torch.device("cuda", index)
 
 
 def test_a_rank_beyond_the_visible_devices_is_refused(monkeypatch):
+    torch_has_all(monkeypatch)
     with Gpus(2).installed(monkeypatch), pytest.raises(InputError, match="there is no device cuda:3"):
         _device_of("cuda", 3)
 
@@ -262,6 +265,12 @@ def test_nvml_under_wsl_is_a_matter_of_a_path(tmp_path):
     found = _checks(tmp_path, driver="usr/lib/wsl/lib/libnvidia-ml.so.1")["NVML"]
     assert found.status == "missing"
     assert found.remedy == "export LD_LIBRARY_PATH=/usr/lib/wsl/lib:$LD_LIBRARY_PATH"
+
+
+def test_doctor_names_accelerators_beside_cudas(tmp_path, monkeypatch):
+    with Gpus(2, kind="xpu", name="Intel(R) Arc(TM) B580").installed(monkeypatch):
+        found = _checks(tmp_path)["Intel GPU (xpu)"]
+    assert (found.status, found.found) == ("ok", "2 visible: Intel(R) Arc(TM) B580")
 
 
 def test_torch_for_rocm_is_named_as_such_where_it_sees_no_device(monkeypatch):

@@ -13,6 +13,9 @@ import hwprof
 from hwprof.errors import InputError
 from hwprof.report.files.run import read_run
 
+NAMES = {"nccl": "NVIDIA H200", "rccl": "AMD Instinct MI300X", "xccl": "Intel(R) Data Center GPU Max 1550"}
+"""Library that ranks talk through -> the device that each has."""
+
 
 @pytest.fixture(scope="module")
 def pool():
@@ -21,15 +24,17 @@ def pool():
     pool.close()
 
 
-def run_rank(_world, folder, parallel, port):
+def run_rank(_world, folder, kind, parallel, port):
     """One rank's run; the device that it took, and whether its probes were to copy between its device and others."""
     from played.ranks import gloo_for_nccl
 
     from hwprof.measure.links import layout_links, slowdown
     from hwprof.session import ceilings
 
-    peers, gpus = [], Gpus(2)
+    peers, device, name = [], "xpu" if kind == "xccl" else "cuda", NAMES[kind]
+    gpus = Gpus(2, kind=device, name=name, gcnArchName="gfx942:sramecc+:xnack-")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.version, "hip", "6.4.1" if kind == "rccl" else None)
         patch.setenv("MASTER_PORT", port)
         played_profile(patch)
         played_nvml(patch, count=2)
@@ -40,27 +45,29 @@ def run_rank(_world, folder, parallel, port):
         patch.setattr(slowdown, "_SIDE", {"nccl": 64})
         patch.setattr(slowdown, "_MESSAGE_BYTES", {"nccl": 4096})
         with gpus.installed(patch), tensors_on_cpu(gpus, patch):
-            hwprof.run_ranks(device="cuda", parallel=parallel, output=folder, **SIZES)
+            hwprof.run_ranks(device=device, parallel=parallel, output=folder, **SIZES)
     return gpus.current, peers
 
 
 @pytest.mark.parametrize(
-    ("parallel", "collectives"),
+    ("kind", "parallel", "collectives"),
     [
-        ("fsdp", {("all_gather", "data"), ("reduce_scatter", "data"), ("all_reduce", "all")}),
-        ("ddp", {("all_reduce", "data")}),
-        ("tp2", {("all_reduce", "tensor"), ("all_reduce", "all")}),
-        ("pp2", {("send_recv", "pipeline"), ("all_reduce", "pipeline"), ("all_reduce", "all")}),
+        ("nccl", "fsdp", {("all_gather", "data"), ("reduce_scatter", "data"), ("all_reduce", "all")}),
+        ("nccl", "ddp", {("all_reduce", "data")}),
+        ("nccl", "tp2", {("all_reduce", "tensor"), ("all_reduce", "all")}),
+        ("nccl", "pp2", {("send_recv", "pipeline"), ("all_reduce", "pipeline"), ("all_reduce", "all")}),
+        ("rccl", "ddp", {("all_reduce", "data")}),
+        ("xccl", "ddp", {("all_reduce", "data")}),
     ],
 )
-def test_two_ranks_merge_into_one_report_with_their_collectives(pool, tmp_path, parallel, collectives):
-    assert pool.run(run_rank, str(tmp_path), parallel, str(free_port())) == [(0, [False]), (1, [False])]
+def test_two_ranks_merge_into_one_report_with_their_collectives(pool, tmp_path, kind, parallel, collectives):
+    assert pool.run(run_rank, str(tmp_path), kind, parallel, str(free_port())) == [(0, [False]), (1, [False])]
     record = read_run(tmp_path)
     assert (record.status, record.world_size) == ("complete", 2)
-    assert record.ranks.backend == "nccl"
+    assert record.ranks.backend == kind
     assert {(one.collective, one.axis) for one in record.ranks.collectives} == collectives
     assert all(one.size_bytes > 0 for one in record.ranks.collectives)
-    assert [rank.place.device for rank in record.ranks.ranks] == ["NVIDIA H200"] * 2
+    assert [rank.place.device for rank in record.ranks.ranks] == [NAMES[kind]] * 2
     assert not torch.cuda.is_available()
 
 

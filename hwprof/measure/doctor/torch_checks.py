@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from hwprof.measure.doctor.machine import TORCH_GUIDE, Machine
+from hwprof.measure.host.accelerator import PLATFORMS
+from hwprof.measure.host.environment import device_name, is_available, visible
 from hwprof.specs.record.doctor import Check
 
 
@@ -69,6 +71,15 @@ def _cuda(machine: Machine) -> Iterator[Check]:
     yield Check(name="GPU", area="gpu", status="missing", found=found, adds=adds, remedy=remedy)
 
 
+def _others(_machine: Machine) -> Iterator[Check]:
+    """Accelerators beside CUDA's, as far as torch sees any."""
+    for kind, name in PLATFORMS.items():
+        if kind != "cuda" and is_available(kind):
+            device = torch.device(kind, 0)
+            found = f"{visible(kind)} visible: {device_name(device)}"
+            yield Check(name=name, area="gpu", status="ok", found=found, adds="measuring on a GPU")
+
+
 def _ranks(machine: Machine) -> Iterator[Check]:
     distributed: Any = torch.distributed
     backends = [
@@ -76,16 +87,17 @@ def _ranks(machine: Machine) -> Iterator[Check]:
         for name, available in (
             ("gloo", "is_gloo_available"),
             ("nccl", "is_nccl_available"),
+            ("xccl", "is_xccl_available"),
             ("mpi", "is_mpi_available"),
         )
-        if distributed.is_available() and getattr(distributed, available)()
+        if distributed.is_available() and getattr(distributed, available, bool)()
     ]
     yield Check(
         name="backends",
         area="ranks",
         status="ok" if backends else "missing",
         found=", ".join(backends) or "torch.distributed is not built in",
-        adds="several ranks: gloo on CPUs, nccl on GPUs",
+        adds="several ranks: gloo on CPUs, nccl on GPUs of NVIDIA and AMD, xccl on Intel's",
         remedy="" if backends else f"install a torch with distributed: {TORCH_GUIDE}",
     )
     torchrun = machine.which("torchrun")
@@ -99,5 +111,5 @@ def _ranks(machine: Machine) -> Iterator[Check]:
     )
 
 
-TORCH_CHECKS: tuple[Callable[[Machine], Iterator[Check]], ...] = (_torch, _profiler, _cuda, _ranks)
+TORCH_CHECKS: tuple[Callable[[Machine], Iterator[Check]], ...] = (_torch, _profiler, _cuda, _others, _ranks)
 """Checks of what torch brings."""

@@ -47,6 +47,7 @@ _VARIABLE_PREFIXES = (
 )
 _CPUINFO = Path("/proc/cpuinfo")
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_AMD_DRIVER = Path("/sys/module/amdgpu/version")
 _NUMA_NODES = Path("/sys/devices/system/node")
 
 
@@ -65,11 +66,11 @@ def resolve_device(text: str) -> torch.device:
         raise InputError(
             f"{text!r} is not a device", expectation=f"expected {_ACCEPTED}", remedy="run with --device auto"
         )
-    if not _is_available(kind):
+    if not is_available(kind):
         raise InputError(
             f"no {PLATFORMS[kind]} device is visible", expectation=_why_none(kind), remedy=_REMEDIES.get(kind, _GUIDE)
         )
-    index, count = int(number or 0), _count(kind)
+    index, count = int(number or 0), visible(kind)
     if index >= count:
         raise InputError(
             f"there is no device {kind}:{index}",
@@ -87,17 +88,19 @@ _REMEDIES = {
 
 
 def _first_accelerator() -> torch.device:
-    found = next((kind for kind in PLATFORMS if _is_available(kind)), None)
+    found = next((kind for kind in PLATFORMS if is_available(kind)), None)
     return torch.device("cpu") if found is None else torch.device(found, 0)
 
 
-def _is_available(kind: str) -> bool:
+def is_available(kind: str) -> bool:
+    """Whether torch sees a device of a kind."""
     module: Any = getattr(torch, kind, None)
     offered = getattr(module, "is_available", None)
     return bool(offered is not None and offered())
 
 
-def _count(kind: str) -> int:
+def visible(kind: str) -> int:
+    """How many devices of a kind torch sees, where it sees any."""
     counted = getattr(getattr(torch, kind), "device_count", None)
     return 1 if counted is None else int(counted())
 
@@ -184,28 +187,44 @@ _LIMITS: dict[str, Read] = {
 
 
 def _accelerator(device: torch.device) -> dict[str, Read]:
-    name: dict[str, Read] = {"device": functools.partial(device_name, device)}
-    if device.type != "cuda":
-        return name
+    found: dict[str, Read] = {"device": functools.partial(device_name, device)}
+    if device.type == "cpu":
+        return found
+    found |= {
+        "device.index": lambda: str(device.index or 0),
+        "device.count_visible": lambda: str(visible(device.type)),
+    }
+    if device.type == "mps":
+        return found
 
     def of_properties(say: Callable[[Any], str]) -> Read:
-        return lambda: say(torch.cuda.get_device_properties(device))
+        return lambda: say(module_of(device).get_device_properties(device))
 
-    return name | {
-        "device.index": lambda: str(device.index or 0),
+    found["device.memory_total"] = of_properties(lambda told: format_bytes(told.total_memory))
+    return found | (_of_cuda(of_properties) if device.type == "cuda" else {})
+
+
+def _of_cuda(of_properties: Callable[[Callable[[Any], str]], Read]) -> dict[str, Read]:
+    """What is asked of NVIDIA's GPUs, and of AMD's under the same names of torch's."""
+    libraries: dict[str, Read] = {
+        "driver": _amd_driver_version if torch.version.hip else _driver_version,
+        "miopen" if torch.version.hip else "cudnn": lambda: str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    }
+    return libraries | {
         "device.compute_capability": of_properties(lambda found: f"{found.major}.{found.minor}"),
         "device.architecture": of_properties(lambda found: getattr(found, "gcnArchName", "")),
-        "device.memory_total": of_properties(lambda found: format_bytes(found.total_memory)),
         "device.multiprocessors": of_properties(lambda found: str(found.multi_processor_count)),
-        "device.count_visible": lambda: str(torch.cuda.device_count()),
-        "driver": _driver_version,
-        "cudnn": lambda: str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]  # torch leaves it untyped
     }
 
 
 def _driver_version() -> str:
     pynvml.nvmlInit()
     return str(pynvml.nvmlSystemGetDriverVersion())
+
+
+def _amd_driver_version() -> str:
+    """Of the driver that came with ROCm; one that came with Linux has none of its own."""
+    return _AMD_DRIVER.read_text(encoding="ascii").strip()
 
 
 def _variables() -> dict[str, str]:

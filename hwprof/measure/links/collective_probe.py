@@ -18,7 +18,7 @@ import torch.distributed as dist
 from hwprof.measure.links.alpha_beta import fit_alpha_beta
 from hwprof.measure.links.collectives import ELEMENT_BYTES, Exchange, RankGroup, elements_of, exchange, ranks_by_node
 from hwprof.measure.timing import Timer
-from hwprof.measure.world import World
+from hwprof.measure.world import World, sized_as
 from hwprof.specs.measurement import STABLE_SPREAD, quantile
 from hwprof.specs.record.collective import (
     COLLECTIVES,
@@ -62,7 +62,7 @@ FULL = Thoroughness(samples=15, warmups=3, sample_s=5e-3, curve_s=8.0)
 def sizes_for(backend: str, *, quick: bool) -> Sizes:
     """The sizes of a curve, in bytes."""
     factor = _QUICK_FACTOR if quick else _FULL_FACTOR
-    largest = (_QUICK_LARGEST_BYTES if quick else _LARGEST_BYTES)[backend]
+    largest = (_QUICK_LARGEST_BYTES if quick else _LARGEST_BYTES)[sized_as(backend)]
     steps = round(math.log(largest / _SMALLEST_BYTES, factor))
     return tuple(_SMALLEST_BYTES * factor**step for step in range(steps + 1))
 
@@ -143,7 +143,7 @@ def _curve(
     return CollectiveCurve(
         collective=name,
         scope=scoped.scope,
-        backend=world.backend,
+        backend=world.library,
         ranks=scoped.group.size,
         nodes=scoped.nodes,
         points=tuple(points),

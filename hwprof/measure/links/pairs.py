@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from hwprof.measure.links.collectives import ELEMENT_BYTES, RankGroup, one_way
 from hwprof.measure.timing import Timer
-from hwprof.measure.world import World
+from hwprof.measure.world import World, sized_as
 from hwprof.specs.record.collective import PairRate
 
 MOST_RANKS = 16
@@ -30,7 +30,7 @@ def probe_pairs(
     for source, target in itertools.permutations(group.ranks, 2):
         report(f"measuring the way from rank {source} to rank {target}")
         small_s = _round_trip_s(world, group, timer, source, target, elements=1, calls=_SMALL_CALLS)
-        large_bytes = LARGE_BYTES[world.backend]
+        large_bytes = LARGE_BYTES[sized_as(world.backend)]
         large_s = _round_trip_s(world, group, timer, source, target, elements=large_bytes // ELEMENT_BYTES, calls=1)
         rates.append(
             PairRate(

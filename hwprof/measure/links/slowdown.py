@@ -15,9 +15,10 @@ from contextlib import nullcontext
 import torch
 import torch.distributed as dist
 
+from hwprof.measure.host.accelerator import module_of
 from hwprof.measure.links.collectives import ELEMENT_BYTES, RankGroup
 from hwprof.measure.timing import Timer
-from hwprof.measure.world import World
+from hwprof.measure.world import World, sized_as
 from hwprof.specs.record.collective import Slowdown
 
 _MESSAGE_BYTES = {"gloo": 8 * 2**20, "nccl": 128 * 2**20}
@@ -35,9 +36,10 @@ Work = Callable[[], None]
 
 def probe_slowdown(world: World, group: RankGroup, timer: Timer) -> Slowdown:
     """Matrix products beside all-reduces, and all-reduces beside matrix products; every rank returns the same."""
-    dtype = torch.bfloat16 if world.device.type == "cuda" else torch.float32
-    product = _product(_SIDE[world.backend], dtype, world.device)
-    reductions = _Reductions(group, _MESSAGE_BYTES[world.backend] // ELEMENT_BYTES, world.device)
+    dtype = torch.float32 if world.device.type == "cpu" else torch.bfloat16
+    side, message_bytes = _SIDE[sized_as(world.backend)], _MESSAGE_BYTES[sized_as(world.backend)]
+    product = _product(side, dtype, world.device)
+    reductions = _Reductions(group, message_bytes // ELEMENT_BYTES, world.device)
     one_product_s = _alone_s(world, timer, product, calls=1)
     one_reduction_s = _alone_s(world, timer, lambda: reductions.run(1), calls=1)
     products = max(1, round(one_reduction_s / one_product_s))
@@ -51,10 +53,9 @@ def probe_slowdown(world: World, group: RankGroup, timer: Timer) -> Slowdown:
     reduce_alone_s = _alone_s(world, timer, lambda: reductions.run(reduction_count))
     compute_together_s = _together_s(world, timer, compute, lambda: reductions.start(_OUTLASTS * reduction_count))
     reduce_together_s = _beside_products_s(world, timer, product, lambda: reductions.run(reduction_count))
-    side = _SIDE[world.backend]
     return Slowdown(
         work=f"{products} {str(dtype).removeprefix('torch.')} products of {side} x {side} x {side}",
-        beside=f"{reduction_count} all_reduce of {_MESSAGE_BYTES[world.backend]} bytes over {group.size} ranks",
+        beside=f"{reduction_count} all_reduce of {message_bytes} bytes over {group.size} ranks",
         work_alone_s=compute_alone_s,
         work_together_s=compute_together_s,
         beside_alone_s=reduce_alone_s,
@@ -122,12 +123,13 @@ def _together_s(world: World, timer: Timer, work: Work, start_beside: Callable[[
 
 
 def _beside_products_s(world: World, timer: Timer, product: Work, work: Work) -> float:
-    """The same while a thread multiplies matrices on and on, on a CUDA stream of its own."""
+    """The same while a thread multiplies matrices on and on, on a stream of its own where a device has some."""
     stop = threading.Event()
-    stream = torch.cuda.Stream(world.device) if world.device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    streams = module_of(world.device)
+    stream = None if world.device.type == "cpu" else streams.Stream(world.device)
 
     def go_on() -> None:
-        with torch.cuda.stream(stream) if stream is not None else nullcontext():
+        with streams.stream(stream) if stream is not None else nullcontext():
             until_s = time.monotonic() + _MOST_S
             while not stop.is_set() and time.monotonic() < until_s:
                 product()

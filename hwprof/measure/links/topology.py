@@ -12,6 +12,7 @@ import pynvml
 import torch
 
 from hwprof.errors import first_line
+from hwprof.measure.host.accelerator import platform_of
 from hwprof.specs.hardware.topology import DevicePair, DevicePlace, Path, Topology
 from hwprof.specs.measurement import Skipped
 
@@ -51,8 +52,10 @@ def topology(
         nvml: the NVML binding.
         pci_devices: where Linux lists its PCIe devices.
     """
-    if device.type != "cuda":
+    if device.type == "cpu":
         return None, Skipped(name="topology", reason="the ranks run on CPUs; NVML tells about NVIDIA GPUs alone")
+    if device.type != "cuda" or torch.version.hip:
+        return None, Skipped(name="topology", reason=f"NVML tells about NVIDIA GPUs alone, not {platform_of(device)}'s")
     try:
         nvml.nvmlInit()
         handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from hwprof.errors import WorkError
+from hwprof.measure.probes.step.check import in_float64
 from hwprof.specs.job.settings import Dtype
 
 Core = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -87,11 +88,13 @@ def _reference(
         last_keys: the last key that each row attends to, [rows]; None where it attends to all.
         gradient: dO, [rows, head_dim].
     """
-    q, k, v, do = (tensor.detach().double() for tensor in (query, key, value, gradient))
+    q, k, v, do = (in_float64(tensor.detach()) for tensor in (query, key, value, gradient))
     scale = q.shape[1] ** -0.5
     scores = q @ k.t() * scale
     if last_keys is not None:
-        scores = scores.masked_fill(torch.arange(len(k), device=k.device) > last_keys[:, None], float("-inf"))
+        scores = scores.masked_fill(
+            torch.arange(len(k), device=k.device) > last_keys.to(k.device)[:, None], float("-inf")
+        )
     p = scores.softmax(dim=-1)
     o, dp, dv = p @ v, do @ v.t(), p.t() @ do
     ds = p * (dp - (do * o).sum(dim=-1, keepdim=True)) * scale
@@ -110,7 +113,7 @@ def _rms(values: torch.Tensor) -> torch.Tensor:
 
 def _require_close(found: torch.Tensor, expected: _Expected, tolerance: float) -> None:
     size = expected.values.abs() + expected.size
-    worst = float(((found.detach().double() - expected.values).abs() / size).max())
+    worst = float(((in_float64(found.detach()) - expected.values).abs() / size).max())
     if not worst <= tolerance:
         raise WorkError(
             f"attention in {str(found.dtype).removeprefix('torch.')}: {expected.what} is wrong by {worst:.2g} of its "

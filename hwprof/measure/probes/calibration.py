@@ -36,7 +36,7 @@ def link_calibration(
         status_note=note,
         quick=quick,
         world_size=world.size,
-        backend=world.backend,
+        backend=world.library,
         collectives=result.collectives,
         pairs=result.pairs,
         slowdowns=result.slowdowns,

@@ -226,7 +226,7 @@ def _cache_probes(bench: Bench) -> tuple[Probe, ...]:
     if bench.device.type == "cuda":
         return (("memory.l2", lambda: cuda_l2_ceiling(bench)),)
     if bench.device.type != "cpu":
-        return (("memory.l2", _refuse(f"{bench.device.type}: kernels can't be captured in a graph here")),)
+        return (("memory.l2", _refuse(f"torch does not tell how large the caches of {bench.device.type} are")),)
     caches = cpu_caches()
     if not caches:
         return (("memory.caches", _refuse("the operating system does not list the CPU's caches in /sys")),)

@@ -49,8 +49,10 @@ def require_fp8(device: torch.device) -> Any:
     Raises:
         CannotRunError: it does not, or torch is too old.
     """
-    if device.type != "cuda":
+    if device.type == "cpu":
         raise CannotRunError("fp8 is a number format of tensor cores; torch emulates it on a CPU")
+    if device.type != "cuda":
+        raise CannotRunError(f"whether the matrix units of {device.type} take fp8 is not told by torch")
     format_of(device)
     multiply = getattr(torch, "_scaled_mm", None)
     if multiply is None or not hasattr(torch, "float8_e4m3fn"):

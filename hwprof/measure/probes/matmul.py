@@ -21,6 +21,7 @@ from hwprof.measure.probes.isa import products_run_on, widened
 from hwprof.measure.probes.operators import warmed_up
 from hwprof.measure.probes.rotation import rotating
 from hwprof.measure.probes.sampling import Samples, Work, sample_s
+from hwprof.measure.probes.step.check import in_float64
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.measurement import Ceiling
 from hwprof.train.precision import architecture, kept_matmul_precision, multiplies_bf16, set_matmul_precision
@@ -299,8 +300,8 @@ def check_product(y: torch.Tensor, x: torch.Tensor, w: torch.Tensor, *, toleranc
     """
     rows = torch.linspace(0, x.shape[0] - 1, min(16, x.shape[0]), device=x.device).long()
     columns = torch.linspace(0, w.shape[0] - 1, min(16, w.shape[0]), device=x.device).long()
-    expected = x[rows].double() @ w[columns].double().t()
-    worst = float((y[rows][:, columns].double() - expected).abs().max()) / x.shape[1] ** 0.5
+    expected = in_float64(x[rows]) @ in_float64(w[columns]).t()
+    worst = float((in_float64(y[rows][:, columns]) - expected).abs().max()) / x.shape[1] ** 0.5
     if not worst <= tolerance:
         raise WorkError(
             f"a {str(x.dtype).removeprefix('torch.')} product is wrong by {worst:.2g} of its standard deviation",

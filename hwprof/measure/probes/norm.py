@@ -21,6 +21,7 @@ from hwprof.measure.probes.matmul import l2_flush
 from hwprof.measure.probes.operators import warmed_up
 from hwprof.measure.probes.rotation import rotating
 from hwprof.measure.probes.sampling import Work
+from hwprof.measure.probes.step.check import in_float64
 from hwprof.specs.job.step_kernels import StepKernel
 from hwprof.specs.measurement import Ceiling
 
@@ -126,11 +127,11 @@ def check_norm(y: torch.Tensor, x: torch.Tensor, kind: NormKind) -> None:
         WorkError: an element is off by more than ``_TOLERANCE``.
     """
     rows = torch.linspace(0, x.shape[0] - 1, min(_CHECKED_ROWS, x.shape[0]), device=x.device).long()
-    exact = x[rows].double()
+    exact = in_float64(x[rows])
     if kind == "layernorm":
         exact = exact - exact.mean(dim=1, keepdim=True)
     exact = exact / (exact.square().mean(dim=1, keepdim=True) + _EPSILON).sqrt()
-    worst = float((y[rows].double() - exact).abs().max())
+    worst = float((in_float64(y[rows]) - exact).abs().max())
     if not worst <= _TOLERANCE:
         raise WorkError(
             f"a {kind} is wrong by {worst:.2g}",

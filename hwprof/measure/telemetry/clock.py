@@ -15,9 +15,9 @@ SM_CLOCK = "gpu.sm_clock"
 
 def clock_of(device: torch.device, *, nvml: Any = pynvml) -> Callable[[], float | None]:
     """Reads the clock of a GPU's multiprocessors in Hz; None of a CPU, and where the driver does not tell."""
-    if device.type != "cuda":
+    if device.type == "cpu":
         return lambda: None
-    readers, _ = gpu_readers(nvml, device.index or 0)
+    readers, _ = gpu_readers(nvml, device.index or 0, device.type)
     reader = next((one for one in readers if SM_CLOCK in one.quantities), None)
     if reader is None:
         return lambda: None

@@ -1,4 +1,4 @@
-"""Which counters can be read beside a run? A table for the host (psutil) and one for an NVIDIA GPU (NVML)."""
+"""Which counters can be read beside a run? Tables for the host (psutil), NVIDIA's GPUs (NVML) and others (torch)."""
 
 from __future__ import annotations
 
@@ -62,18 +62,21 @@ def _cores() -> int:
         return 0
 
 
-def gpu_readers(nvml: Any, device_index: int | None) -> tuple[tuple[Reader, ...], tuple[Skipped, ...]]:
+def gpu_readers(
+    nvml: Any, device_index: int | None, kind: str = "cuda"
+) -> tuple[tuple[Reader, ...], tuple[Skipped, ...]]:
     """Counters of a GPU, or why there are none.
 
     Args:
         nvml: the NVML binding.
         device_index: torch's index of the device; NVML's own differs where CUDA_VISIBLE_DEVICES is set, so the device
             is found by its UUID.
+        kind: of the accelerator; NVML tells of NVIDIA's, torch of others.
     """
     if device_index is None:
         return (), (Skipped(name="gpu", reason="the run uses no GPU"),)
-    if torch.version.hip:
-        return _amd_readers(device_index), ()
+    if kind != "cuda" or torch.version.hip:
+        return _readers_of_torch(kind, device_index)
     try:
         nvml.nvmlInit()
         handle, is_slice = _handle(nvml, device_index)
@@ -95,28 +98,42 @@ def gpu_readers(nvml: Any, device_index: int | None) -> tuple[tuple[Reader, ...]
     return (*readers, energy, *gpm), missing
 
 
-def _amd_readers(device_index: int) -> tuple[Reader, ...]:
-    """Counters of a GPU of AMD, which torch reads through amdsmi; each that it does not give says why.
+def _readers_of_torch(kind: str, device_index: int) -> tuple[tuple[Reader, ...], tuple[Skipped, ...]]:
+    """Counters that torch itself reads, of AMD's GPUs through amdsmi and of Intel's through Level Zero.
 
-    Power comes in W there, though torch's words on the same function say mW (amdsmi, ``average_socket_power``).
+    Power comes in W from both, though torch's words on AMD's function say mW (amdsmi, ``average_socket_power``).
     """
-    table: tuple[tuple[str, str, str, float], ...] = (
-        ("gpu.power", "watt", "power_draw", 1.0),
-        ("gpu.sm_clock", "hertz", "clock_rate", 1e6),
-        ("gpu.temperature", "celsius", "temperature", 1.0),
-        ("gpu.utilization", "fraction", "utilization", 1e-2),
-        ("gpu.memory_utilization", "fraction", "memory_usage", 1e-2),
-        ("gpu.memory_used", "byte", "device_memory_used", 1.0),
+    module: Any = getattr(torch, kind)
+    readers = tuple(
+        Reader(
+            quantities=(quantity,),
+            unit=unit,
+            read=functools.partial(_value_of_torch, module, name, device_index, factor),
+            every=_SLOW_EVERY if kind == "xpu" and name in _SLOW_OF_INTEL else 1,
+        )
+        for quantity, unit, name, factor in _OF_TORCH
+        if hasattr(module, name)
     )
-    return tuple(
-        Reader(quantities=(quantity,), unit=unit, read=functools.partial(_amd_value, name, device_index, factor))
-        for quantity, unit, name, factor in table
-    )
+    none = Skipped(name="gpu", reason=f"torch.{kind} reads no counters, and no other library here does")
+    return readers, () if readers else (none,)
 
 
-def _amd_value(name: str, device_index: int, factor: float) -> Sequence[float]:
-    return (float(getattr(torch.cuda, name)(device_index)) * factor,)
+def _value_of_torch(module: Any, name: str, device_index: int, factor: float) -> Sequence[float]:
+    return (float(getattr(module, name)(device_index)) * factor,)
 
+
+_OF_TORCH: tuple[tuple[str, str, str, float], ...] = (
+    ("gpu.power", "watt", "power_draw", 1.0),
+    ("gpu.sm_clock", "hertz", "clock_rate", 1e6),
+    ("gpu.temperature", "celsius", "temperature", 1.0),
+    ("gpu.utilization", "fraction", "utilization", 1e-2),
+    ("gpu.memory_utilization", "fraction", "memory_usage", 1e-2),
+    ("gpu.memory_used", "byte", "device_memory_used", 1.0),
+)
+"""Quantity, its unit, torch's function, and the factor from its unit."""
+_SLOW_OF_INTEL = frozenset({"power_draw", "utilization", "memory_usage"})
+"""They block for 100 ms (torch.xpu's documentation)."""
+_SLOW_EVERY = 10
 
 _OF_THE_WHOLE = Skipped(
     name="gpu.slice",

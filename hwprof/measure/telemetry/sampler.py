@@ -22,14 +22,17 @@ class Telemetry:
     """Samples the host, and a GPU if there is one, from entering the context until leaving it.
 
     Args:
-        device_index: torch's index of the CUDA device; None when the run uses none.
+        device_index: torch's index of the accelerator; None when the run uses none.
         period_s: seconds between two samples; costly counters are read less often.
         nvml: the NVML binding.
+        kind: of the accelerator.
     """
 
-    def __init__(self, device_index: int | None, period_s: float = 0.2, *, nvml: Any = pynvml) -> None:
+    def __init__(
+        self, device_index: int | None, period_s: float = 0.2, *, nvml: Any = pynvml, kind: str = "cuda"
+    ) -> None:
         self._period_s = period_s
-        gpu, skipped = gpu_readers(nvml, device_index)
+        gpu, skipped = gpu_readers(nvml, device_index, kind)
         self._active: list[Reader] = [*host_readers(), *gpu]
         self._points: dict[Reader, list[Point]] = {reader: [] for reader in self._active}
         self._skipped: list[Skipped] = list(skipped)
@@ -41,11 +44,7 @@ class Telemetry:
     @classmethod
     def of(cls, device: torch.device) -> Self:
         """Of a device; of an accelerator whose counters no library here reads the host's alone, which it says."""
-        found = cls(device.index or 0 if device.type == "cuda" else None)
-        if device.type not in {"cpu", "cuda"}:
-            reason = f"no counters of {device.type} are read: NVML is NVIDIA's, and amdsmi AMD's"
-            found._skipped[:] = [Skipped(name="gpu", reason=reason)]
-        return found
+        return cls(None) if device.type == "cpu" else cls(device.index or 0, kind=device.type)
 
     def __enter__(self) -> Self:
         self._start_s = time.perf_counter()

@@ -238,8 +238,10 @@ class Gpus:
 
             return told
 
+        intel = {"power_draw": 450, "clock_rate": 1600, "temperature": 52, "utilization": 93, "memory_usage": 40,
+                 "device_memory_used": 65 * 10**9} if self.kind == "xpu" else {}  # fmt: skip
         memory = at(lambda: (self.memory_bytes, self.properties.total_memory))
-        return {
+        return {name: at(lambda value=value: value) for name, value in intel.items()} | {
             "is_available": lambda: True,
             "is_initialized": lambda: True,
             "device_count": lambda: self.count,

@@ -1,4 +1,4 @@
-"""How do ranks on played devices talk? Through gloo, whatever NCCL was asked for."""
+"""How do ranks on played devices talk? Through gloo, whatever was asked for of the devices' own library."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ import torch.distributed.device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 
+def torch_has_all(monkeypatch: Any) -> None:
+    """This torch, which is built for CPUs, has the libraries of all devices."""
+    monkeypatch.setattr(dist, "is_backend_available", lambda _name: True)
+
+
 def gloo_for_nccl(monkeypatch: Any) -> None:
-    """Process groups and meshes of CUDA devices are those of CPUs."""
+    """Process groups and meshes of played devices are those of CPUs."""
     init, new_group = dist.init_process_group, dist.new_group
     mesh = torch.distributed.device_mesh.init_device_mesh
     replicate = DistributedDataParallel.__init__
@@ -19,6 +24,7 @@ def gloo_for_nccl(monkeypatch: Any) -> None:
     def started(_backend, *args, **options):
         init("gloo", *args, **options | {"device_id": None})
 
+    torch_has_all(monkeypatch)
     monkeypatch.setattr(dist, "init_process_group", started)
     monkeypatch.setattr(dist, "new_group", lambda *args, **options: new_group(*args, **options | {"backend": "gloo"}))
     monkeypatch.setattr(

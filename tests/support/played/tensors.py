@@ -29,19 +29,41 @@ class OnCpu(TorchFunctionMode):
     """Calls that name a played device make their tensors on the CPU.
 
     Args:
-        gpus: the played devices, which refuse tensors larger than they have memory for, and every call when broken.
+        gpus: the played devices, which refuse tensors larger than they have memory for, and every call when broken;
+            Apple's refuse float64, too.
     """
 
     def __init__(self, gpus: Any) -> None:
         super().__init__()
         self._gpus = gpus
+        self._metal = gpus.kind == "mps"
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is _DEVICE:
             return function(*args, **(kwargs or {}))
         if function is torch.Tensor.pin_memory:
             return args[0]
-        kwargs = {key: CPU if is_played(value) else value for key, value in (kwargs or {}).items()}
+        run = self._on_metal if self._metal else self._run
+        return run(function, args, kwargs or {})
+
+    def _on_metal(self, function, args, kwargs):
+        """What is made there, or of what is there, is there; it knows no float64."""
+        there = any(is_played(value) for value in (*args, *kwargs.values()))
+        there = there or any(getattr(value, "on_metal", False) for value in args)
+        made = self._run(function, args, kwargs)
+        if not there or not isinstance(made, torch.Tensor):
+            return made
+        if function is torch.Tensor.cpu or (function is torch.Tensor.to and CPU in args):
+            return made.view_as(made)
+        if made.dtype == torch.float64:
+            raise TypeError(
+                "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."
+            )
+        made.on_metal = True
+        return made
+
+    def _run(self, function, args, kwargs):
+        kwargs = {key: CPU if is_played(value) else value for key, value in kwargs.items()}
         kwargs.pop("pin_memory", None)
         self._gpus.check()
         made = function(*(CPU if is_played(value) else value for value in args), **kwargs)

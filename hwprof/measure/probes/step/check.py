@@ -17,6 +17,16 @@ def some_rows(count: int, device: torch.device) -> torch.Tensor:
     return torch.linspace(0, count - 1, min(CHECKED_ROWS, count), device=device).long()
 
 
+def exact_on(device: torch.device) -> torch.device:
+    """Where float64 of a device is computed: on CUDA's there, else on the host (Metal has none, nor Intel's Arc)."""
+    return device if device.type == "cuda" else torch.device("cpu")
+
+
+def in_float64(part: torch.Tensor) -> torch.Tensor:
+    """A part of a tensor, to be compared."""
+    return part.to(exact_on(part.device)).double()
+
+
 def require_close(found: torch.Tensor, exact: torch.Tensor, what: str, *, tolerance: float) -> None:
     """Compare a result with what it should be.
 
@@ -30,7 +40,7 @@ def require_close(found: torch.Tensor, exact: torch.Tensor, what: str, *, tolera
         WorkError: an element is further off, or no number.
     """
     size = exact.abs() + exact.square().mean().sqrt()
-    worst = float(((found.detach().double() - exact).abs() / size.clamp(min=1e-30)).max())
+    worst = float(((in_float64(found.detach()) - exact).abs() / size.clamp(min=1e-30)).max())
     if not worst <= tolerance:
         raise WorkError(
             f"{what} is wrong by {worst:.2g} of its size",

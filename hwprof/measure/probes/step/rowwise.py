@@ -14,7 +14,7 @@ from hwprof.errors import WorkError
 from hwprof.measure.probes.attention_check import random_normal
 from hwprof.measure.probes.matmul import TORCH_DTYPE
 from hwprof.measure.probes.sampling import Work
-from hwprof.measure.probes.step.check import TOLERANCE, require_close, some_rows
+from hwprof.measure.probes.step.check import TOLERANCE, exact_on, in_float64, require_close, some_rows
 from hwprof.specs.job.step_kernels import GATED, StepKernel
 from hwprof.train.attention import Rope
 from hwprof.train.feed_forward import GatedActivation, PlainActivation
@@ -55,9 +55,9 @@ def _one_direction(kernel: StepKernel, function: _Function) -> Work:
 
 def _check(kernel: StepKernel, function: _Function, results: Tensors, gradients: Tensors, found: Tensors) -> None:
     tolerance = TOLERANCE[kernel.dtype]
-    inputs = [function.part(one.detach()).double().requires_grad_() for one in function.inputs]
+    inputs = [in_float64(function.part(one.detach())).requires_grad_() for one in function.inputs]
     exact = function.exact(*inputs)
-    wanted = torch.autograd.grad(exact, inputs, [function.part(one).double() for one in gradients])
+    wanted = torch.autograd.grad(exact, inputs, [in_float64(function.part(one)) for one in gradients])
     for one, other in zip((*results, *found), (*exact, *wanted), strict=True):
         require_close(function.part(one), other.detach(), str(kernel), tolerance=tolerance)
 
@@ -98,16 +98,16 @@ def rope(device: torch.device, kernel: StepKernel) -> Work:
     """Queries and keys turned by their positions."""
     batch, seq_len, heads, kv_heads, width = kernel.sizes
     pairs = torch.arange(0, width, 2, dtype=torch.float64) / width
-    angles = torch.outer(torch.arange(seq_len, dtype=torch.float64), _THETA**-pairs).to(device)
+    angles = torch.outer(torch.arange(seq_len, dtype=torch.float64), _THETA**-pairs)
     places = some_rows(seq_len, device)
-    turns = torch.polar(torch.ones_like(angles), angles)[places, None]
+    turns = torch.polar(torch.ones_like(angles), angles)[places.cpu(), None].to(exact_on(device))
 
     def turned(x: torch.Tensor) -> torch.Tensor:
         z = torch.complex(*x.chunk(2, dim=-1)) * turns
         return torch.cat((z.real, z.imag), dim=-1)
 
     function = _Function(
-        run=Rope((angles.cos().float(), angles.sin().float())),
+        run=Rope((angles.cos().float().to(device), angles.sin().float().to(device))),
         inputs=tuple(_leaf(device, TORCH_DTYPE[kernel.dtype], batch, seq_len, one, width) for one in (heads, kv_heads)),
         exact=lambda query, key: (turned(query), turned(key)),
         part=lambda tensor: tensor[:1, places],
@@ -136,7 +136,7 @@ def residual(device: torch.device, kernel: StepKernel) -> Work:
     def summed() -> torch.Tensor:
         return total.add_(added).to(dtype)
 
-    require_close(summed()[rows], added[rows].double(), str(kernel), tolerance=TOLERANCE[kernel.dtype])
+    require_close(summed()[rows], in_float64(added[rows]), str(kernel), tolerance=TOLERANCE[kernel.dtype])
     return summed
 
 
@@ -157,11 +157,11 @@ def _check_loss(
     """Loss: mean of log sum exp - logit of the target, over all rows. Gradient: (softmax - 1 at the target) / rows."""
     tolerance = TOLERANCE[kernel.dtype]
     sums = [logits[at : at + _CHUNK_ROWS].float().logsumexp(1).sum() for at in range(0, len(logits), _CHUNK_ROWS)]
-    exact = (torch.stack(sums).double().sum() - logits.gather(1, targets[:, None]).double().sum()) / len(logits)
+    exact = (in_float64(torch.stack(sums)).sum() - in_float64(logits.gather(1, targets[:, None])).sum()) / len(logits)
     require_close(value, exact, str(kernel), tolerance=tolerance)
     rows = some_rows(len(logits), logits.device)
-    wanted = logits[rows].double().softmax(1)
-    wanted[torch.arange(len(rows), device=rows.device), targets[rows]] -= 1
+    wanted = in_float64(logits[rows]).softmax(1)
+    wanted[torch.arange(len(rows)), targets[rows].to(wanted.device)] -= 1
     require_close(gradient[rows], wanted / len(logits), f"the gradient of {kernel}", tolerance=tolerance)
 
 
@@ -176,7 +176,7 @@ def dropout(device: torch.device, kernel: StepKernel) -> Work:
     y = run()
     backward = partial(torch.autograd.grad, y, x, torch.ones_like(y), retain_graph=True)
     kept = backward()[0] != 0
-    dropped = 1 - float(kept.double().mean())
+    dropped = 1 - int(kept.sum()) / kept.numel()
     error = 5 * math.sqrt(DROPPED * (1 - DROPPED) / kept.numel())
     if abs(dropped - DROPPED) > error:
         raise WorkError(
@@ -184,7 +184,7 @@ def dropout(device: torch.device, kernel: StepKernel) -> Work:
             expectation=f"expected {DROPPED} +- {error:.1g}",
             remedy="check the device and the torch installation",
         )
-    exact = torch.where(kept, x.detach().double() / (1 - DROPPED), 0.0)
     rows = some_rows(kernel.sizes[0], device)
-    require_close(y[rows], exact[rows], str(kernel), tolerance=TOLERANCE[kernel.dtype])
+    exact = in_float64(torch.where(kept[rows], x.detach()[rows], 0.0)) / (1 - DROPPED)
+    require_close(y[rows], exact, str(kernel), tolerance=TOLERANCE[kernel.dtype])
     return backward if kernel.direction == "backward" else run

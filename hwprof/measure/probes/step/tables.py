@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812 (the name that torch's own documen
 
 from hwprof.measure.probes.attention_check import random_normal
 from hwprof.measure.probes.sampling import Work
-from hwprof.measure.probes.step.check import CHECKED_ROWS, TOLERANCE, require_close
+from hwprof.measure.probes.step.check import CHECKED_ROWS, TOLERANCE, in_float64, require_close
 from hwprof.specs.job.step_kernels import TIED, StepKernel
 
 _DISTINCT = 251
@@ -31,7 +31,7 @@ def embedding(device: torch.device, kernel: StepKernel) -> Work:
         return vectors + F.embedding(positions, tables[1]) if places else vectors
 
     vectors = forward()
-    expected = (ids % _DISTINCT + (positions % _DISTINCT if places else 0))[..., None].double()
+    expected = in_float64((ids % _DISTINCT + (positions % _DISTINCT if places else 0))[..., None])
     require_close(vectors[:, :, :1], expected, str(kernel), tolerance=TOLERANCE["fp32"])
     gradient = random_normal(device, *vectors.shape)
 
@@ -55,5 +55,5 @@ def _table(device: torch.device, rows: int, features: int) -> torch.Tensor:
 def _check_gradient(kernel: StepKernel, ids: torch.Tensor, gradient: torch.Tensor, found: torch.Tensor) -> None:
     """The gradient of a row is the sum of those of its tokens."""
     for row in ids.flatten()[:CHECKED_ROWS].tolist():
-        exact = gradient[ids == row].double().sum(0)
+        exact = in_float64(gradient[ids == row]).sum(0)
         require_close(found[row], exact, f"the gradient of {kernel}", tolerance=TOLERANCE["fp32"])

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hwprof.measure.probes.sampling import Work
-from hwprof.measure.probes.step.check import require_close
+from hwprof.measure.probes.step.check import exact_on, in_float64, require_close
 from hwprof.specs.job.settings import OptimizerImplementation, OptimizerName
 from hwprof.specs.job.step_kernels import StepKernel
 from hwprof.train.optimizers import build_optimizer
@@ -21,7 +21,7 @@ def clip(device: torch.device, kernel: StepKernel) -> Work:
     """The norm of all gradients, and their product with a factor."""
     weights = _Weights(device, kernel.tensors)
     norm = nn.utils.clip_grad_norm_(weights.parameters(), 1.0)
-    exact = torch.tensor(_GRADIENT * math.sqrt(kernel.sizes[1]), dtype=torch.float64, device=device)
+    exact = torch.tensor(_GRADIENT * math.sqrt(kernel.sizes[1]), dtype=torch.float64, device=exact_on(device))
     require_close(norm, exact, str(kernel), tolerance=_NORM_TOLERANCE)
     return lambda: nn.utils.clip_grad_norm_(weights.parameters(), 1.0)
 
@@ -35,7 +35,7 @@ def optimizer(device: torch.device, kernel: StepKernel) -> Work:
     built.step()
     matrix = next(weight for weight in weights.all if weight.dim() > 1)
     changed = matrix.detach().flatten()[-1:] - _WEIGHT
-    exact = torch.full_like(changed, _FIRST_CHANGE[name](decay), dtype=torch.float64)
+    exact = torch.full_like(in_float64(changed), _FIRST_CHANGE[name](decay))
     require_close(changed, exact, str(kernel), tolerance=_CHANGE_TOLERANCE)
     return built.step
 
