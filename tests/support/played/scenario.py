@@ -93,7 +93,7 @@ class Scenario:
         backward = options.pop("backward", False)
         args = {} if sequence is None else {"Sequence number": sequence, "Fwd thread id": int(backward)}
         with self.op(operator, **args):
-            work = self.gpus.launch(name, length_us, stream=stream, call_us=1.0, latency_us=1.0, **options)
+            work = self.gpus.launch(name, length_us, stream=stream, **{"call_us": 1.0, "latency_us": 1.0} | options)
             self._called(work)
         return work
 
