@@ -96,7 +96,7 @@ class Clock:
         self._groups: dict[int, float] = defaultdict(float)
         self._works: dict[int, float | Message] = {}
         self._marks: dict[int, float] = {}
-        self._launch_s = max(self._host_s, default=0.0)
+        self._launch_s = prices.launch_s
         self.kernels, self.messages = Spans(), Spans()
 
     @property

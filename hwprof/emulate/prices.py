@@ -65,6 +65,7 @@ class Prices:
     Attributes:
         device_s: of calls, on the device.
         host_s: of calls, on the host that makes them.
+        launch_s: of a call that launches a kernel or a collective, on the host.
         assumed: of calls, whether nobody measured what the price rests on.
         memory_bound: of calls, whether their traffic takes longer than their arithmetic.
         collective_s: of collectives.
@@ -73,6 +74,7 @@ class Prices:
 
     device_s: Floats
     host_s: Floats
+    launch_s: float
     assumed: NDArray[np.bool_]
     memory_bound: NDArray[np.bool_]
     collective_s: Floats
@@ -114,7 +116,8 @@ def prices_of(
     pricer = _Pricer(machine, parameters, tf32=tf32)
     device_s, assumed = np.zeros(len(calls)), np.zeros(len(calls), dtype=bool)
     memory_bound = np.zeros(len(calls), dtype=bool)
-    host_s = np.full(len(calls), float(np.asarray(parameters.kernel_host_s)))
+    launch_s = float(np.asarray(parameters.kernel_host_s))
+    host_s = np.full(len(calls), launch_s)
     basis: dict[str, None] = {}
     for place, call in enumerate(calls):
         launches = call.call is not None and call.name not in NO_KERNEL
@@ -129,6 +132,7 @@ def prices_of(
     return Prices(
         device_s=device_s,
         host_s=host_s,
+        launch_s=launch_s,
         assumed=assumed,
         memory_bound=memory_bound,
         collective_s=_collective_s(collectives, machine),

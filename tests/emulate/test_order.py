@@ -39,10 +39,11 @@ def _recording(events, rank=0, collectives=(GATHER,)):
     )
 
 
-def _prices(host_s=0.0):
+def _prices(host_s=0.0, launch_s=0.0):
     return Prices(
         device_s=np.array([1.0, 3.0]),
         host_s=np.array([host_s, host_s]),
+        launch_s=launch_s,
         assumed=np.zeros(2, dtype=bool),
         memory_bound=np.zeros(2, dtype=bool),
         collective_s=np.array([2.0]),
@@ -72,6 +73,13 @@ def test_a_collective_beside_a_kernel_is_hidden():
 def test_a_collective_that_is_waited_for_at_once_is_exposed():
     played = _played((COLLECTIVE, 0, 0, 1, 1), (WAIT, 1, 0), (KERNEL, LONG, 0), (HOST_WAITS, -1))
     assert (played.step_s, played.exposed_s, played.hidden_s) == (5, 2, 0)
+
+
+def test_a_collective_costs_the_host_a_launch_whatever_its_own_work_takes():
+    """Two collectives of 2 s behind one second of launching each; the host's calls of 5 s are others."""
+    twice = [(COLLECTIVE, 0, 0, number, 1) for number in (1, 2)]
+    played = play([_recording([*twice, (HOST_WAITS, -1)])], [_prices(host_s=5.0, launch_s=1.0)], synchronous=False)[0]
+    assert played.step_s == 5
 
 
 def test_an_event_holds_another_stream_back():

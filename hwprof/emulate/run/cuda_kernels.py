@@ -1,16 +1,21 @@
-"""Which operators have a kernel on CUDA where a build without CUDA puts them together from others?
+"""Which kernels does a device have that are not here: torch's own for CUDA, and what the script has in Triton?
 
-Where a device has no kernel, torch takes an operator apart before anybody can see it whole: RMSNorm would be eight
-kernels and keep a copy in 32 bits. A kernel that is only named, and never called because all tensors are fake, keeps it
-whole. These are all operators of ``native_functions.yaml`` that have both.
+Where a build has no kernel for a device, torch takes an operator apart before anybody can see it whole: RMSNorm would
+be eight kernels and keep a copy in 32 bits. A kernel that is only named, and never called because all tensors are fake,
+keeps it whole. These are all operators of ``native_functions.yaml`` that have both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+
+from hwprof.emulate.run.calls import tensor_view
+from hwprof.emulate.run.rank import Rank, script_line
+from hwprof.emulate.tape import Call
+from hwprof.specs.record.captured import AtenCall, Value
 
 aten = torch.ops.aten
 WHOLE = ("silu_backward", "_fused_rms_norm", "mish_backward")
@@ -18,13 +23,53 @@ WHOLE = ("silu_backward", "_fused_rms_norm", "mish_backward")
 _kept: list[Any] = []
 
 
-def install() -> None:
+def install(rank: Rank) -> None:
     """Name them, for the rest of this process."""
+    _triton(rank)
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     for name in WHOLE:
         if hasattr(aten, name) and not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", "CUDA"):  # noqa: SLF001
             library.impl(name, _uncalled, "CUDA")  # type: ignore[no-untyped-call]
     _kept.append(library)
+
+
+def _triton(rank: Rank) -> None:
+    """What the script has written in Triton, where that is installed, is written down and not run."""
+    try:
+        from triton.runtime import autotuner, jit
+    except ImportError:
+        return
+    follow(rank, jit.JITFunction, (autotuner.Autotuner, autotuner.Heuristics))
+
+
+def follow(rank: Rank, kernels: Any, tuners: Iterable[Any]) -> None:
+    """Write down launches of a class of kernels, and of classes that choose among versions of one."""
+    places: dict[Any, int] = {}
+
+    def written(kernel: Any, *args: Any, **kwargs: Any) -> None:
+        """A launch: each tensor that it is given counts once; what is in them is not known afterwards."""
+        name = f"triton::{getattr(kernel.fn, '__name__', 'kernel')}"
+        given: dict[str, Value] = {}
+        for place, value in enumerate((*args, *kwargs.values())):
+            if isinstance(value, torch.Tensor):
+                rank.values.forget(value)
+                given[f"tensor_{place}"] = tensor_view(value)
+        key = (name, *((each.shape, each.dtype) for each in given.values()))  # type: ignore[union-attr]
+        number = places.get(key)
+        if number is None:
+            number = places[key] = len(rank.tape.calls)
+            call = AtenCall(name=name, arguments=given, results=())
+            rank.tape.calls.append(Call(name=name, flop=0, device="cuda", call=call, line=script_line() or rank.phase))
+            rank.note(f"kernel {name}: its tensors are counted once, its arithmetic is not")
+        rank.tape.call(number, rank.stream)
+
+    def chosen(tuned: Any, *args: Any, **kwargs: Any) -> Any:
+        """A kernel of which several versions would be tried."""
+        return tuned.fn.run(*args, **kwargs)
+
+    kernels.run = written
+    for tuner in tuners:
+        tuner.run = chosen
 
 
 def _uncalled(*_: Any, **__: Any) -> Any:

@@ -59,6 +59,26 @@ class _Generator(_Base):  # type: ignore[misc]  # a class of C++
     def device(self) -> torch.device:
         return self._asked
 
+    def get_state(self) -> torch.Tensor:
+        """As large as its device's; what it holds decides nothing, since nothing random is drawn there."""
+        return super().get_state() if self._asked.type == "cpu" else _state()
+
+    def set_state(self, state: torch.Tensor) -> None:
+        """That of the host's generator is real."""
+        if self._asked.type == "cpu":
+            super().set_state(state)
+
+    def graphsafe_get_state(self) -> Self:
+        """The generator itself stands for its state."""
+        return self
+
+    def graphsafe_set_state(self, state: Self) -> None:
+        """Nothing depends on it."""
+
+    def clone_state(self) -> Self:
+        """Another that goes on as this one does."""
+        return type(self)(self._asked)
+
 
 def _facts(rank: Rank) -> dict[str, Any]:
     believed = rank.believed
@@ -163,15 +183,16 @@ def _memory(rank: Rank) -> dict[str, Any]:
     }
 
 
-def _random() -> dict[str, Any]:
-    def state(*_: Any, **__: Any) -> torch.Tensor:
-        with _disable_current_modes():
-            return torch.zeros(_STATE_BYTES, dtype=torch.uint8)
+def _state(*_: Any, **__: Any) -> torch.Tensor:
+    with _disable_current_modes():
+        return torch.zeros(_STATE_BYTES, dtype=torch.uint8)
 
+
+def _random() -> dict[str, Any]:
     generator = _Generator("cuda")
     return {
-        "get_rng_state": state,
-        "get_rng_state_all": lambda: [state()],
+        "get_rng_state": _state,
+        "get_rng_state_all": lambda: [_state()],
         "set_rng_state": _nothing,
         "set_rng_state_all": _nothing,
         "_set_rng_state_offset": _nothing,

@@ -139,7 +139,7 @@ def run(rank: Rank, function: Callable[[], Any]) -> Ended:
 
     torch.set_num_threads(1)
     believe_in_cuda()
-    cuda_kernels.install()
+    cuda_kernels.install(rank)
     cuda_names.install(rank)
     worlds.install(rank)
     replicas.install(rank)

@@ -13,21 +13,17 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
-from hwprof.count.aten import matmul
-from hwprof.count.aten.registry import aten_cost
+from hwprof.emulate.run.calls import call_of, shapes_of, tensor_view
 from hwprof.emulate.run.cuda_kernels import RESULTS
 from hwprof.emulate.run.groups import ranks_named, written
 from hwprof.emulate.run.rank import Rank, script_line
 from hwprof.emulate.tape import HOST_WAITS, WAIT, Call, CollectiveName
 from hwprof.errors import InputError
-from hwprof.specs.record.captured import AtenCall, TensorView, Value
+from hwprof.specs.record.captured import AtenCall, Value
 
 aten = torch.ops.aten
 _DEVICE = torch.ops.prim.device.default
 _PLAIN = (FakeTensor, torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
-_FLASH_BACKWARD_PRODUCTS = 5
-"""Products of flash attention's backward pass, which computes the scores again; four of them are its gradients."""
-
 _COLLECTIVES: dict[str, tuple[CollectiveName, bool]] = {
     "all_reduce": ("all_reduce", False),
     "all_reduce_": ("all_reduce", False),
@@ -106,7 +102,7 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
         if name not in _FLEX or not made:
             self._rank.note(f"operator {name}: its result is there, its work is not counted")
             return out
-        key = (name, _shapes(args[:3]))
+        key = (name, shapes_of(args[:3]))
         place = self._places.get(key)
         if place is None:
             place = self._places[key] = len(self._rank.tape.calls)
@@ -205,12 +201,12 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
             else:
                 self._wait(args[0], out)
             return
-        key = (func, _shapes(args), _shapes(tuple(kwargs.values())) if kwargs else ())
+        key = (func, shapes_of(args), shapes_of(tuple(kwargs.values())) if kwargs else ())
         place = self._places.get(key)
         if place is None:
             place = self._places[key] = len(rank.tape.calls)
             line = script_line() or rank.phase
-            rank.tape.calls.append(_call(func, traits, args, kwargs, out, line=line))
+            rank.tape.calls.append(call_of(func, traits.name, args, kwargs, out, view=traits.view, line=line))
         if rank.regions.any:
             self._compiled(func, place, traits, (args, kwargs), results)
         else:
@@ -286,9 +282,9 @@ _FLEX = {
 
 
 def _flex_call(name: str, args: Any, made: list[FakeTensor]) -> AtenCall:
-    query, key, value = (_view(each) for each in args[:3])
+    query, key, value = (tensor_view(each) for each in args[:3])
     arguments: dict[str, Value] = {"query": query, "key": key, "value": value, "is_causal": False}
-    return AtenCall(name=name, arguments=arguments, results=tuple(_view(each) for each in made))
+    return AtenCall(name=name, arguments=arguments, results=tuple(tensor_view(each) for each in made))
 
 
 _MOST_REAL = 2**24
@@ -327,71 +323,3 @@ def _is_composite(func: Any) -> bool:
     name = func.name()  # type: ignore[no-untyped-call]
     own = any(has(name, key) for key in ("Meta", "CPU", "CUDA"))
     return bool(has(name, "CompositeImplicitAutograd")) and not own
-
-
-def _shapes(value: Any) -> Any:
-    """What of an argument decides what a call costs."""
-    if isinstance(value, torch.Tensor):
-        return (value.shape, value.dtype, value.device.type)
-    if isinstance(value, list | tuple):
-        return tuple(_shapes(each) for each in value)
-    if isinstance(value, int | str | None):
-        return value
-    return str(value) if isinstance(value, torch.dtype | torch.device) else type(value).__name__
-
-
-def _call(func: Any, traits: _Traits, args: Any, kwargs: dict[str, Any], out: Any, *, line: str) -> Call:
-    leaves = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)]
-    types = {leaf.device.type for leaf in leaves}
-    device = "cuda" if "cuda" in types else "cpu" if "cpu" in types else ""
-    if traits.view or not device:
-        return Call(name=traits.name, flop=0, device="", call=None, line="")
-    call = _aten_call(func, traits.name, args, kwargs, out)
-    return Call(name=traits.name, flop=_flop(func, call, args, kwargs, out), device=device, call=call, line=line)
-
-
-def _flop(func: Any, call: AtenCall, args: Any, kwargs: dict[str, Any], out: Any) -> int:
-    counted = flop_registry.get(func._overloadpacket)
-    if counted is not None:
-        return int(counted(*args, **kwargs, out_val=out))
-    flop = int(aten_cost(call).matmul_flop)
-    attention = call.name in {f"{name}_backward" for name in matmul.ATTENTION}
-    return flop * _FLASH_BACKWARD_PRODUCTS // 4 if attention else flop
-
-
-def _aten_call(func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Any) -> AtenCall:
-    arguments = func._schema.arguments
-    given = {each.name: each.default_value for each in arguments if each.has_default_value()}
-    given |= dict(zip((each.name for each in arguments), args, strict=False)) | kwargs
-    changed = [each for each in arguments if each.alias_info is not None and each.alias_info.is_write]
-    receiving = {each.name for each in changed if each.is_out}
-    returned = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
-    return AtenCall(
-        name=name,
-        arguments={key: _value(value) for key, value in given.items() if key not in receiving},
-        results=tuple(_view(tensor) for tensor in returned),
-        written=tuple(each.name for each in changed if not each.is_out),
-    )
-
-
-def _value(value: Any) -> Value:
-    if isinstance(value, torch.Tensor):
-        return _view(value)
-    if isinstance(value, list | tuple):
-        return tuple(_value(item) for item in value)
-    return value if isinstance(value, bool | int | float | str | None) else str(value)
-
-
-def _view(tensor: torch.Tensor) -> TensorView:
-    width = tensor.element_size()
-    spread = 1
-    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        spread *= size if stride else 1
-    storage = tensor.untyped_storage()
-    return TensorView(
-        shape=tuple(tensor.shape),
-        dtype=str(tensor.dtype).removeprefix("torch."),
-        element_bytes=width,
-        elements=min(spread, storage.nbytes() // width),
-        storage=storage._cdata,
-    )
