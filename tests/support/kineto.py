@@ -336,7 +336,12 @@ TRANSFER_NS = 60_000
 
 def simulate(loop: Loop, world_size: int = 1) -> list[KinetoFile]:
     """The traces of all ranks of one loop."""
-    ranks = [Rank(loop, number, world_size) for number in range(world_size)]
+    return run([Rank(loop, number, world_size) for number in range(world_size)])
+
+
+def run(ranks: Sequence[Rank]) -> list[KinetoFile]:
+    """The traces of ranks whose programs meet in collectives."""
+    world_size = len(ranks)
     programs = [rank.program() for rank in ranks]
     try:
         arrivals = [next(program) for program in programs]

@@ -93,7 +93,7 @@ def _whole_parameters(root: nn.Module) -> Iterator[tuple[int, bool]]:
             continue
         inside |= {id(flat), *map(id, flat._params or ())}  # noqa: SLF001
         originals = [each.requires_grad for each in flat._params or ()]  # noqa: SLF001
-        sizes = [size for size, padding in zip(flat._numels, flat._is_padding_mask, strict=True) if not padding]  # noqa: SLF001
+        sizes = list(flat._numels)  # noqa: SLF001 - without what pads between them
         trained = originals if len(originals) == len(sizes) else [flat.requires_grad] * len(sizes)
         yield from zip(sizes, trained, strict=True)
     yield from ((each.numel(), each.requires_grad) for each in root.parameters() if id(each) not in inside)
