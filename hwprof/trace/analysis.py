@@ -30,6 +30,7 @@ from hwprof.trace import (
     captures,
     collectives,
     copies,
+    gathers,
     idle,
     launches,
     memory,
@@ -161,6 +162,7 @@ def _device(
     facts: dict[str, Any] = {
         "rates": rates,
         "counters": ranges.counter_table(trace, calls),
+        "gathers": gathers.gather_table(trace, calls, chosen) if on_gpu else (),
         "categories": rollup.category_table(chosen, tables.piece_categories(trace, calls, chosen), ops),
         "copies": copies.copy_table(trace, chosen, asked.ceilings, asked.hardware) if on_gpu else (),
         "overlap": breakdown.overlap(chosen),

@@ -21,7 +21,7 @@ def findings(device: TraceDevice) -> tuple[TraceFinding, ...]:
         for share in [device.shares.get(part, 0.0)]
         if share >= WORTH_SAYING
     ]
-    return (*sorted(found, key=lambda finding: -finding.share), *_leaks(device))
+    return (*sorted([*found, *_unasked(device)], key=lambda finding: -finding.share), *_leaks(device))
 
 
 def _top_cause(part: TimePart) -> Callable[[TraceDevice], str]:
@@ -156,6 +156,20 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
         ("host", "runs Python between operators", _nothing, "torch.compile, larger batches, fewer small operators"),
     ),
 }
+
+
+def _unasked(device: TraceDevice) -> Iterator[TraceFinding]:
+    """Gathers that the device waited for and that no earlier module had asked for."""
+    late = [row for row in device.gathers if row.prefetched < row.count]
+    share = sum(row.exposed_s for row in late) / device.breakdown.span_s
+    if share >= WORTH_SAYING:
+        named = [f"{row.module or 'the root'} {row.direction} ({format_seconds(row.exposed_s)})" for row in late[:3]]
+        yield TraceFinding(
+            title="waits for parameters that nothing had gathered beforehand",
+            share=share,
+            evidence=f"exposed gathers that were not prefetched: {', '.join(named)}",
+            change="FSDPModule.set_modules_to_forward_prefetch and set_modules_to_backward_prefetch; larger groups",
+        )
 
 
 def _leaks(device: TraceDevice) -> Iterator[TraceFinding]:

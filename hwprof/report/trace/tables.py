@@ -25,6 +25,7 @@ from hwprof.specs.record.trace_rows import (
     TraceCollective,
     TraceCopy,
     TraceCounters,
+    TraceGather,
     TraceKernel,
     TraceModule,
     TraceOp,
@@ -145,6 +146,14 @@ COPIES: tuple[Field[TraceCopy], ...] = (
     Field("link_fraction", "Of the link", lambda row: row.link_fraction, "fraction", meaning="the best, over its rate"),
     Field("link", "Link", lambda row: row.link_name, style="code"),
 )
+GATHERS: tuple[Field[TraceGather], ...] = (
+    Field("module", "Gathered for", lambda row: row.module or "(none)", style="code"),
+    Field("direction", "Direction", lambda row: row.direction),
+    Field("count", "Gathers", lambda row: row.count, "count"),
+    Field("prefetched", "Prefetched", lambda row: row.prefetched, "count", meaning="asked for by an earlier module"),
+    Field("time_s", "Time", lambda row: row.time_s, "s"),
+    Field("exposed_s", "Exposed", lambda row: row.exposed_s, "s", meaning="no computation hides it"),
+)
 COUNTERS: tuple[Field[TraceCounters], ...] = (
     Field("op", "Operator", lambda row: row.op or "unknown", style="code"),
     Field("kernel", "Kernel", lambda row: row.kernel, style="code"),
@@ -258,6 +267,7 @@ _DETAILS: tuple[tuple[str, str, Sequence[Field[Any]], Callable[[TraceDevice], Se
     ("counters", "Counted by the GPU", COUNTERS, lambda device: device.counters),
     ("copies", "Copies", COPIES, lambda device: device.copies),
     ("collectives", "Collectives", COLLECTIVES, lambda device: device.collectives),
+    ("gathers", "Gathers of sharded parameters", GATHERS, lambda device: device.gathers),
     ("path_parts", "Critical path", PATH_PARTS, lambda device: device.path.parts if device.path else ()),
     (
         "critical_path",

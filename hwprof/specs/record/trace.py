@@ -15,6 +15,7 @@ from hwprof.specs.record.trace_rows import (
     TraceCollective,
     TraceCopy,
     TraceCounters,
+    TraceGather,
     TraceKernel,
     TraceModule,
     TraceOp,
@@ -235,6 +236,7 @@ class TraceDevice(Record):
     categories: tuple[TraceCategory, ...] = ()
     copies: tuple[TraceCopy, ...] = ()
     counters: tuple[TraceCounters, ...] = ()
+    gathers: tuple[TraceGather, ...] = ()
     modules: tuple[TraceModule, ...]
     launches: TraceLaunches | None
     queues: tuple[TraceQueue, ...]

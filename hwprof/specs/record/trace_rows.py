@@ -88,6 +88,21 @@ class TraceCategory(Record):
     byte_per_s: float | None
 
 
+class TraceGather(Record):
+    """Gathers of the parameters of one sharded module in one direction.
+
+    ``prefetched`` of ``count`` were asked for by an earlier module; ``exposed_s`` is the part beside which the device
+    computed nothing.
+    """
+
+    module: str
+    direction: TraceDirection
+    count: int
+    prefetched: int
+    time_s: float
+    exposed_s: float
+
+
 class TraceCopy(Record):
     """All copies of one kind, against what their link carries; ``bytes`` is 0 where the trace does not say.
 

@@ -24,6 +24,7 @@ TABLES = [
     "counters",
     "copies",
     "collectives",
+    "gathers",
     "critical_path",
     "causes",
     "queues",

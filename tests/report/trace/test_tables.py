@@ -119,6 +119,7 @@ def test_files_have_every_row_in_base_units_and_their_names_say_which():
         "counters",
         "copies",
         "collectives",
+        "gathers",
         "critical_path",
         "causes",
         "queues",
