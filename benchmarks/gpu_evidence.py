@@ -122,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.section:
         found = section(lambda: rows_of(chosen.section, device, chosen.output, chosen.limit))
         write(place_of(chosen.output, chosen.section), found)
+        print(json.dumps(found, indent=1))
         return 0
     child = functools.partial(in_child, device=device, folder=chosen.output)
     print(as_markdown(gather(device, chosen.output, Clock(chosen.budget), run=child)))

@@ -24,6 +24,7 @@ from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.model.trainable import check_trainable
 from hwprof.specs.record.run import DeviceIdentity, Dtype, RunSettings
 from hwprof.train.corpus import DEFAULT_TEXT, check_length, check_source
+from hwprof.train.optimizers import FOREACH_ON
 from hwprof.train.precision import multiplies_bf16
 from hwprof.units import format_bytes
 
@@ -99,7 +100,7 @@ def settle(
 
 def _asked_settings(spec: ModelSpec, device: torch.device, layout: ParallelLayout, request: RunRequest) -> RunSettings:
     """The settings that were asked for, with the device's defaults where nothing was."""
-    implementation = "for-loop" if device.type == "cpu" else "foreach"
+    implementation = "foreach" if device.type in FOREACH_ON else "for-loop"
     return RunSettings.model_validate(
         {name: getattr(request, name) for name in _AS_ASKED}
         | {

@@ -13,6 +13,9 @@ from torch import nn
 from hwprof.errors import InputError
 from hwprof.specs.job.settings import OptimizerImplementation, OptimizerName
 
+FOREACH_ON = frozenset({"cuda", "xpu", "npu"})
+"""Devices on which torch updates lists of tensors by itself (torch/utils/_foreach_utils.py; ``npu`` as torch_npu's)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:

@@ -138,6 +138,7 @@ def test_a_gpu_of_apple_is_timed_and_says_what_its_profiler_and_allocator_do_not
         "matmul.fp32.beside_copies": "torch has no streams of mps",
         "gpu": "torch.mps reads no counters, and no other library here does",
     }
+    assert record.run_settings.optimizer_implementation == "for-loop"
     assert len(record.step.samples_s) == 2
     assert {"forward", "backward", "optimizer"} <= {phase.name for phase in record.phases}
     assert record.attribution is None

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 
 from hwprof.errors import InputError
+from hwprof.train.optimizers import FOREACH_ON
 
 Implementation = Literal["for-loop", "foreach", "fused", ""]
 
@@ -40,8 +41,7 @@ def _plain(optimizer: Any) -> torch.optim.Optimizer:
 def implementation(optimizers: Iterable[torch.optim.Optimizer], device: torch.device) -> Implementation:
     """Which of torch's implementations the first optimizer asks for; empty where it has no such choice.
 
-    Where nothing is asked for, torch takes lists of tensors (foreach) on CUDA and a loop on a CPU
-    (torch.optim.optimizer, ``_default_to_fused_or_foreach``).
+    Where nothing is asked for, torch takes lists of tensors (foreach) on ``FOREACH_ON`` and a loop elsewhere.
     """
     defaults = next((optimizer.defaults for optimizer in optimizers), {})
     if not {"fused", "foreach"} & defaults.keys():
@@ -49,5 +49,5 @@ def implementation(optimizers: Iterable[torch.optim.Optimizer], device: torch.de
     if defaults.get("fused"):
         return "fused"
     if defaults.get("foreach") is None:
-        return "foreach" if device.type == "cuda" else "for-loop"
+        return "foreach" if device.type in FOREACH_ON else "for-loop"
     return "foreach" if defaults["foreach"] else "for-loop"

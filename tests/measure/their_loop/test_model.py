@@ -10,6 +10,7 @@ from hwprof.measure.their_loop.model import see, state_bytes
 from hwprof.measure.their_loop.optimizer import implementation, plain_optimizers
 
 CPU = torch.device("cpu")
+KINDS = ("cuda", "xpu", "mps")
 
 
 def _model():
@@ -102,7 +103,8 @@ def test_implementation_is_what_the_optimizer_asks_for(options, expected):
 
 
 def test_implementation_of_torch_on_cuda_is_lists_of_tensors():
-    assert implementation([torch.optim.AdamW(_model().parameters())], torch.device("cuda")) == "foreach"
+    taken = {kind: implementation([torch.optim.AdamW(_model().parameters())], torch.device(kind)) for kind in KINDS}
+    assert taken == {"cuda": "foreach", "xpu": "foreach", "mps": "for-loop"}
     assert implementation([torch.optim.LBFGS(_model().parameters())], CPU) == ""
 
 
