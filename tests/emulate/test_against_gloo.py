@@ -17,14 +17,14 @@ SCRIPT = HERE / "scripts" / "sharded.py"
 RANKS = 2
 
 
-def _really(what, folder, ranks=RANKS):
+def _really(what, folder, ranks=RANKS, script=SCRIPT):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     found = folder / f"{what}.json"
     started = [
         subprocess.Popen(
-            [sys.executable, str(HERE / "gloo_run.py"), str(SCRIPT), "3", what],
+            [sys.executable, str(HERE / "gloo_run.py"), str(script), "3", what],
             env=os.environ
             | {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank), "FOUND": str(found)}
             | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
@@ -74,3 +74,14 @@ def test_peak_memory_is_within_2_per_cent(tmp_path):
 def test_the_script_believed_in_cuda(emulated):
     assert emulated.device == "cuda"
     assert emulated.made_up == {"a loss, a norm or another number that was read is 1": emulated.steps}
+
+
+def test_stages_of_a_pipeline_exchange_what_real_ones_do(tmp_path):
+    """Four micro-batches of 2 x 64 tokens, 256 numbers of 32 bits each: one message forwards and one back."""
+    script = HERE / "scripts" / "pipelined.py"
+    stages = recorded([str(script), "--steps", "3"], machine_named("h100-sxm", RANKS))
+    rows = sorted([row["op"], row["bytes"], row["count"]] for row in collective_rows(stages[0]))
+    assert rows == [["recv", 131072, 4], ["send", 131072, 4]]
+    assert rows == _really("messages", tmp_path, script=script)["collectives"]
+    tokens, blocks, head = 8 * 64, 2 * 8 * 256 * 256, 500 * 256
+    assert [stage.flop for stage in stages] == [2 * tokens * blocks * 3, 2 * tokens * (blocks + head) * 3]
