@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option, say
+from hwprof.specs.files import write_atomically
 from hwprof.units import format_bytes, format_fraction, format_quantity, format_seconds
 
 if TYPE_CHECKING:
@@ -25,11 +27,20 @@ if TYPE_CHECKING:
 )
 @click.option("--hardware", required=True, help="Device of the catalogue, or a TOML file.")
 @click.option("--devices", type=click.IntRange(1), required=True, help="How many there are.")
-@click.option("--rank", type=click.IntRange(0), default=0, show_default=True, help="Which of them the script is.")
+@click.option(
+    "--rank",
+    "--rank-of",
+    "rank",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Which of them the script is.",
+)
 @click.option(
     "--steps", type=click.IntRange(1), help="End after so many steps; default: when two are alike, 4 at most."
 )
 @click.option("--compare", metavar="HARDWARE,...", help="Price the same recording on other devices, too.")
+@click.option("--trace", type=click.Path(path_type=Path), help="Write the step as a Chrome trace (Perfetto).")
 @format_option
 @click.argument("script", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
@@ -39,6 +50,7 @@ def command(
     rank: int,
     steps: int | None,
     compare: str | None,
+    trace: Path | None,
     output_format: str,
     script: tuple[str, ...],
 ) -> None:
@@ -57,6 +69,10 @@ def command(
     recordings = recorded(words, machine, rank=rank, steps=steps)
     table = simulator_parameters()
     found = emulation(recordings, machine, table)
+    if trace is not None:
+        from hwprof.emulate.timeline import chrome_trace
+
+        write_atomically(trace, chrome_trace(found))
     compared = [emulation(recordings, other, table) for other in others]
     if output_format == "json":
         answer = emulation_json(found)
@@ -89,6 +105,7 @@ def _text(found: Emulation, compared: list[Emulation]) -> str:
             "",
             "what takes most of it, each for itself",
             *(f"  {name:{width}} {format_seconds(seconds):>10}  {line}" for name, line, seconds in found.slowest),
+            *_collectives(found),
             "",
             "memory at its peak",
             *(f"  {name:{width}} {format_bytes(value):>10}" for name, value in memory.kinds.items()),
@@ -102,6 +119,23 @@ def _text(found: Emulation, compared: list[Emulation]) -> str:
 
 def _share(seconds: float, whole_s: float) -> str:
     return f"{format_seconds(seconds):>10}  {format_fraction(seconds / whole_s):>8}"
+
+
+def _collectives(found: Emulation) -> list[str]:
+    """The kinds of collectives that nothing hides longest."""
+    from hwprof.emulate.answer import collective_rows
+
+    rows = collective_rows(found.recording, found.played)
+    longest = sorted(rows, key=lambda row: -row["exposed_s"])[:MOST_COLLECTIVES]
+    lines = [
+        f"  {row['op'] + ' over ' + str(row['ranks']):{28}} {row['count']:5} x {format_bytes(row['bytes']):>9}"
+        f" {format_seconds(row['duration_s']):>10} {format_seconds(row['exposed_s']):>10} exposed"
+        for row in longest
+    ]
+    return ["", "collectives, those first that nothing hides", *lines] if lines else []
+
+
+MOST_COLLECTIVES = 6
 
 
 def _refusal(found: Emulation) -> list[str]:

@@ -42,7 +42,7 @@ class Emulation:
         capacity_bytes: memory of the device.
         slowest: kinds of calls by seconds, the longest first.
         basis: in words, what the prices rest on.
-        played: every kernel and message.
+        played: every kernel and message of the rank that was asked for.
     """
 
     hardware: str
@@ -107,7 +107,7 @@ def emulation(
             "interval: published runs as of `hwprof simulate`, and half to twice the time of calls that nobody measured"
             + "".join(f"; {name}: wider" for name in names if name in UNKNOWN),
         ),
-        played=played,
+        played=ranks[0],
     )
 
 
@@ -210,7 +210,7 @@ def emulation_json(found: Emulation) -> dict[str, Any]:
         "step_s": found.step_s,
         "interval_s": list(found.interval_s),
         "flop": {"total": recording.flop},
-        "collectives": collective_rows(recording),
+        "collectives": collective_rows(recording, found.played),
         "memory": {
             "peak_bytes": recording.memory.peak_bytes,
             "reserved_bytes": recording.memory.reserved_bytes,
@@ -244,12 +244,22 @@ def emulation_json(found: Emulation) -> dict[str, Any]:
     }
 
 
-def collective_rows(recording: Recording) -> list[dict[str, Any]]:
-    """Collectives of the last step, those alike in one row, in the order in which they come first."""
-    rows: dict[tuple[str, int, int], int] = {}
-    for event in recording.events:
-        if event[0] == COLLECTIVE:
-            each = recording.collectives[event[1]]
-            key = (each.op, len(each.ranks), each.size_bytes)
-            rows[key] = rows.get(key, 0) + 1
-    return [{"op": op, "ranks": ranks, "bytes": size, "count": count} for (op, ranks, size), count in rows.items()]
+def collective_rows(recording: Recording, played: Played) -> list[dict[str, Any]]:
+    """Collectives of the last step, those alike in one row, in the order in which they come first.
+
+    ``exposed_s`` is the part of ``duration_s`` in which no kernel runs.
+    """
+    rows: dict[tuple[str, int, int], list[float]] = {}
+    messages = played.messages
+    for place, start_s, end_s, bare_s in zip(
+        messages.kinds, messages.starts, messages.ends, played.bare_s, strict=True
+    ):
+        each = recording.collectives[place]
+        row = rows.setdefault((each.op, len(each.ranks), each.size_bytes), [0, 0.0, 0.0])
+        row[0] += 1
+        row[1] += end_s - start_s
+        row[2] += bare_s
+    return [
+        {"op": op, "ranks": ranks, "bytes": size, "count": count, "duration_s": duration_s, "exposed_s": exposed_s}
+        for (op, ranks, size), (count, duration_s, exposed_s) in rows.items()
+    ]

@@ -45,6 +45,7 @@ class Played:
         kernels, messages: what ran.
         compute_s, exposed_s, idle_s: time with a kernel, with messages alone, with neither; add up to ``step_s``.
         hidden_s: time with messages beside kernels.
+        bare_s: time of each message in which no kernel runs, in the order of ``messages``.
     """
 
     step_s: float
@@ -54,6 +55,7 @@ class Played:
     exposed_s: float
     idle_s: float
     hidden_s: float
+    bare_s: tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -205,6 +207,7 @@ MOST_TURNS = 1_000_000
 def _played(clock: Clock, begin: float) -> Played:
     step_s = clock.end - begin
     busy, sent = clock.kernels.union(), clock.messages.union()
+    starts, ends = np.array(clock.messages.starts), np.array(clock.messages.ends)
     start, stop = np.array([begin]), np.array([clock.end])
     exposed = subtract(sent, busy)
     working = float(join(busy, sent).within(start, stop)[0])
@@ -216,4 +219,5 @@ def _played(clock: Clock, begin: float) -> Played:
         exposed_s=float(exposed.within(start, stop)[0]),
         idle_s=step_s - working,
         hidden_s=sent.length - exposed.length,
+        bare_s=tuple((ends - starts - busy.within(starts, ends)).tolist()),
     )

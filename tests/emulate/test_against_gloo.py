@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hwprof.emulate.answer import collective_rows
+from hwprof.emulate.answer import collective_rows, emulation
 from hwprof.emulate.start import machine_named, recorded
+from hwprof.emulate.timeline import chrome_trace
+from hwprof.specs.catalogue.simulator import simulator_parameters
 
 HERE = Path(__file__).parent
 SCRIPT = HERE / "scripts" / "sharded.py"
@@ -39,6 +41,14 @@ def _really(what, folder, ranks=RANKS, script=SCRIPT):
     return json.loads(found.read_text(encoding="utf-8"))
 
 
+def _priced(recordings):
+    return emulation(recordings, machine_named("h100-sxm", RANKS), simulator_parameters())
+
+
+def _rows(found):
+    return sorted([row["op"], row["bytes"], row["count"]] for row in collective_rows(found.recording, found.played))
+
+
 @pytest.fixture(scope="module")
 def emulated():
     return recorded([str(SCRIPT), "--steps", "3"], machine_named("h100-sxm", RANKS))[0]
@@ -50,9 +60,19 @@ def seen(tmp_path_factory):
 
 
 def test_collectives_are_those_of_real_ranks(emulated, seen):
-    rows = sorted([row["op"], row["bytes"], row["count"]] for row in collective_rows(emulated))
-    assert rows == seen["collectives"]
-    assert {row["ranks"] for row in collective_rows(emulated)} == {RANKS}
+    found = _priced([emulated])
+    assert _rows(found) == seen["collectives"]
+    assert {row["ranks"] for row in collective_rows(found.recording, found.played)} == {RANKS}
+
+
+def test_a_viewer_gets_each_kernel_and_each_collective(emulated, seen):
+    found = _priced([emulated])
+    events = [event for event in json.loads(chrome_trace(found))["traceEvents"] if event["ph"] == "X"]
+    assert sum(event["pid"] == 2 for event in events) == sum(count for _, _, count in seen["collectives"])
+    kernels = [event for event in events if event["pid"] == 1]
+    assert sum(event["args"]["flop"] for event in kernels) == seen["flop"]
+    length_us = max(event["ts"] + event["dur"] for event in events) - min(event["ts"] for event in events)
+    assert length_us <= found.played.step_s * 1e6 + 1
 
 
 def test_flop_are_those_of_torchs_counter(emulated, seen):
@@ -80,7 +100,7 @@ def test_stages_of_a_pipeline_exchange_what_real_ones_do(tmp_path):
     """Four micro-batches of 2 x 64 tokens, 256 numbers of 32 bits each: one message forwards and one back."""
     script = HERE / "scripts" / "pipelined.py"
     stages = recorded([str(script), "--steps", "3"], machine_named("h100-sxm", RANKS))
-    rows = sorted([row["op"], row["bytes"], row["count"]] for row in collective_rows(stages[0]))
+    rows = _rows(_priced(stages))
     assert rows == [["recv", 131072, 4], ["send", 131072, 4]]
     assert rows == _really("messages", tmp_path, script=script)["collectives"]
     tokens, blocks, head = 8 * 64, 2 * 8 * 256 * 256, 500 * 256

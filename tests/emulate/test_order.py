@@ -68,11 +68,13 @@ def test_a_host_that_is_slower_than_its_kernels_sets_the_pace():
 def test_a_collective_beside_a_kernel_is_hidden():
     played = _played((COLLECTIVE, 0, 0, 1, 1), (KERNEL, LONG, 0), (WAIT, 1, 0), (HOST_WAITS, -1))
     assert (played.step_s, played.exposed_s, played.hidden_s) == (3, 0, 2)
+    assert played.bare_s == (0,)
 
 
 def test_a_collective_that_is_waited_for_at_once_is_exposed():
     played = _played((COLLECTIVE, 0, 0, 1, 1), (WAIT, 1, 0), (KERNEL, LONG, 0), (HOST_WAITS, -1))
     assert (played.step_s, played.exposed_s, played.hidden_s) == (5, 2, 0)
+    assert played.bare_s == (2,)
 
 
 def test_a_collective_costs_the_host_a_launch_whatever_its_own_work_takes():
