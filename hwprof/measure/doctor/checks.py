@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pynvml
 
+from hwprof.errors import first_line
 from hwprof.measure.doctor.host import HOST_CHECKS
 from hwprof.measure.doctor.machine import TORCH_GUIDE, WSL_LIBRARIES, Machine
 from hwprof.specs.record.doctor import COUNTERS_REFUSED, COUNTERS_REMEDY, Check
@@ -112,13 +113,13 @@ def _nvml(machine: Machine) -> Iterator[Check]:
         pynvml.nvmlInit()
         found = f"driver {pynvml.nvmlSystemGetDriverVersion()}, {pynvml.nvmlDeviceGetCount()} devices"
         pynvml.nvmlShutdown()
-    except pynvml.NVMLError as error:
+    except Exception as error:  # noqa: BLE001 (a driver's library fails in many ways; its text is the reason)
         here = machine.has_nvidia()
         yield Check(
             name="NVML",
             area="gpu",
             status="missing" if here else "not here",
-            found=str(error),
+            found=first_line(error),
             adds=adds,
             remedy=_nvml_remedy(machine) if here else "",
         )
