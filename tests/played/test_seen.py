@@ -7,7 +7,7 @@ from played.device import H200, Gpus, HandClock
 from played.nvml import played_nvml
 
 from hwprof.loop.together import Together
-from hwprof.measure.doctor.checks import CHECKS
+from hwprof.measure.doctor.checks import CHECKS, examine
 from hwprof.measure.doctor.machine import Machine
 from hwprof.measure.entries.ledger import Spent, Sync
 from hwprof.measure.probes.matmul import require_support
@@ -45,6 +45,14 @@ def test_doctor_outlives_a_binding_that_breaks_in_an_unforeseen_way(tmp_path, mo
     monkeypatch.setattr(pynvml, "nvmlInit", unforeseen)
     found = _checks(tmp_path)["NVML"]
     assert (found.status, found.found) == ("not here", "undefined symbol: nvmlInit_v2")
+
+
+def test_a_check_that_fails_itself_costs_the_doctor_no_other(tmp_path, monkeypatch):
+    with Gpus().installed(monkeypatch):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _index: 1 / 0)
+        found = {one.name: one for one in examine(Machine(root=tmp_path, environ={}))}
+    assert found["cuda"].found == "the check failed with ZeroDivisionError: division by zero"
+    assert {"torch", "backends", "NVML", "GPU counters", "C++ compiler"} <= found.keys()
 
 
 @pytest.mark.parametrize(
