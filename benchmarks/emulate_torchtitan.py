@@ -2,9 +2,9 @@
 
     python benchmarks/emulate_torchtitan.py [--rows TTAN-0001,TTAN-0002]
 
-torchtitan 0.2.2 (``pip install 'hwprof[frameworks]'``) runs unmodified under ``hwprof emulate`` with the settings of
-each published run in bf16 (``hardware_specs/published/more.csv``), on a byte-level tokenizer and text made here. Ten
-minutes; 8B takes a quarter of a minute, 405B some minutes. The software's overheads (``parameters fitted for
+torchtitan 0.2.2 (``pip install 'hwprof[frameworks]'``, torchao for float8) runs unmodified under ``hwprof emulate``
+with the settings of each published run (``hardware_specs/published/more.csv``), on a byte-level tokenizer and text made
+here. Ten minutes; 8B takes a quarter of a minute, 405B some minutes. The software's overheads (``parameters fitted for
 torchtitan``) were fitted on these runs by ``hwprof simulate``; operators, collectives, their order and memory are the
 program's own.
 """
@@ -26,8 +26,8 @@ from typing import Any
 from hwprof.errors import WorkError
 
 RUNS = Path(__file__).parents[1] / "hardware_specs" / "published" / "more.csv"
-ROWS = tuple(f"TTAN-{number:04}" for number in (1, 2, 4, 5, 19, 25, 33, 34, 35, 41))
-"""Those in bf16 without asynchronous tensor parallelism, of models that 0.2.2 still has."""
+ROWS = tuple(f"TTAN-{number:04}" for number in (1, 2, 3, 4, 5, 6, 19, 25, 33, 34, 35, 41))
+"""In bf16, or in float8 with a stated recipe; without asynchronous tensor parallelism; of models that 0.2.2 has."""
 FLAVORS = {"llama3-8b": "8B", "llama3-70b": "70B", "llama3.1-405b": "405B"}
 DEVICES = {"H100 SXM (HBM2e 96GB, 500W)": "h100-sxm5-96gb-hbm2e", "A100 SXM": "a100-sxm4-80gb"}
 RECOMPUTE = {
@@ -57,6 +57,10 @@ def settings(run: Mapping[str, str]) -> str:
         "activation_checkpoint": {"mode": mode, "selective_ac_option": option},
         "compile": {"enable": run["compile"] == "yes", "components": ["model"]},
     }
+    if "float8" in run["precision"]:
+        tables["model"]["converters"] = ["quantize.linear.float8"]
+        gathers = {"enable_fsdp_float8_all_gather": True, "precompute_float8_dynamic_scale_for_fsdp": True}
+        tables["quantize.linear.float8"] = {**gathers, "filter_fqns": ["output"]}
     lines = [
         f"[{name}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
         for name, table in tables.items()
@@ -114,8 +118,8 @@ def main() -> None:
         runs = [run for run in csv.DictReader(file) if run["id"] in chosen]
     steps, memories, inside = [], [], 0
     print(
-        "| run | devices | compiled | step [s] | emulated [s] | memory [GiB] | emulated [GiB] | took |\n"
-        + "|---" * 8
+        "| run | devices | format | compiled | step [s] | emulated [s] | memory [GiB] | emulated [GiB] | took |\n"
+        + "|---" * 9
         + "|"
     )
     for run in runs:
@@ -132,8 +136,9 @@ def main() -> None:
         if told:
             memories.append(abs(held / float(told) - 1))
         compiled = run["compile"] or "not said"
+        layout = f"{run['model_name']} {run['recompute']}, tp {float(run['tp']):.0f} | {run['n_devices']}"
         print(
-            f"| {run['model_name']} {run['recompute']}, tp {float(run['tp']):.0f} | {run['n_devices']} | {compiled} "
+            f"| {layout} | {run['precision']} | {compiled} "
             f"| {measured:.3f} | {step_s:.3f} ({step_s / measured - 1:+.1%}) | {told or 'not said'} | {held:.1f} "
             f"| {time.monotonic() - begun:.0f} s |",
             flush=True,
