@@ -106,9 +106,10 @@ class Cycle:
 
     def close(self) -> None:
         """End the measurement where it is; may be called at any time, and again."""
-        self._finder.stop()
-        self._plan.close()
-        self._open.close()
+        with ExitStack() as each:  # whatever fails of it, on a device that broke
+            each.callback(self._open.close)
+            each.callback(self._plan.close)
+            each.callback(self._finder.stop)
 
     def _steps(self) -> Steps:
         schedule = self._schedule

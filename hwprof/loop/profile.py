@@ -8,7 +8,7 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -127,8 +127,8 @@ class Profile:
         self._measured: RunRecord | None = None
         self._failure = ""
         self._stopped = False
-        self._steps = 0
-        self._ended_at = 0
+        self._steps = self._ended_at = 0
+        self._loop_failed = False
 
     def __enter__(self) -> Self:
         self.start()
@@ -137,6 +137,7 @@ class Profile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._loop_failed = error is not None
         self.stop()
 
     def start(self) -> None:
@@ -340,9 +341,11 @@ class Profile:
             action()
         except Exception as error:  # noqa: BLE001 (whatever it is, somebody's training must not end for it)
             self._failure = f"{else_said}: {type(error).__name__}: {error}"
-            warnings.warn(f"hwprof: {self._failure}; the loop itself goes on", RuntimeWarning, stacklevel=4)
+            if not self._loop_failed:  # else the program's own error says more, and must come out
+                warnings.warn(f"hwprof: {self._failure}; the loop itself goes on", RuntimeWarning, stacklevel=4)
             if self._cycle is not None:
-                self._cycle.close()
+                with suppress(Exception):
+                    self._cycle.close()
 
     def _record(self, cycle: Cycle, status: Status, note: str) -> RunRecord:
         assert self._known is not None

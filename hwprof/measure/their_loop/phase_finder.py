@@ -93,9 +93,11 @@ class PhaseFinder:
 
     def stop(self) -> None:
         """End the step and leave nothing behind; may be called at any time, and again."""
-        self._switch(None)
-        self._remove()
-        self._phase = no_phase
+        try:
+            self._switch(None)
+        finally:  # a device that broke marks no phase any more
+            self._remove()
+            self._phase = no_phase
 
     @contextmanager
     def by_hand(self, name: PhaseName, inputs: Any = None) -> Iterator[None]:
