@@ -69,7 +69,9 @@ class Rank(kineto.Rank):
 
 def side(name: str, options: argparse.Namespace, slow: Slow, seed: int | None) -> Side:
     """The traces of one run of the loop; without a seed it has no noise. The first step is left out."""
-    loop = kineto.Loop(steps=options.steps + 1, rows=65536, input_wait_ns=20_000, seed=seed or 0, memory=False)
+    loop = kineto.Loop(
+        steps=options.steps + 1, rows=65536, width=1024, input_wait_ns=20_000, seed=seed or 0, memory=False
+    )
     ranks = [Rank(loop, number, options.ranks) for number in range(options.ranks)]
     for rank in ranks:
         rank.slow, rank.noise = slow, random.Random(seed * 1000 + rank.rank) if seed is not None else None

@@ -1,4 +1,4 @@
-"""MFU, bound shares, exposed communication and step time, live in TensorBoard, W&B (offline), MLflow and Prometheus.
+"""MFU, bound shares, exposed communication and step time, live in TensorBoard, W&B, MLflow, Prometheus, a page.
 
 Run: python examples/live_logging.py [DIRECTORY]
 """
@@ -13,6 +13,7 @@ from torch import nn
 
 import hwprof
 from hwprof.loggers.mlflow import MLflowLogger
+from hwprof.loggers.page import LivePage
 from hwprof.loggers.prometheus import PrometheusFile
 from hwprof.loggers.tensorboard import TensorBoardLogger
 from hwprof.loggers.wandb import WandbLogger
@@ -31,6 +32,7 @@ def main(directory: str) -> None:
         WandbLogger(project="hwprof", mode="offline", dir=str(home)),
         MLflowLogger(),
         PrometheusFile(home / "hwprof.prom", labels={"job": "example"}),
+        LivePage(home / "live.html"),
     ]
     with hwprof.profile(model, optimizer, loggers=loggers, log_every=5) as prof:
         for _ in range(45):

@@ -29,7 +29,7 @@ PUBLIC = [
     "run_ranks",
 ]
 ADAPTERS = ["accelerate", "huggingface", "lightning", "torchtitan"]
-LOGGERS = ["mlflow", "prometheus", "tensorboard", "wandb"]
+LOGGERS = ["mlflow", "page", "prometheus", "tensorboard", "wandb"]
 FOLDER = Path(hwprof.__file__).parent
 
 

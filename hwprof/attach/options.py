@@ -34,8 +34,9 @@ def environment(attach: Attach, site: Path) -> dict[str, str]:
 
 def attached_options() -> dict[str, Any]:
     """The options of ``hwprof.profile`` that this program was started with."""
+    from hwprof.loggers.page import LivePage
     from hwprof.loop.schedule import Schedule
 
     asked = Attach.model_validate(json.loads(os.environ[VARIABLE]))
     schedule = Schedule(warmup=asked.warmup, timed=asked.timed, profiled=asked.profiled)
-    return {"schedule": schedule, "output": asked.output}
+    return {"schedule": schedule, "output": asked.output, "loggers": [LivePage(Path(asked.output) / "live.html")]}

@@ -15,6 +15,11 @@ _HELP = {
     "hwprof_hfu_ratio": "Hardware FLOP utilisation, recompute included.",
     "hwprof_bound_share_ratio": "Share of the profiled step by bound class.",
     "hwprof_exposed_communication_ratio": "Share of the profiled step that waits for collectives.",
+    "hwprof_slow_steps_total": "Steps that took far longer than those around them.",
+    "hwprof_slow_steps_lost_seconds": "What these took beyond the usual, together.",
+    "hwprof_drift_ratio": "Step time of the last tenth of the run over that of the first, less 1.",
+    "hwprof_memory_bytes": "Memory that the allocator has given out, or of the process on a CPU.",
+    "hwprof_memory_growth_bytes": "Growth of that memory a step, 0 where it does not grow all the time.",
     "hwprof_step": "Number of the step of this entry.",
 }
 _NAMES = {
@@ -24,6 +29,11 @@ _NAMES = {
     "hwprof/mfu": "hwprof_mfu_ratio",
     "hwprof/hfu": "hwprof_hfu_ratio",
     "hwprof/exposed_communication_share": "hwprof_exposed_communication_ratio",
+    "hwprof/slow_steps": "hwprof_slow_steps_total",
+    "hwprof/slow_steps_lost_s": "hwprof_slow_steps_lost_seconds",
+    "hwprof/drift": "hwprof_drift_ratio",
+    "hwprof/memory_bytes": "hwprof_memory_bytes",
+    "hwprof/memory_growth_bytes_per_step": "hwprof_memory_growth_bytes",
 }
 """Metric -> its name in Prometheus' convention (base unit as suffix, ratios from 0 to 1)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,8 @@ from hwprof.loop.schedule import WINDOW_ATTEMPTS, Schedule
 from hwprof.measure.capture.step import StepCapture
 from hwprof.measure.telemetry.sampler import Telemetry
 from hwprof.measure.their_loop.inputs import SeenInputs, see_inputs
-from hwprof.measure.their_loop.model import SeenModel, state_bytes
+from hwprof.measure.their_loop.model import SeenModel, see, state_bytes
+from hwprof.measure.their_loop.optimizer import plain_optimizers
 from hwprof.measure.their_loop.phase_finder import PhaseFinder
 from hwprof.measure.timing import timer_for
 from hwprof.measure.watch.sessions import make_way_if_asked, watched_sessions
@@ -43,6 +44,18 @@ class Subject:
     optimizers: tuple[torch.optim.Optimizer, ...]
     device: torch.device
     tokens_per_step: int | None
+
+
+def subject_of(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | None,
+    tokens_per_step: int | None,
+) -> Subject:
+    """The loop, by what it calls and what it updates with."""
+    seen = see(model)
+    return Subject(
+        model=seen, optimizers=plain_optimizers(optimizer), device=seen.device, tokens_per_step=tokens_per_step
+    )
 
 
 class Cycle:

@@ -29,6 +29,10 @@ class LiveMetrics:
         every: steps between two entries.
         clock_s: the host's clock. A loop that runs ahead of its device waits for it now and then, so over several
             steps the host's time is the device's.
+
+    Attributes:
+        latest: what was logged last.
+        beside: asked for more metrics with every entry.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class LiveMetrics:
         self._steps = 0
         self._record: RunRecord | None = None
         self.latest: dict[str, float] = {}
+        self.beside: Callable[[], Mapping[str, float]] = dict
 
     def learn(self, record: RunRecord, number: int) -> None:
         """Rates and shares follow from this record from now on; what it measured is the first entry.
@@ -71,7 +76,7 @@ class LiveMetrics:
         self._since_s, self._steps = now_s, 0
 
     def _log(self, step_s: float, number: int) -> None:
-        self.latest = metrics(self._record, step_s=step_s)
+        self.latest = {**metrics(self._record, step_s=step_s), **self.beside()}
         for logger in self._loggers:
             logger.log(self.latest, number)
 

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 from hwprof.errors import InputError
 from hwprof.loop.ceilings import KnownCeilings, known_ceilings
 from hwprof.loop.conclusions import Seen, concluded
-from hwprof.loop.cycle import TRACE_FILE, Cycle, Subject
+from hwprof.loop.cycle import TRACE_FILE, Cycle, Subject, subject_of
 from hwprof.loop.frames import frame_of
 from hwprof.loop.live import LiveMetrics, Logger
 from hwprof.loop.schedule import Schedule
 from hwprof.loop.together import Together
+from hwprof.loop.whole_run import RunWatch, run_words
 from hwprof.measure.host.accelerator import kind_of
 from hwprof.measure.host.environment import environment
 from hwprof.measure.host.identity import identify
-from hwprof.measure.their_loop.model import see
-from hwprof.measure.their_loop.optimizer import implementation, plain_optimizers
+from hwprof.measure.their_loop.optimizer import implementation
 from hwprof.measure.their_loop.phase_finder import PhaseFinder
 from hwprof.measure.their_loop.world import matmul_precision, world
 from hwprof.plan.advice.loops import recommend_loop
@@ -81,7 +81,7 @@ def profile(
     Raises:
         InputError: no module, an optimizer that is none, a calibration that can't be read or is another device's.
     """
-    subject = _subject(model, optimizer, tokens_per_step)
+    subject = subject_of(model, optimizer, tokens_per_step)
     if log_every < 1:
         raise InputError(f"log_every = {log_every}", expectation="expected 1 or more steps")
     return Profile(
@@ -117,6 +117,8 @@ class Profile:
         self._live = live
         self._progress = progress
         self._together = Together(subject.model.root, subject.optimizers, subject.device)
+        self._whole = RunWatch(subject.device)
+        live.beside = self._whole.metrics
         self._stragglers: Stragglers | None = None
         self._finder = PhaseFinder(subject.model.root, subject.optimizers)
         self._folder = Path(tempfile.mkdtemp(prefix="hwprof-"))
@@ -171,7 +173,7 @@ class Profile:
         """
         cycle = self._started_cycle
         self._steps += 1
-        self._together.step(counts=self._counts)
+        self._whole.step(self._steps, self._together.step(counts=self._counts), counts=self._counts)
         if not self._failure and not self._stopped:
             self._guarded(lambda: self._advance(cycle))
 
@@ -245,10 +247,9 @@ class Profile:
         Raises:
             InputError: nothing was begun.
         """
-        record = self._seen_record
-        if self._stragglers is None and not self._together.notes:
-            return record
-        record = record.changed(stragglers=self._stragglers, notes=(*record.notes, *self._together.notes))
+        record, whole = self._seen_record, self._whole.found()
+        said = (*self._together.notes, *(run_words(whole) if whole else ()))
+        record = record.changed(stragglers=self._stragglers, whole_run=whole, notes=(*record.notes, *said))
         return record.changed(recommendations=recommend_loop(record))
 
     @property
@@ -387,14 +388,3 @@ class Profile:
             steps=self._schedule.pairs,
             profiled_steps=self._schedule.profiled,
         )
-
-
-def _subject(
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | None,
-    tokens_per_step: int | None,
-) -> Subject:
-    seen = see(model)
-    return Subject(
-        model=seen, optimizers=plain_optimizers(optimizer), device=seen.device, tokens_per_step=tokens_per_step
-    )

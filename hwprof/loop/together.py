@@ -39,7 +39,7 @@ _made = 0
 
 
 class Together:
-    """The ranks of one loop, from ``start`` to ``stop``; of a loop without other ranks, nothing.
+    """The ranks of one loop, from ``start`` to ``stop``; of a loop without other ranks, its own time by activity.
 
     Attributes:
         notes: what went wrong.
@@ -58,27 +58,35 @@ class Together:
         self.notes: list[str] = []
         self._hooks = Hooks(self.notes)
         self._number = 0
+        self._alone = True
 
     def start(self) -> None:
-        """Begin to book time, where there are other ranks."""
+        """Begin to book time."""
         global _made  # noqa: PLW0603 (all ranks make the same measurements in the same order)
-        if world()[1] < 2:
-            return
         _made += 1
         self._number = _made
         ledger = Ledger(self._timer)
-        why_not = watch(self._hooks, arrive=ledger.arrive, wait=ledger.wait, go_on=ledger.go_on)
+        self._alone = world()[1] < 2
+        why_not = "" if self._alone else watch(self._hooks, arrive=ledger.arrive, wait=ledger.wait, go_on=ledger.go_on)
         if why_not:
             self.notes.append(f"who waits for whom is not known: {why_not}")
             self._hooks.close()
             return
         self._ledger, self._loop = ledger, LoopHooks(self._root, self._optimizers, ledger, self._hooks)
 
-    def step(self, *, counts: bool) -> None:
-        """A step is over; ``counts`` says whether it ran as steps usually do."""
-        if self._ledger is not None and self._loop is not None:
-            self._steps.append(self._ledger.step(counts=counts))
-            self._loop.look_again()
+    def step(self, *, counts: bool) -> dict[Activity, float]:
+        """A step is over; ``counts`` says whether it ran as steps usually do.
+
+        Returns:
+            Seconds of it by activity; empty where they are not known.
+        """
+        if self._ledger is None or self._loop is None:
+            return {}
+        entry = self._ledger.step(counts=counts)
+        if not self._alone:
+            self._steps.append(entry)
+        self._loop.look_again()
+        return entry.spent_s
 
     def phase(self, name: Activity) -> None:
         """The loop names its phase itself."""
@@ -97,6 +105,8 @@ class Together:
         if ledger is None:
             return None
         ledger.close()
+        if self._alone:
+            return None
         store = default_store()
         rank, size = world()
         if store is None:

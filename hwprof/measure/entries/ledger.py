@@ -52,12 +52,13 @@ class Sync:
 
 @dataclass(frozen=True, slots=True)
 class StepEntry:
-    """One step: its length, its meetings with other ranks, and what it did outside of them, by activity."""
+    """One step: its length, its meetings with other ranks, what it did outside of them, and all of it by activity."""
 
     began: Mark
     ended: Mark
     counts: bool
     syncs: tuple[Sync, ...]
+    spent_s: dict[Activity, float] = field(default_factory=dict)
 
 
 class _ThreadTimes:
@@ -103,6 +104,7 @@ class Ledger:
         self._around: list[Activity] = []
         self._since = (time.perf_counter(), *self._times.read())
         self._spent: dict[Activity, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+        self._of_step: dict[Activity, float] = defaultdict(float)
         self._left: Mark | None = None
         self._pending: Sync | None = None
         self._syncs: list[Sync] = []
@@ -118,6 +120,7 @@ class Ledger:
         now = time.perf_counter()
         ran_now, delayed_now = self._times.read()
         total = self._spent[self._activity]
+        self._of_step[self._activity] += now - wall
         total[0] += now - wall
         total[1] += ran_now - ran
         total[2] += delayed_now - delayed
@@ -177,9 +180,14 @@ class Ledger:
         Args:
             counts: whether it ran as steps usually do.
         """
+        if self._mine:
+            self._book()
         ended = self._timer.mark()
-        found = StepEntry(began=self._began, ended=ended, counts=counts, syncs=tuple(self._syncs))
+        found = StepEntry(
+            began=self._began, ended=ended, counts=counts, syncs=tuple(self._syncs), spent_s=dict(self._of_step)
+        )
         self._syncs = []
+        self._of_step.clear()
         self._began = ended
         return found
 

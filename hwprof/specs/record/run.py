@@ -26,6 +26,7 @@ from hwprof.specs.record.loop import LoopSettings, ModuleSpec
 from hwprof.specs.record.memory import MemoryPart, MemoryResult
 from hwprof.specs.record.ranks import RanksResult
 from hwprof.specs.record.stragglers import Stragglers
+from hwprof.specs.record.whole_run import WholeRun
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -378,6 +379,7 @@ class RunRecord(Record):
     telemetry: tuple[Series, ...] = ()
     ranks: RanksResult | None = None
     stragglers: Stragglers | None = None
+    whole_run: WholeRun | None = None
     counters: CountersResult | None = None
     notes: tuple[str, ...] = ()
 
