@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,7 +60,8 @@ class EventTimer:
     """Events on the streams of one device, whichever device is the current one: for work beside which the host goes on.
 
     A mark stands on the device's current stream and on those that were current at earlier marks, so that work which a
-    program gives to a stream of its own is seen, too.
+    program gives to a stream of its own is seen, too. While the program captures a graph nothing runs, and an event
+    would become a part of it or end it: a mark is then the one before.
 
     Args:
         device: an accelerator with streams and events.
@@ -69,15 +71,20 @@ class EventTimer:
         self._device = device
         self._torch: Any = torch.get_device_module(device)
         self._streams: list[tuple[Any, ...]] = []
+        self._capturing: Callable[[], bool] = getattr(self._torch, "is_current_stream_capturing", bool)
+        self._last = Mark(time.perf_counter())
 
     def mark(self) -> Mark:
         """An event behind all work on each of the streams."""
+        if self._capturing():
+            return self._last
         if (current := self._current()) not in self._streams:
             self._streams.append(current)
         events = tuple(self._torch.Event(enable_timing=True) for _ in self._streams)
         for event, stream in zip(events, self._streams, strict=True):
             event.record(*stream)
-        return Mark(time.perf_counter(), events)
+        self._last = Mark(time.perf_counter(), events)
+        return self._last
 
     def _current(self) -> tuple[Any, ...]:
         """The stream that work goes to now; nothing on a device that has only one (mps)."""
@@ -93,6 +100,8 @@ class EventTimer:
 
         From the last of the streams to reach the one to the last to reach the other.
         """
+        if not start.events or not stop.events:  # made while a graph was captured, before any other
+            return stop.host_s - start.host_s
         for event in stop.events:
             event.synchronize()
         first = start.events[0]

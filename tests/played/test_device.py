@@ -68,6 +68,37 @@ def test_work_on_a_stream_that_nobody_waits_for_is_in_the_step_that_asked_for_it
     assert watch.recording().step_samples_s == pytest.approx((400e-6,) * 3, rel=0.01)
 
 
+def test_a_graph_that_the_program_captures_has_no_event_of_ours_in_it(gpus, tmp_path):
+    """A step with marks captures its forward pass, which runs nothing, and replays it afterwards; others replay it."""
+    watch, taken = _watch(tmp_path), iter(range(100))
+
+    def step(phase):
+        if next(taken) == 3:
+            gpus.capturing = True
+            with phase("forward"):
+                pass
+            gpus.capturing = False
+        with phase("forward"):
+            gpus.launch("graph", 300.0)
+        gpus.synchronize()
+
+    _take(watch.timed(2), step)
+    recording = watch.recording()
+    assert gpus.broken is None
+    assert [*recording.step_samples_s, *recording.bare_step_samples_s] == pytest.approx([301e-6] * 4)
+    assert recording.phase_samples_s["forward"] == pytest.approx((301e-6, 301e-6))
+
+
+def test_a_mark_before_any_other_inside_a_captured_graph_is_the_hosts(gpus):
+    timer = EventTimer(torch.device("cuda", 0))
+    gpus.capturing = True
+    start, stop = timer.mark(), timer.mark()
+    gpus.capturing = False
+    assert timer.reached(stop)
+    assert timer.elapsed_s(start, stop) == 0.0
+    assert timer.elapsed_s(start, timer.mark()) > 0
+
+
 def test_steps_that_were_read_outlive_a_broken_context(gpus, tmp_path):
     watch, taken = _watch(tmp_path), iter(range(100))
 

@@ -87,6 +87,7 @@ class Gpus:
     Attributes:
         largest_bytes: a tensor larger than this raises torch's own error, as where memory is used up or fragmented.
         slower: work takes this many times its length, as under throttling.
+        capturing: whether the program captures a graph, in which events must not be recorded.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Gpus:
         self.largest_bytes = memory_bytes
         self.properties = SimpleNamespace(**H200 | properties)
         self.slower = 1.0
+        self.capturing = False
         self.current = 0
         self.touched: set[int] = set()
         self.works: list[Work] = []
@@ -269,7 +271,7 @@ class Gpus:
             "set_rng_state": lambda state, _device=None: torch.set_rng_state(state),
             "can_device_access_peer": lambda _one, _other: True,
             "is_bf16_supported": lambda *_given, **_named: True,
-            "is_current_stream_capturing": lambda: False,
+            "is_current_stream_capturing": lambda: self.capturing,
             "_sleep": lambda cycles: self.launch("spin_kernel", cycles / 1000, call_us=0.0),
         }
 
@@ -333,6 +335,8 @@ class Event:
 
     def record(self, stream: Stream | None = None) -> None:
         self._gpus.check()
+        if self._gpus.capturing:
+            self._gpus.fail("CUDA error: operation not permitted when stream is capturing")
         stream = stream or self._gpus.stream()
         self.device_index = stream.device_index
         self.time_ns = stream.free_ns = max(stream.free_ns, self._gpus.clock.now_ns())
