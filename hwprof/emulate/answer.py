@@ -129,14 +129,19 @@ def _breakdown(played: Played, parameters: Parameters, machine: Machine) -> dict
     contention_s = float(np.asarray(parameters.contention)) * played.hidden_s
     doublings = math.log2(max(machine.devices / ALREADY_BESIDE, 1.0))
     straggling = float(np.asarray(parameters.straggler_share)) * doublings
-    return {
+    parts = {
         "compute": played.compute_s,
         "exposed_communication": played.exposed_s,
         "contention": contention_s,
         "stragglers": straggling * (played.step_s + contention_s),
         "idle": played.idle_s,
-        "fixed": float(np.asarray(parameters.step_fixed_s)),
     }
+    fixed_s = float(np.asarray(parameters.step_fixed_s))
+    return parts | {"fixed": min(fixed_s, MOST_FIXED * sum(parts.values()))}
+
+
+MOST_FIXED = 0.1
+"""Share of the rest of a step up to which something is fixed: what published steps say of it, they say of seconds."""
 
 
 def _bound(breakdown: dict[str, float], recording: Recording, prices: Prices) -> BoundClass:

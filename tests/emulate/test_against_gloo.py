@@ -96,6 +96,11 @@ def test_the_script_believed_in_cuda(emulated):
     assert emulated.made_up == {"a loss, a norm or another number that was read is 1": emulated.steps}
 
 
+def test_a_step_of_milliseconds_has_no_fixed_part_of_published_ones(emulated):
+    parts = dict(_priced([emulated]).breakdown_s)
+    assert 0 < parts.pop("fixed") <= 0.1 * sum(parts.values())
+
+
 def test_stages_of_a_pipeline_exchange_what_real_ones_do(tmp_path):
     """Four micro-batches of 2 x 64 tokens, 256 numbers of 32 bits each: one message forwards and one back."""
     script = HERE / "scripts" / "pipelined.py"

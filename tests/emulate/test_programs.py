@@ -67,3 +67,34 @@ def test_generators_of_a_device_have_states_and_products_may_name_their_result(t
     script.write_text(MEGATRON, encoding="utf-8")
     found = recorded([str(script)], machine_named("h100-sxm", 1))[0]
     assert found.flop == 3 * 2 * 128 * 64 * 32
+
+
+BATCH_NORM = """
+import os, torch, torch.distributed as dist
+from torch.nn.attention.flex_attention import flex_attention
+dist.init_process_group("nccl")
+model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(
+    torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.BatchNorm2d(16), torch.nn.ReLU())
+).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+generator = torch.Generator()
+state = generator.get_state().cuda()
+dist.broadcast(state, 0)
+generator.set_state(state.cpu())
+for _ in range(3):
+    model(torch.randn(8, 3, 32, 32, device="cuda")).mean().backward()
+    query = torch.randn(1, 2, 128, 16, device="cuda", requires_grad=True)
+    flex_attention(query, query, query).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def test_batch_norms_over_ranks_flex_attention_and_states_from_other_ranks(tmp_path):
+    """Operators that only CUDA has: a rank gathers mean, deviation and count of 16 channels, and reduces two sums."""
+    script = tmp_path / "train.py"
+    script.write_text(BATCH_NORM, encoding="utf-8")
+    found = recorded([str(script)], machine_named("h100-sxm", 4))[0]
+    sent = {found.collectives[place].op: found.collectives[place].size_bytes for place in found.count(1)}
+    assert sent == {"all_gather": 4 * (2 * 16 + 1) * 4, "all_reduce": 2 * 16 * 4}
+    assert "flex_attention" in {found.calls[place].name for place in found.count(0)}

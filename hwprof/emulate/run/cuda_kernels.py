@@ -99,7 +99,32 @@ def _grouped(left: torch.Tensor, right: torch.Tensor, offsets: Any = None, *_: A
     return left.new_empty([*batch, left.shape[-2], right.shape[-1]])
 
 
+def _channels(tensor: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two numbers in 32 bits for each channel: the statistics of a batch norm over ranks."""
+    made = tensor.new_empty([tensor.shape[1]], dtype=torch.float32)
+    return made, torch.empty_like(made)
+
+
+def _reduced(
+    _gradient: Any, _tensor: Any, mean: Any, _invstd: Any, weight: Any, *asked: bool
+) -> tuple[torch.Tensor | None, ...]:
+    """``aten::batch_norm_backward_reduce``: two sums by channel, and the gradients of weight and bias."""
+    sums = [torch.empty_like(mean) if asked[0] else None for _ in range(2)]
+    kept = mean if weight is None else weight
+    return (*sums, *(torch.empty_like(kept) if each else None for each in asked[1:3]))
+
+
+def _like_first(tensor: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+    return torch.empty_like(tensor)
+
+
 _NAMED: dict[str, Callable[..., Any]] = {
+    "batch_norm_stats": _channels,
+    "batch_norm_gather_stats": _channels,
+    "batch_norm_gather_stats_with_counts": _channels,
+    "batch_norm_elemt": _like_first,
+    "batch_norm_backward_reduce": _reduced,
+    "batch_norm_backward_elemt": _like_first,
     "_grouped_mm": _grouped,
     "_fused_rms_norm": _normed,
     "_fused_rms_norm_backward": _normed_backward,

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from hwprof.emulate.run import streams
 from hwprof.emulate.run.rank import Rank
+from hwprof.emulate.run.rebinding import rebind
 
 NCCL, CUDA = (2, 27, 5), "12.8"
 """Releases that scripts are told of: those of PyTorch 2.9."""
@@ -36,6 +38,8 @@ def install(rank: Rank) -> None:
     _torch.cuda.nccl.version = lambda: NCCL
     _torch.version.cuda = _torch.version.cuda or CUDA
     _torch.Generator = _Generator
+    plain = torch.random.set_rng_state
+    rebind(torch.random, "set_rng_state", lambda state: None if isinstance(state, FakeTensor) else plain(state))
     _accelerator(names)
     _tensors(rank)
 
@@ -64,8 +68,8 @@ class _Generator(_Base):  # type: ignore[misc]  # a class of C++
         return super().get_state() if self._asked.type == "cpu" else _state()
 
     def set_state(self, state: torch.Tensor) -> None:
-        """That of the host's generator is real."""
-        if self._asked.type == "cpu":
+        """That of the host's generator is real, but where it went through other ranks."""
+        if self._asked.type == "cpu" and not isinstance(state, FakeTensor):
             super().set_state(state)
 
     def graphsafe_get_state(self) -> Self:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch._ops import HigherOrderOperator
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
@@ -95,6 +95,9 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
         if name == "run_dtensor_rng_op":
             with self:
                 return args[2](*args[3:], **kwargs)
+        rules = func.python_key_table
+        if FakeTensorMode in rules:  # which torch looks up by the very class
+            rules.setdefault(type(self._fake), rules[FakeTensorMode])
         out = func(*args, **kwargs)
         made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, FakeTensor)]
         for tensor in made:
