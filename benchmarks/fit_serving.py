@@ -176,7 +176,7 @@ def fitted(problem: Problem, chosen: np.ndarray) -> tuple[dict[str, np.ndarray],
 
     def first_miss(vector: np.ndarray) -> np.ndarray:
         both = problem.numbers(values | unpacked(vector, FIRST)[0], experts)
-        ttft_s = first_token_s(problem.passes, problem.fleet, problem.load, both, (tpot_s, prompt_s), steady=False)
+        ttft_s = first_token_s(problem.passes, problem.fleet, problem.load, both, (tpot_s, prompt_s))
         return np.concatenate(
             [robust(np.log(ttft_s / problem.ttft_s) / FIRST_SD, weight), vector / np.array(spreads(FIRST))]
         )
@@ -188,7 +188,7 @@ def fitted(problem: Problem, chosen: np.ndarray) -> tuple[dict[str, np.ndarray],
 def misses(problem: Problem, values: dict, experts: dict) -> tuple[np.ndarray, np.ndarray]:
     numbers = problem.numbers(values, experts)
     _, tpot_s, prompt_s = token_times(problem.passes, problem.fleet, problem.load, numbers)
-    ttft_s = first_token_s(problem.passes, problem.fleet, problem.load, numbers, (tpot_s, prompt_s), steady=False)
+    ttft_s = first_token_s(problem.passes, problem.fleet, problem.load, numbers, (tpot_s, prompt_s))
     return np.log(tpot_s / problem.tpot_s), np.log(ttft_s / problem.ttft_s)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hwprof.deploy.events import PassCosts
+from hwprof.deploy.requests.events import PassCosts
 from hwprof.deploy.rollout import Batch, generated, long_tailed, splits
 
 COSTS = PassCosts(

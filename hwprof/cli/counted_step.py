@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from hwprof.errors import HwprofError
+from hwprof.errors import HwprofError, InputError
 from hwprof.report.files.run import read_run
 
 WARMUP_STEPS = 2
@@ -31,6 +31,10 @@ def counted_step(directory: Path) -> float:
 
     record = read_run(directory)
     settings = record.run_settings.changed(workers=0)
+    if settings.new_tokens:
+        raise InputError(
+            f"{directory} generated, and counters are read of a training step", remedy="count a training run"
+        )
     data = Path(settings.data)
     index = record.environment.get("device.index", "")
     device = resolve_device(f"{settings.device}:{index}" if index else settings.device)

@@ -21,10 +21,12 @@ from hwprof.specs.parsing import checked
 
 @click.command(
     "run",
-    help="Measure one Transformer training step on this machine and say what holds it back; or, after --, attach to a "
-    "program that trains (python train.py, torchrun ... train.py), which needs no change.",
+    help="Measure one Transformer training step on this machine, or with --inference how it generates, and say what "
+    "holds it back; or, after --, attach to a program that trains (python train.py, torchrun ... train.py), which "
+    "needs no change.",
     epilog=examples(
         "hwprof run --model 1b --device cuda",
+        "hwprof run --model 125m --inference --seq-len 512 --new-tokens 64",
         "hwprof run --model my-model.toml --data my-text.txt --cluster 8xh100-sxm --output reports/first",
         "torchrun --nproc-per-node 8 -m hwprof run --model 1b --parallel fsdp",
         "hwprof run --output reports/mine -- python train.py --epochs 1",
@@ -33,7 +35,7 @@ from hwprof.specs.parsing import checked
 )
 @options_of(
     RunRequest,
-    {"micro_batch": ("--micro-batch", "--batch-size")},
+    {"micro_batch": ("--micro-batch", "--batch-size"), "seq_len": ("--seq-len", "--prompt-len")},
     parallel={"metavar": "LAYOUT"},
     output={"type": click.Path(path_type=Path, file_okay=False)},
 )

@@ -20,6 +20,13 @@ from hwprof.specs.parsing import build, read_toml
 EngineName = Literal["vllm", "sglang", "trtllm"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
+Policy = Literal["mixed", "prompts first", "whole prompts"]
+
+POLICIES: dict[EngineName, Policy] = {"vllm": "mixed", "sglang": "prompts first", "trtllm": "whole prompts"}
+"""How prompts join: in pieces that fill a pass up beside the decoding sequences (vLLM's chunked prefill); in passes of
+their own while tokens wait (SGLang's default); beside decoding sequences, each prompt whole (TensorRT-LLM's in-flight
+batching without chunked context)."""
+
 FILE = Path("hardware_specs") / "serving" / "engines.toml"
 
 

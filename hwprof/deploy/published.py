@@ -269,6 +269,7 @@ def _at(passes: Passes, index: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) 
         prompts=passes.prompts[index],
         sequences=passes.sequences[index],
         room=passes.room[index],
+        hand_over_s=passes.hand_over_s[index],
     )
 
 

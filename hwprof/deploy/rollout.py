@@ -14,8 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from hwprof.deploy.events import PassCosts, Policy, Requests, simulated
+from hwprof.deploy.engine import Policy
 from hwprof.deploy.kernels import Floats
+from hwprof.deploy.requests.events import PassCosts, Requests, simulated
 from hwprof.errors import InputError
 
 LONGEST = 8.0

@@ -5,8 +5,9 @@ sequence; the prompts of those that join run between the steps, so that every to
 
     time of a token = step + interleave x (sequences / new tokens) x time of a prompt
 
-A prompt waits for other prompts as in a queue with one server and constant work (M/D/1: load / (2 (1 - load)) of a
-prompt's time), and those that start together wait for each other. Where prompts have servers of their own, tokens do
+While requests come steadily, prompts wait as ``hwprof.deploy.queue`` says. In a benchmark, whose requests start all at
+once, a prompt waits for other prompts as in a queue with one server and constant work (M/D/1: load / (2 (1 - load)) of
+a prompt's time), and those that start together wait for each other. Where prompts have servers of their own, tokens do
 not wait for prompts, but too few such servers hold all users up.
 """
 
@@ -18,10 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.deploy.engine import EngineFile, EngineName, EngineNumbers
+from hwprof.deploy.engine import POLICIES, EngineFile, EngineName, EngineNumbers
 from hwprof.deploy.kernels import EXPERT_KINDS, Floats, PassTimes, Share, Tokens, joined
-from hwprof.deploy.memory import most_sequences
+from hwprof.deploy.memory import most_sequences, sequence_bytes
 from hwprof.deploy.passes import Deployment, pass_times
+from hwprof.deploy.queue import MOST_LOAD, Queue, settled
 
 Flags = NDArray[np.bool_]
 
@@ -31,9 +33,6 @@ benchmarks/*.sh), SGLang's usual ``--chunked-prefill-size``."""
 
 DRAFTED = 3.0
 """Tokens that are drafted for each pass where nothing else is said (DeepSeek's own servers and NVIDIA's: 1 to 3)."""
-
-MOST_LOAD = 0.95
-"""Load of the prompts' server beyond which a queue has no mean; users who wait for answers keep it below."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +101,7 @@ class Passes:
         prompts: how many those are.
         sequences: running in one attention group.
         room: sequences that all servers hold.
+        hand_over_s: to bring a prompt's cache to another server over the links.
     """
 
     step: PassTimes
@@ -110,10 +110,13 @@ class Passes:
     prompts: Floats
     sequences: Floats
     room: Floats
+    hand_over_s: Floats
 
 
-def passes_of(deployment: Deployment, fleet: Fleet, load: Load) -> Passes:
+def passes_of(deployment: Deployment, fleet: Fleet, load: Load, running: Floats | None = None) -> Passes:
     """The passes of configurations that serve one model on one sort of device, as many users as there is room for.
+
+    ``running``: sequences that are decoded at once, where that is known; else all users'.
 
     Raises:
         SpecError: a rate or the memory of the device is not known.
@@ -121,7 +124,8 @@ def passes_of(deployment: Deployment, fleet: Fleet, load: Load) -> Passes:
     one = np.ones(len(load.users))
     longest = load.prompt + load.new
     room = most_sequences(deployment, fleet.decode, longest) * fleet.decoders
-    running = np.where(room > 0, np.minimum(load.users, room), load.users)
+    if running is None:
+        running = np.where(room > 0, np.minimum(load.users, room), load.users)
     sequences = np.maximum(running / (fleet.decoders * fleet.decode.dp * fleet.decode.pp), 1.0)
     checked = np.where(load.drafts, 1.0 + DRAFTED, 1.0)
     past = load.prompt + load.new / 2
@@ -139,7 +143,15 @@ def passes_of(deployment: Deployment, fleet: Fleet, load: Load) -> Passes:
         prompts=prompts,
         sequences=sequences * fleet.decode.pp,
         room=room,
+        hand_over_s=_hand_over_s(deployment, fleet, load),
     )
+
+
+def _hand_over_s(deployment: Deployment, fleet: Fleet, load: Load) -> Floats:
+    """All ranks send at once."""
+    held = sequence_bytes(deployment, fleet.prefill, load.prompt) * fleet.prefill.tp
+    seconds: Floats = held / deployment.links.near.inside_byte_per_s
+    return seconds
 
 
 def joined_passes(parts: Sequence[Passes]) -> Passes:
@@ -151,6 +163,7 @@ def joined_passes(parts: Sequence[Passes]) -> Passes:
         prompts=np.concatenate([part.prompts for part in parts]),
         sequences=np.concatenate([part.sequences for part in parts]),
         room=np.concatenate([part.room for part in parts]),
+        hand_over_s=np.concatenate([part.hand_over_s for part in parts]),
     )
 
 
@@ -247,9 +260,14 @@ def served(
     """
     numbers = numbers_of(file, engines, passes.step.expert_kind)
     step_s, tpot_s, prompt_s = token_times(passes, fleet, load, numbers)
-    ttft_s = first_token_s(passes, fleet, load, numbers, (tpot_s, prompt_s), steady=steady)
-    width, wait = _half_widths(fleet, file, passes)
     running = np.minimum(load.users, np.where(passes.room > 0, passes.room, load.users))
+    if steady:
+        accepted = load.per_pass(numbers["accepted_tokens"])
+        found = settled(queue_of(passes, fleet, load, numbers, engines))
+        ttft_s, tpot_s, running = found.first_s, found.pass_s / accepted, found.running
+    else:
+        ttft_s = first_token_s(passes, fleet, load, numbers, (tpot_s, prompt_s))
+    width, wait = _half_widths(fleet, file, passes)
     return Served(
         ttft_s=ttft_s,
         ttft_lo_s=ttft_s / np.exp(wait),
@@ -275,10 +293,42 @@ def token_times(passes: Passes, fleet: Fleet, load: Load, numbers: Numbers) -> t
     return step_s, plain_s + np.where(fleet.apart, 0.0, between_s), prompt_s
 
 
-def first_token_s(
-    passes: Passes, fleet: Fleet, load: Load, numbers: Numbers, times: tuple[Floats, Floats], *, steady: bool
-) -> Floats:
-    """Seconds to the first token in the mean; ``times``: of a token, and of a prompt among others."""
+def queue_of(passes: Passes, fleet: Fleet, load: Load, numbers: Numbers, engines: Sequence[EngineName]) -> Queue:
+    """What waits for what where requests come steadily, of one decoding server with its share of users and prompts.
+
+    What the engine adds beyond the mechanism comes before a request is ready: its own seconds, the prompt's pass alone
+    over one among others, and passes that it waits for beyond the one and a half that any request does.
+    """
+    step_s, _, prompt_s = token_times(passes, fleet, load, numbers)
+    apart, groups = fleet.apart, fleet.decode.dp
+    among_s = prompt_s * np.where(apart, 1.0, numbers["interleave"])
+    alone_s = numbers.of_apart("prefill_factor", apart) * (
+        pass_s(passes.prompt, numbers, prefill=True) + numbers["step_s"]
+    )
+    waited = np.maximum(numbers["step_wait"] - WAITED_ANYWAY, 0.0) + np.where(groups > 1, numbers["group_wait"], 0.0)
+    before_s = numbers.of_apart("request_s", apart) + alone_s - among_s + np.where(apart, 0.0, waited * step_s)
+    policies = [POLICIES[engine] for engine in engines]
+    return Queue(
+        users=np.maximum(load.users / fleet.decoders, 1.0),
+        passes=np.maximum(load.new - 1, 1.0) / load.per_pass(numbers["accepted_tokens"]),
+        step_s=step_s,
+        prompt_s=among_s / np.where(apart, 1.0, groups),
+        before_s=np.maximum(before_s, 0.0),
+        prompt_tokens=np.maximum(load.prompt * (1 - load.reused), 1.0),
+        budget_tokens=CHUNK_TOKENS * groups,
+        beside=np.array([policy != "prompts first" for policy in policies]),
+        pieces=np.array([policy == "mixed" for policy in policies]),
+        servers=np.where(apart, fleet.prefillers * fleet.prefill.dp / fleet.decoders, 0.0),
+        hand_over_s=np.where(apart, passes.hand_over_s, 0.0),
+    )
+
+
+WAITED_ANYWAY = 1.5
+"""Passes that any request waits for in the mean: half of the one that runs when it is ready, and its own."""
+
+
+def first_token_s(passes: Passes, fleet: Fleet, load: Load, numbers: Numbers, times: tuple[Floats, Floats]) -> Floats:
+    """Seconds to the first token in the mean of a benchmark; ``times``: of a token, and of a prompt among others."""
     tpot_s, prompt_s = times
     apart = fleet.apart
     groups = fleet.prefill.dp * np.where(apart, fleet.prefillers, fleet.decoders)
@@ -289,7 +339,7 @@ def first_token_s(
     waits_s = numbers.of_apart("wait_factor", apart) * prompt_s * busy / (2 * (1 - busy))
     factor = numbers.of_apart("prefill_factor", apart)
     mine = load.users / groups
-    start_s = 0.0 if steady else numbers.of_apart("start_share", apart) * mine * prompt_s * factor
+    start_s = numbers.of_apart("start_share", apart) * mine * prompt_s * factor
     behind_s = np.where(apart, np.maximum(mine * factor * prompt_s - answer_s, 0.0), 0.0)
     room_s = np.maximum(load.users / running - 1, 0.0) * answer_s
     passes_waited = numbers["step_wait"] + np.where(fleet.decode.dp > 1, numbers["group_wait"], 0.0)

@@ -217,6 +217,8 @@ def _offered(
     passes = passes_of(deployment, fleet, load)
     engines = [engine] * len(rows)
     fleet = replace(fleet, prefillers=_prefillers(fleet, load, served(passes, fleet, load, engines, file)))
+    running = served(passes, fleet, load, engines, file).running
+    passes = passes_of(deployment, fleet, load, running)
     found = served(passes, fleet, load, engines, file)
     columns = _Columns(passes, fleet, found, weights_bytes(deployment, share), room_bytes(deployment, share))
     cells = (_cells(row, columns, place) for place, row in enumerate(rows))

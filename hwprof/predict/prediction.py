@@ -20,7 +20,13 @@ from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.record.run import Direction, Dtype, PhaseName, Prediction
 from hwprof.units import format_fraction, format_span
 
-KERNELS_PER_INSTANCE: dict[Direction, int] = {"forward": 3, "backward": 5, "recompute": 3, "update": 8}
+KERNELS_PER_INSTANCE: dict[Direction, int] = {
+    "forward": 3,
+    "backward": 5,
+    "recompute": 3,
+    "update": 8,
+    "decode": 3,
+}
 """Assumed kernels of one op instance that was not probed, for the cost of dispatching them."""
 
 
@@ -36,6 +42,7 @@ class StepFacts:
         input_bytes: bytes copied to the device a step, if it has memory of its own.
         micro_batches: of a step.
         stages: of the pipeline that divides the model; 1 where there is none.
+        decode_steps: passes over new tokens, where the step generates.
         host_beside: whether the device works while the host goes on, as a GPU does; a CPU is both.
     """
 
@@ -46,6 +53,7 @@ class StepFacts:
     device: DeviceSpec | None = None
     micro_batches: int = 1
     stages: int = 1
+    decode_steps: int = 0
     host_beside: bool = False
 
 
@@ -196,7 +204,9 @@ def _with_host(
     """
     if roofs.host is None:
         return dict(phases)
-    of_step = roofs.host.of_step(micro_batches=facts.micro_batches, stages=facts.stages)
+    of_step = roofs.host.of_step(
+        micro_batches=facts.micro_batches, stages=facts.stages, decode_steps=facts.decode_steps
+    )
     host = {name: seconds for name, seconds in of_step.items() if name not in without}
     device_s, host_s = sum(phases.values(), _NOTHING).expected_s, sum(host.values())
     added = 1.0 if not facts.host_beside else max(host_s - device_s, 0.0) / host_s if host_s else 0.0

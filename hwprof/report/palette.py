@@ -40,6 +40,8 @@ def ink(colour: str) -> str:
 PHASE_COLOURS: dict[PhaseName, str] = {
     "data": PURPLE,
     "host_to_device": YELLOW,
+    "prefill": SKY,
+    "decode": BLUE,
     "forward": SKY,
     "loss": ORANGE,
     "backward": BLUE,
@@ -96,4 +98,5 @@ MARKERS: dict[Direction, Marker] = {
     "backward": Marker(plotly="square", matplotlib="s"),
     "recompute": Marker(plotly="diamond", matplotlib="D"),
     "update": Marker(plotly="triangle-up", matplotlib="^"),
+    "decode": Marker(plotly="triangle-down", matplotlib="v"),
 }

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from hwprof.count.blocks.parameters import parameters
-from hwprof.count.memory.step import training_memory
 from hwprof.count.ops.precision import Precision
 from hwprof.plan.advice.dtypes import faster_dtype
 from hwprof.plan.advice.layouts import survey_for
 from hwprof.plan.advice.measured_layout import measured_layout
-from hwprof.plan.advice.operations import advice_for
+from hwprof.plan.advice.operations import advice_for, advice_to_generate
 from hwprof.plan.advice.recommend import cautions, recommend
 from hwprof.predict import classify, summary
 from hwprof.predict.ceilings.clock import SM_CLOCK, at_clock, clock_notes
 from hwprof.predict.ceilings.roofs import Roofs, roofs_of
-from hwprof.predict.ceilings.step_kernels import step_kernels
-from hwprof.predict.ceilings.step_products import products_by_label
+from hwprof.predict.generation import kernels_of, products_of, work_of
 from hwprof.predict.prediction import StepFacts, predict_step, roof_by_phase, with_residual
 from hwprof.predict.ranks.prediction import core_sharing, with_ranks
-from hwprof.predict.work import Work, step_work
+from hwprof.predict.work import Work
+from hwprof.session.generation import generation_times
+from hwprof.session.need import need_of
 from hwprof.specs.catalogue.lookup import load_device
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.hardware.spec import ClusterSpec
@@ -34,7 +34,7 @@ TOKEN_BYTES = 8
 
 def analysed(record: RunRecord, recording: Recording) -> RunRecord:
     """The record with every section that follows from what was recorded."""
-    work = step_work(record.spec, record.run_settings, attention="causal")
+    work = work_of(record.spec, record.run_settings, attention="causal")
     roofs = _roofs(record, recording)
     record = record.changed(**_recorded(record, recording))
     if recording.attribution is not None:
@@ -61,7 +61,7 @@ def _recorded(record: RunRecord, recording: Recording) -> dict[str, Any]:
 
 
 def _memory(record: RunRecord, recording: Recording) -> MemoryResult:
-    need = training_memory(record.spec, record.run_settings)
+    need = need_of(record.spec, record.run_settings)
     return MemoryResult(
         parts=need.parts,
         predicted_peak_bytes=need.peak_bytes,
@@ -80,7 +80,8 @@ def _classified(record: RunRecord, recording: Recording, work: Sequence[Work], r
     assert attribution is not None
     settings = record.run_settings
     faster = faster_dtype(record.ceilings, settings)
-    advice = functools.partial(advice_for, faster=faster, compiled=settings.compile)
+    of_training = functools.partial(advice_for, faster=faster, compiled=settings.compile)
+    advice = advice_to_generate if settings.new_tokens else of_training
     ops = classify.classify_ops(recording.ops, work, roofs, step_s=attribution.step_s, advice=advice)
     verdict = classify.verdict(ops, attribution, at_most=summary.confidence_in(recording))
     return {
@@ -113,13 +114,14 @@ def _timed(record: RunRecord, recording: Recording, work: Sequence[Work], roofs:
         "phases": phases,
         "notes": (*record.notes, *summary.ceiling_notes(record.ceilings, step), *clock),
         "prediction": with_residual(prediction, measured_s=step.median_s) if prediction else None,
+        "generation": generation_times(settings, phases) if settings.new_tokens else None,
     }
 
 
 def _work_summary(spec: ModelSpec, settings: RunSettings, causal: Sequence[Work]) -> WorkSummary:
     count = parameters(spec)
     return summary.work_summary(
-        step_work(spec, settings, attention="full"),
+        work_of(spec, settings, attention="full"),
         causal,
         parameters=count.total,
         active_parameters=count.active,
@@ -130,21 +132,22 @@ def _work_summary(spec: ModelSpec, settings: RunSettings, causal: Sequence[Work]
 def predicted(record: RunRecord) -> Prediction | None:
     """The step from counts and the record's ceilings alone; None where no ceiling is known."""
     spec, settings = record.spec, record.run_settings
-    work = step_work(spec, settings, attention="causal")
+    work = work_of(spec, settings, attention="causal")
     assert record.memory is not None
     assert record.memory.predicted_peak_bytes is not None
     facts = StepFacts(
         footprint_bytes=record.memory.predicted_peak_bytes,
         operand_bytes=Precision.of(settings.dtype).compute_bytes,
-        input_bytes=float(settings.tokens_per_step * TOKEN_BYTES),
+        input_bytes=float(settings.micro_batch * settings.gradient_accumulation * settings.seq_len * TOKEN_BYTES),
         dtype=settings.dtype,
         device=load_device(record.device.catalogue_id) if record.device.catalogue_id else None,
         micro_batches=settings.gradient_accumulation,
         stages=settings.layout.pipeline_parallel,
+        decode_steps=settings.decode_steps,
         host_beside=settings.device != "cpu",
     )
-    kernels = step_kernels(work, spec, settings)
-    alone = predict_step(work, products_by_label(spec, settings), _roofs(record), facts, kernels=kernels)
+    kernels = kernels_of(work, spec, settings)
+    alone = predict_step(work, products_of(spec, settings), _roofs(record), facts, kernels=kernels)
     if alone is None or record.ranks is None:
         return alone
     return with_ranks(
@@ -161,7 +164,9 @@ def predicted(record: RunRecord) -> Prediction | None:
 
 
 def planned(record: RunRecord, cluster: ClusterSpec | None) -> RunRecord:
-    """The record with recommendations, and with layouts of the cluster if there is one."""
+    """The record with recommendations, and with layouts of the cluster if there is one; of training alone."""
+    if record.run_settings.new_tokens:
+        return record.changed(notes=(*record.notes, *cautions(record)))
     survey = survey_for(record, cluster, simulator_parameters()) if cluster else None
     return record.changed(
         recommendations=recommend(record, survey=survey),

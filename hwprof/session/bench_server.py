@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwprof.deploy.requests.traffic import Spread
 from hwprof.deploy.space import Offer
-from hwprof.deploy.traffic import Spread
 from hwprof.errors import WorkError
 from hwprof.measure.server.sweep import Asked, Level, sweep
 

@@ -6,8 +6,11 @@ import itertools
 
 import torch
 
+from hwprof.count.inference.generation import largest_batch
+from hwprof.count.inference.serving import Serving
 from hwprof.count.memory.step import largest_micro_batch, training_memory
 from hwprof.errors import OutOfMemoryError
+from hwprof.session.need import need_of
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import DeviceIdentity, OptimizerName, RunSettings
 from hwprof.units import format_bytes
@@ -41,7 +44,7 @@ def fitted(spec: ModelSpec, settings: RunSettings, identity: DeviceIdentity, *, 
     if identity.memory_bytes is None:
         return settings
     capacity_bytes = identity.memory_bytes
-    need_bytes = training_memory(spec, settings).peak_bytes
+    need_bytes = need_of(spec, settings).peak_bytes
     if need_bytes > capacity_bytes:
         raise OutOfMemoryError(
             f"{spec.name} at micro-batch {settings.micro_batch} x {settings.seq_len} tokens needs "
@@ -70,6 +73,8 @@ def roomy(spec: ModelSpec, settings: RunSettings, capacity_bytes: float, *, chos
 
 def what_would_fit(spec: ModelSpec, settings: RunSettings, capacity_bytes: float) -> str:
     """The largest setting that fits a memory, as the options to type."""
+    if settings.new_tokens:
+        return _what_would_generate(spec, settings, capacity_bytes)
     own = settings.optimizer_implementation
     implementations = (own, "fused") if settings.optimizer in _HAVE_FUSED else (own,)
     for recompute, implementation in itertools.product(
@@ -83,6 +88,19 @@ def what_would_fit(spec: ModelSpec, settings: RunSettings, capacity_bytes: float
     return "no micro-batch fits here, even with --recompute full: take a smaller --model or --seq-len, or more devices"
 
 
+def _what_would_generate(spec: ModelSpec, settings: RunSettings, capacity_bytes: float) -> str:
+    fits = largest_batch(
+        spec,
+        capacity_bytes=capacity_bytes * MEMORY_MARGIN,
+        prompt_tokens=settings.seq_len,
+        new_tokens=settings.new_tokens,
+        serving=Serving(dtype=settings.dtype),
+    )
+    if fits:
+        return f"what fits: --batch-size {fits}"
+    return "not one prompt of that length fits here: take a shorter --seq-len, --dtype bf16 or a smaller --model"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, whichever library says so."""
     return isinstance(error, _OUT_OF_MEMORY) or any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
@@ -92,13 +110,14 @@ def shortage(spec: ModelSpec, settings: RunSettings, identity: DeviceIdentity, e
     """What a step needed, what there was, what would fit, and what the library said when memory ran out."""
     first_line = str(error).splitlines()[0] if str(error) else "out of memory"
     return (
-        f"out of memory: the step needs about {format_bytes(training_memory(spec, settings).peak_bytes)}, "
+        f"out of memory: the step needs about {format_bytes(need_of(spec, settings).peak_bytes)}, "
         f"{_what_there_was(spec, settings, identity)} ({first_line})"
     )
 
 
 def _what_there_was(spec: ModelSpec, settings: RunSettings, identity: DeviceIdentity) -> str:
     if identity.memory_bytes is None:
-        return f"how much {identity.name} had free is {identity.memory_source}; try --micro-batch 1 or --recompute full"
+        again = "" if settings.new_tokens else " or --recompute full"
+        return f"how much {identity.name} had free is {identity.memory_source}; try --micro-batch 1{again}"
     fits = what_would_fit(spec, settings, identity.memory_bytes)
     return f"{identity.name} had {format_bytes(identity.memory_bytes)} free; {fits}"

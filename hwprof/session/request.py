@@ -40,9 +40,13 @@ class RunRequest(Request):
     dtype: Dtype | None = None
     """Precision; default bf16 on GPUs that have it, else fp32."""
     micro_batch: PositiveInt | None = None
-    """Sequences a micro-step; default fits."""
+    """Sequences a micro-step; default fits; with --inference those that are answered together, default 1."""
     seq_len: Annotated[int, Field(ge=2)] | None = None
     """Tokens a sequence; default 256 on a CPU, 2048 on a GPU."""
+    inference: bool = False
+    """Generate instead of training: read prompts, then one token after the other against a cache."""
+    new_tokens: PositiveInt | None = None
+    """With --inference: tokens for each prompt, whose length is the sequence's; default 32."""
     gradient_accumulation: PositiveInt | None = None
     """Micro-batches a step; default 1, in a pipeline 2 for each stage."""
     optimizer: OptimizerName = default_of(RunSettings, "optimizer")

@@ -22,6 +22,7 @@ from hwprof.session.request import RunRequest
 from hwprof.session.settle import SettledRun, settle
 from hwprof.specs.measurement import Ceiling, Skipped
 from hwprof.specs.record.run import Recording, RunRecord, Status
+from hwprof.train.generation import Generator
 from hwprof.train.loop import Trainer
 
 SAVE_EVERY_S = 5.0
@@ -96,9 +97,9 @@ class _Session:
             make_current(run.device)  # the data loader pins memory for it
             empty_cache(run.device)  # of what the probes had
         self._progress("building the model and its data")
-        trainer = Trainer(run.model, run.settings, data_path=run.data_path, device=run.device)
+        loop = self._loop()
         recorder = StepRecorder(
-            trainer,
+            loop,
             run.settings,
             timer=timer_for(run.device),
             device=run.device,
@@ -110,8 +111,14 @@ class _Session:
         try:
             recorder.run()
         finally:
-            trainer.close()
+            loop.close()
             self._recording = recorder.recording()
+
+    def _loop(self) -> Trainer | Generator:
+        run = self._run
+        if run.settings.new_tokens:
+            return Generator(run.model, run.settings, device=run.device)
+        return Trainer(run.model, run.settings, data_path=run.data_path, device=run.device)
 
     def _after_step(self, recorder: StepRecorder, line: str) -> None:
         """Between steps, which are not timed here: show where the run is, and now and then keep what it has."""

@@ -30,6 +30,7 @@ from hwprof.units import format_bytes
 
 DEFAULT_SEQ_LEN = {"cpu": 256, "cuda": 2048}
 """By ``table_of`` the device."""
+DEFAULT_NEW_TOKENS = 32
 WORKERS_PER_CPU = 16
 _SHARED = Path("/dev/shm")  # noqa: S108 (looked at, nothing is put there)
 _PAGE_BYTES = 4096
@@ -73,19 +74,27 @@ def settle(
     """
     spec = load_model(request.model)
     check_trainable(spec)
-    _check_workers(request.workers)
+    if request.new_tokens and not request.inference:
+        raise InputError("--new-tokens is for --inference", remedy="add --inference, or leave it out")
     data = Path(request.data) if request.data else DEFAULT_TEXT
-    check_source(data, request.tokenizer)
+    if request.inference:
+        _check_inference(request, spec, ranks)
+    else:
+        _check_workers(request.workers)
+        check_source(data, request.tokenizer)
     cluster = load_cluster(request.cluster) if request.cluster else None
     device = device or resolve_device(request.device)
     identity, device_spec = identify(device, sharing_memory=sharing_memory)
     settings = _asked_settings(spec, device, _layout(request, ranks), request)
-    check_length(data, request.tokenizer, vocab_size=spec.vocab_size, needed=2 * (settings.seq_len + 1))
     chosen = request.micro_batch is not None
-    if device.type == "cuda" and request.optimizer_implementation is None and identity.memory_bytes is not None:
-        settings = roomy(spec, settings, identity.memory_bytes, chosen=chosen)
-    settings = fitted(spec, settings, identity, chosen=chosen)
-    _check_shared_memory(settings)
+    if request.inference:
+        settings = fitted(spec, settings, identity, chosen=True)
+    else:
+        check_length(data, request.tokenizer, vocab_size=spec.vocab_size, needed=2 * (settings.seq_len + 1))
+        if device.type == "cuda" and request.optimizer_implementation is None and identity.memory_bytes is not None:
+            settings = roomy(spec, settings, identity.memory_bytes, chosen=chosen)
+        settings = fitted(spec, settings, identity, chosen=chosen)
+        _check_shared_memory(settings)
     return SettledRun(
         request=request,
         model=spec,
@@ -101,6 +110,11 @@ def settle(
 def _asked_settings(spec: ModelSpec, device: torch.device, layout: ParallelLayout, request: RunRequest) -> RunSettings:
     """The settings that were asked for, with the device's defaults where nothing was."""
     implementation = "foreach" if device.type in FOREACH_ON else "for-loop"
+    new_tokens = (request.new_tokens or DEFAULT_NEW_TOKENS) if request.inference else 0
+    usual = max(min(DEFAULT_SEQ_LEN[table_of(device)], spec.max_seq_len - max(new_tokens - 1, 0)), 1)
+    seq_len = request.seq_len or usual
+    _check_positions(spec, seq_len, new_tokens)
+    source = "random tokens" if request.inference else "Pride and Prejudice (shipped)"
     return RunSettings.model_validate(
         {name: getattr(request, name) for name in _AS_ASKED}
         | {
@@ -108,10 +122,12 @@ def _asked_settings(spec: ModelSpec, device: torch.device, layout: ParallelLayou
             "device": device.type,
             "dtype": request.dtype or _default_dtype(device),
             "micro_batch": request.micro_batch or 1,
-            "seq_len": _sequence(spec, request.seq_len or min(DEFAULT_SEQ_LEN[table_of(device)], spec.max_seq_len)),
+            "seq_len": seq_len,
+            "new_tokens": new_tokens,
+            **({"workers": 0, "eval_batches": 0, "tokenizer": "none"} if request.inference else {}),
             "optimizer_implementation": request.optimizer_implementation or implementation,
             "clip_norm": request.clip_norm or None,
-            "data": str(request.data) if request.data else "Pride and Prejudice (shipped)",
+            "data": str(request.data) if request.data else source,
             "gradient_accumulation": request.gradient_accumulation or _default_accumulation(layout),
             "layout": layout,
         }
@@ -147,14 +163,46 @@ def _check_shared_memory(settings: RunSettings) -> None:
         )
 
 
-def _sequence(spec: ModelSpec, length: int) -> int:
-    """The length, which learned positions must reach."""
-    if spec.positions == "learned" and length > spec.max_seq_len:
+def _check_positions(spec: ModelSpec, length: int, new_tokens: int) -> None:
+    """Learned positions must reach the last token that is read."""
+    more = max(new_tokens - 1, 0)
+    if spec.positions == "learned" and length + more > spec.max_seq_len:
+        asked = f"--seq-len {length}" + (f" with --new-tokens {new_tokens}" if more else "")
         raise InputError(
-            f"--seq-len {length} is more than the {spec.max_seq_len} learned positions of {spec.name}",
-            remedy=f"use --seq-len {spec.max_seq_len} or less",
+            f"{asked} is more than the {spec.max_seq_len} learned positions of {spec.name}",
+            remedy=f"use --seq-len {spec.max_seq_len - more} or less"
+            if spec.max_seq_len > more
+            else f"use --new-tokens {spec.max_seq_len // 2} or fewer",
         )
-    return length
+
+
+_OF_TRAINING = (
+    *("gradient_accumulation", "optimizer", "optimizer_implementation", "learning_rate", "clip_norm", "recompute"),
+    *("compile", "data", "tokenizer", "workers", "eval_batches", "parallel", "schedule", "cluster"),
+)
+"""What a request says of training alone."""
+
+
+def _check_inference(request: RunRequest, spec: ModelSpec, ranks: int) -> None:
+    """Refuse what does not go together with generating.
+
+    Raises:
+        InputError: a setting of training, several ranks, or a model that generates nothing.
+    """
+    asked = [name for name in _OF_TRAINING if getattr(request, name) != RunRequest.model_fields[name].default]
+    if asked or ranks > 1:
+        fact = f"--{asked[0].replace('_', '-')} is of training" if asked else f"{ranks} ranks were started"
+        raise InputError(
+            f"{fact}, and --inference trains nothing",
+            expectation="one process generates, on one device",
+            remedy="leave out one of them",
+        )
+    if spec.kind != "decoder":
+        raise InputError(
+            f"{spec.name} is of kind {spec.kind!r}, which generates nothing",
+            expectation="--inference reads prompts and generates with a decoder",
+            remedy="take a decoder; `hwprof count --inference` counts the passes of other models",
+        )
 
 
 def _layout(request: RunRequest, ranks: int) -> ParallelLayout:

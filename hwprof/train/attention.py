@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812 (the name that torch's own documen
 from torch import nn
 
 from hwprof.specs.model.spec import ModelSpec
+from hwprof.train.cache import Append, LayerCache
 
 
 def rotary_tables(spec: ModelSpec) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,10 +36,13 @@ class Rope(nn.Module):
         self.register_buffer("cosines", tables[0], persistent=False)
         self.register_buffer("sines", tables[1], persistent=False)
 
-    def forward(self, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rotate ``query`` [batch, seq, heads, head_dim] and ``key`` [batch, seq, kv_heads, head_dim]."""
-        seq_len = query.shape[1]
-        cosines, sines = self.cosines[:seq_len, None], self.sines[:seq_len, None]
+    def forward(self, query: torch.Tensor, key: torch.Tensor, start: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rotate ``query`` [batch, seq, heads, head_dim] and ``key`` [batch, seq, kv_heads, head_dim].
+
+        ``start``: position of the first of them.
+        """
+        places = slice(start, start + query.shape[1])
+        cosines, sines = self.cosines[places, None], self.sines[places, None]
         return _rotated(query, cosines, sines), _rotated(key, cosines, sines)
 
 
@@ -51,22 +55,26 @@ def _rotated(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) ->
 class AttentionCore(nn.Module):
     """softmax(Q K^T / sqrt(head_dim)) V with a causal mask, by torch's fused kernels, with the head transposes.
 
+    A query over more keys than itself is one new token, which sees them all.
+
     Args:
-        spec: gives the number of heads and of key/value heads, and the dropout on attention weights.
+        group: query heads that share a key/value head.
+        dropout: on attention weights, in training.
         native_gqa: hand grouped key/value heads to the kernel as they are; else repeat them first.
     """
 
-    def __init__(self, spec: ModelSpec, *, native_gqa: bool) -> None:
+    def __init__(self, group: int, *, dropout: float = 0.0, native_gqa: bool) -> None:
         super().__init__()
-        self.group = spec.heads // spec.kv_heads
-        self.dropout_probability = spec.dropout
+        self.group = group
+        self.dropout_probability = dropout
         self.native_gqa = native_gqa
 
     def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Heads [batch, seq, (kv_)heads, head_dim] -> mixed values [batch, seq, heads * head_dim]."""
         query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))
         dropout = self.dropout_probability if self.training else 0.0
-        attend = partial(F.scaled_dot_product_attention, dropout_p=dropout, is_causal=True)
+        causal = query.shape[2] == key.shape[2]
+        attend = partial(F.scaled_dot_product_attention, dropout_p=dropout, is_causal=causal)
         if self.group > 1 and self._kernel_takes_groups(query):
             attend = partial(attend, enable_gqa=True)
         elif self.group > 1:
@@ -99,15 +107,19 @@ class Attention(nn.Module):
         self.key = nn.Linear(spec.d_model, spec.kv_dim, bias=qkv_bias)
         self.value = nn.Linear(spec.d_model, spec.kv_dim, bias=qkv_bias)
         self.rope = None if tables is None else Rope(tables)
-        self.core = AttentionCore(spec, native_gqa=supports_native_gqa(self.query.weight.device))
+        self.cache = Append()
+        native_gqa = supports_native_gqa(self.query.weight.device)
+        self.core = AttentionCore(spec.heads // spec.kv_heads, dropout=spec.dropout, native_gqa=native_gqa)
         self.output = nn.Linear(spec.q_dim, spec.d_model, bias=spec.attention_bias == "all")
 
-    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Vectors [batch, seq, d_model] -> what each token gathers, same shape."""
+    def forward(self, vectors: torch.Tensor, kept: LayerCache | None = None) -> torch.Tensor:
+        """Vectors [batch, seq, d_model] -> what each token gathers, same shape; from what is ``kept``, too."""
         query, key, value = (
             projection(vectors).unflatten(-1, (-1, self.head_dim)) for projection in (self.query, self.key, self.value)
         )
         if self.rope is not None:
-            query, key = self.rope(query, key)
+            query, key = self.rope(query, key, kept.length if kept else 0)
+        if kept is not None:
+            key, value = self.cache(kept, key, value)
         gathered: torch.Tensor = self.output(self.core(query, key, value))
         return gathered

@@ -6,12 +6,16 @@ Module names are a contract: the recorder books kernels by module path, and the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import nn
 
 from hwprof.specs.job.settings import Recompute
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.train.attention import Attention, rotary_tables
+from hwprof.train.cache import Cache, LayerCache
 from hwprof.train.embedding import Embedding
 from hwprof.train.feed_forward import feed_forward
 from hwprof.train.initial import draw_weights
@@ -39,13 +43,18 @@ class DecoderLayer(nn.Module):
         self.ffn = feed_forward(spec)
         self.dropout2 = nn.Dropout(spec.dropout) if spec.dropout > 0 else None
 
-    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+    def forward(self, vectors: torch.Tensor, kept: LayerCache | None = None) -> torch.Tensor:
         """Vectors [batch, seq, d_model] -> same shape."""
-        vectors = self._residual(vectors, self.attention_norm, self.attention, self.dropout1)
+        attention = self.attention if kept is None else partial(self.attention, kept=kept)
+        vectors = self._residual(vectors, self.attention_norm, attention, self.dropout1)
         return self._residual(vectors, self.ffn_norm, self.ffn, self.dropout2)
 
     def _residual(
-        self, vectors: torch.Tensor, norm: nn.Module, block: nn.Module, dropout: nn.Module | None
+        self,
+        vectors: torch.Tensor,
+        norm: nn.Module,
+        block: Callable[[torch.Tensor], torch.Tensor],
+        dropout: nn.Module | None,
     ) -> torch.Tensor:
         change = block(norm(vectors)) if self.pre_norm else block(vectors)
         total: torch.Tensor = vectors + (change if dropout is None else dropout(change))
@@ -80,6 +89,16 @@ class Decoder(nn.Module):
         vectors = self.embedding(tokens)
         for layer in self.layers:
             vectors = self._run_layer(layer, vectors)
+        return self._logits(vectors)
+
+    def generate(self, tokens: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """Ids of tokens after those in the cache, [batch, seq] -> logits after the last one [batch, 1, vocab_size]."""
+        vectors = self.embedding(tokens, cache[0].length)
+        for layer, kept in zip(self.layers, cache, strict=True):
+            vectors = layer(vectors, kept)
+        return self._logits(vectors[:, -1:])
+
+    def _logits(self, vectors: torch.Tensor) -> torch.Tensor:
         if self.final_norm is not None:
             vectors = self.final_norm(vectors)
         logits: torch.Tensor = self.head(vectors)

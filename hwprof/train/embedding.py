@@ -17,9 +17,9 @@ class Embedding(nn.Module):
         self.positions = nn.Embedding(spec.max_seq_len, spec.d_model) if spec.positions == "learned" else None
         self.dropout = nn.Dropout(spec.dropout) if spec.dropout > 0 else None
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Token ids [batch, seq] -> vectors [batch, seq, d_model]."""
+    def forward(self, tokens: torch.Tensor, start: int = 0) -> torch.Tensor:
+        """Token ids [batch, seq], the first of them at position ``start`` -> vectors [batch, seq, d_model]."""
         vectors: torch.Tensor = self.tokens(tokens)
         if self.positions is not None:
-            vectors = vectors + self.positions(torch.arange(tokens.shape[1], device=tokens.device))
+            vectors = vectors + self.positions(torch.arange(start, start + tokens.shape[1], device=tokens.device))
         return vectors if self.dropout is None else self.dropout(vectors)

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from hwprof.cli import cli
-from hwprof.deploy.events import PassCosts, Requests, closed_loop, poisson, simulated
+from hwprof.deploy.requests.events import PassCosts, Requests, closed_loop, poisson, simulated
 from hwprof.errors import InputError
 
 COSTS = PassCosts(

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from hwprof.cli import cli
-from hwprof.deploy.events import PassCosts
+from hwprof.deploy.requests.events import PassCosts
 from hwprof.deploy.rollout import Batch, best_of_each, generated, long_tailed, splits
 from hwprof.errors import InputError
 

@@ -201,7 +201,7 @@ def test_grouped_attention_needs_no_math_kernel_and_agrees_with_it(dtype):
     if torch.cuda.get_device_capability(DEVICE) < (8, 0):
         pytest.skip("its compute capability is below 8.0")
     spec = load_model("1b")
-    core = AttentionCore(spec, native_gqa=supports_native_gqa(DEVICE))
+    core = AttentionCore(spec.heads // spec.kv_heads, native_gqa=supports_native_gqa(DEVICE))
     torch.manual_seed(0)
     query, key, value = (
         torch.randn(2, 256, heads, spec.head_dim, device=DEVICE, dtype=dtype, requires_grad=True)

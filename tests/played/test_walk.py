@@ -84,6 +84,25 @@ def test_a_small_model_is_predicted_no_faster_than_its_host_can_ask_for_it(recor
     assert record.prediction.step_s >= 0.999 * asked_s
 
 
+def test_a_device_generates_as_it_trains(tmp_path, monkeypatch):
+    """The same way from probes to report; what the host asks of it takes longer than so small a model."""
+    gpus = Gpus()
+    small_probes(monkeypatch)
+    played_profile(monkeypatch)
+    played_nvml(monkeypatch)
+    asked = {name: value for name, value in SIZES.items() if name != "workers"}
+    with gpus.installed(monkeypatch), tensors_on_cpu(gpus, monkeypatch):
+        found = hwprof.run(device="cuda", inference=True, new_tokens=3, output=str(tmp_path), **asked)
+    assert (found.status, found.run_settings.dtype) == ("complete", "bf16")
+    assert [skip for skip in found.skipped if skip.reason.startswith("failed with")] == []
+    assert [phase.name for phase in found.phases] == ["host_to_device", "prefill", "decode"]
+    host_s = {one.name: one.value for one in found.ceilings if one.name.startswith("latency.host.")}
+    assert found.prediction.step_s >= 0.999 * (host_s["latency.host.prefill"] + 2 * host_s["latency.host.decode"])
+    assert any(one.name.startswith("cached_attention.core.bf16.") for one in found.ceilings)
+    booked = {(op.label, op.direction) for op in found.ops}
+    assert {("layers.*.ffn.up", "forward"), ("layers.*.ffn.up", "decode")} <= booked
+
+
 @pytest.mark.usefixtures("record")
 def test_graphs_are_captured_without_disturbing_other_threads():
     assert set(MODES) == {"thread_local"}

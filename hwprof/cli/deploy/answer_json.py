@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from hwprof.deploy.decision import Decision, Service
+from hwprof.deploy.requests.traffic import Traffic
 from hwprof.deploy.rollout import Split
 from hwprof.deploy.settings import settings_of
 from hwprof.deploy.space import Demand, Offer
-from hwprof.deploy.traffic import Traffic
 
 
 def decision_json(

@@ -18,9 +18,9 @@ from hwprof.units import parse
 
 if TYPE_CHECKING:
     from hwprof.deploy.decision import Decision
+    from hwprof.deploy.requests.traffic import Traffic
     from hwprof.deploy.rollout import Split
     from hwprof.deploy.space import Demand
-    from hwprof.deploy.traffic import Traffic
 
 asked = with_options(
     click.option("--model", required=True, help="Name of the catalogue or of a model hub, or a config.json."),
@@ -137,7 +137,7 @@ def _traffic(decision: Decision, demand: Demand, typed: dict[str, Any]) -> Traff
     if not typed["arrivals"] or not decision.services:
         return None
     from hwprof.deploy.engine import engine_file
-    from hwprof.deploy.traffic import arrivals_of, traffic_at
+    from hwprof.deploy.requests.traffic import arrivals_of, traffic_at
 
     best = decision.services[0]
     rate = None if typed["qps"] is None else typed["qps"] / best.replicas
@@ -153,10 +153,9 @@ def _splits(decision: Decision, demand: Demand, typed: dict[str, Any]) -> list[S
         raise InputError(
             "--rollouts needs --devices and --train-tokens", remedy="say how large the fleet is and how fast one trains"
         )
-    from hwprof.deploy.engine import engine_file
-    from hwprof.deploy.events import POLICIES
+    from hwprof.deploy.engine import POLICIES, engine_file
+    from hwprof.deploy.requests.traffic import costs_of
     from hwprof.deploy.rollout import LONGEST, Batch, best_of_each, long_tailed, splits
-    from hwprof.deploy.traffic import costs_of
 
     offer = decision.services[0].offer
     answers = long_tailed(

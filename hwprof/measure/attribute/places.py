@@ -22,8 +22,8 @@ from hwprof.specs.job.labels import COMMUNICATION_LABEL, MODEL_LABEL, PHASE_LABE
 from hwprof.specs.job.settings import Direction, PhaseName
 
 _DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
-_FORWARD, _BACKWARD, _RECOMPUTE, _UPDATE = range(len(_DIRECTIONS))
-_BY_PHASE = {"backward": _BACKWARD, "clip": _UPDATE, "optimizer": _UPDATE}
+_FORWARD, _BACKWARD, _RECOMPUTE, _UPDATE, _DECODE = range(len(_DIRECTIONS))
+_BY_PHASE = {"backward": _BACKWARD, "clip": _UPDATE, "optimizer": _UPDATE, "decode": _DECODE}
 """Direction of what runs in a phase, forward in all others, unless its own name says otherwise."""
 
 
@@ -85,7 +85,8 @@ def places_of(window: Window) -> HostPlaces:
     label = np.where(modules, of_name[host.name], of_phase[phase])
     label[talks] = numbers[COMMUNICATION_LABEL]
     direction = np.array([_BY_PHASE.get(name, _FORWARD) for name in PHASES], dtype=np.int8)[phase]
-    direction[modules] = np.where(direction[modules] == _BACKWARD, _RECOMPUTE, _FORWARD)
+    again = {_BACKWARD: _RECOMPUTE, _DECODE: _DECODE}
+    direction[modules] = [again.get(int(found), _FORWARD) for found in direction[modules]]
     direction[nodes] = _BACKWARD
     speaker = nearest(parent, (phase >= 0) & (talks | modules | nodes | roots))
     direction = at(direction, speaker)

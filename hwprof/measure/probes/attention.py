@@ -149,7 +149,8 @@ def _operands(device: torch.device, dtype: Dtype, shape: AttentionShape) -> _Ope
 
 def _core(spec: ModelSpec, device: torch.device, *, dropout: bool) -> Core:
     if spec.causal:
-        return AttentionCore(spec, native_gqa=supports_native_gqa(device)).train(dropout)
+        group, native_gqa = spec.heads // spec.kv_heads, supports_native_gqa(device)
+        return AttentionCore(group, dropout=spec.dropout, native_gqa=native_gqa).train(dropout)
     return _StockCore(spec.dropout if dropout else 0.0)
 
 

@@ -24,7 +24,7 @@ from hwprof.measure.probes.matmul import MatmulShape, matmul_ceiling, shape_ceil
 from hwprof.measure.probes.memory import cpu_level_ceiling, cuda_l2_ceiling, dram_ceiling
 from hwprof.measure.probes.norm import NORM_PASSES, NormPass, NormShape, norm_ceiling
 from hwprof.measure.probes.numa import node_cpus, numa_ceiling, require_nodes
-from hwprof.measure.probes.step.host import HOST_PARTS, HostStep, host_ceiling
+from hwprof.measure.probes.step.host import HostStep, host_ceiling
 from hwprof.measure.probes.step.kernels import kernel_ceiling
 from hwprof.measure.probes.step.parts import Part, Ranked, Shares, ranked
 from hwprof.measure.probes.thread_sweep import with_sweep
@@ -196,19 +196,20 @@ def _part_probes(bench: Bench, parts: Sequence[Part], dtype: Dtype, roofs: Probe
 
 
 def _part_ceiling(bench: Bench, dtype: Dtype, one: Ranked, shares: Shares) -> Ceiling:
-    work, deadline_s = one.part.work, shares.next_s(one)
+    work, deadline_s, swept_bytes = one.part.work, shares.next_s(one), one.part.swept_bytes
     if isinstance(work, MatmulShape):
-        return shape_ceiling(bench, dtype, work, deadline_s=deadline_s)
+        return shape_ceiling(bench, dtype, work, deadline_s=deadline_s, swept_bytes=swept_bytes)
     if isinstance(work, AttentionPass):
         return attention_ceiling(bench, dtype, work.shape, work.direction, deadline_s=deadline_s)
-    return kernel_ceiling(bench, work, moved_bytes=one.part.moved_bytes, deadline_s=deadline_s)
+    moved_bytes = one.part.moved_bytes
+    return kernel_ceiling(bench, work, moved_bytes=moved_bytes, deadline_s=deadline_s, swept_bytes=swept_bytes)
 
 
 def _host_probes(bench: Bench, step: HostStep | None) -> tuple[Probe, ...]:
     if step is None:
         return ()
     return tuple(
-        (f"latency.host.{part}", functools.partial(host_ceiling, bench, step, part, WallTimer())) for part in HOST_PARTS
+        (f"latency.host.{part}", functools.partial(host_ceiling, bench, step, part, WallTimer())) for part in step.parts
     )
 
 

@@ -161,7 +161,9 @@ def best_of_sweep(bench: Bench, sweep: Sequence[MatmulShape], at_shape: AtShape,
     return best.changed(conditions=best.conditions | tried)
 
 
-def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, deadline_s: float) -> Ceiling:
+def shape_ceiling(
+    bench: Bench, dtype: Dtype, shape: MatmulShape, *, deadline_s: float, swept_bytes: float = math.inf
+) -> Ceiling:
     """What ``torch.nn.functional.linear`` reaches at one shape.
 
     Args:
@@ -169,6 +171,7 @@ def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, deadline_s:
         dtype: the operands' format.
         shape: m = tokens, n = output features, k = input features.
         deadline_s: time set aside for this shape.
+        swept_bytes: as ``rotating``.
 
     Raises:
         CannotRunError: the device does not compute in ``dtype``.
@@ -176,7 +179,9 @@ def shape_ceiling(bench: Bench, dtype: Dtype, shape: MatmulShape, *, deadline_s:
     """
     require_support(bench.device, dtype)
     with matmul_precision(dtype):
-        work = rotating(lambda: product(bench, dtype, shape), shape.moved_bytes(dtype), bench.device)
+        work = rotating(
+            lambda: product(bench, dtype, shape), shape.moved_bytes(dtype), bench.device, swept_bytes=swept_bytes
+        )
         warm = warmed_up(bench, work, deadline_s=deadline_s)
         if bench.device.type != "cpu":
             heat(bench, work)

@@ -20,15 +20,21 @@ MOST_SETS = 16
 """Of small tensors; more of them would take longer to make than to time."""
 
 
-def rotating(make: Callable[[], Work], moved_bytes: float, device: torch.device) -> Work:
+def rotating(
+    make: Callable[[], Work], moved_bytes: float, device: torch.device, *, swept_bytes: float = math.inf
+) -> Work:
     """One call of work on the next of as many sets of tensors as a CPU's last cache can't hold.
 
     Args:
         make: makes the work on a set of tensors of its own.
         moved_bytes: that one call moves.
         device: where it runs.
+        swept_bytes: that the step touches before the kernel meets the same tensors again; if the cache holds them, it
+            finds them there.
     """
-    sets = [make() for _ in range(sets_of(moved_bytes, cache_bytes() if device.type == "cpu" else 0))]
+    held_bytes = cache_bytes() if device.type == "cpu" else 0
+    swept = max(math.ceil(swept_bytes / max(moved_bytes, 1.0)), 1) if swept_bytes <= held_bytes else MOST_SETS
+    sets = [make() for _ in range(min(sets_of(moved_bytes, held_bytes), swept))]
     turn = itertools.cycle(sets)
 
     def call_next() -> object:

@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -28,7 +28,7 @@ COMPILED_NOTE = "compiled model: kernels are fused across modules, and are booke
 
 
 class Loop(Protocol):
-    """The part of ``hwprof.train.loop.Trainer`` that the recorder drives."""
+    """The part of ``hwprof.train.loop.Trainer``, or of a ``Generator``, that the recorder drives."""
 
     @property
     def model(self) -> torch.nn.Module:
@@ -36,8 +36,17 @@ class Loop(Protocol):
         ...
 
     def step(self, phase: PhaseContext = ...) -> torch.Tensor:
-        """One optimizer step; returns its detached loss."""
+        """One optimizer step, which returns its detached loss; or one that generates, which returns tokens."""
         ...
+
+    def state_bytes(self) -> float:
+        """Bytes of weights, buffers and optimizer state, each storage once."""
+        ...
+
+
+@runtime_checkable
+class Trained(Loop, Protocol):
+    """What a training loop has beside its steps."""
 
     def evaluate(self, phase: PhaseContext = ...) -> float:
         """Mean loss on held-out batches."""
@@ -45,10 +54,6 @@ class Loop(Protocol):
 
     def save_checkpoint(self, path: Path, phase: PhaseContext = ...) -> None:
         """Write model and optimizer."""
-        ...
-
-    def state_bytes(self) -> float:
-        """Bytes of weights, buffers and optimizer state, each storage once."""
         ...
 
 
@@ -92,6 +97,7 @@ class StepRecorder:
         beside: Beside = nothing_beside,
     ) -> None:
         self._loop = loop
+        self._trained = loop if isinstance(loop, Trained) else None
         self._settings = settings
         self._trace_path = trace_path
         self._progress = progress
@@ -114,7 +120,7 @@ class StepRecorder:
         self._eval_loss: float | None = None
 
     def run(self) -> Recording:
-        """Warm up, time, profile, evaluate; returns the whole recording."""
+        """Warm up, time, profile; of training evaluate, too. Returns the whole recording."""
         with self._modules.listening():
             self.warm_up()
             self.time_steps()
@@ -142,17 +148,22 @@ class StepRecorder:
 
     def _take(self, steps: Steps) -> None:
         for phase in steps:
-            self._losses.append(self._loop.step(phase))
+            made = self._loop.step(phase)
+            if self._trained:
+                self._losses.append(made)
 
     def evaluate(self) -> None:
         """The evaluation pass, timed as a phase outside the step."""
-        if self._settings.eval_batches:
+        if self._trained and self._settings.eval_batches:
             self._progress("evaluation")
-            self._eval_loss = self._loop.evaluate(self._extra)
+            self._eval_loss = self._trained.evaluate(self._extra)
 
     def time_checkpoint(self) -> None:
         """Time one checkpoint save beside the run, and remove the file again."""
-        state_bytes = self._loop.state_bytes()
+        loop = self._trained
+        if loop is None:
+            return
+        state_bytes = loop.state_bytes()
         if self._ranks.any(state_bytes > CHECKPOINT_LIMIT_BYTES):
             self._watch.notes.append(
                 f"checkpoint save not timed: its {format_bytes(state_bytes)} are more than "
@@ -163,7 +174,7 @@ class StepRecorder:
         marks = PhaseMarks(self._timer)
         try:
             with tempfile.TemporaryDirectory(dir=self._trace_path.parent, prefix=".checkpoint-") as folder:
-                self._loop.save_checkpoint(Path(folder) / "checkpoint.pt", marks)
+                loop.save_checkpoint(Path(folder) / "checkpoint.pt", marks)
         except (OSError, WorkError) as error:
             self._watch.notes.append(f"checkpoint save not timed: {error}")
         else:

@@ -62,6 +62,21 @@ _COMPILED: dict[BoundClass, str] = {
 """What to say of a compiled model in place of advice to compile it."""
 
 
+_GENERATING: dict[BoundClass, str] = {
+    "compute": "at the arithmetic roof: a faster device, or shorter prompts",
+    "memory": "each token reads weights and cache anew: more sequences at once (--batch-size), fewer bits (--dtype)",
+    "transfer": "copy from pinned memory while the device computes",
+    "host": "the device waits for the host: more sequences at once (--batch-size), or CUDA graphs",
+    "latency": "too small to reach a roof: more sequences at once (--batch-size), or CUDA graphs",
+    "unknown": "below every roof: more sequences at once (--batch-size), a better kernel, or threads that compete",
+}
+
+
+def advice_to_generate(_layer_kind: LayerKind, bound: BoundClass) -> str:
+    """One line on what to do about an operation of a model that generates."""
+    return _GENERATING.get(bound, "")
+
+
 def advice_for(layer_kind: LayerKind, bound: BoundClass, *, faster: Dtype | None, compiled: bool = False) -> str:
     """One line on what to do about an operation of a layer kind that a class binds.
 

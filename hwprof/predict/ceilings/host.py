@@ -19,15 +19,20 @@ class HostTimes:
     Attributes:
         forward_s, backward_s: of one micro-batch; the loss is in backward.
         clip_s, optimizer_s: of one step.
+        prefill_s, decode_s: of the prompts' pass, and of one over new tokens.
     """
 
-    forward_s: float
-    backward_s: float
-    clip_s: float
-    optimizer_s: float
+    forward_s: float = 0.0
+    backward_s: float = 0.0
+    clip_s: float = 0.0
+    optimizer_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
 
-    def of_step(self, *, micro_batches: int, stages: int) -> dict[PhaseName, float]:
-        """Of each phase of a step, on the mean rank of a pipeline."""
+    def of_step(self, *, micro_batches: int, stages: int, decode_steps: int = 0) -> dict[PhaseName, float]:
+        """Of each phase of a step, on the mean rank of a pipeline; of one that generates, so many passes."""
+        if self.prefill_s:
+            return {"prefill": self.prefill_s, "decode": self.decode_s * decode_steps}
         return {
             "forward": self.forward_s * micro_batches / stages,
             "backward": self.backward_s * micro_batches / stages,
@@ -38,6 +43,9 @@ class HostTimes:
 
 def host_times(best: Mapping[str, Ceiling]) -> HostTimes | None:
     """From ceilings by name; None where the host was not probed."""
+    if prefill := best.get(f"{HOST}prefill"):
+        decode = best.get(f"{HOST}decode")
+        return HostTimes(prefill_s=prefill.value, decode_s=decode.value if decode else 0.0)
     passes = [best.get(f"{HOST}{name}") for name in ("forward", "forward_backward")]
     if passes[0] is None or passes[1] is None:
         return None

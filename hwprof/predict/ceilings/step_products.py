@@ -38,9 +38,9 @@ def product_calls(work: Iterable[Work], shapes: MatmulShapes) -> dict[Shape, flo
 
 
 def attention_calls(work: Iterable[Work]) -> dict[Direction, float]:
-    """How often a step runs attention, by direction; what runs again is the forward pass."""
+    """How often a step runs attention over whole sequences, by direction; what runs again is the forward pass."""
     calls: dict[Direction, float] = defaultdict(float)
     for item in work:
-        if item.label in ATTENTION_LABELS and item.cost.matmul_flop:
+        if item.label in ATTENTION_LABELS and item.cost.matmul_flop and item.direction != "decode":
             calls["backward" if item.direction == "backward" else "forward"] += item.instances
     return calls

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hwprof.deploy.decision import Decision, Service
+from hwprof.deploy.requests.traffic import Traffic
 from hwprof.deploy.rollout import Split
 from hwprof.deploy.space import Demand
-from hwprof.deploy.traffic import Traffic
 from hwprof.report.deploy.tables import energy_words, layout_words, usd_words
 from hwprof.units import format_fraction, format_quantity, format_seconds, format_span
 

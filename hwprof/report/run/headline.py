@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -13,6 +13,7 @@ from hwprof.report.pictures import BOUND_WORDS, Card, Segment, segment
 from hwprof.report.run.absence import absence
 from hwprof.report.run.settings_words import batch_words, rate_text
 from hwprof.specs.measurement import FEWEST_FOR_INTERVAL, MAX_WAITED_FRACTION
+from hwprof.specs.record.generation import GenerationResult, TokenTime
 from hwprof.specs.record.run import (
     BoundClass,
     Interval,
@@ -30,6 +31,7 @@ from hwprof.units import (
     format_estimate,
     format_flop_per_s,
     format_fraction,
+    format_quantity,
     format_seconds,
     format_span,
     number,
@@ -198,8 +200,9 @@ def _cards(record: RunRecord) -> tuple[Card, ...]:
     cards = [
         _step_card(step),
         Card(title="Throughput", value=rate_text(step), brief=brief, detail=detail),
+        *(_token_cards(record.generation) if record.generation else ()),
         _mfu_card(step),
-        _hfu_card(record, step),
+        *(() if record.generation else (_hfu_card(record, step),)),
     ]
     if record.prediction is not None:
         cards.append(_prediction_card(record.prediction, step))
@@ -214,6 +217,23 @@ def _step_card(step: StepTime) -> Card:
     verdict = "stable" if step.stable else "unstable"
     detail = f"median of {len(step.samples_s)} unprofiled steps; {between}; {spread} ({verdict})"
     return Card(title="Step time", value=format_seconds(step.median_s), brief=f"{between}, {spread}", detail=detail)
+
+
+def _token_cards(found: GenerationResult) -> Iterator[Card]:
+    """The first token, and each after it: measured, predicted, and the least that the roofs allow."""
+    prompts = f"{format_quantity(found.prompt_token_per_s, 'count')} tokens of prompts a second"
+    yield _token_card("First token", found.ttft, prompts)
+    if found.tpot:
+        made = f"{format_quantity(found.new_token_per_s, 'count')} new tokens a second while decoding"
+        yield _token_card("Next token", found.tpot, made)
+
+
+def _token_card(title: str, time: TokenTime, rate: str) -> Card:
+    predicted = "not predicted" if time.predicted_s is None else f"predicted {format_seconds(time.predicted_s)}"
+    least = "" if time.roof_s is None else f", at the roofs {format_seconds(time.roof_s)}"
+    brief = f"{predicted}{least}"
+    between = f"median's interval {format_span(time.interval_s, 's')}"
+    return Card(title=title, value=format_seconds(time.median_s), brief=brief, detail=f"{brief}; {between}; {rate}")
 
 
 def _mfu_card(step: StepTime) -> Card:

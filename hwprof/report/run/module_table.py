@@ -46,6 +46,10 @@ _MODULES: tuple[Field[_Module], ...] = (
 )
 
 
+_DECODE: Field[_Module] = Field("decode", "Decode", lambda one: one.time_s("decode"), "s", meaning="all new tokens")
+_OF_GENERATION = tuple(_DECODE if field.name == "backward" else field for field in _MODULES)
+
+
 def module_table(record: RunRecord) -> Table:
     """One row a module; ``ops`` has its operations apart."""
     groups: dict[str, list[OpResult]] = {}
@@ -54,4 +58,5 @@ def module_table(record: RunRecord) -> Table:
     modules: Sequence[_Module] = sorted(
         (_Module(tuple(ops)) for ops in groups.values()), key=lambda one: -(one.time_s() or 0.0)
     )
-    return build_table("modules", "Modules", _MODULES, modules, empty=absence(record, "operation times"))
+    fields = _OF_GENERATION if record.generation else _MODULES
+    return build_table("modules", "Modules", fields, modules, empty=absence(record, "operation times"))

@@ -99,7 +99,9 @@ def skipped_table(record: RunRecord) -> Table:
 
 def environment_table(record: RunRecord) -> Table:
     """Run, device, settings, model and environment, as name and value."""
-    settings = {name.replace("_", " "): str(value) for name, value in record.settings.model_dump().items()}
+    asked = record.settings.model_dump()
+    unused = _OF_TRAINING if record.generation else {"new_tokens"}
+    settings = {name.replace("_", " "): str(value) for name, value in asked.items() if name not in unused}
     groups = {
         "run": _run_facts(record),
         "device": _device_facts(record.device),
@@ -109,6 +111,13 @@ def environment_table(record: RunRecord) -> Table:
     }
     facts = [(group, name, value) for group, values in groups.items() for name, value in values.items()]
     return build_table("environment", "Environment", _FACTS, facts)
+
+
+_OF_TRAINING = {
+    *("target_len", "gradient_accumulation", "optimizer", "optimizer_implementation", "learning_rate", "clip_norm"),
+    *("recompute", "compile", "tokenizer", "workers", "eval_batches", "layout"),
+}
+"""Settings that a step does not have which generates."""
 
 
 def _run_facts(record: RunRecord) -> dict[str, str]:

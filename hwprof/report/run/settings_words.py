@@ -11,6 +11,9 @@ def setting_words(settings: RunSettings | LoopSettings) -> tuple[str, ...]:
     """Format, batch, optimizer and what else changes a step; empty where there is nothing to say."""
     if isinstance(settings, LoopSettings):
         return _loop_words(settings)
+    if settings.new_tokens:
+        prompts = f"{settings.micro_batch} prompts" if settings.micro_batch > 1 else "a prompt"
+        return settings.dtype, f"{prompts} of {settings.seq_len:,} tokens", f"{settings.new_tokens:,} new tokens"
     return (
         settings.dtype,
         f"micro-batch {settings.micro_batch} × {settings.seq_len:,} tokens",
@@ -35,6 +38,9 @@ def _loop_words(settings: LoopSettings) -> tuple[str, ...]:
 
 def batch_words(settings: RunSettings | LoopSettings) -> tuple[str, str]:
     """What one step takes in: in short, and how it comes about."""
+    if isinstance(settings, RunSettings) and settings.new_tokens:
+        brief = f"{settings.tokens_per_step:,} new tokens a step, prompts included in its time"
+        return brief, f"{brief}; {settings.micro_batch} sequences × {settings.new_tokens:,} new tokens"
     if isinstance(settings, RunSettings):
         brief = f"{settings.tokens_per_step:,} tokens per step and rank"
         return brief, (

@@ -52,6 +52,7 @@ class View:
     timeline: Picture
     telemetry: tuple[Picture, ...]
     basis: str
+    trains: bool
     tables: dict[str, Table]
 
 
@@ -94,6 +95,7 @@ def build_view(record: RunRecord) -> View:
         timeline=figures.timeline_picture(record),
         telemetry=figures.telemetry_pictures(record),
         basis=_basis(record),
+        trains=record.generation is None,
         tables={table.name: table for table in all_tables},
     )
 

@@ -20,6 +20,8 @@ COMMUNICATION_LABEL = "communication"
 PHASE_LABELS: dict[PhaseName, str] = {
     "data": "data",
     "host_to_device": "data",
+    "prefill": MODEL_LABEL,
+    "decode": MODEL_LABEL,
     "forward": MODEL_LABEL,
     "loss": "loss",
     "backward": MODEL_LABEL,

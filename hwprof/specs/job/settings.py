@@ -17,9 +17,22 @@ RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)
 OptimizerName = Literal["adamw", "adam", "sgd", "adafactor"]
 OptimizerImplementation = Literal["for-loop", "foreach", "fused"]
 PhaseName = Literal[
-    "data", "host_to_device", "forward", "loss", "backward", "pipeline", "clip", "optimizer", "evaluation", "checkpoint"
+    "data",
+    "host_to_device",
+    "prefill",
+    "decode",
+    "forward",
+    "loss",
+    "backward",
+    "pipeline",
+    "clip",
+    "optimizer",
+    "evaluation",
+    "checkpoint",
 ]
-Direction = Literal["forward", "backward", "recompute", "update"]
+Direction = Literal["forward", "backward", "recompute", "update", "decode"]
+"""``decode`` is forward over new tokens, which attend to a cache."""
+
 LayerKind = Literal[
     "attention",
     "ffn",
@@ -41,7 +54,11 @@ DeviceKind = Literal["cpu", "cuda", "xpu", "mps", "npu"]
 
 
 class RunSettings(Record):
-    """What one training step does, as the user asked for it or by default."""
+    """What one training step does, as the user asked for it or by default.
+
+    With ``new_tokens`` a step is no training step: ``micro_batch`` prompts of ``seq_len`` tokens are read, and so many
+    tokens are generated for each.
+    """
 
     model: str
     device: DeviceKind
@@ -63,6 +80,7 @@ class RunSettings(Record):
     steps: int = Field(default=20, gt=0)
     profiled_steps: int = Field(default=3, gt=0)
     eval_batches: int = Field(default=2, ge=0)
+    new_tokens: int = Field(default=0, ge=0)
     seed: int = 0
     layout: ParallelLayout = Field(default_factory=ParallelLayout)
 
@@ -73,5 +91,10 @@ class RunSettings(Record):
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step on one data rank."""
-        return self.micro_batch * self.gradient_accumulation * self.seq_len
+        """Tokens of one optimizer step on one data rank; where text is generated, those that are new."""
+        return self.micro_batch * self.gradient_accumulation * (self.new_tokens or self.seq_len)
+
+    @property
+    def decode_steps(self) -> int:
+        """Passes over new tokens: the prompts' pass gives the first one."""
+        return max(self.new_tokens - 1, 0)

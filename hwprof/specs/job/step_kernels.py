@@ -7,8 +7,17 @@ from typing import Literal, NamedTuple
 from hwprof.specs.job.settings import Direction, Dtype
 
 KernelKind = Literal[
-    "activation", "clip", "dropout", "embedding", "loss", "norm", "optimizer", "residual", "rope"
-]  # fmt: skip
+    "activation",
+    "cached_attention",
+    "clip",
+    "dropout",
+    "embedding",
+    "loss",
+    "norm",
+    "optimizer",
+    "residual",
+    "rope",
+]
 
 TIED = "_tied"
 """What the name of an embedding ends with whose table is the head's weight, too: backward adds to its gradient."""
@@ -29,7 +38,8 @@ class StepKernel(NamedTuple):
         dtype: format of its tensors.
         sizes: activation, dropout, residual, norm: tokens, features. loss: tokens, vocabulary. rope: batch, tokens of a
             sequence, heads, key/value heads, width of a head. embedding: batch, tokens of a sequence, features, rows of
-            the table, rows of the table of positions if there is one. clip, optimizer: tensors, elements of all.
+            the table, rows of the table of positions if there is one. cached_attention: batch, tokens in the cache,
+            heads, key/value heads, width of a head. clip, optimizer: tensors, elements of all.
         direction: the pass.
         tensors: shapes of the weights that a clip or an optimizer goes over.
     """

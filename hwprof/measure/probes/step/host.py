@@ -23,12 +23,14 @@ from hwprof.measure.timing import Timer
 from hwprof.specs.job.settings import RunSettings
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.model.spec import ModelSpec
+from hwprof.train.generation import Generator
 from hwprof.train.loop import build_model, mean_loss
 from hwprof.train.optimizers import build_optimizer
 from hwprof.train.precision import select_precision
 
-HostPart = Literal["forward", "forward_backward", "clip", "optimizer"]
-HOST_PARTS: tuple[HostPart, ...] = get_args(HostPart)
+HostPart = Literal["forward", "forward_backward", "clip", "optimizer", "prefill", "decode"]
+OF_GENERATION: tuple[HostPart, ...] = ("prefill", "decode")
+OF_TRAINING: tuple[HostPart, ...] = tuple(part for part in get_args(HostPart) if part not in OF_GENERATION)
 
 NARROW = 64
 """Width of the residual stream and of the feed-forward network, and words of the vocabulary."""
@@ -53,6 +55,13 @@ class HostStep:
     settings: RunSettings
     layer_bytes: float
 
+    @property
+    def parts(self) -> tuple[HostPart, ...]:
+        """Of the step that the settings ask for."""
+        if not self.settings.new_tokens:
+            return OF_TRAINING
+        return OF_GENERATION if self.settings.decode_steps else OF_GENERATION[:1]
+
 
 def narrowed(spec: ModelSpec, layers: int) -> ModelSpec:
     """So many layers of the model, each as narrow as it can be with the same kernel for its attention.
@@ -63,6 +72,20 @@ def narrowed(spec: ModelSpec, layers: int) -> ModelSpec:
     width = heads * spec.head_dim if spec.stock_encoder else NARROW
     sizes = {"d_model": width, "d_ff": NARROW, "heads": heads, "kv_heads": 1, "vocab_size": NARROW}
     return spec.changed(**sizes, layers=layers, max_seq_len=TOKENS)
+
+
+class NarrowGeneration:
+    """A narrow model that reads two tokens and then, again and again, one more; as ``hwprof.train.generation`` does."""
+
+    def __init__(self, spec: ModelSpec, settings: RunSettings, device: torch.device) -> None:
+        self._tokens = torch.arange(TOKENS, device=device)[None]
+        settings = settings.changed(seq_len=TOKENS, micro_batch=1, new_tokens=2)
+        self._generator = Generator(spec.changed(max_seq_len=2 * TOKENS), settings, device=device)
+
+    def part(self, name: HostPart) -> Work:
+        """What takes one pass."""
+        read, before = (self._tokens, 0) if name == "prefill" else (self._tokens[:, :1], TOKENS)
+        return lambda: self._generator.after(before, read)
 
 
 class NarrowStep:
@@ -124,9 +147,10 @@ def host_ceiling(bench: Bench, step: HostStep, part: HostPart, wall: Timer) -> C
     on_cpu = bench.device.type == "cpu"
     layers = 1 if on_cpu and part in _BY_LAYER else step.spec.layers
     streamed_bytes = int(min(step.layer_bytes, MOST_CACHES * (cache_bytes() or _UNKNOWN_CACHE_BYTES))) if on_cpu else 0
+    narrow = NarrowGeneration if part in OF_GENERATION else NarrowStep
     with torch.inference_mode(mode=False), torch.enable_grad(), matmul_precision(step.settings.dtype):
         some, whole = (
-            NarrowStep(narrowed(step.spec, count), step.settings, bench.device).part(part)
+            narrow(narrowed(step.spec, count), step.settings, bench.device).part(part)
             for count in (layers, step.spec.layers)
         )
         operators, of_whole = operators_of(some), operators_of(whole)
@@ -150,7 +174,7 @@ def host_ceiling(bench: Bench, step: HostStep, part: HostPart, wall: Timer) -> C
     return bench.ceiling(f"latency.host.{part}", "latency", replace(timed, seconds=seconds), conditions=conditions)
 
 
-_BY_LAYER = frozenset({"forward", "forward_backward"})
+_BY_LAYER = frozenset({"forward", "forward_backward", *OF_GENERATION})
 """What calls the same code for each layer, but not in a row."""
 
 MOST_CACHES = 2

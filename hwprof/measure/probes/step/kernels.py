@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +15,7 @@ from hwprof.measure.probes.norm import NormPass, NormShape, norm_ceiling
 from hwprof.measure.probes.operators import warmed_up
 from hwprof.measure.probes.rotation import rotating
 from hwprof.measure.probes.sampling import Work
+from hwprof.measure.probes.step.cached import cached_attention
 from hwprof.measure.probes.step.rowwise import activation, dropout, loss, residual, rope
 from hwprof.measure.probes.step.tables import embedding
 from hwprof.measure.probes.step.weights import clip, optimizer
@@ -22,6 +24,7 @@ from hwprof.specs.measurement import Ceiling
 
 _KERNELS: dict[str, Callable[[torch.device, StepKernel], Work]] = {
     "activation": activation,
+    "cached_attention": cached_attention,
     "clip": clip,
     "dropout": dropout,
     "embedding": embedding,
@@ -35,7 +38,9 @@ _LARGE = frozenset({"clip", "embedding", "optimizer"})
 """What goes over whole weights, of which one set is more than a cache holds, or over rows of a table."""
 
 
-def kernel_ceiling(bench: Bench, kernel: StepKernel, *, moved_bytes: float, deadline_s: float) -> Ceiling:
+def kernel_ceiling(
+    bench: Bench, kernel: StepKernel, *, moved_bytes: float, deadline_s: float, swept_bytes: float = math.inf
+) -> Ceiling:
     """``<kind>.<variant>.<dtype>.<sizes>.<direction>``: how many of its counted bytes a kernel moves a second.
 
     Backward is timed alone, over what one forward kept. The conditions have the median time of a call, the bytes that
@@ -46,6 +51,7 @@ def kernel_ceiling(bench: Bench, kernel: StepKernel, *, moved_bytes: float, dead
         kernel: which one.
         moved_bytes: of one call, by the op table.
         deadline_s: time set aside for it.
+        swept_bytes: as ``rotating``.
 
     Raises:
         WorkError: a result or a gradient is wrong.
@@ -55,7 +61,8 @@ def kernel_ceiling(bench: Bench, kernel: StepKernel, *, moved_bytes: float, dead
         return norm_ceiling(bench, NormShape.of(kernel), direction, counted_bytes=moved_bytes, deadline_s=deadline_s)
     with torch.inference_mode(mode=False), torch.enable_grad():
         make = partial(_KERNELS[kernel.kind], bench.device, kernel)
-        work = make() if kernel.kind in _LARGE else rotating(make, moved_bytes, bench.device)
+        large = kernel.kind in _LARGE
+        work = make() if large else rotating(make, moved_bytes, bench.device, swept_bytes=swept_bytes)
         warm = warmed_up(bench, work, deadline_s=deadline_s)
         timed = warm.bench.time(work, deadline_s=warm.deadline_s, prepare=l2_flush(bench.device))
     call_s = statistics.median(timed.seconds)

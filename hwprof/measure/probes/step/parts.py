@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -29,12 +30,14 @@ class Part:
         calls: how often in a step.
         flop: of the products of one call.
         moved_bytes: of one call, as counted.
+        swept_bytes: that the step touches before this part meets the same tensors again.
     """
 
     work: MatmulShape | AttentionPass | StepKernel
     calls: float
     flop: float = 0.0
     moved_bytes: float = 0.0
+    swept_bytes: float = math.inf
 
     def name(self, dtype: Dtype) -> str:
         """Of its ceiling in a run of so many bits."""

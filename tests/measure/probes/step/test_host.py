@@ -10,7 +10,7 @@ from scripted_timer import ScriptedTimer
 from hwprof.measure.probes.bench import CannotRunError
 from hwprof.measure.probes.operators import operators_of
 from hwprof.measure.probes.step import host
-from hwprof.measure.probes.step.host import HOST_PARTS, HostStep, NarrowStep, host_ceiling, narrowed
+from hwprof.measure.probes.step.host import OF_TRAINING, HostStep, NarrowStep, host_ceiling, narrowed
 from hwprof.measure.timing import WallTimer
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.job.settings import RunSettings
@@ -42,7 +42,7 @@ def test_the_narrow_model_calls_the_same_modules_as_the_model(name):
     assert narrowed(spec, 2).head_dim == spec.head_dim
 
 
-@pytest.mark.parametrize("part", HOST_PARTS)
+@pytest.mark.parametrize("part", OF_TRAINING)
 def test_each_part_is_named_and_given_in_seconds(part):
     found = ceiling(part)
     assert (found.name, found.kind, found.unit) == (f"latency.host.{part}", "latency", "s")

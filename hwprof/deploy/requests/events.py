@@ -9,20 +9,12 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from hwprof.deploy.engine import EngineName
+from hwprof.deploy.engine import Policy
 from hwprof.deploy.kernels import Floats
 from hwprof.errors import InputError
-
-Policy = Literal["mixed", "prompts first", "whole prompts"]
-
-POLICIES: dict[EngineName, Policy] = {"vllm": "mixed", "sglang": "prompts first", "trtllm": "whole prompts"}
-"""How prompts join: in pieces that fill a pass up beside the decoding sequences (vLLM's chunked prefill); in passes of
-their own while tokens wait (SGLang's default); beside decoding sequences, each prompt whole (TensorRT-LLM's in-flight
-batching without chunked context)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +97,9 @@ def poisson(rate_per_s: float, count: int, prompt: float, new: float, seed: int)
 def closed_loop(users: int, count: int, prompt: float, new: float, seed: int) -> Requests:
     """Users who each send their next request when the last one is answered.
 
-    Lengths of answers are spread evenly by a tenth both ways, so that users do not stay in step.
+    Lengths of answers are spread evenly by a half both ways, so that users do not stay in step.
     """
-    spread = np.random.default_rng(seed).uniform(0.9, 1.1, count)
+    spread = np.random.default_rng(seed).uniform(0.5, 1.5, count)
     lengths = np.maximum(np.round(new * spread), 1.0)
     return Requests(arrival_s=np.zeros(count), prompt=np.full(count, prompt), new=lengths, users=users)
 
@@ -165,6 +157,10 @@ class _Server:
     def _pass(self) -> None:
         """One pass; or, where only sequences run, as many as until the next event."""
         prompts, tokens = self._chosen()
+        if self.apart:  # whose prompts are read elsewhere: they are decoded from this pass on
+            for number in prompts:
+                self._begin(number)
+            prompts = []
         decoding = [] if tokens and self.policy == "prompts first" else list(self.running)
         lasts_s = self.costs.pass_s(len(decoding)) + tokens * self.costs.prompt_token_s
         times = 1 if tokens or self.waiting else self._until_event(lasts_s)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hwprof.deploy.engine import EngineFile
-from hwprof.deploy.events import POLICIES, Answers, PassCosts, Policy, Requests, closed_loop, poisson, simulated
+from hwprof.deploy.engine import POLICIES, EngineFile, Policy
 from hwprof.deploy.kernels import Floats, Share
-from hwprof.deploy.memory import sequence_bytes
-from hwprof.deploy.server import CHUNK_TOKENS, Fleet, Load, numbers_of, passes_of, token_times
+from hwprof.deploy.requests.events import Answers, PassCosts, Requests, closed_loop, poisson, simulated
+from hwprof.deploy.server import Fleet, Load, numbers_of, passes_of, queue_of
 from hwprof.deploy.space import Demand, Offer
 from hwprof.errors import InputError
 
@@ -118,7 +117,8 @@ def costs_of(offer: Offer, demand: Demand, file: EngineFile) -> PassCosts:
     one = np.ones(len(counts))
     share = Share(tp=offer.tp * one, dp=offer.dp * one, ep=offer.ep * one, moe_tp=offer.moe_tp * one, pp=offer.pp * one)
     yes = np.ones(len(counts), dtype=bool)
-    fleet = Fleet(decode=share, decoders=one, prefill=share, prefillers=one, apart=~yes, stated=yes)
+    apart = yes & offer.apart
+    fleet = Fleet(decode=share, decoders=one, prefill=share, prefillers=one, apart=apart, stated=yes)
     load = Load(
         prompt=demand.prompt * one,
         new=demand.new * one,
@@ -129,20 +129,17 @@ def costs_of(offer: Offer, demand: Demand, file: EngineFile) -> PassCosts:
         accepted=np.full(len(counts), demand.accepted or np.nan),
     )
     passes = passes_of(offer.deployment, fleet, load)
-    numbers = numbers_of(file, [offer.engine] * len(counts), passes.step.expert_kind)
-    step_s, _, prompt_s = token_times(passes, fleet, load, numbers)
-    held = sequence_bytes(offer.deployment, share, load.prompt)[0] * offer.tp
-    request = "apart_request_s" if offer.apart else "request_s"
-    together = offer.dp if not offer.apart else 1
-    factor = 1.0 if offer.apart else float(numbers["interleave"][0])
+    engines = [offer.engine] * len(counts)
+    queue = queue_of(passes, fleet, load, numbers_of(file, engines, passes.step.expert_kind), engines)
+    usual = int(np.argmin(np.abs(counts - offer.users)))
     return PassCosts(
         sequences=tuple(counts.tolist()),
-        step_s=tuple(step_s.tolist()),
-        prompt_token_s=factor * float(prompt_s[0]) / demand.prompt / together,
-        request_s=float(numbers[request][0]),
-        hand_over_s=held / offer.deployment.links.near.inside_byte_per_s if offer.apart else 0.0,
+        step_s=tuple(queue.step_s.tolist()),
+        prompt_token_s=float(queue.prompt_s[0]) / demand.prompt,
+        request_s=float(queue.before_s[usual]),
+        hand_over_s=float(queue.hand_over_s[0]),
         room=most,
-        budget=int(CHUNK_TOKENS) * offer.dp,
+        budget=int(queue.budget_tokens[0]),
         accepted=demand.accepted or 1.0,
     )
 
