@@ -28,8 +28,8 @@ _RANK_TABLES = (
 class View:
     """One report.
 
-    ``tables`` has: phases, kinds, modules, ops, kernels, memory, recommendations, layouts, ceilings, skipped,
-    environment, telemetry, losses; where several ranks ran ranks, rank_phases, collectives, links; with a GPU's
+    ``tables`` has: phases, kinds, modules, ops, kernels, memory, ceilings, skipped, environment, telemetry; of training
+    recommendations, layouts, losses; where several ranks ran ranks, rank_phases, collectives, links; with a GPU's
     counters counters.
     """
 
@@ -52,7 +52,6 @@ class View:
     timeline: Picture
     telemetry: tuple[Picture, ...]
     basis: str
-    trains: bool
     tables: dict[str, Table]
 
 
@@ -65,13 +64,11 @@ def build_view(record: RunRecord) -> View:
         tables.op_table(record),
         tables.kernel_table(record),
         tables.memory_table(record),
-        tables.recommendation_table(record),
-        tables.layout_table(record),
+        *(() if record.generation else _of_training(record)),
         provenance.ceiling_table(record),
         provenance.skipped_table(record),
         provenance.environment_table(record),
         provenance.telemetry_table(record),
-        provenance.loss_table(record),
         *((build(record.ranks) for build in _RANK_TABLES) if record.ranks else ()),
         *((counter_table(record.counters),) if record.counters else ()),
     )
@@ -95,9 +92,12 @@ def build_view(record: RunRecord) -> View:
         timeline=figures.timeline_picture(record),
         telemetry=figures.telemetry_pictures(record),
         basis=_basis(record),
-        trains=record.generation is None,
         tables={table.name: table for table in all_tables},
     )
+
+
+def _of_training(record: RunRecord) -> tuple[Table, ...]:
+    return tables.recommendation_table(record), tables.layout_table(record), provenance.loss_table(record)
 
 
 def _subtitle(record: RunRecord) -> str:
