@@ -1,11 +1,14 @@
 # make run    set up .venv if needed and run the main job on the built-in default (small model, CPU or GPU, real text)
 # make test   set up .venv if needed and run the tests
 # make coverage  the same; those of packages that need no torch with their branches traced, at least 90 % of each
-# make faults  3,000 broken files of each of six kinds, and whether one line says what is wrong (FAULTS= for another number)
+# make faults  3,000 broken files of each of six kinds; runs and ranks that are killed, stopped, interrupted and starved at
+#              chosen places: does one line say so, and is nothing lost? Prints the counts (FAULTS= for another number)
 # make check  format, lint, types, import contracts, code that nothing uses
-# make package  build sdist and wheel, install the wheel into a clean environment and use it there
+# make package  build sdist and wheel, install the wheel into a clean environment and use it there; leave both in build/dist
+#              with hashes and bill of materials, and say what is known against the packages
 # make frameworks  install torchtitan, Megatron-Core and DeepSpeed, read the planner's settings with their parsers, start two
-# make oldest  install the lowest allowed version of every dependency but torch beside .venv, and use hwprof with them
+# make lowest  install the lowest allowed version of every dependency but torch beside .venv, and use hwprof with them
+# make oldest  all tests with the lowest versions, torch 2.4 among them, and with each other Python that is here: a table
 # make docs   build the documentation, strictly, into build/site; make diagrams draws its diagrams of imports anew
 # make architectures  count a small model of every type that transformers has, and write the table of docs/architectures.md
 # make example  rebuild reports/example: a real run on this machine
@@ -15,7 +18,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: architectures run test coverage frameworks oldest check lint types imports unused format bench example docs diagrams package clean setup
+.PHONY: architectures run test coverage frameworks lowest oldest faults check lint types imports unused format bench example docs diagrams package clean setup
 
 run: setup
 	@$(BIN)/hwprof run --model tiny $(ARGS)
@@ -38,15 +41,18 @@ coverage: setup
 FAULTS ?= 3000
 
 faults: setup
-	@FAULTS=$(FAULTS) OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical tests/faults --junit-xml build/faults.xml
-	@grep -o '<property name="_[^>]*' build/faults.xml
+	@FAULTS=$(FAULTS) OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical tests/faults --junit-xml build/faults.xml -o junit_family=xunit1
+	@$(BIN)/python .ci/faults.py build/faults.xml
 
 frameworks: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[frameworks]'
 	@HWPROF_START_FRAMEWORKS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs tests/plan/settings
 
-oldest: setup
+lowest: setup
 	@$(BIN)/python .ci/oldest.py
+
+oldest: setup
+	@$(BIN)/python .ci/oldest.py --whole $(ARGS)
 
 check: lint types imports unused
 

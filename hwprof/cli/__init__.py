@@ -56,6 +56,13 @@ class _LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """As ever; click's own exit code for output that nobody reads is that of a failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise click.exceptions.Exit(_unread()) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, short_help) for name, (_, short_help) in _COMMANDS.items()])
@@ -89,6 +96,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; every error becomes one line on stderr and an exit code."""
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")  # to look for them reads every package's metadata
+    if os.environ.get("WORLD_SIZE", "1") != "1":  # else torch's C++ stacks would hide the line that names a lost rank
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     signal.signal(signal.SIGTERM, _interrupted)  # what batch schedulers send: measured work is kept as after Ctrl-C
     _open_closed_streams()
     debug = "--debug" in sys.argv
@@ -107,13 +116,18 @@ def main() -> None:
     except HwprofError as error:
         code = _report(error, error.exit_code, debug=debug)
     except BrokenPipeError:  # who read standard output has read enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _UNREAD_EXIT_CODE
+        code = _unread()
     except OSError as error:
         code = _report(error, 1, debug=debug)
     except Exception as error:  # noqa: BLE001 (a mistake of hwprof's own, of which no user needs the traceback)
         code = _report(_own_mistake(error), 1, debug=debug)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unread() -> int:
+    """What is still to be written goes nowhere; the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _UNREAD_EXIT_CODE
 
 
 def _open_closed_streams() -> None:

@@ -20,6 +20,7 @@ from hwprof.errors import InputError, WorkError
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.specs.catalogue.lookup import load_cluster
 from hwprof.specs.catalogue.simulator import simulator_parameters
+from hwprof.specs.leftovers import scratch_prefix
 
 
 def machine_named(hardware: str, devices: int) -> Machine:
@@ -62,7 +63,7 @@ def recorded(words: list[str], machine: Machine, *, rank: int = 0, steps: int | 
         )
     _check_rank(rank, machine)
     found: dict[int, Recording] = {}
-    with tempfile.TemporaryDirectory(prefix="hwprof-") as name:
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as name:
         waiting = [rank]
         while waiting and len(found) < MOST_RANKS:
             number = waiting[-1]
@@ -81,7 +82,7 @@ MOST_RANKS = 64
 
 
 def _in_child(words: list[str], machine: Machine, rank: int, steps: int | None, mail: Path) -> Recording:
-    with tempfile.TemporaryDirectory(prefix="hwprof-") as name:
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as name:
         folder = Path(name)
         asked = {"words": words, "rank": rank, "steps": steps, "mail": str(mail)}
         asked["believed"] = asdict(believed_of(machine))
@@ -159,7 +160,7 @@ def emulate(
     _check_rank(rank, machine)
     if not hasattr(os, "fork"):
         raise InputError("this system can't copy a process", remedy="run the script with `hwprof emulate -- train.py`")
-    with tempfile.TemporaryDirectory(prefix="hwprof-") as name:
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as name:
         file = Path(name) / "recording.pickle"
         process = os.fork()
         if process == 0:

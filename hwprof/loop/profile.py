@@ -30,10 +30,12 @@ from hwprof.measure.their_loop.optimizer import implementation
 from hwprof.measure.their_loop.phase_finder import PhaseFinder
 from hwprof.measure.their_loop.world import matmul_precision, world
 from hwprof.plan.advice.loops import recommend_loop
-from hwprof.report.files.run import write_record, write_run
+from hwprof.report.files.folder import claimed
+from hwprof.report.files.run import cleared, write_record, write_run
 from hwprof.report.html import render_notebook
 from hwprof.report.run.text import plain_summary
 from hwprof.report.run.view import build_view
+from hwprof.specs.leftovers import scratch_prefix
 from hwprof.specs.record.loop import LoopSettings
 from hwprof.specs.record.run import PhaseName, RunRecord, Status
 from hwprof.specs.record.stragglers import Stragglers
@@ -121,7 +123,7 @@ class Profile:
         live.beside = self._whole.metrics
         self._stragglers: Stragglers | None = None
         self._finder = PhaseFinder(subject.model.root, subject.optimizers)
-        self._folder = Path(tempfile.mkdtemp(prefix="hwprof-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=scratch_prefix()))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._started = ""
         self._known: KnownCeilings | None = None
@@ -267,7 +269,7 @@ class Profile:
         )
 
     def report(self, directory: str | Path) -> Path:
-        """Write the run directory, as ``hwprof run`` does; ``hwprof view`` renders it again.
+        """Write the run directory, as ``hwprof run`` does; ``hwprof view`` renders it again. An earlier run there goes.
 
         Of several ranks, rank 0 writes the report and each other rank its record and trace in a folder of its own.
 
@@ -276,20 +278,21 @@ class Profile:
 
         Raises:
             InputError: nothing was begun.
-            WorkError: a file can't be written.
+            WorkError: a file can't be written, or another program writes into the directory.
         """
         record, target = self.record, Path(directory)
         if record.rank:
             target = target / f"rank-{record.rank}"
         trace = self._folder / TRACE_FILE
-        target.mkdir(parents=True, exist_ok=True)
-        if trace.is_file():
-            shutil.copyfile(trace, target / TRACE_FILE)
-        if record.rank:
-            write_record(record, target)
-        else:
-            write_run(record, target)
-            print(f"hwprof: the report is {target / 'report.html'}", file=sys.stderr)  # noqa: T201
+        with claimed(target):
+            cleared(target, ranks=record.world_size)
+            if trace.is_file():
+                shutil.copyfile(trace, target / TRACE_FILE)
+            if record.rank:
+                write_record(record, target)
+            else:
+                write_run(record, target)
+                print(f"hwprof: the report is {target / 'report.html'}", file=sys.stderr)  # noqa: T201
         return target
 
     def summary(self) -> str:

@@ -25,7 +25,7 @@ from typing import Any, Literal, NoReturn
 
 import torch.distributed as dist
 
-from hwprof.errors import INTERRUPTED_EXIT_CODE
+from hwprof.errors import INTERRUPTED_EXIT_CODE, first_line
 from hwprof.measure.whereabouts import whereabouts
 from hwprof.measure.world import World
 from hwprof.units import format_seconds
@@ -85,11 +85,12 @@ class Sign:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blame:
-    """Which ranks ended the run, how, and the exit code."""
+    """Which ranks ended the run, how, and the exit code; ``alone`` where a rank hears nothing of the others."""
 
     ranks: tuple[int, ...]
     text: str
     exit_code: int = 1
+    alone: bool = False
 
 
 def kind_of(error: BaseException) -> Kind:
@@ -128,8 +129,8 @@ def blame(signs: Sequence[Sign], faults: Sequence[Fault], *, terminated: bool, s
 
 
 def _death(sign: Sign) -> str:
-    silent = format_seconds(sign.silent_s)
-    return f"rank {sign.rank} died or was stopped: no sign of life for {silent} (last seen: {sign.stage})"
+    since = format_seconds(sign.silent_s)
+    return f"rank {sign.rank} died or was stopped: no sign of life for {since} (last seen: {sign.stage})"
 
 
 def _hang(still: Sequence[Sign]) -> Blame:
@@ -239,10 +240,10 @@ class Lifeline:
 
     def fail(self, error: BaseException) -> NoReturn:
         """Post this rank's error and leave together with the others; does not return."""
-        first_line = next(iter(str(error).splitlines()), "") or type(error).__name__
-        fault = {"rank": self._world.rank, "kind": kind_of(error), "text": first_line}
-        number = self._world.store.add("faults", 1)
-        self._world.store.set(f"fault/{number}", json.dumps(fault))
+        fault = {"rank": self._world.rank, "kind": kind_of(error), "text": first_line(error)}
+        with contextlib.suppress(RuntimeError, OSError):  # the store's host is gone, as the watch will see
+            number = self._world.store.add("faults", 1)
+            self._world.store.set(f"fault/{number}", json.dumps(fault))
         while True:
             time.sleep(1.0)
 
@@ -287,11 +288,8 @@ class Lifeline:
     def _rest(self) -> None:
         """Wait for the next beat, or for a signal."""
         self._woken.settimeout(PERIOD_S)
-        try:
-            numbers = self._woken.recv(16)
-        except TimeoutError:
-            return
-        self._terminated = self._terminated or signal.SIGTERM in numbers
+        with contextlib.suppress(TimeoutError):
+            self._terminated |= signal.SIGTERM in self._woken.recv(16)
 
     def _beat(self) -> None:
         self._beats += 1
@@ -364,9 +362,11 @@ class Lifeline:
                 time.sleep(PERIOD_S)
 
     def _leave_alone(self, error: Exception) -> NoReturn:
-        text = f"the ranks' meeting point is gone, and with it rank 0, its machine or its launcher ({error})"
+        text = (
+            f"the ranks' meeting point is gone, and with it rank 0, its machine or its launcher ({first_line(error)})"
+        )
         if self._world.local_rank == self._lowest_left_here():
-            self._report(Blame(ranks=(), text=text.splitlines()[0]), {self._world.rank: self._salvage()})
+            self._report(Blame(ranks=(), text=text, alone=True), {self._world.rank: self._salvage()})
         _leave(1)
 
     def _lowest_left_here(self) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 
 from hwprof.errors import WorkError
 from hwprof.measure.host.environment import environment
+from hwprof.report.files import folder
 from hwprof.report.files.run import cleared, write_run
 from hwprof.session.settle import SettledRun
 from hwprof.specs.record.run import RunRecord
@@ -34,23 +33,6 @@ class Ran:
     report_error: WorkError | None
 
 
-def made(directory: Path) -> Path:
-    """A run directory, made if it is not there.
-
-    Raises:
-        WorkError: it can't be.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkError(
-            f"the run directory {directory} can't be made ({error.strerror})", remedy="give another with --output"
-        ) from error
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise WorkError(f"the run directory {directory} can't be written", remedy="give another with --output")
-    return directory
-
-
 @contextmanager
 def claimed(directory: Path) -> Iterator[Path]:
     """A run directory that is this run's alone meanwhile; what an earlier run left there is gone.
@@ -58,27 +40,9 @@ def claimed(directory: Path) -> Iterator[Path]:
     Raises:
         WorkError: it can't be made or written, or another run is under way in it.
     """
-    made(directory)
-    number = os.open(directory, os.O_RDONLY)
-    try:
-        _lock(number, directory)
+    with folder.claimed(directory):
         cleared(directory)
         yield directory
-    finally:
-        os.close(number)
-
-
-def _lock(number: int, directory: Path) -> None:
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise WorkError(
-            f"another run is under way in {directory}",
-            expectation="each run has a directory of its own",
-            remedy="give another with --output, or wait for that run",
-        ) from error
-    except OSError:
-        """A file system that knows no locks, such as some of the network."""
 
 
 def report_error(action: Callable[[], object]) -> WorkError | None:

@@ -25,12 +25,14 @@ from hwprof.measure.world import World, close_world, open_world
 from hwprof.predict.ceilings.datasheet import datasheet_ceilings
 from hwprof.predict.ranks.merge import merged_ceilings, merged_recording, merged_skipped, unequal_devices
 from hwprof.predict.ranks.waits import ranks_result
+from hwprof.report.files.folder import made
+from hwprof.report.files.run import RECORD_FILE
 from hwprof.session.agreement import agreed
 from hwprof.session.analysis import analysed, planned
 from hwprof.session.caller import Caller
 from hwprof.session.ceilings import probe_ceilings
 from hwprof.session.fitting import is_out_of_memory
-from hwprof.session.outcome import Ran, fixed_fields, made, written
+from hwprof.session.outcome import Ran, fixed_fields, written
 from hwprof.session.request import RunRequest
 from hwprof.session.settle import SettledRun
 from hwprof.specs.job.layout_text import layout_text
@@ -208,6 +210,8 @@ class _RankSession:
 
     def _report_end(self, blame: Blame, handed_in: Mapping[int, str]) -> None:
         """The run ended early: keep what there is, and say in one line who ended it."""
+        if blame.alone and (self._directory / RECORD_FILE).is_file():
+            return  # this rank was stopped meanwhile, and the others have reported without it
         status: Status = "interrupted" if blame.exit_code == INTERRUPTED_EXIT_CODE else "failed"
         if "out of memory" in blame.text:
             status = "out_of_memory"

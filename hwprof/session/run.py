@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from hwprof.errors import HwprofError, OutOfMemoryError, WorkError
 from hwprof.measure.host.accelerator import empty_cache, make_current
@@ -51,7 +52,7 @@ class _Session:
         self._fields = fixed_fields(run, caller.command)
         self._datasheet: tuple[Ceiling, ...] = datasheet_ceilings(run.device_spec) if run.device_spec else ()
         self._probed = ProbeResult()
-        self._recording: Recording | None = None
+        self._recording: Callable[[], Recording | None] = lambda: None
         self._saved_s = 0.0
         self._interrupts = Interrupts()
         self._telemetry = Telemetry.of(run.device)
@@ -65,9 +66,12 @@ class _Session:
         self._save_partial()
         kept = f"what was measured is in {self._directory}"
         try:
-            with self._telemetry:
-                probe_ceilings(self._run, report=self._progress, on_result=self._keep)
-                self._train()
+            try:
+                with self._telemetry:
+                    probe_ceilings(self._run, report=self._progress, on_result=self._keep)
+                    self._train()
+            finally:
+                self._interrupts.hold()
         except KeyboardInterrupt:
             self._finish("interrupted", "stopped by the user before its end")
             raise KeyboardInterrupt(f"interrupted; {kept}") from None
@@ -77,6 +81,8 @@ class _Session:
         except (RuntimeError, OSError) as error:
             if is_out_of_memory(error):
                 error.with_traceback(None)  # whose frames hold the trainer, and so the device's memory
+                seen = self._recording()
+                self._recording = lambda: seen
                 short = shortage(self._run.model, self._run.settings, self._run.identity, error)
                 self._finish("out_of_memory", short)
                 raise OutOfMemoryError(short, remedy=kept) from error
@@ -105,14 +111,14 @@ class _Session:
             device=run.device,
             trace_path=self._directory / "trace.json.gz",
             time_budget_s=run.request.time_budget_s,
-            progress=lambda line: self._after_step(recorder, line),
+            progress=self._after_step,
             beside=self._telemetry.means,
         )
+        self._recording = recorder.recording
         try:
             recorder.run()
         finally:
             loop.close()
-            self._recording = recorder.recording()
 
     def _loop(self) -> Trainer | Generator:
         run = self._run
@@ -120,11 +126,10 @@ class _Session:
             return Generator(run.model, run.settings, device=run.device)
         return Trainer(run.model, run.settings, data_path=run.data_path, device=run.device)
 
-    def _after_step(self, recorder: StepRecorder, line: str) -> None:
+    def _after_step(self, line: str) -> None:
         """Between steps, which are not timed here: show where the run is, and now and then keep what it has."""
         self._progress(line)
         if time.monotonic() - self._saved_s > SAVE_EVERY_S:
-            self._recording = recorder.recording()
             self._save_if_possible()
 
     def _record(self, status: Status, note: str) -> RunRecord:
@@ -140,9 +145,10 @@ class _Session:
 
     def _analysed(self, status: Status, note: str) -> RunRecord:
         record = self._record(status, note)
-        if self._recording is None or not self._recording.step_samples_s:
+        recording = self._recording()
+        if recording is None or not recording.step_samples_s:
             return record
-        return analysed(record, self._recording)
+        return analysed(record, recording)
 
     def _save_partial(self) -> None:
         """What is there so far, for the case that this process is killed."""
@@ -157,12 +163,11 @@ class _Session:
             self._progress(str(error))
 
     def _finish(self, status: Status, note: str) -> Ran:
-        """The record first, which no signal keeps from the disk; then what takes longer.
+        """The record first, which no signal keeps from the disk, as they wait; then what takes longer.
 
         Raises:
             KeyboardInterrupt: the user stopped the report; it says what is there.
         """
-        self._interrupts.hold()
         self._progress("writing the report")
         record = self._analysed(status, note)
         unwritten = report_error(lambda: write_record(record, self._directory))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import torch
+import torch.utils.checkpoint
 
 from hwprof.errors import InputError
 from hwprof.measure.host.accelerator import table_of
@@ -86,6 +88,7 @@ def settle(
     device = device or resolve_device(request.device)
     identity, device_spec = identify(device, sharing_memory=sharing_memory)
     settings = _asked_settings(spec, device, _layout(request, ranks), request)
+    _check_torch(settings, ranks)
     chosen = request.micro_batch is not None
     if request.inference:
         settings = fitted(spec, settings, identity, chosen=True)
@@ -105,6 +108,21 @@ def settle(
         cluster=cluster or _visible_cluster(device_spec),
         directory=Path(request.output or _default_directory(spec.name, device.type)),
     )
+
+
+def _check_torch(settings: RunSettings, ranks: int) -> None:
+    """The lowest torch that hwprof takes has not all of this."""
+    if settings.recompute == "selective" and not hasattr(torch.utils.checkpoint, "CheckpointPolicy"):
+        raise InputError(
+            f"torch {torch.__version__} can't recompute selectively",
+            expectation="that needs torch 2.5 or newer",
+            remedy="use --recompute full or none",
+        )
+    if ranks > 1 and not hasattr(importlib.import_module("torch.distributed.fsdp"), "fully_shard"):
+        raise InputError(
+            f"several ranks need torch 2.6 or newer, and this is torch {torch.__version__}",
+            remedy="install a newer torch, or run one process",
+        )
 
 
 def _asked_settings(spec: ModelSpec, device: torch.device, layout: ParallelLayout, request: RunRequest) -> RunSettings:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from hwprof.errors import InputError, WorkError
+from hwprof.specs.leftovers import owner, remove_left_of
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """The folder of the package ``hwprof``."""
@@ -61,8 +62,9 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
     """
     target = Path(path)
     data = content.encode() if isinstance(content, str) else content
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.{owner()}.tmp")
     try:
+        remove_left_of(target)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()

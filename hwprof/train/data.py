@@ -228,10 +228,11 @@ def _end_with(process: int) -> None:
         else:
             while psutil.Process(process).status() != psutil.STATUS_ZOMBIE:
                 time.sleep(_LOOK_EVERY_S)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        """It has ended already."""
     except (OSError, psutil.Error):
-        """It has ended already, or can't be watched: torch's own watchdog is left."""
-    else:
-        os._exit(1)
+        return  # it can't be watched: torch's own watchdog is left
+    os._exit(1)
 
 
 def _print_unless_connection_lost(

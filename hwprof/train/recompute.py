@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import checkpoint
 
 from hwprof.specs.job.settings import Recompute
 
@@ -60,13 +60,19 @@ def _run_selective(draws_random: bool, layer: nn.Module, vectors: torch.Tensor) 
         vectors,
         use_reentrant=False,
         preserve_rng_state=draws_random,
-        context_fn=partial(create_selective_checkpoint_contexts, _policy),
+        context_fn=_contexts,
     )
     return result
 
 
-def _policy(_context: object, operator: object, *_args: Any, **_kwargs: Any) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if operator in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE
+def _contexts() -> Any:
+    """What torch asks of each operator: keep its output, or compute it again."""
+    from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts  # since torch 2.5
+
+    def policy(_context: object, operator: object, *_args: Any, **_kwargs: Any) -> CheckpointPolicy:
+        return CheckpointPolicy.MUST_SAVE if operator in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE
+
+    return create_selective_checkpoint_contexts(policy)
 
 
 _RUNNERS: dict[Recompute, Callable[[bool, nn.Module, torch.Tensor], torch.Tensor]] = {

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -71,3 +73,18 @@ def test_an_error_of_hwprofs_own_is_one_line_and_asks_for_a_report(monkeypatch, 
     assert error.startswith("hwprof: KeyError in test_main.py, line ")
     assert "--debug" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "says"),
+    [
+        ("{} >&-", 0, ""),
+        ("{} | true", 141, ""),
+        ("{} >&- 2>&-", 0, ""),
+        ("{} > /dev/full", 1, "hwprof: [Errno 28] No space left on device\n"),
+    ],
+)
+def test_closed_or_full_output_is_no_crash(shell, code, says):
+    line = shell.format(f"{sys.executable} -m hwprof specs show tiny")
+    ended = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", says)

@@ -81,3 +81,17 @@ def test_little_shared_memory_is_said_with_what_to_do(monkeypatch):
     with pytest.raises(InputError, match=r"/dev/shm has 64.*use --workers 0"):
         settle(RunRequest(device="cpu", micro_batch=4, seq_len=256, workers=4))
     assert settle(RunRequest(device="cpu", micro_batch=4, seq_len=256, workers=0)).settings.workers == 0
+
+
+@pytest.mark.parametrize(
+    ("lacks", "options", "ranks", "says"),
+    [
+        ("torch.utils.checkpoint.CheckpointPolicy", {"recompute": "selective"}, 1, "needs torch 2.5 or newer"),
+        ("torch.distributed.fsdp.fully_shard", {"parallel": "ddp"}, 2, "several ranks need torch 2.6 or newer"),
+    ],
+)
+def test_what_an_older_torch_has_not_is_said_first(monkeypatch, lacks, options, ranks, says):
+    assert settle(RunRequest(**SMALL, **options), ranks=ranks).settings
+    monkeypatch.delattr(lacks)
+    with pytest.raises(InputError, match=says):
+        settle(RunRequest(**SMALL, **options), ranks=ranks)

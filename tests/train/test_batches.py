@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import subprocess
+import sys
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -113,3 +116,27 @@ def test_windows_are_masked_at_different_places():
     task = MaskedTokens(mask_id=7777, seed=1)
     assert not torch.equal(task(window, 0)[0], task(window, 1)[0])
     assert torch.equal(task(window, 1)[0], task(window, 1)[0])
+
+
+_PROGRAM = """
+import multiprocessing, sys, time
+from multiprocessing import forkserver
+import numpy as np
+from hwprof.train.corpus import StoredTokens
+from hwprof.train.data import NextToken, TrainingBatches, prepare_workers, split_windows
+prepare_workers()
+training, _ = split_windows(StoredTokens(np.arange(999, dtype=np.uint32)), seq_len=8, task=NextToken())
+batches = TrainingBatches(training, micro_batch=2, workers=2, pin_memory=False, seed=0)
+next(batches)
+print(forkserver._forkserver._forkserver_pid, *(one.pid for one in multiprocessing.active_children()), flush=True)
+time.sleep(600)
+"""
+
+
+def test_workers_and_the_process_that_they_come_from_die_with_a_program_that_is_killed():
+    program = subprocess.Popen([sys.executable, "-c", _PROGRAM], stdout=subprocess.PIPE, text=True)
+    others = [psutil.Process(int(number)) for number in program.stdout.readline().split()]
+    program.kill()
+    program.communicate()
+    assert len(others) == 3
+    assert psutil.wait_procs(others, timeout=60)[1] == []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import click
 
@@ -61,9 +64,9 @@ def count_module(context: click.Context, *, dtype: Dtype) -> None:
     """
     refuse(context, _OF_SPECS_ALONE, where="with --module")
     from hwprof.cli.count.module_report import counted_module, module_json, module_text
-    from hwprof.measure.capture.subject import parse_input, subject_of
+    from hwprof.measure.capture.subject import imported_since, parse_input, subject_of
 
-    typed = context.params
+    typed, before = context.params, set(sys.modules)
     subject = subject_of(
         typed["target"],
         inputs=[parse_input(text) for text in typed["inputs"]],
@@ -72,6 +75,7 @@ def count_module(context: click.Context, *, dtype: Dtype) -> None:
         fake=typed["device"] == "fake",
     )
     counted = counted_module(subject, dtype if given(context, "dtype") else None)
+    counted = replace(counted, own_code=imported_since(before, Path.cwd()))
     for text in counted.notes:
         note(text)
     as_json = typed["output_format"] == "json"

@@ -30,6 +30,7 @@ class CountedModule:
         full: its rows, all products of attention counted.
         causal: the same with half of attention that was called with ``is_causal``.
         dtype: of its products, in words.
+        own_code: files of the working directory that were imported for it.
     """
 
     subject: Subject
@@ -37,6 +38,7 @@ class CountedModule:
     full: tuple[Op, ...]
     causal: tuple[Op, ...]
     dtype: str
+    own_code: tuple[str, ...] = ()
 
     @property
     def flop(self) -> StepFlop:
@@ -50,7 +52,7 @@ class CountedModule:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the counts leave out."""
+        """Whose code ran, and what the counts leave out."""
         unpriced = (
             f"the FLOP of {operator} are not known, only its bytes are counted"
             for operator in operators_unpriced(self.capture)
@@ -59,7 +61,13 @@ class CountedModule:
         forward_only = "no output depends on a trainable parameter: there is no backward pass to count"
         compiled = any(hasattr(part, "_orig_mod") for part in self.subject.module.modules())
         eager = "what is compiled is counted as if it ran eagerly: a compiler keeps less for the backward pass"
-        return (*unpriced, *(() if has_backward else (forward_only,)), *((eager,) if compiled else ()))
+        ran = f"code of the working directory was imported and run: {', '.join(self.own_code)}"
+        return (
+            *((ran,) if self.own_code else ()),
+            *unpriced,
+            *(() if has_backward else (forward_only,)),
+            *((eager,) if compiled else ()),
+        )
 
 
 def counted_module(subject: Subject, dtype: Dtype | None) -> CountedModule:

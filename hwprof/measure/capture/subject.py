@@ -6,7 +6,7 @@ import difflib
 import importlib
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import nn
 
 from hwprof.errors import HwprofError, InputError
 from hwprof.measure.capture.fake import ShapesOnly, all_fake, make_fake, weightless
+from hwprof.specs.files import PACKAGE
 
 _INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:x\d+)*):(?P<dtype>\w+)")
 _DTYPES: dict[str, torch.dtype] = {
@@ -125,6 +126,17 @@ def subject_of(
     if mode is not None:
         positional, keywords = all_fake((positional, keywords), mode)
     return Subject(name=target, module=module, arguments=positional, keywords=keywords, loss=loss, fake=mode)
+
+
+def imported_since(before: Collection[str], folder: Path) -> tuple[str, ...]:
+    """Files below a folder of somebody's own that were imported since the modules ``before`` were all.
+
+    Packages that are installed below it (``site-packages``) are not its own, and neither is hwprof.
+    """
+    files = {getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if name not in before}
+    below = [Path(file) for file in files if file and Path(file).is_relative_to(folder)]
+    own = [path for path in below if "site-packages" not in path.parts and not path.is_relative_to(PACKAGE)]
+    return tuple(sorted(str(path.relative_to(folder)) for path in own))
 
 
 def _load(target: str) -> Any:

@@ -31,6 +31,7 @@ from hwprof.measure.watch.sessions import ProfilerBusyError, Session, opened
 from hwprof.measure.watch.timed import TimedSteps
 from hwprof.measure.watch.trace_file import TRACE_LIMIT_BYTES, read_whole, shorten
 from hwprof.spans.marks import WINDOW
+from hwprof.specs.leftovers import scratch_prefix
 from hwprof.specs.measurement import FEWEST_FOR_INTERVAL
 from hwprof.specs.record.ranks import Axis, CollectiveCall
 from hwprof.specs.record.run import Recording
@@ -322,7 +323,7 @@ class StepWatch:
     def _allocations(self, session: Session) -> list[tuple[float, float]]:
         """Allocated bytes over time, through a file that is not kept."""
         try:
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as folder:
                 path = Path(folder) / "memory.json"
                 session.export(path)
                 memory = read_whole(path).memory

@@ -11,9 +11,11 @@ from hwprof.deploy.space import Demand
 from hwprof.report.csv import render_csv
 from hwprof.report.deploy.tables import offer_sheet
 from hwprof.report.deploy.view import build_deploy_view
+from hwprof.report.files.folder import write_folder
 from hwprof.report.html import render_page
 from hwprof.report.png import render_pictures
-from hwprof.specs.files import write_atomically
+
+_EARLIER = ("deploy.html", "pareto.png", "deploy.csv", "settings/vllm.sh", "settings/sglang.sh", "settings/trtllm.*")
 
 
 def write_deploy(decision: Decision, demand: Demand, model: str, directory: Path) -> None:
@@ -22,10 +24,7 @@ def write_deploy(decision: Decision, demand: Demand, model: str, directory: Path
     Raises:
         WorkError: a file could not be written.
     """
-    for name, content in _contents(decision, demand, model):
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
+    write_folder(directory, _contents(decision, demand, model), earlier=_EARLIER)
 
 
 def _contents(decision: Decision, demand: Demand, model: str) -> Iterator[tuple[str, str | bytes]]:

@@ -9,35 +9,26 @@ from hwprof.plan.answer.machines import Answer
 from hwprof.plan.settings.frameworks import FILE_NAMES, settings_of
 from hwprof.report.chinese import Language
 from hwprof.report.csv import render_csv
+from hwprof.report.files.folder import write_folder
 from hwprof.report.html import render_plan
 from hwprof.report.plan.in_chinese import plan_in_chinese
 from hwprof.report.plan.tables import build_plan_sheets
 from hwprof.report.plan.view import build_plan_view
 from hwprof.report.png import render_pictures
-from hwprof.specs.files import write_atomically
 
 SETTINGS_FOLDER = "settings"
+_EARLIER = ("plan.html", "pareto.png", "scaling.png", *(f"{SETTINGS_FOLDER}/{name}" for name in FILE_NAMES))
 
 
 def write_plan(answer: Answer, directory: Path, *, language: Language = "en") -> list[Path]:
     """Write all files of an answer into ``directory``, which is made if need be.
 
-    Settings of an earlier plan that a framework can't express any more are removed.
+    What an earlier plan left there is removed, such as settings that a framework can't express any more.
 
     Raises:
         WorkError: a file could not be written.
     """
-    written = []
-    for name, content in _contents(answer, language):
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
-        written.append(path)
-    for name in FILE_NAMES:
-        stale = directory / SETTINGS_FOLDER / name
-        if stale not in written:
-            stale.unlink(missing_ok=True)
-    return written
+    return write_folder(directory, _contents(answer, language), earlier=_EARLIER)
 
 
 def _contents(answer: Answer, language: Language) -> Iterator[tuple[str, str | bytes]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from hwprof.errors import InputError, WorkError
 from hwprof.report.cells import Table
 from hwprof.report.csv import render_csv
+from hwprof.report.files.folder import made, removed
 from hwprof.report.html import render_html
 from hwprof.report.png import render_memory, render_roofline, render_step
 from hwprof.report.run.sheets import build_sheets
@@ -71,34 +71,35 @@ def write_record(record: RunRecord, directory: Path) -> Path:
     Raises:
         WorkError: it could not be written.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / RECORD_FILE
+    path = made(directory) / RECORD_FILE
     write_atomically(path, record_text(record))
     return path
 
 
-_LEFT = ("*.png", "*.csv", "report.html", "trace.json.gz", "trace-rank*.json.gz")
-_LEFT_UNFINISHED = (".*.tmp", ".partial-*", ".shorter-*", ".checkpoint-*")
+_PICTURES, _TABLES = ("roofline", "step", "memory"), ("phases", "ops", "memory", "plan", "ranks", "collectives")
+_LEFT = (
+    *(f"{name}.png" for name in _PICTURES),
+    *(f"{name}.csv" for name in _TABLES),
+    "report.html",
+    "trace.json.gz",
+    "trace-rank*.json.gz",
+)
 
 
-def cleared(directory: Path) -> None:
+def cleared(directory: Path, *, ranks: int | None = None) -> None:
     """Remove what an earlier run left in a directory; what else is there stays.
+
+    Args:
+        directory: the run's; of a loop of several ranks, each but rank 0 has a folder of its own below it.
+        ranks: folders of so many ranks stay, those of further ranks are cleared, too.
 
     Raises:
         WorkError: something can't be removed.
     """
-    patterns = (*_LEFT_UNFINISHED, *(_LEFT if (directory / RECORD_FILE).is_file() else ()), RECORD_FILE)
-    try:
-        for path in {path for pattern in patterns for path in directory.glob(pattern)}:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise WorkError(
-            f"what an earlier run left in {directory} can't be removed ({error.strerror})",
-            remedy="give another directory with --output",
-        ) from error
+    for path in directory.glob("rank-*") if ranks is not None else ():
+        if path.name[5:].isdigit() and int(path.name[5:]) >= (ranks or 0):
+            cleared(path)
+    removed(directory, (*(_LEFT if (directory / RECORD_FILE).is_file() else ()), RECORD_FILE))
 
 
 def record_text(record: RunRecord) -> str:

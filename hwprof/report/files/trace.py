@@ -9,10 +9,12 @@ from pathlib import Path
 from hwprof.report import palette
 from hwprof.report.cells import Table
 from hwprof.report.csv import render_csv
+from hwprof.report.files.folder import write_folder
 from hwprof.report.html import render_page
 from hwprof.report.pictures import Segment, segment
 from hwprof.report.trace.tables import (
     PART_WORDS,
+    SHEETS,
     broken_words,
     detail_tables,
     device_title,
@@ -22,11 +24,12 @@ from hwprof.report.trace.tables import (
     together_tables,
     waiting_words,
 )
-from hwprof.specs.files import write_atomically
 from hwprof.specs.record.trace import TimePart, TraceDevice, TraceReport
 
 PAGE_ROWS = 200
 """Rows of a table on the page; the CSV files have all."""
+
+_EARLIER = ("trace.json", "trace.html", *(f"{start}{name}.csv" for name in SHEETS for start in ("", "rank*-")))
 
 PART_COLOURS: dict[TimePart, str] = {  # neighbours differ, and each has its words beside it
     "compute": palette.BLUE,
@@ -82,12 +85,7 @@ def write_trace_report(report: TraceReport, directory: Path) -> list[Path]:
     Raises:
         WorkError: a file could not be written.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, content in _files(report):
-        write_atomically(directory / name, content)
-        written.append(directory / name)
-    return written
+    return write_folder(directory, _files(report), earlier=_EARLIER)
 
 
 def _files(report: TraceReport) -> Iterator[tuple[str, str]]:

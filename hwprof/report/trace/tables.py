@@ -284,6 +284,8 @@ _GAP_MATTERS = 0.01
 _TELLING = {"ops", "rates", "collectives", "copies", "counters"}
 """Tables that leave out columns without any value."""
 _NO_SHEET = {"findings", "path_parts"}
+SHEETS = tuple(name for name, *_ in _DETAILS if name not in _NO_SHEET)
+"""Names of the CSV files of a device."""
 
 
 def together_tables(report: TraceReport) -> list[Table]:
@@ -364,7 +366,7 @@ def sheets(device: TraceDevice) -> dict[str, Table]:
     return {
         name: build_sheet(name, title, fields, rows_of(device))
         for name, title, fields, rows_of in _DETAILS
-        if name not in _NO_SHEET
+        if name in SHEETS
     }
 
 

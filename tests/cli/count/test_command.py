@@ -143,6 +143,23 @@ def test_module_has_the_fields_of_a_spec(tmp_path: Path, monkeypatch: pytest.Mon
     assert count["memory"]["weights_bytes"] == 4 * (64 * 32 + 32)
     assert count["ops"][0].keys() == counted(*GPT2)["ops"][0].keys()
     assert "kept from forward to backward" in CliRunner().invoke(command, module, catch_exceptions=False).stdout
+    assert count["notes"] == []
+
+
+def test_code_that_a_module_brings_from_the_working_directory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "layers").mkdir()
+    (tmp_path / "layers" / "__init__.py").write_text("import torch\nfrom layers import sizes\n")
+    (tmp_path / "layers" / "sizes.py").write_text("WIDTH = 64\n")
+    (tmp_path / "own_layer.py").write_text("import layers\nbuild = lambda: layers.torch.nn.Linear(64, 32)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    module = ("--module", "own_layer:build", "--input", "8x64:float32")
+    named = "code of the working directory was imported and run: layers/__init__.py, layers/sizes.py, own_layer.py"
+    result = CliRunner().invoke(command, [*module, "--format", "json"], catch_exceptions=False)
+    assert json.loads(result.stdout)["notes"] == [named]
+    assert named in result.stderr
 
 
 def test_text_names_parameters_flop_and_memory_with_units() -> None:
