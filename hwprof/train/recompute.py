@@ -72,7 +72,7 @@ def _contexts() -> Any:
     def policy(_context: object, operator: object, *_args: Any, **_kwargs: Any) -> CheckpointPolicy:
         return CheckpointPolicy.MUST_SAVE if operator in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE
 
-    return create_selective_checkpoint_contexts(policy)
+    return create_selective_checkpoint_contexts(policy)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 _RUNNERS: dict[Recompute, Callable[[bool, nn.Module, torch.Tensor], torch.Tensor]] = {
