@@ -7,6 +7,9 @@ ends before another begins: at once in its own thread, else at the next hook of 
 
 from __future__ import annotations
 
+import gzip
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +21,13 @@ from torch.autograd import profiler as autograd_profiler
 from torch.profiler import profile
 
 from hwprof.errors import WorkError
+from hwprof.specs.leftovers import scratch_prefix
 
 PATIENCE_S = 5.0
 """How long a session in another thread waits for ours to end; after that ours is left as it is and never touched."""
+
+_PACKED, _PIECE_BYTES = 6, 2**20
+"""How hard a trace is packed (a sixth larger than at 9, as torch has it), and how much at once."""
 
 _lock = threading.RLock()
 
@@ -49,15 +56,22 @@ class Session:
         self.lost = False
 
     def export(self, path: Path) -> None:
-        """Write its Chrome trace.
+        """Write its Chrome trace; a ``.gz`` is packed here, as torch does so line by line, in eight times the time.
 
         Raises:
             ProfilerBusyError: it was lost.
-            RuntimeError: torch can't write the file.
+            OSError, RuntimeError: the file can't be written.
         """
         if self.lost:
             raise ProfilerBusyError
-        self._session.export_chrome_trace(str(path))
+        if path.suffix != ".gz":
+            self._session.export_chrome_trace(str(path))
+            return
+        with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as folder:
+            plain = Path(folder) / "trace.json"
+            self._session.export_chrome_trace(str(plain))
+            with plain.open("rb") as trace, gzip.open(path, "wb", compresslevel=_PACKED) as packed:
+                shutil.copyfileobj(trace, packed, _PIECE_BYTES)
 
     def begin(self) -> None:
         """Open it.
