@@ -9,29 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprof.deploy.published import ServingRows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeErrors:
-    """Errors of one time over some rows.
-
-    Sizes are |ln(predicted / measured)| as per cent, exp(...) - 1; ``bias_pct`` is the median with its sign,
-    ``interval_coverage`` the share of the rows inside their 90 % interval.
-    """
-
-    count: int
-    median_abs_pct: float
-    p90_abs_pct: float
-    bias_pct: float
-    interval_coverage: float
+from hwprof.predict.curves.misses import GroupErrors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BothErrors:
     """Errors of the time of a token and of the time to the first one; None where nothing was measured."""
 
-    tpot: TimeErrors | None
-    ttft: TimeErrors | None
+    tpot: GroupErrors | None
+    ttft: GroupErrors | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +27,8 @@ class ServingErrors:
     rows: int
     predicted: int
     coverage: float
-    tpot: TimeErrors | None
-    ttft: TimeErrors | None
+    tpot: GroupErrors | None
+    ttft: GroupErrors | None
     by_mode: dict[str, BothErrors]
     by_engine: dict[str, BothErrors]
     by_device: dict[str, BothErrors]
@@ -78,20 +64,12 @@ def _by(found: ServingRows, column: str) -> dict[str, BothErrors]:
     }
 
 
-def _errors(found: ServingRows, chosen: NDArray[np.bool_], which: int) -> TimeErrors | None:
+def _errors(found: ServingRows, chosen: NDArray[np.bool_], which: int) -> GroupErrors | None:
     """``which``: 0 for the first token, 1 for the others."""
     measured = found.measured[:, which]
     seconds, low, high = found.times[:, 3 * which : 3 * which + 3].T
     known = chosen & np.isfinite(measured) & (measured > 0) & np.isfinite(seconds)
     if not known.any():
         return None
-    miss = np.log(seconds[known] / measured[known])
-    size = 100 * np.expm1(np.abs(miss))
     inside = (low[known] <= measured[known]) & (measured[known] <= high[known])
-    return TimeErrors(
-        count=int(known.sum()),
-        median_abs_pct=float(np.median(size)),
-        p90_abs_pct=float(np.quantile(size, 0.9)),
-        bias_pct=float(100 * np.expm1(np.median(miss))),
-        interval_coverage=float(inside.mean()),
-    )
+    return GroupErrors.of(np.log(seconds[known] / measured[known]), inside)

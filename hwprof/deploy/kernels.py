@@ -78,6 +78,7 @@ class PassTimes:
         reduces: how many sums or exchanges between ranks.
         wire_s: their bytes on the links.
         library_s: the same by the measured collectives library.
+        halves: 1 where all this is of one half of the tokens, and two halves take turns; else 0.
         width: half width of the measured kernels' intervals, in natural logarithms.
     """
 
@@ -94,6 +95,7 @@ class PassTimes:
     reduces: Floats
     wire_s: Floats
     library_s: Floats
+    halves: Floats
     width: Floats
 
     def at(self, index: NDArray[np.int64]) -> PassTimes:

@@ -44,13 +44,22 @@ LINEAR_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What runs on what: one model on devices of one sort, in formats; ``capacity_bytes`` where no file has it."""
+    """What runs on what.
+
+    Attributes:
+        model, device, formats, links: one model on devices of one sort.
+        capacity_bytes: of a device, where no file has it.
+        two_batches: whether each pass is done in two halves, of which one computes while the other's tokens are on
+            their way to experts (DeepSeek-V3 technical report, section 3.4); only where groups have sequences of their
+            own.
+    """
 
     model: ServedModel
     device: DeviceSpec
     formats: Formats
     links: Links
     capacity_bytes: float | None = None
+    two_batches: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +102,11 @@ def pass_times(deployment: Deployment, share: Share, tokens: Tokens, *, decode: 
     """
     sums = Sums(device=deployment.device, count=len(tokens.rows))
     model = deployment.model
+    if deployment.two_batches and model.sparse:
+        halved = (share.dp > 1) & ((tokens.sequences >= 2) | (not decode))
+        parts = np.where(halved, 2.0, 1.0)
+        tokens = Tokens(rows=tokens.rows / parts, sequences=tokens.sequences / parts, past=tokens.past)
+        sums.add("halves", parts - 1)
     walk = _Walk(
         sums=sums, d_model=model.d_model, formats=deployment.formats, share=share, tokens=tokens, decode=decode
     )

@@ -200,14 +200,18 @@ def numbers_of(file: EngineFile, engines: Sequence[EngineName], kind: Floats) ->
 
 
 def pass_s(times: PassTimes, numbers: Numbers, *, prefill: bool) -> Floats:
-    """Seconds of a pass as the engine runs it, without the host."""
+    """Seconds of a pass as the engine runs it, without the host.
+
+    Two halves of a batch that take turns cost twice what takes longer, computing or exchanging; while prompts are
+    read, the exchange takes some of the multiprocessors meanwhile, for a new token each it takes none.
+    """
     before = "prefill_" if prefill else ""
     experts_s = numbers["expert_layer_s"] * numbers.layer_factor * times.expert_layers
     experts_s = experts_s + times.expert_traffic_s * numbers.traffic_factor
     experts_s = experts_s + times.expert_flop_s / numbers["expert_compute_share"]
     if prefill:
         experts_s = experts_s * numbers["prefill_expert_factor"]
-    seconds: Floats = (
+    computed_s = (
         numbers[f"{before}product_factor"] * times.products_s
         + numbers["floor_share"] * times.floors_s
         + experts_s
@@ -215,9 +219,16 @@ def pass_s(times: PassTimes, numbers: Numbers, *, prefill: bool) -> Floats:
         + numbers[f"{before}attention_factor"] * times.attention_s
         + numbers["moved_factor"] * times.moved_s
         + numbers["small_s"] * times.small
-        + np.minimum(numbers["reduce_s"] * times.reduces + times.wire_s, times.library_s)
     )
+    exchanged_s = np.minimum(numbers["reduce_s"] * times.reduces + times.wire_s, times.library_s)
+    slowed_s = computed_s / (1 - EXCHANGING) if prefill else computed_s
+    seconds: Floats = np.where(times.halves > 0, 2 * np.maximum(slowed_s, exchanged_s), computed_s + exchanged_s)
     return seconds
+
+
+EXCHANGING = 20 / 132
+"""Share of an H800's multiprocessors that exchange tokens beside the others (DeepSeek-V3 technical report, section
+3.2.2); kernels of low latency need none (DeepEP's documentation)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

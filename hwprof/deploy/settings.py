@@ -65,6 +65,8 @@ def _vllm(offer: Offer, demand: Demand, model: str) -> EngineSettings:
         words.append("--enable-expert-parallel")
     words += ["--max-num-seqs", str(-(-offer.users // offer.dp)), "--max-model-len", str(_length(demand))]
     words += ["--max-num-batched-tokens", f"{CHUNK_TOKENS:.0f}", "--gpu-memory-utilization", str(USABLE)]
+    if offer.deployment.two_batches and offer.dp > 1:
+        words.append("--enable-dbo")
     if offer.deployment.formats.cache_bytes == 1:
         words += ["--kv-cache-dtype", "fp8"]
     if not demand.reused:
@@ -87,6 +89,8 @@ def _sglang(offer: Offer, demand: Demand, model: str) -> EngineSettings:
         words += ["--ep-size", str(offer.ep)]
     words += ["--max-running-requests", str(offer.users), "--context-length", str(_length(demand))]
     words += ["--chunked-prefill-size", f"{CHUNK_TOKENS:.0f}", "--mem-fraction-static", str(USABLE)]
+    if offer.deployment.two_batches and offer.dp > 1:
+        words.append("--enable-two-batch-overlap")
     if offer.deployment.formats.cache_bytes == 1:
         words += ["--kv-cache-dtype", "fp8_e4m3"]
     if not demand.reused:
@@ -125,5 +129,5 @@ def _trtllm(offer: Offer, demand: Demand, model: str) -> EngineSettings:
         command=_line("trtllm-serve", words),
         file_name="trtllm.yaml",
         file_text="\n".join(lines) + "\n",
-        lacks=_lacks(offer),
+        lacks=(*_lacks(offer), *(("two halves of a batch in turn",) if offer.deployment.two_batches else ())),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -187,6 +188,19 @@ def test_settings_say_the_layout_as_each_engine_counts_it():
     assert "--tp-size 8 --dp-size 8 --enable-dp-attention --ep-size 8 --max-running-requests 256" in sglang.command
     assert "--tp_size 8 --ep_size 8 --max_batch_size 32" in trtllm.command
     assert "enable_attention_dp: true" in trtllm.file_text
+
+
+def test_two_halves_of_a_batch_are_asked_for_where_an_engine_can():
+    found = replace(deployment("deepseek-r1", "b200-sxm-180gb", "nvfp4"), two_batches=True)
+    demand = Demand(prompt=1000, new=500, users=(256,), apart=False)
+    asked = {"tp": 1, "dp": 8, "ep": 8, "pp": 1}
+    (offer,) = offers_of(found, "vllm", demand, engine_file(), most_devices=8, fixed=asked).offers
+    vllm, sglang, trtllm = settings_of(offer, demand, "m")
+    assert "--enable-dbo" in vllm.command
+    assert "--enable-two-batch-overlap" in sglang.command
+    assert trtllm.lacks == ("two halves of a batch in turn",)
+    words = "deploy --model 8b --hardware h100-sxm --prompt-len 128 --new-tokens 64 --two-batches"
+    assert "no experts" in str(CliRunner().invoke(cli, words.split()).exception)
 
 
 def test_a_cpu_serves_with_the_memory_that_is_said():

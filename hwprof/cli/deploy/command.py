@@ -38,6 +38,11 @@ asked = with_options(
         "--cache-dtype", "cache", type=click.Choice(["bf16", "fp8"]), help="Default: fp8 with narrow weights."
     ),
     click.option("--device-memory", "memory", help="Of one device, where its file does not say: 512GB."),
+    click.option(
+        "--two-batches",
+        is_flag=True,
+        help="Experts over groups: one half of a batch computes while the other's tokens are exchanged.",
+    ),
     click.option("--engine", default="vllm", show_default=True, help="vllm, sglang or trtllm."),
 )
 """What is served on what."""
@@ -191,6 +196,8 @@ def _decided(typed: dict[str, Any]) -> tuple[Decision, Demand]:
     from hwprof.specs.catalogue.lookup import load_device
 
     model = model_of(typed["model"], Path())
+    if typed["two_batches"] and not model.sparse:
+        raise InputError(f"--two-batches: {model.name} has no experts to exchange tokens with", remedy="leave it out")
     demand = Demand(
         prompt=typed["prompt"],
         new=typed["new"],
@@ -218,6 +225,7 @@ def _decided(typed: dict[str, Any]) -> tuple[Decision, Demand]:
             formats=formats,
             links=links_of(device.id),
             capacity_bytes=None if typed["memory"] is None else parse(typed["memory"], "byte"),
+            two_batches=typed["two_batches"],
         )
         most = min(typed["devices"] or SERVER_DEVICES, deployment.links.most_devices)
         rates = rates_of(device, usd_per_hour=typed["price"], watt=typed["watt"], pue=typed["pue"])

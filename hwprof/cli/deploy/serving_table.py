@@ -13,8 +13,9 @@ from hwprof.specs.files import write_atomically
 from hwprof.units import format_fraction
 
 if TYPE_CHECKING:
-    from hwprof.deploy.accuracy import ServingErrors, TimeErrors
+    from hwprof.deploy.accuracy import ServingErrors
     from hwprof.deploy.published import ServingRows
+    from hwprof.predict.curves.misses import GroupErrors
 
 ADDED = (
     "predicted_ttft_ms",
@@ -78,7 +79,7 @@ def _text(errors: ServingErrors, *, seen: bool) -> str:
     return "\n".join(lines)
 
 
-def _line(errors: TimeErrors | None) -> str:
+def _line(errors: GroupErrors | None) -> str:
     if errors is None:
         return "nothing to compare"
     return (

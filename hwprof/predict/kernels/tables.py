@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hwprof.errors import InputError
 from hwprof.predict.collectives.rows import COLLECTIVE_COLUMNS, collective_rows
 from hwprof.predict.curves.kernel_time import Basis
+from hwprof.predict.curves.misses import GroupErrors
 from hwprof.predict.curves.rows import RowTimes
 from hwprof.predict.kernels.attention.rows import ATTENTION_COLUMNS, DECODE_COLUMNS, attention_rows, decode_rows
 from hwprof.predict.kernels.grouped_rows import GROUPED_COLUMNS, grouped_rows
@@ -207,21 +208,6 @@ def _bases(found: RowTimes, device: DeviceSpec) -> dict[str, Basis]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupErrors:
-    """How far predictions of a group of rows are from what was measured.
-
-    Sizes are |ln(predicted / measured)| as per cent, exp(...) - 1; ``bias_pct`` is the median with its sign, and
-    ``interval_coverage`` the share of the rows inside their 90 % interval.
-    """
-
-    count: int
-    median_abs_pct: float
-    p90_abs_pct: float
-    bias_pct: float
-    interval_coverage: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TableErrors:
     """What came of tables: how many rows, how many of them predicted, errors by group, refusals, who said the times."""
 
@@ -242,23 +228,12 @@ def table_errors(found: Sequence[TableTimes | RowTimesOfDevice]) -> TableErrors:
         refused += one.times.refused
     every_miss, every_inside, every_group = np.concatenate(miss), np.concatenate(inside), np.array(groups)
     known = np.isfinite(every_miss)
-    names = sorted(set(every_group[known].tolist()))
+    by_name = {name: known & (every_group == name) for name in sorted(set(every_group[known].tolist()))}
     reasons = [reason for reason in refused if reason]
     return TableErrors(
         rows=len(groups),
         predicted=len(groups) - len(reasons),
-        groups={name: _errors(every_miss, every_inside, known & (every_group == name)) for name in names},
+        groups={name: GroupErrors.of(every_miss[chosen], every_inside[chosen]) for name, chosen in by_name.items()},
         refused={reason: reasons.count(reason) for reason in dict.fromkeys(reasons)},
         bases={name: basis for one in found for name, basis in one.times.bases.items()},
-    )
-
-
-def _errors(miss: Floats, inside: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> GroupErrors:
-    size = 100 * np.expm1(np.abs(miss[chosen]))
-    return GroupErrors(
-        count=int(chosen.sum()),
-        median_abs_pct=float(np.median(size)),
-        p90_abs_pct=float(np.quantile(size, 0.9)),
-        bias_pct=float(100 * np.expm1(np.median(miss[chosen]))),
-        interval_coverage=float(inside[chosen].mean()),
     )

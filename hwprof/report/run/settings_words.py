@@ -40,7 +40,8 @@ def batch_words(settings: RunSettings | LoopSettings) -> tuple[str, str]:
     """What one step takes in: in short, and how it comes about."""
     if isinstance(settings, RunSettings) and settings.new_tokens:
         brief = f"{settings.tokens_per_step:,} new tokens a step, prompts included in its time"
-        return brief, f"{brief}; {settings.micro_batch} sequences × {settings.new_tokens:,} new tokens"
+        sequences = f"{settings.micro_batch} sequences" if settings.micro_batch > 1 else "a sequence"
+        return brief, f"{brief}: {sequences} × {settings.new_tokens:,}"
     if isinstance(settings, RunSettings):
         brief = f"{settings.tokens_per_step:,} tokens per step and rank"
         return brief, (

@@ -1,6 +1,6 @@
 // Roofs, ridge and operations, and the buttons that hide a layer kind or a direction.
 const hidden = {kind: new Set(), direction: new Set()};
-const SHAPES = {circle: "●", square: "■", diamond: "◆", "triangle-up": "▲"};
+const SHAPES = {circle: "●", square: "■", diamond: "◆", "triangle-up": "▲", "triangle-down": "▼"};
 const ROOM_FOR_LETTER = 15;
 
 function roofTraces(figure) {
