@@ -27,7 +27,7 @@ from scipy.optimize import least_squares, lsq_linear
 from simulator_file import write_parameters
 
 from hwprof.predict.kernels.op_time import micro_batch_times
-from hwprof.predict.parameters import BOUNDS, DEVICE_NAMES, FITTED_NAMES, Parameters
+from hwprof.predict.parameters import BOUNDS, DEVICE_NAMES, FITTED_NAMES, Parameters, arithmetic_per_joule
 from hwprof.simulate.error_model import UNKNOWN, Known, circumstances
 from hwprof.simulate.jobs import jobs_of, work_of
 from hwprof.simulate.published.case import Case, RefusedError, case_of
@@ -68,6 +68,13 @@ PRIORS = {
 }
 
 
+THROTTLE_PRIOR = ((0.13, 0.5), (1.6, 0.3))
+"""Scale and exponent of the law of power, each with how far it may be off (in ln)."""
+
+OWN_THROTTLE = 0.3
+"""How far what a GPU's arithmetic takes longer may be off the law (in ln)."""
+
+
 class Layout:
     """Where each parameter stands in the vector of the fit: common ones, then per group, then per member."""
 
@@ -105,7 +112,22 @@ class Layout:
                 self.columns.append(list(range(len(centre), len(centre) + own)))
                 centre += [0.0] * own
                 width += [prior.own_width] * own
+        self.power = self._power(cases)
+        self.law_slice = slice(len(centre), len(centre) + 2)
+        for column, (value, wide) in enumerate(THROTTLE_PRIOR, len(centre)):
+            self.columns.append([column])
+            centre.append(math.log(value))
+            width.append(wide)
+        own = self.own_slice["sustained_share"]
+        for place, known in enumerate(~np.isnan(self.power), own.start):
+            width[place] = OWN_THROTTLE if known else width[place]
         self.centre, self.width = np.array(centre), np.array(width)
+
+    def _power(self, cases: Sequence[Case]) -> np.ndarray:
+        """ln of the TFLOP for each joule of every device; NaN where the law of power does not hold or is not known."""
+        device_of = {case.machine.device.id: case.machine.device for case in cases}
+        found = [arithmetic_per_joule(device_of[name]) for name in self.members["device"]]
+        return np.log(np.array([each or math.nan for each in found]))
 
     @staticmethod
     def kind(name: str) -> str:
@@ -118,6 +140,10 @@ class Layout:
         logs = vector[self.group_slice[name]]
         if kind:
             logs = logs[self.parent[kind]] + vector[self.own_slice[name]]
+        if name == "sustained_share":
+            scale, exponent = vector[self.law_slice]
+            longer = np.exp(scale + np.exp(exponent) * self.power + vector[self.own_slice[name]])
+            logs = np.where(np.isnan(self.power), logs, -np.log1p(longer))
         return np.clip(np.exp(logs), bounds.low, bounds.high)
 
     def groups_of(self, name: str, vector: np.ndarray) -> np.ndarray:
@@ -152,6 +178,9 @@ class Fit:
         """For each set of columns that move together: the column that moves each case."""
         found = []
         for columns in self.layout.columns:
+            if columns[0] >= self.layout.law_slice.start:
+                found.append((np.array(columns), np.full(len(self.cases), columns[0])))
+                continue
             name = next(name for name in FITTED_NAMES if columns[0] in self._range(name))
             kind = Layout.kind(name)
             own = name in self.layout.own_slice and columns[0] == self.layout.own_slice[name].start

@@ -44,12 +44,16 @@ def write_parameters(
 ) -> None:
     """The whole file; without ``errors`` the error models and the figures of held-out runs stay as they were."""
     lines = [f'fitted_on = "{date}"', f'method = "{METHOD}"', f"rows = {rows}", ""]
+    scale, exponent = np.exp(vector[layout.law_slice])
+    lines += ["[throttle]", f"scale = {scale:.4g}", f"exponent = {exponent:.4g}", ""]
     for kind, section, group_section, names in (
         ("device", "device", "architecture", [name for name in DEVICE_NAMES if name in FITTED_NAMES]),
         ("stack", "stack", "family", STACK_NAMES),
     ):
         for number, group in enumerate(layout.groups[kind]):
             values = {name: layout.groups_of(name, vector)[number] for name in names}
+            if kind == "device" and not np.isnan(layout.power[layout.parent[kind] == number]).any():
+                del values["sustained_share"]  # the law of power has it
             lines += _table(f"{group_section}.{group}", values)
         for number, member in enumerate(layout.members[kind]):
             if kind == "device" and load_device(member).compute.same_chip_as:

@@ -69,6 +69,7 @@ _OPTIONS: dict[str, tuple[type[Record], str, str]] = {
     "cp": (ParallelLayout, "context_parallel", "context-parallel devices"),
     "context_kind": (ParallelLayout, "context_kind", "with --cp: how its devices see each other's tokens"),
     "ep": (ParallelLayout, "expert_parallel", "devices over which experts are spread"),
+    "etp": (ParallelLayout, "expert_tensor", "devices that share one expert; default: --tp, where --ep leaves room"),
     "dp": (ParallelLayout, "data_parallel", "data-parallel replicas"),
     "zero": (ParallelLayout, "zero_stage", "ZeRO stage; 3 = FSDP"),
     "shard_ranks": (ParallelLayout, "shard_ranks", "ranks over which ZeRO shards (HSDP); default: all"),

@@ -67,7 +67,7 @@ class Placed:
 )
 @switch_options()
 @job_options(
-    *("tp", "pp", "vp", "cp", "context_kind", "ep", "expert_skew", "dp", "zero", "shard_ranks", "schedule"),
+    *("tp", "pp", "vp", "cp", "context_kind", "ep", "etp", "expert_skew", "dp", "zero", "shard_ranks", "schedule"),
     *("no_sequence_parallel", "no_overlap"),
     dp={"default": None, "help": "Data-parallel replicas; default: what the other degrees leave."},
     zero={"default": 1},
@@ -128,7 +128,7 @@ def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
     return Placed(job=job, machine=machine, stack=stack)
 
 
-_DEGREES = ("tp", "pp", "vp", "cp", "ep", "dp", "zero", "shard_ranks", "recompute", "offload")
+_DEGREES = ("tp", "pp", "vp", "cp", "ep", "etp", "dp", "zero", "shard_ranks", "recompute", "offload")
 
 
 def _refuse_unplaced(placed: Placed, found: Prediction) -> None:
@@ -239,6 +239,14 @@ def _bubble_hint(placed: Placed, found: Prediction) -> list[str]:
     return [f"        the pipeline bubble takes {format_fraction(share)}: {' or '.join([*smaller, more])} shrinks it"]
 
 
+def _verdict(found: Prediction, need: str, room: str) -> list[str]:
+    """What is to be said of memory before all else."""
+    if not found.fits:
+        return [f"DOES NOT FIT: needs {need} of {room} a device; the times are those of one with room"]
+    tight = f"TIGHT: fits only where the allocator gives back what it keeps in vain ({need} of {room} with it)"
+    return [tight] if found.tight else []
+
+
 def _text(placed: Placed, found: Prediction) -> str:
     job, machine = placed.job, placed.machine
     low_s, high_s = found.interval_s
@@ -250,11 +258,7 @@ def _text(placed: Placed, found: Prediction) -> str:
     return "\n".join(
         [
             f"{job.model.name}, {job.layout.devices} x {machine.device.id}, {job.dtype}, {job.tokens:,} tokens a step",
-            *(
-                []
-                if found.fits
-                else [f"DOES NOT FIT: needs {need} of {room} a device; the times are those of one with room"]
-            ),
+            *_verdict(found, need, room),
             "",
             f"step    {format_seconds(found.step_s)}  (90 %: {format_seconds(low_s)} to {format_seconds(high_s)})",
             f"rate    {format_quantity(found.tokens_per_s_per_device, 'count')} tokens/s/device",

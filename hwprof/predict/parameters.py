@@ -9,7 +9,7 @@ from hwprof.count.ops.elementwise import Amount
 from hwprof.errors import SpecError
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
-from hwprof.specs.catalogue.simulator import MeasuredRate, ParameterSet, SimulatorParameters
+from hwprof.specs.catalogue.simulator import MeasuredRate, ParameterSet, SimulatorParameters, ThrottleLaw
 from hwprof.specs.hardware.spec import DeviceSpec
 
 
@@ -109,6 +109,25 @@ BOUNDS = {
 """By the name of the parameter; a fit keeps to them."""
 
 
+def sustained_share(device: DeviceSpec, law: ThrottleLaw | None) -> float | None:
+    """The clock that a GPU holds under a step's power, from what it has of power for its arithmetic; None = not known.
+
+    A step keeps the chip at its power limit; what arithmetic takes longer is a power law of peak over power.
+    """
+    flop_per_joule = arithmetic_per_joule(device)
+    if law is None or flop_per_joule is None:
+        return None
+    share = float(1 / (1 + law.scale * flop_per_joule**law.exponent))
+    return min(max(share, BOUNDS["sustained_share"].low), BOUNDS["sustained_share"].high)
+
+
+def arithmetic_per_joule(device: DeviceSpec) -> float | None:
+    """Dense 16-bit TFLOP for each joule at the power limit: of GPUs that say both."""
+    peak = device.matmul_flop_per_s("bf16") or device.matmul_flop_per_s("fp16")
+    power_watt = device.compute.tdp_watt
+    return peak / power_watt * 1e-12 if device.kind == "gpu" and peak and power_watt else None
+
+
 def device_set(table: SimulatorParameters, device: DeviceSpec) -> tuple[ParameterSet | None, str]:
     """What is kept for a device, or for the one with the same chip, and under which name."""
     chip = device.compute.same_chip_as
@@ -127,8 +146,9 @@ def parameters_for(table: SimulatorParameters, machine: Machine, stack: Stack) -
     general = (table.architecture.get("other"), "other devices")
     software = (table.stack.get(stack.name), stack.name)
     family = (table.family.get(stack.family), f"the {stack.family} family")
+    by_power = _by_power(machine.device, table)
     chosen = {
-        **_values(DEVICE_NAMES, (general, architecture, device)),
+        **_values(DEVICE_NAMES, (general, architecture, by_power, device)),
         **_values(STACK_NAMES, (family, software)),
     }
     missing = [name for name in NAMES if name not in chosen]
@@ -138,10 +158,20 @@ def parameters_for(table: SimulatorParameters, machine: Machine, stack: Stack) -
             remedy="take the file that hwprof ships, or fit it again with benchmarks/fit_simulator.py",
         )
     measured = device[0].measured if device[0] else ()
-    return Parameters(**chosen, measured=measured), tuple(_basis((device, architecture, general), (software, family)))
+    basis = list(_basis((device, architecture, general), (software, family)))
+    if device[0] is None and by_power[0]:
+        watt = machine.device.compute.tdp_watt
+        basis.append(f"sustained clock of {machine.device.id} by its {watt:g} W, a law fitted to all GPUs")
+    return Parameters(**chosen, measured=measured), tuple(basis)
 
 
 _Named = tuple[ParameterSet | None, str]
+
+
+def _by_power(device: DeviceSpec, table: SimulatorParameters) -> _Named:
+    """What the law of power says of a device."""
+    share = sustained_share(device, table.throttle)
+    return (ParameterSet(values={"sustained_share": share}) if share else None), ""
 
 
 def _values(names: tuple[str, ...], sets: tuple[_Named, ...]) -> dict[str, float]:

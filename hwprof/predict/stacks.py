@@ -37,6 +37,8 @@ class Stack:
         splits_stream: whether tensor ranks split the residual stream whatever a run says of sequence parallelism
             (MaxText shards its width).
         unties: whether a tied head gets a table of its own (litgpt's ``lm_head``).
+        launches_by_expert: whether the host launches the products of each expert one by one (Transformer Engine's
+            ``multi_stream_cublas_gemm``, which Megatron-Core's grouped products call).
         versions: where some of its versions differ from ``switches``; memory's interval spans them.
     """
 
@@ -52,6 +54,7 @@ class Stack:
     fills_pipeline: bool = False
     splits_stream: bool = False
     unties: bool = False
+    launches_by_expert: bool = False
     versions: tuple[Switches, ...] = ()
 
     def trained(self, model: ModelSpec) -> ModelSpec:
@@ -133,7 +136,7 @@ NANOTRON = TORCH | Switches(storage="mixed", gradient_bytes=4, repeats_kv=False,
 
 
 def _megatron(name: str, switches: Switches = MEGATRON) -> Stack:
-    return Stack(name=name, family="megatron", switches=switches, assumed_zero_stage=1)
+    return Stack(name=name, family="megatron", switches=switches, assumed_zero_stage=1, launches_by_expert=True)
 
 
 def _deepspeed(name: str, keeper: Framework, *, dropout: float = 0.0, fused: bool = True) -> Stack:

@@ -88,10 +88,12 @@ def expert_sizes(job: TrainingJob) -> ExpertSizes:
     return ExpertSizes(job.model.d_model, width, job.layout.expert_parallel)
 
 
-def paces_of(placed: Sequence[Placed]) -> tuple[Floats, Floats]:
-    """Share of the layers that have experts, and whether the host launches kernel by kernel, for each job."""
+def paces_of(placed: Sequence[Placed]) -> tuple[Floats, Floats, Floats]:
+    """Of each job: share of the layers that have experts, whether the host launches kernels, and those by expert."""
     experts = [job.model.moe_layers / job.model.layers for job, _, _ in placed]
-    return np.array(experts, dtype=float), np.array([not job.cuda_graphs for job, _, _ in placed], dtype=float)
+    launched = [not job.cuda_graphs for job, _, _ in placed]
+    by_expert = [stack.launches_by_expert for _, _, stack in placed]
+    return np.array(experts, dtype=float), np.array(launched, dtype=float), np.array(by_expert, dtype=float)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -169,10 +171,11 @@ SWITCHES: dict[str, Callable[[TrainingJob, Machine, Stack], bool]] = {
     "overlap": lambda job, _, __: job.layout.overlap,
     "full_recompute": lambda job, _, __: job.recompute == "full",
     "host_update": lambda job, _, __: job.offloads("optimizer"),
+    "offload_each_micro_batch": lambda job, _, __: job.offload_each_micro_batch,
     "buckets": lambda _, __, stack: stack.overlaps_gradients,
     "expert_overlap": lambda job, _, __: job.expert_overlap,
     "async_tensor_parallel": lambda job, _, __: job.async_tensor_parallel,
-    "prefetch": lambda job, _, __: job.prefetch_layers > 0,
+    "prefetch": lambda job, _, __: job.prefetch_layers > 0 or job.framework == "xla",  # that hides it within a layer
 }
 
 

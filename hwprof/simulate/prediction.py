@@ -45,6 +45,7 @@ class Prediction:
         memory: of the device that needs most.
         memory_interval_bytes: of what the device has to have; 90 % of the figures of left-out sources lie inside.
         fits: whether it fits the device.
+        tight: whether it does so only where the allocator has given back all that it keeps in vain.
         breakdown_s: where the time goes; adds up to ``step_s``.
         bound: what takes most of it.
         basis: in words, what each term rests on.
@@ -60,6 +61,7 @@ class Prediction:
     memory: MemoryNeed
     memory_interval_bytes: Interval
     fits: bool
+    tight: bool
     breakdown_s: Mapping[StepPart, float]
     bound: BoundClass
     basis: tuple[str, ...]
@@ -105,8 +107,9 @@ def predict_job(
         mfu_causal=job_flop(job, "causal").model / step_s / peak_flop_per_s,
         memory=memory,
         memory_interval_bytes=memory_interval_bytes(job, stack, table.memory),
-        fits=memory.device_bytes <= machine.capacity_bytes,
-        breakdown_s=_breakdown(whole, step_s),
+        fits=memory.least_bytes <= machine.capacity_bytes,
+        tight=memory.least_bytes <= machine.capacity_bytes < memory.device_bytes,
+        breakdown_s=_breakdown(whole, step_s, piped=job.layout.pipeline_parallel > 1),
         bound=_bound(whole, work, jobs),
         basis=(
             *(f"parameters {each}" for each in basis),
@@ -142,10 +145,12 @@ def _offload_basis(job: TrainingJob) -> tuple[str, ...]:
     return (f"offload: {memory}{drive}; no published run with offload was there to check it",)
 
 
-def _breakdown(closed: StepTimes, step_s: float) -> dict[StepPart, float]:
-    """The closed form's parts; what the engine sees beyond them is pipeline bubble."""
+def _breakdown(closed: StepTimes, step_s: float, *, piped: bool) -> dict[StepPart, float]:
+    """The closed form's parts; what the engine sees beyond them is pipeline bubble, or rounding where there is none."""
     parts = {name: float(values[0]) for name, values in closed.parts.items()}
     parts[StepPart.BUBBLE] += step_s - float(closed.step_s[0])
+    if not piped:
+        parts[StepPart.COMPUTE] += parts.pop(StepPart.BUBBLE)
     return {name: value for name, value in parts.items() if abs(value) > 1e-12 * step_s}
 
 

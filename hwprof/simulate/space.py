@@ -159,6 +159,7 @@ def _jobs(space: Space, machine: Machine, stack: Stack, offloaded: Floats) -> Jo
         overlap=space.overlap,
         full_recompute=space.recompute == RECOMPUTE.index("full"),
         host_update=np.repeat(one.host_update, count),
+        offload_each_micro_batch=np.repeat(one.offload_each_micro_batch, count),
         buckets=np.repeat(one.buckets, count),
         expert_overlap=np.repeat(one.expert_overlap, count),
         async_tensor_parallel=np.repeat(one.async_tensor_parallel, count),

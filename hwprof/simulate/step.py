@@ -28,7 +28,8 @@ class Jobs:
         tensor, context, expert, expert_tensor, data, zero_stage, shards: degrees.
         sequence_parallel, overlap, full_recompute: switches.
         buckets: whether the software reduces gradients in buckets while backward goes on.
-        expert_overlap, async_tensor_parallel, prefetch: switches of the job of these names; ``prefetch`` of any layers.
+        expert_overlap, async_tensor_parallel, offload_each_micro_batch: switches of the job of these names.
+        prefetch: whether sharded weights come in beside compute.
         recompute_share: share of the layers in which something runs again.
         tokens: of one micro-batch on one context rank.
         d_model, kv_width, query_width, top_k: of the model; widths of keys or values, and of queries or outputs, of one
@@ -91,6 +92,7 @@ class Jobs:
     host_byte_per_s: Floats
     offloaded_bytes: Floats
     host_update: Flags
+    offload_each_micro_batch: Flags
 
     @property
     def replicas(self) -> Floats:
@@ -349,12 +351,16 @@ def _expert_shards(jobs: Jobs) -> Floats:
 
 
 def _data_s(jobs: Jobs, links: Clock, stage_s: Floats, p: Parameters) -> Floats:
-    """Gradients of a step reduced over replicas, and ZeRO's weights gathered, as far as compute does not hide them."""
+    """Gradients of a step reduced over replicas, and ZeRO's weights gathered, as far as compute does not hide them.
+
+    Stage 2 reduces after every micro-batch (Rajbhandari et al. 2020, section 5.2), in a pipeline after the last.
+    """
     dense, experts = parameters_held(jobs)
     dense, experts = dense * jobs.trained, experts * jobs.trained
     reduce_s = _reduced_s(jobs, links, jobs.replicas, (dense * jobs.gradient_bytes, experts * jobs.gradient_bytes))
     gather_s = _reduced_s(jobs, links, jobs.replicas, (dense * jobs.weight_bytes, experts * jobs.weight_bytes))
     traffic_s = reduce_s + gather_s
+    again = np.where((jobs.zero_stage == 2) & (jobs.stages == 1), jobs.micro_batches - 1, 0.0)
     if not jobs.zero_stage.all():
         summed_s = links.seconds("all_reduce", dense * jobs.gradient_bytes, jobs.replicas, jobs.tensor)
         if jobs.expert_parameters.any():
@@ -364,12 +370,16 @@ def _data_s(jobs: Jobs, links: Clock, stage_s: Floats, p: Parameters) -> Floats:
             )
         traffic_s = np.where(jobs.zero_stage == 0, summed_s, traffic_s)
     window_s = np.where(jobs.overlap & jobs.buckets, p.data_overlap * stage_s, 0.0)
-    exposed_s = np.maximum(0.0, traffic_s - window_s) + p.contention * np.minimum(traffic_s, window_s)
-    return np.where(jobs.zero_stage == 3, 0.0, exposed_s)
+
+    def exposed_s(moved_s: Floats) -> Floats:
+        return np.maximum(0.0, moved_s - window_s) + p.contention * np.minimum(moved_s, window_s)
+
+    return np.where(jobs.zero_stage == 3, 0.0, exposed_s(traffic_s) + again * exposed_s(reduce_s))
 
 
-HOST_MEMORY_BYTE_PER_S = 40e9
-"""Host memory bandwidth of one device's share of its node: an assumption (a server of 8 devices has some 300 GB/s)."""
+HOST_MEMORY_BYTE_PER_S = 20e9
+"""At which the host updates one device's share, an assumption: 3.1 B parameters on two ranks take a step of 2.4 s, most
+of it the update (microsoft/DeepSpeed pull request 7474)."""
 
 GRADIENT_PASSES_BYTES = 8.0
 """Traffic of each local gradient beside the update: its norm, and setting it to zero."""
@@ -384,5 +394,7 @@ def _update_s(jobs: Jobs, p: Parameters) -> Floats:
     moved = moved + experts * (jobs.update_bytes / expert_shards + GRADIENT_PASSES_BYTES)
     seconds: Floats = moved * jobs.trained / (jobs.memory_byte_per_s * p.memory_share)
     own = (dense / shards + experts / expert_shards) * jobs.trained
-    crossing_s = own * (jobs.gradient_bytes + jobs.weight_bytes) / jobs.host_byte_per_s
+    crossings = np.where(jobs.offload_each_micro_batch, jobs.micro_batches, 1.0)
+    crossing_bytes = jobs.gradient_bytes * crossings + jobs.weight_bytes
+    crossing_s = own * crossing_bytes / jobs.host_byte_per_s
     return np.where(jobs.host_update, crossing_s + own * jobs.update_bytes / HOST_MEMORY_BYTE_PER_S, seconds)

@@ -6,10 +6,24 @@ import pytest
 
 from hwprof.errors import SpecError
 from hwprof.predict.machine import machine_of
-from hwprof.predict.parameters import BOUNDS, DEVICE_NAMES, FITTED_NAMES, NAMES, STACK_NAMES, parameters_for
+from hwprof.predict.parameters import (
+    BOUNDS,
+    DEVICE_NAMES,
+    FITTED_NAMES,
+    NAMES,
+    STACK_NAMES,
+    parameters_for,
+    sustained_share,
+)
 from hwprof.predict.stacks import stack_named
-from hwprof.specs.catalogue.lookup import load_cluster
-from hwprof.specs.catalogue.simulator import ErrorModel, ParameterSet, SimulatorParameters, simulator_parameters
+from hwprof.specs.catalogue.lookup import load_cluster, load_device
+from hwprof.specs.catalogue.simulator import (
+    ErrorModel,
+    ParameterSet,
+    SimulatorParameters,
+    ThrottleLaw,
+    simulator_parameters,
+)
 
 H100, STACK = machine_of(load_cluster("8xh100-sxm")), stack_named("megatron-core")
 NOTHING = ErrorModel(coefficients={"base": 0.0}, low=-1, high=1)
@@ -52,6 +66,26 @@ def test_the_more_particular_value_holds_and_the_rest_is_inherited():
 def test_an_assumption_is_called_one():
     _, basis = parameters_for(table(), H100, STACK)
     assert basis == ("assumed for other devices: all", "fitted for the megatron family")
+
+
+def test_a_gpu_without_values_of_its_own_slows_down_by_its_power():
+    """989.4 TFLOP/s at 700 W are 1.4134 TFLOP a joule: 1 / (1 + 0.2 x 1.4134^2) = 0.7145; own values stand before."""
+    law = ThrottleLaw(scale=0.2, exponent=2.0)
+    other = table().architecture["other"]
+    assert parameters_for(table(throttle=law), H100, STACK)[0].sustained_share == pytest.approx(0.7145, abs=2e-4)
+    assert f"sustained clock of {H100.device.id} by its 700 W" in parameters_for(table(throttle=law), H100, STACK)[1][2]
+    found, basis = parameters_for(table(throttle=law, device={H100.device.id: one(0.6)}), H100, STACK)
+    assert (found.sustained_share, len(basis)) == (0.6, 2)
+    tpu = machine_of(load_cluster("4xtpu-v5p"))
+    sets = table(throttle=law, architecture={"other": other, "tpu": one(0.5)})
+    assert parameters_for(sets, tpu, STACK)[0].sustained_share == 0.5
+
+
+def test_more_power_for_the_same_arithmetic_never_slows_a_gpu():
+    """The 500 W and the 700 W board of one chip."""
+    law = simulator_parameters().throttle
+    slow, fast = (sustained_share(load_device(name), law) for name in ("h100-sxm5-96gb-hbm2e", "h100-sxm5-80gb"))
+    assert 0.6 <= slow < fast < 1
 
 
 def test_a_value_that_is_missing_is_refused_by_name():

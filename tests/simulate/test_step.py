@@ -251,3 +251,51 @@ def test_replicas_of_an_expert_alone_reduce_its_gradients(placed, closed_form_s)
             whole = float(dense[0] + experts[0])
     dense_alone = float(dense[0])
     assert moved[8] / moved[1] == pytest.approx(dense_alone / whole, rel=0.05)
+
+
+def reduction_s(placed, closed_form_s, stage, micro_batches):
+    layout = {"data_parallel": 16, "zero_stage": stage}
+    job, machine, stack = placed("llama-3.1-8b", 16, layout=layout, global_batch=16 * micro_batches)
+    slow = dataclasses.replace(machine, inside_byte_per_s=1e30, between_byte_per_s=1e6)
+    return closed_form_s(job, slow, stack)[1]["gradient reduction"]
+
+
+def test_stage_2_reduces_gradients_after_every_micro_batch(placed, closed_form_s):
+    """No rank has room for gradients that are not its own (Rajbhandari et al. 2020, 5.2); stage 1 reduces once."""
+    once, twice = (reduction_s(placed, closed_form_s, 2, count) for count in (1, 4))
+    assert once == pytest.approx(reduction_s(placed, closed_form_s, 1, 1), rel=1e-3)
+    assert reduction_s(placed, closed_form_s, 1, 4) == pytest.approx(once, rel=1e-3)
+    # weights are gathered once, gradients of twice their width are reduced four times: (1 + 4 x 2) / (1 + 2)
+    assert twice / once == pytest.approx(3, rel=0.01)
+
+
+def test_gradients_cross_to_the_host_as_often_as_is_said(placed, closed_form_s):
+    """8.03 B gradients of 4 bytes, 8 times rather than once, over a link of 63 GB/s."""
+    layout = {"data_parallel": 1}
+    optimizer_s = [
+        closed_form_s(*placed("llama-3.1-8b", 1, layout=layout, offload="optimizer", offload_each_micro_batch=each))[1][
+            "optimizer"
+        ]
+        for each in (False, True)
+    ]
+    assert optimizer_s[1] - optimizer_s[0] == pytest.approx(7 * 4 * 8_030_261_248 / 63e9, rel=1e-6)
+
+
+def test_xla_gathers_weights_beside_compute_though_it_holds_none_ahead(placed, closed_form_s):
+    """Its scheduler hides latency within a layer; without layers ahead torch gathers first."""
+
+    def gathering_s(framework):
+        layout = {"data_parallel": 16, "zero_stage": 3}
+        job = placed("llama-3.1-8b", 16, layout=layout, framework=framework, prefetch_layers=0)
+        return closed_form_s(*job)[1]["weight gathering"]
+
+    assert gathering_s("xla") < gathering_s("torch") / 2
+
+
+def test_experts_that_no_tensor_ranks_share_are_not_gathered(placed, closed_form_s):
+    """Then expert ranks are neighbours, and all eight are in one node."""
+    degrees = {"tensor_parallel": 4, "data_parallel": 8, "expert_parallel": 8}
+    shared, *_ = expert_s(placed, closed_form_s, 32, **degrees)
+    whole, job, *_ = expert_s(placed, closed_form_s, 32, **degrees, expert_tensor=1)
+    assert job.layout.expert_tensor_parallel == 1
+    assert whole < shared / 4

@@ -31,7 +31,7 @@ from hwprof.specs.model.spec import ModelSpec
 from hwprof.units import format_bytes
 
 _LAYOUT = (
-    *("tp", "pp", "vp", "cp", "context_kind", "ep", "expert_skew", "dp", "zero", "shard_ranks", "schedule"),
+    *("tp", "pp", "vp", "cp", "context_kind", "ep", "etp", "expert_skew", "dp", "zero", "shard_ranks", "schedule"),
     "no_sequence_parallel",
 )
 _JOB = ("recompute_layers", "offload", "offload_to", "offload_layers", "lora_rank", "lora_targets", "qlora")

@@ -48,6 +48,8 @@ class TensorSplit:
         latent: attention is latent, its query and key norms come before the split by heads.
         keeps_gathered: a product that reads gathered tokens keeps them, where others gather them again in backward
             (torch's DTensor: ``ColwiseParallel`` redistributes its input before autograd sees the product).
+        sums_split: a result that is summed over ranks is never whole on one of them: to XLA a product's result is what
+            its sharding says, and the sum a part of it.
     """
 
     tensor_parallel: int
@@ -56,6 +58,7 @@ class TensorSplit:
     expert_tensor: int
     latent: bool
     keeps_gathered: bool
+    sums_split: bool = False
 
     @property
     def expert_shards(self) -> int:
@@ -97,7 +100,8 @@ class TensorSplit:
         if op.kind in _SPLIT_KINDS:
             return split, split, split
         if _ROW_PARALLEL.search(op.label):
-            whole = 1.0 if op.kind == "linear" else stream  # summed over ranks before it is split by tokens
+            summed = op.kind == "linear" and not self.sums_split
+            whole = 1.0 if summed else stream  # summed over ranks before it is split by tokens
             return split, split, whole
         if _HEAD_NORMS.search(op.label) and not self.latent:
             return split, split, split

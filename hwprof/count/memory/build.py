@@ -123,6 +123,7 @@ def pieces_of(work: Workload, loss: Loss) -> Pieces:
         narrows_in_use=work.storage.narrows_in_use,
         lasting_gradients=work.storage.lasting_gradients,
         bucketed_gradients=work.storage.framework == "torch",
+        keeps_ends=work.storage.framework != "xla",
         whole_gradient_share=_whole_bytes(work) / work.storage.gradient_bytes,
         freed_logits_bytes=loss.freed_bytes,
         expert_replication=work.split.tensor_parallel / work.split.expert_shards,

@@ -210,7 +210,7 @@ class Device:
         """Whole weights of the ends, and of so many layers, or of all that wait for their backward."""
         pieces, ends = self.pieces, self.gathered_ends
         of_leading, of_body = (self._whole(_gathered, block) for block in (pieces.leading, pieces.body))
-        used = added(ends, layers * self.arriving)
+        used = added(ends if pieces.keeps_ends or not layers else 0.0, layers * self.arriving)
         if pieces.live_bytes:
             used = larger(used, smaller(pieces.live_bytes, self.held(_gathered, 4)))
         in_work = where(self.gathers, used, 0.0)
@@ -254,7 +254,8 @@ class Device:
 
     def reduced(self, block: Block, ends: Amount, *, layers: int) -> Amount:
         """Whole gradients on their way to the ranks that own them: of the layer before, of the ends to the last."""
-        waiting = 0.0 if self.pieces.lasting_gradients else scaled(self.pieces.whole_gradient_share, ends)
+        kept = self.pieces.keeps_ends and not self.pieces.lasting_gradients
+        waiting = scaled(self.pieces.whole_gradient_share, ends) if kept else 0.0
         whole = added(scaled(layers, self._whole(_reduced, block)), waiting)
         return where(self._gradient_ranks > 1, whole, 0.0)
 

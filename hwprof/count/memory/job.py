@@ -45,7 +45,7 @@ def job_memory(job: TrainingJob) -> MemoryNeed:
         host_bytes=float(host_bytes(pieces, spread)) if on_host else 0.0,
         pools_bytes=max(reserved - need.peak_bytes, 0.0),
         allocator_bytes=allocator_bytes(reserved, job.framework),
-        libraries_bytes=layout_libraries_bytes(job.layout),
+        libraries_bytes=layout_libraries_bytes(job.layout, job.framework),
     )
 
 
@@ -95,6 +95,7 @@ def _pieces(job: TrainingJob) -> Pieces:
         expert_tensor=layout.expert_tensor_parallel,
         latent=spec.mla is not None,
         keeps_gathered=storage.framework == "torch",
+        sums_split=storage.framework == "xla",
     )
     ops = _device_ops(job, storage, split)
     tensors, lora = parameter_tensors(spec), job.lora
@@ -155,7 +156,14 @@ def _device_ops(job: TrainingJob, storage: Storage, split: TensorSplit) -> list[
         ops = [gradient_owner(op, spec, storage.fresh_bytes) for op in ops]
     if storage.narrows_in_use:
         ops = [replace(op, weight_copy_bytes=0) for op in ops]
+    if storage.framework == "xla":
+        ops = [replace(op, saved_bytes=0) if op.label.endswith(_FUSED_INPUT) else op for op in ops]
     return [_skewed(split.of_op(_narrow(_in_context(op, job), job)), job) for op in ops]
+
+
+_FUSED_INPUT = (".ffn.down", ".shared.down")
+"""Products that XLA fuses with the activation before them, whose own inputs are kept (on TPUs a dot's operand is
+computed where it is read)."""
 
 
 def _skewed(op: Op, job: TrainingJob) -> Op:

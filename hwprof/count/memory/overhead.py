@@ -51,10 +51,11 @@ def allocator_bytes(allocated_bytes: float, framework: Framework) -> float:
     return allocated_bytes * FRAGMENTATION[framework]
 
 
-def layout_libraries_bytes(layout: ParallelLayout) -> float:
+def layout_libraries_bytes(layout: ParallelLayout, framework: Framework = "torch") -> float:
     """What ``nvidia-smi`` shows of a device of a layout beyond the allocator's: an estimate."""
     return float(
         libraries_bytes(
+            framework=framework,
             tensor=layout.tensor_parallel,
             context=layout.context_parallel,
             data=layout.data_parallel,
@@ -64,11 +65,23 @@ def layout_libraries_bytes(layout: ParallelLayout) -> float:
     )
 
 
-def libraries_bytes(*, tensor: Amount, context: Amount, data: Amount, stages: Amount, expert: Amount) -> Amount:
+def libraries_bytes(
+    *,
+    tensor: Amount,
+    context: Amount,
+    data: Amount,
+    stages: Amount,
+    expert: Amount,
+    framework: Framework = "torch",
+) -> Amount:
     """The same from the degrees: CUDA's context, and a communicator for each kind of group that a device is in.
 
-    Groups of tensor, context, data ranks and stages, of expert ranks, and of ranks that hold the same experts.
+    Groups of tensor, context, data ranks and stages, of expert ranks, and of ranks that hold the same experts. Nothing
+    under XLA: a TPU has neither, its runtime's part is off what programs find, and a GPU's lies outside of what XLA
+    takes for itself (``XLA_PYTHON_CLIENT_MEM_FRACTION``).
     """
+    if framework == "xla":
+        return 0.0
     near, replicas = tensor * context, tensor * context * data
     groups = (
         (tensor, tensor),

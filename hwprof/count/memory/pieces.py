@@ -95,6 +95,8 @@ class Pieces:
         lasting_gradients: gradients have their place throughout the step.
         bucketed_gradients: DDP keeps a second copy of the gradients in its buckets.
         whole_gradient_share: width of a gradient before it is reduced over that of a kept one.
+        keeps_ends: whether whole weights of the ends stay from their use in forward on, and their whole gradients until
+            all are reduced, as FSDP's root has it.
         prefetched_layers: layers whose sharded weights come in ahead of use.
         freed_logits_bytes: narrow logits whose place stays free, but too small, when they have been made wide.
         streams: sharded gradients and gathered weights come from pools of their own in torch's allocator.
@@ -126,6 +128,7 @@ class Pieces:
     lasting_gradients: bool = False
     bucketed_gradients: bool = False
     whole_gradient_share: float = 1.0
+    keeps_ends: bool = True
     prefetched_layers: int = 1
     freed_logits_bytes: Amount = 0.0
     streams: bool = False

@@ -76,6 +76,14 @@ class MemoryNeed:
         """What the device has to have, as ``nvidia-smi`` shows it."""
         return self.reserved_bytes + self.libraries_bytes
 
+    @property
+    def least_bytes(self) -> float:
+        """What it has to have at least: torch's allocator gives back what it keeps in vain before it fails.
+
+        It frees its cached blocks and asks again (c10/cuda/CUDACachingAllocator.cpp: ``release_cached_blocks``).
+        """
+        return self.peak_bytes + self.libraries_bytes
+
 
 def training_memory(
     spec: ModelSpec,

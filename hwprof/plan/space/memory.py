@@ -60,6 +60,7 @@ class PieceShelf:
             data=columns["data"],
             stages=columns["pipeline"],
             expert=columns["expert"],
+            framework=self.base.framework,
         )
         return np.asarray(reserved + libraries)
 

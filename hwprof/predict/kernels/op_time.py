@@ -52,12 +52,17 @@ class ShareTimes:
         return ShareTimes(**{name: getattr(self, name)[shares] for name in self.__slots__})
 
 
-def share_times(table: RowTable, times: RowTimes, expert_layers: Floats, launched: Floats) -> ShareTimes:
+def share_times(
+    table: RowTable, times: RowTimes, expert_layers: Floats, launched: Floats, by_expert: Floats
+) -> ShareTimes:
     """The sums over each share's rows, which no parameter changes.
 
-    ``expert_layers`` as in ``ShareTimes``; ``launched`` is 1 where the host launches kernel by kernel, 0 where graphs.
+    ``expert_layers`` as in ``ShareTimes``; ``launched`` is 1 where the host launches kernel by kernel, 0 where graphs;
+    ``by_expert`` is 1 where it launches the product of each expert, 0 where one kernel has those of all.
     """
     sort = SORT_OF[table.unit]
+    grouped = np.isin(table.unit, (Unit.GROUPED, Unit.NARROW_GROUPED)) & (by_expert[table.share] > 0)
+    kernels = np.where(grouped, np.maximum(table.groups, 1.0), 1.0)
     shape = (table.shares, len(Part), len(Pass), 4)
     place = np.ravel_multi_index((table.share, table.part, table.when, sort), shape)
 
@@ -70,7 +75,7 @@ def share_times(table: RowTable, times: RowTimes, expert_layers: Floats, launche
     return ShareTimes(
         alone_s=alone_s,
         arithmetic_s=summed(times.arithmetic_s),
-        launches=summed(np.ones_like(times.alone_s))[:, Part.LAYER].sum(axis=2) * launched[:, None],
+        launches=summed(kernels)[:, Part.LAYER].sum(axis=2) * launched[:, None],
         expert_layers=expert_layers * launched,
         traffic_share=by_traffic / np.maximum(alone_s[:, Part.LAYER].sum(axis=(1, 2)), TINY),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import functools
 import math
 import re
@@ -12,10 +11,10 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from hwprof.count.memory.job import job_memory
 from hwprof.errors import HwprofError
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import Stack, framework_known, stack_named
+from hwprof.simulate.published.assumed import assumed_micro_batch, assumed_virtual_stages, fitted_in
 from hwprof.simulate.published.model import published_model
 from hwprof.simulate.published.words import (
     ATTENTION,
@@ -93,8 +92,7 @@ def case_of(run: PublishedRun) -> Case:
             notes.append(f"dropout not stated: {format_fraction(stack.dropout)}, the default of {stack.name}")
         job = _job(run, model, stack, notes)
         stated = recompute_stated(run, stack)
-        if not stated:
-            job = _fitting(job, machine, notes)
+        job = fitted_in(job, machine, stack, run, stated=stated, notes=notes)
     except (HwprofError, ValueError) as error:
         raise RefusedError(_short(error)) from error
     return Case(
@@ -220,7 +218,7 @@ def _job(run: PublishedRun, model: ModelSpec, stack: Stack, notes: list[str]) ->
         model=stack.trained(model),
         seq_len=run.seq_len,
         global_batch=run.global_batch_seqs,
-        micro_batch=_micro_batch(run, layout, stack, notes),
+        micro_batch=assumed_micro_batch(run, layout, stack, notes),
         recompute_layers=math.ceil(share * model.layers) if share else None,
         lora=lora,
         layout=layout,
@@ -254,7 +252,12 @@ def _stated(run: PublishedRun, stack: Stack, notes: list[str]) -> dict[str, Any]
     if not compiled and stack.family == "torch":
         usual = "yes" if stack.switches.get("compiled", False) else "no"
         notes.append(f"compile not stated: {usual}, the default of {stack.name}")
-    return found | _offload(run.offload, notes) | again | compiled
+    offload = run.offload or ("weights, optimizer" if _ON_HOST.search(run.model_name) else "")
+    return found | _offload(offload, notes) | again | compiled
+
+
+_ON_HOST = re.compile(r"\bcpu offload\b", re.IGNORECASE)
+"""As FSDP has it: weights, gradients and state live in host memory."""
 
 
 def _words(vocabulary: Vocabulary, text: str, notes: list[str]) -> dict[str, Any]:
@@ -291,22 +294,6 @@ _INPUTS = re.compile(r"\bdecoder_layer_input\b")
 """MaxText offloads what it names and computes the rest of a layer again; its input is all that full recompute keeps."""
 
 
-def _fitting(job: TrainingJob, machine: Machine, notes: list[str]) -> TrainingJob:
-    """The job with full recompute in the fewest layers with which it fits; as stated where it fits or never does."""
-    room, layers = machine.capacity_bytes, job.model.layers
-
-    def need_bytes(recomputed: int) -> float:
-        tried = {"recompute": "full", "recompute_layers": recomputed} if recomputed else {}
-        return job_memory(job.changed(**tried)).device_bytes
-
-    if need_bytes(0) <= room:
-        notes.append("recompute not stated: none, since it fits without")
-        return job
-    fewest = bisect.bisect_left(range(1, layers), True, key=lambda count: need_bytes(count) <= room) + 1
-    notes.append(f"recompute not stated: full in {fewest} of {layers} layers, the fewest with which it fits")
-    return job.changed(recompute="full", recompute_layers=fewest)
-
-
 def _layout(run: PublishedRun, stack: Stack, stated: Mapping[str, Any], notes: list[str]) -> ParallelLayout:
     tp, pp, cp = run.tp or 1, run.pp or 1, run.cp or 1
     dp = run.dp or run.n_devices // (tp * pp * cp)
@@ -319,7 +306,7 @@ def _layout(run: PublishedRun, stack: Stack, stated: Mapping[str, Any], notes: l
         notes.append(f"{stack.name} in a pipeline: ZeRO stage {stage}")
     vp = run.vp or 1
     if run.vp is None and pp > 1:
-        vp = _assumed_virtual_stages(run, pp, dp)
+        vp = assumed_virtual_stages(run, pp, dp)
         notes.append(f"virtual stages not stated: {vp}")
     schedule: Schedule = "interleaved" if vp > 1 and pp > 1 else "1f1b"
     return ParallelLayout(
@@ -330,6 +317,7 @@ def _layout(run: PublishedRun, stack: Stack, stated: Mapping[str, Any], notes: l
         context_parallel=cp,
         context_kind=stated.get("context_kind", "ring"),
         expert_parallel=run.ep or 1,
+        expert_tensor=_expert_tensor(run),
         zero_stage=stage,
         shard_ranks=shards,
         sequence_parallel=(bool(run.sp) or stack.splits_stream) and tp > 1,
@@ -338,11 +326,13 @@ def _layout(run: PublishedRun, stack: Stack, stated: Mapping[str, Any], notes: l
     )
 
 
-def _assumed_virtual_stages(run: PublishedRun, stages: int, replicas: int) -> int:
-    """One layer a chunk, as Megatron's fast recipes have it, where layers and micro-batches divide; otherwise 1."""
-    micro_batches = run.global_batch_seqs / replicas / (run.micro_batch_seqs or 1)
-    divides = run.n_layers is not None and run.n_layers % stages == 0 and micro_batches % stages == 0
-    return run.n_layers // stages if run.n_layers and divides else 1
+_EXPERT_TENSOR = re.compile(r"\bETP ?= ?(\d+)\b")
+
+
+def _expert_tensor(run: PublishedRun) -> int | None:
+    """Devices that share one expert, where the run says so."""
+    found = _EXPERT_TENSOR.search(run.notes)
+    return run.etp or (int(found.group(1)) if found else None)
 
 
 _SHARD_RANKS = re.compile(r"(?:FSDP|shard|shard over) (\d+)")
@@ -356,26 +346,3 @@ def _shard_ranks(run: PublishedRun, replicas: int) -> int | None:
     if ranks is None and _IN_NODE.search(run.zero_stage_or_fsdp):
         ranks = run.devices_per_node
     return None if ranks is None or ranks >= replicas or replicas % ranks else ranks
-
-
-LARGEST_ASSUMED_TOKENS = 16384
-
-
-def _micro_batch(run: PublishedRun, layout: ParallelLayout, stack: Stack, notes: list[str]) -> int:
-    """Of one replica; a fraction of a sequence (JAX shards tokens) is rounded up to a whole one."""
-    share = max(run.global_batch_seqs // layout.data_parallel, 1)
-    if run.micro_batch_seqs:
-        return _largest_divisor(share, max(round(run.micro_batch_seqs), 1))
-    stages = layout.pipeline_parallel
-    fitting = max(LARGEST_ASSUMED_TOKENS // run.seq_len, 1) if stages == 1 else 1
-    if stages > 1 and stack.fills_pipeline:
-        fitting = max(share // stages, 1)
-    chosen = _largest_divisor(share, fitting)
-    notes.append(f"micro-batch not stated: {chosen}")
-    return chosen
-
-
-def _largest_divisor(number: int, most: int) -> int:
-    """The largest divisor that is not above ``most``; each comes in a pair, of which one is at most the root."""
-    small = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
-    return max(size for one in small for size in (one, number // one) if size <= most)

@@ -33,13 +33,14 @@ def published_memory(case: Case, model: ErrorModel) -> PublishedMemory:
     """Of one run. It ran, so it needs no more than its device has: where a count says more, something is not told."""
     reading, room = case.stack.reading, case.machine.capacity_bytes
     try:
-        need = READINGS[reading](job_memory(case.job))
+        memory = job_memory(case.job)
     except HwprofError:
         return PublishedMemory()
+    need, least = READINGS[reading](memory), memory.least_bytes
     low, high = memory_interval_bytes(case.job, case.stack, model, reading=reading, names=case.memory_unsure)
-    told = f"memory as told is {need / GIB:.0f} GiB of {room / GIB:.0f}: it ran, so something is not told"
+    told = f"memory as told is {least / GIB:.0f} GiB of {room / GIB:.0f}: it ran, so something is not told"
     return PublishedMemory(
         gib=min(need, room) / GIB,
         interval_gib=(min(low, room) / GIB, min(high, room) / GIB),
-        note=told if need > room else "",
+        note=told if least > room else "",
     )

@@ -23,7 +23,8 @@ class PublishedRun(Record):
     """One published measurement: a configuration, and what its source says of step time or memory.
 
     Columns that the source leaves blank are None. Degrees are those of the source: ``dp`` leaves context ranks out,
-    ``micro_batch_seqs`` is that of one replica.
+    ``micro_batch_seqs`` is that of one replica. Of ``notes`` only a degree is read that has no column of its own in the
+    shipped tables (``ETP=1``).
     """
 
     id: str
@@ -53,6 +54,7 @@ class PublishedRun(Record):
     vp: PositiveInt | None = None
     cp: PositiveInt | None = None
     ep: PositiveInt | None = None
+    etp: PositiveInt | None = None
     dp: PositiveInt | None = None
     zero_stage_or_fsdp: str = ""
     precision: str = ""
@@ -70,6 +72,7 @@ class PublishedRun(Record):
     peak_mem_gib_per_device: float | None = Field(default=None, gt=0)
     source_title: str = ""
     source_ref: str = ""
+    notes: str = ""
 
 
 class UnreadableRun(Record):

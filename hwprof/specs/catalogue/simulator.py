@@ -80,6 +80,16 @@ class HeldOut(Record):
     p90_pct: float
 
 
+class ThrottleLaw(Record):
+    """By how much arithmetic takes longer in a step than alone: ``scale`` x (TFLOP for each joule)^``exponent``.
+
+    Fitted to all GPUs together; a device's own share stands before it.
+    """
+
+    scale: float = Field(gt=0)
+    exponent: float = Field(gt=0)
+
+
 class SimulatorParameters(Record):
     """The whole parameter file.
 
@@ -88,6 +98,7 @@ class SimulatorParameters(Record):
         method: how it was fitted.
         rows: published runs that took part.
         architecture, device: of devices; a device's values stand before those of its architecture.
+        throttle: the sustained share of a GPU without values of its own; it stands before the architecture's.
         family, stack: of software; a stack's values stand before those of its family.
         step_time, memory: how far off predictions were.
         held_out: the same in figures: all runs, each without its configuration (``configurations``) and each without
@@ -99,6 +110,7 @@ class SimulatorParameters(Record):
     rows: int
     architecture: dict[ArchitectureFamily, ParameterSet]
     device: dict[str, ParameterSet] = Field(default_factory=dict)
+    throttle: ThrottleLaw | None = None
     family: dict[str, ParameterSet]
     stack: dict[str, ParameterSet] = Field(default_factory=dict)
     step_time: ErrorModel

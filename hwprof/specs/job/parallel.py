@@ -28,6 +28,8 @@ class ParallelLayout(Record):
         virtual_stages: model chunks a device holds in the interleaved schedule.
         context_parallel: devices that share the tokens of each sequence.
         expert_parallel: devices over which the experts of a layer are spread.
+        expert_tensor: devices that share the matrices of one expert; None = as many as share the other matrices, where
+            data and context ranks are enough to spread the experts over (the default of Megatron-Core), otherwise 1.
         zero_stage: 0 replicates everything over data and context ranks; 1 shards optimizer state, 2 gradients too, 3
             weights too (Rajbhandari et al. 2020; 3 is fully sharded data parallelism).
         shard_ranks: ranks over which ZeRO shards, where it is fewer than all data and context ranks (hybrid sharding).
@@ -46,6 +48,7 @@ class ParallelLayout(Record):
     virtual_stages: PositiveInt = 1
     context_parallel: PositiveInt = 1
     expert_parallel: PositiveInt = 1
+    expert_tensor: PositiveInt | None = None
     zero_stage: Literal[0, 1, 2, 3] = 0
     shard_ranks: PositiveInt | None = None
     sequence_parallel: bool = True
@@ -70,19 +73,17 @@ class ParallelLayout(Record):
 
     @property
     def expert_tensor_parallel(self) -> int:
-        """Devices that share the matrices of one expert.
-
-        The tensor ranks, as long as there are data and context ranks enough to spread the experts over (the default of
-        Megatron-Core), otherwise 1.
-        """
-        return self.tensor_parallel if self.replicas % self.expert_parallel == 0 else 1
+        """Devices that share the matrices of one expert: ``expert_tensor``, or what it is where nothing is said."""
+        usual = self.tensor_parallel if self.replicas % self.expert_parallel == 0 else 1
+        return self.expert_tensor or usual
 
     @property
     def fewest_data_ranks(self) -> int:
         """A count of data ranks that leaves each device the same experts and parts of them, whatever their number."""
-        if self.replicas % self.expert_parallel == 0:
+        if self.expert_tensor is None and self.replicas % self.expert_parallel == 0:
             return self.expert_parallel
-        return self.expert_parallel // math.gcd(self.expert_parallel, self.context_parallel * self.tensor_parallel)
+        shards = self.expert_parallel * (self.expert_tensor or 1)
+        return shards // math.gcd(shards, self.context_parallel * self.tensor_parallel)
 
     @property
     def chunks(self) -> int:
@@ -97,9 +98,14 @@ class ParallelLayout(Record):
             raise ValueError(f"virtual_stages = {self.virtual_stages}, but there is one pipeline stage")
         if self.shard_ranks is not None and self.replicas % self.shard_ranks:
             raise ValueError(f"shard_ranks = {self.shard_ranks} does not divide {self.replicas} data and context ranks")
-        if (self.replicas * self.tensor_parallel) % self.expert_parallel:
+        ranks = self.replicas * self.tensor_parallel
+        if ranks % self.expert_parallel:
             raise ValueError(
-                f"expert_parallel = {self.expert_parallel} does not divide {self.replicas * self.tensor_parallel} "
-                "tensor, context and data ranks"
+                f"expert_parallel = {self.expert_parallel} does not divide {ranks} tensor, context and data ranks"
+            )
+        if ranks % (self.expert_parallel * self.expert_tensor_parallel):
+            raise ValueError(
+                f"expert_tensor = {self.expert_tensor} x expert_parallel = {self.expert_parallel} does not divide "
+                f"{ranks} tensor, context and data ranks"
             )
         return self

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hwprof.count.blocks.parameters import parameters
 from hwprof.count.job.pipeline_stages import in_flight, stage_layers
+from hwprof.count.memory.device import Device
 from hwprof.count.memory.job import _pieces, job_memory, job_pieces, spread_of
 from hwprof.count.memory.moments import Spread, device_peak_bytes, peak_bytes
 from hwprof.count.memory.step import MemoryNeed
@@ -253,6 +254,54 @@ def test_hybrid_sharding_divides_over_fewer_ranks(make_spec: Callable[..., Model
     assert part(need, "weights") == parameters(make_spec(layers=4)).total
 
 
+def test_xla_keeps_its_part_of_a_sum_over_tensor_ranks() -> None:
+    """The policy keeps attention's projection [64 tokens, 4096] in bf16: to XLA a quarter of it, to DTensor all."""
+    layout = {"tensor_parallel": 4, "data_parallel": 2, "zero_stage": 3}
+    kept = {
+        framework: job_pieces(
+            job_of(
+                load_model("llama-3.1-8b"),
+                layout=layout,
+                framework=framework,
+                storage="narrowed",
+                compiled=True,
+                recompute="selective",
+                selective=("products",),
+            )
+        ).body.kept_bytes
+        for framework in ("xla", "torch")
+    }
+    assert kept["torch"] - kept["xla"] == 0.75 * 64 * 4096 * 2
+
+
+def test_xla_computes_the_input_of_the_last_product_where_it_is_read() -> None:
+    """Not kept: the gated activation's result [64 tokens, 14336] in bf16, whose inputs are."""
+    kept = {
+        framework: job_pieces(
+            job_of(load_model("llama-3.1-8b"), framework=framework, storage="narrowed", compiled=True)
+        ).body.kept_bytes
+        for framework in ("xla", "torch")
+    }
+    assert kept["torch"] - kept["xla"] == 64 * 14336 * 2
+
+
+def test_xla_drops_the_whole_ends_while_layers_run() -> None:
+    """FSDP's root keeps the embedding and the head that it has gathered, 2 x 128256 x 4096 numbers of 2 bytes."""
+    layout = {"data_parallel": 8, "zero_stage": 3}
+    job = job_of(load_model("llama-3.1-8b"), layout=layout, storage="narrowed", framework="xla", prefetch_layers=0)
+    pieces, spread = job_pieces(job), spread_of(job)
+    keeping = replace(pieces, keeps_ends=True)
+    gathered = [Device(pieces=each, spread=spread, device=0).gathered(0, 32, layers=1) for each in (keeping, pieces)]
+    assert gathered[0] - gathered[1] == pytest.approx(2 * (2 * 128256 * 4096 + 4096))
+
+
+def test_an_allocator_under_pressure_keeps_nothing_in_vain() -> None:
+    layout = {"data_parallel": 8, "zero_stage": 3}
+    need = job_memory(job_of(load_model("llama-3.1-8b"), layout=layout, framework="torch"))
+    assert need.peak_bytes < need.least_bytes < need.device_bytes
+    assert need.least_bytes == need.peak_bytes + need.libraries_bytes
+
+
 @pytest.mark.parametrize(
     "layout",
     [
@@ -260,6 +309,7 @@ def test_hybrid_sharding_divides_over_fewer_ranks(make_spec: Callable[..., Model
         {"data_parallel": 16, "expert_parallel": 8, "tensor_parallel": 4},
         {"data_parallel": 2, "expert_parallel": 8, "tensor_parallel": 4},
         {"data_parallel": 4, "context_parallel": 2, "expert_parallel": 8, "tensor_parallel": 2, "zero_stage": 3},
+        {"data_parallel": 8, "expert_parallel": 8, "tensor_parallel": 4, "expert_tensor": 1},
         {"data_parallel": 4, "pipeline_parallel": 2, "virtual_stages": 2, "schedule": "interleaved"},
     ],
 )

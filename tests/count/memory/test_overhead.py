@@ -27,6 +27,10 @@ def test_groups_add_up_and_networks_double_them() -> None:
     assert layout_libraries_bytes(layout) - CONTEXT_BYTES == pytest.approx((1 + 2 + 2) * one)
 
 
+def test_a_tpu_has_neither_cuda_nor_nccl() -> None:
+    assert layout_libraries_bytes(ParallelLayout(data_parallel=64, zero_stage=3), "xla") == 0
+
+
 def test_many_layouts_at_once_are_those_of_each() -> None:
     degrees = {"tensor": [1, 8, 2], "context": [1, 1, 4], "data": [8, 4, 1], "stages": [1, 2, 8], "expert": [8, 1, 2]}
     together = libraries_bytes(**{name: np.array(values) for name, values in degrees.items()})

@@ -17,11 +17,11 @@ IDEAL = dict.fromkeys(NAMES, 0.0) | {
 """A device whose clock never falls, with software that costs nothing."""
 
 
-def row(unit=Unit.MATMUL, when=Pass.FORWARD, part=Part.LAYER, times=1):
-    return Row(part, when, unit, 64, 64, 64, 1, 0, 0, times)
+def row(unit=Unit.MATMUL, when=Pass.FORWARD, part=Part.LAYER, times=1, groups=1):
+    return Row(part, when, unit, 64, 64, 64, groups, 0, 0, times)
 
 
-def times_of(*shares, alone_s=1e-3, arithmetic_s=0.8e-3, launched=1.0, experts=0.0, **changes):
+def times_of(*shares, alone_s=1e-3, arithmetic_s=0.8e-3, launched=1.0, experts=0.0, by_expert=0.0, **changes):
     """A micro-batch of shares whose every kernel takes ``alone_s``, most of it arithmetic at the peak."""
     table = row_table(shares, [NO_EXPERTS] * len(shares))
     same = np.ones(len(table.share))
@@ -29,7 +29,8 @@ def times_of(*shares, alone_s=1e-3, arithmetic_s=0.8e-3, launched=1.0, experts=0
     arithmetic = np.where(moved, 0.0, arithmetic_s)
     rows = RowTimes(alone_s=alone_s * same, arithmetic_s=arithmetic, traffic=moved, basis=())
     each = np.ones(len(shares))
-    return micro_batch_times(share_times(table, rows, experts * each, launched * each), Parameters(**IDEAL | changes))
+    shares_s = share_times(table, rows, experts * each, launched * each, by_expert * each)
+    return micro_batch_times(shares_s, Parameters(**IDEAL | changes))
 
 
 def test_a_hot_chip_stretches_arithmetic_alone():
@@ -82,3 +83,12 @@ def test_parts_and_shares_are_kept_apart():
 def test_the_share_of_traffic_is_of_the_layers_time():
     found = times_of([row(), row(Unit.TRAFFIC), row(Unit.TRAFFIC), row(Unit.TRAFFIC, part=Part.HEAD)])
     assert found.traffic_share == pytest.approx([2 / 3])
+
+
+def test_a_host_that_launches_each_expert_by_itself_pays_for_all_of_them():
+    """16 experts of a device, 0.1 s to launch a kernel: 1.6 s, or 0.1 s where one kernel has the products of all."""
+    rows = [row(Unit.GROUPED, groups=16)]
+    assert times_of(rows, kernel_host_s=0.1, by_expert=1.0).forward_s == pytest.approx([1.6])
+    assert times_of(rows, kernel_host_s=0.1).forward_s == pytest.approx([0.1])
+    batched = [row(groups=16)]
+    assert times_of(batched, kernel_host_s=0.1, by_expert=1.0).forward_s == pytest.approx([0.1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hwprof.count.memory.job import job_memory
 from hwprof.simulate.published.case import RefusedError, case_of, device_of
 from hwprof.specs.catalogue.published import PublishedRun
 
@@ -81,6 +82,58 @@ def test_recompute_that_is_not_stated_is_the_least_with_which_it_fits():
     assert found.job.recompute == "full"
     assert 1 <= found.job.recompute_layers <= 80
     assert any(f"full in {found.job.recompute_layers} of 80 layers" in line for line in found.assumptions)
+
+
+def test_what_does_not_fit_with_full_recompute_has_its_inputs_on_the_host_under_xla():
+    """405 B on 256 TPU v5p: inputs of 126 layers of 4 x 8192 tokens alone are 135 GB."""
+    tpu = {"accelerator": "TPU v5p", "accel_mem_gb": 95, "framework": "MaxText", "inter_node_link_gbps_per_gpu": None}
+    degrees = {"tp": 1, "pp": 1, "dp": 256, "n_devices": 256, "zero_stage_or_fsdp": "FSDP 256", "sp": None}
+    found = case(
+        model_name="llama3.1-405b",
+        recompute=None,
+        seq_len=8192,
+        micro_batch_seqs=4,
+        global_batch_seqs=1024,
+        **tpu,
+        **degrees,
+    )
+    assert (found.job.recompute, found.job.offload) == ("full", "activations")
+    assert any(line.startswith("offload not stated: layers' inputs") for line in found.assumptions)
+
+
+ALONE = {"tp": 1, "pp": 1, "dp": 1, "n_devices": 1, "global_batch_seqs": 2, "seq_len": 2048, "sp": None}
+
+
+def test_a_micro_batch_that_is_not_stated_fits():
+    many = case(micro_batch_seqs=None, recompute="none", tp=1, pp=1, dp=16, sp=None)
+    assert "micro-batch not stated: 4" in many.assumptions
+    gpt = {"model_name": "gpt3-2.7b", "framework": "pytorch ddp", "zero_stage_or_fsdp": "DDP"}
+    few = case(micro_batch_seqs=None, recompute="none", **gpt, **ALONE | {"global_batch_seqs": 64})
+    assert few.job.micro_batch < 8
+    assert any(line.startswith("micro-batch not stated:") and "fits" in line for line in few.assumptions)
+
+
+def test_torchtune_trains_8b_on_24_gb_as_its_recipe_does():
+    """README: all weights of Llama-3.1 8B on an RTX 4090, 18.9 GiB at the peak."""
+    torchtune = {"framework": "torchtune", "micro_batch_seqs": 2, "recompute": "full", "zero_stage_or_fsdp": None}
+    small = case(accelerator="RTX 4090", accel_mem_gb=24, **torchtune, **ALONE)
+    assert (small.job.optimizer, small.job.update_in_backward) == ("adamw-8bit", True)
+    assert job_memory(small.job).reserved_bytes / 2**30 == pytest.approx(18.9, rel=0.08)
+    large = case(accelerator="H200", accel_mem_gb=141, **torchtune, **ALONE)
+    assert large.job.optimizer == "adamw"
+
+
+def test_a_name_says_that_all_is_on_the_host():
+    found = case(model_name="llama3-8b (full finetune, CPU offload)", zero_stage_or_fsdp="FSDP2")
+    assert found.job.offload == "optimizer+weights"
+
+
+def test_devices_that_share_an_expert_stand_in_a_column_or_in_the_notes():
+    grok = {"model_name": "grok1-314b", "n_devices": 512, "tp": 4, "pp": 8, "cp": 2, "ep": 8, "dp": 8, "vp": 8}
+    grok |= {"global_batch_seqs": 1024, "micro_batch_seqs": 1, "seq_len": 8192}
+    assert case(**grok).job.layout.expert_tensor_parallel == 4
+    assert case(**grok, notes="recompute not stated; ETP=1; later").job.layout.expert_tensor_parallel == 1
+    assert case(**grok, etp=2).job.layout.expert_tensor_parallel == 2
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ def test_two_chunk_schedules_hold_both_ends():
         ({"virtual_stages": 2, "schedule": "interleaved"}, "there is one pipeline stage"),
         ({"data_parallel": 6, "shard_ranks": 4}, "shard_ranks = 4 does not divide 6"),
         ({"expert_parallel": 3, "data_parallel": 4}, "expert_parallel = 3 does not divide 4"),
+        ({"expert_parallel": 4, "expert_tensor": 2, "data_parallel": 4}, "expert_tensor = 2 x expert_parallel = 4"),
         ({"tensor_parallel": 0}, "greater than 0"),
         ({"zero_stage": 4}, "0, 1, 2 or 3"),
         ({"schedule": "2f2b"}, "gpipe"),
@@ -45,6 +46,16 @@ def test_two_chunk_schedules_hold_both_ends():
 def test_a_contradiction_is_refused(degrees, reason):
     with pytest.raises(ValidationError, match=reason):
         ParallelLayout(**degrees)
+
+
+def test_an_expert_is_on_as_many_devices_as_is_said():
+    """Four tensor ranks share the other matrices; Megatron with ``--expert-tensor-parallel-size 1`` keeps experts."""
+    shared = ParallelLayout(data_parallel=8, tensor_parallel=4, expert_parallel=8)
+    assert shared.expert_tensor_parallel == 4
+    whole = shared.changed(expert_tensor=1)
+    assert whole.expert_tensor_parallel == 1
+    assert whole.fewest_data_ranks == 2
+    assert whole.changed(data_parallel=whole.fewest_data_ranks).expert_tensor_parallel == 1
 
 
 def test_the_fewest_data_ranks_keep_the_matrices_of_an_expert_on_as_many_devices():
