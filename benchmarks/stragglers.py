@@ -3,8 +3,8 @@
     python benchmarks/stragglers.py --runs 20            # injections, then as many clean loops; some 10 s each
     python benchmarks/stragglers.py --cost               # the same loop watched and not, in turns
 
-Each run is two or four ranks of DistributedDataParallel, or of collectives by hand, on one machine. It wants an idle
-one: where other programs take the processors, ranks differ by more than a fault of 20 ms.
+Each run is two or four ranks of DistributedDataParallel, of FSDP2, or of collectives by hand, on one machine. It wants
+an idle one: where other programs take the processors, ranks differ by more than a fault of 20 ms.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ import gc, io, json, statistics, sys, time
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 from hwprof.loop.together import Together
 
 fault, late_s, bad = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
-by_hand, watched = sys.argv[4] == "hand", sys.argv[5]
+way, watched = sys.argv[4], sys.argv[5]
+by_hand = way == "hand"
 torch.set_num_threads(1)
 dist.init_process_group("gloo")
 late = dist.get_rank() == bad
@@ -78,7 +80,12 @@ class Model(nn.Module):
         return self.head(self.second(Slow.apply(self.first(self.embed(x)))))
 
 torch.manual_seed(0)
-model = Model() if by_hand else nn.parallel.DistributedDataParallel(Model())
+model = Model()
+if way == "ddp":
+    model = nn.parallel.DistributedDataParallel(model)
+if way == "fsdp2":
+    for layer in (model.first, model.second, model):
+        fully_shard(layer)
 optimizer = torch.optim.AdamW(model.parameters())
 
 def step():
@@ -144,6 +151,8 @@ def main() -> None:
     asked.add_argument("--runs", type=int, default=20)
     asked.add_argument("--cost", action="store_true")
     asked.add_argument("--seed", type=int, default=0)
+    asked.add_argument("--ranks", type=int, nargs="*", default=[2, 2, 4])
+    asked.add_argument("--ways", nargs="*", default=["ddp", "hand", "fsdp2"])
     options = asked.parse_args()
     source = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
@@ -156,7 +165,7 @@ def main() -> None:
             return
         right = 0
         for _ in range(options.runs):
-            ranks, fault, way = source.choice((2, 2, 4)), source.choice(list(FAULTS)), source.choice(("ddp", "hand"))
+            ranks, fault, way = source.choice(options.ranks), source.choice(list(FAULTS)), source.choice(options.ways)
             bad, late_s = source.randrange(ranks), source.uniform(0.02, 0.3)
             found = run(folder, ranks, fault, str(late_s), str(bad), way, "watch")["found"]
             named = {one["rank"]: one["cause"] for one in found["ranks"] if one["cause"] != ""}
