@@ -11,7 +11,8 @@ BATCH, LENGTH = 2, 32
 dist.init_process_group("gloo")
 torch.manual_seed(0)
 model = Transformer(TransformerModelArgs(dim=64, n_layers=2, n_heads=4, n_kv_heads=2, vocab_size=112, max_seq_len=64))
-model.init_weights()
+with torch.no_grad():
+    model.init_weights()
 count = sum(one.numel() for one in model.parameters())
 for layer in model.layers.values():
     fully_shard(layer)
