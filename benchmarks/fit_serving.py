@@ -20,7 +20,8 @@ from scipy.optimize import least_squares
 from hwprof.deploy.engine import ENGINES, FILE, EngineNumbers
 from hwprof.deploy.kernels import EXPERT_KINDS
 from hwprof.deploy.published import Case, asked, read_rows, understood
-from hwprof.deploy.server import Numbers, first_token_s, token_times
+from hwprof.deploy.queue import settled
+from hwprof.deploy.server import Numbers, first_token_s, queue_of, token_times
 
 TOKEN = {  # name -> usual value, spread of all engines, further spread of each (natural logarithms)
     "product_factor": (0.9, 0.1, 0),
@@ -45,8 +46,7 @@ FIRST = {
     "request_s": (0.02, 0.0, 0.7),
     "prefill_factor": (1.0, 0.0, 0.3),
     "start_share": (0.05, 0.0, 1.0),
-    "wait_factor": (1.0, 0.0, 0.5),
-    "step_wait": (1.0, 0.0, 0.5),
+    "step_wait": (0.5, 0.0, 1.0),
     "group_wait": (5.0, 0.0, 1.0),
     "apart_request_s": (0.2, 0.0, 0.3),
     "apart_prefill_factor": (0.8, 0.0, 0.4),
@@ -69,6 +69,7 @@ class Problem:
     def __init__(self, cases: list[Case], ttft_s: np.ndarray, tpot_s: np.ndarray, labels: list[str]) -> None:
         self.cases, self.ttft_s, self.tpot_s, self.labels = cases, ttft_s, tpot_s, np.array(labels)
         self.passes, self.fleet, self.load, engines = asked(cases)
+        self.engines = engines
         self.engine = np.array([ENGINES.index(name) for name in engines])
         self.kind = self.passes.step.expert_kind.astype(int)
         self.family = np.array([family_of(case.deployment.model.name) for case in cases])
@@ -91,6 +92,10 @@ class Problem:
             traffic_factor=experts["traffic_factor"][self.kind],
             layer_factor=experts["layer_factor"][self.kind],
         )
+
+    def first_s(self, numbers: Numbers, times: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        steady = settled(queue_of(self.passes, self.fleet, self.load, numbers, self.engines))
+        return first_token_s(self.passes, self.fleet, self.load, numbers, (*times, steady.first_s))
 
 
 ODD = {("vllm", "gpt-oss", "512"), ("vllm", "qwen3-235b", ""), ("trtllm", "deepseek-r1-nvfp4", "")}
@@ -176,7 +181,7 @@ def fitted(problem: Problem, chosen: np.ndarray) -> tuple[dict[str, np.ndarray],
 
     def first_miss(vector: np.ndarray) -> np.ndarray:
         both = problem.numbers(values | unpacked(vector, FIRST)[0], experts)
-        ttft_s = first_token_s(problem.passes, problem.fleet, problem.load, both, (tpot_s, prompt_s))
+        ttft_s = problem.first_s(both, (tpot_s, prompt_s))
         return np.concatenate(
             [robust(np.log(ttft_s / problem.ttft_s) / FIRST_SD, weight), vector / np.array(spreads(FIRST))]
         )
@@ -188,7 +193,7 @@ def fitted(problem: Problem, chosen: np.ndarray) -> tuple[dict[str, np.ndarray],
 def misses(problem: Problem, values: dict, experts: dict) -> tuple[np.ndarray, np.ndarray]:
     numbers = problem.numbers(values, experts)
     _, tpot_s, prompt_s = token_times(problem.passes, problem.fleet, problem.load, numbers)
-    ttft_s = first_token_s(problem.passes, problem.fleet, problem.load, numbers, (tpot_s, prompt_s))
+    ttft_s = problem.first_s(numbers, (tpot_s, prompt_s))
     return np.log(tpot_s / problem.tpot_s), np.log(ttft_s / problem.ttft_s)
 
 

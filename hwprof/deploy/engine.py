@@ -52,13 +52,13 @@ class EngineNumbers(Record):
         unstated_factor: time of a token over that of a plain step, where nobody knows whether tokens are drafted.
         request_s: each request before its first pass and after it: network, tokenizer, scheduling.
         prefill_factor: time of a prompt alone over its pass.
-        wait_factor: waiting for other prompts over that of Poisson arrivals.
-        step_wait: passes of others that a request waits for.
+        step_wait: passes of others that a request waits for before it is ready.
         group_wait: further passes that it waits for where groups have sequences of their own, so that all of them have
             a prompt (TensorRT-LLM's ``attention_dp_config`` waits for up to 60).
         start_share: share of the requests that find all others before them, as those do that start a benchmark.
-        apart_request_s, apart_prefill_factor, apart_wait_factor, apart_start_share: the same of deployments whose
-            prompts have servers of their own; the time to hand the cache over is in them.
+        apart_request_s, apart_prefill_factor, apart_start_share: the same of deployments whose prompts have servers of
+            their own; the time to hand the cache over is in them.
+        apart_wait_factor: there, waiting for other prompts over that of Poisson arrivals.
     """
 
     product_factor: float = Field(ge=0.5, le=2)
@@ -80,7 +80,6 @@ class EngineNumbers(Record):
     unstated_factor: float = Field(ge=0.4, le=1.2)
     request_s: float = Field(ge=0, le=2)
     prefill_factor: float = Field(ge=0.3, le=3)
-    wait_factor: float = Field(ge=0, le=4)
     step_wait: float = Field(ge=0, le=10)
     group_wait: float = Field(ge=0, le=100)
     start_share: float = Field(ge=0, le=0.5)

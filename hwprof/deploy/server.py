@@ -5,10 +5,10 @@ sequence; the prompts of those that join run between the steps, so that every to
 
     time of a token = step + interleave x (sequences / new tokens) x time of a prompt
 
-While requests come steadily, prompts wait as ``hwprof.deploy.queue`` says. In a benchmark, whose requests start all at
-once, a prompt waits for other prompts as in a queue with one server and constant work (M/D/1: load / (2 (1 - load)) of
-a prompt's time), and those that start together wait for each other. Where prompts have servers of their own, tokens do
-not wait for prompts, but too few such servers hold all users up.
+While requests come steadily, prompts wait as ``hwprof.deploy.queue`` says. In a benchmark those that start together
+also wait for each other. Where prompts have servers of their own, tokens do not wait for prompts, but too few such
+servers hold all users up; in a benchmark prompts then wait as in a queue with one server and constant work (M/D/1:
+load / (2 (1 - load)) of a prompt's time).
 """
 
 from __future__ import annotations
@@ -271,13 +271,13 @@ def served(
     """
     numbers = numbers_of(file, engines, passes.step.expert_kind)
     step_s, tpot_s, prompt_s = token_times(passes, fleet, load, numbers)
-    running = np.minimum(load.users, np.where(passes.room > 0, passes.room, load.users))
+    found = settled(queue_of(passes, fleet, load, numbers, engines))
     if steady:
-        accepted = load.per_pass(numbers["accepted_tokens"])
-        found = settled(queue_of(passes, fleet, load, numbers, engines))
-        ttft_s, tpot_s, running = found.first_s, found.pass_s / accepted, found.running
+        ttft_s, running = found.first_s, found.running
+        tpot_s = found.pass_s / load.per_pass(numbers["accepted_tokens"])
     else:
-        ttft_s = first_token_s(passes, fleet, load, numbers, (tpot_s, prompt_s))
+        ttft_s = first_token_s(passes, fleet, load, numbers, (tpot_s, prompt_s, found.first_s))
+        running = _running(passes, load)
     width, wait = _half_widths(fleet, file, passes)
     return Served(
         ttft_s=ttft_s,
@@ -308,7 +308,7 @@ def queue_of(passes: Passes, fleet: Fleet, load: Load, numbers: Numbers, engines
     """What waits for what where requests come steadily, of one decoding server with its share of users and prompts.
 
     What the engine adds beyond the mechanism comes before a request is ready: its own seconds, the prompt's pass alone
-    over one among others, and passes that it waits for beyond the one and a half that any request does.
+    over one among others, and further passes that it waits for.
     """
     step_s, _, prompt_s = token_times(passes, fleet, load, numbers)
     apart, groups = fleet.apart, fleet.decode.dp
@@ -316,11 +316,11 @@ def queue_of(passes: Passes, fleet: Fleet, load: Load, numbers: Numbers, engines
     alone_s = numbers.of_apart("prefill_factor", apart) * (
         pass_s(passes.prompt, numbers, prefill=True) + numbers["step_s"]
     )
-    waited = np.maximum(numbers["step_wait"] - WAITED_ANYWAY, 0.0) + np.where(groups > 1, numbers["group_wait"], 0.0)
+    waited = numbers["step_wait"] + np.where(groups > 1, numbers["group_wait"], 0.0)
     before_s = numbers.of_apart("request_s", apart) + alone_s - among_s + np.where(apart, 0.0, waited * step_s)
     policies = [POLICIES[engine] for engine in engines]
     return Queue(
-        users=np.maximum(load.users / fleet.decoders, 1.0),
+        users=np.maximum(_running(passes, load) / fleet.decoders, 1.0),
         passes=np.maximum(load.new - 1, 1.0) / load.per_pass(numbers["accepted_tokens"]),
         step_s=step_s,
         prompt_s=among_s / np.where(apart, 1.0, groups),
@@ -334,31 +334,36 @@ def queue_of(passes: Passes, fleet: Fleet, load: Load, numbers: Numbers, engines
     )
 
 
-WAITED_ANYWAY = 1.5
-"""Passes that any request waits for in the mean: half of the one that runs when it is ready, and its own."""
+def first_token_s(
+    passes: Passes, fleet: Fleet, load: Load, numbers: Numbers, times: tuple[Floats, Floats, Floats]
+) -> Floats:
+    """Seconds to the first token in the mean of a benchmark, whose requests start all at once.
 
-
-def first_token_s(passes: Passes, fleet: Fleet, load: Load, numbers: Numbers, times: tuple[Floats, Floats]) -> Floats:
-    """Seconds to the first token in the mean of a benchmark; ``times``: of a token, and of a prompt among others."""
-    tpot_s, prompt_s = times
+    ``times``: of a token, of a prompt among others, and to the first token of those who come later (``settled``), which
+    counts on servers that do prompts and tokens.
+    """
+    tpot_s, prompt_s, steady_s = times
     apart = fleet.apart
     groups = fleet.prefill.dp * np.where(apart, fleet.prefillers, fleet.decoders)
-    running = np.where(passes.room > 0, np.minimum(load.users, passes.room), load.users)
+    running = _running(passes, load)
     answer_s = load.new * tpot_s
-    busy = np.minimum(running / answer_s / groups * prompt_s, MOST_LOAD)
-    alone_s = pass_s(passes.prompt, numbers, prefill=True) + numbers["step_s"]
-    waits_s = numbers.of_apart("wait_factor", apart) * prompt_s * busy / (2 * (1 - busy))
-    factor = numbers.of_apart("prefill_factor", apart)
     mine = load.users / groups
-    start_s = numbers.of_apart("start_share", apart) * mine * prompt_s * factor
-    behind_s = np.where(apart, np.maximum(mine * factor * prompt_s - answer_s, 0.0), 0.0)
+    start_s = numbers.of_apart("start_share", apart) * mine * prompt_s
     room_s = np.maximum(load.users / running - 1, 0.0) * answer_s
-    passes_waited = numbers["step_wait"] + np.where(fleet.decode.dp > 1, numbers["group_wait"], 0.0)
-    step_s = np.where(apart, 0.0, passes_waited * tpot_s * load.per_pass(numbers["accepted_tokens"]))
-    first_s: Floats = (
-        numbers.of_apart("request_s", apart) + step_s + factor * (alone_s + waits_s) + start_s + behind_s + room_s
-    )
+    busy = np.minimum(running / answer_s / groups * prompt_s, MOST_LOAD)
+    waits_s = numbers["apart_wait_factor"] * prompt_s * busy / (2 * (1 - busy))
+    alone_s = pass_s(passes.prompt, numbers, prefill=True) + numbers["step_s"]
+    factor = numbers["apart_prefill_factor"]
+    behind_s = np.maximum(mine * factor * prompt_s - answer_s, 0.0)
+    own_s = numbers["apart_request_s"] + factor * (alone_s + waits_s) + behind_s + (factor - 1) * start_s
+    first_s: Floats = np.where(apart, own_s, steady_s) + start_s + room_s
     return first_s
+
+
+def _running(passes: Passes, load: Load) -> Floats:
+    """Sequences at once, where all users send requests."""
+    running: Floats = np.where(passes.room > 0, np.minimum(load.users, passes.room), load.users)
+    return running
 
 
 def _half_widths(fleet: Fleet, file: EngineFile, passes: Passes) -> tuple[Floats, Floats]:
