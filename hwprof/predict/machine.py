@@ -151,7 +151,7 @@ def machine_of(cluster: ClusterSpec, *, scale: int = 1) -> Machine:
     over_host = cluster.nodes == 1 and cluster.devices > domain and device.host_link is not None
     if over_host and device.host_link is not None:
         between, network = device.host_link.bandwidth_byte_per_s, load_link(device.host_link.link or UNSTATED_LINK)
-    link = device.link.link if device.link else device.host_link.link if device.host_link else ""
+    link = device.link.link if _linked(cluster) and device.link else device.host_link.link if device.host_link else ""
     inside = load_link(link or UNSTATED_LINK)
     return Machine(
         device=device,
@@ -193,7 +193,7 @@ def _assumed_links(
     link = cluster.device.link
     if cluster.devices > 1 and inside.id == UNSTATED_LINK:
         yield f"latency inside a node: {format_seconds(inside.latency_s)} (assumed, the link has no file)"
-    if link is not None and link.topology == "bridge" and cluster.devices > 1:
+    if link is not None and link.topology == "bridge" and cluster.devices > 1 and _linked(cluster):
         yield f"{link.link} bridges join every {domain} cards, others talk over PCIe (assumed: not all boxes have them)"
     if cluster.devices > domain and network.id == UNSTATED_NETWORK:
         yield f"latency between nodes: {format_seconds(network.latency_s)} (assumed, the network has no file)"
@@ -218,10 +218,16 @@ UNSTATED_FACTOR = 4.0
 """How far a network that nobody states may be from the assumed one: 25 Gb/s of a cheap node to 400 Gb/s."""
 
 
+def _linked(cluster: ClusterSpec) -> bool:
+    """Whether devices meet over scale-up links: a box without bridges has none."""
+    link = cluster.device.link
+    return link is not None and (cluster.scale_up_domain > 1 or cluster.devices == 1)
+
+
 def _inside(cluster: ClusterSpec) -> tuple[float, int]:
     """Rate between neighbours and how many they are: the scale-up links, else the host links of one node."""
     device = cluster.device
-    if device.link is not None and (cluster.scale_up_domain > 1 or cluster.devices == 1):
+    if device.link is not None and _linked(cluster):
         return device.link.per_device_byte_per_s, cluster.scale_up_domain
     if device.host_link is not None:
         return device.host_link.bandwidth_byte_per_s, cluster.devices_per_node

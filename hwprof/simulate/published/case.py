@@ -162,6 +162,7 @@ def _machine(run: PublishedRun, notes: list[str]) -> Machine:
     elif run.devices_per_node:
         node = run.devices_per_node
         domain = domain if domain > device.node.devices else node
+    domain = _stated_domain(run, device, domain, notes)
     if run.inter_node_link_gbps_per_gpu is None and run.n_devices > domain:
         rate = device.node.inter_node_byte_per_s
         shown = f"{rate * 8e-9:.0f} Gb/s" if rate else "that of the scale-up links"
@@ -175,6 +176,19 @@ def _machine(run: PublishedRun, notes: list[str]) -> Machine:
         domain=min(domain, run.n_devices),
         between_byte_per_s=gbps * 1e9 / 8 if gbps else device.node.inter_node_byte_per_s,
     )
+
+
+def _stated_domain(run: PublishedRun, device: DeviceSpec, domain: int, notes: list[str]) -> int:
+    """Devices that links join: one where bridges could but the run says PCIe. Links of another sort are told."""
+    said = re.match(r"[a-z]+", run.intra_node_link.lower())
+    links = [each.link for each in (device.link, device.host_link) if each and each.link]
+    if said is None or not links:
+        return domain
+    if device.link and device.link.topology == "bridge" and said.group() == "pcie":
+        return 1
+    if not links[0].startswith(said.group()) and not (device.link is None and said.group() == "pcie"):
+        notes.append(f"intra_node_link: {run.intra_node_link!r} left out, {device.id} has {links[0]}")
+    return domain
 
 
 @functools.lru_cache(maxsize=1024)

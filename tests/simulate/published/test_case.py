@@ -136,6 +136,19 @@ def test_devices_that_share_an_expert_stand_in_a_column_or_in_the_notes():
     assert case(**grok, etp=2).job.layout.expert_tensor_parallel == 2
 
 
+def test_a_link_that_is_stated_is_taken_or_told():
+    """Eight A100 on PCIe: 31.5 GB/s each, or bridges of 300 GB/s between two of them, which are assumed."""
+    cards = {"accelerator": "A100 PCIe", "n_devices": 8, "tp": 1, "pp": 1, "dp": 8, "sp": None}
+    rates = [
+        case(intra_node_link=link, **cards).machine.inside_byte_per_s
+        for link in (None, "NVLink bridge", "PCIe 4.0 x16")
+    ]
+    assert rates == [300e9, 300e9, 31.5e9]
+    assert not any("intra_node_link" in line for line in case(intra_node_link="NVLink4").assumptions)
+    told = case(intra_node_link="xyzzy").assumptions
+    assert any(line.startswith("intra_node_link: 'xyzzy' left out") for line in told)
+
+
 @pytest.mark.parametrize(
     ("text", "stage", "shards"),
     [
