@@ -35,6 +35,15 @@ def test_each_call_takes_the_next_set(monkeypatch):
     assert [work() for _ in range(4)] == [0, 1, 2, 0]
 
 
+@pytest.mark.parametrize(("swept_bytes", "sets"), [(25.0, 3), (100.0, 10), (101.0, 16), (1e9, 16)])
+def test_what_a_cache_holds_of_a_whole_step_is_found_there_again(monkeypatch, swept_bytes, sets):
+    """As many sets as the step touches, if the cache holds these; else more than it holds."""
+    monkeypatch.setattr(rotation, "cache_bytes", lambda: 100)
+    make, made = _numbered()
+    rotating(make, 10.0, CPU, swept_bytes=swept_bytes)
+    assert len(made) == sets
+
+
 def test_a_gpu_has_one_set_as_its_cache_is_emptied(monkeypatch):
     monkeypatch.setattr(rotation, "cache_bytes", lambda: 10**9)
     make, made = _numbered()
