@@ -17,10 +17,12 @@ class Attach(Record):
 
     Attributes:
         output: where the report is written, a whole path.
+        goodput: the file in which its time is booked over restarts; empty = none.
         warmup, timed, profiled: the schedule (``hwprof.Schedule``).
     """
 
     output: str
+    goodput: str = ""
     warmup: int = 3
     timed: int = 10
     profiled: int = 2
@@ -39,4 +41,5 @@ def attached_options() -> dict[str, Any]:
 
     asked = Attach.model_validate(json.loads(os.environ[VARIABLE]))
     schedule = Schedule(warmup=asked.warmup, timed=asked.timed, profiled=asked.profiled)
-    return {"schedule": schedule, "output": asked.output, "loggers": [LivePage(Path(asked.output) / "live.html")]}
+    page = LivePage(Path(asked.output) / "live.html")
+    return {"schedule": schedule, "output": asked.output, "goodput": asked.goodput or None, "loggers": [page]}

@@ -39,15 +39,36 @@ from hwprof.specs.parsing import checked
     parallel={"metavar": "LAYOUT"},
     output={"type": click.Path(path_type=Path, file_okay=False)},
 )
+@click.option(
+    "--goodput",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Of a program after --: book its time in FILE (steps, checkpoints, evaluation, recompilation). Started again "
+    "with the same FILE after it died, it books the restart and the steps that were lost.",
+)
 @click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="[-- PROGRAM...]")
 @format_option
 @click.option("--quiet", is_flag=True, help="No progress, only the summary.")
 @click.pass_context
-def command(ctx: click.Context, /, output_format: str, *, program: tuple[str, ...], quiet: bool, **asked: Any) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    output_format: str,
+    *,
+    program: tuple[str, ...],
+    quiet: bool,
+    goodput: Path | None,
+    **asked: Any,
+) -> None:
     """Run the main job, or a program of somebody else's."""
     if program:
-        _attached(ctx, program, output_format, asked)
+        _attached(ctx, program, output_format, asked, goodput)
         return
+    if goodput is not None:
+        raise InputError(
+            "--goodput holds for a program of your own",
+            expectation="hwprof's own run saves nothing and is not gone on with",
+            remedy="hwprof run --goodput FILE -- python train.py",
+        )
     from hwprof.measure.world import launched
     from hwprof.report.run.text import print_summary
     from hwprof.session.ranks import run_ranks
@@ -70,7 +91,9 @@ _OF_PROGRAMS = {"output", "warmup_steps", "steps", "profiled_steps"}
 """Options that hold for a program of somebody else's; the program decides all others."""
 
 
-def _attached(ctx: click.Context, program: tuple[str, ...], output_format: str, asked: Mapping[str, Any]) -> None:
+def _attached(
+    ctx: click.Context, program: tuple[str, ...], output_format: str, asked: Mapping[str, Any], goodput: Path | None
+) -> None:
     """Start a program, measure what it trains, and print the report that it left.
 
     Raises:
@@ -89,7 +112,8 @@ def _attached(ctx: click.Context, program: tuple[str, ...], output_format: str, 
         )
     chosen = {name: int(asked[f"{option}steps"]) for name, option in _SCHEDULE.items() if f"{option}steps" in given}
     output = asked["output"] or Path("reports") / f"attached-{datetime.now(UTC).strftime('%Y%m%d-%H%M%S')}"
-    code = launch(program, Attach(output=str(Path(output).absolute()), **chosen), quiet=output_format == "json")
+    attach = Attach(output=str(Path(output).absolute()), goodput=str(goodput.absolute()) if goodput else "", **chosen)
+    code = launch(program, attach, quiet=output_format == "json")
     _print_left(Path(output), output_format, code)
     if code:
         ctx.exit(code if code > 0 else 128 - code)

@@ -19,6 +19,7 @@ from hwprof.loop.ceilings import KnownCeilings, known_ceilings
 from hwprof.loop.conclusions import Seen, concluded
 from hwprof.loop.cycle import TRACE_FILE, Cycle, Subject, subject_of
 from hwprof.loop.frames import frame_of
+from hwprof.loop.goodput import GoodputBook
 from hwprof.loop.live import LiveMetrics, Logger
 from hwprof.loop.schedule import Schedule
 from hwprof.loop.together import Together
@@ -55,6 +56,7 @@ def profile(
     schedule: Schedule | None = None,
     ceilings: str | Path | None = None,
     output: str | Path | None = None,
+    goodput: str | Path | None = None,
     loggers: Sequence[Logger] = (),
     log_every: int = 10,
     tokens_per_step: int | None = None,
@@ -75,6 +77,7 @@ def profile(
             ``hwprof probe`` saved; ``"datasheet"`` measures nothing; None = those that were measured on this machine
             before, else measured now and kept in ``~/.cache/hwprof`` (or as HWPROF_CEILINGS says).
         output: where the report is written at the end; None = only where ``report`` is called.
+        goodput: a file in which the whole loop's time is booked, over restarts (rank 0 alone).
         loggers: get metrics while the loop runs on (rank 0 alone); they are closed at the end.
         log_every: steps between two entries.
         tokens_per_step: of this rank; None = as seen at the model's inputs.
@@ -91,6 +94,7 @@ def profile(
         schedule=schedule or Schedule(),
         ceilings=ceilings,
         output=None if output is None else Path(output),
+        goodput=None if goodput is None or world()[0] else Path(goodput),
         live=LiveMetrics(loggers if world()[0] == 0 else (), every=log_every),
         progress=progress,
     )
@@ -109,6 +113,7 @@ class Profile:
         schedule: Schedule,
         ceilings: str | Path | None,
         output: Path | None,
+        goodput: Path | None,
         live: LiveMetrics,
         progress: Progress,
     ) -> None:
@@ -122,6 +127,7 @@ class Profile:
         self._whole = RunWatch(subject.device)
         live.beside = self._whole.metrics
         self._stragglers: Stragglers | None = None
+        self._book = GoodputBook(goodput, self._together.notes)
         self._finder = PhaseFinder(subject.model.root, subject.optimizers)
         self._folder = Path(tempfile.mkdtemp(prefix=scratch_prefix()))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -164,6 +170,7 @@ class Profile:
             "environment": environment(self._subject.device),
             "device": identity,
         }
+        self._book.start(self._subject.model.root, self._subject.optimizers, self._subject.device)
         self._guarded(self._together.start, else_said="who waits for whom is not watched")
         self._begin_cycle()
 
@@ -176,6 +183,7 @@ class Profile:
         cycle = self._started_cycle
         self._steps += 1
         self._whole.step(self._steps, self._together.step(counts=self._counts), counts=self._counts)
+        self._guarded(self._book.step, else_said="the time is not booked")
         if not self._failure and not self._stopped:
             self._guarded(lambda: self._advance(cycle))
 
@@ -197,11 +205,13 @@ class Profile:
     @contextmanager
     def _named(self, name: PhaseName, inputs: Any) -> Iterator[None]:
         self._together.phase(name)
+        self._book.phase(name)
         try:
             with self._finder.by_hand(name, inputs):
                 yield
         finally:
             self._together.phase_end()
+            self._book.phase_end()
 
     @property
     def _counts(self) -> bool:
@@ -231,6 +241,7 @@ class Profile:
 
     def _conclude(self) -> None:
         self._stragglers = self._together.stop()
+        self._book.stop()
 
     @property
     def done(self) -> bool:
@@ -250,9 +261,9 @@ class Profile:
             InputError: nothing was begun.
         """
         record, whole = self._seen_record, self._whole.found()
-        said = (*self._together.notes, *(run_words(whole) if whole else ()))
-        record = record.changed(stragglers=self._stragglers, whole_run=whole, notes=(*record.notes, *said))
-        return record.changed(recommendations=recommend_loop(record))
+        notes = (*record.notes, *self._together.notes, *(run_words(whole) if whole else ()))
+        found = {"stragglers": self._stragglers, "whole_run": whole, "goodput": self._book.booked, "notes": notes}
+        return (record := record.changed(**found)).changed(recommendations=recommend_loop(record))
 
     @property
     def _seen_record(self) -> RunRecord:
@@ -269,9 +280,9 @@ class Profile:
         )
 
     def report(self, directory: str | Path) -> Path:
-        """Write the run directory, as ``hwprof run`` does; ``hwprof view`` renders it again. An earlier run there goes.
+        """Write the run directory, as ``hwprof run`` does, in place of an earlier one; ``hwprof view`` renders it again.
 
-        Of several ranks, rank 0 writes the report and each other rank its record and trace in a folder of its own.
+        Each rank but rank 0 has a folder of its own in it.
 
         Returns:
             The directory that this rank wrote.

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -94,10 +95,12 @@ class Ledger:
 
     Args:
         timer: the clock of the device.
+        saved: called when a checkpoint was written.
     """
 
-    def __init__(self, timer: Timer) -> None:
+    def __init__(self, timer: Timer, saved: Callable[[], None] = lambda: None) -> None:
         self._timer = timer
+        self._saved = saved
         self._thread = threading.get_ident()
         self._times = _ThreadTimes()
         self._activity: Activity = "data"
@@ -105,6 +108,7 @@ class Ledger:
         self._since = (time.perf_counter(), *self._times.read())
         self._spent: dict[Activity, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
         self._of_step: dict[Activity, float] = defaultdict(float)
+        self._totals_s: dict[Activity, float] = defaultdict(float)
         self._left: Mark | None = None
         self._pending: Sync | None = None
         self._syncs: list[Sync] = []
@@ -122,9 +126,15 @@ class Ledger:
         total = self._spent[self._activity]
         self._of_step[self._activity] += now - wall
         total[0] += now - wall
+        self._totals_s[self._activity] += now - wall
         total[1] += ran_now - ran
         total[2] += delayed_now - delayed
         self._since = (now, ran_now, delayed_now)
+
+    def totals_s(self) -> dict[Activity, float]:
+        """Seconds on the clock in each activity, since this was made."""
+        self._book()
+        return dict(self._totals_s)
 
     def switch(self, activity: Activity) -> None:
         """A phase of the step begins; inside something special it begins when that ends."""
@@ -147,7 +157,9 @@ class Ledger:
         """The phase goes on."""
         if self._mine and self._around:
             self._book()
-            self._activity = self._around.pop()
+            ended, self._activity = self._activity, self._around.pop()
+            if ended == "checkpoint" and "checkpoint" not in (self._activity, *self._around):
+                self._saved()
 
     def arrive(self, key: str) -> None:
         """This rank comes to a collective; it may go on meanwhile."""

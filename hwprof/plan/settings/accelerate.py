@@ -16,6 +16,9 @@ FRAMEWORK = "Accelerate 1.15 (FSDP2)"
 FILE_NAME = "accelerate.yaml"
 
 _FORMATS = {"bf16": "bf16", "fp16": "fp16", "fp32": "no", "fp8": "fp8"}
+_FP8 = {"tensorwise": "AO", "delayed": "TE"}
+"""Recipe -> ``fp8_config.backend``: torchao scales whole tensors, Transformer Engine by the maxima of earlier steps."""
+
 _ROTATIONS = {"all-gather": "allgather", "ring": "alltoall"}
 
 Table = Mapping[str, object]
@@ -47,6 +50,7 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
         (layout.shards == layout.context_parallel and layout.data_parallel > 1, "data parallel beside a context group"),
         (layout.context_kind not in _ROTATIONS, f"context parallel by {layout.context_kind}"),
         (job.dtype not in _FORMATS, f"{job.dtype} training"),
+        (job.dtype == "fp8" and job.narrow_recipe not in _FP8, f"fp8 by {job.narrow_recipe}"),
         (job.offload != "none", f"offload of {job.offload} alone"),
         (layout.zero_stage > 0 and not layout.overlap, "traffic that is not beside compute"),
         (job.recompute == "selective" or partly, "recompute in just these layers"),
@@ -67,6 +71,7 @@ def _besides(launch: Launch) -> list[tuple[bool, str]]:
             job.layout.zero_stage > 0 and job.dtype == "bf16" and job.gradient_bytes != 2 and job.storage != "pure",
             "MixedPrecisionPolicy(reduce_dtype=torch.float32) of the FSDP plugin: else gradients are reduced in bf16",
         ),
+        (job.lora is not None, "adapters, in the model's code (PEFT)"),
         (job.layout.tensor_parallel > 1, 'tp_plan="auto" of from_pretrained'),
         (job.layout.context_parallel > 1, "accelerator.maybe_context_parallel around each step"),
         (launch.nodes > 1, "--machine_rank and --main_process_ip of accelerate launch, on each node"),
@@ -87,9 +92,18 @@ def _tables(launch: Launch) -> dict[str, object]:
         "same_network": True,
         "use_cpu": launch.backend == "cpu",
     }
+    if job.dtype == "fp8":
+        found["fp8_config"] = _fp8(job)
     if layout.zero_stage:
         found |= {"fsdp_config": _fsdp(job), "parallelism_config": _degrees(job)}
     return found
+
+
+def _fp8(job: TrainingJob) -> Table:
+    backend = _FP8[job.narrow_recipe or ""]
+    if backend == "TE":
+        return {"backend": backend, "fp8_format": "HYBRID"}
+    return {"backend": backend, "enable_fsdp_float8_all_gather": job.fp8_all_gather, "pad_inner_dim": True}
 
 
 def _type(launch: Launch) -> str:

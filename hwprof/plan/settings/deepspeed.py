@@ -55,6 +55,7 @@ def _besides(job: TrainingJob) -> list[tuple[bool, str]]:
     return [
         (True, f"optimizer {job.optimizer} with its learning rate"),
         (job.recompute != "none", f"{job.recompute} recompute in {again} layers, in the model's code"),
+        (job.lora is not None, "adapters, in the model's code (PEFT)"),
         (job.attention == "flash", "flash attention, in the model's code"),
         (job.offload == "optimizer", "DeepSpeedCPUAdam as the optimizer"),
         (

@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 from hwprof.plan.answer.plans import Plan
-from hwprof.plan.settings import accelerate, axolotl, deepspeed, megatron, torchrun, torchtitan, trl
+from hwprof.plan.settings import (
+    accelerate,
+    axolotl,
+    deepspeed,
+    fsdp2,
+    maxtext,
+    megatron,
+    megatron_bridge,
+    torchrun,
+    torchtitan,
+    trl,
+)
 from hwprof.plan.settings.launch import Settings, launch_of
 
-FRAMEWORKS = (torchtitan, megatron, deepspeed, accelerate, trl, axolotl, torchrun)
+FRAMEWORKS = (
+    torchtitan,
+    megatron,
+    megatron_bridge,
+    deepspeed,
+    accelerate,
+    fsdp2,
+    trl,
+    axolotl,
+    maxtext,
+    torchrun,
+)
 
 FILE_NAMES = tuple(framework.FILE_NAME for framework in FRAMEWORKS)
 

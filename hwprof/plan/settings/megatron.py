@@ -28,16 +28,34 @@ _ONE_QUEUE = frozenset({"volta", "turing", "ampere", "ada", "hopper"})
 communication is launched in order; its FSDP asserts the opposite (``validate_args``)."""
 
 _RECIPES = {"tensorwise": "tensorwise", "delayed": "delayed", "blockwise": "blockwise", "mxfp8": "mxfp8"}
+_MODULES = frozenset({"core_attn", "layernorm", "mlp", "moe", "moe_act", "shared_experts", "mla_up_proj"})
+"""What ``--recompute-modules`` knows."""
+
 _SHARDING = {2: "optim_grads", 3: "optim_grads_params"}
 
 
 def settings_for(launch: Launch) -> Settings:
     """The script, or what it can't say."""
-    lacks = told([*_missing(launch), *missing_of_model(launch.job.model)])
+    lacks = told([*missing(launch), *missing_of_model(launch.job.model)])
     if lacks:
         return Settings(framework=FRAMEWORK, file_name=FILE_NAME, lacks=lacks)
-    arguments = [
-        *arguments_of_model(launch.job.model),
+    arguments = [*arguments_of_model(launch.job.model), *arguments_of_job(launch)]
+    iterations = "" if launch.steps else " --train-iters ..."
+    lines = [
+        "#!/bin/sh",
+        *(f"# {line}" for line in launch.about),
+        "# in a checkout of Megatron-LM, on each node:",
+        f"# sh megatron.sh --data-path ... --tokenizer-type ... --lr ...{iterations}",
+        *environment(launch),
+        " \\\n    ".join(["exec " + " ".join(launcher(launch)), "pretrain_gpt.py", *arguments, '"$@"']),
+    ]
+    text = "\n".join(lines) + "\n"
+    return Settings(framework=FRAMEWORK, file_name=FILE_NAME, text=text, besides=told(_besides(launch)))
+
+
+def arguments_of_job(launch: Launch) -> list[str]:
+    """All but the model's dimensions."""
+    return [
         *_of_batch(launch),
         *_of_layout(launch.job),
         *_of_pipeline(launch.job),
@@ -45,20 +63,9 @@ def settings_for(launch: Launch) -> Settings:
         *_of_recompute(launch.job),
         *_of_numbers(launch.job),
     ]
-    iterations = "" if launch.steps else " --train-iters ..."
-    lines = [
-        "#!/bin/sh",
-        *(f"# {line}" for line in launch.about),
-        "# in a checkout of Megatron-LM, on each node:",
-        f"# sh megatron.sh --data-path ... --tokenizer-type ... --lr ...{iterations}",
-        *_environment(launch),
-        " \\\n    ".join(["exec " + " ".join(launcher(launch)), "pretrain_gpt.py", *arguments, '"$@"']),
-    ]
-    text = "\n".join(lines) + "\n"
-    return Settings(framework=FRAMEWORK, file_name=FILE_NAME, text=text, besides=told(_besides(launch)))
 
 
-def _environment(launch: Launch) -> list[str]:
+def environment(launch: Launch) -> list[str]:
     """Queues of the device, where the program asserts how many there are."""
     if launch.architecture is not None and launch.architecture not in _ONE_QUEUE:
         return []
@@ -93,11 +100,13 @@ VOCABULARY_BLOCK = 128
 LONG_POSITIONS = 32768
 
 
-def _missing(launch: Launch) -> list[tuple[bool, str]]:
+def missing(launch: Launch) -> list[tuple[bool, str]]:
+    """What of a job Megatron has no argument for."""
     job, layout = launch.job, launch.job.layout
     hybrid = layout.shards < layout.replicas
     return [
         (launch.backend != "cuda", f"device {launch.device}"),
+        (job.lora is not None, "adapters"),
         (job.dtype not in _FORMATS, f"{job.dtype} training"),
         (job.dtype == "fp8" and job.narrow_recipe not in _RECIPES, f"fp8 by {job.narrow_recipe}"),
         (
@@ -116,6 +125,10 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
         (job.offload == "optimizer" and layout.zero_stage == 0, "offload of the optimizer without ZeRO"),
         (job.optimizer == "muon" and layout.zero_stage > 0, f"muon with ZeRO stage {layout.zero_stage}"),
         (job.recompute == "selective" and job.recompute_layers is not None, "selective recompute in some layers"),
+        (
+            job.recompute == "selective" and not _MODULES.issuperset(job.selective),
+            f"recompute of {', '.join(job.selective)}",
+        ),
     ]
 
 
@@ -202,7 +215,7 @@ def _of_recompute(job: TrainingJob) -> list[str]:
     if job.recompute == "none":
         return []
     if job.recompute == "selective":
-        return ["--recompute-granularity selective"]
+        return ["--recompute-granularity selective", f"--recompute-modules {' '.join(job.selective)}"]
     if job.recompute_layers is None or job.recompute_layers >= job.model.layers:
         return ["--recompute-granularity full", "--recompute-method uniform", "--recompute-num-layers 1"]
     each = -(-job.recompute_layers // (job.layout.pipeline_parallel * job.layout.virtual_stages))

@@ -39,6 +39,10 @@ FLAVORS: dict[str, tuple[str, str, int, int]] = {
 _SCHEDULES = {"gpipe": "GPipe", "1f1b": "1F1B", "interleaved": "Interleaved1F1B", "zb-v": "ZBVZeroBubble"}
 _DTYPES = {"bf16": "bfloat16", "fp8": "bfloat16", "fp32": "float32"}
 _OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam"}
+_RECIPES = {"tensorwise": "tensorwise", "rowwise": "rowwise"}
+_PIPELINED = frozenset({"llama3", "deepseek_v3"})
+"""Models with a ``pipelining_fn``; others raise an error in a pipeline."""
+
 _ROTATIONS = {"all-gather": "allgather", "ring": "alltoall"}
 
 Tables = Mapping[str, Mapping[str, object]]
@@ -58,11 +62,13 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
     job, layout = launch.job, launch.job.layout
     beyond_data = layout.tensor_parallel * layout.pipeline_parallel * layout.context_parallel > 1
     return [
-        (launch.backend == "other", f"device {launch.device}"),
+        (launch.backend != "cuda", f"device {launch.device}"),
+        (job.lora is not None, "adapters"),
         (not _known(job), f"model {job.model.name}: none of its flavors"),
         (layout.zero_stage == 1, "ZeRO stage 1: FSDP2 shards gradients with the optimizer state"),
         (layout.zero_stage == 0 and layout.replicas > 1 and beyond_data, "ZeRO stage 0 beside other parallel ranks"),
         (layout.shards % layout.context_parallel != 0, "shards over part of a context group"),
+        (layout.pipeline_parallel > 1 and not _pipelined(job), f"{job.model.name} in a pipeline"),
         (layout.schedule not in _SCHEDULES, f"schedule {layout.schedule}"),
         (layout.pipeline_parallel > 1 and not _even(job), f"{job.model.layers} layers over {_chunks(job)} chunks"),
         (layout.context_kind not in _ROTATIONS, f"context parallel by {layout.context_kind}"),
@@ -70,15 +76,36 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
         (layout.schedule == "zb-v" and job.fused, "schedule zb-v with compiled kernels"),
         (layout.context_parallel > 1 and job.model.mla is not None, "context parallel with its flex attention"),
         (job.dtype not in _DTYPES, f"{job.dtype} training"),
+        (job.dtype == "fp8" and job.narrow_recipe not in _RECIPES, f"fp8 by {job.narrow_recipe}"),
+        (_narrow(job) and job.storage == "mixed", "16-bit weights beside fp32 masters"),
+        (
+            _narrow(job) and job.storage != "pure" and job.gradient_bytes == _NARROW_BYTES,
+            "gradients reduced in 16 bits",
+        ),
         (job.optimizer not in _OPTIMIZERS, f"optimizer {job.optimizer}"),
         (job.offload != "none", f"offload of {job.offload} alone"),
         (layout.zero_stage > 0 and not layout.overlap, "traffic that is not beside compute"),
+        (
+            layout.tensor_parallel > 1 and job.async_tensor_parallel and not job.fused,
+            "async tensor parallel, not compiled",
+        ),
         (job.recompute != "none" and _recompute(job) is None, "recompute in just these layers"),
     ]
 
 
 def _known(job: TrainingJob) -> bool:
     return FLAVORS.get(job.model.name, ())[2:] == (job.model.layers, job.model.d_model)
+
+
+def _pipelined(job: TrainingJob) -> bool:
+    return FLAVORS.get(job.model.name, ("",))[0] in _PIPELINED
+
+
+def _narrow(job: TrainingJob) -> bool:
+    return job.dtype != "fp32"
+
+
+_NARROW_BYTES = 2
 
 
 def _chunks(job: TrainingJob) -> int:
@@ -107,7 +134,7 @@ def _recompute(job: TrainingJob) -> dict[str, object] | None:
 def _tables(launch: Launch) -> Tables:
     job = launch.job
     name, flavor, _, _ = FLAVORS[job.model.name]
-    narrow = {"quantize.linear.float8": {"recipe_name": "rowwise"}} if job.dtype == "fp8" else {}
+    narrow = {"quantize.linear.float8": _recipe(job)} if job.dtype == "fp8" else {}
     return {
         "model": {"name": name, "flavor": flavor, "converters": list(narrow)},
         "optimizer": {"name": _OPTIMIZERS[job.optimizer]},
@@ -119,6 +146,13 @@ def _tables(launch: Launch) -> Tables:
     }
 
 
+def _recipe(job: TrainingJob) -> dict[str, object]:
+    """Scales; the tables of tensor scales may be gathered in 8 bits. The head stays as it is, as in the plan."""
+    recipe = _RECIPES[job.narrow_recipe or ""]
+    gathered = {"enable_fsdp_float8_all_gather": job.fp8_all_gather} if recipe == "tensorwise" else {}
+    return {"recipe_name": recipe, "filter_fqns": ["output"], **gathered}
+
+
 def _training(launch: Launch) -> dict[str, object]:
     """Without a pipeline torchtitan accumulates over local batches; a pipeline splits one local batch itself."""
     job = launch.job
@@ -127,6 +161,7 @@ def _training(launch: Launch) -> dict[str, object]:
         "local_batch_size": job.micro_batch * (job.micro_batches if piped else 1),
         "global_batch_size": job.global_batch,
         "seq_len": job.seq_len,
+        "dtype": _DTYPES[job.dtype] if job.storage == "pure" else "float32",
         "mixed_precision_param": _DTYPES[job.dtype],
     } | ({} if launch.steps is None else {"steps": launch.steps})
 
@@ -143,6 +178,8 @@ def _parallelism(job: TrainingJob) -> dict[str, object]:
         "context_parallel_rotate_method": _ROTATIONS[layout.context_kind],
         "pipeline_parallel_degree": layout.pipeline_parallel,
     }
+    if layout.tensor_parallel > 1 and job.async_tensor_parallel:
+        table["enable_async_tensor_parallel"] = True
     if layout.pipeline_parallel > 1:
         table |= _pipeline(job)
     if job.model.moe:

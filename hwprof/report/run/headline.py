@@ -97,7 +97,8 @@ def build_headline(record: RunRecord) -> Headline:
 def _sentence(record: RunRecord) -> str:
     """The verdict, and of several ranks the one that the others wait for."""
     said = record.verdict.sentence if record.verdict else absence(record, "verdict")
-    return f"{said} {record.stragglers.sentence}".strip() if record.stragglers else said
+    found = [said, *([record.stragglers.sentence] if record.stragglers else [])]
+    return " ".join([*found, *([record.goodput.sentence] if record.goodput else [])]).strip()
 
 
 def _caution(step: StepTime | None) -> str:

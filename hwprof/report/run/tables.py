@@ -9,6 +9,7 @@ from hwprof.report.cells import Field, Table, build_table, chosen
 from hwprof.report.run.absence import absence
 from hwprof.report.run.columns import LAYOUTS, OPS, PHASES
 from hwprof.report.run.headline import gain_words, ranked_recommendations
+from hwprof.specs.record.goodput import BookedTime
 from hwprof.specs.record.run import (
     Interval,
     KernelTime,
@@ -53,6 +54,20 @@ _KERNELS: tuple[Field[KernelTime], ...] = (
     Field("phase", "Phase", lambda kernel: kernel.phase.replace("_", " ")),
     Field("direction", "Direction", lambda kernel: kernel.direction),
     Field("calls", "Calls", lambda kernel: kernel.calls, "count", meaning="per step"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Booked:
+    name: str
+    time_s: float
+    share: float
+
+
+_GOODPUT: tuple[Field[_Booked], ...] = (
+    Field("part", "Time in", lambda part: part.name),
+    Field("time", "Time", lambda part: part.time_s, "s"),
+    Field("share", "Share", lambda part: part.share, "fraction", meaning="of all time, over restarts"),
 )
 
 _RECOMMENDATIONS: tuple[Field[Recommendation], ...] = (
@@ -165,6 +180,12 @@ def recommendation_table(record: RunRecord) -> Table:
     items = ranked_recommendations(record)
     empty = absence(record, "recommendations")
     return build_table("recommendations", "Recommendations", _RECOMMENDATIONS, items, empty=empty)
+
+
+def goodput_table(found: BookedTime) -> Table:
+    """What became of the loop's time, over all its processes."""
+    parts = [_Booked(name, time_s, time_s / found.wall_s if found.wall_s else 0.0) for name, time_s in found.shares]
+    return build_table("goodput", "Goodput", _GOODPUT, parts, note=found.sentence)
 
 
 def layout_table(record: RunRecord) -> Table:

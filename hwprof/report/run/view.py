@@ -97,7 +97,12 @@ def build_view(record: RunRecord) -> View:
 
 
 def _of_training(record: RunRecord) -> tuple[Table, ...]:
-    return tables.recommendation_table(record), tables.layout_table(record), provenance.loss_table(record)
+    return (
+        tables.recommendation_table(record),
+        *([tables.goodput_table(record.goodput)] if record.goodput else []),
+        tables.layout_table(record),
+        provenance.loss_table(record),
+    )
 
 
 def _subtitle(record: RunRecord) -> str:

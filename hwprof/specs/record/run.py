@@ -23,6 +23,7 @@ from hwprof.specs.measurement import Ceiling, Skipped, median_interval
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.counters import CountersResult
 from hwprof.specs.record.generation import GenerationResult
+from hwprof.specs.record.goodput import BookedTime
 from hwprof.specs.record.loop import LoopSettings, ModuleSpec
 from hwprof.specs.record.memory import MemoryPart, MemoryResult
 from hwprof.specs.record.ranks import RanksResult
@@ -341,8 +342,7 @@ class WorkSummary(Record):
 class RunRecord(Record):
     """The whole of ``run.json``. What a killed run did not reach is None or empty, and ``status`` says so.
 
-    ``settings`` and ``model`` are those of ``hwprof run``, or what was seen of a loop that somebody else wrote.
-    ``generation`` is there where a step generates; its forward passes then stand for the training work.
+    ``settings``, ``model``: ``hwprof run``'s, or as seen of a loop. With ``generation`` forward passes stand for training.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -382,6 +382,7 @@ class RunRecord(Record):
     ranks: RanksResult | None = None
     stragglers: Stragglers | None = None
     whole_run: WholeRun | None = None
+    goodput: BookedTime | None = None
     counters: CountersResult | None = None
     generation: GenerationResult | None = None
     notes: tuple[str, ...] = ()

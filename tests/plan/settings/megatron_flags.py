@@ -50,6 +50,7 @@ FRACTIONS = (
     *("--rotary-percent", "--attention-dropout", "--hidden-dropout"),
     *("--moe-aux-loss-coeff", "--moe-router-bias-update-rate"),
 )
+LISTS = ("--recompute-modules",)
 TEXTS = ("--pipeline-model-parallel-layout", "--moe-layer-freq", "--window-size")
 
 
@@ -62,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     for kind, names in ((int, NUMBERS), (float, FRACTIONS), (str, TEXTS)):
         for name in names:
             found.add_argument(name, type=kind)
+    for name in LISTS:
+        found.add_argument(name, nargs="*")
     for name in SWITCHES:
         found.add_argument(name, action="store_true")
     for name, choices in CHOICES.items():

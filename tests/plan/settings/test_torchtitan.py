@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from hwprof.plan.settings.torchtitan import FLAVORS, settings_for
 from hwprof.specs.catalogue.lookup import load_model
+from hwprof.specs.job.step import LoraSpec
 
 KEYS = {
     "model": {"name": str, "flavor": str, "converters": list},
@@ -27,6 +28,7 @@ KEYS = {
         "local_batch_size": int,
         "global_batch_size": int,
         "seq_len": int,
+        "dtype": str,
         "mixed_precision_param": str,
         "steps": int,
     },
@@ -35,6 +37,7 @@ KEYS = {
         "data_parallel_shard_degree": int,
         "fsdp_reshard_after_forward": str,
         "tensor_parallel_degree": int,
+        "enable_async_tensor_parallel": bool,
         "context_parallel_degree": int,
         "context_parallel_rotate_method": str,
         "pipeline_parallel_degree": int,
@@ -48,7 +51,9 @@ KEYS = {
     },
     "activation_checkpoint": {"mode": str, "selective_ac_option": str},
     "compile": {"enable": bool},
-    "quantize": {"linear": {"float8": {"recipe_name": str}}},
+    "quantize": {
+        "linear": {"float8": {"recipe_name": str, "filter_fqns": list, "enable_fsdp_float8_all_gather": bool}}
+    },
 }
 """Keys of torchtitan 0.2.2, torchtitan/config/job_config.py (https://pypi.org/project/torchtitan/0.2.2/)."""
 
@@ -70,6 +75,8 @@ LAYOUTS = {
     },
     "every second layer": {"recompute": "full", "recompute_layers": 16},
     "fp8": {"dtype": "fp8", "recompute": "full"},
+    "async tp": {"layout": {"data_parallel": 2, "tensor_parallel": 8, "zero_stage": 3}, "async_tensor_parallel": True}
+    | {"compiled": True, "fused": True},
     "experts": {
         "model": "deepseek-v2-lite",
         "layout": {"data_parallel": 16, "expert_parallel": 8, "zero_stage": 3},
@@ -168,6 +175,12 @@ def test_uneven_chunks_count_embedding_and_head(launch):
             "context parallel with its flex attention",
         ),
         ({"recompute": "selective", "selective": ("core_attn",)}, "recompute in just these layers"),
+        ({"model": "qwen3-8b", "layout": {"data_parallel": 2, "pipeline_parallel": 8}}, "qwen3-8b in a pipeline"),
+        ({"backend": "cpu", "device": "cpu", "dtype": "fp32"}, "device cpu"),
+        ({"dtype": "fp8", "fp8_recipe": "delayed"}, "fp8 by delayed"),
+        ({"storage": "narrowed", "gradient_bytes": 2}, "gradients reduced in 16 bits"),
+        ({"storage": "mixed"}, "fp32 masters"),
+        ({"lora": LoraSpec(rank=8)}, "adapters"),
         ({"backend": "other", "device": "tpu-v5p"}, "tpu-v5p"),
     ],
 )
@@ -181,3 +194,14 @@ def test_layers_and_widths_of_flavors_are_those_of_the_catalogue():
     for name, (_, _, layers, d_model) in FLAVORS.items():
         spec = load_model(name)
         assert (spec.layers, spec.d_model) == (layers, d_model), name
+
+
+def test_formats_are_those_of_the_plan(launch):
+    def read(**changes):
+        return tomllib.loads(settings_for(launch(**changes)).text)
+
+    tensors = read(dtype="fp8", fp8_all_gather=True)["quantize"]["linear"]["float8"]
+    assert tensors == {"recipe_name": "tensorwise", "filter_fqns": ["output"], "enable_fsdp_float8_all_gather": True}
+    assert read(dtype="fp8", fp8_recipe="rowwise")["quantize"]["linear"]["float8"]["recipe_name"] == "rowwise"
+    assert read(storage="pure")["training"]["dtype"] == "bfloat16"
+    assert read()["training"]["dtype"] == "float32"
