@@ -11,8 +11,17 @@ from hwprof.report.cells import Field, Table, build_table
 from hwprof.units import format_count, format_fraction, format_quantity, format_seconds, format_span, number
 
 
+def answer_lines(answer: Answer) -> list[str]:
+    """What to take, first of all; below it what else a whole training takes."""
+    return [answer_line(answer), *([f"  {_rest(answer.chosen)}"] if answer.chosen and _is_whole(answer.chosen) else [])]
+
+
+def _is_whole(plan: Plan) -> bool:
+    return plan.bill.steps > 1
+
+
 def answer_line(answer: Answer) -> str:
-    """What to take, first of all."""
+    """Devices, days and money, or why not."""
     plan, base = answer.chosen, answer.options[0].question.base
     if plan is None and answer.fleets:
         return f"No: {base.model.name}: {'; '.join(f'{one.hardware}: {one.reason}' for one in answer.fleets)}"
@@ -20,19 +29,24 @@ def answer_line(answer: Answer) -> str:
         option = answer.options[0]
         return f"No: {base.model.name} on {option.name}: {option.reason}"
     found, machine = plan.prediction, f"{plan.devices:,} x {plan.question.machine.device.id}"
-    if plan.bill.steps <= 1:
+    if not _is_whole(plan):
         return f"{base.model.name}: {machine}, {format_seconds(found.step_s)} a step, MFU {format_fraction(found.mfu)}"
     tokens = format_count(plan.bill.steps * plan.job.tokens).replace("G", "B")  # a billion, as people say it
     return f"{base.model.name} on {tokens} tokens: {machine}, {_whole(plan)}"
 
 
 def _whole(plan: Plan) -> str:
-    """Days, money and power of a whole training, with their intervals."""
+    """Days and money of a whole training."""
     bill = plan.bill
     low, high = (number(end) for end in bill.days_interval)
     words = [f"{number(bill.days)} days (80 %: {low} to {high})"]
-    if bill.mean_usd is not None and bill.usd_interval is not None:
-        words.append(f"{format_quantity(bill.mean_usd, 'usd')} ({format_span(bill.usd_interval, 'usd')})")
+    return ", ".join([*words, *([format_quantity(bill.mean_usd, "usd")] if bill.mean_usd is not None else [])])
+
+
+def _rest(plan: Plan) -> str:
+    """The interval of the money, power, energy, CO2 and goodput."""
+    bill = plan.bill
+    words = [format_span(bill.usd_interval, "usd")] if bill.usd_interval is not None else []
     if bill.power_watt is not None and bill.energy_kwh is not None and bill.co2_kg is not None:
         energy = format_quantity(1e3 * bill.energy_kwh, "watt_hour")
         words.append(f"{format_quantity(bill.power_watt, 'watt')}, {energy}, {number(bill.co2_kg / 1e3)} t CO2")
@@ -82,11 +96,11 @@ def _cost(plan: Plan) -> str:
     return format_quantity(plan.bill.mean_usd, "usd")
 
 
-def goodput_line(plan: Plan) -> str:
-    """What failures and checkpoints take of the time; empty where nobody asked for a whole training."""
+def goodput_lines(plan: Plan) -> list[str]:
+    """What failures and checkpoints take of the time; none where nobody asked for a whole training."""
     found = plan.goodput
     if found is None:
-        return ""
+        return []
     parts = (
         ("restarts", found.restart_fraction),
         ("lost work", found.lost_fraction),
@@ -95,7 +109,7 @@ def goodput_line(plan: Plan) -> str:
     shares = ", ".join(f"{name} {format_fraction(share)}" for name, share in parts)
     failures = f"{number(found.failures_per_day, 2)} failures a day"
     size = format_quantity(found.checkpoint_bytes, "byte")
-    return (
-        f"goodput {format_fraction(found.fraction)}: {failures}, {shares}; a checkpoint of {size} every "
-        f"{format_seconds(found.interval_s)}"
-    )
+    return [
+        f"goodput {format_fraction(found.fraction)}: {failures}, {shares}",
+        f"a checkpoint of {size} every {format_seconds(found.interval_s)}",
+    ]

@@ -16,7 +16,12 @@ from hwprof.report.terminal import Block, print_blocks
 from hwprof.units import format_bytes, format_seconds, format_span, number
 
 GB = 1e9
-WAYS: dict[Adaptation, str] = {"full": "full", "full-8bit": "full, 8-bit optimizer", "lora": "LoRA", "qlora": "QLoRA"}
+WAYS: dict[Adaptation, str] = {
+    "full": "full",
+    "full-8bit": "full with 8-bit optimizer",
+    "lora": "LoRA",
+    "qlora": "QLoRA",
+}
 _NAMED = 6
 """Devices that are named of those that would do."""
 
@@ -25,16 +30,15 @@ def print_fit(fit: Fit, change: Change | None, stream: TextIO, *, language: Lang
     """Print the answer in a line, the grid of batches and lengths, and what was assumed."""
     fields = _grid_fields(fit)
     able = [each for each in fit.largest if any(row.verdict != "no" for row in _rows_of(fit, each)) or each.likely]
-    first = fit_in_chinese(fit) if language == "zh" else _sentence(fit)
+    first = [fit_in_chinese(fit)] if language == "zh" else _answer(fit)
     table = build_table("fit", "", fields, able)
     blocks = [
-        Block(lines=[first], indent=0),
+        Block(lines=first, indent=0),
         *([] if change is None else [Block(lines=[_change_line(change)], indent=0)]),
         *(
             [
                 Block(
-                    title="memory of a device [GB] by sequences at a time; ~ = may not fit, the 90 % interval ends "
-                    "beyond it",
+                    title="memory of a device [GB] by sequences at a time; ~: its 90 % interval ends beyond it",
                     table=table_in_chinese(table) if language == "zh" else table,
                 )
             ]
@@ -116,10 +120,37 @@ def _speed(each: Largest) -> str | None:
     return None if row is None or row.tokens_per_s is None else number(row.tokens_per_s, 2)
 
 
+def _answer(fit: Fit) -> list[str]:
+    """The answer in a line; where that is long each way has one of its own below."""
+    whole, ways = _sentence(fit), fit.question.adaptations
+    if len(whole) <= _WIDE:
+        return [whole]
+    found = {way: fit.best_row(way) for way in ways}
+    groups = (
+        ("fit", [WAYS[way] for way, row in found.items() if row is not None and row.verdict == "fits"]),
+        ("may fit (tight)", [WAYS[way] for way, row in found.items() if row is not None and row.verdict != "fits"]),
+        ("do not fit", [WAYS[way] for way, row in found.items() if row is None]),
+    )
+    said = "; ".join(f"{_listed(names)} {verb}" for verb, names in groups if names)
+    return [f"{_head(fit)}: {said}", *(f"  {_verdict(fit, way)}" for way in ways)]
+
+
+_WIDE = 100
+"""Columns of a screen."""
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 def _sentence(fit: Fit) -> str:
+    return f"{_head(fit)}: {'; '.join(_verdict(fit, way) for way in fit.question.adaptations)}"
+
+
+def _head(fit: Fit) -> str:
     asked = f"{fit.question.model.name} on {_times(fit.question)}{fit.room.name}"
     memory = "" if fit.room.machine is None else f" ({format_bytes(fit.room.capacity_bytes)})"
-    return f"{asked}{memory}: {'; '.join(_verdict(fit, way) for way in fit.question.adaptations)}"
+    return f"{asked}{memory}"
 
 
 def _times(question: FitQuestion) -> str:
@@ -168,7 +199,8 @@ def _basis(question: FitQuestion) -> Iterator[str]:
     job = question.job(question.adaptations[0], 1, min(question.lengths))
     kernels = "compiled" if job.compiled else "fused kernels" if job.fused else "eager"
     again = "no gradient checkpointing" if job.recompute == "none" else f"gradient checkpointing: {job.recompute}"
-    yield f"software: {question.stack.name}, {kernels}, {_HOW.get(job.loss, f'loss {job.loss}')}; {again}"
+    yield f"software: {question.stack.name}, {kernels}, {_HOW.get(job.loss, f'loss {job.loss}')}"
+    yield again
     if not {"lora", "qlora"}.isdisjoint(question.adaptations):
         yield f"adapters: rank {question.rank} on {question.targets} linear layers"
     if not {"full", "full-8bit"}.isdisjoint(question.adaptations):
@@ -176,4 +208,5 @@ def _basis(question: FitQuestion) -> Iterator[str]:
         yield f"full: weights in {stored.get(job.storage, '16 bits')} (--storage pure: all in 16 bits)"
     if question.devices > 1:
         yield f"{question.devices} devices share it by ZeRO stage {question.zero_stage}"
-    yield "faster or leaner: --stack unsloth, --compile, --loss fused-linear, --recompute none; --output: settings"
+    yield "faster or leaner: --stack unsloth, --compile, --loss fused-linear, --recompute none"
+    yield "settings for TRL and axolotl: --output DIR"

@@ -10,7 +10,7 @@ from hwprof.plan.answer.plans import Plan
 from hwprof.plan.answer.scaling import ScalingPoint
 from hwprof.report.cells import build_table, chosen
 from hwprof.report.chinese import Language, table_in_chinese
-from hwprof.report.plan.answer_text import answer_line, fleet_table, goodput_line
+from hwprof.report.plan.answer_text import answer_lines, fleet_table, goodput_lines
 from hwprof.report.plan.in_chinese import answer_in_chinese
 from hwprof.report.plan.tables import (
     REFUSALS,
@@ -38,10 +38,10 @@ def print_plan(answer: Answer, stream: TextIO, *, verbose: bool = False, languag
     shown = answer.plans[: _SHOWN * (3 if verbose else 1)] if not answer.fleets or verbose else answer.plans[:1]
     change, fleets = answer.change, fleet_table(answer)
     blocks = [
-        Block(lines=[answer_in_chinese(answer) if language == "zh" else answer_line(answer)], indent=0),
+        Block(lines=[answer_in_chinese(answer)] if language == "zh" else answer_lines(answer), indent=0),
         *([Block(lines=[f"nearest change: {' '.join(change.words)} ({change.outcome})"], indent=0)] if change else []),
         *([Block(table=table_in_chinese(fleets) if language == "zh" else fleets, indent=0)] if answer.fleets else []),
-        Block(lines=[goodput_line(answer.plans[0])] if answer.plans else [], indent=0),
+        Block(lines=goodput_lines(answer.plans[0]) if answer.plans else [], indent=0),
         Block(lines=[line for plan in shown for line in _plan_lines(plan)], indent=0),
         *(_option_block(option, verbose=verbose) for option in answer.options if not answer.fleets or verbose),
         Block(lines=[_unable_line(one) for one in answer.unable], indent=0),

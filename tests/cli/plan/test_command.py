@@ -297,7 +297,9 @@ def test_the_first_line_has_devices_days_and_money_and_the_assumed_batch_is_said
     text = run(*FLEET, "--deadline", "30d").stdout
     first = text.splitlines()[0]
     assert first.startswith("llama-3.1-8b on 1 T tokens: ")
-    assert all(word in first for word in ("h100-sxm5-80gb", " days (80 %: ", " USD (", "MWh", "goodput "))
+    assert all(word in first for word in ("h100-sxm5-80gb", " days (80 %: ", " USD"))
+    assert len(first) <= 100
+    assert all(word in text.splitlines()[1] for word in (" to ", " USD", "MWh", "CO2", "goodput "))
     assert "--global-batch not given: 1,024 sequences, 4.19 M tokens a step" in text
 
 
