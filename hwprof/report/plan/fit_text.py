@@ -127,9 +127,9 @@ def _answer(fit: Fit) -> list[str]:
         return [whole]
     found = {way: fit.best_row(way) for way in ways}
     groups = (
-        ("fit", [WAYS[way] for way, row in found.items() if row is not None and row.verdict == "fits"]),
-        ("may fit (tight)", [WAYS[way] for way, row in found.items() if row is not None and row.verdict != "fits"]),
-        ("do not fit", [WAYS[way] for way, row in found.items() if row is None]),
+        ("fit", [way for way, row in found.items() if row is not None and row.verdict == "fits"]),
+        ("may fit", [way for way, row in found.items() if row is not None and row.verdict != "fits"]),
+        ("do not", [way for way, row in found.items() if row is None]),
     )
     said = "; ".join(f"{_listed(names)} {verb}" for verb, names in groups if names)
     return [f"{_head(fit)}: {said}", *(f"  {_verdict(fit, way)}" for way in ways)]
@@ -139,7 +139,8 @@ _WIDE = 100
 """Columns of a screen."""
 
 
-def _listed(names: list[str]) -> str:
+def _listed(ways: list[Adaptation]) -> str:
+    names = [way if way == "full-8bit" else WAYS[way] for way in ways]
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 

@@ -342,7 +342,7 @@ class WorkSummary(Record):
 class RunRecord(Record):
     """The whole of ``run.json``. What a killed run did not reach is None or empty, and ``status`` says so.
 
-    ``settings``, ``model``: ``hwprof run``'s, or as seen of a loop. With ``generation`` forward passes stand for training.
+    ``settings``, ``model``: ``hwprof run``'s, or as seen of a loop. With ``generation`` forward passes are the step.
     """
 
     schema_version: int = SCHEMA_VERSION

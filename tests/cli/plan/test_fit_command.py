@@ -51,7 +51,7 @@ def test_what_does_not_fit_says_what_would_and_exits_with_1():
 def test_the_first_line_is_the_answer(tmp_path):
     result = run(*SMALL, "--hardware", "rtx-4090", "--csv", str(tmp_path / "fit.csv"), "--output", str(tmp_path))
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[0].startswith("llama-3.2-1b on rtx-4090 (25.34 GB): full ")
+    assert result.stdout.splitlines()[0].startswith("llama-3.2-1b on rtx-4090 (25.34 GB): full")
     first, *rest = result.stdout.splitlines()
     assert len(first) <= 100
     assert "LoRA" in first
