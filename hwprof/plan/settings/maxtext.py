@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hwprof.plan.settings.launch import Launch, Settings, told
 from hwprof.specs.job.step import TrainingJob
+from hwprof.specs.job.switches import Selective
 
 FRAMEWORK = "MaxText (000b810b)"
 FILE_NAME = "maxtext.sh"
@@ -34,11 +35,12 @@ MODELS = {
 """Models of the catalogue -> ``model_name``: files of ``configs/models``."""
 
 _OPTIMIZERS = {"adamw": "adamw", "sgd": "sgd", "muon": "muon"}
-_POLICIES = {
-    ("full", ("op-list",)): "full",
-    ("selective", ("products",)): "minimal_with_context",
-    ("selective", ("products-without-attention",)): "minimal",
+_POLICIES: dict[tuple[Selective, ...], str] = {
+    ("products",): "minimal_with_context",
+    ("products-without-attention",): "minimal",
 }
+"""What is kept -> ``remat_policy``."""
+
 _STRATEGIES = {"all-gather": "all_gather", "ring": "ring"}
 
 
@@ -87,7 +89,7 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
 def _policy(job: TrainingJob) -> str | None:
     if job.recompute == "full":
         return "full"
-    return _POLICIES.get((job.recompute, tuple(job.selective)))
+    return _POLICIES.get(tuple(job.selective))
 
 
 def _keys(launch: Launch) -> dict[str, object]:
