@@ -42,7 +42,7 @@ def rank(number: int, port: int, folder: Path, every: int, steps: int) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     saved = folder / "saved.pt"
     done = torch.load(saved)["done"] if saved.is_file() else 0
-    short = hwprof.Schedule(warmup=1, timed=2, profiled=0)
+    short = hwprof.Schedule(warmup=2, timed=2, profiled=0)
     with hwprof.profile(
         model, optimizer, goodput=folder / "goodput.jsonl", ceilings="datasheet", schedule=short
     ) as prof:

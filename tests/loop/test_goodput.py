@@ -28,7 +28,7 @@ def test_steps_after_the_last_checkpoint_of_a_dead_process_are_lost():
     assert found.fraction == pytest.approx(0.53)
     assert sum(time_s for _, time_s in found.shares) == pytest.approx(found.wall_s)
     assert found.failure_s == 65.0
-    assert "Goodput 53.0% of 100 s (1 restart)" in found.sentence
+    assert "Goodput 53 % of 100 s (1 restart)" in found.sentence
 
 
 def test_a_process_that_never_saved_loses_everything():

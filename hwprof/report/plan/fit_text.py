@@ -22,7 +22,7 @@ WAYS: dict[Adaptation, str] = {
     "lora": "LoRA",
     "qlora": "QLoRA",
 }
-_NAMED = 6
+_NAMED = 3
 """Devices that are named of those that would do."""
 
 
@@ -54,7 +54,10 @@ def print_fit(fit: Fit, change: Change | None, stream: TextIO, *, language: Lang
 def print_smallest(question: FitQuestion, found: Sequence[Smallest], stream: TextIO) -> None:
     """Print for each way the least hardware on which it works."""
     batch, length = min(question.batches), min(question.lengths)
-    lines = [f"{question.model.name}, {batch} x {length:,} tokens at a time, needs at least"]
+    lines = [
+        f"{question.model.name}: {'; '.join(_least(one) for one in found)}",
+        f"{batch} x {length:,} tokens at a time; the least that surely holds it, and what else does:",
+    ]
     for one in found:
         need, high = format_bytes(one.row.device_bytes), format_bytes(one.row.device_interval_bytes[1])
         if not one.devices:
@@ -65,6 +68,12 @@ def print_smallest(question: FitQuestion, found: Sequence[Smallest], stream: Tex
         each = "" if one.devices == 1 else f"{one.devices} devices with "
         lines.append(f"  {WAYS[one.adaptation]}: {each}{need} (up to {high}): {names}{more}")
     print_blocks([Block(lines=lines, indent=0), Block(lines=[*_basis(question)], indent=0)], stream)
+
+
+def _least(one: Smallest) -> str:
+    """The fewest devices of the smallest kind."""
+    way = one.adaptation if one.adaptation == "full-8bit" else WAYS[one.adaptation]
+    return f"{way} on {one.devices} x {one.rooms[0].name}" if one.devices else f"{way} on no 8 devices"
 
 
 def fit_csv(fit: Fit) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from hwprof.specs.frozen import Record
+from hwprof.units import format_fraction, format_seconds
 
 
 class BookedTime(Record):
@@ -55,6 +56,7 @@ class BookedTime(Record):
     @property
     def sentence(self) -> str:
         """What became of the time, in words."""
-        rest = [f"{name} {time_s / self.wall_s:.1%}" for name, time_s in self.shares[1:] if time_s]
+        rest = [f"{name} {format_fraction(time_s / self.wall_s)}" for name, time_s in self.shares[1:] if time_s]
         died = f" ({self.restarts} restart{'s' * (self.restarts != 1)})" if self.restarts else ""
-        return f"Goodput {self.fraction:.1%} of {self.wall_s:,.0f} s{died}: {', '.join(rest) or 'nothing else'}."
+        whole = f"{format_fraction(self.fraction)} of {format_seconds(self.wall_s)}"
+        return f"Goodput {whole}{died}: {', '.join(rest) or 'nothing else'}."

@@ -81,3 +81,10 @@ def test_two_devices_may_be_typed_as_a_cluster():
 def test_a_device_and_its_memory_contradict():
     with pytest.raises(HwprofError, match="--hardware names one"):
         run(*SMALL, "--hardware", "rtx-4090", "--memory", "12GB")
+
+
+def test_without_a_device_the_first_line_names_the_least_for_each_way():
+    first, *rest = run("--model", "70b", "--adaptation", "lora,qlora").stdout.splitlines()
+    assert first.startswith("llama-3.1-70b: LoRA on 1 x ")
+    assert "; QLoRA on 1 x " in first
+    assert all(len(line) <= 100 for line in (first, *rest))
