@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import OutputFormat, format_option
+from hwprof.cli.format_option import OutputFormat, format_option, language_option
 from hwprof.errors import InputError
+from hwprof.report.chinese import Language
 from hwprof.report.files.run import RECORD_FILE, read_run, record_text, write_reports
 from hwprof.report.run.text import print_summary
 from hwprof.specs.files import write_atomically
@@ -22,6 +23,7 @@ from hwprof.specs.record.run import RunRecord
     )
 )
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@language_option
 @format_option
 @click.option(
     "--ncu",
@@ -35,7 +37,13 @@ from hwprof.specs.record.run import RunRecord
     "--serve", "serves", is_flag=True, help="Show all runs below DIR in a browser, on 127.0.0.1; changes no file."
 )
 def command(
-    directory: Path, output_format: OutputFormat, counters: Path | None, *, no_write: bool, serves: bool
+    directory: Path,
+    output_format: OutputFormat,
+    counters: Path | None,
+    *,
+    language: Language,
+    no_write: bool,
+    serves: bool,
 ) -> None:
     """Render the run directory DIR again from its run.json, and print its summary.
 
@@ -56,16 +64,16 @@ def command(
     if not no_write:
         if counters is not None:
             write_atomically(path, record_text(record))
-        write_reports(record, path.parent)
+        write_reports(record, path.parent, language)
     if output_format == "text":
-        _show(record, path)
+        _show(record, path, language)
     else:
         click.echo(path.read_bytes() if counters is None else record_text(record), nl=False)
 
 
-def _show(record: RunRecord, path: Path) -> None:
+def _show(record: RunRecord, path: Path, language: Language) -> None:
     try:
-        print_summary(record, sys.stdout, path.parent)
+        print_summary(record, sys.stdout, path.parent, language)
     except (ValueError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
         raise InputError(
             f"{path} can't be shown: its values don't go together ({type(error).__name__}: {error})",

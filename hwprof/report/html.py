@@ -29,11 +29,11 @@ _CHARTS = ("roofline", "targets", "waterfall", "samples", "loss", "memory", "tim
 _SCRIPTS = ("charts.js", "bars.js", "lines.js", "roofline.js", "tables.js", "page.js")
 
 
-def render_html(view: View) -> str:
+def render_html(view: View, language: Language = "en") -> str:
     """The whole page; every text from outside is escaped, and the page may load nothing from anywhere."""
     charts = {name: getattr(view, name) for name in _CHARTS}
     charts |= {f"telemetry-{place}": picture for place, picture in enumerate(view.telemetry)}
-    return _rendered("report.html.j2", view, charts)
+    return _rendered("report.html.j2", view, charts, language)
 
 
 def render_plan(view: PlanView, language: Language = "en") -> str:
@@ -67,7 +67,7 @@ def _rendered(
 def render_notebook(view: View) -> str:
     """The first screen with its own style, as a fragment that a notebook shows below a cell."""
     css = _own_text(_TEMPLATES / "notebook.css")
-    return _environment().get_template("notebook.html.j2").render(page=view, css=css)
+    return _environment().get_template("notebook.html.j2").render(page=view, css=css, t=str)
 
 
 def run_address(key: str, file: str) -> str:

@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 from hwprof.errors import InputError, WorkError
 from hwprof.report.cells import Table
+from hwprof.report.chinese import Language
 from hwprof.report.csv import render_csv
 from hwprof.report.files.folder import made, removed
 from hwprof.report.html import render_html
 from hwprof.report.png import render_memory, render_roofline, render_step
+from hwprof.report.run.in_chinese import view_in_chinese
 from hwprof.report.run.sheets import build_sheets
 from hwprof.report.run.view import View, build_view
 from hwprof.specs.files import write_atomically
@@ -107,7 +109,7 @@ def record_text(record: RunRecord) -> str:
     return record.model_dump_json(indent=1) + "\n"
 
 
-def write_reports(record: RunRecord, directory: Path) -> list[Path]:
+def write_reports(record: RunRecord, directory: Path, language: Language = "en") -> list[Path]:
     """Write the reports alone, beside a ``run.json`` that is there already.
 
     Raises:
@@ -115,7 +117,7 @@ def write_reports(record: RunRecord, directory: Path) -> list[Path]:
     """
     written: list[Path] = []
     failed: dict[str, Exception] = {}
-    for name, render in _renderers(record).items():
+    for name, render in _renderers(record, language).items():
         try:
             write_atomically(directory / name, render())
         except Exception as error:  # noqa: BLE001 (one report must not cost the others; raised together below)
@@ -127,7 +129,7 @@ def write_reports(record: RunRecord, directory: Path) -> list[Path]:
     return written
 
 
-def _renderers(record: RunRecord) -> dict[str, Callable[[], str | bytes]]:
+def _renderers(record: RunRecord, language: Language = "en") -> dict[str, Callable[[], str | bytes]]:
     """File name -> what makes its content."""
 
     @cache
@@ -142,7 +144,7 @@ def _renderers(record: RunRecord) -> dict[str, Callable[[], str | bytes]]:
         return render_csv(sheets()[name])
 
     return {
-        "report.html": lambda: render_html(view()),
+        "report.html": lambda: render_html(view_in_chinese(view()) if language == "zh" else view(), language),
         "roofline.png": lambda: render_roofline(view()),
         "step.png": lambda: render_step(view()),
         "memory.png": lambda: render_memory(view()),

@@ -136,11 +136,13 @@ def _answer(fit: Fit) -> list[str]:
         return [whole]
     found = {way: fit.best_row(way) for way in ways}
     groups = (
-        ("fit", [way for way, row in found.items() if row is not None and row.verdict == "fits"]),
-        ("may fit", [way for way, row in found.items() if row is not None and row.verdict != "fits"]),
-        ("do not", [way for way, row in found.items() if row is None]),
+        ("fits", "fit", [way for way, row in found.items() if row is not None and row.verdict == "fits"]),
+        ("may fit", "may fit", [way for way, row in found.items() if row is not None and row.verdict != "fits"]),
+        ("does not", "do not", [way for way, row in found.items() if row is None]),
     )
-    said = "; ".join(f"{_listed(names)} {verb}" for verb, names in groups if names)
+    said = "; ".join(
+        f"{_listed(names)} {one if len(names) == 1 else several}" for one, several, names in groups if names
+    )
     return [f"{_head(fit)}: {said}", *(f"  {_verdict(fit, way)}" for way in ways)]
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TextIO
 
 from hwprof.report.cells import Cell, Column, Style, Table
+from hwprof.report.chinese import Language, chinese
 from hwprof.report.pictures import Segment
+from hwprof.report.run.in_chinese import view_in_chinese
 from hwprof.report.run.view import View, build_view
 from hwprof.report.terminal import Block, plain, print_blocks
 from hwprof.specs.record.run import RunRecord
@@ -24,10 +26,13 @@ _SHORT_COLUMNS = {
 _MOST_SHORT_ROWS = 20
 
 
-def print_summary(record: RunRecord, stream: TextIO, directory: Path | None = None) -> None:
+def print_summary(record: RunRecord, stream: TextIO, directory: Path | None = None, language: Language = "en") -> None:
     """Print the summary of ``record`` to ``stream``, and where its report is if it could be written."""
     page = None if directory is None else directory / "report.html"
-    print_blocks(summary(build_view(record), str(page) if page and page.is_file() else ""), stream)
+    view, where = build_view(record), str(page) if page and page.is_file() else ""
+    shown = summary(view_in_chinese(view) if language == "zh" else view, where)
+    titled = [replace(block, title=chinese(block.title)) for block in shown] if language == "zh" else shown
+    print_blocks(titled, stream)
 
 
 def plain_summary(view: View, report: str = "") -> str:

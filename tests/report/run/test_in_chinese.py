@@ -1,0 +1,35 @@
+"""Has the Chinese report of a run the numbers of the English one, under Chinese words?"""
+
+from __future__ import annotations
+
+import io
+import re
+
+from hwprof.report.html import render_html
+from hwprof.report.run.in_chinese import view_in_chinese
+from hwprof.report.run.text import print_summary
+from hwprof.report.run.view import build_view
+
+
+def test_titles_are_chinese_and_cells_the_same(record):
+    view = build_view(record)
+    other = view_in_chinese(view)
+    assert other.tables["phases"].title == "阶段"
+    assert other.tables["ops"].rows == view.tables["ops"].rows
+    assert other.headline.sentence.startswith("瓶颈：")
+    assert other.headline.sentence.endswith(view.headline.sentence)
+
+
+def test_no_heading_of_the_page_is_left_in_english(record):
+    page = render_html(view_in_chinese(build_view(record)), "zh")
+    assert '<html lang="zh">' in page
+    body = page[: page.index('id="definitions"')]
+    headings = [text for _, text in re.findall(r"<(h2)>([^<]+)</h2>", body)]
+    assert headings
+    assert [text for text in headings if not re.search(r"[一-鿿]", text)] == []
+
+
+def test_the_terminal_speaks_chinese_too(record):
+    pipe = io.StringIO()
+    print_summary(record, pipe, language="zh")
+    assert "该改什么" in pipe.getvalue()
