@@ -88,17 +88,16 @@ class GoodputBook:
     Args:
         path: the file, None = nothing is booked; that of a process that died is gone on with, that of a training that
             was over begins anew.
-        notes: gets what went wrong.
         now: the clock.
 
     Attributes:
         booked: what became of the time, once it was stopped.
     """
 
-    def __init__(self, path: Path | None, notes: list[str], now: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path | None, now: Callable[[], float] = time.time) -> None:
         self._path = path
         self._now = now
-        self._hooks = Hooks(notes)
+        self._hooks = Hooks([])
         self._ledger: Ledger | None = None
         self._loop: LoopHooks | None = None
         self._marks: list[Mark] = []
@@ -106,10 +105,17 @@ class GoodputBook:
         self._updates_s = 0.0
         self._written_s = 0.0
 
-    def start(self, root: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer], device: torch.device) -> None:
+    def start(
+        self,
+        root: torch.nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        device: torch.device,
+        notes: list[str],
+    ) -> None:
         """The loop begins, or goes on in a new process."""
         if self._path is None:
             return
+        self._hooks = Hooks(notes)
         self._marks = marks_of(self._path)
         if not self._marks and self._path.is_file():
             self._path.unlink()

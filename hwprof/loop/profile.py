@@ -123,11 +123,11 @@ class Profile:
         self._output = output
         self._live = live
         self._progress = progress
-        self._together = Together(subject.model.root, subject.optimizers, subject.device)
+        self._book = GoodputBook(goodput)
+        self._together = Together(subject.model.root, subject.optimizers, subject.device, self._book)
         self._whole = RunWatch(subject.device)
         live.beside = self._whole.metrics
         self._stragglers: Stragglers | None = None
-        self._book = GoodputBook(goodput, self._together.notes)
         self._finder = PhaseFinder(subject.model.root, subject.optimizers)
         self._folder = Path(tempfile.mkdtemp(prefix=scratch_prefix()))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -170,7 +170,6 @@ class Profile:
             "environment": environment(self._subject.device),
             "device": identity,
         }
-        self._book.start(self._subject.model.root, self._subject.optimizers, self._subject.device)
         self._guarded(self._together.start, else_said="who waits for whom is not watched")
         self._begin_cycle()
 
@@ -205,13 +204,11 @@ class Profile:
     @contextmanager
     def _named(self, name: PhaseName, inputs: Any) -> Iterator[None]:
         self._together.phase(name)
-        self._book.phase(name)
         try:
             with self._finder.by_hand(name, inputs):
                 yield
         finally:
             self._together.phase_end()
-            self._book.phase_end()
 
     @property
     def _counts(self) -> bool:
@@ -241,7 +238,6 @@ class Profile:
 
     def _conclude(self) -> None:
         self._stragglers = self._together.stop()
-        self._book.stop()
 
     @property
     def done(self) -> bool:
@@ -280,7 +276,7 @@ class Profile:
         )
 
     def report(self, directory: str | Path) -> Path:
-        """Write the run directory, as ``hwprof run`` does, in place of an earlier one; ``hwprof view`` renders it again.
+        """Write the run directory, as ``hwprof run`` does, in place of an earlier one; ``hwprof view`` renders it anew.
 
         Each rank but rank 0 has a folder of its own in it.
 

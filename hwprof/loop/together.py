@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from hwprof.loop.goodput import GoodputBook
 from hwprof.measure.entries.arrivals import watch
 from hwprof.measure.entries.ledger import Activity, Ledger, Spent, StepEntry, Sync
 from hwprof.measure.entries.loop_hooks import LoopHooks
@@ -41,13 +42,24 @@ _made = 0
 class Together:
     """The ranks of one loop, from ``start`` to ``stop``; of a loop without other ranks, its own time by activity.
 
+    Args:
+        root: the module that the loop calls.
+        optimizers: its optimizers.
+        device: where it runs.
+        book: of the loop's time over restarts, kept along; None = none is.
+
     Attributes:
         notes: what went wrong.
     """
 
     def __init__(
-        self, root: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer], device: torch.device
+        self,
+        root: torch.nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        device: torch.device,
+        book: GoodputBook | None = None,
     ) -> None:
+        self._book = book or GoodputBook(None)
         self._root = root
         self._optimizers = optimizers
         self._device = device
@@ -62,6 +74,7 @@ class Together:
 
     def start(self) -> None:
         """Begin to book time."""
+        self._book.start(self._root, self._optimizers, self._device, self.notes)
         global _made  # noqa: PLW0603 (all ranks make the same measurements in the same order)
         _made += 1
         self._number = _made
@@ -90,16 +103,19 @@ class Together:
 
     def phase(self, name: Activity) -> None:
         """The loop names its phase itself."""
+        self._book.phase(name)
         if self._ledger is not None:
             self._ledger.begin(name)
 
     def phase_end(self) -> None:
         """That phase is over."""
+        self._book.phase_end()
         if self._ledger is not None:
             self._ledger.end()
 
     def stop(self) -> Stragglers | None:
         """Leave nothing behind; on rank 0 say who waited for whom, None where that is not known."""
+        self._book.stop()
         self._hooks.close()
         ledger, self._ledger = self._ledger, None
         if ledger is None:

@@ -60,8 +60,8 @@ def one_step(model, optimizer):
 def test_a_checkpoint_counts_the_steps_whose_update_is_done(tmp_path, model):
     clock, path = Clock(), tmp_path / "goodput.jsonl"
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    book = GoodputBook(path, [], clock)
-    book.start(model, [optimizer], torch.device("cpu"))
+    book = GoodputBook(path, clock)
+    book.start(model, [optimizer], torch.device("cpu"), [])
     one_step(model, optimizer)
     book.step()
     torch.save(model.state_dict(), tmp_path / "after.pt")  # after the step was told
@@ -79,8 +79,8 @@ def test_a_checkpoint_counts_the_steps_whose_update_is_done(tmp_path, model):
 
 
 def test_evaluation_is_found_by_itself(tmp_path, model):
-    book = GoodputBook(tmp_path / "goodput.jsonl", [])
-    book.start(model, [], torch.device("cpu"))
+    book = GoodputBook(tmp_path / "goodput.jsonl")
+    book.start(model, [], torch.device("cpu"), [])
     with torch.no_grad():
         model(torch.ones(2, 4))
     book.stop()
@@ -92,8 +92,8 @@ def test_evaluation_is_found_by_itself(tmp_path, model):
 def test_a_training_that_was_over_is_not_gone_on_with(tmp_path, model):
     path = tmp_path / "goodput.jsonl"
     for _ in range(2):
-        book = GoodputBook(path, [])
-        book.start(model, [], torch.device("cpu"))
+        book = GoodputBook(path)
+        book.start(model, [], torch.device("cpu"), [])
         book.stop()
         assert book.booked.restarts == 0
     assert {each.process for each in marks_of(path)} == set()
@@ -102,8 +102,8 @@ def test_a_training_that_was_over_is_not_gone_on_with(tmp_path, model):
 def test_a_process_that_was_killed_is_gone_on_with(tmp_path, model):
     clock, path = Clock(), tmp_path / "goodput.jsonl"
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    killed = GoodputBook(path, [], clock)
-    killed.start(model, [optimizer], torch.device("cpu"))
+    killed = GoodputBook(path, clock)
+    killed.start(model, [optimizer], torch.device("cpu"), [])
     for number in range(1, 9):
         one_step(model, optimizer)
         clock.at_s += 2.0  # a mark each
@@ -114,8 +114,8 @@ def test_a_process_that_was_killed_is_gone_on_with(tmp_path, model):
     with path.open("a") as file:
         file.write('{"process": 1, "at_s"')  # and it died as it wrote
     clock.at_s = 30.0
-    after = GoodputBook(path, [], clock)
-    after.start(model, [optimizer], torch.device("cpu"))
+    after = GoodputBook(path, clock)
+    after.start(model, [optimizer], torch.device("cpu"), [])
     for _ in range(6):
         one_step(model, optimizer)
         after.step()
