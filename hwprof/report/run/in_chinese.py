@@ -18,7 +18,6 @@ _BOUNDS: dict[BoundClass, str] = {
     "latency": "延迟",
     "unknown": "未知",
 }
-_PICTURES = ("waterfall", "targets", "samples", "loss", "memory", "timeline")
 
 
 def view_in_chinese(view: View) -> View:
@@ -36,7 +35,12 @@ def view_in_chinese(view: View) -> View:
         ),
         telemetry=tuple(picture_in_chinese(picture) for picture in view.telemetry),
         tables={name: table_in_chinese(table) for name, table in view.tables.items()},
-        **{name: picture_in_chinese(getattr(view, name)) for name in _PICTURES},
+        waterfall=picture_in_chinese(view.waterfall),
+        targets=picture_in_chinese(view.targets),
+        samples=picture_in_chinese(view.samples),
+        loss=picture_in_chinese(view.loss),
+        memory=picture_in_chinese(view.memory),
+        timeline=picture_in_chinese(view.timeline),
     )
 
 
