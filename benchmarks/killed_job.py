@@ -29,6 +29,8 @@ from hwprof.loop.goodput import booked, marks_of
 from hwprof.plan.goodput.expected import expected_fraction
 from hwprof.specs.record.goodput import BookedTime
 
+PROFILE = hwprof.profile  # imported here, so that forks need not
+SCHEDULE = hwprof.Schedule
 STEP_S = 0.05
 SAVE_S = 0.2
 
@@ -42,10 +44,8 @@ def rank(number: int, port: int, folder: Path, every: int, steps: int) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     saved = folder / "saved.pt"
     done = torch.load(saved)["done"] if saved.is_file() else 0
-    short = hwprof.Schedule(warmup=2, timed=2, profiled=0)
-    with hwprof.profile(
-        model, optimizer, goodput=folder / "goodput.jsonl", ceilings="datasheet", schedule=short
-    ) as prof:
+    short = SCHEDULE(warmup=2, timed=2, profiled=0)
+    with PROFILE(model, optimizer, goodput=folder / "goodput.jsonl", ceilings="datasheet", schedule=short) as prof:
         for step in range(done + 1, steps + 1):
             time.sleep(STEP_S)
             model(torch.ones(4, 64)).sum().backward()
