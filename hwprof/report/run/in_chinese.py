@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hwprof.report.chinese import card_in_chinese, chinese, picture_in_chinese, table_in_chinese
+from hwprof.report.chinese import chinese, picture_in_chinese, table_in_chinese
 from hwprof.report.pictures import Segment
 from hwprof.report.run.view import View
 from hwprof.specs.job.settings import BoundClass
@@ -29,7 +29,7 @@ def view_in_chinese(view: View) -> View:
         headline=replace(
             head,
             sentence=f"{bound}{head.sentence}",
-            cards=tuple(card_in_chinese(card) for card in head.cards),
+            cards=tuple(replace(card, title=chinese(card.title)) for card in head.cards),
             phases=tuple(_segment(one) for one in head.phases),
             bounds=tuple(_segment(one) for one in head.bounds),
         ),
