@@ -12,7 +12,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "planner.md"
 
 
 def table(launch):
-    yield "| plan | " + " | ".join(f"`{name}`" for name in FILE_NAMES) + " |"
+    yield "| plan | " + " | ".join(name if name.endswith(".py") else f"`{name}`" for name in FILE_NAMES) + " |"
     yield "|---" * (1 + len(FILE_NAMES)) + "|"
     for plan, changes in PLANS.items():
         asked = launch(**changes)
