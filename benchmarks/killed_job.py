@@ -20,6 +20,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from statistics import mean
 
 import torch
 import torch.distributed as dist
@@ -69,14 +70,16 @@ def free_port() -> int:
         return int(bound.getsockname()[1])
 
 
-def run(folder: Path, *, training_s: float, mtbf_s: float, every: int, seed: int) -> None:
-    """Start both ranks and kill them until they are through."""
+def run(folder: Path, *, training_s: float, mtbf_s: float, every: int, seed: int) -> list[float]:
+    """Start both ranks and kill them until they are through; when each start was. All but the last were killed."""
     forks, times = multiprocessing.get_context("fork"), random.Random(seed)
     steps = round(training_s / STEP_S)
     codes: list[int | None] = [1]
+    starts: list[float] = []
     while any(codes):
         port = free_port()
         ranks = [forks.Process(target=rank, args=(number, port, folder, every, steps)) for number in range(2)]
+        starts.append(time.time())
         for each in ranks:
             each.start()
         ranks[0].join(timeout=times.expovariate(1 / mtbf_s))
@@ -88,6 +91,7 @@ def run(folder: Path, *, training_s: float, mtbf_s: float, every: int, seed: int
         codes = [each.exitcode for each in ranks]
         if ranks[0].exitcode not in {0, -9}:
             raise SystemExit(f"the job failed by itself: {codes}")
+    return starts
 
 
 def main() -> None:
@@ -100,29 +104,30 @@ def main() -> None:
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
         folder, began_s = Path(name), time.time()
-        run(folder, training_s=given.training, mtbf_s=given.mtbf, every=given.every, seed=given.seed)
+        starts = run(folder, training_s=given.training, mtbf_s=given.mtbf, every=given.every, seed=given.seed)
         lines = [json.loads(line) for line in (folder / "goodput.jsonl").read_text().splitlines()]
         lines[-1]["over"] = False  # to read a book that is closed
         (folder / "goodput.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        found = booked(marks_of(folder / "goodput.jsonl"))
-        report(found, given.every, time.time() - began_s)
+        marks = marks_of(folder / "goodput.jsonl")
+        firsts = {mark.process: mark.at_s for mark in reversed(marks)}.values()
+        begun = [at_s - max(start for start in starts if start < at_s) for at_s in firsts]
+        report(booked(marks), given.every, time.time() - began_s, deaths=len(starts) - 1, begin_s=mean(begun))
 
 
-def report(found: BookedTime, every: int, wall_s: float) -> None:
+def report(found: BookedTime, every: int, wall_s: float, *, deaths: int, begin_s: float) -> None:
+    """A death while the job starts leaves no mark, so deaths and the time of a start are those that were seen here."""
     step_s = found.training_s / found.steps
     checkpoints = found.steps / every
-    restarts = max(found.restarts, 1)
-    failures_s = found.wall_s / restarts
     said = {
         "interval_s": every * step_s,
         "stall_s": found.checkpoint_s / checkpoints,
         "lag_s": 0.0,
-        "restart_s": found.restart_s / restarts,
-        "mtbf_s": failures_s,
+        "restart_s": begin_s,
+        "mtbf_s": wall_s / max(deaths, 1),
     }
     expected = expected_fraction(**said)
     measured = found.fraction
-    print(f"{found.restarts} deaths in {wall_s:.0f} s; {found.sentence}")
+    print(f"{deaths} deaths in {wall_s:.0f} s; {found.sentence}")
     print("; ".join(f"{name} {value:.2f}" for name, value in said.items()))
     print(f"goodput measured {measured:.2%}, expected {expected:.2%}: {expected / measured - 1:+.2%}")
 
