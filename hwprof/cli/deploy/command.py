@@ -26,8 +26,8 @@ asked = with_options(
     click.option("--model", required=True, help="Name of the catalogue or of a model hub, or a config.json."),
     click.option("--hardware", required=True, type=Listed(click.STRING), help="Devices, commas between them."),
     click.option("--devices", type=POSITIVE, help="How many there are; default: a node for each server."),
-    click.option("--prompt-len", "prompt", type=POSITIVE, required=True, help="Tokens of a prompt."),
-    click.option("--new-tokens", "new", type=POSITIVE, required=True, help="Tokens generated for it."),
+    click.option("--prompt-len", "prompt", type=POSITIVE, default=1024, show_default=True, help="Tokens of a prompt."),
+    click.option("--new-tokens", "new", type=POSITIVE, default=1024, show_default=True, help="Generated for it."),
     click.option(
         "--weights",
         default="bf16",
