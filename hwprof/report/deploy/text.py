@@ -18,7 +18,8 @@ def decision_text(
     decision: Decision, demand: Demand, model: str, traffic: Traffic | None, shared: Sequence[Split]
 ) -> str:
     """The services, what is cheapest, what was simulated, how a trainer shares the fleet, and the front."""
-    lines = [f"{model}, prompts of {demand.prompt:,} tokens, answers of {demand.new:,}"]
+    lengths = f"prompts of {demand.prompt:,} tokens, answers of {demand.new:,}"
+    lines = [_answer(decision.services[0], model), lengths] if decision.services else [f"{model}, {lengths}"]
     for service in decision.services:
         lines += ["", *service_lines(service)]
     if decision.cheapest is not None and decision.cheapest is not decision.services[0]:
@@ -35,6 +36,13 @@ def decision_text(
     for name, reasons in decision.refused.items():
         lines += [f"  not: {name}: {reason} ({count})" for reason, count in reasons.items()]
     return "\n".join(lines)
+
+
+def _answer(service: Service, model: str) -> str:
+    """What serves it best, in one line."""
+    offer, tokens = service.offer, format_quantity(service.token_per_s, "count")
+    times = f"a token each {format_seconds(offer.tpot_s)}, the first after {format_seconds(offer.ttft_s)}"
+    return f"{model} on {service.devices} x {offer.deployment.device.id}: {tokens} tokens/s, {times}"
 
 
 def _split_line(split: Split) -> str:
