@@ -257,8 +257,10 @@ def _text(placed: Placed, found: Prediction) -> str:
     memory = sorted(found.memory.parts, key=lambda part: -part.predicted_bytes)
     return "\n".join(
         [
-            f"{job.model.name}, {job.layout.devices} x {machine.device.id}, {job.dtype}, {job.tokens:,} tokens a step",
+            f"{job.model.name} on {job.layout.devices:,} x {machine.device.id}: {format_seconds(found.step_s)} a step, "
+            f"{format_fraction(found.mfu)} MFU, {found.bound}",
             *_verdict(found, need, room),
+            f"{job.dtype}, {job.tokens:,} tokens a step",
             "",
             f"step    {format_seconds(found.step_s)}  (90 %: {format_seconds(low_s)} to {format_seconds(high_s)})",
             f"rate    {format_quantity(found.tokens_per_s_per_device, 'count')} tokens/s/device",

@@ -58,6 +58,15 @@ def test_options_reach_the_prediction() -> None:
     assert simulated(*JOB, "--lora-rank", "8")["memory"]["peak_bytes"] < plain["memory"]["peak_bytes"]
 
 
+def test_the_first_line_is_the_answer() -> None:
+    result = CliRunner().invoke(command, [*JOB], catch_exceptions=False)
+    first, second, *_ = result.stdout.splitlines()
+    assert " a step, " in first
+    assert " MFU, " in first
+    assert len(first) <= 100
+    assert second.endswith(" tokens a step")
+
+
 def test_text_says_what_does_not_fit() -> None:
     result = CliRunner().invoke(command, ["--model", "70b", "--hardware", "h100-sxm", "--devices", "8", "--tp", "8"])
     assert result.exit_code == 0
