@@ -1,6 +1,7 @@
 """Settings of all tests: a slow machine is no failed claim, and drawn examples are the same on every machine."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ os.environ["HWPROF_CEILINGS"] = "datasheet"  # no test spends time on measuring 
 
 settings.register_profile("hwprof", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hwprof")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it for what it starts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that the processes of rank_pool can import it, too
 

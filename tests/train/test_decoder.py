@@ -97,6 +97,7 @@ def test_module_paths_are_the_contract_with_recorder_and_op_table(decoder_spec):
         "layers.*.attention.key",
         "layers.*.attention.value",
         "layers.*.attention.rope",
+        "layers.*.attention.cache",
         "layers.*.attention.core",
         "layers.*.attention.output",
         "layers.*.ffn_norm",
