@@ -255,10 +255,10 @@ def _text(placed: Placed, found: Prediction) -> str:
     need, room = format_bytes(found.memory.device_bytes), format_bytes(machine.capacity_bytes)
     parts = sorted(found.breakdown_s.items(), key=lambda part: -part[1])
     memory = sorted(found.memory.parts, key=lambda part: -part.predicted_bytes)
+    where = f"{job.model.name} on {job.layout.devices:,} x {machine.device.id}"
     return "\n".join(
         [
-            f"{job.model.name} on {job.layout.devices:,} x {machine.device.id}: {format_seconds(found.step_s)} a step, "
-            f"{format_fraction(found.mfu)} MFU, {found.bound}",
+            f"{where}: {format_seconds(found.step_s)} a step, {format_fraction(found.mfu)} MFU, {found.bound}",
             *_verdict(found, need, room),
             f"{job.dtype}, {job.tokens:,} tokens a step",
             "",
