@@ -24,24 +24,26 @@ run: setup
 	@$(BIN)/hwprof run --model tiny $(ARGS)
 
 test: setup
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 PURE := specs count predict simulate plan deploy compare trace spans report
 
 coverage: setup
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile --cov --cov-report= $(PURE:%=tests/%)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(PURE:%=tests/%)
 	@for package in $(PURE); do \
 	    reached=$$($(BIN)/coverage report --include="hwprof/$$package/*" --fail-under=90 --format=total) || \
 	        { echo "coverage of $$package is $$reached %, at least 90 is expected:"; \
 	          $(BIN)/coverage report --include="hwprof/$$package/*" --skip-covered --show-missing; exit 1; }; \
 	    echo "coverage of $$package: $$reached %"; \
 	done
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile $(PURE:%=--ignore=tests/%)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(PURE:%=--ignore=tests/%)
 
 FAULTS ?= 3000
 
 faults: setup
-	@FAULTS=$(FAULTS) OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical tests/faults --junit-xml build/faults.xml -o junit_family=xunit1
+	@FAULTS=$(FAULTS) OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) tests/faults --junit-xml build/faults.xml -o junit_family=xunit1
 	@$(BIN)/python .ci/faults.py build/faults.xml
 
 frameworks: setup
