@@ -153,7 +153,12 @@ def _report_usage(error: click.ClickException) -> int:
 
 
 def _own_mistake(error: Exception) -> HwprofError:
-    """What is said of an error that hwprof did not foresee: where it arose, and how to have it mended."""
+    """What is said of an error that hwprof did not foresee: where it arose, how to have it mended; or of no memory."""
+    if isinstance(error, MemoryError):
+        return HwprofError(
+            "memory ran out before the work began or while its results were written",
+            remedy="raise the limit (`ulimit -v`, a container's) or end other programs; see `hwprof doctor`",
+        )
     places = traceback.extract_tb(error.__traceback__)
     where = f" in {Path(places[-1].filename).name}, line {places[-1].lineno}" if places else ""
     return HwprofError(

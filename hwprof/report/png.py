@@ -106,7 +106,8 @@ def _png(figure: Figure) -> bytes:
 
 def _say(axes: Axes, text: str) -> None:
     axes.set_axis_off()
-    axes.text(0.5, 0.5, drawable(text), ha="center", va="center", wrap=True, transform=axes.transAxes)
+    said = axes.text(0.5, 0.5, drawable(text), ha="center", va="center", wrap=True, transform=axes.transAxes)
+    said.set_in_layout(False)  # a long one would leave no room for the axes
 
 
 def _draw_roofline(axes: Axes, roofline: RooflineFigure) -> None:
@@ -246,7 +247,8 @@ def _draw_bars(axes: Axes, picture: Picture) -> None:
     axes.set_yticks(range(len(rows)), [drawable(label) for label in rows])
     axes.invert_yaxis()
     axes.margins(x=0.02 if all(bar.inside for bar in picture.bars) else 0.16)
-    axes.set_xlim(left=min(0.0, *(bar.start + bar.length for bar in picture.bars)))
+    right = max(axes.get_xlim()[1], *(1.02 * mark.value for mark in picture.marks), 0.0)
+    axes.set_xlim(min(0.0, *(bar.start + bar.length for bar in picture.bars)), right)
     for mark in picture.marks:
         axes.axvline(mark.value, color=mark.colour, linestyle="--", linewidth=1.5)
         axes.annotate(

@@ -103,7 +103,7 @@ def _what_would_generate(spec: ModelSpec, settings: RunSettings, capacity_bytes:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, whichever library says so."""
-    return isinstance(error, _OUT_OF_MEMORY) or any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
+    return isinstance(error, (_OUT_OF_MEMORY, MemoryError)) or any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
 
 
 def shortage(spec: ModelSpec, settings: RunSettings, identity: DeviceIdentity, error: BaseException) -> str:
@@ -119,5 +119,7 @@ def _what_there_was(spec: ModelSpec, settings: RunSettings, identity: DeviceIden
     if identity.memory_bytes is None:
         again = "" if settings.new_tokens else " or --recompute full"
         return f"how much {identity.name} had free is {identity.memory_source}; try --micro-batch 1{again}"
-    fits = what_would_fit(spec, settings, identity.memory_bytes)
-    return f"{identity.name} had {format_bytes(identity.memory_bytes)} free; {fits}"
+    had = f"{identity.name} had {format_bytes(identity.memory_bytes)} free"
+    if need_of(spec, settings).peak_bytes <= MEMORY_MARGIN * identity.memory_bytes:
+        return f"{had}, so that something else took what was left; end other programs, or raise the limit of memory"
+    return f"{had}; {what_would_fit(spec, settings, identity.memory_bytes)}"

@@ -78,7 +78,7 @@ class _Session:
         except HwprofError as error:
             self._finish("failed", str(error))
             raise
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, MemoryError) as error:
             if is_out_of_memory(error):
                 error.with_traceback(None)  # whose frames hold the trainer, and so the device's memory
                 seen = self._recording()

@@ -75,6 +75,19 @@ def test_an_error_of_hwprofs_own_is_one_line_and_asks_for_a_report(monkeypatch, 
     assert error.count("\n") == 1
 
 
+@pytest.mark.usefixtures("_own_handler")
+def test_memory_that_runs_out_is_no_mistake_of_hwprofs(monkeypatch, failed):
+    def starved(*_args, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr(cli.cli, "main", starved)
+    code, error = failed("count")
+    assert code == 1
+    assert error.startswith("hwprof: memory ran out")
+    assert "ulimit -v" in error
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("shell", "code", "says"),
     [

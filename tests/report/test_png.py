@@ -78,5 +78,19 @@ def test_a_capacity_is_named_at_its_mark() -> None:
     assert "capacity 80 GB" in texts_of(Picture(name="p", title="Memory", bars=(bar,), marks=(mark,)))
 
 
+def test_a_mark_far_beyond_the_bars_lies_within_the_axes() -> None:
+    bar = Bar(label="peak", start=0.0, length=238.9, text="238.9 MB", colour="#56b4e9")
+    mark = Mark(label="capacity 848.1 MB", value=848.1, colour="#d55e00")
+    axes = Figure().add_subplot()
+    _draw_picture(axes, Picture(name="p", title="Memory", bars=(bar,), marks=(mark,)))
+    assert axes.get_xlim()[1] > 848.1
+
+
+def test_a_long_reason_for_an_empty_picture_leaves_room_for_the_others(record: RunRecord) -> None:
+    view = build_view(record)
+    told = replace(view, timeline=Picture(name="p", title="", empty="no timeline, since " + "memory ran out and " * 60))
+    assert render_memory(told).startswith(b"\x89PNG")
+
+
 def test_without_operations_the_roofline_has_no_legend(record: RunRecord) -> None:
     assert render_roofline(build_view(record.model_copy(update={"ops": ()}))).startswith(b"\x89PNG")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from hwprof.session.fitting import batched, roomy, what_would_fit
+from hwprof.session.fitting import batched, is_out_of_memory, roomy, shortage, what_would_fit
 from hwprof.specs.catalogue.lookup import load_model
-from hwprof.specs.record.run import RunSettings
+from hwprof.specs.record.run import DeviceIdentity, RunSettings
 
 H200_FREE_BYTES = 150e9
 """143,771 MiB, as NVML shows it, less what a CUDA context takes."""
@@ -58,3 +58,16 @@ def test_small_model_on_a_small_gpu_stays_with_torchs_own():
 def test_what_would_fit_names_the_least_change(model, free_bytes, words):
     spec, settings = _gpu_settings(model)
     assert words in what_would_fit(spec, settings, free_bytes)
+
+
+def test_memory_that_others_took_is_not_answered_with_a_larger_micro_batch():
+    """The step needs 8 x 256 tokens of tiny, 238.9 MB; 848 MB were free before it, under ``ulimit -v 1500000``."""
+    spec, settings = load_model("tiny"), RunSettings(model="tiny", device="cpu", micro_batch=8, seq_len=256)
+    identity = DeviceIdentity(name="CPU", catalogue_id=None, note="", memory_bytes=848e6, memory_source="a limit")
+    said = shortage(spec, settings, identity, RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    assert "something else took what was left" in said
+    assert "--micro-batch" not in said
+
+
+def test_python_s_own_word_for_it_is_out_of_memory():
+    assert is_out_of_memory(MemoryError())
