@@ -16,6 +16,7 @@ from hwprof.errors import SpecError, UnknownNameError
 from hwprof.report.printable import printable
 from hwprof.specs.catalogue.check import check_catalogue, check_file
 from hwprof.specs.catalogue.lookup import (
+    list_captured,
     list_clusters,
     list_devices,
     list_links,
@@ -25,6 +26,7 @@ from hwprof.specs.catalogue.lookup import (
     load_link,
     load_model,
 )
+from hwprof.specs.catalogue.released import Released
 from hwprof.specs.catalogue.shelves import SORTS, claims_of, files_of, find_file
 from hwprof.specs.frozen import Record
 from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec, LinkSpec
@@ -48,11 +50,16 @@ def list_command(sort: str | None, output_format: str) -> None:
     """List the catalogue, or one SORT of it."""
     sorts = [sort] if sort else list(_LISTS)
     specs: dict[str, Sequence[Record]] = {name: _LISTS[name][0]() for name in sorts}
+    captured = list_captured() if "models" in sorts else {}
     if output_format == "json":
-        say(json.dumps({name: [spec.model_dump(mode="json") for spec in specs[name]] for name in sorts}))
+        found = {name: [spec.model_dump(mode="json") for spec in specs[name]] for name in sorts}
+        kept = [{"name": name, "kind": "captured", **about.model_dump(mode="json")} for name, about in captured.items()]
+        say(json.dumps(found | ({"captured_models": kept} if captured else {})))
         return
     for name in sorts:
-        _print_table(name, _LISTS[name][1], [_LISTS[name][2](spec) for spec in specs[name]])
+        rows = [_LISTS[name][2](spec) for spec in specs[name]]
+        rows += [_captured_row(*each) for each in captured.items()] if name == "models" else []
+        _print_table(name, _LISTS[name][1], rows)
 
 
 @command.command("show", epilog=examples("hwprof specs show 7b", "hwprof specs show 8xh100-sxm"))
@@ -61,6 +68,9 @@ def list_command(sort: str | None, output_format: str) -> None:
 def show_command(name: str, output_format: str) -> None:
     """Print the spec that NAME stands for: a model, device, link or cluster (also 8xh100-sxm)."""
     path = next((path for path in (find_file(sort, name) for sort in SORTS) if path is not None), None)
+    if path is not None and path.suffix == ".json":  # a released configuration, in either format
+        say(path.read_text().removesuffix("\n"))
+        return
     if path is not None and output_format == "text":
         say(f"# {path}\n{path.read_bytes().decode(errors='replace')}".removesuffix("\n"))
         return
@@ -137,6 +147,11 @@ def _model_row(spec: Any) -> tuple[str, ...]:
     shape = f"{spec.layers} x {spec.d_model}"
     stated = _or_dash(spec.stated_parameters, format_count)
     return (spec.name, ", ".join(spec.aliases), spec.family, spec.kind, stated, shape, str(spec.max_seq_len))
+
+
+def _captured_row(name: str, about: Released) -> tuple[str, ...]:
+    stated = format_count(about.stated_parameters or about.parameters)
+    return (name, ", ".join(about.aliases), about.family, "captured", stated, "-", "-")
 
 
 def _device_row(spec: Any) -> tuple[str, ...]:

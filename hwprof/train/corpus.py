@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import lzma
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,11 @@ import numpy.typing as npt
 from hwprof.errors import InputError
 from hwprof.train.bpe import encode, load_tokenizer, train_bpe
 
-DEFAULT_TEXT = Path(__file__).parent / "texts" / "pride-and-prejudice.txt"
-"""A public-domain novel that ships with the package."""
+DEFAULT_TEXT = Path(__file__).parent / "texts" / "pride-and-prejudice.txt.xz"
+"""A public-domain novel that ships with the package, packed."""
 
 BYTE_VOCABULARY = 256
+_PACKED = ".xz"
 _LOOKED_THROUGH_BYTES = 8_000_000
 """Up to this size a file is looked through twice: before anything is measured, and to train."""
 _CHECK_ITEMS = 1 << 24
@@ -58,6 +60,22 @@ class MappedTokens:
         return np.memmap(self._path, dtype=self._dtype, mode="r")
 
 
+class PackedTokens:
+    """The bytes of a packed text, unpacked when touched. Travels to worker processes as a path, not as a copy."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[type[PackedTokens], tuple[Path]]:
+        return PackedTokens, (self._path,)
+
+    @cached_property
+    def ids(self) -> TokenIds:
+        """Its bytes."""
+        with _opened(self._path) as file:
+            return np.frombuffer(file.read(), dtype="u1")
+
+
 class StoredTokens:
     """Token ids in memory."""
 
@@ -69,7 +87,7 @@ def open_tokens(path: Path, *, tokenizer: str, vocab_size: int) -> Tokens:
     """The tokens of a data file.
 
     A file that ends in ``.npy`` holds uint16 or uint32 ids; one in ``.bin`` raw little-endian ids, uint16 where
-    ``vocab_size`` is at most 65,536, else uint32. Any other file is UTF-8 text.
+    ``vocab_size`` is at most 65,536, else uint32. Any other file is UTF-8 text, packed where it ends in ``.xz``.
 
     Args:
         path: the file.
@@ -193,13 +211,17 @@ def _open_text(path: Path, *, tokenizer: str, vocab_size: int) -> Tokens:
                 f"byte tokens need a vocabulary of {BYTE_VOCABULARY}, the model has {vocab_size}",
                 remedy="choose a larger model, or give a token file",
             )
-        return MappedTokens(path, "u1")
-    with path.open(encoding="utf-8", newline="") as file:
-        text = file.read()
+        return PackedTokens(path) if path.suffix == _PACKED else MappedTokens(path, "u1")
+    with _opened(path) as file:
+        text = file.read().decode()
     encoder = _bpe(tokenizer, text)
     ids = encode(encoder, text)
     _check_ids(path, ids, vocab_size)
     return StoredTokens(ids)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return lzma.open(path) if path.suffix == _PACKED else path.open("rb")
 
 
 def _bpe(tokenizer: str, text: str) -> Any:
@@ -220,9 +242,16 @@ def _bpe_size(tokenizer: str) -> int | None:
 
 
 def _check_text(path: Path) -> None:
+    try:
+        _check_utf8(path)
+    except (lzma.LZMAError, EOFError) as error:
+        raise InputError(f"{str(path)!r} can't be unpacked: {error}", remedy="pack it again with xz") from error
+
+
+def _check_utf8(path: Path) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")()
     done_bytes = 0
-    with path.open("rb") as file:
+    with _opened(path) as file:
         while chunk := file.read(_CHECK_ITEMS):
             if b"\0" in chunk:
                 raise _not_text(path, done_bytes + chunk.index(b"\0"), "a zero byte")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import lzma
 import pickle
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 
 from hwprof.errors import InputError
 from hwprof.train.bpe import encode, load_tokenizer, train_bpe
-from hwprof.train.corpus import DEFAULT_TEXT, MappedTokens, open_tokens
+from hwprof.train.corpus import DEFAULT_TEXT, MappedTokens, PackedTokens, open_tokens
 
 _TEXT = "Ein Käse, two cheeses.\nLine two — with signs: µ, 漢字.\n" * 20
 
@@ -24,7 +25,7 @@ def _fault(path, **options):
 
 
 def test_shipped_text_is_the_whole_novel_and_nothing_else():
-    text = DEFAULT_TEXT.read_bytes()
+    text = lzma.decompress(DEFAULT_TEXT.read_bytes())
     assert len(text) == 684_768
     assert text.isascii()
     assert text.startswith(b"PRIDE AND PREJUDICE\n\nBy Jane Austen\n")
@@ -55,12 +56,16 @@ def test_numpy_token_file_is_mapped_and_not_read(dtype, tmp_path):
     assert tokens.ids.tolist() == [5, 0, 255, 7]
 
 
-def test_mapped_tokens_travel_to_workers_as_a_path():
-    tokens = _open(DEFAULT_TEXT)
+@pytest.mark.parametrize("kind", [MappedTokens, PackedTokens])
+def test_tokens_of_a_file_travel_to_workers_as_a_path(kind, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(lzma.decompress(DEFAULT_TEXT.read_bytes()))
+    tokens = _open(path if kind is MappedTokens else DEFAULT_TEXT)
     packed = pickle.dumps(tokens)
     assert len(packed) < 1000
     copy = pickle.loads(packed)
-    assert isinstance(copy, MappedTokens)
+    assert isinstance(copy, kind)
+    assert len(copy.ids) == 684_768
     assert np.array_equal(copy.ids, tokens.ids)
 
 
@@ -202,3 +207,9 @@ def test_missing_bpe_library_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(InputError, match=r"pip install hwprof\[bpe\]"):
         train_bpe(_TEXT, 300)
+
+
+def test_a_damaged_packed_text_says_so(tmp_path):
+    path = tmp_path / "text.txt.xz"
+    path.write_bytes(DEFAULT_TEXT.read_bytes()[:5000])
+    assert "can't be unpacked" in _fault(path)

@@ -191,7 +191,7 @@ def _with_parts(config: Any) -> Iterator[Any]:
 
 def _class_of(package: Any, path: Path, kind: str, names: Any) -> Any:
     if names:
-        found = getattr(package, str(names[0]), None)
+        found = _named(package, str(names[0]), kind)
         if found is None:
             raise InputError(
                 f"{path}: transformers {package.__version__} has no class {names[0]!r}",
@@ -211,6 +211,16 @@ def _class_of(package: Any, path: Path, kind: str, names: Any) -> Any:
         f"{path}: transformers {package.__version__} has no class for model_type {kind!r} alone",
         remedy="name it under 'architectures' in the file",
     )
+
+
+def _named(package: Any, name: str, kind: str) -> Any:
+    """The class of a name; of the code that comes with a model the name may differ in its underscores alone."""
+    found = getattr(package, name, None)
+    if found is None:
+        of_kind = getattr(getattr(package.models, kind, None), f"modeling_{kind}", None)
+        plain = name.replace("_", "").lower()
+        found = next((vars(of_kind)[e] for e in vars(of_kind or package) if e.replace("_", "").lower() == plain), None)
+    return found
 
 
 def _made(found: Any, config: Any) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -25,7 +27,8 @@ def weightless() -> Iterator[None]:
     """Every parameter becomes one of the meta device as a module takes it.
 
     Its memory is given back before anything is written to it, and initialising it does nothing. All other tensors are
-    real, so that a factory may look at their values (as for stochastic depth by layer).
+    real, so that a factory may look at their values (as for stochastic depth by layer); but empty ones that no module
+    looks at, of more than ``KNOWN_ELEMENTS``, are of the meta device at once: the experts of one layer may be 30 GB.
     """
     empty: Any = WeakIdKeyDictionary()
 
@@ -40,9 +43,26 @@ def weightless() -> Iterator[None]:
     register: Any = register_module_parameter_registration_hook  # typed as if the hook returned nothing
     handle = register(replace)
     try:
-        yield
+        with _LargeOnesHaveNoMemory():
+            yield
     finally:
         handle.remove()
+
+
+class _LargeOnesHaveNoMemory(TorchFunctionMode):
+    """``torch.empty`` of many elements is of the meta device, unless its caller names one."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        keywords = kwargs or {}
+        if func is torch.empty and "device" not in keywords and _elements(args) > KNOWN_ELEMENTS:
+            keywords = keywords | {"device": "meta"}
+        return func(*args, **keywords)
+
+
+def _elements(sizes: Any) -> int:
+    """How many elements sizes make, one after another or in a tuple."""
+    flat = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+    return math.prod(size for size in flat if isinstance(size, int))
 
 
 class ShapesOnly(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch types it so

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwprof.errors import InputError, SpecError, UnknownNameError
+from hwprof.specs.catalogue.released import Released, described, released
 from hwprof.specs.catalogue.shelves import SHELVES, Sort, claims_of, files_of, find_file
 from hwprof.specs.catalogue.spoken import spoken_file
 from hwprof.specs.files import PATH_VARIABLE
@@ -39,11 +40,15 @@ def load_model(name_or_path: str | Path) -> ModelSpec:
 
 def config_file(name_or_path: str | Path) -> Path | None:
     """The ``config.json`` that a name or path of a model stands for; None where it is something else."""
-    path = Path(str(name_or_path).strip())
+    text = str(name_or_path).strip()
+    path = Path(text)
     inside = path / "config.json"
     if _exists(inside):
         return inside
-    return path if path.suffix.lower() == ".json" and _exists(path) else None
+    if _exists(path):
+        return path if path.suffix.lower() == ".json" else None
+    kept = _named_file("model", text) if text else None
+    return kept if kept is not None and kept.suffix == ".json" else None
 
 
 def load_device(name_or_path: str | Path) -> DeviceSpec:
@@ -91,8 +96,20 @@ def counted(text: str) -> tuple[int | None, str]:
 
 
 def list_models() -> tuple[ModelSpec, ...]:
-    """Every model of the catalogue, by file name."""
+    """Every model of the catalogue that hwprof can describe, by file name; the others are ``list_captured``."""
     return tuple(spec for spec in _all("model") if isinstance(spec, ModelSpec))
+
+
+def list_captured() -> dict[str, Released]:
+    """What is known of the models of the catalogue that are captured when they are asked for, by name."""
+    return {path.stem: released(path) for path in files_of("model") if _is_captured(path)}
+
+
+def _is_captured(path: Path) -> bool:
+    """Whether it is a released configuration of a type that no reader takes whole."""
+    from hwprof.specs.huggingface import READ_WHOLE, model_type_of
+
+    return path.suffix == ".json" and model_type_of(path) not in READ_WHOLE
 
 
 def list_devices() -> tuple[DeviceSpec, ...]:
@@ -130,15 +147,16 @@ def _load(sort: Sort, name_or_path: str | Path) -> Record:
     is_path = isinstance(name_or_path, Path) or text.lower().endswith((".toml", ".json"))
     if is_path or (os.sep in text and (_exists(text) or not _ORGANISED.fullmatch(text))):
         return _from_path(sort, Path(text))
-    path = find_file(sort, text)
-    if path is not None:
-        return _from_file(sort, path)
-    if _exists(text):
+    if find_file(sort, text) is None and _exists(text):
         return _from_path(sort, Path(text))
-    path = spoken_file(sort, text)
+    path = _named_file(sort, text)
     if path is not None:
         return _from_file(sort, path)
     raise _unknown(sort, text)
+
+
+def _named_file(sort: Sort, text: str) -> Path | None:
+    return find_file(sort, text) or spoken_file(sort, text)
 
 
 def _from_path(sort: Sort, path: Path) -> Record:
@@ -160,6 +178,8 @@ def _from_config(path: Path) -> ModelSpec:
 
 
 def _from_file(sort: Sort, path: Path) -> Record:
+    if sort == "model" and path.suffix == ".json":
+        return described(path)
     shelf = SHELVES[sort]
     return build(shelf.noun, resolved(sort, read_toml(path)), path=path, example=shelf.example)
 
@@ -169,6 +189,10 @@ def _unknown(sort: Sort, name: str) -> InputError:
         return InputError(f"{name!r} is a device, not a cluster", remedy=f"say how many, for example 8x{name}")
     known = {claim for path in files_of(sort) for claim in claims_of(path, sort)}
     remedy = f"write a TOML file for it and give its path (`hwprof specs show {SHELVES[sort].example}` prints one), "
+    if sort == "model" and _ORGANISED.fullmatch(name):
+        remedy = (
+            f"give its config.json: `hf download {name} config.json --local-dir mine`, then --model mine; or {remedy}"
+        )
     return UnknownNameError(
         kind=sort, name=name, known=known, remedy=remedy + f"or put it in a folder of {PATH_VARIABLE}"
     )
@@ -209,4 +233,5 @@ def _usual_cluster(devices: int, device: DeviceSpec) -> ClusterSpec:
 def _all(sort: Sort) -> Iterator[Record]:
     for path in files_of(sort):
         claims_of(path, sort)
-        yield _from_file(sort, path)
+        if not _is_captured(path):
+            yield _from_file(sort, path)

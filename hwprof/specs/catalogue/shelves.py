@@ -1,4 +1,4 @@
-"""Where on the shelves does a catalogue name stand? Every model, device, link and cluster is one TOML file."""
+"""Where on the shelves does a catalogue name stand? Every model, device, link and cluster is one file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hwprof.errors import SpecError
+from hwprof.specs.catalogue.released import released
 from hwprof.specs.files import data_roots
 from hwprof.specs.frozen import Record
 from hwprof.specs.parsing import read_toml
@@ -72,11 +73,15 @@ def find_file(sort: Sort, name: str) -> Path | None:
 def files_of(sort: Sort) -> Iterator[Path]:
     """Every file that holds a spec of this sort: its shelf in each root, and loose files where users put them.
 
+    A model may also be a JSON file: its released configuration (:mod:`hwprof.specs.catalogue.released`).
+
     Raises:
         SpecError: a loose file is not TOML, or does not say of which sort it is.
     """
     for place, root in enumerate(data_roots()):
         yield from sorted((root / SHELVES[sort].folder).glob("*.toml"))
+        if sort == "model":
+            yield from sorted((root / SHELVES[sort].folder).glob("*.json"))
         loose = [*root.glob("*.toml"), *(root / "hardware_specs").glob("*.toml")] if place else []
         yield from (path for path in sorted(loose) if sort_of(read_toml(path), path) == sort)
 
@@ -115,6 +120,8 @@ def claims_of(path: Path, sort: Sort) -> tuple[str, ...]:
     Raises:
         SpecError: the file is not TOML, or its id is not its file name.
     """
+    if path.suffix == ".json":
+        return (path.stem.lower(), *(alias.lower() for alias in released(path).aliases))
     tables = read_toml(path)
     key = "name" if sort == "model" else "id"
     aliases = tables.get("aliases", [])

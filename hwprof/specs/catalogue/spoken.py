@@ -11,8 +11,10 @@ from hwprof.specs.parsing import read_toml
 _BRANDS = frozenset({"nvidia", "geforce", "tesla", "amd", "instinct", "radeon", "intel", "google", "apple", "graphics"})
 """Words that stand before a device's name."""
 
-_FLAVOURS = re.compile(r"-(hf|instruct|base|chat|it|pt|text|preview)$")
-"""What a Hugging Face name adds to that of an architecture."""
+_FLAVOURS = re.compile(
+    r"-(hf|instruct|base|chat|it|pt|text|preview|thinking|think|reasoning|sft|dpo|fp8|bf16|nvfp4|mxfp4|[0-9]{4})$"
+)
+"""What a Hugging Face name adds to that of an architecture: how it was trained further, its format, its month."""
 
 
 def spoken_file(sort: Sort, name: str) -> Path | None:
@@ -21,9 +23,12 @@ def spoken_file(sort: Sort, name: str) -> Path | None:
     A model's name may stand behind its organisation (``meta-llama/Llama-3.1-8B-Instruct``), a device's behind its brand
     (``NVIDIA GeForce RTX 4090``).
     """
-    wanted = _keys(sort, name)
-    found = {path for path in files_of(sort) if not wanted.isdisjoint(_claimed(sort, path))}
-    return found.pop() if len(found) == 1 else None
+    claims = {path: _claimed(sort, path) for path in files_of(sort)}
+    for wanted in _keys(sort, name):
+        found = [path for path, keys in claims.items() if wanted in keys]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
 
 
 def _claimed(sort: Sort, path: Path) -> set[str]:
@@ -31,13 +36,15 @@ def _claimed(sort: Sort, path: Path) -> set[str]:
     return {_key(sort, str(claim)) for claim in (*claims_of(path, sort), *names)}
 
 
-def _keys(sort: Sort, name: str) -> set[str]:
-    """The name, and without what its last words may add."""
+def _keys(sort: Sort, name: str) -> list[str]:
+    """The name, and without what its last words may add, one after another."""
     if sort != "model":
-        return {_key(sort, name)}
-    last = name.strip().lower().rstrip("/").rpartition("/")[2]
-    plain = _FLAVOURS.sub("", last)
-    return {_key(sort, each) for each in (last, plain, plain.removeprefix("meta-"))}
+        return [_key(sort, name)]
+    words = [name.strip().lower().rstrip("/").rpartition("/")[2]]
+    while (shorter := _FLAVOURS.sub("", words[-1])) != words[-1]:
+        words.append(shorter)
+    words.append(words[-1].removeprefix("meta-"))
+    return [_key(sort, each) for each in words]
 
 
 def _key(sort: Sort, name: str) -> str:

@@ -69,6 +69,9 @@ WITH_IMAGES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """``model_type`` of a model that also reads images -> that of its text model, and the defaults that files lean on."""
 
+READ_WHOLE = frozenset(READERS)
+"""Every ``model_type`` of which nothing is left out."""
+
 KNOWN_TYPES = tuple(sorted((*READERS, *WITH_IMAGES)))
 """Every ``model_type`` that can be read."""
 

@@ -4,6 +4,7 @@ import pytest
 
 from hwprof.count.blocks.parameters import parameters
 from hwprof.specs.catalogue.lookup import list_models, load_model
+from hwprof.specs.catalogue.shelves import files_of
 
 COUNTED = {
     "transformer-base": 63_045_632,
@@ -253,12 +254,14 @@ def test_plain_decoders_counted_by_hand_agree(family):
 
 
 def test_every_model_file_has_a_known_count():
-    assert {model.name for model in list_models()} == set(COUNTED)
+    described = {path.stem for path in files_of("model") if path.suffix == ".toml"}
+    assert described == set(COUNTED)  # the others: test_released.py
+    assert described <= {model.name for model in list_models()}
 
 
 def test_stated_counts_are_close_to_the_dimensions():
     for model in list_models():
-        if model.stated_parameters:
+        if model.stated_parameters and model.name in COUNTED:
             within = ROUGHLY_STATED.get(model.name, 0.02)
             assert COUNTED[model.name] / model.stated_parameters == pytest.approx(1, abs=within), model.name
 
