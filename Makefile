@@ -18,7 +18,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: architectures run test coverage frameworks lowest oldest faults check lint types imports unused format bench example docs diagrams package clean setup
+.PHONY: architectures run test coverage frameworks questions lowest oldest faults check lint types imports unused format bench example docs diagrams package clean setup
 
 run: setup
 	@$(BIN)/hwprof run --model tiny $(ARGS)
@@ -49,6 +49,9 @@ faults: setup
 frameworks: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[frameworks]'
 	@HWPROF_START_FRAMEWORKS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs tests/plan/settings
+
+questions: setup
+	@HWPROF_SLOW=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/test_questions.py
 
 lowest: setup
 	@$(BIN)/python .ci/oldest.py

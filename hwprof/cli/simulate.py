@@ -258,7 +258,7 @@ def _text(placed: Placed, found: Prediction) -> str:
     where = f"{job.model.name} on {job.layout.devices:,} x {machine.device.id}"
     return "\n".join(
         [
-            f"{where}: {format_seconds(found.step_s)} a step, {format_fraction(found.mfu)} MFU, {found.bound}",
+            f"{where}: {format_seconds(found.step_s)} a step, MFU {format_fraction(found.mfu)}, {found.bound}-bound",
             *_verdict(found, need, room),
             f"{job.dtype}, {job.tokens:,} tokens a step",
             "",

@@ -15,7 +15,7 @@ from hwprof.cli.count.notes import note, note_length
 from hwprof.cli.count.step_report import Counted, as_json, as_text
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option, say
-from hwprof.cli.job_options import POSITIVE, capture_options, job_options, model_option
+from hwprof.cli.job_options import POSITIVE, TOKENS, capture_options, job_options, model_option, seq_len_of
 from hwprof.count.blocks.transformer import CONVENTIONS, training_step_ops
 from hwprof.count.job.totals import flop_of
 from hwprof.count.memory.step import training_memory
@@ -40,8 +40,12 @@ _RUN_OPTIMIZERS: dict[JobOptimizer, OptimizerName] = {name: name for name in get
     )
 )
 @model_option()
-@click.option("--batch-size", type=POSITIVE, help="Sequences in the batch.")
-@click.option("--seq-len", type=POSITIVE, help="Tokens of a sequence; an image has those of its patches.")
+@click.option("--batch-size", type=POSITIVE, help="Sequences in the batch; default: 1.")
+@click.option(
+    "--seq-len",
+    type=TOKENS,
+    help="Tokens of a sequence; an image has its patches'; default: the model's, at most 4096.",
+)
 @click.option("--target-len", type=POSITIVE, help="Tokens of an encoder-decoder's target; default: --seq-len.")
 @capture_options
 @job_options("dtype", "recompute", "optimizer")
@@ -86,8 +90,9 @@ def command(
         count_module(context, dtype=run_dtype)
         return
     refuse_module_options(context)
-    if model is None or batch_size is None:
-        raise click.UsageError(f"Missing option '{'--model' if model is None else '--batch-size'}'.")
+    if model is None:
+        raise click.UsageError("Missing option '--model'.")
+    batch_size = context.params["batch_size"] = batch_size or 1
     from hwprof.session.captured import counted_model
 
     spec = counted_model(model, _shapes(context, run_dtype))
@@ -160,9 +165,7 @@ def _length(spec: ModelSpec, *, seq_len: int | None, target_len: int | None) -> 
         if seq_len not in {None, spec.vision.tokens}:
             note(f"--seq-len {seq_len} is not used: an image of {spec.name} is {spec.vision.tokens} tokens")
         return spec.vision.tokens
-    if seq_len is None:
-        raise InputError("--seq-len is missing", expectation=f"{spec.name} reads tokens", remedy="say how many")
-    return seq_len
+    return seq_len or (target_len if spec.two_sided and target_len else seq_len_of(spec))
 
 
 def _counted_run(spec: ModelSpec, settings: RunSettings) -> Counted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 from hwprof.cli.count.work import flop_lines, kind_lines, work_json
@@ -91,9 +92,12 @@ def _headline(counted: Counted) -> list[str]:
     spec, settings, count = counted.spec, counted.settings, parameters(counted.spec)
     target = f" -> {settings.target_len}" if settings.target_len else ""
     work = f"{settings.micro_batch} x {settings.seq_len}{target} tokens, {counted.dtype}"
-    active = f", {format_count(count.active)} active ({count.active:,})" if count.active != count.total else ""
+    sparse = count.active != count.total
+    active = f", {format_count(count.active)} active" if sparse else ""
+    takes = f"{format_flop(counted.flop.train_full)} and {format_bytes(counted.need.peak_bytes)} of memory a step"
     return [
-        f"{spec.name}: {format_count(count.total)} parameters ({count.total:,}){active}",
+        f"{spec.name}: {format_count(count.total)} parameters{active}; {takes}",
+        f"  {count.total:,} parameters{f', {count.active:,} active' if sparse else ''}",
         "  " + ", ".join(f"{part} {format_count(number)}" for part, number in _parts(count).items() if number),
         f"one step over {work}, recompute {settings.recompute}, {counted.optimizer}",
     ]
@@ -101,9 +105,12 @@ def _headline(counted: Counted) -> list[str]:
 
 def _formula_lines(counted: Counted) -> list[str]:
     estimates = [
-        f"  {f.name:<17} {format_flop(f.flop):>14} {format_change(f.flop / counted.flop.train_full - 1):>9}   "
-        f"{f.differs} ({f.source})"
+        line
         for f in formulas(counted.spec, counted.settings)
+        for line in (
+            f"  {f.name:<17} {format_flop(f.flop):>14} {format_change(f.flop / counted.flop.train_full - 1):>9}",
+            *wrap(f"{f.differs} ({f.source})", 78, initial_indent="    ", subsequent_indent="    "),
+        )
     ]
     header = "formulas for train, and how far they are from the exact count (full)"
     return [header, *estimates, ""] if estimates else []

@@ -22,10 +22,12 @@ from hwprof.cli.job_options import (
     switched,
 )
 from hwprof.cli.options import Listed
+from hwprof.cli.plan.goals import Amount
 from hwprof.errors import InputError
 from hwprof.plan.fit.question import ADAPTATIONS, TASKS, FitQuestion, usual_lengths
+from hwprof.plan.fit.rows import USUAL_LENGTH
 from hwprof.predict.machine import machine_of
-from hwprof.specs.catalogue.lookup import counted, list_devices, load_cluster, load_model
+from hwprof.specs.catalogue.lookup import counted, list_devices, list_models, load_cluster, load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
 from hwprof.units import format_bytes, parse
@@ -45,9 +47,11 @@ USUAL_RANK = 16
         "hwprof fit --model 8b --hardware rtx-4090",
         "hwprof fit --model 8b --memory 24GB --adaptation lora,qlora --batch-size 2 --seq-len 2048",
         "hwprof fit --model 70b --adaptation qlora",
+        "hwprof fit --hardware rtx-4090",
+        "hwprof fit --model 8b --hardware rtx-4090 --adaptation qlora --tokens 10M",
     )
 )
-@model_option(required=True)
+@model_option()
 @click.option("--hardware", help="Device of the catalogue, or a TOML file; 2xrtx-4090 for two of them.")
 @click.option("--memory", help="In place of a device only its memory: 24GB (24e9 bytes) or 24GiB.")
 @click.option("--devices", type=POSITIVE, help="How many hold the model together, sharded; default: 1.")
@@ -61,6 +65,7 @@ USUAL_RANK = 16
 @click.option(
     "--seq-len", "lengths", type=Listed(TOKENS), help="Tokens of a sequence; default: 512 to 8192, as the model allows."
 )
+@click.option("--tokens", type=Amount(), help="Of the whole fine-tuning, for example 10M: how long it takes.")
 @click.option("--task", type=click.Choice(TASKS), default="sft", show_default=True, help="What is trained for.")
 @job_options(
     *("lora_rank", "lora_targets", "optimizer", "recompute"),
@@ -85,9 +90,13 @@ def command(
 
     The software is Hugging Face's (transformers, PEFT, TRL) as it comes, unless --stack, --compile, --loss or another
     switch says otherwise; --stack unsloth has fused kernels and a loss without whole logits. Without --hardware and
-    --memory it finds the smallest device that works. Exit code 1: nothing fits.
+    --memory it finds the smallest device that works, without --model the largest models. Exit code 1: nothing fits.
     """
+    _complete(typed)
     question = _question(typed)
+    if typed["model"] is None:
+        _answer_models(question, _room(typed, question), output_format)
+        return
     if typed["hardware"] is None and typed["memory"] is None:
         _answer_devices(question, output_format)
         return
@@ -117,8 +126,20 @@ def command(
         click.get_current_context().exit(1)
 
 
+def _complete(typed: dict[str, Any]) -> None:
+    """That a model or a place to train in was typed; ``2x24GB`` says devices and memory."""
+    if typed["model"] is None and typed["hardware"] is None and typed["memory"] is None:
+        raise InputError(
+            "neither a model nor a device is named",
+            remedy="give --model, --hardware (or --memory), or both: `hwprof fit --model 8b --hardware rtx-4090`",
+        )
+    number, memory = counted(typed["memory"] or "")
+    if number is not None and typed["devices"] in {None, number}:
+        typed |= {"memory": memory, "devices": number}
+
+
 def _question(typed: dict[str, Any]) -> FitQuestion:
-    stack, model = stack_of(typed), load_model(typed["model"])
+    stack, model = stack_of(typed), load_model(typed["model"] or SOME_MODEL)
     devices = typed["devices"] or 1
     if typed["hardware"] and (typed["devices"] or counted(typed["hardware"])[0]):
         typed["hardware"], devices = counted_hardware(typed["hardware"], typed["devices"])
@@ -128,7 +149,7 @@ def _question(typed: dict[str, Any]) -> FitQuestion:
         switches=switched(typed, stack),
         adaptations=typed["adaptations"] or ADAPTATIONS,
         batches=typed["batches"] or USUAL_BATCHES,
-        lengths=typed["lengths"] or usual_lengths(model, USUAL_LENGTHS),
+        lengths=typed["lengths"] or (usual_lengths(model, USUAL_LENGTHS) if typed["model"] else (USUAL_LENGTH,)),
         task=typed["task"],
         rank=typed["lora_rank"],
         targets=typed["lora_targets"],
@@ -138,6 +159,7 @@ def _question(typed: dict[str, Any]) -> FitQuestion:
         devices=devices,
         zero_stage=typed["zero"],
         offload=typed["offload"],
+        tokens=typed["tokens"],
     )
 
 
@@ -154,6 +176,32 @@ def _room(typed: dict[str, Any], question: FitQuestion) -> Room:
             remedy=f"leave one of them out; {machine.device.id} has {format_bytes(machine.capacity_bytes)}",
         )
     return Room(name=machine.device.id, capacity_bytes=machine.capacity_bytes, machine=machine)
+
+
+SOME_MODEL = "8b"
+"""That stands in a question until each model takes its place."""
+
+
+def _answer_models(question: FitQuestion, room: Room, output_format: str) -> None:
+    """The largest models of the catalogue that can be trained in so much room."""
+    from hwprof.plan.fit.nearest import trainable_of
+    from hwprof.report.plan.fit_text import print_trainable
+
+    decoders = [model for model in list_models() if model.kind == "decoder"]
+    found = trainable_of(question, decoders, room, simulator_parameters())
+    if output_format == "json":
+        rows = [
+            {
+                "adaptation": one.adaptation,
+                "models": [{"model": model.name, "row": _row_json(row)} for model, row in one.models],
+            }
+            for one in found
+        ]
+        click.echo(json.dumps({"largest_models": rows}, indent=2, allow_nan=False))
+    else:
+        print_trainable(question, room, found, sys.stdout)
+    if not any(one.models for one in found):
+        click.get_current_context().exit(1)
 
 
 def _answer_devices(question: FitQuestion, output_format: str) -> None:
@@ -186,7 +234,7 @@ def _fit_json(fit: Fit, change: Change | None) -> dict[str, Any]:
         "devices": question.devices,
         "stack": question.stack.name,
         "task": question.task,
-        "rows": [_row_json(row) for row in fit.rows],
+        "rows": [_row_json(row) | {"training_s": row.training_s(question.tokens)} for row in fit.rows],
         "largest": [
             {
                 "adaptation": each.adaptation,

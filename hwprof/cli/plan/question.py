@@ -64,7 +64,7 @@ def asked(
         choices=_choices(typed),
         margin=typed["memory_margin"],
         host_memory_bytes=_host_memory(typed),
-        notes=_batch_notes(typed, base),
+        notes=_notes(typed, base),
     )
     question = replace(question, **_longest(typed, question, rates))
     if record is not None and record.device.catalogue_id == machine.device.id:
@@ -168,12 +168,17 @@ def model_of(typed: dict[str, Any], record: RunRecord | None) -> ModelSpec:
     return job_of_run(record).model
 
 
-def _batch_notes(typed: dict[str, Any], base: TrainingJob) -> tuple[str, ...]:
+def _notes(typed: dict[str, Any], base: TrainingJob) -> tuple[str, ...]:
     assumed, asked = typed.get("batch_assumed"), typed.get("batch_asked") or base.global_batch
     million = asked * base.seq_len / 1e6
-    told = f"--global-batch not given: {asked:,} sequences, {million:.3g} M tokens a step, as Llama 2 or 3 had"
+    told = f"--global-batch not given: {asked:,} sequences, {million:.3g} M tokens a step, as published runs had"
     moved = f"--global-batch moved from {asked:,} to {base.global_batch:,} so that it divides (--batch-tolerance)"
-    return (*([told] if assumed else []), *([moved] if asked != base.global_batch else []))
+    notes = (*([told] if assumed else []), *([moved] if asked != base.global_batch else []))
+    longest_s = typed.get("time_assumed")
+    if longest_s is None:
+        return notes
+    days = f"a budget alone: the cheapest that is done in {longest_s / DAY_S:.0f} days, as BLOOM was"
+    return (*notes, f"{days} (--deadline says otherwise)" if longest_s else "nothing in the budget is done in 117 days")
 
 
 def _longest(typed: dict[str, Any], question: Question, rates: RunningRates) -> dict[str, Any]:

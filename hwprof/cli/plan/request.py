@@ -24,9 +24,9 @@ from hwprof.cli.plan.goals import limited, limits_typed, reliability_typed
 from hwprof.cli.plan.question import asked, model_of
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.errors import InputError, UnknownNameError, WorkError
-from hwprof.plan.answer.cost import RunningRates, step_limits_s
+from hwprof.plan.answer.cost import DAY_S, RunningRates, step_limits_s
 from hwprof.plan.answer.fleet import best_plan, fleet_of
-from hwprof.plan.answer.machines import Answer, Option, Unable, answer_of, option_of
+from hwprof.plan.answer.machines import Answer, Objective, Option, Unable, answer_of, option_of
 from hwprof.plan.answer.nearest import Change, nearest_change
 from hwprof.plan.space.question import Question
 from hwprof.specs.catalogue.lookup import counted, load_cluster, load_device
@@ -73,7 +73,7 @@ choice_part = with_options(
 def answer_to(typed: dict[str, Any]) -> Answer:
     """Every hardware with every number of devices, searched; those that can't be are set apart with the reason.
 
-    With a deadline or a budget and neither devices nor an objective, the number of devices is searched for.
+    With a deadline or a budget and no devices, the number of devices is searched for.
 
     Raises:
         UnknownNameError: a name is in no catalogue.
@@ -81,9 +81,13 @@ def answer_to(typed: dict[str, Any]) -> Answer:
     """
     record = _run_of(typed["run_directory"]) if typed["run_directory"] else None
     typed = typed | _named(typed["hardware"] or _hardware_of(record), typed["devices"])
-    searched = limited(typed) and not typed["devices"] and typed["objective"] is None
+    searched = limited(typed) and not typed["devices"] and typed["objective"] in SEARCHED
+    if searched and not typed["hardware"]:
+        typed = typed | {"hardware": USUAL_HARDWARE}
     _complete(typed, record, searched=searched)
-    typed = typed | _usual_batch(typed, record, searched=searched)
+    typed = typed | _usual_batch(typed, record)
+    if searched and typed["deadline"] is None and typed["objective"] is None:
+        return _within_budget(typed, record)
     if searched:
         return _fleets(typed, record)
     answer = _machines(typed, record)
@@ -132,7 +136,9 @@ def _machines(typed: dict[str, Any], record: RunRecord | None) -> Answer:
 
 def _best_batch(hardware: str, devices: int, typed: dict[str, Any], record: RunRecord | None) -> Option:
     """The batch as typed, or where it may move, the one near it that trains fastest."""
-    batches = limits_typed(typed, typed["global_batch"]).batches(devices) if limited(typed) else (None,)
+    movable = limited(typed) or (typed.get("batch_assumed") and typed["batch_tolerance"] is None)
+    near = limits_typed(typed | {"tokens": typed["tokens"] or 1.0}, typed["global_batch"])
+    batches = near.batches(devices) if movable else (None,)
     found = []
     for batch in batches:
         question, rates = asked(hardware, devices, typed, record, batch=batch)
@@ -143,6 +149,20 @@ def _best_batch(hardware: str, devices: int, typed: dict[str, Any], record: RunR
 def _time_s(option: Option) -> tuple[bool, float]:
     best = option.plans[0] if option.plans else option.beyond
     return not option.plans, best.bill.time_s if best else float("inf")
+
+
+LONGEST_USUAL_S = 117 * DAY_S
+"""A budget alone asks for a training of at most so long, where there is one: as BLOOM's 1,082,990 hours of 384 A100
+took (Luccioni et al. 2022, section 4.1). The cheapest of all would be a few devices for years."""
+
+
+def _within_budget(typed: dict[str, Any], record: RunRecord | None) -> Answer:
+    """The cheapest that is done in a usual time; the cheapest of all where nothing is."""
+    try:
+        found = _fleets(typed | {"deadline": LONGEST_USUAL_S, "time_assumed": LONGEST_USUAL_S}, record)
+    except WorkError:
+        found = None
+    return _fleets(typed | {"time_assumed": 0.0}, record) if found is None or found.chosen is None else found
 
 
 def _fleets(typed: dict[str, Any], record: RunRecord | None) -> Answer:
@@ -169,7 +189,7 @@ def _fleets(typed: dict[str, Any], record: RunRecord | None) -> Answer:
             f"no number of {', '.join(fleet.hardware for fleet in fleets)} keeps to this: {fleets[0].reason}",
             remedy="allow more time or money, or name other hardware",
         )
-    return answer_of(options, "cost", unable, fleets=fleets, first=best_plan(tuple(fleets), limits))
+    return answer_of(options, "cost", unable, fleets=fleets, first=best_plan(tuple(fleets), limits, typed["objective"]))
 
 
 def _complete(typed: dict[str, Any], record: RunRecord | None, *, searched: bool) -> None:
@@ -182,7 +202,7 @@ def _complete(typed: dict[str, Any], record: RunRecord | None, *, searched: bool
         "--model": typed["model"] or record,
         "--hardware": typed["hardware"],
         "--devices or --max-devices": searched or typed["devices"] or typed["max_devices"],
-        "--global-batch": searched or typed["global_batch"],
+        "--global-batch": typed["global_batch"] or not typed["lora_rank"],
         "--tokens": not limited(typed) or typed["tokens"],
     }
     missing = [option for option, given in needed.items() if not given]
@@ -196,14 +216,20 @@ def _complete(typed: dict[str, Any], record: RunRecord | None, *, searched: bool
         )
 
 
-USUAL_STEP_TOKENS = {30e9: 16e6, 0: 4e6}
+SEARCHED: tuple[Objective | None, ...] = (None, "time", "cost")
+"""Objectives for which a number of devices is searched for."""
+
+USUAL_HARDWARE = ("a100-sxm4-80gb", "h100-sxm5-80gb", "h200-sxm5-141gb", "b200-sxm-180gb")
+"""What is compared where nobody names hardware: NVIDIA's nodes of eight that many rent, whose prices are known."""
+
+USUAL_STEP_TOKENS = {30e9: 16e6, 5e9: 4e6, 1e9: 1e6, 0: 0.5e6}
 """Tokens of a step from so many parameters on: 16 M as Llama 3 405B ended (Llama Team 2024, section 3.4.1), 4 M as all
-of Llama 2 had (Touvron et al. 2023, section 2.2)."""
+of Llama 2 had (Touvron et al. 2023, section 2.2), 1 M and 0.5 M as the small GPT-3 (Brown et al. 2020, table 2.1)."""
 
 
-def _usual_batch(typed: dict[str, Any], record: RunRecord | None, *, searched: bool) -> dict[str, Any]:
-    """A batch where a fleet is asked for and none was typed; said in the answer."""
-    if typed["global_batch"] or not searched:
+def _usual_batch(typed: dict[str, Any], record: RunRecord | None) -> dict[str, Any]:
+    """A batch of pretraining where none was typed; said in the answer."""
+    if typed["global_batch"]:
         return {}
     model = model_of(typed, record)
     size = sum(tensor.total for tensor in parameter_tensors(model))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from hwprof.errors import InputError
 from hwprof.plan.answer.cost import DAY_S, Bill, RunningRates, bill_of, steps_of
-from hwprof.plan.answer.machines import Option, option_of
+from hwprof.plan.answer.machines import Objective, Option, option_of
 from hwprof.plan.answer.plans import Plan, whole_run
 from hwprof.plan.goodput.reliability import Reliability
 from hwprof.plan.space.question import Question
@@ -123,6 +123,7 @@ class _Looked:
     limits: Limits
     reliability: Reliability
     points: dict[int, Point] = field(default_factory=dict)
+    options: dict[int, Option] = field(default_factory=dict)
     undefined: str = ""
 
     def at(self, devices: int) -> Point | None:
@@ -155,8 +156,11 @@ class _Looked:
 
     def option(self, point: Point) -> Option:
         """The point through the engine."""
-        question, rates = self.ask(point.devices, point.batch)
-        return option_of(question, rates, tokens=self.limits.tokens, reliability=self.reliability)
+        if point.devices not in self.options:
+            question, rates = self.ask(point.devices, point.batch)
+            found = option_of(question, rates, tokens=self.limits.tokens, reliability=self.reliability)
+            self.options[point.devices] = found
+        return self.options[point.devices]
 
 
 def fleet_of(hardware: str, node: int, ask: Ask, limits: Limits, reliability: Reliability) -> Fleet:
@@ -283,10 +287,14 @@ def _kept(looked: _Looked, points: list[Point], key: Callable[[Point], float]) -
     return None
 
 
-def best_plan(fleets: tuple[Fleet, ...], limits: Limits) -> Plan | None:
-    """What to take: with a deadline the cheapest of the smallest fleets, else the fastest within the budget."""
-    chosen = [fleet.smallest if limits.deadline_s is not None else fleet.fastest for fleet in fleets]
-    plans = [option.plans[0] for option in chosen if option]
-    if limits.deadline_s is None:
-        return min(plans, key=lambda plan: plan.bill.time_s, default=None)
+def best_plan(fleets: tuple[Fleet, ...], limits: Limits, objective: Objective | None = None) -> Plan | None:
+    """What to take: what the objective says, else with a deadline the cheapest of the smallest fleets, else of all."""
+    if objective == "time":
+        return min(_plans(fleet.fastest for fleet in fleets), key=lambda plan: plan.bill.time_s, default=None)
+    smallest = objective is None and limits.deadline_s is not None
+    plans = _plans(fleet.smallest if smallest else fleet.cheapest for fleet in fleets)
     return min(plans, key=lambda plan: (plan.bill.mean_usd or math.inf, plan.devices), default=None)
+
+
+def _plans(options: Iterable[Option | None]) -> list[Plan]:
+    return [option.plans[0] for option in options if option]

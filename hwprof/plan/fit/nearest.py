@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any
 
+from hwprof.count.blocks.parameters import parameters
 from hwprof.plan.fit.question import Adaptation, FitQuestion
 from hwprof.plan.fit.rows import FitRow, Room, memory_row
 from hwprof.specs.catalogue.simulator import SimulatorParameters
+from hwprof.specs.model.spec import ModelSpec
 
 COUNTS = (1, 2, 4, 8)
 """Devices of one host that may hold a model together."""
@@ -32,6 +34,19 @@ class Smallest:
     devices: int
     row: FitRow
     rooms: tuple[Room, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainable:
+    """The largest models that a way trains on one device.
+
+    Attributes:
+        adaptation: the way.
+        models: their parameters and what they need, largest first; empty = none of the catalogue.
+    """
+
+    adaptation: Adaptation
+    models: tuple[tuple[ModelSpec, FitRow], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +80,40 @@ def _smallest(
             return Smallest(adaptation=adaptation, devices=count, row=row, rooms=tuple(able))
     assert row is not None
     return Smallest(adaptation=adaptation, devices=0, row=row, rooms=())
+
+
+def trainable_of(
+    question: FitQuestion, models: Sequence[ModelSpec], room: Room, table: SimulatorParameters
+) -> tuple[Trainable, ...]:
+    """For each way the largest of the models that surely fit, at the smallest batch and length that were asked for."""
+    sized = sorted(((parameters(model).total, model) for model in models), key=lambda pair: -pair[0])
+    return tuple(
+        Trainable(adaptation=way, models=tuple(islice(_trainable(question, way, sized, room, table), LARGEST)))
+        for way in question.adaptations
+    )
+
+
+LARGEST = 4
+"""Models that are named for a way."""
+
+_LEAST_BYTES: dict[Adaptation, float] = {"full": 2, "full-8bit": 2, "lora": 2, "qlora": 0.5}
+"""Of each parameter, sharded or not: what stands in a device's memory is never less."""
+
+
+def _trainable(
+    question: FitQuestion,
+    way: Adaptation,
+    sized: Sequence[tuple[int, ModelSpec]],
+    room: Room,
+    table: SimulatorParameters,
+) -> Iterator[tuple[ModelSpec, FitRow]]:
+    batch, length = min(question.batches), min(question.lengths)
+    for total, model in sized:
+        if total * _LEAST_BYTES[way] > room.capacity_bytes * question.devices or model.max_seq_len < length:
+            continue
+        row = memory_row(replace(question, model=model), room, table, (way, batch, length))
+        if row.verdict == "fits":
+            yield model, row
 
 
 def nearest_change(question: FitQuestion, room: Room, table: SimulatorParameters) -> Change | None:
@@ -102,6 +151,8 @@ def _changes(question: FitQuestion, batch: int, length: int) -> Iterator[tuple[s
     for adaptation in adaptations:
         if adaptation not in question.adaptations:
             yield f"--adaptation {adaptation}", {"adaptations": (adaptation,)}
+    if question.offload == "none":
+        yield "--offload weights", {"offload": "weights"}
     for count in COUNTS:
         if count > question.devices:
             yield f"--devices {count}", {"devices": count}

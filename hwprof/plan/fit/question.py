@@ -54,6 +54,7 @@ class FitQuestion:
         devices: how many hold it together, sharded by ``zero_stage``.
         zero_stage: what they share; 0 = each holds all of it.
         offload: what lives in host memory.
+        tokens: of the whole fine-tuning; None = nobody asks how long it takes.
     """
 
     model: ModelSpec
@@ -71,6 +72,7 @@ class FitQuestion:
     devices: int = 1
     zero_stage: Literal[0, 1, 2, 3] = 3
     offload: str = "none"
+    tokens: float | None = None
 
     def job(self, adaptation: Adaptation, batch: int, length: int) -> TrainingJob:
         """One step of it.

@@ -68,6 +68,10 @@ class FitRow:
     step_interval_s: tuple[float, float] | None = None
     tokens_per_s: float | None = None
 
+    def training_s(self, tokens: float | None) -> float | None:
+        """Of so many tokens, one after another without interruption."""
+        return tokens / self.tokens_per_s if tokens is not None and self.tokens_per_s is not None else None
+
     @property
     def verdict(self) -> Verdict:
         """Whether it fits."""

@@ -7,13 +7,45 @@ from collections.abc import Iterator
 from hwprof.plan.answer.fleet import Fleet
 from hwprof.plan.answer.machines import Answer, Option
 from hwprof.plan.answer.plans import Plan
+from hwprof.plan.answer.power import GRID_G_PER_KWH
 from hwprof.report.cells import Field, Table, build_table
 from hwprof.units import format_count, format_fraction, format_quantity, format_seconds, format_span, number
 
 
 def answer_lines(answer: Answer) -> list[str]:
     """What to take, first of all; below it what else a whole training takes."""
-    return [answer_line(answer), *([f"  {_rest(answer.chosen)}"] if answer.chosen and _is_whole(answer.chosen) else [])]
+    plan = answer.chosen
+    rest = [f"  {_rest(plan)}"] if plan and _is_whole(plan) else []
+    return [answer_line(answer), *rest, *(f"  {line}" for line in _others(answer))]
+
+
+def _others(answer: Answer) -> Iterator[str]:
+    """What else keeps to the limits, or how each other machine compares."""
+    plan = answer.chosen
+    if plan is None:
+        return
+    if answer.fleets:
+        fastest = min(
+            (_plan(("", one.fastest)) for one in answer.fleets if one.fastest), key=lambda each: each.bill.time_s
+        )
+        if fastest.devices != plan.devices or fastest.question.machine.device.id != plan.question.machine.device.id:
+            yield f"the fastest that keeps to it: {_machine(fastest)}, {_whole(fastest)}"
+        return
+    firsts = [option.plans[0] for option in answer.options if option.plans]
+    for other in firsts:
+        if _machine(other) != _machine(plan):
+            step = _whole(other) if _is_whole(other) else f"{format_seconds(other.prediction.step_s)} a step"
+            yield f"{_machine(other)}: {step}, {_times(other, plan)}"
+
+
+def _machine(plan: Plan) -> str:
+    return f"{plan.devices:,} x {plan.question.machine.device.id}"
+
+
+def _times(other: Plan, plan: Plan) -> str:
+    """How long it takes against the first."""
+    ratio = other.bill.time_s / plan.bill.time_s
+    return f"{number(ratio)} times as long"
 
 
 def _is_whole(plan: Plan) -> bool:
@@ -28,11 +60,28 @@ def answer_line(answer: Answer) -> str:
     if plan is None:
         option = answer.options[0]
         return f"No: {base.model.name} on {option.name}: {option.reason}"
-    found, machine = plan.prediction, f"{plan.devices:,} x {plan.question.machine.device.id}"
+    found, machine = plan.prediction, _machine(plan)
     if not _is_whole(plan):
-        return f"{base.model.name}: {machine}, {format_seconds(found.step_s)} a step, MFU {format_fraction(found.mfu)}"
+        return f"{base.model.name}: {machine}, {format_seconds(found.step_s)} a step, {_first_beside(answer, plan)}"
     tokens = format_count(plan.bill.steps * plan.job.tokens).replace("G", "B")  # a billion, as people say it
-    return f"{base.model.name} on {tokens} tokens: {machine}, {_whole(plan)}"
+    carbon = f", {_carbon(plan)}" if answer.options[0].rates.g_per_kwh != GRID_G_PER_KWH else ""
+    return f"{base.model.name} on {tokens} tokens: {machine}, {_whole(plan)}{carbon}"
+
+
+def _first_beside(answer: Answer, plan: Plan) -> str:
+    """How much faster it is than the one other machine; else its MFU."""
+    others = [option.plans[0] for option in answer.options if option.plans]
+    others = [other for other in others if _machine(other) != _machine(plan)]
+    if len(others) != 1 or others[0].devices != plan.devices:
+        return f"MFU {format_fraction(plan.prediction.mfu)}"
+    other = others[0]
+    times = number(other.bill.time_s / plan.bill.time_s)
+    return f"{times} times as fast as {other.question.machine.device.id} ({format_seconds(other.prediction.step_s)})"
+
+
+def _carbon(plan: Plan) -> str:
+    carbon_kg = plan.bill.co2_kg or 0.0
+    return f"{number(carbon_kg / 1e3)} t CO2" if carbon_kg >= 1e3 else f"{number(carbon_kg)} kg CO2"
 
 
 def _whole(plan: Plan) -> str:
@@ -49,7 +98,7 @@ def _rest(plan: Plan) -> str:
     words = [format_span(bill.usd_interval, "usd")] if bill.usd_interval is not None else []
     if bill.power_watt is not None and bill.energy_kwh is not None and bill.co2_kg is not None:
         energy = format_quantity(1e3 * bill.energy_kwh, "watt_hour")
-        words.append(f"{format_quantity(bill.power_watt, 'watt')}, {energy}, {number(bill.co2_kg / 1e3)} t CO2")
+        words.append(f"{format_quantity(bill.power_watt, 'watt')}, {energy}, {_carbon(plan)}")
     return ", ".join([*words, f"goodput {format_fraction(bill.goodput)}"])
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
-from hwprof.plan.fit.nearest import Change, Smallest
+from hwprof.plan.fit.nearest import Change, Smallest, Trainable
 from hwprof.plan.fit.question import Adaptation, FitQuestion
-from hwprof.plan.fit.rows import Fit, FitRow, Largest
+from hwprof.plan.fit.rows import Fit, FitRow, Largest, Room
 from hwprof.report.cells import Field, build_sheet, build_table
 from hwprof.report.chinese import Language, table_in_chinese
 from hwprof.report.csv import render_csv
 from hwprof.report.plan.in_chinese import fit_in_chinese
 from hwprof.report.terminal import Block, print_blocks
-from hwprof.units import format_bytes, format_seconds, format_span, number
+from hwprof.units import format_bytes, format_count, format_seconds, format_span, number
 
 GB = 1e9
 WAYS: dict[Adaptation, str] = {
@@ -70,9 +70,29 @@ def print_smallest(question: FitQuestion, found: Sequence[Smallest], stream: Tex
     print_blocks([Block(lines=lines, indent=0), Block(lines=[*_basis(question)], indent=0)], stream)
 
 
+def print_trainable(question: FitQuestion, room: Room, found: Sequence[Trainable], stream: TextIO) -> None:
+    """Print for each way the largest models that a device trains."""
+    batch, length = min(question.batches), min(question.lengths)
+    times = f"{question.devices} x " if question.devices > 1 else ""
+    ways = "; ".join(f"{_short(one.adaptation)} {one.models[0][0].name if one.models else 'nothing'}" for one in found)
+    lines = [
+        f"{times}{room.name}: {ways}",
+        f"the largest of the catalogue that surely fit, {batch} x {length:,} tokens at a time:",
+    ]
+    for one in found:
+        said = ", ".join(f"{model.name} ({format_bytes(row.device_bytes)})" for model, row in one.models)
+        lines.append(f"  {WAYS[one.adaptation]}: {said or 'none'}")
+    lines.append("one of them, at which batch and length, how fast: hwprof fit --model NAME --hardware NAME")
+    print_blocks([Block(lines=lines, indent=0), Block(lines=[*_basis(question)], indent=0)], stream)
+
+
+def _short(way: Adaptation) -> str:
+    return way if way == "full-8bit" else WAYS[way]
+
+
 def _least(one: Smallest) -> str:
     """The fewest devices of the smallest kind."""
-    way = one.adaptation if one.adaptation == "full-8bit" else WAYS[one.adaptation]
+    way = _short(one.adaptation)
     return f"{way} on {one.devices} x {one.rooms[0].name}" if one.devices else f"{way} on no 8 devices"
 
 
@@ -151,7 +171,7 @@ _WIDE = 100
 
 
 def _listed(ways: list[Adaptation]) -> str:
-    names = [way if way == "full-8bit" else WAYS[way] for way in ways]
+    names = [_short(way) for way in ways]
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
@@ -160,7 +180,8 @@ def _sentence(fit: Fit) -> str:
 
 
 def _head(fit: Fit) -> str:
-    asked = f"{fit.question.model.name} on {_times(fit.question)}{fit.room.name}"
+    length = "" if fit.question.tokens is None else f", {format_count(fit.question.tokens).replace('G', 'B')} tokens"
+    asked = f"{fit.question.model.name}{length} on {_times(fit.question)}{fit.room.name}"
     memory = "" if fit.room.machine is None else f" ({format_bytes(fit.room.capacity_bytes)})"
     return f"{asked}{memory}"
 
@@ -177,7 +198,18 @@ def _verdict(fit: Fit, way: Adaptation) -> str:
         return f"{WAYS[way]} does not fit (needs {format_bytes(least.device_bytes)})"
     how = "fits" if row.verdict == "fits" else "may fit (tight)"
     pairs = "sequence" if fit.question.task == "sft" else "pair"
+    taken_s = row.training_s(fit.question.tokens)
+    if taken_s is not None:
+        return f"{WAYS[way]} {how}, {_duration(taken_s)} ({row.batch_size} x {row.seq_len:,} at a time)"
     return f"{WAYS[way]} {how}, up to {row.batch_size} {pairs}{'s' * (row.batch_size > 1)} of {row.seq_len:,} tokens"
+
+
+def _duration(taken_s: float) -> str:
+    """In the largest unit of which there is one."""
+    for unit_s, unit in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if taken_s >= unit_s:
+            return f"{number(taken_s / unit_s)} {unit}"
+    return format_seconds(taken_s)
 
 
 def _change_line(change: Change) -> str:

@@ -40,6 +40,12 @@ def test_json_keeps_its_contract() -> None:
     assert {formula["name"] for formula in count["formulas"]} >= {"6N", "6N + 12LHQT"}
 
 
+def test_a_model_alone_is_counted_with_one_sequence_of_its_own_length() -> None:
+    count = counted("--model", "gpt2")
+    assert (count["batch_size"], count["seq_len"]) == (1, 1024)
+    assert counted("--model", "8b", "--seq-len", "8k")["seq_len"] == 8192
+
+
 def test_each_op_is_one_instance_and_all_add_up() -> None:
     count = counted(*GPT2)
     fields = {"label", "kind", "layer_kind", "repeats", "parameters", "forward", "backward", "saved_bytes"}
@@ -164,7 +170,8 @@ def test_code_that_a_module_brings_from_the_working_directory_is_named(
 
 def test_text_names_parameters_flop_and_memory_with_units() -> None:
     result = CliRunner().invoke(command, [*GPT2], catch_exceptions=False)
-    assert "124.4 M parameters (124,439,808)" in result.stdout
+    assert "gpt2-124m: 124.4 M parameters; " in result.stdout.splitlines()[0]
+    assert "124,439,808 parameters" in result.stdout.splitlines()[1]
     for needed in ("FLOP", "memory at its peak", "6N + 12LHQT", "optimizer state", "MB"):
         assert needed in result.stdout
 
@@ -190,7 +197,6 @@ def test_text_names_parameters_flop_and_memory_with_units() -> None:
         (("--module", "a:b", "--recompute", "full"), "--recompute does not go with --module"),
         ((*GPT2, "--device", "cpu"), "--device goes with --module alone"),
         (("--module", "a:b", "--input", "8x3:float32", "--tp", "2"), "--tp does not go here"),
-        (("--model", "gpt2", "--batch-size", "2"), "--seq-len is missing; gpt2-124m reads tokens"),
         (("--model", "whisper-large", "--batch-size", "1", "--seq-len", "1500"), "decoder of whisper-large-v2 can't"),
     ],
 )

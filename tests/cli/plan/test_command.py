@@ -157,7 +157,7 @@ def test_a_limit_of_the_whole_training_asks_for_its_tokens(limit):
         run(*SMALL, *limit)
 
 
-@pytest.mark.parametrize("missing", ["--model", "--hardware", "--devices", "--global-batch"])
+@pytest.mark.parametrize("missing", ["--model", "--hardware", "--devices"])
 def test_what_is_needed_is_asked_for(missing):
     place = SMALL.index(missing)
     with pytest.raises(HwprofError, match=f"{missing}.* is missing"):
@@ -321,7 +321,32 @@ def test_a_number_that_misses_keeps_its_days_and_the_nearest_that_works_is_named
 
 
 def test_all_that_is_missing_is_said_at_once():
-    with pytest.raises(
-        HwprofError, match=r"--model, --hardware, --devices or --max-devices, --global-batch are missing"
-    ):
+    with pytest.raises(HwprofError, match=r"--model, --hardware, --devices or --max-devices are missing"):
         run("--tokens", "1T")
+
+
+def test_adapters_have_no_usual_batch():
+    with pytest.raises(HwprofError, match="--global-batch is missing"):
+        run("--model", "1b", "--hardware", "h100-sxm", "--devices", "8", "--lora-rank", "16")
+
+
+def test_devices_without_a_batch_take_that_of_published_runs():
+    """Of GPT-3 1.3B's million tokens, 512 sequences of 2,048 are the nearest power of two."""
+    text = run("--model", "1.3b", "--hardware", "8xa100", "--tokens", "26B", "--seq-len", "2048").stdout
+    assert text.startswith("gpt3-1.3b on 26 B tokens: 8 x a100-sxm4-80gb, ")
+    assert "--global-batch not given: 512 sequences, 1.05 M tokens a step" in text
+
+
+def test_a_budget_alone_is_the_cheapest_that_is_done_in_a_usual_time():
+    found = json.loads(run(*FLEET[:-2], "--budget", "1M", "--format", "json").stdout)
+    answer, kinds = found["answer"], {(option["devices"]): option["days"] for option in found["options"]}
+    assert answer["days"] <= 117
+    assert answer["devices"] == min(kinds)
+    assert any("a budget alone" in note for note in found["options"][0]["calibration"])
+
+
+def test_each_other_machine_is_compared_with_the_first():
+    lines = run(*SMALL[:2], "--hardware", "a100-sxm,h100-sxm", *SMALL[4:]).stdout.splitlines()
+    assert lines[0].startswith("llama-3.2-1b: 4 x h100-sxm5-80gb, ")
+    assert lines[1].startswith("  4 x a100-sxm4-80gb: ")
+    assert lines[1].endswith(" times as long")

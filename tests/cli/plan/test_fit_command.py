@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from hwprof.cli.plan.fit import command
 from hwprof.errors import HwprofError
+from hwprof.specs.catalogue.lookup import load_model
 
 SMALL = ["--model", "1b", "--batch-size", "1,2", "--seq-len", "512,1k"]
 
@@ -88,3 +89,35 @@ def test_without_a_device_the_first_line_names_the_least_for_each_way():
     assert first.startswith("llama-3.1-70b: LoRA on 1 x ")
     assert "; QLoRA on 1 x " in first
     assert len(first) <= 100
+
+
+def test_without_a_model_the_largest_that_a_device_trains_are_named():
+    """10 GB hold a billion parameters in 4 bits ten times over, and not one with 16 bytes each."""
+    text = run("--memory", "10GB", "--adaptation", "full,qlora").stdout
+    found = json.loads(run("--memory", "10GB", "--adaptation", "full,qlora", "--format", "json").stdout)
+    full, narrow = (one["models"] for one in found["largest_models"])
+    assert text.startswith(f"10 GB of memory: full {full[0]['model']}; QLoRA {narrow[0]['model']}")
+    for models in (full, narrow):
+        assert all(one["row"]["device_interval_bytes"][1] <= 10e9 for one in models)
+        assert len(models) == 4
+    assert load_model(full[0]["model"]).name in {"pythia-410m", "gpt2-medium-355m", "gpt3-350m", "opt-350m"}
+
+
+def test_memory_may_say_how_many_devices():
+    arguments = (*SMALL, "--adaptation", "full", "--format", "json")
+    two = json.loads(run(*arguments, "--memory", "2x24GB").stdout)
+    assert two == json.loads(run(*arguments, "--memory", "24GB", "--devices", "2").stdout)
+
+
+def test_neither_a_model_nor_a_device_is_refused():
+    with pytest.raises(HwprofError, match="neither a model nor a device"):
+        run("--lora-rank", "8")
+
+
+def test_tokens_of_the_whole_fine_tuning_take_their_time():
+    result = run(*SMALL, "--hardware", "4090", "--adaptation", "lora", "--tokens", "10M", "--format", "json")
+    for row in json.loads(result.stdout)["rows"]:
+        assert row["training_s"] == pytest.approx(10e6 / row["tokens_per_s"])
+    first = run(*SMALL, "--hardware", "4090", "--adaptation", "lora", "--tokens", "10M").stdout.splitlines()[0]
+    assert first.startswith("llama-3.2-1b, 10 M tokens on rtx-4090 (25.34 GB): LoRA fits, ")
+    assert " minutes (" in first

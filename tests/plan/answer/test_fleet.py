@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from hwprof.errors import InputError
 from hwprof.plan.answer.cost import bill_of, rates_of
-from hwprof.plan.answer.fleet import Limits, fleet_of
+from hwprof.plan.answer.fleet import Limits, best_plan, fleet_of
 from hwprof.plan.answer.machines import option_of
 from hwprof.plan.answer.nearest import nearest_change
 from hwprof.plan.answer.power import network_watt, power_of
@@ -143,3 +144,22 @@ def test_counts_that_are_no_machine_are_passed_over():
 
     found = fleet_of("h100-sxm5-80gb", 8, undefined, limits(deadline_s=DAY_S), RELIABLE)
     assert max(point.devices for point in found.points) == 8
+
+
+def test_what_to_take_of_several_fleets():
+    """A deadline: the cheapest of the smallest. A budget: the cheapest of all. An objective: what it says."""
+
+    def option(devices, days, usd):
+        bill = SimpleNamespace(time_s=days * DAY_S, mean_usd=usd)
+        return SimpleNamespace(plans=(SimpleNamespace(devices=devices, bill=bill),))
+
+    one = SimpleNamespace(smallest=option(8, 90, 5.0), cheapest=option(16, 40, 4.0), fastest=option(64, 12, 9.0))
+    two = SimpleNamespace(smallest=option(4, 80, 6.0), cheapest=option(4, 80, 6.0), fastest=option(128, 10, 12.0))
+
+    def taken(objective=None, **said):
+        return best_plan((one, two), limits(**said), objective).devices
+
+    assert taken(deadline_s=DAY_S) == 8
+    assert taken(budget_usd=10.0) == 16
+    assert taken("cost", deadline_s=DAY_S) == 16
+    assert taken("time", budget_usd=20.0) == 128
