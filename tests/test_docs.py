@@ -106,7 +106,7 @@ def test_command_runs(command, folder, monkeypatch):
 
 @pytest.mark.parametrize("command", [command for command in ALL if _reason(command) and "hwprof " in command])
 def test_command_that_is_not_run_has_options_that_exist(command):
-    named = r"(?<!-)\bhwprof (run|probe|validate|view|count|simulate|plan|bench-server|emulate)\b"
+    named = r"(?<!-)\bhwprof (run|probe|validate|view|count|simulate|plan|fit|deploy|bench-server|emulate)\b"
     words = shlex.split(command[re.search(named, command).start() :].rstrip("'"))[1:]
     name, *options = words
     with click.Context(cli.cli) as parent:

@@ -112,6 +112,12 @@ capture_options = with_options(
         type=FiniteRange(min=0, min_open=True),
         help="Of a captured model: of sound; without it --seq-len is the samples or frames.",
     ),
+    click.option(
+        "--freeze",
+        multiple=True,
+        metavar="MODULE",
+        help="Of a captured model: weights that are not trained, by a part of their name: visual, embed_tokens.",
+    ),
 )
 """What goes into a model that reads more than tokens."""
 

@@ -29,7 +29,7 @@ from hwprof.cli.options import given
 from hwprof.errors import InputError
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import Stack
-from hwprof.session.captured import Shapes, counted_model, of_products
+from hwprof.session.captured import LINE, Shapes, counted_model, of_products
 from hwprof.simulate.parts import StepPart
 from hwprof.specs.catalogue.lookup import load_cluster
 from hwprof.specs.catalogue.simulator import simulator_parameters
@@ -103,13 +103,15 @@ def command(
 
 def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
     shapes = Shapes(
-        batch_sizes=(typed["micro_batch"],),
+        batch_sizes=LINE if typed["micro_batch"] > 1 else (1,),
         seq_len=typed["seq_len"],
         dtype=of_products(typed["dtype"]),
         narrow=True,
         longest=LONGEST_DEFAULT,
         images=typed["images"],
         seconds=typed["seconds"],
+        freeze=typed["freeze"],
+        adapted=bool(typed["lora_rank"]),
     )
     model = counted_model(typed["model"], shapes)
     machine = machine_of(load_cluster(f"{devices}x{hardware}"))

@@ -118,6 +118,7 @@ def predict_job(
             f"{job.dtype} peak ({wide_dtype(job.dtype)} outside linear layers) and memory: datasheet",
             *machine.assumptions(job.dtype),
             *_offload_basis(job),
+            *_capture_basis(job),
             "interval: published runs, each predicted by a fit without its source"
             + "".join(f"; {name}: wider" for name in names if name in UNKNOWN),
             "memory interval: published figures, each source left out in turn",
@@ -135,6 +136,10 @@ def _check_length(job: TrainingJob) -> None:
             expectation=f"at most {MOST_PASSES:,} are simulated",
             remedy="take a smaller --global-batch, a larger --micro-batch or more devices",
         )
+
+
+def _capture_basis(job: TrainingJob) -> tuple[str, ...]:
+    return (f"model: {job.model.notes}",) if job.model.captured else ()
 
 
 def _offload_basis(job: TrainingJob) -> tuple[str, ...]:

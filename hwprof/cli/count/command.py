@@ -120,8 +120,8 @@ def _shapes(context: click.Context, dtype: Dtype) -> Shapes:
     from hwprof.session.captured import Shapes
 
     typed = context.params
-    asked = {name: typed[name] for name in ("seq_len", "target_len", "images", "seconds", "inputs")}
-    return Shapes(batch_sizes=(typed["batch_size"],), dtype=dtype, **asked)
+    asked = {name: typed[name] for name in ("seq_len", "target_len", "images", "seconds", "inputs", "freeze")}
+    return Shapes(batch_sizes=(typed["batch_size"],), dtype=dtype, adapted=bool(typed["lora_rank"]), **asked)
 
 
 def _refuse_captured(spec: ModelSpec, option: str) -> None:

@@ -21,6 +21,9 @@ _OF_SPECS_ALONE = {
     "recompute": "a module checkpoints by itself; what it runs again is counted",
     "optimizer": "only forward and backward are captured",
     "compile": "a captured module runs eagerly",
+    "images": "give each argument of the module with --input",
+    "seconds": "give each argument of the module with --input",
+    "freeze": "set requires_grad in the factory",
 }
 """Options of ``count`` that say nothing about a module, and why."""
 

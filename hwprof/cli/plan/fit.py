@@ -14,6 +14,7 @@ from hwprof.cli.format_option import format_option, language_option
 from hwprof.cli.job_options import (
     POSITIVE,
     TOKENS,
+    capture_options,
     counted_hardware,
     job_options,
     model_option,
@@ -27,7 +28,8 @@ from hwprof.errors import InputError
 from hwprof.plan.fit.question import ADAPTATIONS, TASKS, FitQuestion, usual_lengths
 from hwprof.plan.fit.rows import USUAL_LENGTH
 from hwprof.predict.machine import machine_of
-from hwprof.specs.catalogue.lookup import counted, list_devices, list_models, load_cluster, load_model
+from hwprof.session.captured import LINE, Shapes, counted_model
+from hwprof.specs.catalogue.lookup import counted, list_devices, list_models, load_cluster
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
 from hwprof.units import format_bytes, parse
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from hwprof.plan.fit.nearest import Change, Smallest
     from hwprof.plan.fit.rows import Fit, FitRow, Room
     from hwprof.report.chinese import Language
+    from hwprof.specs.model.spec import ModelSpec
 
 USUAL_BATCHES = (1, 2, 4, 8, 16)
 USUAL_LENGTHS = (512, 1024, 2048, 4096, 8192)
@@ -52,6 +55,7 @@ USUAL_RANK = 16
     )
 )
 @model_option()
+@capture_options
 @click.option("--hardware", help="Device of the catalogue, or a TOML file; 2xrtx-4090 for two of them.")
 @click.option("--memory", help="In place of a device only its memory: 24GB (24e9 bytes) or 24GiB.")
 @click.option("--devices", type=POSITIVE, help="How many hold the model together, sharded; default: 1.")
@@ -63,7 +67,10 @@ USUAL_RANK = 16
 )
 @click.option("--batch-size", "batches", type=Listed(POSITIVE), help="Sequences at a time; default: 1,2,4,8,16.")
 @click.option(
-    "--seq-len", "lengths", type=Listed(TOKENS), help="Tokens of a sequence; default: 512 to 8192, as the model allows."
+    "--seq-len",
+    "lengths",
+    type=Listed(TOKENS),
+    help="Tokens of a sequence; default: 512 to 8192, as the model allows; 2048 of a captured one.",
 )
 @click.option("--tokens", type=Amount(), help="Of the whole fine-tuning, for example 10M: how long it takes.")
 @click.option("--task", type=click.Choice(TASKS), default="sft", show_default=True, help="What is trained for.")
@@ -139,7 +146,7 @@ def _complete(typed: dict[str, Any]) -> None:
 
 
 def _question(typed: dict[str, Any]) -> FitQuestion:
-    stack, model = stack_of(typed), load_model(typed["model"] or SOME_MODEL)
+    stack, model = stack_of(typed), _model(typed)
     devices = typed["devices"] or 1
     if typed["hardware"] and (typed["devices"] or counted(typed["hardware"])[0]):
         typed["hardware"], devices = counted_hardware(typed["hardware"], typed["devices"])
@@ -149,7 +156,7 @@ def _question(typed: dict[str, Any]) -> FitQuestion:
         switches=switched(typed, stack),
         adaptations=typed["adaptations"] or ADAPTATIONS,
         batches=typed["batches"] or USUAL_BATCHES,
-        lengths=typed["lengths"] or (usual_lengths(model, USUAL_LENGTHS) if typed["model"] else (USUAL_LENGTH,)),
+        lengths=typed["lengths"] or (_usual_lengths(model) if typed["model"] else (USUAL_LENGTH,)),
         task=typed["task"],
         rank=typed["lora_rank"],
         targets=typed["lora_targets"],
@@ -161,6 +168,31 @@ def _question(typed: dict[str, Any]) -> FitQuestion:
         offload=typed["offload"],
         tokens=typed["tokens"],
     )
+
+
+def _model(typed: dict[str, Any]) -> ModelSpec:
+    """The model; should it have to be captured, at all lengths that were named, as it is trained and frozen."""
+    lengths = typed["lengths"] or (None,)
+    ways = typed["adaptations"] or ADAPTATIONS
+    shapes = Shapes(
+        batch_sizes=LINE,
+        seq_len=lengths[0],
+        more_lengths=tuple(lengths[1:]),
+        narrow=True,
+        longest=USUAL_LENGTH,
+        adapted=bool({"lora", "qlora"} & set(ways)),
+        images=typed["images"],
+        seconds=typed["seconds"],
+        freeze=typed["freeze"],
+    )
+    return counted_model(typed["model"] or SOME_MODEL, shapes)
+
+
+def _usual_lengths(model: ModelSpec) -> tuple[int, ...]:
+    """Those that the model was made for, or at which it was captured."""
+    if model.captured:
+        return tuple(dict.fromkeys(shot.seq_len for shot in model.captured.shots))
+    return usual_lengths(model, USUAL_LENGTHS)
 
 
 def _room(typed: dict[str, Any], question: FitQuestion) -> Room:
@@ -234,6 +266,7 @@ def _fit_json(fit: Fit, change: Change | None) -> dict[str, Any]:
         "devices": question.devices,
         "stack": question.stack.name,
         "task": question.task,
+        "notes": question.model.notes,
         "rows": [_row_json(row) | {"training_s": row.training_s(question.tokens)} for row in fit.rows],
         "largest": [
             {

@@ -19,7 +19,7 @@ from hwprof.plan.answer.plans import whole_run
 from hwprof.plan.space.question import Choices, Question
 from hwprof.predict.machine import Machine, machine_of
 from hwprof.predict.stacks import Stack
-from hwprof.session.captured import Shapes, counted_model, of_products
+from hwprof.session.captured import LINE, Shapes, counted_model, of_products
 from hwprof.specs.catalogue.lookup import load_cluster
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.frozen import default_of
@@ -155,13 +155,15 @@ def model_of(typed: dict[str, Any], record: RunRecord | None) -> ModelSpec:
     if typed["model"]:
         dtype = of_products(typed["dtype"][0] if typed["dtype"] else "bf16")
         shapes = Shapes(
-            batch_sizes=(1, 2),
+            batch_sizes=LINE,
             seq_len=typed["seq_len"],
             dtype=dtype,
             narrow=True,
             longest=LONGEST_DEFAULT,
             images=typed["images"],
             seconds=typed["seconds"],
+            freeze=typed["freeze"],
+            adapted=bool(typed["lora_rank"]),
         )
         return counted_model(typed["model"], shapes)
     assert record is not None

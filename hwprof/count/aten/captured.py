@@ -33,6 +33,7 @@ class _Instance:
     recompute: Cost = Cost.ZERO
     update: Cost = Cost.ZERO
     saved_bytes: int = 0
+    weight_saved_bytes: int = 0
     weight_copy_bytes: int = 0
     parameters: int = 0
 
@@ -53,14 +54,17 @@ def captured_ops(capture: Capture, *, causal_half: bool = False) -> tuple[Op, ..
     return tuple((half if causal_half else full) for full, half in captured_pairs(capture, label_of))
 
 
-def captured_pairs(capture: Capture, label: Callable[[str], str]) -> tuple[tuple[Op, Op], ...]:
+def captured_pairs(
+    capture: Capture, label: Callable[[str], str], *, frozen: Capture | None = None
+) -> tuple[tuple[Op, Op], ...]:
     """Each row twice, with all of attention and with half of attention that was called with ``is_causal``.
 
     Args:
         capture: of one forward and backward pass.
         label: of a module's path; modules with one label whose rows are equal are one row.
+        frozen: the same forward pass with all weights frozen: what it keeps less is for gradients of weights.
     """
-    both = [_instances(capture, causal_half=half) for half in (False, True)]
+    both = [_instances(capture, causal_half=half, frozen=frozen) for half in (False, True)]
     rows: dict[tuple[Op, Op], int] = {}
     for place in both[0]:
         full, half = (_row(place, instances[place], label) for instances in both)
@@ -85,7 +89,7 @@ def captured_kind(label: str, operator: str) -> LayerKind:
     return kind_of_words(label)
 
 
-def _instances(capture: Capture, *, causal_half: bool) -> Mapping[Place, _Instance]:
+def _instances(capture: Capture, *, causal_half: bool, frozen: Capture | None = None) -> Mapping[Place, _Instance]:
     instances: dict[Place, _Instance] = defaultdict(_Instance)
     for placed in capture.calls:
         instances[placed.place].add(placed.direction, aten_cost(placed.call, causal_half=causal_half))
@@ -94,6 +98,11 @@ def _instances(capture: Capture, *, causal_half: bool) -> Mapping[Place, _Instan
             instances[kept.place].weight_copy_bytes += kept.size_bytes
         else:
             instances[kept.place].saved_bytes += kept.size_bytes
+    if frozen is not None:
+        for instance in instances.values():
+            instance.weight_saved_bytes = instance.saved_bytes
+        for kept in frozen.kept:
+            instances[kept.place].weight_saved_bytes -= 0 if kept.weight_copy else kept.size_bytes
     for use in capture.parameters:
         instances[use.place].parameters += use.elements
     return instances
@@ -111,6 +120,7 @@ def _row(place: Place, instance: _Instance, label: Callable[[str], str]) -> Op:
         recompute=instance.recompute,
         update=instance.update,
         saved_bytes=instance.saved_bytes,
+        weight_saved_bytes=instance.weight_saved_bytes,
         weight_copy_bytes=instance.weight_copy_bytes,
         parameters=instance.parameters,
     )

@@ -71,7 +71,20 @@ def _bytes(op: Op) -> float:
 def _within(op: Op) -> Op:
     """What is left of an operator inside of another's pass: its arithmetic."""
     quiet = {name: replace(getattr(op, name), read_bytes=0, write_bytes=0) for name in ("forward", "backward")}
-    return replace(op, saved_bytes=0, **quiet)
+    return replace(op, saved_bytes=0, weight_saved_bytes=0, **quiet)
+
+
+def backward_flop(op: Op) -> float:
+    """Products that kernels do backward.
+
+    Torch's counter takes the gradient of a grouped convolution's kernel as if it had no groups; kernels multiply as
+    much as forward.
+    """
+    flop = op.backward.matmul_flop
+    return min(flop, 2 * op.forward.matmul_flop) if op.kind == _CONVOLUTION else flop
+
+
+_CONVOLUTION = "aten::convolution"
 
 
 def captured_tensors(model: CapturedModel) -> tuple[ParameterTensor, ...]:
@@ -97,6 +110,8 @@ def _op(low: CapturedRow, high: CapturedRow, mixed: Mixed, *, causal_half: bool)
         name: mixed(getattr(low, name), getattr(high, name))
         for name in ("saved_bytes", "weight_copy_bytes", "output_bytes")
     }
+    frozen = mixed(low.saved_bytes - low.weight_saved_bytes, high.saved_bytes - high.weight_saved_bytes)
+    amounts["weight_saved_bytes"] = amounts["saved_bytes"] - frozen
     return Op(
         label=low.label,
         kind=low.kind,

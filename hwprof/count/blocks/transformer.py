@@ -244,7 +244,7 @@ def _half(cost: Cost) -> Cost:
 def _update_ops(spec: ModelSpec, settings: RunSettings) -> Iterator[Op]:
     length = settings.target_len or settings.seq_len
     graph = _graph(spec, _eager(settings), batch=settings.micro_batch, seq_len=length)
-    count = parameters(spec).total
+    count = sum(tensor.total for tensor in parameter_tensors(spec) if tensor.trained)
     first = "optimizer" if settings.clip_norm is None else "clip"
     if settings.dtype == "fp16":
         yield graph.op(first, "unscale", parameters=count)

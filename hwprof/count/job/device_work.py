@@ -9,10 +9,11 @@ from enum import IntEnum
 from functools import partial
 from typing import NamedTuple
 
+from hwprof.count.blocks.captured import backward_flop
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.blocks.transformer import model_ops
 from hwprof.count.job.recompute import runs_again
-from hwprof.count.ops.lora import is_adapted
+from hwprof.count.ops.lora import adapted_labels
 from hwprof.count.ops.operation import OPS, Execution, Op
 from hwprof.count.ops.precision import Precision
 from hwprof.specs.job.step import LoraSpec
@@ -295,9 +296,14 @@ def _products(share: WorkShare, ops: tuple[Op, ...], *, m: float, n: float, k: f
         return
     whole = sum(each.forward.matmul_flop for each in ops)
     for each in ops:
-        if is_adapted(each.label, share.lora):
+        if each.label in _adapted(share.model, share.lora):
             own = n * each.forward.matmul_flop / whole
             yield from _adapters(share.lora, part, times, m=m, n=own, k=k, width=width)
+
+
+@functools.lru_cache(maxsize=64)
+def _adapted(model: ModelSpec, lora: LoraSpec) -> frozenset[str]:
+    return adapted_labels(parameter_tensors(model), lora)
 
 
 def _adapters(lora: LoraSpec, part: Part, times: float, *, m: float, n: float, k: float, width: int) -> Iterator[Row]:
@@ -348,12 +354,21 @@ def _other(share: WorkShare, op: Op) -> Iterator[Row]:
     part, times = _part(op), _times(share, op)
     for when, cost in ((Pass.FORWARD, op.forward), (Pass.INPUT, op.backward)):
         if cost.matmul_flop:
-            side = (cost.matmul_flop / 2) ** (1 / 3)
-            flop, moved = cost.matmul_flop / split, cost.moved_bytes / split
+            flop = _worked_flop(share, op, when)
+            side = (flop / 2) ** (1 / 3)
+            flop, moved = flop / split, cost.moved_bytes / split
             row = partial(Row, part=part, unit=Unit.MATMUL, groups=1, flop=flop, moved_bytes=moved, times=times)
             yield row(when=when, m=side, n=side, k=side)
         elif cost.moved_bytes:
             yield _moved(part, when, cost.moved_bytes / split, times)
+
+
+def _worked_flop(share: WorkShare, op: Op, when: Pass) -> float:
+    """Of a product without a shape; the gradient of a frozen weight is left out."""
+    if when is Pass.FORWARD:
+        return op.forward.matmul_flop
+    flop = backward_flop(op)
+    return flop / 2 if share.lora is not None and op.parameters else flop
 
 
 def _moved(part: Part, when: Pass, moved_bytes: float, times: float) -> Row:

@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from hwprof.count.blocks.captured import backward_flop
 from hwprof.count.blocks.transformer import CONVENTIONS, AttentionConvention, model_ops
 from hwprof.count.job.ops import recomputed_share
 from hwprof.count.job.recompute import runs_again
@@ -59,8 +60,8 @@ def _sequence_flop(model: ModelSpec, seq_len: int, attention: AttentionConventio
     forward = [(op, op.forward.matmul_flop * op.repeats) for op in ops]
     return _SequenceFlop(
         forward=sum(flop for _, flop in forward),
-        backward=sum(op.backward.matmul_flop * op.repeats for op in ops),
-        linear=sum(flop for op, flop in forward if op.kind in {"linear", "expert_linear"}),
+        backward=sum(backward_flop(op) * op.repeats for op in ops),
+        linear=sum(flop for op, flop in forward if op.kind in {"linear", "expert_linear"} or op.parameters),
         ops=ops,
     )
 

@@ -176,9 +176,10 @@ def _held(work: Workload, tensors: Sequence[ParameterTensor], frozen: Sequence[t
     storage = work.storage
     largest_bytes, all_bytes = temporary_bytes(work.optimizer, work.implementation, moment_bytes=storage.moment_bytes)
     own = [(tensor, work.split.parameters_of(tensor.label, tensor.elements)) for tensor in tensors]
-    times = {tensor.label: tensor.repeats / work.holders(tensor.label) for tensor in tensors}
-    elements = sum(size * times[tensor.label] for tensor, size in own)
-    narrow = sum(size * times[tensor.label] for tensor, size in own if work.narrow_weights and _is_matrix(tensor))
+    times = [tensor.repeats / work.holders(tensor.label) for tensor in tensors]
+    counted = [(tensor, size * often) for (tensor, size), often in zip(own, times, strict=True)]
+    elements = sum(size for _, size in counted)
+    narrow = sum(size for tensor, size in counted if work.narrow_weights and _is_matrix(tensor))
     stored = elements - narrow if storage.lasting_gradients else elements
     still = [
         (work.split.parameters_of(tensor.label, tensor.elements) * tensor.repeats / work.holders(tensor.label), width)
@@ -186,9 +187,8 @@ def _held(work: Workload, tensors: Sequence[ParameterTensor], frozen: Sequence[t
     ]
     master = storage.master_bytes + storage.owned_gradient_bytes
     state = sum(
-        times[tensor.label]
-        * state_bytes(tensor, size, work.optimizer, moment_bytes=storage.moment_bytes, master_bytes=master)
-        for tensor, size in own
+        often * state_bytes(tensor, size, work.optimizer, moment_bytes=storage.moment_bytes, master_bytes=master)
+        for (tensor, size), often in zip(own, times, strict=True)
     )
     return Held(
         weights_bytes=stored * storage.weight_bytes + sum(size * width for size, width in still),

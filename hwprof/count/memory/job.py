@@ -106,7 +106,9 @@ def _pieces(job: TrainingJob) -> Pieces:
         spec=spec,
         ops=[op for op in ops if op.layer_kind != "loss"],
         tensors=trained_tensors(job),
-        frozen=[(each, frozen_bytes(each, lora, frozen, job.adapter_library)) for each in tensors] if lora else (),
+        frozen=[(each, frozen_bytes(each, lora, frozen, job.adapter_library)) for each in tensors]
+        if lora
+        else [(each, storage.weight_bytes) for each in tensors if not each.trained],
         split=split,
         storage=storage,
         optimizer=job.optimizer,

@@ -184,13 +184,14 @@ def run_pieces(spec: ModelSpec, settings: RunSettings, *, tensor_parallel: int =
     ops = [split.of_op(gradient_owner(op, spec, precision.weight_bytes)) for op in training_step_ops(spec, settings)]
     tables = settings.seq_len * spec.head_dim * ROPE_BYTES if spec.positions == "rope" else 0
     loss = replace(plain_loss(ops, precision), lasting_bytes=logits_of(ops))
+    tensors, storage = parameter_tensors(spec), run_storage(precision)
     work = Workload(
         spec=spec,
         ops=[op for op in ops if op.layer_kind not in {"optimizer", "clip", "loss"}],
-        tensors=parameter_tensors(spec),
-        frozen=(),
+        tensors=[each for each in tensors if each.trained],
+        frozen=[(each, storage.weight_bytes) for each in tensors if not each.trained],
         split=split,
-        storage=run_storage(precision),
+        storage=storage,
         optimizer=settings.optimizer,
         implementation=settings.optimizer_implementation,
         recompute=settings.recompute,

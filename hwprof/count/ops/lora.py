@@ -78,8 +78,18 @@ _QUERY_VALUE = ("attention.query", "attention.value", "attention.kv")
 
 
 def is_target(tensor: ParameterTensor, lora: LoraSpec) -> bool:
-    """Whether a weight is a matrix that gets a pair."""
-    return len(tensor.shape) > 1 and is_adapted(tensor.label, lora)
+    """Whether a weight is a matrix that gets a pair; of a captured model as PEFT's ``all-linear``."""
+    if tensor.linear is None:
+        return len(tensor.shape) > 1 and is_adapted(tensor.label, lora)
+    if tensor.label == "head" or lora.targets in {"query-value", "attention", "ffn"}:
+        return tensor.linear and is_adapted(tensor.label, lora)
+    return tensor.linear
+
+
+def adapted_labels(tensors: Sequence[ParameterTensor], lora: LoraSpec) -> frozenset[str]:
+    """Labels of the products that a pair stands beside."""
+    tied = {"head"} if is_adapted("head", lora) else set()
+    return frozenset({tensor.label for tensor in tensors if is_target(tensor, lora)} | tied)
 
 
 def is_adapted(label: str, lora: LoraSpec) -> bool:
@@ -98,6 +108,8 @@ def frozen_bytes(tensor: ParameterTensor, lora: LoraSpec, weight_bytes: float, l
     """An element of a frozen weight: quantized ones are the matrices of layers, perhaps the head's."""
     found = LIBRARIES[library]
     matrix = len(tensor.shape) > 1 and "layers.*" in tensor.label and not tensor.label.endswith("moe.router")
+    if tensor.linear is not None:
+        matrix = tensor.linear and tensor.label != "head"
     narrow = lora.quantized and (matrix or (found.with_head and tensor.label == "head"))
     return found.weight_bytes if narrow else weight_bytes
 
@@ -133,7 +145,8 @@ class Frozen:
                 yield self._product(op, input_shared=shared)
             else:
                 kept_bytes = op.saved_bytes - op.weight_saved_bytes
-                yield replace(op, parameters=0, saved_bytes=kept_bytes, weight_saved_bytes=0)
+                still = replace(op, parameters=0, saved_bytes=kept_bytes, weight_saved_bytes=0)
+                yield replace(still, backward=_of_input(op)) if op.parameters else still
             previous = op
 
     def _product(self, op: Op, *, input_shared: bool) -> Op:
@@ -144,7 +157,7 @@ class Frozen:
         frozen = replace(
             op,
             parameters=0,
-            backward=replace(op.backward, matmul_flop=op.backward.matmul_flop // 2),
+            backward=_of_input(op),
             input_bytes=op.input_bytes + widened,
             saved_bytes=self._kept_bytes(op, narrow=bool(narrow), target=bool(targets), input_shared=input_shared),
             weight_saved_bytes=0,
@@ -170,12 +183,21 @@ class Frozen:
 
     def _with_pair(self, op: Op, target: ParameterTensor) -> Op:
         *_, out, inside = target.shape
-        narrow_bytes = op.output_bytes // out * self.lora.rank
-        pair = Cost(matmul_flop=2 * narrow_bytes // self.compute_bytes * (inside + out))
+        narrow = int(op.forward.matmul_flop) // (2 * out * inside) * self.lora.rank
+        pair = Cost(matmul_flop=2 * narrow * (inside + out))
         return replace(
             op,
             forward=op.forward + pair,
             backward=op.backward + pair * 2,
             parameters=sum(pair.elements for pair in adapters([target], self.lora)),
-            saved_bytes=op.saved_bytes + narrow_bytes,
+            saved_bytes=op.saved_bytes + narrow * self.compute_bytes,
         )
+
+
+def _of_input(op: Op) -> Cost:
+    """A product's backward without the gradient of its weight: that of its input, if it has one, is as much as forward.
+
+    (What torch's counter says of a grouped convolution's weight is more, hence the smaller of the two.)
+    """
+    forward, backward = op.forward.matmul_flop, op.backward.matmul_flop
+    return replace(op.backward, matmul_flop=min(forward, max(backward - forward, 0)))

@@ -16,6 +16,8 @@ class ParameterTensor:
         repeats: how many there are.
         experts: how many experts' weights it joins; 1 = it is of none.
         top_k: how many of them a token meets.
+        linear: whether it is the matrix of a linear layer; None = its label says so.
+        trained: whether it gets a gradient.
     """
 
     label: str
@@ -23,6 +25,8 @@ class ParameterTensor:
     repeats: int = 1
     experts: int = 1
     top_k: int = 1
+    linear: bool | None = None
+    trained: bool = True
 
     @property
     def elements(self) -> int:

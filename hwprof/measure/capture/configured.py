@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -139,23 +140,71 @@ def class_and_config(path: Path) -> tuple[Any, Any, Any]:
 FORMATS: dict[Dtype, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def subject_of_config(path: Path, asked: Asked, weights: Dtype = "fp32") -> Subject:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """Which weights get no gradient.
+
+    Attributes:
+        names: of modules or parameters, whole or the end of their path.
+        all: every one, as beside adapters; then the vectors of the tokens have gradients, as PEFT lets them.
+    """
+
+    names: tuple[str, ...] = ()
+    all: bool = False
+
+
+NOTHING_FROZEN = Frozen()
+
+
+def subject_of_config(path: Path, asked: Asked, weights: Dtype = "fp32", frozen: Frozen = NOTHING_FROZEN) -> Subject:
     """The module with its inputs, fake, ready to be captured.
 
     Args:
         path: the file.
         asked: how much goes in.
         weights: format of the weights, and of inputs that are no whole numbers.
+        frozen: which of them are not trained.
 
     Raises:
-        InputError: as ``model_of_config``, or its inputs are not known.
+        InputError: as ``model_of_config``, or its inputs are not known, or nothing is called as what is to be frozen.
     """
     module = model_of_config(path)
+    _freeze(module, frozen)
     module.to(FORMATS[weights])
     mode = make_fake(module)
     name = path.resolve().parent.name if path.name == "config.json" else path.stem
     inputs = all_fake(_in_format(inputs_of(module, asked, name), FORMATS[weights]), mode)
     return Subject(name=name or "model", module=module, keywords=inputs, fake=mode, around=_as_if_real)
+
+
+def _freeze(module: nn.Module, frozen: Frozen) -> None:
+    for name in frozen.names:
+        found = [each for path, each in module.named_parameters() if _is_part(path, name)]
+        if not found:
+            parts = sorted({path for path, _ in module.named_modules() if path and path.count(".") < _NEAR})
+            raise InputError(
+                f"the model has no weights called {name!r} to freeze",
+                expectation=f"the name of a module, such as {', '.join(parts[:12])}",
+                remedy="change --freeze",
+            )
+        for each in found:
+            each.requires_grad = False
+    if frozen.all:
+        module.requires_grad_(requires_grad=False)
+        module.get_input_embeddings().register_forward_hook(_with_gradient)  # type: ignore[operator]  # transformers' own
+
+
+_NEAR = 2
+"""Modules at least so near to the root are named where a name is wrong."""
+
+
+def _is_part(path: str, name: str) -> bool:
+    """Whether a parameter's path has these names in a row."""
+    return f".{name}." in f".{path}."
+
+
+def _with_gradient(_module: nn.Module, _given: Any, vectors: Any) -> Any:
+    return vectors.requires_grad_() if isinstance(vectors, torch.Tensor) else vectors
 
 
 def _config(package: Any, path: Path, kind: str, values: dict[str, Any]) -> Any:

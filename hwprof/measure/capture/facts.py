@@ -35,6 +35,7 @@ class Facts:
         widths: fields of a model.
         experts: how many a layer has, and how many a token meets; 1, 1 where there are none.
         causal: whether it generates tokens.
+        classifies: whether it tells classes of whole inputs.
         encoder_decoder: whether it has two sides.
         tensor_plan: whether the class says how tensor ranks share it.
     """
@@ -44,6 +45,7 @@ class Facts:
     widths: dict[str, int]
     experts: tuple[int, int]
     causal: bool
+    classifies: bool
     encoder_decoder: bool
     tensor_plan: bool
 
@@ -80,6 +82,7 @@ def facts_of(path: Path) -> Facts:
         widths=widths,
         experts=(_first((text,), _EXPERTS, 1), _first((text,), _CHOSEN, 1)),
         causal=found.__name__.endswith(("CausalLM", "LMHeadModel", "ConditionalGeneration")),
+        classifies=found.__name__.endswith(("SequenceClassification", "ImageClassification")),
         encoder_decoder=bool(getattr(config, "is_encoder_decoder", False)),
         tensor_plan=bool(_plan(found, text)),
     )

@@ -29,7 +29,7 @@ _NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException, Unsupp
 _TRAINED_OUTPUTS = ("loss", "logits")
 
 
-def capture(subject: Subject, *, autocast: torch.dtype | None = None) -> Capture:
+def capture(subject: Subject, *, autocast: torch.dtype | None = None, backward: bool = True) -> Capture:
     """Run the module once forward and, if anything gets a gradient, once backward.
 
     The gradient starts at the loss function's result. Without one it starts at the output's ``loss`` or else its
@@ -38,6 +38,7 @@ def capture(subject: Subject, *, autocast: torch.dtype | None = None) -> Capture
     Args:
         subject: module, inputs, loss function, and the fake-tensor mode that they live in.
         autocast: run the forward pass under autocast to this type.
+        backward: whether the backward pass runs, too; what it would need is kept in any case.
 
     Raises:
         InputError: the module raises, needs real data, or makes tensors that are not dense.
@@ -49,7 +50,8 @@ def capture(subject: Subject, *, autocast: torch.dtype | None = None) -> Capture
         try:
             roots = _forward(recorder, subject, autocast)
             kept = recorder.kept(without=excluded | _numbers(recorder, roots))
-            _backward(recorder, roots)
+            if backward:
+                _backward(recorder, roots)
         except HwprofError:
             raise
         except Exception as error:
@@ -104,7 +106,13 @@ def _parameter_uses(recorder: CallRecorder, module: nn.Module) -> Iterator[Param
             size_bytes=parameter.numel() * parameter.element_size(),
             trainable=parameter.requires_grad,
             shape=tuple(parameter.shape),
+            linear=name.endswith(".weight") and _is_linear(module.get_submodule(name.rpartition(".")[0])),
         )
+
+
+def _is_linear(part: nn.Module) -> bool:
+    """Whether it is a linear layer: torch's own, or transformers' of GPT-2, whose matrix lies the other way."""
+    return isinstance(part, nn.Linear) or type(part).__name__ == "Conv1D"
 
 
 def _refusal(subject: Subject, error: Exception) -> InputError:

@@ -144,7 +144,8 @@ def _changes(question: FitQuestion, batch: int, length: int) -> Iterator[tuple[s
         yield "--loss fused-linear", {"switches": question.switches | {"loss": "fused-linear"}}
     if batch > 1:
         yield "--batch-size 1", {"batches": (1,)}
-    shorter = [each for each in (2048, 512) if each < length]
+    known = question.model.captured
+    shorter = [each for each in (2048, 512) if each < length and not known]
     if shorter:
         yield f"--seq-len {shorter[0]}", {"lengths": (shorter[0],)}
     adaptations: tuple[Adaptation, ...] = ("full-8bit", "lora", "qlora")

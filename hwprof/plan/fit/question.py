@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from hwprof.count.blocks.parameters import parameter_tensors
+from hwprof.errors import InputError
 from hwprof.predict.stacks import Stack
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.settings import Recompute
@@ -106,8 +107,13 @@ class FitQuestion:
 
     def _headed(self) -> ModelSpec:
         """The model with a score in place of the vocabulary, where that is what is trained."""
-        if self.task != "reward":
+        if self.task != "reward" or self.model.head.kind == "classifier":
             return self.model
+        if self.model.captured:
+            raise InputError(
+                f"--task reward: {self.model.captured.by} gives tokens, no score",
+                remedy="name its class with a score under 'architectures' in the file (...ForSequenceClassification)",
+            )
         score = HeadSpec(kind="classifier", classes=1)
         return self.model.changed(head=score, tied_embeddings=False)
 

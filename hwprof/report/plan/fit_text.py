@@ -245,6 +245,8 @@ def _basis(question: FitQuestion) -> Iterator[str]:
     again = "no gradient checkpointing" if job.recompute == "none" else f"gradient checkpointing: {job.recompute}"
     yield f"software: {question.stack.name}, {kernels}, {_HOW.get(job.loss, f'loss {job.loss}')}"
     yield again
+    if question.model.captured:
+        yield f"model: {question.model.notes}"
     if not {"lora", "qlora"}.isdisjoint(question.adaptations):
         yield f"adapters: rank {question.rank} on {question.targets} linear layers"
     if not {"full", "full-8bit"}.isdisjoint(question.adaptations):

@@ -38,6 +38,8 @@ class CapturedRow(Record):
         repeats: how many instances there are.
         forward, backward, recompute: costs.
         saved_bytes: kept for backward.
+        weight_saved_bytes: how much less that is of a frozen model; below 0 where an operator after another that had
+            kept a memory first now has to keep it. 0 where this was not asked.
         weight_copy_bytes: narrow copies of weights, kept for backward.
         output_bytes: size of the result, of the head alone.
         parameters: of one instance.
@@ -51,6 +53,7 @@ class CapturedRow(Record):
     backward: CapturedCost
     recompute: CapturedCost
     saved_bytes: Amount
+    weight_saved_bytes: int = 0
     weight_copy_bytes: Amount
     output_bytes: Amount = 0
     parameters: Amount = 0
@@ -81,6 +84,8 @@ class CapturedTensor(Record):
         repeats: how many there are.
         experts: how many experts' weights it is one of, or joins; 1 = it is of none.
         top_k: how many of these a token meets.
+        linear: whether it is the matrix of a linear layer.
+        trained: whether it gets a gradient.
     """
 
     label: str
@@ -88,6 +93,8 @@ class CapturedTensor(Record):
     repeats: int
     experts: int = 1
     top_k: int = 1
+    linear: bool = False
+    trained: bool = True
 
 
 class CapturedModel(Record):

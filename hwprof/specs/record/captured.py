@@ -136,6 +136,7 @@ class ParameterUse:
         size_bytes: of all of them.
         trainable: whether it gets a gradient.
         shape: its sizes.
+        linear: whether it is the matrix of a linear layer.
     """
 
     place: Place
@@ -143,6 +144,7 @@ class ParameterUse:
     size_bytes: int
     trainable: bool
     shape: tuple[int, ...] = ()
+    linear: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""How is a model that nobody described captured? Passes of transformers' own class, and what their parts are called."""
