@@ -9,24 +9,30 @@ from typing import TYPE_CHECKING
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option, say
+from hwprof.cli.format_option import format_option, language_option, say
+from hwprof.errors import InputError
+from hwprof.report.chinese import Language
+from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
 from hwprof.units import format_bytes, format_fraction, format_quantity, format_seconds
 
 if TYPE_CHECKING:
     from hwprof.emulate.answer import Emulation
+    from hwprof.emulate.recording import Recording
 
 
 @click.command(
     "emulate",
     context_settings={"ignore_unknown_options": True},
     epilog=examples(
-        "hwprof emulate --hardware h100-sxm --devices 256 -- train.py --batch-size 2",
+        "hwprof emulate --hardware h100-sxm --devices 256 --output reports/mine -- train.py --batch-size 2",
+        "hwprof emulate --hardware b200 reports/mine",
         "hwprof emulate --hardware h100-sxm --devices 8 --compare a100-sxm,b200 --format json -- -m mypackage.train",
+        "hwprof emulate --calibration cpu.json --calibration links.json --devices 2 -- train.py",
     ),
 )
-@click.option("--hardware", required=True, help="Device of the catalogue, or a TOML file.")
-@click.option("--devices", type=click.IntRange(1), required=True, help="How many there are.")
+@click.option("--hardware", help="Device of the catalogue, or a TOML file; with --calibration the probed processor.")
+@click.option("--devices", type=click.IntRange(1), help="How many there are; of a recording those it was made for.")
 @click.option(
     "--rank",
     "--rank-of",
@@ -40,40 +46,64 @@ if TYPE_CHECKING:
     "--steps", type=click.IntRange(1), help="End after so many steps; default: when two are alike, 4 at most."
 )
 @click.option("--compare", metavar="HARDWARE,...", help="Price the same recording on other devices, too.")
+@click.option(
+    "--calibration",
+    "calibrations",
+    metavar="FILE_OR_RUN",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="File of `hwprof probe`, or folder of `hwprof run`, on HARDWARE: measured rates, calls and collectives first.",
+)
 @click.option("--trace", type=click.Path(path_type=Path), help="Write the step as a Chrome trace (Perfetto).")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the report, the trace, a memory snapshot, and the recording, which this command prices again.",
+)
+@language_option
 @format_option
-@click.argument("script", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument("script", nargs=-1, required=True, type=click.UNPROCESSED, metavar="SCRIPT [ARGS]... | DIR")
 def command(
     *,
-    hardware: str,
-    devices: int,
+    hardware: str | None,
+    devices: int | None,
     rank: int,
     steps: int | None,
     compare: str | None,
+    calibrations: tuple[Path, ...],
     trace: Path | None,
+    output: Path | None,
+    language: Language,
     output_format: str,
     script: tuple[str, ...],
 ) -> None:
     """Run SCRIPT unmodified as one rank of DEVICES of HARDWARE: time, memory, bottleneck. Nothing is computed.
 
     SCRIPT is a Python file and its arguments, or -m and a module. It believes in CUDA, NCCL, its world size and its
-    launcher; what it prints goes to standard error.
+    launcher; what it prints goes to standard error. DIR is a folder that --output left: its recording is priced again.
     """
     from hwprof.emulate.answer import emulation, emulation_json
+    from hwprof.emulate.here import measured_machine
     from hwprof.emulate.start import machine_named, recorded
-    from hwprof.specs.catalogue.simulator import simulator_parameters
 
-    machine = machine_named(hardware, devices)
-    others = [machine_named(name.strip(), devices) for name in compare.split(",")] if compare else []
+    saved = _saved(script, devices)
+    count = saved[0].devices if saved else devices
+    if count is None:
+        raise InputError("--devices is missing", expectation="how many devices the script is one of")
+    machine, table, here, notes = measured_machine(hardware, count, calibrations)
+    others = [machine_named(name.strip(), count) for name in compare.split(",")] if compare else []
     words = [*script[1:]] if script[0] in {"python", "python3"} else [*script]
-    recordings = recorded(words, machine, rank=rank, steps=steps)
-    table = simulator_parameters()
-    found = emulation(recordings, machine, table)
+    recordings = saved or recorded(words, machine, rank=rank, steps=steps)
+    found = emulation(recordings, machine, table, notes, here)
     if trace is not None:
         from hwprof.emulate.timeline import chrome_trace
 
         write_atomically(trace, chrome_trace(found))
-    compared = [emulation(recordings, other, table) for other in others]
+    compared = [emulation(recordings, other, simulator_parameters()) for other in others]
+    if output is not None:
+        from hwprof.emulate.folder import write_emulation
+
+        write_emulation(found, compared, output, language)
     if output_format == "json":
         answer = emulation_json(found)
         if others:
@@ -83,16 +113,39 @@ def command(
         say(_text(found, compared))
 
 
+def _saved(script: tuple[str, ...], devices: int | None) -> tuple[Recording, ...]:
+    """The recording in a folder, where that is named in place of a script.
+
+    Raises:
+        InputError: it is no recording, or one of another number of devices.
+    """
+    if not Path(script[0]).is_dir():
+        return ()
+    from hwprof.emulate.saved import read_recordings
+
+    if len(script) > 1:
+        raise InputError(f"{script[0]} is a folder, which takes no arguments", remedy="name its recording alone")
+    found = read_recordings(Path(script[0]))
+    if devices not in {None, found[0].devices}:
+        raise InputError(
+            f"{script[0]} is the recording of one of {found[0].devices} devices, not of {devices}",
+            expectation="another number of devices is another program",
+            remedy="leave --devices out, or run the script again",
+        )
+    return found
+
+
 def _text(found: Emulation, compared: list[Emulation]) -> str:
     recording = found.recording
     low_s, high_s = found.interval_s
     memory, width = recording.memory, 28
     need, room = format_bytes(memory.reserved_bytes), format_bytes(found.capacity_bytes)
     work = f"{format_quantity(float(recording.flop), 'flop')}, {recording.call_count:,} calls"
+    where = f"{recording.devices:,} x {found.hardware}"
     parts = [(name.replace("_", " "), value) for name, value in found.breakdown_s.items() if value]
     return "\n".join(
         [
-            f"rank {recording.rank} of {recording.devices} x {found.hardware}, step {recording.steps}, emulated",
+            f"{where}: {format_seconds(found.step_s)} a step, {found.bound}; emulated as rank {recording.rank}",
             *_refusal(found),
             "",
             f"step    {format_seconds(found.step_s)}  (90 %: {format_seconds(low_s)} to {format_seconds(high_s)})",
@@ -139,8 +192,9 @@ MOST_COLLECTIVES = 6
 
 
 def _refusal(found: Emulation) -> list[str]:
-    refusal = found.recording.memory.refusal
+    refusal = found.refusal
     if refusal is None:
-        return []
+        need = format_bytes(found.recording.memory.reserved_bytes)
+        return [] if found.fits else [f"OUT OF MEMORY: {need} reserved; the times are those of a device with room"]
     asked, held = format_bytes(refusal.asked_bytes), format_bytes(refusal.allocated_bytes)
     return [f"OUT OF MEMORY at {refusal.line}: {asked} more beside {held}; the rest is of a device with room"]

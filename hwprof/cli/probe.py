@@ -24,7 +24,8 @@ from hwprof.specs.parsing import checked
 )
 @options_of(
     ProbeRequest,
-    {"dtypes": ("--dtype",), "quick": ("--quick/--full",)},
+    {"dtypes": ("--dtype",), "emulations": ("--emulation",), "quick": ("--quick/--full",)},
+    emulations={"metavar": "DIR"},
     output={"type": click.Path(dir_okay=False, path_type=Path)},
 )
 @format_option

@@ -74,7 +74,10 @@ class Placed:
     schedule={"default": None},
 )
 @click.option(
-    "--calibration", type=click.Path(path_type=Path), help="File of `hwprof probe` on HARDWARE: measured rates first."
+    "--calibration",
+    metavar="FILE_OR_RUN",
+    type=click.Path(path_type=Path),
+    help="File of `hwprof probe`, or folder of `hwprof run`, on HARDWARE: measured rates first.",
 )
 @click.option("--trace", type=click.Path(path_type=Path), help="Write the timeline as a Chrome trace (Perfetto).")
 @format_option
@@ -166,19 +169,12 @@ def _calibrated(placed: Placed, path: Path | None) -> tuple[SimulatorParameters,
     """The shipped parameters, the device's as measured where there is a calibration, and what was taken from it."""
     if path is None:
         return simulator_parameters(), ()
-    from hwprof.predict.ceilings.calibrated import with_ceilings
+    from hwprof.predict.ceilings.calibrated import check_probed, with_ceilings
+    from hwprof.report.files.measured import read_measured
     from hwprof.simulate.runners import wide_dtype
-    from hwprof.specs.catalogue.detect import claimants
-    from hwprof.specs.record.calibration import read_calibration
 
-    found, device = read_calibration(path), placed.machine.device
-    seen = claimants(found.device, kind="cpu" if device.kind == "cpu" else "cuda")
-    if device.id not in {each.id for each in seen}:
-        raise InputError(
-            f"calibration {path} is of {found.device!r}",
-            expectation=f"expected one of {device.id}",
-            remedy="name the device that was probed with --hardware, or leave --calibration out",
-        )
+    found = read_measured([path])
+    check_probed(placed.machine.device, found.device, str(path))
     wide = wide_dtype(placed.job.dtype)
     return with_ceilings(
         simulator_parameters(),

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from hwprof.emulate.here import Here
 from hwprof.emulate.order import Played, play
 from hwprof.emulate.prices import Prices, prices_of
-from hwprof.emulate.recording import Recording
+from hwprof.emulate.recording import Recording, Refusal
 from hwprof.emulate.tape import COLLECTIVE, KERNEL
 from hwprof.predict.machine import Machine
 from hwprof.predict.parameters import Parameters, parameters_for
@@ -43,6 +44,8 @@ class Emulation:
         slowest: kinds of calls by seconds, the longest first.
         basis: in words, what the prices rest on.
         played: every kernel and message of the rank that was asked for.
+        prices: of its calls and collectives.
+        machine: what it is priced on.
     """
 
     hardware: str
@@ -57,10 +60,27 @@ class Emulation:
     slowest: tuple[tuple[str, str, float], ...]
     basis: tuple[str, ...]
     played: Played
+    prices: Prices
+    machine: Machine
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """The first allocation that did not fit, on a device with as much memory as the one that was emulated."""
+        memory = self.recording.memory
+        return memory.refusal if memory.capacity_bytes == int(self.capacity_bytes) else None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device holds what the allocator does."""
+        return self.recording.memory.reserved_bytes <= self.capacity_bytes
 
 
 def emulation(
-    recordings: Sequence[Recording], machine: Machine, table: SimulatorParameters, notes: tuple[str, ...] = ()
+    recordings: Sequence[Recording],
+    machine: Machine,
+    table: SimulatorParameters,
+    notes: tuple[str, ...] = (),
+    here: Here | None = None,
 ) -> Emulation:
     """Price what ranks did on a machine and play it.
 
@@ -69,15 +89,16 @@ def emulation(
         machine: the machine.
         table: parameters of devices and software.
         notes: in words, what ``table`` holds beside the fitted parameters.
+        here: what was measured on the machine itself.
 
     Raises:
         SpecError: the machine lacks a number that is needed.
     """
     stack = stack_named(recordings[0].software)
     parameters, basis = parameters_for(table, machine, stack)
-    all_prices = [
-        prices_of(one.calls, one.collectives, machine, parameters, tf32=one.tf32, main=one.device) for one in recordings
-    ]
+    if here is not None:
+        parameters = here.of_software(parameters)
+    all_prices = [prices_of(one, machine, parameters, here) for one in recordings]
     ranks = play(recordings, all_prices, synchronous=machine.device.kind == "cpu")
     slowest = max(range(len(ranks)), key=lambda place: ranks[place].step_s)
     recording, prices, played = recordings[slowest], all_prices[slowest], ranks[slowest]
@@ -108,6 +129,8 @@ def emulation(
             + "".join(f"; {name}: wider" for name in names if name in UNKNOWN),
         ),
         played=ranks[0],
+        prices=all_prices[0],
+        machine=machine,
     )
 
 
@@ -204,8 +227,7 @@ def _circumstances(recording: Recording, machine: Machine, table: SimulatorParam
 def emulation_json(found: Emulation) -> dict[str, Any]:
     """An emulation with the fields of the JSON contract."""
     recording = found.recording
-    refusal = recording.memory.refusal
-    fits = recording.memory.reserved_bytes <= found.capacity_bytes
+    refusal = found.refusal
     return {
         "hardware": found.hardware,
         "devices": recording.devices,
@@ -220,7 +242,7 @@ def emulation_json(found: Emulation) -> dict[str, Any]:
             "peak_bytes": recording.memory.peak_bytes,
             "reserved_bytes": recording.memory.reserved_bytes,
             "capacity_bytes": found.capacity_bytes,
-            "fits": fits,
+            "fits": found.fits,
             "breakdown": dict(recording.memory.kinds),
             "out_of_memory": None
             if refusal is None

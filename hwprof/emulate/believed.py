@@ -10,6 +10,7 @@ class Believed:
     """The device that the script believes in.
 
     Attributes:
+        kind: "cuda", or "cpu" where the script is to find no accelerator.
         name: as its driver prints it.
         capability: as CUDA numbers it, or (0, 0).
         capacity_bytes: its memory.
@@ -24,3 +25,4 @@ class Believed:
     units: int
     devices: int
     node: int
+    kind: str = "cuda"

@@ -23,9 +23,11 @@ class Spans:
     ends: list[float] = field(default_factory=list)
     kinds: list[int] = field(default_factory=list)
     streams: list[int] = field(default_factory=list)
+    phases: list[int] = field(default_factory=list)
 
-    def add(self, start: float, end: float, kind: int, stream: int) -> None:
+    def add(self, start: float, end: float, kind: int, stream: int, phase: int) -> None:
         """Append one."""
+        self.phases.append(phase)
         self.starts.append(start)
         self.ends.append(end)
         self.kinds.append(kind)
@@ -99,7 +101,9 @@ class Clock:
         self._works: dict[int, float | Message] = {}
         self._marks: dict[int, float] = {}
         self._launch_s = prices.launch_s
-        self.kernels, self.messages = Spans(), Spans()
+        share = prices.script_share
+        self._script_s = [share * each for each in recording.host_s] if share else [0.0] * len(recording.events)
+        self.kernels, self.messages, self._phase = Spans(), Spans(), 0
 
     @property
     def end(self) -> float:
@@ -110,8 +114,9 @@ class Clock:
         """Let the events of a step happen; yields where another rank has to go on first."""
         streams, marks = self.streams, self._marks
         self.kernels, self.messages = Spans(), Spans()
-        for event in self._recording.events:
+        for event, script_s in zip(self._recording.events, self._script_s, strict=True):
             kind = event[0]
+            self.host += script_s
             if kind == KERNEL:
                 self._kernel(event)
             elif kind == COLLECTIVE:
@@ -127,6 +132,7 @@ class Clock:
                 self.host = max(self.host, self.end if event[1] < 0 else streams[event[1]])
             else:
                 assert kind == PHASE, kind
+                self._phase = event[1]
 
     def _kernel(self, event: Event) -> None:
         _, call, stream = event
@@ -136,7 +142,7 @@ class Clock:
             return
         start = max(self.host, self.streams[stream])
         self.streams[stream] = start + seconds
-        self.kernels.add(start, start + seconds, call, stream)
+        self.kernels.add(start, start + seconds, call, stream, self._phase)
         if self._synchronous:
             self.host = start + seconds
 
@@ -148,7 +154,7 @@ class Clock:
         ready = max(self.host, self.streams[stream])
         if one.peer >= 0:
             self._works[work] = self._post.meet(one.op, self._recording.rank, one.peer, ready, seconds)
-            self.messages.add(ready, ready + seconds, place, stream)
+            self.messages.add(ready, ready + seconds, place, stream, self._phase)
             if not beside:
                 self.streams[stream] = yield from self._ended(work)
             return
@@ -156,7 +162,7 @@ class Clock:
         self._groups[one.group] = self._works[work] = start + seconds
         if not beside:
             self.streams[stream] = start + seconds
-        self.messages.add(start, start + seconds, place, stream)
+        self.messages.add(start, start + seconds, place, stream, self._phase)
 
     def _ended(self, work: int) -> Generator[None, None, float]:
         """When a collective or a message is over."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -11,7 +10,9 @@ from numpy.typing import NDArray
 
 from hwprof.count.aten import matmul
 from hwprof.count.aten.registry import aten_cost, unpriced
-from hwprof.emulate.tape import Call, Collective, CollectiveName
+from hwprof.emulate.here import Here
+from hwprof.emulate.recording import Recording
+from hwprof.emulate.tape import COLLECTIVE, KERNEL, Call, Collective, CollectiveName
 from hwprof.predict.collectives.clock import clock_of
 from hwprof.predict.collectives.form import Operation
 from hwprof.predict.kernels.attention.base import AttentionKernel, AttentionKind
@@ -69,6 +70,7 @@ class Prices:
         assumed: of calls, whether nobody measured what the price rests on.
         memory_bound: of calls, whether their traffic takes longer than their arithmetic.
         collective_s: of collectives.
+        script_share: what the script's own code takes there, over what it took where it was emulated; 0: not known.
         basis: in words, whose kernels speak.
     """
 
@@ -79,6 +81,7 @@ class Prices:
     memory_bound: NDArray[np.bool_]
     collective_s: Floats
     basis: tuple[str, ...]
+    script_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,52 +94,56 @@ class Product:
     batch: int
 
 
-def prices_of(
-    calls: Sequence[Call],
-    collectives: Sequence[Collective],
-    machine: Machine,
-    parameters: Parameters,
-    *,
-    tf32: bool,
-    main: str,
-) -> Prices:
+def prices_of(recording: Recording, machine: Machine, parameters: Parameters, here: Here | None = None) -> Prices:
     """Times of every kind of call and collective of a recording.
 
     Args:
-        calls: kinds of calls.
-        collectives: kinds of collectives.
+        recording: what a rank did; what other devices than the one that trains compute is the host's.
         machine: the machine.
         parameters: of the device and of PyTorch.
-        tf32: whether the script lets products of 32 bits take the tensor cores.
-        main: type of the device that trains; what other devices compute is the host's.
+        here: what was measured on the machine itself.
 
     Raises:
         SpecError: the machine lacks a number that is needed.
     """
-    pricer = _Pricer(machine, parameters, tf32=tf32)
+    calls, times = recording.calls, recording.count(KERNEL)
+    pricer = _Pricer(machine, parameters, tf32=recording.tf32, here=here)
     device_s, assumed = np.zeros(len(calls)), np.zeros(len(calls), dtype=bool)
     memory_bound = np.zeros(len(calls), dtype=bool)
     launch_s = float(np.asarray(parameters.kernel_host_s))
     host_s = np.full(len(calls), launch_s)
     basis: dict[str, None] = {}
-    for place, call in enumerate(calls):
+    timed = 0
+    for place in times:
+        call = calls[place]
         launches = call.call is not None and call.name not in NO_KERNEL
         host_s[place] *= 0.0 if call.joined else 1.0 if launches else VIEW_SHARE
-        if call.call is None or not launches:
+        measured_s = here.call_s(call) if here is not None and call.device == recording.device else None
+        if measured_s is not None and here is not None:
+            timed += 1
+            device_s[place], host_s[place] = measured_s, 0.0 if here.processor else host_s[place]
+        elif call.call is None or not launches:
             continue
-        if call.device != main:
+        elif call.device != recording.device:
             host_s[place] += aten_cost(call.call).moved_bytes / HOST_BYTE_PER_S
-            continue
-        device_s[place], assumed[place], memory_bound[place], text = pricer.price(call, call.call)
-        basis[text] = None
+        else:
+            device_s[place], assumed[place], memory_bound[place], text = pricer.price(call, call.call)
+            basis[text] = None
+    collective_s, unmeasured = _collective_s(recording, machine, here)
+    if here is not None:
+        untimed = sum(1 for place in times if device_s[place]) - timed
+        basis |= dict.fromkeys(here.basis(recording, timed, untimed, unmeasured))
+        device_s *= here.crowd(recording.devices)
+        host_s *= here.crowd(recording.devices)
     return Prices(
         device_s=device_s,
         host_s=host_s,
         launch_s=launch_s,
         assumed=assumed,
         memory_bound=memory_bound,
-        collective_s=_collective_s(collectives, machine),
+        collective_s=collective_s,
         basis=tuple(basis),
+        script_share=here.script_share(recording) if here is not None else 0.0,
     )
 
 
@@ -150,8 +157,10 @@ HOST_BYTE_PER_S = 10e9
 class _Pricer:
     """The kernel models of one machine."""
 
-    def __init__(self, machine: Machine, parameters: Parameters, *, tf32: bool) -> None:
-        self._machine, self._p, self._tf32 = machine, parameters, tf32
+    def __init__(self, machine: Machine, parameters: Parameters, *, tf32: bool, here: Here | None) -> None:
+        self._machine, self._p, self._tf32, self._here = machine, parameters, tf32, here
+        self._products = here.products(machine) if here is not None else None
+        self._queued_s = 0.0 if machine.device.kind == "cpu" else QUEUED_S
         self._kernel_share = float(np.asarray(parameters.kernel_share))
 
     def price(self, kind: Call, call: AtenCall) -> tuple[float, bool, bool, str]:
@@ -166,14 +175,14 @@ class _Pricer:
         moved_s = moved_bytes / (self._machine.memory_byte_per_s * share)
         text = f"other kernels: their traffic at {format_fraction(share)} of the memory's rate"
         known = not unpriced([call.name])
-        queued_s = 0.0 if kind.joined else QUEUED_S
+        queued_s = 0.0 if kind.joined else self._queued_s
         return (queued_s + moved_s) / self._kernel_share, not known, True, text
 
     def _product(self, call: AtenCall, product: Product) -> tuple[float, bool, bool, str]:
         dtype = self._format(next(tensor.dtype for tensor in call.inputs if tensor.is_float))
         sizes = {name: np.array([float(max(getattr(product, name), 1))]) for name in ("m", "n", "k", "batch")}
         asked = Products(**sizes)
-        found = product_s(asked, self._machine.device, dtype, table=kernel_table("gemm"))
+        found = product_s(asked, self._machine.device, dtype, table=kernel_table("gemm"), here=self._products)
         alone_s = float(found.seconds[0]) / self._machine.scale
         used = self._machine.format_used(_peak(dtype))
         arithmetic_s = float(asked.flop[0]) / self._machine.peak_flop_per_s(used)
@@ -206,10 +215,12 @@ class _Pricer:
             seq_len=np.array([max(keys, 1.0)]),
             group=np.array([query[heads] / max(key[heads], 1)]),
         )
-        found = attention_s(asked, self._machine.device, kind, table=kernel_table("attention"))
+        wide = self._machine.format_used(_FORMATS.get(call.tensor("query").dtype, "bf16"))
+        group = float(asked.group[0])
+        points = self._here.attention(self._machine, wide, kind, group) if self._here is not None else None
+        found = attention_s(asked, self._machine.device, kind, table=kernel_table("attention"), here=points)
         products = 5.0 if backward else 2.0
         flop = products * query[0] * query[heads] * queries * keys * (query[-1] + value[-1]) / (2 if causal else 1)
-        wide = self._machine.format_used(_FORMATS.get(call.tensor("query").dtype, "bf16"))
         arithmetic_s = flop / self._machine.peak_flop_per_s(wide)
         slower = 1 / float(np.asarray(self._p.sustained_share)) - 1
         seconds = (float(found.seconds[0]) / self._machine.scale + slower * arithmetic_s) * float(
@@ -264,17 +275,23 @@ def _convolution(output: TensorView, weight: TensorView, *, passes: int = 1) -> 
     return Product(m=places * passes, n=weight.shape[0], k=prod(weight.shape[1:]), batch=1)
 
 
-def _collective_s(collectives: Iterable[Collective], machine: Machine) -> Floats:
+def _collective_s(recording: Recording, machine: Machine, here: Here | None) -> tuple[Floats, int]:
+    """Seconds of each kind, and how many kinds of the step nobody measured on the machine."""
     clock = clock_of([machine])
-    seconds = []
-    for each in collectives:
+    seconds, unmeasured = np.zeros(len(recording.collectives)), 0
+    for place in recording.count(COLLECTIVE):
+        each = recording.collectives[place]
+        measured_s = here.collective_s(each) if here is not None else None
+        if measured_s is not None:
+            seconds[place] = measured_s
+            continue
+        unmeasured += 1
         ranks, stride = float(len(each.ranks)), float(_stride(each))
         if each.peer >= 0:
             ranks = 2.0
         size_bytes = np.array([max(float(each.size_bytes), 1.0)])
-        found = clock.seconds(_OPERATIONS[each.op], size_bytes, np.array([ranks]), np.array([stride]))
-        seconds.append(float(found[0]))
-    return np.array(seconds, dtype=float)
+        seconds[place] = clock.seconds(_OPERATIONS[each.op], size_bytes, np.array([ranks]), np.array([stride]))[0]
+    return seconds, unmeasured
 
 
 def _stride(collective: Collective) -> int:

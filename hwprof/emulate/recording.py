@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hwprof.emulate.tape import Call, Collective, Event, Tape
 
@@ -27,13 +27,17 @@ class Memory:
         peak_bytes: of tensors of the device that trains, at most.
         reserved_bytes: what torch's allocator held for them, at most.
         kinds: bytes by what they are for, at the peak.
+        places: bytes by the module that made them, at the peak.
         refusal: the first allocation that did not fit.
+        capacity_bytes: of the device that the script believed in.
     """
 
     peak_bytes: int
     reserved_bytes: int
     kinds: Mapping[str, int]
     refusal: Refusal | None
+    places: Mapping[str, int] = field(default_factory=dict)
+    capacity_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,9 @@ class Recording:
         device: type of that device.
         software: what trains: the program or library that the script imports, by the name of its stack.
         tf32: whether the script lets products of 32 bits take the tensor cores.
+        host_s: seconds of the script's own code before each event, on the machine that emulated; empty: not known.
+        dispatch_s: what that machine takes for a call of one number, as ``latency.dispatch``; 0: not known.
+        host: name of its processor.
         made_up: rule -> how often it answered for a tensor without values.
         notes: what was done otherwise than the script asked.
         awaits: rank for whose objects it waits, where that is what ended it; -1 elsewhere.
@@ -72,6 +79,9 @@ class Recording:
     failure: str
     line: str
     awaits: int = -1
+    host_s: tuple[float, ...] = ()
+    dispatch_s: float = 0.0
+    host: str = ""
 
     @property
     def flop(self) -> int:

@@ -40,6 +40,7 @@ def believed_of(machine: Machine) -> Believed:
         units=machine.units,
         devices=machine.devices,
         node=machine.node,
+        kind="cpu" if device.kind == "cpu" else "cuda",
     )
 
 

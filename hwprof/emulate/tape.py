@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -29,6 +30,9 @@ KERNEL, COLLECTIVE, WAIT, RECORD, BEHIND, HOST_WAITS, PHASE = range(7)
 ``KERNEL`` call, stream; ``COLLECTIVE`` collective, stream, number of the work, 1 if it runs beside the stream;
 ``WAIT`` number of the work, stream that waits; ``RECORD`` event, stream; ``BEHIND`` event, stream that waits;
 ``HOST_WAITS`` stream that the host waits for, or -1 for all; ``PHASE`` which of the phases begins."""
+
+EVENT_NUMBERS = (2, 4, 2, 2, 2, 1, 1)
+"""How many numbers stand behind each kind of event."""
 
 PHASES: tuple[Phase, ...] = ("forward", "backward", "optimizer")
 Event: TypeAlias = tuple[int, ...]
@@ -67,6 +71,7 @@ class Collective:
         size_bytes: the whole vector, as nccl-tests has it.
         peer: the other rank of a message; -1 elsewhere.
         group: number of the group, whose collectives follow each other.
+        place: the module whose weights or results travel, where that is known.
     """
 
     op: CollectiveName
@@ -74,19 +79,43 @@ class Collective:
     size_bytes: int
     peer: int
     group: int
+    place: str = ""
+
+
+def _no_time() -> float:
+    return 0.0
 
 
 @dataclass(slots=True)
 class Step:
-    """What one optimizer step asked for. Mutable: it is written while the script runs."""
+    """What one optimizer step asked for. Mutable: it is written while the script runs.
+
+    Attributes:
+        events: in order.
+        calls: how many of them are calls.
+        flows: what calls of compiled code read and write.
+        take_s: seconds of the script's own code since it was asked before.
+        host_s: of each event, seconds of the script's own code before it.
+    """
 
     events: list[Event] = field(default_factory=list)
     calls: int = 0
     flows: list[Flow] = field(default_factory=list)
+    take_s: Callable[[], float] = _no_time
+    host_s: list[float] = field(default_factory=list)
 
     def add(self, *event: int) -> None:
         """Append an event."""
         self.events.append(event)
+        self.host_s.append(self.take_s())
+
+    def split(self, events: int, calls: int) -> tuple[Step, Step]:
+        """What was asked for until then, and what came after."""
+        inside = bisect_left(self.flows, events, key=lambda flow: flow.event)
+        flows = [replace(flow, event=flow.event - events) for flow in self.flows[inside:]]
+        first = Step(self.events[:events], calls, self.flows[:inside], self.take_s, self.host_s[:events])
+        rest = Step(self.events[events:], self.calls - calls, flows, self.take_s, self.host_s[events:])
+        return first, rest
 
 
 @dataclass(slots=True)
@@ -119,7 +148,7 @@ class Tape:
     def call(self, place: int, stream: int) -> None:
         """A call of a known kind."""
         self._current.calls += 1
-        self._current.events.append((KERNEL, place, stream))
+        self._current.add(KERNEL, place, stream)
 
     def collective(self, kind: Collective, stream: int, *, beside: bool) -> int:
         """A collective; the number of its work, to wait for."""
@@ -135,9 +164,14 @@ class Tape:
         """From here on the script is in another phase."""
         self._current.add(PHASE, PHASES.index(phase))
 
+    def timed(self, take_s: Callable[[], float]) -> None:
+        """Say how long the script's own code takes."""
+        self._current.take_s = take_s
+
     def begin(self) -> None:
         """What came before is no part of a step."""
-        self._current = Step()
+        self._current = Step(take_s=self._current.take_s)
+        self._current.take_s()
 
     def mark(self) -> None:
         """An optimizer has updated: if no other follows before the next forward pass, the step ends here."""
@@ -146,12 +180,11 @@ class Tape:
     def end_step(self) -> bool:
         """A step is over, at the last mark; whether it asked for the same work as the one before."""
         events, calls = self._mark or (len(self._current.events), self._current.calls)
-        whole, self._mark = self._current, None
-        inside = bisect_left(whole.flows, events, key=lambda flow: flow.event)
-        flows = [replace(flow, event=flow.event - events) for flow in whole.flows[inside:]]
-        before, self.last = self.last, Step(whole.events[:events], calls, whole.flows[:inside])
-        self._current = Step(whole.events[events:], whole.calls - calls, flows)
+        before, self._mark = self.last, None
+        self.last, self._current = self._current.split(events, calls)
         self._fuse(self.last)
+        if len(before.events) == len(self.last.events):  # whatever else the machine did in one of them is no part
+            self.last.host_s = list(map(min, before.host_s, self.last.host_s))
         self.steps += 1
         return self.steps > 1 and self.totals(before) == self.totals(self.last)
 

@@ -41,9 +41,9 @@ def render_plan(view: PlanView, language: Language = "en") -> str:
     return _rendered("plan.html.j2", view, view.pictures, language)
 
 
-def render_page(template: str, *, page: object, pictures: Iterable[Picture] = ()) -> str:
+def render_page(template: str, *, page: object, pictures: Iterable[Picture] = (), language: Language = "en") -> str:
     """A page from a template of its own, with the report's style and script; plotly comes with its ``pictures``."""
-    return _rendered(template, page, {picture.name: picture for picture in pictures})
+    return _rendered(template, page, {picture.name: picture for picture in pictures}, language)
 
 
 def _rendered(

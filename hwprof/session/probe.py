@@ -21,6 +21,7 @@ from hwprof.session.request import ProbeRequest
 from hwprof.specs.files import write_atomically
 from hwprof.specs.record.calibration import Calibration
 from hwprof.specs.record.run import Dtype
+from hwprof.specs.record.saved_calls import call_name, saved_calls
 
 _DEFAULT_DTYPES: dict[str, tuple[Dtype, ...]] = {"cpu": ("fp32", "bf16", "fp16"), "cuda": get_args(Dtype)}
 
@@ -47,9 +48,17 @@ def probe_alone(request: ProbeRequest, caller: Caller) -> Probed:
             f"there is no folder {path.parent}", expectation="--output names a file in a folder", remedy="create it"
         )
     dtypes = request.dtypes or _DEFAULT_DTYPES[table_of(device)]
+    calls = {call_name(call): call for folder in request.emulations for call in saved_calls(Path(folder))}
     so_far = [ProbeResult()]
     try:
-        probe_device(device, dtypes=dtypes, quick=request.quick, report=caller.progress, on_result=so_far.append)
+        probe_device(
+            device,
+            dtypes=dtypes,
+            calls=tuple(calls.values()),
+            quick=request.quick,
+            report=caller.progress,
+            on_result=so_far.append,
+        )
     except KeyboardInterrupt:
         if so_far[-1].ceilings:
             _saved(calibration(device, so_far[-1], quick=request.quick, complete=False), path)

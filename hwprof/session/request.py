@@ -102,6 +102,8 @@ class ProbeRequest(Request):
     """Precisions of the products, one or several; default: all that the device has."""
     quick: bool = False
     """About 15 s instead of about 60 s on two CPU cores."""
+    emulations: tuple[str, ...] = ()
+    """Folders that `hwprof emulate --output` left, one or several: also time each kind of call of their scripts."""
     output: Path | str | None = None
     """The calibration file; default: hwprof-calibration-<device>.json here."""
     timeout_s: Timeout = TIMEOUT_S

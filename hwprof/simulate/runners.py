@@ -107,16 +107,19 @@ def _points(
             sizes = {"batch": 1, "m": rate.m, "n": rate.n, "k": rate.k}
             products.append({"dtype": _format(machine, dtype, job), **sizes, "seconds": seconds})
         else:
-            attention.append(_attention_point(rate, flop_per_s, job, kernel))
-    return _table(products), _table(attention)
+            group = job.model.heads / job.model.kv_heads
+            attention.append(attention_point(rate, flop_per_s, kernel, causal=is_causal(job), group=group))
+    return points_table(products), points_table(attention)
 
 
-def _attention_point(
-    rate: MeasuredRate, flop_per_s: float, job: TrainingJob, kernel: AttentionKernel
+def attention_point(
+    rate: MeasuredRate, flop_per_s: float, kernel: AttentionKernel, *, causal: bool, group: float
 ) -> dict[str, str | float]:
-    """Attention of ``n`` heads over ``m`` tokens; its rate is of the products that the kernel does."""
+    """A row of the table of kernels: attention of ``n`` heads over ``m`` tokens, ``group`` of them to a key head.
+
+    Its rate is of the products that the kernel does.
+    """
     backward = rate.unit == "attention backward"
-    causal, group = is_causal(job), job.model.heads / job.model.kv_heads
     products = FLASH_BACKWARD_PRODUCTS if backward else 2
     flop = products * rate.n * rate.m**2 / (2 if causal else 1) * 2 * rate.k
     return {
@@ -134,7 +137,8 @@ def _attention_point(
     }
 
 
-def _table(rows: Sequence[Mapping[str, str | float]]) -> KernelPoints | None:
+def points_table(rows: Sequence[Mapping[str, str | float]]) -> KernelPoints | None:
+    """Rows of a table of kernels as such a table; None where there are none."""
     if not rows:
         return None
     return table_of(tuple(rows[0]), [[str(cell) for cell in row.values()] for row in rows], where="what was probed")

@@ -98,7 +98,8 @@ class Ceiling(Record):
     ``transfer.<direction>.<pinned|pageable>`` (``transfer.host_to_device.pinned``; ``transfer.both.pinned``: both ways
     at once, bytes of both), ``transfer.<to_peer|from_peer>.<index>`` (another GPU of this machine),
     ``latency.dispatch`` (host time to dispatch one small op), ``latency.launch`` (device time from launch to end of an
-    empty kernel), ``latency.host.<forward|forward_backward|clip|optimizer>`` (host time of a part of the model's step).
+    empty kernel), ``latency.host.<forward|forward_backward|clip|optimizer>`` (host time of a part of the model's step),
+    ``call.<operator>.<digest>`` (one call of an operator as a script makes it, see ``specs.record.saved_calls``).
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,30 @@ def json_of(path: Path, *, error: type[InputError] = InputError, remedy: str) ->
     Raises:
         InputError: as ``content_of``, or it is no JSON that can be worked with (as an ``error``).
     """
-    content = content_of(path, error=error, remedy=remedy)
+    return _value(content_of(path, error=error, remedy=remedy), path, error=error, remedy=remedy)
+
+
+def packed_json_of(path: Path, *, remedy: str) -> Any:
+    """The value in a JSON file that gzip packed, which may not be larger than any other when it is unpacked.
+
+    Raises:
+        InputError: as ``json_of``, or it is not packed, or cut short.
+    """
+    packed, unpacker = content_of(path, remedy=remedy), zlib.decompressobj(wbits=_GZIP)
+    try:
+        content = unpacker.decompress(packed, MOST_BYTES)
+    except zlib.error as failure:
+        raise InputError(f"{path} can't be unpacked: {failure}", remedy=remedy) from failure
+    if not unpacker.eof:
+        raise InputError(f"{path} is cut short, or larger than {MOST_BYTES} bytes", remedy=remedy)
+    return _value(content, path, error=InputError, remedy=remedy)
+
+
+_GZIP = 31
+"""zlib's word for the format of gzip with the largest window."""
+
+
+def _value(content: bytes, path: Path, *, error: type[InputError], remedy: str) -> Any:
     try:
         value = json.loads(content.decode())
     except (ValueError, RecursionError) as failure:

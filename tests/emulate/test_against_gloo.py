@@ -50,11 +50,6 @@ def _rows(found):
 
 
 @pytest.fixture(scope="module")
-def emulated():
-    return recorded([str(SCRIPT), "--steps", "3"], machine_named("h100-sxm", RANKS))[0]
-
-
-@pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     return _really("calls", tmp_path_factory.mktemp("calls"))
 

@@ -4,7 +4,7 @@ import torch
 
 from hwprof.count.aten.registry import aten_cost
 from hwprof.emulate.believed import Believed
-from hwprof.emulate.run.cuda_kernels import follow
+from hwprof.emulate.run.cuda.kernels import follow
 from hwprof.emulate.run.rank import Rank
 from hwprof.emulate.start import machine_named, recorded
 

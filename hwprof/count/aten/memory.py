@@ -47,6 +47,19 @@ def lookup(call: AtenCall) -> Cost:
     return moved((*call.results, *_places(call)), call.results)
 
 
+@register("fsdp::all_gather_copy_in")
+def copied_in(call: AtenCall) -> Cost:
+    """This rank's parts are copied to their places in the vector that is gathered."""
+    parts = tuple(tensors_in(call.arguments["all_gather_inputs"]))
+    return moved(parts, parts)
+
+
+@register("fsdp::split_with_sizes_copy", "fsdp::chunk_cat")
+def copied_out(call: AtenCall) -> Cost:
+    """What was gathered goes to the parameters, or gradients into the vector that is reduced, each number once."""
+    return traffic(call)
+
+
 @register("aten::embedding_dense_backward")
 def embedding_backward(call: AtenCall) -> Cost:
     """Fills the gradient of the table with zeros, then reads each row's gradient and adds it to its row."""

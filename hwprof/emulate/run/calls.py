@@ -58,11 +58,12 @@ def _aten_call(func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Any
     given |= dict(zip((each.name for each in arguments), args, strict=False)) | kwargs
     changed = [each for each in arguments if each.alias_info is not None and each.alias_info.is_write]
     receiving = {each.name for each in changed if each.is_out}
-    returned = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+    received = [given[key] for key in receiving] if receiving and out is None else out
+    results = [leaf for leaf in tree_leaves(received) if isinstance(leaf, torch.Tensor)]
     return AtenCall(
         name=name,
         arguments={key: _value(value) for key, value in given.items() if key not in receiving},
-        results=tuple(tensor_view(tensor) for tensor in returned),
+        results=tuple(tensor_view(tensor) for tensor in results),
         written=tuple(each.name for each in changed if not each.is_out),
     )
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import torch
@@ -267,8 +269,26 @@ def play(rank: Rank) -> None:
 def written(op: CollectiveName, ranks: tuple[int, ...], size_bytes: int, *, beside: bool, peer: int = -1) -> int:
     """Write a collective down; the number of its work."""
     number = _numbers.setdefault(ranks, len(_numbers))
-    kind = Collective(op=op, ranks=ranks, size_bytes=size_bytes, peer=peer, group=number)
+    place = sharded_module() or _rank.place
+    kind = Collective(op=op, ranks=ranks, size_bytes=size_bytes, peer=peer, group=number, place=place)
     return _rank.tape.collective(kind, _rank.stream, beside=beside)
+
+
+def sharded_module() -> str:
+    """The module whose parameters a sharding library gathers or reduces right now; empty where it does not say."""
+    frame: FrameType | None = sys._getframe(2)
+    for _ in range(MOST_FRAMES):
+        if frame is None:
+            break
+        name = getattr(frame.f_locals.get("self"), "_module_fqn", None)
+        if isinstance(name, str):
+            return name or "root"
+        frame = frame.f_back
+    return ""
+
+
+MOST_FRAMES = 24
+"""Callers that are looked at."""
 
 
 def ranks_named(name: Any) -> tuple[int, ...]:

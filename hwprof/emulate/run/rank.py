@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from hwprof.emulate.believed import Believed
+from hwprof.emulate.run.host_time import HostTime
 from hwprof.emulate.run.mail import Mail
 from hwprof.emulate.run.regions import Regions
 from hwprof.emulate.run.storages import Storages
@@ -35,6 +36,7 @@ class Rank:
         phase: of the step.
         place: module that runs.
         notes: what was done in place of the script's own wish.
+        host_time: of the script's own code.
         finished: steps after which the emulation ends; None ends it when two follow each other that are alike.
     """
 
@@ -50,10 +52,12 @@ class Rank:
     phase: Phase = "forward"
     place: str = ""
     notes: dict[str, None] = field(default_factory=dict)
+    host_time: HostTime = field(default_factory=HostTime)
 
     def __post_init__(self) -> None:
-        self.storages = Storages(float(self.believed.capacity_bytes))
+        self.storages = Storages(float(self.believed.capacity_bytes), self.host_time)
         self.regions = Regions(self)
+        self.tape.timed(self.host_time.take_s)
 
     def note(self, text: str) -> None:
         """Say what was done otherwise than asked."""

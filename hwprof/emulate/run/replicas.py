@@ -254,6 +254,8 @@ class _Logger:
 
 def install(rank: Rank) -> None:
     """Give DistributedDataParallel this reducer, for the rest of this process."""
+    for name in ("__init__", "prepare_for_backward", "_rebuild_buckets", "_ready", "_finish"):
+        setattr(Reducer, name, rank.host_time.not_counted(getattr(Reducer, name)))
     for name, value in {
         "Reducer": Reducer,
         "Logger": _Logger,

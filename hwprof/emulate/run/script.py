@@ -77,9 +77,13 @@ def record(
     ended = run(rank, function)
     import torch
 
+    from hwprof.emulate.run.host_time import dispatch_s
+    from hwprof.measure.host.environment import device_name
+
     device = training_device(rank.tape)
     held = rank.storages
     on_device = device == "cuda"
+    kinds, places = held.at_peak(device)
     return Recording(
         rank=number,
         devices=believed.devices,
@@ -91,8 +95,10 @@ def record(
         memory=Memory(
             peak_bytes=held.device.peak_bytes if on_device else held.host.peak_bytes,
             reserved_bytes=held.device.peak_reserved_bytes if on_device else held.host.peak_bytes,
-            kinds=held.at_peak(device),
+            kinds=kinds,
+            places=places,
             refusal=held.refusal,
+            capacity_bytes=believed.capacity_bytes,
         ),
         device=device,
         software=software_of(sys.modules, sharded=any(each.op == "reduce_scatter" for each in rank.tape.collectives)),
@@ -102,6 +108,9 @@ def record(
         failure=ended.failure,
         line=ended.line,
         awaits=ended.awaits,
+        host_s=tuple(rank.tape.last.host_s),
+        dispatch_s=dispatch_s(),
+        host=device_name(torch.device("cpu")),
     )
 
 
@@ -132,22 +141,27 @@ def run(rank: Rank, function: Callable[[], Any]) -> Ended:
             os.environ.pop(name, None)
     import torch
 
-    from hwprof.emulate.run import cuda_kernels, cuda_names, replicas, stand_ins, worlds
-    from hwprof.emulate.run.accelerator import Mode, believe_in_cuda
+    from hwprof.emulate.run import replicas, stand_ins, worlds
+    from hwprof.emulate.run.cuda import kernels, names
+    from hwprof.emulate.run.cuda.accelerator import Mode, believe_in_cuda
+    from hwprof.emulate.run.host_time import way_s
     from hwprof.emulate.run.steps import Steps
     from hwprof.emulate.run.witness import Witness
 
     torch.set_num_threads(1)
     believe_in_cuda()
-    cuda_kernels.install(rank)
-    cuda_names.install(rank)
+    if rank.believed.kind == "cuda":
+        kernels.install(rank)
+        names.install(rank)
     worlds.install(rank)
     replicas.install(rank)
     stand_ins.install(rank)
     steps = Steps(rank)
     steps.install()
-    fake = Mode()
+    fake, clock = Mode(), rank.host_time
     with fake, Witness(rank, fake):
+        clock.way_s = way_s(clock)
+        rank.tape.begin()
         ended = _ended(function)
     steps.finish()
     return ended

@@ -34,16 +34,18 @@ class Steps:
 
     def install(self) -> None:
         """Watch, for the rest of this process."""
-        modules.register_module_forward_pre_hook(self._enter)
-        modules.register_module_forward_hook(self._leave, always_call=True)
-        optimizers.register_optimizer_step_pre_hook(self._before_update)
-        optimizers.register_optimizer_step_post_hook(self._after_update)
+        quiet = self._rank.host_time.not_counted
+        modules.register_module_forward_pre_hook(quiet(self._enter))
+        modules.register_module_forward_hook(quiet(self._leave), always_call=True)
+        optimizers.register_optimizer_step_pre_hook(quiet(self._before_update))
+        optimizers.register_optimizer_step_post_hook(quiet(self._after_update))
         graph: Any = torch.autograd.graph
         backward = graph._engine_run_backward
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            self._start()
-            self._rank.enter("backward")
+            with self._rank.host_time:
+                self._start()
+                self._rank.enter("backward")
             try:
                 return backward(*args, **kwargs)
             finally:

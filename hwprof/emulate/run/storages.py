@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,10 @@ import torch
 
 from hwprof.emulate.allocator import Allocator, Block, OutOfMemoryError
 from hwprof.emulate.recording import Refusal
+from hwprof.emulate.run.host_time import HostTime
+
+MOST_PLACES = 40
+"""Modules that are named with what they hold at the peak."""
 
 
 @dataclass(slots=True)
@@ -58,17 +62,19 @@ class Storages:
 
     Attributes:
         capacity_bytes: of the device.
+        clock: of the script's own code, of which this is none.
         device, host: what is allocated there.
         refusal: the first allocation that did not fit; the script goes on as if there were room.
     """
 
     capacity_bytes: float
+    clock: HostTime = field(default_factory=HostTime)
     device: Allocator = field(init=False)
     host: HostMemory = field(default_factory=HostMemory)
     refusal: Refusal | None = None
     _moment: int = 0
     _peaks: dict[str, int] = field(default_factory=lambda: {"cuda": 0, "cpu": 0})
-    _dead: list[tuple[int, int, str, str, int]] = field(default_factory=list)
+    _dead: list[tuple[int, int, str, str, str, int]] = field(default_factory=list)
     _live: dict[int, Held] = field(default_factory=dict)
     _configured: bool = False
 
@@ -150,17 +156,20 @@ class Storages:
             if held is not None:
                 held.kind = kind
 
-    def at_peak(self, device: str) -> dict[str, int]:
-        """Bytes by what they are for when most was allocated on a type of device."""
+    def at_peak(self, device: str) -> tuple[dict[str, int], dict[str, int]]:
+        """Bytes by what they are for, and by the module that made them, when most was allocated on a type of device."""
         moment = self._peaks.get(device, 0)
-        sums: dict[str, int] = defaultdict(int)
-        for born, died, where, kind, size_bytes in self._dead:
+        kinds: Counter[str] = Counter()
+        places: Counter[str] = Counter()
+        for born, died, where, kind, place, size_bytes in self._dead:
             if where == device and born <= moment < died:
-                sums[kind] += size_bytes
+                kinds[kind] += size_bytes
+                places[place] += size_bytes
         for held in list(self._live.values()):
-            if held.device == device and held.born <= moment:
-                sums[held.kind] += held.size_bytes
-        return dict(sorted(sums.items(), key=lambda item: -item[1]))
+            if held.device == device and held.born <= moment and held.size_bytes:
+                kinds[held.kind] += held.size_bytes
+                places[held.place] += held.size_bytes
+        return dict(kinds.most_common()), dict(places.most_common(MOST_PLACES))
 
     def _put(self, held: Held, stream: int, line: Any) -> None:
         before = self._most(held.device)
@@ -193,15 +202,16 @@ class Storages:
             held.block = None
 
     def _die(self, key: int) -> None:
-        held = self._live.pop(key, None)
-        if held is not None:
-            self._bury(held)
+        with self.clock:
+            held = self._live.pop(key, None)
+            if held is not None:
+                self._bury(held)
 
     def _bury(self, held: Held) -> None:
         """What was alive at the peak is remembered; what came and went since it can't have been."""
         self._drop(held)
         if held.size_bytes and held.born <= self._peaks.get(held.device, 0):
-            self._dead.append((held.born, self._moment + 1, held.device, held.kind, held.size_bytes))
+            self._dead.append((held.born, self._moment + 1, held.device, held.kind, held.place, held.size_bytes))
 
     def _configure(self) -> None:
         """As the environment says when the first block is asked for."""

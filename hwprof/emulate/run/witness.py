@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import cache
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
 from hwprof.emulate.run.calls import call_of, shapes_of, tensor_view
-from hwprof.emulate.run.cuda_kernels import RESULTS
+from hwprof.emulate.run.cuda.kernels import RESULTS
 from hwprof.emulate.run.groups import ranks_named, written
 from hwprof.emulate.run.rank import Rank, script_line
 from hwprof.emulate.tape import HOST_WAITS, WAIT, Call, CollectiveName
@@ -64,7 +65,12 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator on fake tensors and write it down."""
-        given = kwargs or {}
+        clock = self._rank.host_time
+        with clock:
+            clock.arrive()
+            return self._answer(func, types, args, kwargs or {})
+
+    def _answer(self, func: Any, types: Any, args: Any, given: dict[str, Any]) -> Any:
         if isinstance(func, HigherOrderOperator):
             return self._higher(func, args, given)
         if func is _DEVICE or func.namespace == "profiler":
@@ -81,8 +87,11 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
 
     def _called(self, func: Any, traits: _Traits, args: Any, kwargs: dict[str, Any]) -> Any:
         if traits.real and self._only_real(args, kwargs):
+            start_s = perf_counter()
             with _disable_current_modes():
-                return func(*args, **kwargs)
+                made = func(*args, **kwargs)
+            self._rank.host_time.worked(perf_counter() - start_s)
+            return made
         out = self._run(func, args, kwargs)
         if traits.collective is None and not traits.waits:
             self._rank.values.follow(func, args, kwargs, out)

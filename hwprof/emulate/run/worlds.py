@@ -38,7 +38,7 @@ def install(rank: Rank) -> None:
         **_objects(),
         **_letters(rank),
         "monitored_barrier": lambda *_, **__: None,
-        "is_nccl_available": lambda: True,
+        "is_nccl_available": lambda: rank.believed.kind == "cuda",
         "get_node_local_rank": lambda *_, **__: rank.number % rank.believed.node,
     }
     for name, value in names.items():
@@ -49,11 +49,12 @@ def install(rank: Rank) -> None:
 def _worlds(rank: Rank) -> dict[str, Any]:
     """The group of all ranks, of the backend that the script asks for."""
     asked: dict[str, str] = {}
+    usual = "nccl" if rank.believed.kind == "cuda" else "gloo"
     real_init = c10d.init_process_group
 
     def init_process_group(backend: Any = None, *_: Any, timeout: timedelta | None = None, **__: Any) -> None:
-        asked["backend"] = str(backend).lower() if backend is not None else "nccl"
-        if asked["backend"] == "gloo":  # a script that insists on it trains on the host
+        asked["backend"] = str(backend).lower() if backend is not None else usual
+        if asked["backend"] == "gloo" and usual != "gloo":  # a script that insists on it trains on the host
             rank.note("process group gloo: the script trains on the CPU")
             _torch._C._get_accelerator = lambda *_: torch.device("cpu")
         with _disable_current_modes():
@@ -62,7 +63,7 @@ def _worlds(rank: Rank) -> dict[str, Any]:
 
     def get_backend(group: Any = None) -> str:
         del group
-        return asked.get("backend", "nccl").partition(",")[0].rpartition(":")[2]
+        return asked.get("backend", usual).partition(",")[0].rpartition(":")[2]
 
     return {"init_process_group": init_process_group, "get_backend": get_backend}
 

@@ -18,6 +18,7 @@ from hwprof.measure.host.numa import near
 from hwprof.measure.probes.attention import AttentionPass, attention_ceiling
 from hwprof.measure.probes.bench import Bench, Budget, CannotRunError, attempt
 from hwprof.measure.probes.beside_copies import beside_copies_ceiling
+from hwprof.measure.probes.calls import call_ceiling
 from hwprof.measure.probes.fp8 import FP8, fp8_ceiling
 from hwprof.measure.probes.latency import dispatch_ceiling, launch_ceiling
 from hwprof.measure.probes.matmul import MatmulShape, matmul_ceiling, shape_ceiling
@@ -42,6 +43,8 @@ from hwprof.measure.timing import Timer, WallTimer, timer_for
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.job.step_kernels import StepKernel
 from hwprof.specs.measurement import Ceiling, Skipped
+from hwprof.specs.record.captured import AtenCall
+from hwprof.specs.record.saved_calls import call_name
 
 TRAINED_DTYPES: dict[str, tuple[Dtype, ...]] = {"cpu": ("fp32", "bf16"), "cuda": ("bf16", "tf32", "fp16", "fp32")}
 """Kind of device -> what a training on it computes in."""
@@ -83,6 +86,7 @@ def probe_device(
     dtype: Dtype = "fp32",
     step: HostStep | None = None,
     peers: bool = True,
+    calls: Sequence[AtenCall] = (),
     quick: bool,
     timer: Timer | None = None,
     report: Callable[[str], None] = lambda _line: None,
@@ -96,6 +100,7 @@ def probe_device(
         parts: kernels of a model's step, those measured first that take most of it at the roofs.
         dtype: the format of their products and of their attention.
         step: whose cost on the host is measured; None for no model.
+        calls: of operators, each timed alone.
         peers: copy between this device and the others that are visible; not where these are other ranks' own.
         quick: at most about 20 s on two CPU cores, otherwise about 70 s.
         timer: the clock on the device's timeline; None for its own.
@@ -108,6 +113,7 @@ def probe_device(
         (
             *_host_probes(bench, step),
             *_last_probes(bench, dtypes, parts, peers=peers),
+            *_call_probes(bench, calls),
         ),
     )
     total, result = len(first) + len(parts) + len(last), ProbeResult()
@@ -211,6 +217,10 @@ def _host_probes(bench: Bench, step: HostStep | None) -> tuple[Probe, ...]:
     return tuple(
         (f"latency.host.{part}", functools.partial(host_ceiling, bench, step, part, WallTimer())) for part in step.parts
     )
+
+
+def _call_probes(bench: Bench, calls: Sequence[AtenCall]) -> tuple[Probe, ...]:
+    return tuple((call_name(call), functools.partial(call_ceiling, bench, call)) for call in calls)
 
 
 def _norm_probes(bench: Bench) -> tuple[Probe, ...]:

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from hwprof.count.job.device_work import FLASH_BACKWARD_PRODUCTS
+from hwprof.errors import InputError
 from hwprof.predict.ceilings.roofs import best_ceilings
 from hwprof.predict.collectives.measured import inside_time
 from hwprof.predict.machine import Machine
 from hwprof.predict.parameters import device_set
+from hwprof.specs.catalogue.detect import claimants
 from hwprof.specs.catalogue.simulator import MeasuredRate, ParameterSet, SimulatorParameters
-from hwprof.specs.hardware.spec import MatmulDtype
+from hwprof.specs.hardware.spec import DeviceSpec, MatmulDtype
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.collective import CollectiveCurve
 from hwprof.units import format_fraction
@@ -71,6 +73,35 @@ def with_ceilings(
         values["link_share"] = max(reached)
         notes.append(f"all-gather measured between neighbours: {max(reached):.2f} of the modelled rate")
     return with_device(table, machine, values, rates), tuple(notes)
+
+
+def measured_rates(ceilings: Sequence[Ceiling], machine: Machine, dtype: MatmulDtype) -> tuple[MeasuredRate, ...]:
+    """Rates of single products, and of attention, in a format, of what was measured on a machine's device.
+
+    Raises:
+        SpecError: the device has no peak to be held against.
+    """
+    return tuple(_rates(best_ceilings([each for each in ceilings if each.origin == "measured"]), machine, dtype))
+
+
+def check_probed(device: DeviceSpec, name: str, source: str) -> None:
+    """Refuse measurements of another device.
+
+    Args:
+        device: that is predicted.
+        name: of the device that was measured, as its machine says it.
+        source: where the measurements are, in words.
+
+    Raises:
+        InputError: it is another one.
+    """
+    seen = claimants(name, kind="cpu" if device.kind == "cpu" else "cuda")
+    if device.id not in {each.id for each in seen}:
+        raise InputError(
+            f"calibration {source} is of {name!r}",
+            expectation=f"expected one of {device.id}",
+            remedy="name the device that was probed with --hardware, or leave --calibration out",
+        )
 
 
 _UNIT = {False: "matmul", True: "narrow matmul"}

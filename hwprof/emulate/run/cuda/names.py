@@ -12,7 +12,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from hwprof.emulate.run import streams
+from hwprof.emulate.run.cuda import streams
 from hwprof.emulate.run.rank import Rank
 from hwprof.emulate.run.rebinding import rebind
 

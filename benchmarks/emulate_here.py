@@ -1,0 +1,134 @@
+"""How far is an emulated step from the same script really run on this machine, by this machine's own probe?
+
+    python benchmarks/emulate_here.py [--styles ddp,fsdp2] [--steps 12] [--keep DIR]
+
+`programs/styles.py` in each parallel style: emulated as it is, its calls timed here one by one, collectives probed
+between two and four ranks, all priced together; and really run with gloo, one thread a rank. Needs an idle machine with
+two cores or more; takes about five minutes. Waiting for others is said: what is busy is no measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import runpy
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SCRIPT = HERE / "programs" / "styles.py"
+STYLES = {name: 2 for name in ("ddp", "fsdp2", "tp2", "pp2", "moe", "accumulation", "checkpointing")} | {"fsdp2-tp2": 4}
+"""Style -> ranks."""
+WARM = 3
+"""Steps that are not counted."""
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--styles", default=",".join(STYLES))
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--keep", type=Path, help="folder for all files; what is there already is not made again")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = args.keep or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        styles = args.styles.split(",")
+        calibrations = probed(folder, styles)
+        rows = [row for style in styles for row in compared(style, folder, calibrations, args.steps)]
+    misses = [abs(emulated_s / really_s - 1) for really_s, emulated_s, _ in rows]
+    held = sum(low_s <= really_s <= high_s for really_s, _, (low_s, high_s) in rows)
+    print(
+        f"median error {statistics.median(misses):.1%}, worst {max(misses):.1%}; {held} of {len(rows)} in the interval"
+    )
+
+
+def probed(folder: Path, styles: list[str]) -> list[Path]:
+    """Calibrations: of the processor, of the ranks, and of all calls of all styles."""
+    processor, calls = folder / "cpu.json", folder / "calls.json"
+    links = [folder / f"links{ranks}.json" for ranks in sorted({STYLES[style] for style in styles})]
+    if not processor.exists():
+        run("probe", "--device", "cpu", "--quick", "--output", processor)
+    for path in links:
+        if not path.exists():
+            ranks = path.stem.removeprefix("links")
+            run("probe", "--device", "cpu", "--quick", "--output", path, ranks=int(ranks))
+    for style in styles:
+        if not (folder / style / "recording.json.gz").exists():
+            asked = ("--calibration", processor, "--devices", STYLES[style], "--steps", 3, "--output", folder / style)
+            run("emulate", *asked, "--", SCRIPT, "--style", style)
+    if not calls.exists():
+        emulations = [word for style in styles for word in ("--emulation", folder / style)]
+        run("probe", "--device", "cpu", "--quick", *emulations, "--output", calls)
+    return [processor, calls, *links]
+
+
+def compared(
+    style: str, folder: Path, calibrations: list[Path], steps: int
+) -> Iterator[tuple[float, float, tuple[float, float]]]:
+    """Really run and emulated, and the interval of that."""
+    named = [word for path in calibrations for word in ("--calibration", path)]
+    answer = json.loads(run("emulate", *named, "--format", "json", folder / style))
+    ranks, out = STYLES[style], folder / f"{style}.times.json"
+    before_s, load = os.times(), os.getloadavg()[0]
+    launched = ["-m", "torch.distributed.run", "--nproc-per-node", ranks, "--master-port", free_port()]
+    environment = os.environ | {"STEP_TIMES": str(out)}
+    command = [sys.executable, *map(str, launched), __file__, "really", "--style", style, "--steps", str(steps)]
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    after_s = os.times()
+    used = sum(after_s[2:4]) - sum(before_s[2:4])
+    really_s = statistics.median(json.loads(out.read_text(encoding="utf-8"))[WARM:])
+    low_s, high_s = answer["interval_s"]
+    emulated_s = answer["step_s"]
+    print(
+        f"{style:14} {ranks} ranks  really {really_s * 1e3:7.1f} ms  emulated {emulated_s * 1e3:7.1f} ms  "
+        f"{emulated_s / really_s - 1:+6.1%}  interval {low_s * 1e3:.0f} to {high_s * 1e3:.0f} ms  "
+        f"load {load:.1f}, {used / (after_s[4] - before_s[4]):.2f} cores",
+        flush=True,
+    )
+    yield really_s, emulated_s, (low_s, high_s)
+
+
+def run(*words: object, ranks: int = 1) -> str:
+    """A command of hwprof in a process of its own, or in several ranks; what it printed."""
+    launcher = ["torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(free_port()), "-m"]
+    command = [sys.executable, "-m", *(launcher if ranks > 1 else []), "hwprof", *map(str, words)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    print(f"  {' '.join(map(str, words))[:100]}", file=sys.stderr)
+    ended = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)  # noqa: S603
+    if ended.returncode:
+        raise SystemExit(f"{command}: {ended.stderr[-2000:]}")
+    return ended.stdout
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def really() -> None:
+    """Be one rank, and leave the times between ends of optimizer steps."""
+    import torch
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    torch.set_num_threads(1)
+    ends: list[float] = []
+    register_optimizer_step_post_hook(lambda *_: ends.append(time.perf_counter()))
+    sys.argv = [str(SCRIPT), *sys.argv[2:]]
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    if os.environ["RANK"] == "0":
+        times = [after - before for before, after in zip(ends, ends[1:], strict=False)]
+        Path(os.environ["STEP_TIMES"]).write_text(json.dumps(times), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    really() if sys.argv[1:2] == ["really"] else main()

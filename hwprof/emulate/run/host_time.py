@@ -1,0 +1,105 @@
+"""How long does the script's own code take between its calls? Read while it runs, without what watching it takes.
+
+What Python, modules, hooks, autograd and sharded tensors do between two operators really happens, on this machine.
+Time inside of this package is left out; what a call takes on its way here, over that of a plain one, is taken off.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from time import perf_counter
+from typing import Any, Self
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+
+class HostTime(AbstractContextManager["HostTime"]):
+    """A stop-watch that stands while this package works. Mutable: it runs.
+
+    ``with host_time:`` is time that does not count.
+
+    Attributes:
+        way_s: what a call takes on its way here and back beside its own work.
+    """
+
+    def __init__(self) -> None:
+        self._depth, self._spent_s, self._since_s = 0, 0.0, perf_counter()
+        self.way_s = 0.0
+
+    def arrive(self) -> None:
+        """A call is here."""
+        if self._depth == 1:
+            self._spent_s -= self.way_s
+
+    def worked(self, seconds: float) -> None:
+        """Something within this package was the script's own work all the same."""
+        self._spent_s += seconds
+
+    def __enter__(self) -> Self:
+        if not self._depth:
+            self._spent_s += perf_counter() - self._since_s
+        self._depth += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._since_s = perf_counter()
+
+    def take_s(self) -> float:
+        """Seconds of the script's own code since it was last asked."""
+        if not self._depth:
+            now_s = perf_counter()
+            self._spent_s += now_s - self._since_s
+            self._since_s = now_s
+        spent_s, self._spent_s = self._spent_s, 0.0
+        return max(spent_s, 0.0)
+
+    def not_counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function whose time does not count."""
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        return run
+
+
+SAMPLES, CALLS = 9, 200
+
+
+def dispatch_s() -> float:
+    """Host time of the addition of one number and one number, from Python: as ``latency.dispatch`` is measured."""
+    with _disable_current_modes():
+        x, y = torch.ones(1), torch.ones(1)
+        return _each_s(lambda: torch.add(x, x, out=y))
+
+
+def way_s(clock: HostTime) -> float:
+    """What a call of one number takes outside of this package until it is here, and back.
+
+    Asked while the script's calls are watched: an addition under a watch, in the time that counts.
+    """
+    x = torch.empty(1)
+    samples = []
+    for _ in range(SAMPLES):
+        clock.take_s()
+        for _ in range(CALLS):
+            x + x
+        samples.append(clock.take_s() / CALLS)
+    return statistics.median(samples)
+
+
+def _each_s(work: Callable[[], object]) -> float:
+    samples = []
+    for _ in range(SAMPLES):
+        start_s = perf_counter()
+        for _ in range(CALLS):
+            work()
+        samples.append((perf_counter() - start_s) / CALLS)
+    return statistics.median(samples)
