@@ -20,11 +20,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 HERE = Path(__file__).parent
 SCRIPT = HERE / "programs" / "styles.py"
-STYLES = {name: 2 for name in ("ddp", "fsdp2", "tp2", "pp2", "moe", "accumulation", "checkpointing")} | {"fsdp2-tp2": 4}
+STYLES = dict.fromkeys(("ddp", "fsdp2", "tp2", "pp2", "moe", "accumulation", "checkpointing"), 2) | {"fsdp2-tp2": 4}
 """Style -> ranks."""
 WARM = 3
 """Steps that are not counted."""
@@ -81,7 +82,7 @@ def compared(
     launched = ["-m", "torch.distributed.run", "--nproc-per-node", ranks, "--master-port", free_port()]
     environment = os.environ | {"STEP_TIMES": str(out)}
     command = [sys.executable, *map(str, launched), __file__, "really", "--style", style, "--steps", str(steps)]
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     after_s = os.times()
     used = sum(after_s[2:4]) - sum(before_s[2:4])
     really_s = statistics.median(json.loads(out.read_text(encoding="utf-8"))[WARM:])
@@ -102,7 +103,7 @@ def run(*words: object, ranks: int = 1) -> str:
     command = [sys.executable, "-m", *(launcher if ranks > 1 else []), "hwprof", *map(str, words)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     print(f"  {' '.join(map(str, words))[:100]}", file=sys.stderr)
-    ended = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)  # noqa: S603
+    ended = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     if ended.returncode:
         raise SystemExit(f"{command}: {ended.stderr[-2000:]}")
     return ended.stdout
@@ -126,7 +127,7 @@ def really() -> None:
     sys.argv = [str(SCRIPT), *sys.argv[2:]]
     runpy.run_path(str(SCRIPT), run_name="__main__")
     if os.environ["RANK"] == "0":
-        times = [after - before for before, after in zip(ends, ends[1:], strict=False)]
+        times = [after - before for before, after in pairwise(ends)]
         Path(os.environ["STEP_TIMES"]).write_text(json.dumps(times), encoding="utf-8")
 
 
