@@ -61,6 +61,13 @@ def test_json_with_numbers_or_levels_without_end(tmp_path, failed, text, words):
     _one_line(failed, *words, path)
 
 
+@pytest.mark.parametrize("changes", [{"num_hidden_layers": 10**9}, {"vision_config": {"depth": 10**9}}])
+def test_layers_without_end_are_not_made_to_be_captured(tmp_path, failed, changes):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "mamba2", "hidden_size": 64} | changes))
+    assert "1,000,000,000, more than the 4,096 layers" in _one_line(failed, *COUNT, path)
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -31,6 +31,9 @@ _BY_TASK = (
 )
 """Tasks in the order in which a file without ``architectures`` is taken for one."""
 
+MOST_LAYERS = 4096
+"""Four times the deepest published Transformer (1,000 layers, DeepNet, arXiv:2203.00555)."""
+
 _ASKS_FAKE = "is_fake_tensor"
 _ENCODERS = "MODEL_FOR_MASKED_LM_MAPPING_NAMES"
 """Types of this task are encoders: without ``architectures`` the base model is meant, with its pooler."""
@@ -111,6 +114,19 @@ def model_of_config(path: Path) -> nn.Module:
     return _as_trained(module)
 
 
+def _check_depth(path: Path, values: Any) -> None:
+    """A slip in a number of layers would fill this machine's memory with modules."""
+    if not isinstance(values, dict):
+        return
+    for key, value in values.items():
+        if isinstance(value, int) and value > MOST_LAYERS and any(word in key for word in ("layer", "depth")):
+            raise InputError(
+                f"{path}: {key} is {value:,}, more than the {MOST_LAYERS:,} layers that are made to be captured",
+                remedy="correct it, or give fewer: layers that are alike cost alike",
+            )
+        _check_depth(path, value)
+
+
 def _in_format(inputs: dict[str, Any], wanted: torch.dtype) -> dict[str, Any]:
     return {
         name: value.to(wanted) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
@@ -126,6 +142,7 @@ def class_and_config(path: Path) -> tuple[Any, Any, Any]:
     """
     values = json.loads(path.read_bytes())
     kind = str(values.get("model_type", ""))
+    _check_depth(path, values)
     package = transformers_of(path, kind)
     with quietly():
         config = _config(package, path, kind, {k: v for k, v in values.items() if k not in _NOT_OF_THE_MODEL})

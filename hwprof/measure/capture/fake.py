@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from hwprof.errors import InputError
 
 KNOWN_ELEMENTS = 1 << 24
 """The values of larger tensors are not followed: nothing looks at so many numbers."""
+MOST_TENSORS = 250_000
+"""More weights than any published model has as modules (Switch's 2,048 experts make 98,304); a file with a slip in it
+would fill this machine's memory with modules."""
 
 
 @contextmanager
@@ -29,13 +33,22 @@ def weightless() -> Iterator[None]:
     Its memory is given back before anything is written to it, and initialising it does nothing. All other tensors are
     real, so that a factory may look at their values (as for stochastic depth by layer); but empty ones that no module
     looks at, of more than ``KNOWN_ELEMENTS``, are of the meta device at once: the experts of one layer may be 30 GB.
+
+    Raises:
+        InputError: there are more than 250,000 of them.
     """
     empty: Any = WeakIdKeyDictionary()
+    numbers = itertools.count(1)
 
     def replace(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
         if parameter is None or parameter.is_meta or is_lazy(parameter):
             return None
         if parameter not in empty:
+            if next(numbers) > MOST_TENSORS:
+                raise InputError(
+                    f"the model has more than {MOST_TENSORS:,} weights (matrices and vectors)",
+                    remedy="give fewer layers or experts: those that are alike cost alike",
+                )
             empty[parameter] = _like(parameter, torch.empty_like(parameter, device="meta"))
         shared: nn.Parameter = empty[parameter]
         return shared

@@ -20,7 +20,8 @@ from hwprof.count.job.totals import total_cost
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Op
 from hwprof.errors import InputError
-from hwprof.measure.capture.fake import all_fake, make_fake
+from hwprof.measure.capture import fake
+from hwprof.measure.capture.fake import all_fake, make_fake, weightless
 from hwprof.measure.capture.module import capture
 from hwprof.measure.capture.subject import Subject
 from hwprof.specs.record.captured import Capture
@@ -355,3 +356,11 @@ def test_hooks_are_gone_after_a_capture_and_after_a_failed_one() -> None:
         fake_capture(module, torch.zeros(2, 5))
     assert not module._forward_hooks
     assert not module._forward_pre_hooks
+
+
+def test_weights_without_end_are_refused_while_they_are_made(monkeypatch):
+    monkeypatch.setattr(fake, "MOST_TENSORS", 10)
+    with weightless():
+        nn.Sequential(*(nn.Linear(2, 2) for _ in range(5)))
+    with weightless(), pytest.raises(InputError, match="more than 10 weights"):
+        nn.Sequential(*(nn.Linear(2, 2) for _ in range(6)))
