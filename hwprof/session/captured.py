@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hwprof.count.blocks.parameters import parameters
+from hwprof.count.inference.serving import Serving
 from hwprof.errors import InputError, SpecError
+from hwprof.session.capturing.generation import CapturedGeneration, decoding_of, generation_of
 from hwprof.session.capturing.passes import Pass
 from hwprof.session.capturing.shapes import LINE, Shapes
 from hwprof.specs.catalogue.lookup import config_file, load_model
@@ -17,7 +21,10 @@ from hwprof.specs.job.switches import JobDtype
 from hwprof.specs.model.captured import CapturedModel
 from hwprof.specs.model.spec import ModelSpec
 
-__all__ = ["LINE", "Shapes", "counted_model", "of_products"]
+if TYPE_CHECKING:
+    from hwprof.measure.capture.facts import Facts
+
+__all__ = ["LINE", "Shapes", "counted_generation", "counted_model", "of_products"]
 
 
 def of_products(dtype: JobDtype) -> Dtype:
@@ -32,9 +39,47 @@ def counted_model(name: str, shapes: Shapes) -> ModelSpec:
         SpecError: it is no such file, or neither hwprof nor transformers can make a model of it.
         InputError: it can't be captured at these shapes.
     """
+    found = _read(name, shapes)
+    return found if isinstance(found, ModelSpec) else _captured(found, shapes)
+
+
+def counted_generation(name: str, shapes: Shapes, *, steps: int, serving: Serving) -> ModelSpec | CapturedGeneration:
+    """The model of a name or a file, to be counted as it generates; a captured one has been.
+
+    Args:
+        name: as ``counted_model``.
+        shapes: the batch of prompts.
+        steps: passes after them.
+        serving: widths of weights and cache.
+
+    Raises:
+        SpecError, InputError: as ``counted_model``; or it generates nothing.
+    """
+    found = _read(name, shapes)
+    if isinstance(found, ModelSpec):
+        return found
+    if shapes.seq_len is None:
+        raise InputError("--prompt-len is missing", expectation=f"{name} reads tokens", remedy="say how many")
+    facts = _facts(found)
+    size, path = shapes.batch_sizes[0], found.path
+    seen = decoding_of(path, size, shapes, steps=max(steps, 1))
+    spec = _spec(found, facts, [Pass.seen_of(seen.name, seen.prompt, facts=facts, batch_size=size, shapes=shapes)])
+    work = {"batch_size": size, "prompt_tokens": shapes.seq_len, "steps": steps}
+    return generation_of(spec, seen, **work, serving=serving)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unread:
+    """A file that no reader takes, and why."""
+
+    path: Path
+    refusal: SpecError
+
+
+def _read(name: str, shapes: Shapes) -> ModelSpec | _Unread:
     path = config_file(name)
     if path is not None and (shapes.of_capture_alone or _holds_images(path)) and find_spec("transformers"):
-        return _captured(path, SpecError(f"{path}: it reads more than tokens"), shapes)
+        return _Unread(path=path, refusal=SpecError(f"{path}: it reads more than tokens"))
     if shapes.of_capture_alone:
         raise InputError(
             f"{shapes.of_capture_alone} does not go with {name}",
@@ -45,11 +90,11 @@ def counted_model(name: str, shapes: Shapes) -> ModelSpec:
         return load_model(name)
     except UnreadKeysError as refusal:
         assert path is not None
-        return _without(path, refusal) or _captured(path, refusal, shapes)
+        return _without(path, refusal) or _Unread(path=path, refusal=refusal)
     except SpecError as refusal:
         if path is None:
             raise
-        return _captured(path, refusal, shapes)
+        return _Unread(path=path, refusal=refusal)
 
 
 def _holds_images(path: Path) -> bool:
@@ -75,9 +120,16 @@ def _without(path: Path, refusal: UnreadKeysError) -> ModelSpec | None:
     return spec.changed(notes=f"{spec.notes} {note}".strip())
 
 
-def _captured(path: Path, refusal: SpecError, shapes: Shapes) -> ModelSpec:
+def _facts(found: _Unread) -> Facts:
+    """What its configuration says.
+
+    Raises:
+        SpecError: it has no type, or is of one that hwprof knows and transformers is not there.
+        InputError: transformers does not take it.
+    """
     from hwprof.measure.capture.facts import facts_of
 
+    path, refusal = found.path, found.refusal
     kind = model_type_of(path)
     if not kind:
         raise refusal
@@ -85,13 +137,22 @@ def _captured(path: Path, refusal: SpecError, shapes: Shapes) -> ModelSpec:
         remedy = f"{refusal.remedy}, or have it captured: pip install 'hwprof[transformers]'"
         raise SpecError(refusal.fact, expectation=refusal.expectation, remedy=remedy)
     try:
-        facts = facts_of(path)
+        return facts_of(path)
     except InputError as error:
         raise (refusal if kind in KNOWN_TYPES else error) from error
+
+
+def _captured(found: _Unread, shapes: Shapes) -> ModelSpec:
+    facts = _facts(found)
     shapes = replace(shapes, seq_len=shapes.seq_len or min(facts.widths["max_seq_len"], shapes.longest))
     asked = [(size, length) for length in shapes.lengths for size in shapes.batch_sizes]
-    passes = [Pass.of(path, facts, size, replace(shapes, seq_len=length)) for size, length in asked]
-    first = passes[0]
+    passes = [Pass.of(found.path, facts, size, replace(shapes, seq_len=length)) for size, length in asked]
+    return _spec(found, facts, passes)
+
+
+def _spec(found: _Unread, facts: Facts, passes: Sequence[Pass]) -> ModelSpec:
+    """The model of some passes."""
+    first, path, refusal = passes[0], found.path, found.refusal
     tensors = tuple(first.tensors())
     notes = [f"{refusal.fact.removeprefix(f'{path}: ')}: counted by capture of {facts.by}", *first.notes]
     if any(each.experts > 1 for each in tensors):

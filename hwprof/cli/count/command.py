@@ -95,11 +95,10 @@ def command(
     batch_size = context.params["batch_size"] = batch_size or 1
     from hwprof.session.captured import counted_model
 
-    spec = counted_model(model, _shapes(context, run_dtype))
     if inference:
-        _refuse_captured(spec, "--inference")
-        count_inference(context, spec, dtype=run_dtype)
+        count_inference(context, model, _shapes(context, run_dtype))
         return
+    spec = counted_model(model, _shapes(context, run_dtype))
     length = _length(spec, seq_len=seq_len, target_len=target_len)
     how = {
         "dtype": run_dtype,
@@ -122,15 +121,6 @@ def _shapes(context: click.Context, dtype: Dtype) -> Shapes:
     typed = context.params
     asked = {name: typed[name] for name in ("seq_len", "target_len", "images", "seconds", "inputs", "freeze")}
     return Shapes(batch_sizes=(typed["batch_size"],), dtype=dtype, adapted=bool(typed["lora_rank"]), **asked)
-
-
-def _refuse_captured(spec: ModelSpec, option: str) -> None:
-    if spec.captured:
-        raise InputError(
-            f"{option} does not go with {spec.name}: {spec.notes}",
-            expectation="a captured model is one forward and one backward pass",
-            remedy=f"leave {option} out, or describe the model in TOML (`hwprof specs show tiny > mine.toml`)",
-        )
 
 
 def _settings(

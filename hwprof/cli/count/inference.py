@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
-from hwprof.cli.count.notes import note_length
+from hwprof.cli.count.notes import note, note_length
 from hwprof.cli.format_option import say
 from hwprof.cli.options import refuse, with_options
 from hwprof.count.inference.serving import MlaForm, Serving, WeightFormat
 from hwprof.errors import InputError
-from hwprof.specs.job.settings import Dtype
 from hwprof.specs.model.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from hwprof.session.captured import Shapes
 
 NarrowCache = Literal["fp8", "int8"]
 
@@ -51,7 +54,7 @@ def refuse_inference_options(context: click.Context) -> None:
     refuse(context, dict.fromkeys(alone, "it goes with --inference alone"))
 
 
-def count_inference(context: click.Context, spec: ModelSpec, *, dtype: Dtype) -> None:
+def count_inference(context: click.Context, model: str, shapes: Shapes) -> None:
     """Count prefill and decode of a batch, and print it.
 
     Raises:
@@ -60,21 +63,30 @@ def count_inference(context: click.Context, spec: ModelSpec, *, dtype: Dtype) ->
     """
     from hwprof.cli.count.inference_report import CountedInference, inference_json, inference_text
     from hwprof.count.inference.generation import generation
+    from hwprof.session.captured import counted_generation
     from hwprof.specs.catalogue.lookup import load_device
 
-    _check(context, spec)
     typed = context.params
-    serving = Serving(dtype=dtype, weights=typed["weights"], cache=typed["cache_dtype"], mla=typed["mla"] or "absorbed")
+    formats = {"weights": typed["weights"], "cache": typed["cache_dtype"], "mla": typed["mla"] or "absorbed"}
+    serving = Serving(dtype=shapes.dtype, **formats)
+    asked = replace(shapes, seq_len=typed["prompt_len"], target_len=shapes.target_len or 1)
+    found = counted_generation(model, asked, steps=max((typed["new_tokens"] or 0) - 1, 0), serving=serving)
+    captured = None if isinstance(found, ModelSpec) else found
+    spec = found if isinstance(found, ModelSpec) else found.spec
+    _check(context, spec)
     shape = _shape(spec, typed)
     note_length(spec, shape["prompt_tokens"] + shape["new_tokens"], spec.max_seq_len)
+    if captured:
+        note(spec.notes)
     size, device = typed["batch_size"], typed["hardware"]
     counted = CountedInference(
         spec=spec,
         serving=serving,
         batch_size=size,
         shape=shape,
-        work=generation(spec, batch_size=size, serving=serving, **shape),
+        work=captured.work if captured else generation(spec, batch_size=size, serving=serving, **shape),
         device=load_device(device) if device else None,
+        captured=captured,
     )
     as_json = typed["output_format"] == "json"
     say(json.dumps(inference_json(counted), indent=2) if as_json else inference_text(counted))
@@ -84,7 +96,7 @@ def _check(context: click.Context, spec: ModelSpec) -> None:
     reasons = dict(_OF_TRAINING_ALONE)
     if not spec.mla:
         reasons["mla"] = f"{spec.name} has no latent attention"
-    if spec.kind != "encoder_decoder":
+    if not spec.two_sided:
         reasons["target_len"] = "only an encoder-decoder has a target sequence"
     refuse(context, reasons)
 
@@ -96,6 +108,6 @@ def _shape(spec: ModelSpec, typed: Mapping[str, Any]) -> dict[str, int]:
     prompt, new = spec.vision.tokens if spec.vision else typed["prompt_len"], typed["new_tokens"] or 0
     if prompt is None:
         raise InputError("--prompt-len is missing", expectation=f"{spec.name} reads tokens", remedy="say how many")
-    if spec.kind == "encoder_decoder":
+    if spec.two_sided:
         return {"source_tokens": prompt, "prompt_tokens": typed["target_len"] or 1, "new_tokens": new}
     return {"source_tokens": 0, "prompt_tokens": prompt, "new_tokens": new}

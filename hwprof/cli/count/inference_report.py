@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwprof.count.blocks.parameters import parameters
-from hwprof.count.inference.cache import kv_cache
+from hwprof.count.inference.cache import KvCache, kv_cache
 from hwprof.count.inference.generation import Generation, Phase, TimeBound, largest_batch, time_bound
 from hwprof.count.inference.serving import Serving
 from hwprof.errors import UnknownDeviceError
+from hwprof.session.capturing.generation import CapturedGeneration
 from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.units import format_byte_per_s, format_bytes, format_count, format_flop, format_flop_per_s, format_seconds
@@ -25,6 +26,7 @@ class CountedInference:
     shape: dict[str, int]
     work: Generation
     device: DeviceSpec | None
+    captured: CapturedGeneration | None = None
 
     @property
     def rates(self) -> tuple[float, float] | None:
@@ -52,6 +54,8 @@ class CountedInference:
         if self.device is None or self.device.memory.capacity_bytes is None:
             return None
         capacity_bytes = self.device.memory.capacity_bytes
+        if self.captured:
+            return self.captured.largest_batch(capacity_bytes)
         return largest_batch(self.spec, capacity_bytes=capacity_bytes, serving=self.serving, **self.shape)
 
 
@@ -67,6 +71,7 @@ def inference_json(counted: CountedInference) -> dict[str, Any]:
         "weights": serving.weights or serving.dtype,
         "cache_dtype": serving.cache_dtype,
         "parameters": parameters(counted.spec).total,
+        "notes": counted.spec.notes,
         "inference": {
             "prefill": _phase(work.prefill),
             "decode": decode if counted.spec.causal else None,
@@ -75,6 +80,7 @@ def inference_json(counted: CountedInference) -> dict[str, Any]:
                 "full_bytes": work.cache.full_bytes,
                 "window_bytes": work.cache.window_bytes,
                 "cross_bytes": work.cache.cross_bytes,
+                "state_bytes": work.cache.state_bytes,
                 "first_token_bytes": _first_token_bytes(counted),
             },
             "memory": _memory(counted),
@@ -100,6 +106,8 @@ def _phase(phase: Phase) -> dict[str, Any]:
 def _first_token_bytes(counted: CountedInference) -> int:
     """What one token of one sequence takes in the cache while no window is full."""
     serving = counted.serving
+    if counted.captured:
+        return counted.captured.token_bytes
     one = kv_cache(counted.spec, batch_size=1, context_tokens=1, dtype=serving.cache_dtype, mla=serving.mla)
     return one.total_bytes
 
@@ -181,6 +189,7 @@ def _memory_lines(counted: CountedInference) -> list[str]:
         f"memory at its peak ({need.moment}): {format_bytes(need.peak_bytes)}",
         f"  weights          {format_bytes(need.weights_bytes):>10}",
         f"  key-value cache  {format_bytes(need.kv_cache_bytes):>10}  {at_the_end}, {token}",
+        *_state_lines(cache),
         f"  activations      {format_bytes(need.activation_bytes):>10}  without workspaces of kernels",
     ]
     capacity = counted.device.memory.capacity_bytes if counted.device else None
@@ -189,6 +198,13 @@ def _memory_lines(counted: CountedInference) -> list[str]:
         room = f"room for a batch of {fits}" if fits else "too little for one such sequence"
         lines.append(f"  {counted.device.id} has {format_bytes(capacity)}: {room}")
     return lines
+
+
+def _state_lines(cache: KvCache) -> list[str]:
+    if not cache.state_bytes:
+        return []
+    held = f"{format_bytes(cache.state_bytes):>10}"
+    return [f"  of it states     {held}  of convolutions and recurrences, whatever the length"]
 
 
 def _bound_lines(counted: CountedInference) -> list[str]:

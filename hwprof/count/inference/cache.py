@@ -30,16 +30,18 @@ class KvCache:
         full_bytes: of layers that attend to everything; they grow with the context.
         window_bytes: of layers that attend to a window; they grow until it is full.
         cross_bytes: of an encoder's result, in every layer of the decoder; they don't grow.
+        state_bytes: of convolutions and recurrences, which don't grow either.
     """
 
     full_bytes: int
     window_bytes: int
     cross_bytes: int
+    state_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
         """All of it."""
-        return self.full_bytes + self.window_bytes + self.cross_bytes
+        return self.full_bytes + self.window_bytes + self.cross_bytes + self.state_bytes
 
 
 def kept_features(spec: ModelSpec, mla: MlaForm = "absorbed") -> int:

@@ -56,7 +56,7 @@ def capture(subject: Subject, *, autocast: torch.dtype | None = None, backward: 
             raise
         except Exception as error:
             raise _refusal(subject, error) from error
-    return Capture(calls=tuple(recorder.calls), kept=kept, parameters=tuple(_parameter_uses(recorder, subject.module)))
+    return Capture(calls=tuple(recorder.calls), kept=kept, parameters=tuple(parameter_uses(recorder, subject.module)))
 
 
 def _around(subject: Subject) -> AbstractContextManager[None]:
@@ -97,7 +97,8 @@ def _backward(recorder: CallRecorder, roots: list[torch.Tensor]) -> None:
         torch.autograd.backward(trained, gradients)
 
 
-def _parameter_uses(recorder: CallRecorder, module: nn.Module) -> Iterator[ParameterUse]:
+def parameter_uses(recorder: CallRecorder, module: nn.Module) -> Iterator[ParameterUse]:
+    """Each parameter at the call that read it first."""
     for name, parameter in module.named_parameters():
         owner = Place(name.rpartition(".")[0] or MODEL_LABEL, "parameter")
         yield ParameterUse(

@@ -51,17 +51,21 @@ class Pass:
                 raise
             name, seen, frozen = _captured(path, batch_size, replace(shapes, dtype="fp32"))
             notes = (f"it does not run in {shapes.dtype}: its bytes are those of fp32",)
-        notes += tuple(f"the FLOP of {name} are not known, only its bytes" for name in operators_unpriced(seen))
-        labels = labels_of(seen, both_sides=facts.encoder_decoder)
+        found = cls.seen_of(name, seen, facts=facts, batch_size=batch_size, shapes=shapes)
+        return replace(found, frozen=frozen, notes=(*notes, *found.notes))
+
+    @classmethod
+    def seen_of(cls, name: str, seen: Capture, *, facts: Facts, batch_size: int, shapes: Shapes) -> Pass:
+        """Of what was captured already."""
         return cls(
             name=name,
             facts=facts,
             batch_size=batch_size,
             shapes=shapes,
             seen=seen,
-            frozen=frozen,
-            labels=labels,
-            notes=notes,
+            frozen=None,
+            labels=labels_of(seen, both_sides=facts.encoder_decoder),
+            notes=tuple(f"the FLOP of {each} are not known, only its bytes" for each in operators_unpriced(seen)),
         )
 
     @property

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from math import prod
+from typing import Literal, TypeAlias
 
 from hwprof.specs.job.settings import Direction
 
@@ -145,6 +146,31 @@ class ParameterUse:
     trainable: bool
     shape: tuple[int, ...] = ()
     linear: bool = False
+
+
+CachedKind = Literal["tokens", "window", "cross", "state"]
+"""``tokens`` has a place for each token; ``window`` only for the last ones; ``cross`` for those of an encoder's result;
+``state`` is as large whatever the length: of convolutions, recurrences and sums."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cached:
+    """A tensor that a model keeps from one new token to the next.
+
+    Attributes:
+        kind: how it grows.
+        shape: its sizes, the batch first; tokens are the last but one where there are any.
+        element_bytes: width of an element.
+    """
+
+    kind: CachedKind
+    shape: tuple[int, ...]
+    element_bytes: int
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,195 @@
+"""What does a model of transformers do where it generates? A pass over prompts, one new token of each, its own cache.
+
+The cache is the one that the class itself makes: keys and values, windows, states of convolutions and of recurrences.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hwprof.errors import HwprofError, InputError
+from hwprof.measure.capture.configured import subject_of_config
+from hwprof.measure.capture.fake import ShapesOnly, all_fake
+from hwprof.measure.capture.inputs import Asked
+from hwprof.measure.capture.mode import CallRecorder
+from hwprof.measure.capture.module import parameter_uses
+from hwprof.measure.capture.shapes import shapes_only
+from hwprof.measure.capture.subject import Subject
+from hwprof.specs.job.settings import Dtype
+from hwprof.specs.record.captured import Cached, CachedKind, Capture
+
+_NAMES = ("past_key_values", "cache", "cache_params", "state")
+"""What classes call the cache, as an argument and in their results."""
+
+_OF_TOKENS = ("keys", "values", "indexer_keys")
+"""What a cache calls that which has a place for each token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding:
+    """What was seen.
+
+    Attributes:
+        name: of the model.
+        prompt: the pass over the prompts, without gradients.
+        steps: the first step after it, and the last one.
+        caches: what the cache holds after the prompt, the first and the last step.
+    """
+
+    name: str
+    prompt: Capture
+    steps: tuple[Capture, Capture]
+    caches: tuple[tuple[Cached, ...], tuple[Cached, ...], tuple[Cached, ...]]
+
+
+def capture_decoding(path: Path, asked: Asked, steps: int, weights: Dtype) -> Decoding:
+    """Run the prompts, one step, and after as many tokens more as there are steps between them the last one.
+
+    Args:
+        path: a ``config.json``.
+        asked: what goes in first.
+        steps: how many there are in all, at least 1.
+        weights: their format.
+
+    Raises:
+        InputError: as ``subject_of_config``; or the class keeps no cache, or one that can't be made longer.
+    """
+    subject = subject_of_config(path, asked, weights)
+    assert subject.fake is not None
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(shapes_only(subject.fake))
+            stack.enter_context(subject.around())
+            stack.enter_context(torch.no_grad())
+            return _decoded(subject, subject.fake, steps)
+    except HwprofError:
+        raise
+    except Exception as error:
+        message = " ".join(str(error).split()) or "no message"
+        raise InputError(
+            f"{subject.name} raised {type(error).__name__} while it generated: {message:.300}",
+            expectation="a class of transformers that generates token by token with a cache",
+            remedy="count a forward pass over whole sequences instead: leave --inference out",
+        ) from error
+
+
+def _decoded(subject: Subject, mode: ShapesOnly, steps: int) -> Decoding:
+    module, takes = subject.module, inspect.signature(subject.module.forward).parameters
+    given = dict(subject.keywords) | {"use_cache": True}
+    if "logits_to_keep" in takes:
+        given["logits_to_keep"] = 1
+    prompt, output = _recorded(module, given)
+    cache = next((output.get(name) for name in _NAMES if output.get(name) is not None), None)
+    if cache is None:
+        raise InputError(
+            f"{subject.name} keeps nothing from one token to the next",
+            expectation="--inference of a captured model asks for a class that generates",
+            remedy="leave --inference out, or name such a class under 'architectures'",
+        )
+    after_prompt = tuple(_cached(cache))
+    named = next(name for name in _NAMES if name in takes)
+    more = {name: given[name] for name in ("logits_to_keep",) if name in given} | {"use_cache": True, named: cache}
+    if output.get("encoder_last_hidden_state") is not None:
+        more |= {"encoder_outputs": (output["encoder_last_hidden_state"],)}
+    ids = given.get("decoder_input_ids", given["input_ids"])
+    token = "decoder_input_ids" if "decoder_input_ids" in given else "input_ids"
+    more[token] = all_fake(torch.full((ids.shape[0], 1), 3, dtype=torch.int64), mode)
+    first, _ = _recorded(module, more)
+    after_first = tuple(_cached(cache))
+    last = first
+    if steps > 1:
+        if _may_grow(cache):
+            _grow(cache, steps - 2)
+        else:
+            longer = all_fake(torch.full((ids.shape[0], ids.shape[1] + steps - 1), 3, dtype=torch.int64), mode)
+            _, output = _recorded(module, given | {token: longer})
+            cache = more[named] = next(output[name] for name in _NAMES if output.get(name) is not None)
+        last, _ = _recorded(module, more)
+    return Decoding(
+        name=subject.name,
+        prompt=prompt,
+        steps=(first, last),
+        caches=(after_prompt, after_first, tuple(_cached(cache))),
+    )
+
+
+def _recorded(module: nn.Module, given: dict[str, Any]) -> tuple[Capture, Any]:
+    recorder = CallRecorder()
+    with recorder.inside(module.named_modules()), recorder:
+        output = module(**given)
+    return Capture(calls=tuple(recorder.calls), kept=(), parameters=tuple(parameter_uses(recorder, module))), output
+
+
+def _may_grow(cache: Any) -> bool:
+    """Whether all of it are layers of transformers' own cache, which take keys and values as they come."""
+    layers = _layers(getattr(cache, "self_attention_cache", cache))
+    return bool(layers) and all(type(layer).__module__.endswith(".cache_utils") for layer in layers)
+
+
+def _grow(cache: Any, tokens: int) -> None:
+    """Make it as long as it is after so many tokens more, by its own rules."""
+    if tokens < 1:
+        return
+    for layer in _layers(getattr(cache, "self_attention_cache", cache)):
+        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+        if isinstance(keys, torch.Tensor) and isinstance(values, torch.Tensor) and keys.dim() == _DIMENSIONS:
+            layer.update(*(each.new_zeros(*each.shape[:2], tokens, each.shape[3]) for each in (keys, values)))
+        index = getattr(layer, "indexer_keys", None)
+        if isinstance(index, torch.Tensor):
+            layer.update_indexer(index.new_zeros(index.shape[0], tokens, index.shape[2]))
+
+
+_DIMENSIONS = 4
+"""Of keys: [batch, heads, tokens, width]."""
+
+
+def _layers(cache: Any) -> list[Any]:
+    return list(getattr(cache, "layers", ()))
+
+
+def _cached(cache: Any) -> Iterator[Cached]:
+    """What a cache of transformers holds, once however many names it has."""
+    yield from _held(cache, "", set(), crossed=False)
+
+
+def _held(value: Any, name: str, seen: set[int], *, crossed: bool, owner: Any = None) -> Iterator[Cached]:
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, torch.Tensor):
+        if value.is_floating_point() and value.dim():
+            kind = _kind_of(name, owner, crossed=crossed)
+            yield Cached(kind=kind, shape=tuple(value.shape), element_bytes=value.element_size())
+        return
+    if isinstance(value, dict):
+        parts = list(value.items())
+    elif isinstance(value, list | tuple):
+        parts = [(name, each) for each in value]
+    elif _is_cache(value):
+        parts, owner = list(vars(value).items()), value
+    else:
+        return
+    for key, part in parts:
+        inner = key if isinstance(key, str) else name
+        yield from _held(part, inner, seen, crossed=crossed or inner == "cross_attention_cache", owner=owner)
+
+
+def _is_cache(value: Any) -> bool:
+    kind = type(value)
+    return kind.__module__.startswith("transformers.") and any("Cache" in each.__name__ for each in kind.__mro__)
+
+
+def _kind_of(name: str, owner: Any, *, crossed: bool) -> CachedKind:
+    if name not in _OF_TOKENS:
+        return "state"
+    if crossed:
+        return "cross"
+    return "window" if getattr(owner, "is_sliding", False) else "tokens"
