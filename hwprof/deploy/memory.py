@@ -23,7 +23,7 @@ def weights_bytes(deployment: Deployment, share: Share) -> Floats:
     """Bytes of weights on one device: projections and dense networks over tensor ranks, experts over all of theirs."""
     model, formats = deployment.model, deployment.formats
     over_ranks = model.mixing_weights * formats.mixing.weight_bytes + model.dense_weights * formats.dense.weight_bytes
-    tables = 2.0 * model.table_weights
+    tables = 2.0 * (model.table_weights + model.other_weights)
     experts = model.expert_weights * formats.experts.weight_bytes / (share.ep * share.moe_tp)
     held: Floats = ((over_ranks + tables) / share.tp + experts) / share.pp
     return held

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hwprof.count.blocks.parameters import parameter_tensors
@@ -29,6 +29,8 @@ class Mixing:
         query_rank, latent_rank, rope_dim: of ``latent`` layers; a rank of 0 = queries are projected directly.
         gated: whether a gate as wide as the result multiplies it.
         norm: of queries and keys: of each head, or over all heads, which tensor ranks have to add up.
+        held_bytes, held_numbers: what one layer keeps for each sequence whatever its length, where that was seen;
+            0 = what its kind implies.
     """
 
     layers: int
@@ -46,6 +48,8 @@ class Mixing:
     rope_dim: int = 0
     gated: bool = False
     norm: Norm = "none"
+    held_bytes: int = 0
+    held_numbers: int = 0
 
     @property
     def cached_numbers(self) -> int:
@@ -54,12 +58,19 @@ class Mixing:
             return 0
         if self.kind == "latent":
             return self.latent_rank + self.rope_dim + self.index_dim
-        return self.kv_heads * (self.head_dim + self.value_dim)
+        return self.kv_heads * (self.head_dim + self.value_dim) + self.index_dim
 
     @property
     def state_bytes(self) -> int:
-        """What one layer keeps for each sequence, whatever its length, in fp32."""
-        return 4 * self.heads * self.head_dim * self.value_dim if self.kind == "linear" else 0
+        """What one layer keeps for each sequence, whatever its length; in fp32 where it was not seen."""
+        return self.held_bytes or 4 * self.state_numbers
+
+    @property
+    def state_numbers(self) -> int:
+        """How many numbers that are."""
+        if self.held_numbers:
+            return self.held_numbers
+        return self.heads * self.head_dim * self.value_dim if self.kind == "linear" else 0
 
     @property
     def query_width(self) -> int:
@@ -101,6 +112,21 @@ class Feed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """Matrices [out, inside] of linear layers, ``count`` in all; ``dense``: of a feed-forward network."""
+
+    out: int
+    inside: int
+    count: int
+    dense: bool
+
+    @property
+    def weights(self) -> int:
+        """Of all of them."""
+        return self.out * self.inside * self.count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
     """A decoder as serving sees it.
 
@@ -112,6 +138,8 @@ class ServedModel:
         tied: whether the head is the token table.
         table_width: of token vectors, where it is not d_model; 0 = it is.
         drafts: layers that predict tokens further ahead, which speculative decoding can use.
+        matrices: of layers, where the model was captured, in place of those that ``mixing`` and ``feed`` imply.
+        other_weights: that are held, and not multiplied.
         assumptions: in words, what the model's file does not say or what serving leaves out.
     """
 
@@ -123,6 +151,8 @@ class ServedModel:
     tied: bool = False
     table_width: int = 0
     drafts: int = 0
+    matrices: tuple[Matrix, ...] = ()
+    other_weights: int = 0
     assumptions: tuple[str, ...] = ()
 
     @property
@@ -138,11 +168,15 @@ class ServedModel:
     @property
     def mixing_weights(self) -> int:
         """Weights of all projections around attention."""
+        if self.matrices:
+            return sum(one.weights for one in self.matrices if not one.dense)
         return sum(one.layers * one.weights(self.d_model) for one in self.mixing)
 
     @property
     def dense_weights(self) -> int:
         """Weights of dense feed-forward networks and of experts that every token passes."""
+        if self.matrices:
+            return sum(one.weights for one in self.matrices if one.dense)
         return sum(one.layers * one.matrices * one.width * self.d_model for one in self.feed)
 
     @property
@@ -158,7 +192,12 @@ class ServedModel:
     @property
     def parameters(self) -> int:
         """All of them, but for norms and biases."""
-        return self.mixing_weights + self.dense_weights + self.expert_weights + self.table_weights
+        sums = (self.mixing_weights, self.dense_weights, self.expert_weights, self.table_weights, self.other_weights)
+        return sum(sums)
+
+    def beside(self, weights: int) -> ServedModel:
+        """The same with so many weights that are held alone."""
+        return replace(self, other_weights=max(weights, 0))
 
 
 def served_model(spec: ModelSpec) -> ServedModel:

@@ -110,8 +110,11 @@ def pass_times(deployment: Deployment, share: Share, tokens: Tokens, *, decode: 
     walk = _Walk(
         sums=sums, d_model=model.d_model, formats=deployment.formats, share=share, tokens=tokens, decode=decode
     )
+    _multiply(walk, model)
     for mixing in model.mixing:
-        _project(walk, mixing)
+        if not model.matrices:
+            _project(walk, mixing)
+        _surround(walk, mixing)
         _meet(walk, mixing)
     for feed in model.feed:
         _feed(walk, feed)
@@ -134,8 +137,23 @@ def _project(walk: _Walk, mixing: Mixing) -> None:
         queries = heads * mixing.head_dim * (2 if mixing.gated else 1)
         sums.product(kept, rows, queries + keys * (mixing.head_dim + mixing.value_dim), d_model, layers)
     sums.product(kept, rows, d_model, heads * mixing.value_dim, layers)
-    moved = ACTIVATION_BYTES * rows * (6 * d_model + 4 * heads * mixing.value_dim)
-    sums.moved(moved, MIXING_KERNELS[mixing.kind] + NORM_KERNELS[mixing.norm], layers)
+
+
+def _surround(walk: _Walk, mixing: Mixing) -> None:
+    """Kernels around attention that multiply nothing."""
+    width = 6 * walk.d_model + 4 * walk.heads(mixing.heads) * mixing.value_dim
+    kernels = MIXING_KERNELS[mixing.kind] + NORM_KERNELS[mixing.norm]
+    walk.sums.moved(ACTIVATION_BYTES * walk.tokens.rows * width, kernels, mixing.layers)
+
+
+def _multiply(walk: _Walk, model: ServedModel) -> None:
+    """Matrices of a captured model: by outputs over tensor ranks, by inputs where they lead back to the stream."""
+    for matrix in model.matrices:
+        kept = walk.formats.dense if matrix.dense else walk.formats.mixing
+        back = matrix.out == model.d_model
+        n = walk.sums.column(matrix.out) / (1.0 if back else walk.share.tp)
+        k = walk.sums.column(matrix.inside) / (walk.share.tp if back else 1.0)
+        walk.sums.product(kept, walk.tokens.rows, n, k, matrix.count)
 
 
 def _project_latent(walk: _Walk, mixing: Mixing) -> None:
@@ -162,13 +180,13 @@ def _project_latent(walk: _Walk, mixing: Mixing) -> None:
 def _meet(walk: _Walk, mixing: Mixing) -> None:
     """Attention, or the state of linear layers."""
     sums, tokens = walk.sums, walk.tokens
-    if mixing.kind == "linear":
-        heads = walk.heads(mixing.heads)
-        state = mixing.state_bytes / mixing.heads * heads
-        sums.moved(2 * tokens.sequences * state, 0, mixing.layers)
-        flop = 6 * tokens.rows * heads * mixing.head_dim * mixing.value_dim
+    if mixing.state_bytes:
+        part = walk.heads(mixing.heads) / mixing.heads
+        sums.moved(2 * tokens.sequences * mixing.state_bytes * part, 0, mixing.layers)
+        flop = 6 * tokens.rows * mixing.state_numbers * part
         peak = roof_of(sums.device, walk.formats.wide.product).flop_per_s
         sums.add("attention_s", mixing.layers * flop / (LINEAR_SHARE * peak))
+    if mixing.kind == "linear":
         return
     if mixing.index_heads:
         _choose(walk, mixing)

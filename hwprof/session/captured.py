@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,9 +23,10 @@ from hwprof.specs.model.captured import CapturedModel
 from hwprof.specs.model.spec import ModelSpec
 
 if TYPE_CHECKING:
+    from hwprof.deploy.model import ServedModel
     from hwprof.measure.capture.facts import Facts
 
-__all__ = ["LINE", "Shapes", "counted_generation", "counted_model", "of_products"]
+__all__ = ["LINE", "Shapes", "counted_generation", "counted_model", "counted_server", "of_products"]
 
 
 def of_products(dtype: JobDtype) -> Dtype:
@@ -66,6 +68,47 @@ def counted_generation(name: str, shapes: Shapes, *, steps: int, serving: Servin
     spec = _spec(found, facts, [Pass.seen_of(seen.name, seen.prompt, facts=facts, batch_size=size, shapes=shapes)])
     work = {"batch_size": size, "prompt_tokens": shapes.seq_len, "steps": steps}
     return generation_of(spec, seen, **work, serving=serving)
+
+
+def counted_server(name: str) -> ServedModel:
+    """The model of a name or a file as serving sees it; one that no reader of hwprof takes is captured.
+
+    Where its file says that a latent vector is cached, as servers do and transformers' classes do not, the file counts,
+    if it says as many weights as the class has.
+
+    Raises:
+        InputError, SpecError: as ``counted_model``; or it generates nothing.
+    """
+    from hwprof.deploy.model import MOST_UNSEEN
+    from hwprof.deploy.published import model_of
+    from hwprof.session.capturing.serving import served_capture
+
+    path = config_file(name)
+    if path is None or model_type_of(path) in KNOWN_TYPES or not find_spec("transformers"):
+        return model_of(name, Path())
+    read = None
+    with suppress(InputError):
+        read = model_of(name, Path())
+    found = _Unread(path=path, refusal=SpecError(f"{path}: model_type {model_type_of(path)!r} is unknown"))
+    shapes = Shapes(batch_sizes=(1,), seq_len=_SOME_TOKENS, target_len=1)
+    facts = None
+    try:
+        facts = _facts(found)
+        seen = decoding_of(path, 1, shapes, steps=1)
+    except InputError:
+        if read is None or (facts and not facts.causal):
+            raise
+        return read
+    first = Pass.seen_of(seen.name, seen.prompt, facts=facts, batch_size=1, shapes=shapes)
+    model = served_capture(_spec(found, facts, [first]), seen.caches[0])
+    latent = read is not None and any(one.kind == "latent" for one in read.mixing)
+    if read is not None and latent and abs(read.parameters / model.parameters - 1) <= MOST_UNSEEN:
+        return read
+    return model
+
+
+_SOME_TOKENS = 32
+"""Of the prompt that shows what a class caches for each token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -190,12 +190,12 @@ def _decided(typed: dict[str, Any]) -> tuple[Decision, Demand]:
     from hwprof.deploy.formats import formats_of
     from hwprof.deploy.links import links_of
     from hwprof.deploy.passes import Deployment
-    from hwprof.deploy.published import model_of
     from hwprof.deploy.space import USERS, Demand, offers_of
     from hwprof.plan.answer.cost import rates_of
+    from hwprof.session.captured import counted_server
     from hwprof.specs.catalogue.lookup import load_device
 
-    model = model_of(typed["model"], Path())
+    model = counted_server(typed["model"])
     if typed["two_batches"] and not model.sparse:
         raise InputError(f"--two-batches: {model.name} has no experts to exchange tokens with", remedy="leave it out")
     demand = Demand(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,39 +157,65 @@ def _layers(cache: Any) -> list[Any]:
 
 def _cached(cache: Any) -> Iterator[Cached]:
     """What a cache of transformers holds, once however many names it has."""
-    yield from _held(cache, "", set(), crossed=False)
+    yield from _held(cache, _Where(), set())
 
 
-def _held(value: Any, name: str, seen: set[int], *, crossed: bool, owner: Any = None) -> Iterator[Cached]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Where:
+    """Where in a cache a value is.
+
+    Attributes:
+        name: of the attribute.
+        owner: whose.
+        layer: which layer's.
+        crossed: whether it is of an encoder's result.
+    """
+
+    name: str = ""
+    owner: Any = None
+    layer: int = 0
+    crossed: bool = False
+
+    @property
+    def kind(self) -> CachedKind:
+        """How it grows."""
+        if self.name not in _OF_TOKENS:
+            return "state"
+        if self.crossed:
+            return "cross"
+        return "window" if getattr(self.owner, "is_sliding", False) else "tokens"
+
+
+def _held(value: Any, where: _Where, seen: set[int]) -> Iterator[Cached]:
     if id(value) in seen:
         return
     seen.add(id(value))
     if isinstance(value, torch.Tensor):
         if value.is_floating_point() and value.dim():
-            kind = _kind_of(name, owner, crossed=crossed)
-            yield Cached(kind=kind, shape=tuple(value.shape), element_bytes=value.element_size())
-        return
-    if isinstance(value, dict):
-        parts = list(value.items())
+            yield Cached(
+                kind=where.kind,
+                shape=tuple(value.shape),
+                element_bytes=value.element_size(),
+                layer=where.layer,
+                window=int(getattr(where.owner, "sliding_window", 0) or 0) if where.kind == "window" else 0,
+            )
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _held(part, where, seen)
     elif isinstance(value, list | tuple):
-        parts = [(name, each) for each in value]
+        listed = where.name in _BY_LAYER
+        for number, part in enumerate(value):
+            yield from _held(part, replace(where, layer=number) if listed else where, seen)
     elif _is_cache(value):
-        parts, owner = list(vars(value).items()), value
-    else:
-        return
-    for key, part in parts:
-        inner = key if isinstance(key, str) else name
-        yield from _held(part, inner, seen, crossed=crossed or inner == "cross_attention_cache", owner=owner)
+        for name, part in vars(value).items():
+            crossed = where.crossed or name == "cross_attention_cache"
+            yield from _held(part, replace(where, name=name, owner=value, crossed=crossed), seen)
+
+
+_BY_LAYER = ("layers", "linear_cache", "conv_states", "ssm_states")
+"""Lists that have an item for each layer."""
 
 
 def _is_cache(value: Any) -> bool:
     kind = type(value)
     return kind.__module__.startswith("transformers.") and any("Cache" in each.__name__ for each in kind.__mro__)
-
-
-def _kind_of(name: str, owner: Any, *, crossed: bool) -> CachedKind:
-    if name not in _OF_TOKENS:
-        return "state"
-    if crossed:
-        return "cross"
-    return "window" if getattr(owner, "is_sliding", False) else "tokens"

@@ -161,11 +161,15 @@ class Cached:
         kind: how it grows.
         shape: its sizes, the batch first; tokens are the last but one where there are any.
         element_bytes: width of an element.
+        layer: of which layer's cache.
+        window: how many tokens a window has; 0 = it is none.
     """
 
     kind: CachedKind
     shape: tuple[int, ...]
     element_bytes: int
+    layer: int = 0
+    window: int = 0
 
     @property
     def elements(self) -> int:
