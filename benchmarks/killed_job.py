@@ -1,17 +1,23 @@
 """Is the goodput of a job that is killed what the planner's formula says? Two gloo ranks, killed at seeded times.
 
-    python benchmarks/killed_job.py [--training 120] [--mtbf 25] [--seed 1]
+    python benchmarks/killed_job.py [--training 60] [--mtbf 20] [--seeds 1,2,3,4,5,6]
 
 The job trains (a step is a wait, so that a busy machine changes little), saves with ``torch.save`` and is killed with
 SIGKILL after exponentially distributed times, also while it starts; it is started again at once until it has trained so
-long. Its book (``hwprof.profile(goodput=...)``) says the goodput; expected is Daly's formula (``expected_fraction``)
-with the interval, the checkpoint's time, the restart's time and the mean time between failures that the job had.
+long. Its book (``hwprof.profile(goodput=...)``) says the goodput. Two things are held against it:
+
+- each seed: the same lives, played through with the step, checkpoint, start and gap that were measured. That is what
+  the book and the model of a restart are worth, without the luck of ten deaths.
+- all seeds together: Daly's formula (``expected_fraction``) with these and the mean time between failures that the
+  deaths were drawn from; a few deaths scatter, so the standard error of the mean stands beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -19,8 +25,9 @@ import socket
 import tempfile
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 import torch
 import torch.distributed as dist
@@ -28,7 +35,6 @@ import torch.distributed as dist
 import hwprof
 from hwprof.loop.goodput import booked, marks_of
 from hwprof.plan.goodput.expected import expected_fraction
-from hwprof.specs.record.goodput import BookedTime
 
 PROFILE = hwprof.profile  # imported here, so that forks need not
 SCHEDULE = hwprof.Schedule
@@ -70,66 +76,124 @@ def free_port() -> int:
         return int(bound.getsockname()[1])
 
 
-def run(folder: Path, *, training_s: float, mtbf_s: float, every: int, seed: int) -> list[float]:
-    """Start both ranks and kill them until they are through; when each start was. All but the last were killed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """One start of the job: when it was, and after how long it was killed; None = it came to its end."""
+
+    start_s: float
+    killed_after_s: float | None
+
+
+def run(folder: Path, *, training_s: float, mtbf_s: float, every: int, seed: int) -> list[Life]:
+    """Start both ranks and kill them until they are through."""
     forks, times = multiprocessing.get_context("fork"), random.Random(seed)
     steps = round(training_s / STEP_S)
-    codes: list[int | None] = [1]
-    starts: list[float] = []
-    while any(codes):
-        port = free_port()
+    lives: list[Life] = []
+    while not lives or lives[-1].killed_after_s is not None:
+        port, after_s = free_port(), times.expovariate(1 / mtbf_s)
         ranks = [forks.Process(target=rank, args=(number, port, folder, every, steps)) for number in range(2)]
-        starts.append(time.time())
+        start_s = time.time()
         for each in ranks:
             each.start()
-        ranks[0].join(timeout=times.expovariate(1 / mtbf_s))
+        ranks[0].join(timeout=max(start_s + after_s - time.time(), 0.0))
+        killed = ranks[0].exitcode is None
         for each in ranks:
-            if ranks[0].exitcode is None:
+            if killed:
                 each.kill()
         for each in ranks:
             each.join()
-        codes = [each.exitcode for each in ranks]
+        lives.append(Life(start_s=start_s, killed_after_s=after_s if killed else None))
         if ranks[0].exitcode not in {0, -9}:
-            raise SystemExit(f"the job failed by itself: {codes}")
-    return starts
+            raise SystemExit(f"the job failed by itself: {[each.exitcode for each in ranks]}")
+    return lives
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a seed gave: the job's parameters, its goodput by its book, and that of its lives played through."""
+
+    step_s: float
+    stall_s: float
+    begin_s: float
+    gap_s: float
+    deaths: int
+    measured: float
+    replayed: float
+
+
+def of_seed(options: argparse.Namespace, seed: int) -> Found:
+    """Run it, read its book, play its lives through."""
+    with tempfile.TemporaryDirectory() as name:
+        book = Path(name) / "goodput.jsonl"
+        lives = run(Path(name), training_s=options.training, mtbf_s=options.mtbf, every=options.every, seed=seed)
+        lines = [json.loads(line) for line in book.read_text().splitlines()]
+        lines[-1]["over"] = False  # to read a book that is closed
+        book.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        marks = marks_of(book)
+    found = booked(marks)
+    firsts = {mark.process: mark.at_s for mark in reversed(marks)}.values()
+    begun = [at_s - max(life.start_s for life in lives if life.start_s < at_s) for at_s in firsts]
+    gaps = [b.start_s - a.start_s - (a.killed_after_s or 0.0) for a, b in itertools.pairwise(lives)]
+    facts = {
+        "step_s": found.training_s / found.steps,
+        "stall_s": found.checkpoint_s / ((found.steps + found.lost_steps) / options.every),
+        "begin_s": mean(begun),
+        "gap_s": mean(gaps) if gaps else 0.0,
+    }
+    whole_s = found.wall_s + begun[-1]  # the book begins with its first mark
+    return Found(
+        **facts,
+        deaths=len(lives) - 1,
+        measured=found.training_s / whole_s,
+        replayed=replayed(lives, found.steps, options.every, **facts),
+    )
+
+
+def replayed(
+    lives: list[Life], steps: int, every: int, *, step_s: float, stall_s: float, begin_s: float, gap_s: float
+) -> float:
+    """Goodput of the same lives: each begins, trains, saves, and dies when it died, or ends when all steps are done."""
+    wall_s, saved, period_s = 0.0, 0, every * step_s + stall_s
+    for life in lives:
+        left, to_end_s = steps - saved, begin_s + (steps - saved) * step_s + (steps - saved) // every * stall_s
+        if life.killed_after_s is None or life.killed_after_s >= to_end_s:
+            wall_s += to_end_s
+            break
+        wall_s += life.killed_after_s + gap_s
+        saved += min(max(int((life.killed_after_s - begin_s) / period_s), 0) * every, left)
+    return steps * step_s / wall_s
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--training", type=float, default=120.0, help="seconds of steps")
-    options.add_argument("--mtbf", type=float, default=25.0, help="seconds")
+    options.add_argument("--training", type=float, default=60.0, help="seconds of steps")
+    options.add_argument("--mtbf", type=float, default=20.0, help="seconds")
     options.add_argument("--every", type=int, default=60, help="steps between checkpoints")
-    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--seeds", default="1,2,3,4,5,6")
     given = options.parse_args()
     warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory() as name:
-        folder, began_s = Path(name), time.time()
-        starts = run(folder, training_s=given.training, mtbf_s=given.mtbf, every=given.every, seed=given.seed)
-        lines = [json.loads(line) for line in (folder / "goodput.jsonl").read_text().splitlines()]
-        lines[-1]["over"] = False  # to read a book that is closed
-        (folder / "goodput.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        marks = marks_of(folder / "goodput.jsonl")
-        firsts = {mark.process: mark.at_s for mark in reversed(marks)}.values()
-        begun = [at_s - max(start for start in starts if start < at_s) for at_s in firsts]
-        report(booked(marks), given.every, time.time() - began_s, deaths=len(starts) - 1, begin_s=mean(begun))
-
-
-def report(found: BookedTime, every: int, wall_s: float, *, deaths: int, begin_s: float) -> None:
-    """A death while the job starts leaves no mark, so deaths and the time of a start are those that were seen here."""
-    step_s = found.training_s / found.steps
-    checkpoints = found.steps / every
-    said = {
-        "interval_s": every * step_s,
-        "stall_s": found.checkpoint_s / checkpoints,
-        "lag_s": 0.0,
-        "restart_s": begin_s,
-        "mtbf_s": wall_s / max(deaths, 1),
-    }
-    expected = expected_fraction(**said)
-    measured = found.fraction
-    print(f"{deaths} deaths in {wall_s:.0f} s; {found.sentence}")
-    print("; ".join(f"{name} {value:.2f}" for name, value in said.items()))
-    print(f"goodput measured {measured:.2%}, expected {expected:.2%}: {expected / measured - 1:+.2%}")
+    print("| seed | deaths | step, stall, begin, gap [s] | goodput | lives played through |\n|---|---|---|---|---|")
+    found = []
+    for seed in given.seeds.split(","):
+        found.append(one := of_seed(given, int(seed)))
+        facts = f"{one.step_s:.3f}, {one.stall_s:.2f}, {one.begin_s:.2f}, {one.gap_s:.2f}"
+        off = one.replayed / one.measured - 1
+        print(f"| {seed} | {one.deaths} | {facts} | {one.measured:.1%} | {one.replayed:.1%} ({off:+.1%}) |", flush=True)
+    expected = mean(
+        expected_fraction(
+            interval_s=given.every * one.step_s,
+            stall_s=one.stall_s,
+            lag_s=0.0,
+            restart_s=one.begin_s + one.gap_s,
+            mtbf_s=given.mtbf,
+        )
+        for one in found
+    )
+    measured = [one.measured for one in found]
+    middle = mean(measured)
+    error = stdev(measured) / math.sqrt(len(measured)) if len(measured) > 1 else math.nan
+    print(f"\nmean goodput {middle:.1%} (standard error {error:.1%})")
+    print(f"Daly's formula {expected:.1%}: {expected / middle - 1:+.1%}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hwprof.errors import InputError
 from hwprof.plan.goodput.checkpoint import checkpoint_of
-from hwprof.plan.goodput.reliability import Reliability
+from hwprof.plan.goodput.reliability import LOST_BESIDE, Reliability
 from hwprof.predict.machine import Machine
 from hwprof.specs.job.step import TrainingJob
 
@@ -20,7 +20,8 @@ class Goodput:
 
     Attributes:
         fraction: share of it in steps that last.
-        range_fraction: the same where the fleet fails as often, and as seldom, as fleets do (10th, 90th percentile).
+        range_fraction: 10th and 90th percentile: how often fleets fail, and at the lower end what published ones lost
+            beside failures.
         mtbf_s: between interruptions of the whole job.
         interval_s: training between two checkpoints.
         checkpoint_fraction: share in checkpoints that hold the job up.
@@ -104,9 +105,10 @@ def goodput_of(job: TrainingJob, machine: Machine, reliability: Reliability) -> 
     stalled = fraction * saved.stall_s / interval_s
     restarting = restart_s / mtbf_s
     low_s, high_s = reliability.mtbf_range_s
+    lost = math.hypot(math.log(fraction_at(low_s) / fraction), math.log(LOST_BESIDE))
     return Goodput(
         fraction=fraction,
-        range_fraction=(fraction_at(low_s), fraction_at(high_s)),
+        range_fraction=(fraction * math.exp(-lost), fraction_at(high_s)),
         mtbf_s=mtbf_s,
         interval_s=interval_s,
         checkpoint_fraction=stalled,

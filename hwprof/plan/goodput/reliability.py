@@ -14,6 +14,11 @@ MTBF_LOW_H, MTBF_HIGH_H = 8 / 6.50e-3 * 24, 8 / 2.34e-3 * 24
 """6.50 and 2.34 failures a thousand days of a node of eight: Meta's two research clusters over 11 months (Kokolis et
 al. 2024, arXiv 2410.21680, section III). Taken as the 10th and the 90th percentile."""
 
+LOST_BESIDE = 0.66
+"""Of the share that failures leave, what fleets had left in the worst tenth of seven published accounts, from OPT-175B
+(33 days of steps in 56) to ByteRobust (97 % of three months): people asleep, hangs, data, evaluation, loss that
+diverged, batches that ramp up (``benchmarks/goodput.csv``, ``python benchmarks/gpu_hours.py``). The median is 0.985."""
+
 RESTART_S = 900.0
 """From a failure to training again: ten minutes to detect and diagnose it, and caught up within fifteen (Jiang et al.
 2024, MegaScale, section 6.3)."""
