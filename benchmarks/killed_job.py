@@ -6,8 +6,8 @@ The job trains (a step is a wait, so that a busy machine changes little), saves 
 SIGKILL after exponentially distributed times, also while it starts; it is started again at once until it has trained so
 long. Its book (``hwprof.profile(goodput=...)``) says the goodput. Two things are held against it:
 
-- each seed: the same lives, played through with the step, checkpoint, start and gap that were measured. That is what
-  the book and the model of a restart are worth, without the luck of ten deaths.
+- each seed: the same lives, played through with the step and start that each life had, and the mean checkpoint and gap.
+  That is what the book and the model of a restart are worth, without the luck of ten deaths.
 - all seeds together: Daly's formula (``expected_fraction``) with these and the mean time between failures that the
   deaths were drawn from; a few deaths scatter, so the standard error of the mean stands beside it.
 """
@@ -33,7 +33,7 @@ import torch
 import torch.distributed as dist
 
 import hwprof
-from hwprof.loop.goodput import booked, marks_of
+from hwprof.loop.goodput import Mark, booked, marks_of
 from hwprof.plan.goodput.expected import expected_fraction
 
 PROFILE = hwprof.profile  # imported here, so that forks need not
@@ -132,7 +132,13 @@ def of_seed(options: argparse.Namespace, seed: int) -> Found:
         marks = marks_of(book)
     found = booked(marks)
     firsts = {mark.process: mark.at_s for mark in reversed(marks)}.values()
-    begun = [at_s - max(life.start_s for life in lives if life.start_s < at_s) for at_s in firsts]
+    starts = [max(life.start_s for life in lives if life.start_s < at_s) for at_s in firsts]
+    lasts = [*reversed({mark.process: mark for mark in marks}.values())]
+    begun = [at_s - start_s + unbooked_s(at_s, last) for at_s, start_s, last in zip(firsts, starts, lasts, strict=True)]
+    own = {
+        start_s: (begin_s, last.training_s / last.steps if last.steps else STEP_S)
+        for start_s, begin_s, last in zip(starts, begun, lasts, strict=True)
+    }
     gaps = [b.start_s - a.start_s - (a.killed_after_s or 0.0) for a, b in itertools.pairwise(lives)]
     facts = {
         "step_s": found.training_s / found.steps,
@@ -140,28 +146,39 @@ def of_seed(options: argparse.Namespace, seed: int) -> Found:
         "begin_s": mean(begun),
         "gap_s": mean(gaps) if gaps else 0.0,
     }
-    whole_s = found.wall_s + begun[-1]  # the book begins with its first mark
+    whole_s = found.wall_s + next(reversed(firsts)) - lives[0].start_s  # the book begins with its first mark
     return Found(
         **facts,
         deaths=len(lives) - 1,
         measured=found.training_s / whole_s,
-        replayed=replayed(lives, found.steps, options.every, **facts),
+        replayed=replayed(lives, own, found.steps, options.every, stall_s=facts["stall_s"], gap_s=facts["gap_s"])
+        * facts["step_s"],
     )
 
 
+def unbooked_s(first_s: float, last: Mark) -> float:
+    """Of a process, from its first mark on: what is neither step nor checkpoint (the profiler's own first steps)."""
+    return last.at_s - first_s - last.training_s - sum(last.beside_s.values())
+
+
 def replayed(
-    lives: list[Life], steps: int, every: int, *, step_s: float, stall_s: float, begin_s: float, gap_s: float
+    lives: list[Life], own: dict[float, tuple[float, float]], steps: int, every: int, *, stall_s: float, gap_s: float
 ) -> float:
-    """Goodput of the same lives: each begins, trains, saves, and dies when it died, or ends when all steps are done."""
-    wall_s, saved, period_s = 0.0, 0, every * step_s + stall_s
+    """Steps a second of the same lives: each begins, trains, saves, and dies when it died, or ends when all is done."""
+    wall_s, saved = 0.0, 0
     for life in lives:
+        if life.start_s not in own:  # it died before its first mark
+            wall_s += (life.killed_after_s or 0.0) + gap_s
+            continue
+        begin_s, step_s = own[life.start_s]
+        period_s = every * step_s + stall_s
         left, to_end_s = steps - saved, begin_s + (steps - saved) * step_s + (steps - saved) // every * stall_s
         if life.killed_after_s is None or life.killed_after_s >= to_end_s:
             wall_s += to_end_s
             break
         wall_s += life.killed_after_s + gap_s
         saved += min(max(int((life.killed_after_s - begin_s) / period_s), 0) * every, left)
-    return steps * step_s / wall_s
+    return steps / wall_s
 
 
 def main() -> None:

@@ -26,8 +26,9 @@ from hwprof.cli.job_options import (
     switch_options,
 )
 from hwprof.cli.options import given
+from hwprof.cli.plan.goals import power_cap_option
 from hwprof.errors import InputError
-from hwprof.predict.machine import Machine, machine_of
+from hwprof.predict.machine import Machine, machine_of, with_power_cap
 from hwprof.predict.stacks import Stack
 from hwprof.session.captured import LINE, Shapes, counted_model, of_products
 from hwprof.simulate.parts import StepPart
@@ -73,6 +74,7 @@ class Placed:
     zero={"default": 1},
     schedule={"default": None},
 )
+@power_cap_option
 @click.option(
     "--calibration",
     metavar="FILE_OR_RUN",
@@ -117,7 +119,7 @@ def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
         adapted=bool(typed["lora_rank"]),
     )
     model = counted_model(typed["model"], shapes)
-    machine = machine_of(load_cluster(f"{devices}x{hardware}"))
+    machine = with_power_cap(machine_of(load_cluster(f"{devices}x{hardware}")), typed["power_cap"])
     layout = layout_of(typed | {"dp": _data_parallel(devices, typed)})
     check_model(model, layout)
     stack = stack_of(typed)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from hwprof.errors import SpecError
+from hwprof.errors import InputError, SpecError
 from hwprof.specs.catalogue.lookup import load_link
 from hwprof.specs.hardware.spec import ArchitectureFamily, ClusterSpec, DeviceSpec, LinkSpec, MatmulDtype
 from hwprof.units import format_byte_per_s, format_seconds
@@ -40,6 +40,7 @@ class Machine:
         inside, network: the links of neighbours and between domains, with what collectives reach on them.
         network_stated: whether a file or the user says how fast the network is.
         assumed_links: in words, which of these numbers no file has.
+        power_cap_watt: that a device may take, below its rating; None = as rated.
     """
 
     device: DeviceSpec
@@ -56,6 +57,7 @@ class Machine:
     network: LinkSpec = field(compare=False)
     network_stated: bool
     assumed_links: tuple[str, ...]
+    power_cap_watt: float | None = None
 
     def assumptions(self, dtype: MatmulDtype) -> tuple[str, ...]:
         """In words, what is not from a datasheet, and where another format's peak stands in for ``dtype``."""
@@ -170,6 +172,33 @@ def machine_of(cluster: ClusterSpec, *, scale: int = 1) -> Machine:
         assumed_links=tuple(_assumed_links(cluster, inside, network, domain=domain, stated=bool(stated) or over_host)),
     )
 
+
+def with_power_cap(machine: Machine, cap_watt: float | None) -> Machine:
+    """The machine with devices that may take so much; at or above their rating nothing changes.
+
+    Raises:
+        InputError: it is no GPU whose rating is known, or the cap is below what keeps one awake.
+    """
+    if cap_watt is None:
+        return machine
+    device, rated_watt = machine.device, machine.device.compute.tdp_watt
+    if device.kind != "gpu" or rated_watt is None:
+        raise InputError(
+            f"what a power cap does to {device.id} is not known",
+            expectation="expected a GPU whose rated power its file says",
+            remedy="leave --power-cap out",
+        )
+    if cap_watt < LEAST_CAP * rated_watt:
+        raise InputError(
+            f"a cap of {cap_watt:g} W is too low for {device.id}, which is rated at {rated_watt:g} W",
+            expectation=f"expected {LEAST_CAP * rated_watt:g} W or more",
+            remedy="raise the cap, or take fewer devices",
+        )
+    return replace(machine, power_cap_watt=cap_watt) if cap_watt < rated_watt else machine
+
+
+LEAST_CAP = 0.28
+"""Lowest cap that drivers take over the rating: 100 W of 350 on an RTX 3090, 200 W of 700 on an H100 (nvidia-smi)."""
 
 SMALLEST_CLOSED_3D, CLOSED_2D = 64, 256
 

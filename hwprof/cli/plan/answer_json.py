@@ -94,6 +94,8 @@ def _goodput_json(plan: Plan) -> dict[str, Any] | None:
         "checkpoint_fraction": found.checkpoint_fraction,
         "restart_fraction": found.restart_fraction,
         "lost_fraction": found.lost_fraction,
+        "waiting_fraction": found.waiting_fraction,
+        "enough_spare_nodes": found.enough_spares,
         "spare_devices": found.spare_devices,
         "basis": list(found.basis),
     }

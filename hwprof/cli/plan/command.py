@@ -74,7 +74,7 @@ def command(
 
     answer = answer_to(typed)
     if with_scaling or output or xlsx_path:
-        answer = _scaled(answer, typed["device_memory"])
+        answer = _scaled(answer, typed)
     if output:
         from hwprof.report.files.plan import write_plan
 
@@ -88,7 +88,7 @@ def command(
         click.get_current_context().exit(1)
 
 
-def _scaled(answer: Answer, device_memory: str | None) -> Answer:
+def _scaled(answer: Answer, typed: dict[str, Any]) -> Answer:
     """The answer with scaling curves of its first plan."""
     from hwprof.cli.plan.question import machine_for
     from hwprof.plan.answer.scaling import scaling
@@ -99,7 +99,7 @@ def _scaled(answer: Answer, device_memory: str | None) -> Answer:
     hardware = question.machine.device.id
 
     def machine_at(devices: int) -> Machine:
-        return machine_for(hardware, devices, device_memory)
+        return machine_for(hardware, devices, typed)
 
     strong = scaling(question, "strong", machine_at)
     return replace(answer, scaling=(*strong, *scaling(question, "weak", machine_at)))

@@ -61,6 +61,10 @@ class Measured(click.ParamType[float]):
 
 DURATION = Measured("s", "duration")
 
+power_cap_option = click.option(
+    "--power-cap", type=Measured("watt", "power"), help="Of each GPU, for example 500W: lower clocks, longer steps."
+)
+
 goal_part = with_options(
     click.option(
         "--objective",
@@ -77,6 +81,7 @@ goal_part = with_options(
         f"{USUAL_TOLERANCE:g}, else 0.",
     ),
     click.option("--site-power", type=Measured("watt", "power"), help="Most that all of it may take, for example 5MW."),
+    power_cap_option,
     click.option("--price", type=NONNEGATIVE, help="USD for an hour of one device; default: the device file's."),
     click.option(
         "--watt", type=NONNEGATIVE, help="Power of one device, host and network included; default: as they are rated."
@@ -113,6 +118,11 @@ fleet_part = with_options(
     click.option(
         "--spare-nodes", type=click.IntRange(min=0), default=0, show_default=True, help="Paid for, standing by."
     ),
+    click.option(
+        "--repair-time",
+        type=DURATION,
+        help="Of a failed node: the job waits where more are in repair than stand by; default: replaced at once.",
+    ),
 )
 """How often the fleet fails, and what it takes to go on."""
 
@@ -126,6 +136,7 @@ def reliability_typed(typed: dict[str, Any], devices: int) -> Reliability:
         checkpoint=typed["checkpoint"],
         checkpoint_interval_s=typed["checkpoint_interval"],
         spare_nodes=typed["spare_nodes"],
+        repair_s=typed["repair_time"],
     )
 
 

@@ -16,8 +16,9 @@ from hwprof.errors import InputError
 from hwprof.plan.advice.from_run import calibrated, job_of_run
 from hwprof.plan.answer.cost import DAY_S, RunningRates, rates_of, step_limits_s, steps_of
 from hwprof.plan.answer.plans import whole_run
+from hwprof.plan.answer.power import cap_within
 from hwprof.plan.space.question import Choices, Question
-from hwprof.predict.machine import Machine, machine_of
+from hwprof.predict.machine import Machine, machine_of, with_power_cap
 from hwprof.predict.stacks import Stack
 from hwprof.session.captured import LINE, Shapes, counted_model, of_products
 from hwprof.specs.catalogue.lookup import load_cluster
@@ -30,13 +31,21 @@ from hwprof.specs.record.run import RunRecord
 from hwprof.units import parse
 
 
-def machine_for(hardware: str, devices: int, device_memory: str | None) -> Machine:
-    """So many devices of a name, in their usual nodes.
+def machine_for(hardware: str, devices: int, typed: dict[str, Any]) -> Machine:
+    """So many devices of a name, in their usual nodes, under the power cap that was typed.
 
     Raises:
-        InputError: there is no such device, or so many of it are not defined.
+        InputError: there is no such device, or so many of it are not defined, or a cap does not suit it.
     """
-    return machine_of(_with_memory(load_cluster(f"{devices}x{hardware}"), device_memory))
+    machine = machine_of(_with_memory(load_cluster(f"{devices}x{hardware}"), typed["device_memory"]))
+    return with_power_cap(machine, _cap_watt(machine, typed))
+
+
+def _cap_watt(machine: Machine, typed: dict[str, Any]) -> float | None:
+    """As typed; else what keeps a number of devices that was typed within the power of the site."""
+    if typed["power_cap"] is not None or typed["site_power"] is None or not typed["devices"] or typed["watt"]:
+        return typed["power_cap"]  # type: ignore[no-any-return]
+    return cap_within(machine.device, machine.devices, site_watt=typed["site_power"], pue=typed["pue"])
 
 
 def asked(
@@ -44,7 +53,7 @@ def asked(
 ) -> tuple[Question, RunningRates]:
     """The question of one machine; ``batch`` in place of the one that was typed."""
     typed = typed | {"batch_asked": typed["global_batch"], "global_batch": batch or typed["global_batch"]}
-    machine = machine_for(hardware, devices, typed["device_memory"])
+    machine = machine_for(hardware, devices, typed)
     cpu = machine.device.kind == "cpu"
     stack = stack_of(typed | {"stack": typed["stack"] or ("torch" if cpu or record else None)})
     base = _base(typed, stack, record)
@@ -55,6 +64,7 @@ def asked(
         watt=typed["watt"],
         pue=typed["pue"],
         g_per_kwh=typed["grid"],
+        cap_watt=machine.power_cap_watt,
     )
     question = Question(
         base=base,
@@ -64,7 +74,7 @@ def asked(
         choices=_choices(typed),
         margin=typed["memory_margin"],
         host_memory_bytes=_host_memory(typed),
-        notes=_notes(typed, base),
+        notes=(*_notes(typed, base), *_cap_notes(machine)),
     )
     question = replace(question, **_longest(typed, question, rates))
     if record is not None and record.device.catalogue_id == machine.device.id:
@@ -181,6 +191,11 @@ def _notes(typed: dict[str, Any], base: TrainingJob) -> tuple[str, ...]:
         return notes
     days = f"a budget alone: the cheapest that is done in {longest_s / DAY_S:.0f} days, as BLOOM was"
     return (*notes, f"{days} (--deadline says otherwise)" if longest_s else "nothing in the budget is done in 117 days")
+
+
+def _cap_notes(machine: Machine) -> tuple[str, ...]:
+    cap_watt = machine.power_cap_watt
+    return () if cap_watt is None else (f"{machine.device.id} capped at {cap_watt:.0f} W",)
 
 
 def _longest(typed: dict[str, Any], question: Question, rates: RunningRates) -> dict[str, Any]:

@@ -88,13 +88,14 @@ def rates_of(
     watt: float | None = None,
     pue: float | None = None,
     g_per_kwh: float | None = None,
+    cap_watt: float | None = None,
 ) -> RunningRates:
     """Rates as the user gives them, else those of the device's file and the usual PUE.
 
     Raises:
         InputError: a PUE below 1.
     """
-    power = power_of(device, devices, watt=watt, pue=pue, g_per_kwh=g_per_kwh)
+    power = power_of(device, devices, watt=watt, pue=pue, g_per_kwh=g_per_kwh, cap_watt=cap_watt)
     price = (usd_per_hour, usd_per_hour) if usd_per_hour is not None else None
     if price:
         words = f"price of {device.id}: {usd_per_hour:g} USD/h, as given"

@@ -51,15 +51,20 @@ def power_of(
     watt: float | None = None,
     pue: float | None = None,
     g_per_kwh: float | None = None,
+    cap_watt: float | None = None,
 ) -> Power:
-    """As rated: the most that it takes. ``watt`` is all of a device, host and network included.
+    """As rated: the most that it takes, of the device no more than ``cap_watt``.
+
+    ``watt`` is all of it, with host and network.
 
     Raises:
         InputError: a PUE below 1.
     """
     if pue is not None and pue < 1:
         raise InputError(f"a PUE of {pue}", expectation="a building takes at least the power of its devices: 1 or more")
-    found, words = (watt, f"{watt:g} W, as given, host and network included") if watt else _rated(device, devices)
+    found, words = (
+        (watt, f"{watt:g} W, as given, host and network included") if watt else _rated(device, devices, cap_watt)
+    )
     return Power(
         watt=found,
         pue=pue or USUAL_PUE,
@@ -84,7 +89,16 @@ def network_watt(devices: int, node: int) -> float:
     return (2 * levels - 1) * SWITCH_WATT / SWITCH_PORTS
 
 
-def _rated(device: DeviceSpec, devices: int) -> tuple[float | None, str]:
+def cap_within(device: DeviceSpec, devices: int, *, site_watt: float, pue: float | None) -> float | None:
+    """What each device may take so that all of them keep to a site's power; None = as rated, they do."""
+    rated = power_of(device, devices, pue=pue)
+    own = device.compute.tdp_watt
+    if rated.site_watt is None or own is None or rated.site_watt * devices <= site_watt:
+        return None
+    return own - (rated.site_watt - site_watt / devices) / rated.pue
+
+
+def _rated(device: DeviceSpec, devices: int, cap_watt: float | None) -> tuple[float | None, str]:
     own = device.compute.tdp_watt
     if own is None:
         return None, "not known; --watt gives it"
@@ -93,6 +107,8 @@ def _rated(device: DeviceSpec, devices: int) -> tuple[float | None, str]:
     node = device.node
     host = node.power_watt / node.devices - own if node.power_watt else HOST_SHARE * own
     from_file = "its node's rating" if node.power_watt else "as in a DGX H100 (assumed)"
+    taken = min(cap_watt or own, own)
     wires = network_watt(devices, node.devices)
     network = f" + {wires:.0f} W of switches (QM9700)" if wires else ""
-    return own + host + wires, f"{own:g} W (its TDP) + {host:.0f} W of the host ({from_file}){network}, all as rated"
+    said = f"{own:g} W (its TDP)" if taken == own else f"{taken:g} W (capped)"
+    return taken + host + wires, f"{said} + {host:.0f} W of the host ({from_file}){network}, all as rated"

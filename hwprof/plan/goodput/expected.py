@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ class Goodput:
         checkpoint_fraction: share in checkpoints that hold the job up.
         restart_fraction: share in detecting failures, restarting and loading.
         lost_fraction: share in steps that were taken twice.
+        waiting_fraction: share in which more nodes are in repair than stood by.
+        enough_spares: nodes standing by with which that is below a thousandth; None = nodes are replaced at once.
         checkpoint_bytes: size of a checkpoint.
         spare_devices: that stand by.
         basis: in words.
@@ -39,6 +42,8 @@ class Goodput:
     checkpoint_fraction: float
     restart_fraction: float
     lost_fraction: float
+    waiting_fraction: float
+    enough_spares: int | None
     checkpoint_bytes: float
     spare_devices: int
     basis: tuple[str, ...]
@@ -75,6 +80,30 @@ def expected_fraction(*, interval_s: float, stall_s: float, lag_s: float, restar
     return interval_s / whole
 
 
+def waiting_share(spares: int, busy: float) -> float:
+    """Share of the time in which more nodes are in repair than stood by, and the job waits.
+
+    Nodes fail one after another while the job runs, and are repaired side by side: with ``spares`` + 1 of them in
+    repair nothing runs and nothing fails. That is Erlang's loss formula (1917) of as many servers.
+
+    Args:
+        spares: nodes that stand by.
+        busy: time of a repair over the time between failures.
+
+    >>> round(waiting_share(0, 1.0), 3)  # half of the time the one node is in repair
+    0.5
+    """
+    blocked = 1.0
+    for server in range(1, spares + 2):
+        blocked = busy * blocked / (server + busy * blocked)
+    return blocked
+
+
+def spares_for(share: float, busy: float) -> int:
+    """The fewest nodes standing by with which the job waits for a smaller share of its time."""
+    return next(spares for spares in itertools.count() if waiting_share(spares, busy) < share)
+
+
 def goodput_of(job: TrainingJob, machine: Machine, reliability: Reliability) -> Goodput:
     """Of a job on all devices of a machine.
 
@@ -88,6 +117,11 @@ def goodput_of(job: TrainingJob, machine: Machine, reliability: Reliability) -> 
     def interval_at(mtbf_s: float) -> float:
         return reliability.checkpoint_interval_s or max(best_interval_s(saved.stall_s, mtbf_s), saved.write_s)
 
+    def waiting_at(device_mtbf_s: float) -> float:
+        if reliability.repair_s is None:
+            return 0.0
+        return waiting_share(reliability.spare_nodes, reliability.repair_s * machine.devices / device_mtbf_s)
+
     def fraction_at(device_mtbf_s: float) -> float:
         mtbf_s = device_mtbf_s / machine.devices
         if (restart_s + lag_s + interval_at(mtbf_s)) / mtbf_s > MOST_MTBFS:
@@ -96,14 +130,16 @@ def goodput_of(job: TrainingJob, machine: Machine, reliability: Reliability) -> 
                 f"{restart_s:,.0f} s",
                 remedy="give a longer --mtbf, a shorter --restart-time, faster storage or fewer devices",
             )
-        return expected_fraction(
+        found = expected_fraction(
             interval_s=interval_at(mtbf_s), stall_s=saved.stall_s, lag_s=lag_s, restart_s=restart_s, mtbf_s=mtbf_s
         )
+        return found * (1 - waiting_at(device_mtbf_s))
 
     mtbf_s = reliability.mtbf_s / machine.devices
     fraction, interval_s = fraction_at(reliability.mtbf_s), interval_at(mtbf_s)
     stalled = fraction * saved.stall_s / interval_s
-    restarting = restart_s / mtbf_s
+    waiting = waiting_at(reliability.mtbf_s)
+    restarting = restart_s / mtbf_s * (1 - waiting)
     low_s, high_s = reliability.mtbf_range_s
     lost = math.hypot(math.log(fraction_at(low_s) / fraction), math.log(LOST_BESIDE))
     return Goodput(
@@ -112,8 +148,10 @@ def goodput_of(job: TrainingJob, machine: Machine, reliability: Reliability) -> 
         mtbf_s=mtbf_s,
         interval_s=interval_s,
         checkpoint_fraction=stalled,
-        restart_fraction=min(restarting, 1 - fraction - stalled),
-        lost_fraction=max(1 - fraction - stalled - restarting, 0.0),
+        restart_fraction=min(restarting, 1 - fraction - stalled - waiting),
+        lost_fraction=max(1 - fraction - stalled - restarting - waiting, 0.0),
+        waiting_fraction=waiting,
+        enough_spares=None if reliability.repair_s is None else spares_for(1e-3, reliability.repair_s / mtbf_s),
         checkpoint_bytes=saved.size_bytes,
         spare_devices=reliability.spare_nodes * min(machine.device.node.devices, machine.devices),
         basis=reliability.basis,

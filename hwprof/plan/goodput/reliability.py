@@ -49,6 +49,7 @@ class Reliability:
         checkpoint: how state is saved.
         checkpoint_interval_s: between two checkpoints; None = the best.
         spare_nodes: nodes that stand by and are paid for.
+        repair_s: until a failed node is back; None = another one takes its place at once, whatever happens.
         basis: where each of these is from, in words.
     """
 
@@ -59,6 +60,7 @@ class Reliability:
     checkpoint: CheckpointMode
     checkpoint_interval_s: float | None
     spare_nodes: int
+    repair_s: float | None
     basis: tuple[str, ...]
 
 
@@ -70,6 +72,7 @@ def reliability_of(
     checkpoint: CheckpointMode = "async",
     checkpoint_interval_s: float | None = None,
     spare_nodes: int = 0,
+    repair_s: float | None = None,
 ) -> Reliability:
     """As a person says, else the cited defaults."""
     usual_s, low_s, high_s = (hours * HOUR_S for hours in (MTBF_H, MTBF_LOW_H, MTBF_HIGH_H))
@@ -81,6 +84,7 @@ def reliability_of(
         checkpoint=checkpoint,
         checkpoint_interval_s=checkpoint_interval_s,
         spare_nodes=spare_nodes,
+        repair_s=repair_s,
         basis=(
             f"failures: one in {(mtbf_s or usual_s) / HOUR_S:,.0f} h of a device, "
             + ("as given" if mtbf_s else "as Llama 3's 16,384 H100 had in 2024"),
@@ -88,6 +92,11 @@ def reliability_of(
             + ("MegaScale's (2024)" if restart_s is None else "as given"),
             f"storage: {(storage_byte_per_s or STORAGE_BYTE_PER_S) / 1e6:,.0f} MB/s a device, "
             + ("as given" if storage_byte_per_s else "Llama 3's (2024)"),
-            f"checkpoints: {checkpoint}, {PREPARE_S:g} s to prepare (PyTorch, 2024); failed nodes are replaced at once",
+            f"checkpoints: {checkpoint}, {PREPARE_S:g} s to prepare (PyTorch, 2024); "
+            + (
+                "failed nodes are replaced at once"
+                if repair_s is None
+                else f"every failure takes a node for {repair_s / HOUR_S:g} h, {spare_nodes} stand by"
+            ),
         ),
     )

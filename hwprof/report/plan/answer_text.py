@@ -65,7 +65,7 @@ def answer_line(answer: Answer) -> str:
         return f"{base.model.name}: {machine}, {format_seconds(found.step_s)} a step, {_first_beside(answer, plan)}"
     tokens = format_count(plan.bill.steps * plan.job.tokens).replace("G", "B")  # a billion, as people say it
     carbon = f", {_carbon(plan)}" if answer.options[0].rates.g_per_kwh != GRID_G_PER_KWH else ""
-    return f"{base.model.name} on {tokens} tokens: {machine}, {_whole(plan)}{carbon}"
+    return f"{base.model.name} on {tokens} tokens: {machine}, {_whole(plan)}{carbon}{_spares(plan)}"
 
 
 def _first_beside(answer: Answer, plan: Plan) -> str:
@@ -77,6 +77,12 @@ def _first_beside(answer: Answer, plan: Plan) -> str:
     other = others[0]
     times = number(other.bill.time_s / plan.bill.time_s)
     return f"{times} times as fast as {other.question.machine.device.id} ({format_seconds(other.prediction.step_s)})"
+
+
+def _spares(plan: Plan) -> str:
+    """Where repairs take their time: how many nodes standing by make waiting rare."""
+    enough = plan.goodput.enough_spares if plan.goodput else None
+    return "" if enough is None else f", {enough} spare nodes are enough"
 
 
 def _carbon(plan: Plan) -> str:
@@ -154,11 +160,13 @@ def goodput_lines(plan: Plan) -> list[str]:
         ("restarts", found.restart_fraction),
         ("lost work", found.lost_fraction),
         ("checkpoints", found.checkpoint_fraction),
+        *((("waiting for repair", found.waiting_fraction),) if found.enough_spares is not None else ()),
     )
     shares = ", ".join(f"{name} {format_fraction(share)}" for name, share in parts)
     failures = f"{number(found.failures_per_day, 2)} failures a day"
     size = format_quantity(found.checkpoint_bytes, "byte")
+    spares = f"; {found.enough_spares} spare nodes make it less than 0.1 %" if found.enough_spares is not None else ""
     return [
-        f"goodput {format_fraction(found.fraction)}: {failures}, {shares}",
+        f"goodput {format_fraction(found.fraction)}: {failures}, {shares}{spares}",
         f"a checkpoint of {size} every {format_seconds(found.interval_s)}",
     ]

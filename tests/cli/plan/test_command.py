@@ -350,3 +350,27 @@ def test_each_other_machine_is_compared_with_the_first():
     assert lines[0].startswith("llama-3.2-1b: 4 x h100-sxm5-80gb, ")
     assert lines[1].startswith("  4 x a100-sxm4-80gb: ")
     assert lines[1].endswith(" times as long")
+
+
+def test_a_site_caps_devices_whose_number_is_fixed():
+    """Eight of 575 W beside the GPU and a PUE of 1.25: 10.75 kW leave each 500 W."""
+    asked = [
+        *SMALL[:4],
+        "--devices",
+        "8",
+        "--global-batch",
+        "16",
+        "--seq-len",
+        "1024",
+        "--tokens",
+        "1B",
+        "--pue",
+        "1.25",
+    ]
+    free = json.loads(run(*asked, "--format", "json").stdout)
+    capped = json.loads(run(*asked, "--site-power", "10.75kW", "--format", "json").stdout)
+    same = json.loads(run(*asked, "--power-cap", "500W", "--format", "json").stdout)
+    assert capped["answer"]["power_w"] == pytest.approx(10750)
+    assert capped["answer"]["days"] > free["answer"]["days"]
+    assert capped["answer"]["days"] == pytest.approx(same["answer"]["days"])
+    assert "h100-sxm5-80gb capped at 500 W" in capped["options"][0]["calibration"]

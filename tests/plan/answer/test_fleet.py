@@ -12,7 +12,7 @@ from hwprof.plan.answer.cost import bill_of, rates_of
 from hwprof.plan.answer.fleet import Limits, best_plan, fleet_of
 from hwprof.plan.answer.machines import option_of
 from hwprof.plan.answer.nearest import nearest_change
-from hwprof.plan.answer.power import network_watt, power_of
+from hwprof.plan.answer.power import cap_within, network_watt, power_of
 from hwprof.plan.goodput.reliability import reliability_of
 from hwprof.plan.space.question import Choices, Question
 from hwprof.predict.machine import machine_of
@@ -104,6 +104,15 @@ def test_a_dgx_takes_what_its_datasheet_says():
     assert network_watt(4096, 8) == pytest.approx(5 * 26.875)
     assert power_of(h100, 8, watt=500).watt == 500
     assert "assumed" in power_of(load_device("rtx-4090"), 1).basis[0]
+
+
+def test_a_cap_takes_off_the_device_alone_and_a_site_is_filled():
+    """A DGX H100's host takes 575 W of each 1,275; 500 W in place of 700 leave 1,075, times a PUE of 1.5."""
+    h100 = load_device("h100-sxm")
+    assert power_of(h100, 8, cap_watt=500).watt == 1075
+    assert power_of(h100, 8, cap_watt=900).watt == 1275
+    assert cap_within(h100, 8, site_watt=8 * 1.5 * 1075, pue=1.5) == pytest.approx(500)
+    assert cap_within(h100, 8, site_watt=1e6, pue=1.5) is None
 
 
 def test_carbon_is_energy_times_the_grid():

@@ -7,7 +7,7 @@ import pytest
 
 from hwprof.errors import InputError
 from hwprof.plan.goodput.checkpoint import checkpoint_bytes
-from hwprof.plan.goodput.expected import best_interval_s, expected_fraction, goodput_of
+from hwprof.plan.goodput.expected import best_interval_s, expected_fraction, goodput_of, spares_for, waiting_share
 from hwprof.plan.goodput.reliability import reliability_of
 from hwprof.predict.machine import machine_of
 from hwprof.specs.catalogue.lookup import load_cluster, load_model
@@ -112,6 +112,36 @@ def test_a_checkpoint_is_never_free_however_many_devices_share_it():
 def test_writing_while_the_job_waits_costs_more():
     slow = {"storage_byte_per_s": 5e6, "mtbf_s": 3e7}
     assert asked(checkpoint="sync", **slow).fraction < asked(checkpoint="async", **slow).fraction
+
+
+@pytest.mark.parametrize(("spares", "busy"), [(0, 0.3), (2, 1.5), (4, 6.0)])
+def test_waiting_for_repairs_is_what_events_make(spares, busy):
+    """Nodes fail one after another while the job runs, and each is back after a time of its own; 200,000 failures."""
+    random = np.random.default_rng(spares)
+    now_s, waited_s, back_s = 0.0, 0.0, []
+    for _ in range(200_000):
+        now_s += random.exponential(1.0)
+        back_s = sorted(each for each in back_s if each > now_s)
+        back_s.append(now_s + random.exponential(busy))
+        if len(back_s) > spares:
+            waited_s += min(back_s) - now_s
+            now_s = min(back_s)
+    assert waiting_share(spares, busy) == pytest.approx(waited_s / now_s, rel=0.02)
+
+
+def test_as_many_spares_as_make_waiting_rare_and_not_one_more():
+    assert waiting_share(spares_for(1e-3, 5.0), 5.0) < 1e-3 <= waiting_share(spares_for(1e-3, 5.0) - 1, 5.0)
+
+
+def test_repairs_cost_goodput_and_spares_win_it_back():
+    """16,384 H100 lose a node each 3.1 hours; repairs of a day keep some 8 of them away."""
+    at_once, none, some = asked(), asked(repair_s=86400), asked(repair_s=86400, spare_nodes=16)
+    assert none.waiting_fraction == pytest.approx(7.76 / 8.76, rel=1e-2)
+    assert none.fraction == pytest.approx(at_once.fraction * (1 - none.waiting_fraction))
+    assert some.fraction == pytest.approx(at_once.fraction, rel=5e-3)
+    assert 12 < some.enough_spares < 20
+    parts = none.checkpoint_fraction + none.restart_fraction + none.lost_fraction + none.waiting_fraction
+    assert parts + none.fraction == pytest.approx(1)
 
 
 def test_a_fleet_that_never_saves_is_refused():
