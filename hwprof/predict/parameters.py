@@ -11,6 +11,7 @@ from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
 from hwprof.specs.catalogue.simulator import MeasuredRate, ParameterSet, SimulatorParameters, ThrottleLaw
 from hwprof.specs.hardware.spec import DeviceSpec
+from hwprof.units import format_estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +182,9 @@ def _under_cap(machine: Machine, law: ThrottleLaw | None) -> tuple[float, tuple[
     watt = machine.device.compute.tdp_watt
     assert watt is not None
     longer = law.scale * rated**law.exponent * float((watt / cap_watt) ** law.exponent - 1)
-    return longer, (f"capped at {cap_watt:g} of {watt:g} W: arithmetic takes {longer:.0%} of its time alone longer",)
+    return longer, (
+        f"capped at {cap_watt:g} of {watt:g} W: arithmetic takes {format_estimate(longer)} of its time alone longer",
+    )
 
 
 _Named = tuple[ParameterSet | None, str]

@@ -82,7 +82,7 @@ def _first_beside(answer: Answer, plan: Plan) -> str:
 def _spares(plan: Plan) -> str:
     """Where repairs take their time: how many nodes standing by make waiting rare."""
     enough = plan.goodput.enough_spares if plan.goodput else None
-    return "" if enough is None else f", {enough} spare nodes are enough"
+    return "" if enough is None else f", {enough} spare nodes"
 
 
 def _carbon(plan: Plan) -> str:
