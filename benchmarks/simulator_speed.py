@@ -95,6 +95,7 @@ def space() -> Space:
     return Space(
         base=TrainingJob(model=load_model("llama-3.1-405b"), seq_len=8192, global_batch=8 * DEVICES),
         expert=np.ones_like(data),
+        expert_tensor=values["tensor"],
         data=data,
         shard_ranks=data * values["context"],
         schedule=np.where(values["virtual"] > 1, named["interleaved"], named["1f1b"]),

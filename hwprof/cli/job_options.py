@@ -247,6 +247,9 @@ def check_model(model: ModelSpec, layout: ParallelLayout) -> None:
             ulysses and pairs % layout.context_parallel != 0
         ),
         whole: bool(whole),
+        f"no experts that {layout.expert_tensor} devices could share": (
+            model.moe is None and (layout.expert_tensor or 1) > 1
+        ),
         f"{experts} experts do not divide by expert parallel {layout.expert_parallel}": (
             experts % layout.expert_parallel != 0
         ),

@@ -36,9 +36,11 @@ class Stack:
             ``pipeline_parallel_microbatches``); else a micro-batch is a sequence.
         splits_stream: whether tensor ranks split the residual stream whatever a run says of sequence parallelism
             (MaxText shards its width).
+        shares_experts: whether tensor ranks always share the matrices of experts (MaxText shards their width).
         unties: whether a tied head gets a table of its own (litgpt's ``lm_head``).
         launches_by_expert: whether the host launches the products of each expert one by one (Transformer Engine's
             ``multi_stream_cublas_gemm``, which Megatron-Core's grouped products call).
+        flash: the kernel that its ``flash`` means, where it is not the usual one of the device.
         versions: where some of its versions differ from ``switches``; memory's interval spans them.
     """
 
@@ -53,8 +55,10 @@ class Stack:
     zero_stages_in_pipeline: tuple[int, ...] = (0, 1)
     fills_pipeline: bool = False
     splits_stream: bool = False
+    shares_experts: bool = False
     unties: bool = False
     launches_by_expert: bool = False
+    flash: Literal["flash-1"] | None = None
     versions: tuple[Switches, ...] = ()
 
     def trained(self, model: ModelSpec) -> ModelSpec:
@@ -175,6 +179,7 @@ def _xla(name: str) -> Stack:
         switches=XLA,
         assumed_zero_stage=3,
         splits_stream=True,
+        shares_experts=True,
         zero_stages_in_pipeline=(0, 1, 2, 3),
     )
 
@@ -192,7 +197,7 @@ STACKS = (
     _deepspeed("internevo", "internevo", fused=False),
     _torch("torch", TORCH),
     _torch("fsdp", NARROWED),
-    _torch("llm-foundry", NARROWED | Switches(loss="compiled")),
+    _torch("llm-foundry", NARROWED | Switches(loss="compiled"), flash="flash-1"),
     _torch(
         "torchtitan",
         TITAN,
@@ -216,7 +221,8 @@ STACKS = (
 )
 """``megatron-core``: as its current recipes run it, with graphs captured (``--cuda-graph-impl``);
 ``megatron-core-eager``: without them. ``torch``: a loop of one's own with DDP or autocast; ``fsdp``: FSDP with its
-mixed precision; ``llm-foundry``: the same with flash-attn's cross-entropy; ``jax``: others on XLA; ``unsloth``:
+mixed precision; ``llm-foundry``: the same with flash-attn's cross-entropy, as it was benchmarked in 2023 (flash-attn
+1.0, also in the triton version that was its default); ``jax``: others on XLA; ``unsloth``:
 transformers with kernels of its own for norms, rotations and activations, and a loss that never holds whole logits;
 ``native``: hand-written kernels (llm.c). torch's pipelines are ``torch.distributed.pipelining``. InternEvo's chains of
 elementwise operations are kernels of their own. BigScience's fork runs DeepSpeed's own pipeline engine."""

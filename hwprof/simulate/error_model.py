@@ -66,6 +66,7 @@ def _circumstances(job: TrainingJob, machine: Machine, known: Known) -> Iterator
         "small model": job.model.d_model <= SMALL_WIDTH,
         "stored scores": job.attention == "materialised",
         "offload": job.offload != "none",
+        "update on the host": job.offloads("optimizer"),
         UNKNOWN[0]: not known.software,
         UNKNOWN[1]: not known.device,
         UNKNOWN[2]: not known.kernels,

@@ -18,8 +18,8 @@ from hwprof.predict.kernels.row_table import NO_EXPERTS, ExpertSizes, row_table
 from hwprof.predict.kernels.row_times import row_times
 from hwprof.predict.machine import Machine
 from hwprof.predict.stacks import Stack
+from hwprof.simulate.numbers import Floats, Jobs
 from hwprof.simulate.runners import Placed, runners_of
-from hwprof.simulate.step import Floats, Jobs
 from hwprof.specs.catalogue.simulator import MeasuredRate
 from hwprof.specs.job.labels import layer_kind
 from hwprof.specs.job.parallel import CONTEXT_KINDS
@@ -28,17 +28,16 @@ from hwprof.specs.job.step import TrainingJob
 from hwprof.specs.job.switches import JobOptimizer
 from hwprof.specs.model.spec import ModelSpec
 
-_UPDATE_BYTES: dict[JobOptimizer, float] = {
-    "adamw": 30.0,
-    "adam": 30.0,
-    "adamw-8bit": 18.0,
-    "lion": 22.0,
-    "sgd": 22.0,
-    "adafactor": 16.0,
-    "muon": 22.0,
+_MOMENTS: dict[JobOptimizer, float] = {
+    "adamw": 2.0,
+    "adam": 2.0,
+    "adamw-8bit": 2.0,
+    "lion": 1.0,
+    "sgd": 1.0,
+    "adafactor": 0.25,
+    "muon": 1.0,
 }
-"""Traffic of an update for each parameter: gradient, fp32 weight and moments read, weight and moments written, and the
-2-byte copy. AdamW: 4 + 4 + 8 read, 4 + 8 + 2 written."""
+"""Moments that an optimizer keeps for a parameter; Adafactor's are of rows and columns."""
 
 
 def share_of(job: TrainingJob) -> WorkShare:
@@ -163,7 +162,8 @@ NUMBERS: dict[str, Number] = {
     "trained": lambda job, _, __: trained_share(job),
     "host_byte_per_s": lambda job, machine, _: offload_byte_per_s(job, machine),
     "offloaded_bytes": lambda job, _, __: offloaded_bytes(job),
-    "update_bytes": lambda job, _, __: _UPDATE_BYTES[job.optimizer],
+    "master_bytes": lambda job, _, __: job_storage(job).master_bytes,
+    "update_bytes": lambda job, _, __: update_bytes(job),
 }
 
 SWITCHES: dict[str, Callable[[TrainingJob, Machine, Stack], bool]] = {
@@ -171,6 +171,7 @@ SWITCHES: dict[str, Callable[[TrainingJob, Machine, Stack], bool]] = {
     "overlap": lambda job, _, __: job.layout.overlap,
     "full_recompute": lambda job, _, __: job.recompute == "full",
     "host_update": lambda job, _, __: job.offloads("optimizer"),
+    "host_weights": lambda job, _, __: job.offloads("weights"),
     "offload_each_micro_batch": lambda job, _, __: job.offload_each_micro_batch,
     "buckets": lambda _, __, stack: stack.overlaps_gradients,
     "expert_overlap": lambda job, _, __: job.expert_overlap,
@@ -204,6 +205,20 @@ def offloaded_bytes(job: TrainingJob) -> float:
         held = parts["layer"] / job.layout.tensor_parallel + parts["expert"] / shards
         return held / job.model.layers * weight_bytes(job)
     return 0.0
+
+
+def update_bytes(job: TrainingJob) -> float:
+    """Traffic of an update for each parameter: gradient, weight and moments read, weight, moments and the copy written.
+
+    AdamW over fp32: 4 + 4 + 8 read, 4 + 8 written, and a copy of 2 bytes beside a weight of the optimizer's own; for
+    that one, narrow gradients are widened first (Megatron-LM's ``_copy_model_grads_to_main_grads``).
+    """
+    stored = job_storage(job)
+    moments = _MOMENTS[job.optimizer] * (1.0 if job.optimizer == "adamw-8bit" else stored.moment_bytes)
+    wide = stored.master_bytes
+    gradient = stored.gradient_bytes + (2 * wide if stored.gradient_bytes < wide else 0)
+    copy = stored.weight_bytes if wide else 0.0
+    return gradient + 2 * ((wide or stored.weight_bytes) + moments) + copy
 
 
 def trained_share(job: TrainingJob) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from hwprof.count.job.device_work import FLASH_BACKWARD_PRODUCTS
 from hwprof.predict.kernels.attention.base import AttentionKernel
+from hwprof.predict.kernels.attention.sequences import runs_on
 from hwprof.predict.kernels.formats import ProductFormat
 from hwprof.predict.kernels.row_times import Integers, Runner
 from hwprof.predict.machine import Machine
@@ -37,16 +38,16 @@ def runners_of(placed: Sequence[Placed], measured: Sequence[tuple[MeasuredRate, 
     """
     places: dict[Runner, int] = {}
     of = [
-        places.setdefault(_runner(job, machine, stack.family, here), len(places))
+        places.setdefault(_runner(job, machine, attention_kernel(job, machine, stack), here), len(places))
         for (job, machine, stack), here in zip(placed, measured, strict=True)
     ]
     return list(places), np.array(of, dtype=np.int64)
 
 
 @functools.lru_cache(maxsize=1024)
-def _runner(job: TrainingJob, machine: Machine, family: str, measured: tuple[MeasuredRate, ...]) -> Runner:
+def _runner(job: TrainingJob, machine: Machine, kernel: AttentionKernel, measured: tuple[MeasuredRate, ...]) -> Runner:
     wide = wide_dtype(job.dtype)
-    model, kernel = job.model, attention_kernel(job, machine, family)
+    model = job.model
     return Runner(
         device=machine.device,
         scale=machine.scale,
@@ -78,18 +79,20 @@ _BY_SOFTWARE = frozenset({"flash", "materialised"})
 """Words for attention that name no kernel."""
 
 
-def attention_kernel(job: TrainingJob, machine: Machine, family: str) -> AttentionKernel:
-    """The kernel that a job's word for attention means on a device under a family of software.
+def attention_kernel(job: TrainingJob, machine: Machine, stack: Stack) -> AttentionKernel:
+    """The kernel that a job's word for attention means on a device under a software.
 
     Transformer Engine and XLA take cuDNN's from Hopper on; PyTorch's own fused attention is elsewhere what ``flash``
-    means, but for flash attention 2 on Ampere, which most training code installs there.
+    means, but for flash attention 2 on Ampere, which most training code installs there. A stack's own goes before.
     """
     if machine.device.kind != "gpu":
         return "vendor"
     if job.attention not in _BY_SOFTWARE:
         return cast("AttentionKernel", job.attention)
+    if stack.flash and runs_on(machine.device, stack.flash):
+        return stack.flash
     if machine.architecture in {"hopper", "blackwell"}:
-        return "torch-sdpa" if family == "torch" else "cudnn"
+        return "torch-sdpa" if stack.family == "torch" else "cudnn"
     return "flash-2" if machine.architecture == "ampere" else "torch-sdpa"
 
 

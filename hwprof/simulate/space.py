@@ -16,8 +16,8 @@ from hwprof.predict.machine import Machine
 from hwprof.predict.parameters import Parameters
 from hwprof.predict.stacks import Stack
 from hwprof.simulate.jobs import NUMBERS, expert_sizes, jobs_of, offloaded_bytes, paces_of, share_of
+from hwprof.simulate.numbers import Floats, Jobs
 from hwprof.simulate.runners import runners_of
-from hwprof.simulate.step import Floats, Jobs
 from hwprof.simulate.whole_step import StepTimes, step_times
 from hwprof.specs.distinct import distinct
 from hwprof.specs.job.parallel import ParallelLayout
@@ -35,8 +35,8 @@ class Space:
     Attributes:
         base: the job; model, sequence, global batch, formats, optimizer, LoRA and kind of context parallelism hold for
             all.
-        tensor, context, expert, pipeline, virtual, data, zero_stage, shard_ranks: as in ``ParallelLayout``;
-            ``shard_ranks`` is a number in every place.
+        tensor, context, expert, expert_tensor, pipeline, virtual, data, zero_stage, shard_ranks: as in
+            ``ParallelLayout``; ``expert_tensor`` and ``shard_ranks`` are numbers in every place.
         micro_batch: sequences of one replica at a time.
         recompute: index into ``RECOMPUTE``.
         schedule: index into ``SCHEDULES``.
@@ -47,6 +47,7 @@ class Space:
     tensor: Integers
     context: Integers
     expert: Integers
+    expert_tensor: Integers
     pipeline: Integers
     virtual: Integers
     data: Integers
@@ -69,7 +70,8 @@ class Space:
     def job(self, index: int) -> TrainingJob:
         """One of the layouts as a job."""
         replicas = int(self.data[index] * self.context[index])
-        shards = int(self.shard_ranks[index])
+        shards, of_expert = int(self.shard_ranks[index]), int(self.expert_tensor[index])
+        usual = int(self.tensor[index]) if replicas % int(self.expert[index]) == 0 else 1
         layout = ParallelLayout(
             data_parallel=int(self.data[index]),
             tensor_parallel=int(self.tensor[index]),
@@ -78,6 +80,7 @@ class Space:
             context_parallel=int(self.context[index]),
             context_kind=self.base.layout.context_kind,
             expert_parallel=int(self.expert[index]),
+            expert_tensor=None if of_expert == usual else of_expert,
             zero_stage=int(self.zero_stage[index]),
             shard_ranks=shards if shards < replicas else None,
             sequence_parallel=bool(self.sequence_parallel[index]),
@@ -110,7 +113,7 @@ def _shares(space: Space) -> tuple[list[TrainingJob], Integers]:
         space.tensor,
         space.context,
         space.expert,
-        (space.data * space.context % space.expert == 0).astype(np.int64),
+        space.expert_tensor,
         space.micro_batch,
         space.recompute,
         space.sequence_parallel.astype(np.int64),
@@ -143,7 +146,7 @@ def _jobs(space: Space, machine: Machine, stack: Stack, offloaded: Floats) -> Jo
         "tensor": space.tensor.astype(float),
         "context": context,
         "expert": space.expert.astype(float),
-        "expert_tensor": np.where(space.data * space.context % space.expert == 0, space.tensor, 1).astype(float),
+        "expert_tensor": space.expert_tensor.astype(float),
         "data": space.data.astype(float),
         "zero_stage": space.zero_stage.astype(float),
         "shards": space.shard_ranks.astype(float),
@@ -159,6 +162,7 @@ def _jobs(space: Space, machine: Machine, stack: Stack, offloaded: Floats) -> Jo
         overlap=space.overlap,
         full_recompute=space.recompute == RECOMPUTE.index("full"),
         host_update=np.repeat(one.host_update, count),
+        host_weights=np.repeat(one.host_weights, count),
         offload_each_micro_batch=np.repeat(one.offload_each_micro_batch, count),
         buckets=np.repeat(one.buckets, count),
         expert_overlap=np.repeat(one.expert_overlap, count),

@@ -5,111 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwprof.predict.collectives.clock import Clock
 from hwprof.predict.kernels.op_time import MicroBatchTimes
 from hwprof.predict.parameters import Parameters
+from hwprof.simulate.numbers import Floats, Jobs, expert_shards, parameters_held
+from hwprof.simulate.update import update_s
 from hwprof.specs.job.parallel import CONTEXT_KINDS
-from hwprof.specs.job.schedules import with_trait
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Jobs:
-    """Many jobs: arrays of one for each. Degrees and sizes as in ``ParallelLayout`` and ``TrainingJob``.
-
-    Attributes:
-        links, memory_byte_per_s, devices: the machine; links time collectives, memory as the datasheet has it.
-        layers, stages, chunks, micro_batches: the pipeline; ``chunks`` of one device.
-        schedule: index into ``SCHEDULES``.
-        tensor, context, expert, expert_tensor, data, zero_stage, shards: degrees.
-        sequence_parallel, overlap, full_recompute: switches.
-        buckets: whether the software reduces gradients in buckets while backward goes on.
-        expert_overlap, async_tensor_parallel, offload_each_micro_batch: switches of the job of these names.
-        prefetch: whether sharded weights come in beside compute.
-        recompute_share: share of the layers in which something runs again.
-        tokens: of one micro-batch on one context rank.
-        d_model, kv_width, query_width, top_k: of the model; widths of keys or values, and of queries or outputs, of one
-            token.
-        context_kind: index into ``CONTEXT_KINDS``.
-        expert_skew: tokens of the busiest expert rank over the mean.
-        expert_layers: share of the layers that have experts.
-        blocks: all-reduces of a layer's forward pass under tensor parallelism.
-        element_bytes, gradient_bytes, weight_bytes: widths of activations, reduced gradients and gathered weights.
-        layer_parameters, expert_parameters, embedding_parameters, head_parameters: of the whole model.
-        trained: share of the parameters that have gradients.
-        update_bytes: traffic of the optimizer for each parameter.
-        host_byte_per_s: of one device to host memory, one way.
-        offloaded_bytes: of a layer's activations or weights on one device that go to the host and back for each
-            micro-batch.
-        host_update: whether the optimizer runs on the host.
-    """
-
-    links: Clock
-    memory_byte_per_s: Floats
-    devices: Floats
-    layers: Floats
-    stages: Floats
-    chunks: Floats
-    schedule: Floats
-    micro_batches: Floats
-    tensor: Floats
-    context: Floats
-    expert: Floats
-    expert_tensor: Floats
-    data: Floats
-    zero_stage: Floats
-    shards: Floats
-    sequence_parallel: Flags
-    overlap: Flags
-    full_recompute: Flags
-    buckets: Flags
-    expert_overlap: Flags
-    async_tensor_parallel: Flags
-    prefetch: Flags
-    recompute_share: Floats
-    tokens: Floats
-    d_model: Floats
-    kv_width: Floats
-    query_width: Floats
-    context_kind: Floats
-    top_k: Floats
-    expert_skew: Floats
-    expert_layers: Floats
-    blocks: Floats
-    element_bytes: Floats
-    gradient_bytes: Floats
-    weight_bytes: Floats
-    layer_parameters: Floats
-    expert_parameters: Floats
-    embedding_parameters: Floats
-    head_parameters: Floats
-    trained: Floats
-    update_bytes: Floats
-    host_byte_per_s: Floats
-    offloaded_bytes: Floats
-    host_update: Flags
-    offload_each_micro_batch: Flags
-
-    @property
-    def replicas(self) -> Floats:
-        """Data and context ranks."""
-        return self.data * self.context
-
-    @property
-    def two_way(self) -> Flags:
-        """Whether micro-batches enter the pipeline at both ends."""
-        flags: Flags = with_trait(self.schedule, lambda traits: traits.two_way)
-        return flags
-
-    @property
-    def turns_back(self) -> Flags:
-        """Whether the model runs down the stages and back up."""
-        flags: Flags = with_trait(self.schedule, lambda traits: traits.turns_back)
-        return flags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +93,7 @@ def step_terms(jobs: Jobs, work: MicroBatchTimes, p: Parameters) -> StepTerms:
         exposed_send_s=2 * jobs.chunks * one_send_s * (1 - hidden),
         chunks=jobs.chunks,
         data_s=_data_s(jobs, links, stage_s, p),
-        update_s=_update_s(jobs, p),
+        update_s=update_s(jobs, p),
         slowdown=p.straggler_share * np.log2(np.maximum(jobs.devices / 8, 1.0)),
         fixed_s=p.step_fixed_s + np.zeros_like(jobs.layers),
     )
@@ -207,7 +109,8 @@ def layer_times(jobs: Jobs, work: MicroBatchTimes, links: Clock, p: Parameters) 
     again_s = work.recompute_s + again_s + np.where(jobs.full_recompute, expert_s, 0.0)
     recompute_s = jobs.recompute_share * again_s
     forward_gather_s, backward_gather_s = _gather_s(jobs, links, forward_s, backward_s + recompute_s, p)
-    copy_s = jobs.offloaded_bytes / jobs.host_byte_per_s
+    parted = np.where(jobs.host_weights & (jobs.zero_stage == 3), jobs.shards, 1.0)
+    copy_s = jobs.offloaded_bytes / (parted * jobs.host_byte_per_s)
     forward_copy_s = np.maximum(copy_s - forward_s, 0.0)
     backward_copy_s = np.maximum(copy_s - backward_s - recompute_s, 0.0)
     return LayerTimes(
@@ -293,7 +196,7 @@ def _gather_s(jobs: Jobs, links: Clock, forward_s: Floats, backward_s: Floats, p
     """ZeRO stage 3: weights of a layer are gathered each way and its gradients scattered, beside compute."""
     sharded = jobs.zero_stage == 3
     dense = jobs.layer_parameters / jobs.tensor / jobs.layers
-    experts = jobs.expert_parameters / _expert_shards(jobs) / jobs.layers
+    experts = jobs.expert_parameters / expert_shards(jobs) / jobs.layers
     gather_s = _reduced_s(jobs, links, jobs.shards, (dense * jobs.weight_bytes, experts * jobs.weight_bytes))
     wide = np.where(jobs.gradient_bytes > jobs.weight_bytes, REDUCED_SHARE, 1.0)
     scatter_s = _reduced_s(
@@ -319,12 +222,12 @@ def _reduced_s(jobs: Jobs, links: Clock, ranks: Floats, size_bytes: tuple[Floats
     dense_s = links.seconds("all_gather", dense_bytes, ranks, jobs.tensor)
     if not jobs.expert_parameters.any():
         return dense_s
-    return dense_s + links.seconds("all_gather", expert_bytes, _expert_replicas(jobs, ranks), _expert_shards(jobs))
+    return dense_s + links.seconds("all_gather", expert_bytes, _expert_replicas(jobs, ranks), expert_shards(jobs))
 
 
 def _expert_replicas(jobs: Jobs, ranks: Floats) -> Floats:
     """Replicas of an expert where the dense weights have ``ranks``."""
-    return np.maximum(np.round(ranks * jobs.tensor / _expert_shards(jobs)), 1.0)
+    return np.maximum(np.round(ranks * jobs.tensor / expert_shards(jobs)), 1.0)
 
 
 def _send_s(jobs: Jobs, links: Clock) -> Floats:
@@ -335,19 +238,6 @@ def _send_s(jobs: Jobs, links: Clock) -> Floats:
         links.seconds("send_recv", size_bytes, np.full_like(jobs.stages, 2.0), jobs.tensor * jobs.replicas),
         0.0,
     )
-
-
-def parameters_held(jobs: Jobs) -> tuple[Floats, Floats]:
-    """Dense and expert parameters of the fullest device, before ZeRO."""
-    ends = jobs.embedding_parameters + jobs.head_parameters
-    at_end = np.where(jobs.stages > 1, ends / 2, ends)
-    dense = (jobs.layer_parameters / jobs.stages + at_end) / jobs.tensor
-    return dense, jobs.expert_parameters / _expert_shards(jobs) / jobs.stages
-
-
-def _expert_shards(jobs: Jobs) -> Floats:
-    """Devices that share the experts of a layer."""
-    return jobs.expert * jobs.expert_tensor
 
 
 def _data_s(jobs: Jobs, links: Clock, stage_s: Floats, p: Parameters) -> Floats:
@@ -366,7 +256,7 @@ def _data_s(jobs: Jobs, links: Clock, stage_s: Floats, p: Parameters) -> Floats:
         if jobs.expert_parameters.any():
             copies = _expert_replicas(jobs, jobs.replicas)
             summed_s = summed_s + links.seconds(
-                "all_reduce", experts * jobs.gradient_bytes, copies, _expert_shards(jobs)
+                "all_reduce", experts * jobs.gradient_bytes, copies, expert_shards(jobs)
             )
         traffic_s = np.where(jobs.zero_stage == 0, summed_s, traffic_s)
     window_s = np.where(jobs.overlap & jobs.buckets, p.data_overlap * stage_s, 0.0)
@@ -375,26 +265,3 @@ def _data_s(jobs: Jobs, links: Clock, stage_s: Floats, p: Parameters) -> Floats:
         return np.maximum(0.0, moved_s - window_s) + p.contention * np.minimum(moved_s, window_s)
 
     return np.where(jobs.zero_stage == 3, 0.0, exposed_s(traffic_s) + again * exposed_s(reduce_s))
-
-
-HOST_MEMORY_BYTE_PER_S = 20e9
-"""At which the host updates one device's share, an assumption: 3.1 B parameters on two ranks take a step of 2.4 s, most
-of it the update (microsoft/DeepSpeed pull request 7474)."""
-
-GRADIENT_PASSES_BYTES = 8.0
-"""Traffic of each local gradient beside the update: its norm, and setting it to zero."""
-
-
-def _update_s(jobs: Jobs, p: Parameters) -> Floats:
-    """The optimizer's passes over what each rank updates, at memory bandwidth."""
-    dense, experts = parameters_held(jobs)
-    shards = np.where(jobs.zero_stage >= 1, jobs.shards, 1.0)
-    expert_shards = np.maximum(shards * jobs.tensor / _expert_shards(jobs), 1.0)
-    moved = dense * (jobs.update_bytes / shards + GRADIENT_PASSES_BYTES)
-    moved = moved + experts * (jobs.update_bytes / expert_shards + GRADIENT_PASSES_BYTES)
-    seconds: Floats = moved * jobs.trained / (jobs.memory_byte_per_s * p.memory_share)
-    own = (dense / shards + experts / expert_shards) * jobs.trained
-    crossings = np.where(jobs.offload_each_micro_batch, jobs.micro_batches, 1.0)
-    crossing_bytes = jobs.gradient_bytes * crossings + jobs.weight_bytes
-    crossing_s = own * crossing_bytes / jobs.host_byte_per_s
-    return np.where(jobs.host_update, crossing_s + own * jobs.update_bytes / HOST_MEMORY_BYTE_PER_S, seconds)

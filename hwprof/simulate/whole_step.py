@@ -10,8 +10,9 @@ from hwprof.predict.kernels.op_time import MicroBatchTimes
 from hwprof.predict.parameters import Parameters
 from hwprof.simulate.closed_forms.forms import pipeline_span_s
 from hwprof.simulate.closed_forms.times import PassTimes, PipelineTimes
+from hwprof.simulate.numbers import Floats, Jobs
 from hwprof.simulate.parts import StepPart
-from hwprof.simulate.step import Floats, Jobs, StepTerms, step_terms
+from hwprof.simulate.step import StepTerms, step_terms
 from hwprof.specs.job.schedules import SCHEDULES
 
 

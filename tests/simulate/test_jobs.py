@@ -105,6 +105,22 @@ def test_adapters_are_the_share_that_has_gradients(placed):
     assert float(jobs_of([(job, machine, stack)]).trained[0]) == 2 * 16 / 9216
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"storage": "mixed"}, 4 + 2 * (4 + 8) + 2),
+        ({"storage": "mixed", "gradient_bytes": 2}, 2 + 2 * 4 + 2 * (4 + 8) + 2),
+        ({"storage": "narrowed"}, 4 + 2 * (4 + 8)),
+        ({"storage": "pure"}, 2 + 2 * (2 + 4)),
+        ({"storage": "pure", "optimizer": "adamw-8bit"}, 2 + 2 * (2 + 2)),
+        ({"storage": "mixed", "optimizer": "lion"}, 4 + 2 * (4 + 4) + 2),
+    ],
+)
+def test_an_update_moves_what_is_stored(placed, changes, expected):
+    """Gradient read, weight and moments read and written, a 16-bit copy where the optimizer has weights of its own."""
+    assert float(jobs_of([placed("llama-3.1-8b", 1, **changes)]).update_bytes[0]) == expected
+
+
 def test_weights_that_live_on_the_host_travel_layer_by_layer(placed):
     """A layer of an 8B model has 218 112 000 numbers of 2 bytes, its two norms included; a tensor rank has half."""
     placed_job = placed("llama-3.1-8b", 2, layout={"tensor_parallel": 2}, offload="weights")

@@ -25,11 +25,13 @@ def some_layouts(rng, count, experts):
         if pipeline == 1 and name not in {"gpipe", "1f1b"}:
             continue
         replicas = data * context
+        expert = int(rng.choice([1, 2, 4])) if experts else 1
         rows.append(
             {
                 "tensor": tensor,
                 "context": context,
-                "expert": int(rng.choice([1, 2, 4])) if experts else 1,
+                "expert": expert,
+                "expert_tensor": int(rng.choice([1, tensor])) if replicas % expert == 0 and experts else 1,
                 "pipeline": pipeline,
                 "virtual": 2 if name == "interleaved" else 1,
                 "data": data,

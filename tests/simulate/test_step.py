@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hwprof.predict.collectives.clock import clock_of
 from hwprof.predict.parameters import parameters_for
 from hwprof.simulate.jobs import jobs_of
+from hwprof.simulate.numbers import parameters_held
 from hwprof.simulate.parts import BOUND_OF_PART, StepPart
-from hwprof.simulate.step import parameters_held
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
 
@@ -270,7 +270,7 @@ def test_stage_2_reduces_gradients_after_every_micro_batch(placed, closed_form_s
 
 
 def test_gradients_cross_to_the_host_as_often_as_is_said(placed, closed_form_s):
-    """8.03 B gradients of 4 bytes, 8 times rather than once, over a link of 63 GB/s."""
+    """8.03 B gradients of 4 bytes over a link of 63 GB/s: once, or the sum of 8 out and 7 times back."""
     layout = {"data_parallel": 1}
     optimizer_s = [
         closed_form_s(*placed("llama-3.1-8b", 1, layout=layout, offload="optimizer", offload_each_micro_batch=each))[1][
@@ -278,7 +278,27 @@ def test_gradients_cross_to_the_host_as_often_as_is_said(placed, closed_form_s):
         ]
         for each in (False, True)
     ]
-    assert optimizer_s[1] - optimizer_s[0] == pytest.approx(7 * 4 * 8_030_261_248 / 63e9, rel=1e-6)
+    assert optimizer_s[1] - optimizer_s[0] == pytest.approx(7 * 2 * 4 * 8_030_261_248 / 63e9, rel=1e-6)
+
+
+def test_below_stage_3_ranks_copy_their_gradients_one_after_the_other(placed, closed_form_s):
+    """All 8.03 B gradients of 4 bytes over one link rather than an eighth over each (DeepSpeed pull request 1067)."""
+
+    def optimizer_s(zero_stage):
+        layout = {"data_parallel": 8, "zero_stage": zero_stage}
+        job = placed(
+            "llama-3.1-8b", 8, layout=layout, global_batch=8, offload="optimizer", offload_each_micro_batch=True
+        )
+        return closed_form_s(*job)[1]["optimizer"]
+
+    assert optimizer_s(2) - optimizer_s(3) == pytest.approx(7 / 8 * 4 * 8_030_261_248 / 63e9, rel=1e-6)
+
+
+def test_the_host_works_at_the_pace_of_a_core(placed, closed_form_s):
+    """2.25 B parameters a rank took 10 s (microsoft/DeepSpeed issue 6834): here 72 B on 32 ranks."""
+    layout = {"data_parallel": 32, "zero_stage": 3}
+    job = placed("qwen2-72b", 32, layout=layout, global_batch=32, offload="optimizer", offload_each_micro_batch=True)
+    assert closed_form_s(*job)[1]["optimizer"] == pytest.approx(10, rel=0.15)
 
 
 def test_xla_gathers_weights_beside_compute_though_it_holds_none_ahead(placed, closed_form_s):

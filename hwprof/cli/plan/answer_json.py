@@ -154,6 +154,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "vp": layout.virtual_stages,
         "cp": layout.context_parallel,
         "ep": layout.expert_parallel,
+        "etp": layout.expert_tensor_parallel if job.model.moe else 1,
         "zero": layout.zero_stage,
         "shard_ranks": layout.shards,
         "recompute": job.recompute,

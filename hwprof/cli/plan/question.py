@@ -66,6 +66,8 @@ def asked(
         g_per_kwh=typed["grid"],
         cap_watt=machine.power_cap_watt,
     )
+    if typed["etp"] and base.model.moe is None:
+        raise InputError(f"{base.model.name} has no experts that devices could share", remedy="leave --etp out")
     question = Question(
         base=base,
         machine=machine,
@@ -142,6 +144,7 @@ def _choices(typed: dict[str, Any]) -> Choices:
         pipeline=typed["pp"] or (),
         data=typed["dp"] or (),
         expert=typed["ep"] or (),
+        expert_tensor=typed["etp"] or (),
         virtual=typed["vp"] or (),
         micro_batch=typed["micro_batch"] or (),
         zero=typed["zero"] or plain.zero,

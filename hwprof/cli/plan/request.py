@@ -57,7 +57,7 @@ job_part = with_options(
 
 choice_part = with_options(
     job_choices(
-        *("tp", "pp", "vp", "cp", "ep", "dp", "micro_batch", "zero", "recompute", "offload"),
+        *("tp", "pp", "vp", "cp", "ep", "etp", "dp", "micro_batch", "zero", "recompute", "offload"),
         offload="What may live in host memory; default: none.",
     ),
     click.option("--host-memory", help="Of a node, for --offload: 2TB; default: not looked at."),

@@ -76,6 +76,7 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
         ),
         (layout.zero_stage == 3 and layout.context_parallel > 1, "shards over context ranks alone"),
         (layout.expert_parallel > 1 and layout.zero_stage == 0, "expert ranks among replicas"),
+        (_whole_experts(job), "experts that tensor ranks do not share"),
         (job.dtype not in {"bf16", "fp32"}, f"{job.dtype} training on TPUs"),
         (job.optimizer not in _OPTIMIZERS, f"optimizer {job.optimizer}"),
         (job.storage not in {"narrowed", "pure"} and job.dtype != "fp32", f"{job.storage} storage"),
@@ -84,6 +85,11 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
         (job.recompute == "selective" and _policy(job) is None, "this selective recompute"),
         (job.lora is not None, "adapters"),
     ]
+
+
+def _whole_experts(job: TrainingJob) -> bool:
+    layout = job.layout
+    return job.model.moe is not None and layout.expert_tensor_parallel != layout.tensor_parallel
 
 
 def _policy(job: TrainingJob) -> str | None:

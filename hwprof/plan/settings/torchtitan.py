@@ -69,6 +69,7 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
         (layout.zero_stage == 0 and layout.replicas > 1 and beyond_data, "ZeRO stage 0 beside other parallel ranks"),
         (layout.shards % layout.context_parallel != 0, "shards over part of a context group"),
         (layout.pipeline_parallel > 1 and not _pipelined(job), f"{job.model.name} in a pipeline"),
+        (_shared_oddly(job), f"{layout.expert_tensor_parallel} devices an expert: 1 or all tensor ranks"),
         (layout.schedule not in _SCHEDULES, f"schedule {layout.schedule}"),
         (layout.pipeline_parallel > 1 and not _even(job), f"{job.model.layers} layers over {_chunks(job)} chunks"),
         (layout.context_kind not in _ROTATIONS, f"context parallel by {layout.context_kind}"),
@@ -91,6 +92,13 @@ def _missing(launch: Launch) -> list[tuple[bool, str]]:
         ),
         (job.recompute != "none" and _recompute(job) is None, "recompute in just these layers"),
     ]
+
+
+def _shared_oddly(job: TrainingJob) -> bool:
+    """Without expert parallelism experts are split like all else."""
+    layout = job.layout
+    can = {layout.tensor_parallel, 1} if layout.expert_parallel > 1 else {layout.tensor_parallel}
+    return job.model.moe is not None and layout.expert_tensor_parallel not in can
 
 
 def _known(job: TrainingJob) -> bool:

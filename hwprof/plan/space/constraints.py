@@ -138,10 +138,12 @@ Engine's ``a2a``)."""
 
 EXPERTS_DIVIDE = Constraint(
     name="experts_divide",
-    broken=lambda columns, _: columns["data"] * columns["context"] * columns["tensor"] % columns["expert"] != 0,
+    broken=lambda columns, _: (
+        columns["data"] * columns["context"] * columns["tensor"] % (columns["expert"] * columns["expert_tensor"]) != 0
+    ),
     reason=lambda row, _: (
-        f"expert parallel {row['expert']} does not divide {row['data'] * row['context'] * row['tensor']} tensor, "
-        "context and data ranks"
+        f"expert parallel {row['expert']} with {row['expert_tensor']} devices an expert does not divide "
+        f"{row['data'] * row['context'] * row['tensor']} tensor, context and data ranks"
     ),
 )
 """Experts are spread evenly over the ranks of one stage."""

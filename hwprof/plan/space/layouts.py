@@ -88,9 +88,26 @@ def every_division(question: Question) -> Columns:
     if chosen.data:
         columns = only(columns, np.isin(columns["data"], chosen.data))
     experts = question.base.model.moe.experts if question.base.model.moe else 1
-    return widened(
+    columns = widened(
         columns, columns["data"], ("expert",), lambda _: [(e,) for e in chosen_of(chosen.expert, divisors(experts))]
     )
+    usual = np.where(columns["data"] * columns["context"] % columns["expert"] == 0, columns["tensor"], 1)
+    key = usual * (experts + 1) + columns["expert"]
+    return widened(columns, key, ("expert_tensor",), lambda k: _expert_tensors(k, experts, question))
+
+
+def _expert_tensors(key: int, experts: int, question: Question) -> list[tuple[int]]:
+    """Devices that share one expert: as asked, else one where experts are spread.
+
+    ``ep`` x ``etp`` ranks hold as much of a layer as one of ``ep`` x ``etp`` experts, whose products are larger and
+    whose tokens need no gathering: experts are shared only where that many do not divide them, or nothing else is.
+    """
+    usual, spread = divmod(key, experts + 1)
+    if question.choices.expert_tensor and experts > 1:
+        return [(degree,) for degree in question.choices.expert_tensor]
+    if spread == 1 or question.stack.shares_experts:
+        return [(usual,)]
+    return [(1,), (usual,)] if usual > 1 and experts % (spread * usual) else [(1,)]
 
 
 def chosen_of(given: Sequence[int], possible: Sequence[int]) -> list[int]:
@@ -150,7 +167,7 @@ def _with_recompute(columns: Columns, question: Question) -> Columns:
     Selective recompute spares the stored scores (Korthikanti et al. 2022, section 5). Flash attention has none, so
     there it would cost time and save nothing; it is looked at only where nothing else may be chosen.
     """
-    flash = question.base.attention == "flash"
+    flash = question.base.attention != "materialised"
     worth = [mode for mode in question.choices.recompute if not (flash and mode == "selective")]
     modes = [RECOMPUTE.index(mode) for mode in worth or question.choices.recompute]
     columns = widened(

@@ -26,8 +26,8 @@ Floats = NDArray[np.float64]
 _CHUNK_ROWS = 8192
 """Rows at a time: their arrays stay in a core's cache."""
 
-_CURVE = ("tensor", "context", "expert", "shared_experts", "recompute", "sequence_parallel")
-"""What the pieces depend on, beside the micro-batch; with shared experts, tensor ranks share the matrices of each."""
+_CURVE = ("tensor", "context", "expert", "expert_tensor", "recompute", "sequence_parallel")
+"""What the pieces depend on, beside the micro-batch."""
 
 _PLAIN = (1, 1, 1, 1, 0, 1)
 
@@ -94,9 +94,7 @@ class PieceShelf:
 
     def _table(self, columns: Columns) -> tuple[Floats, Numbers]:
         """The numbers of each shape, one row a shape, and the row of each layout."""
-        shared = columns["data"] * columns["context"] % columns["expert"] == 0
-        known = columns | {"shared_experts": shared.astype(np.int64)}
-        keys = np.stack([known[name] for name in (*_CURVE, "micro_batch")])
+        keys = np.stack([columns[name] for name in (*_CURVE, "micro_batch")])
         shapes, place = _distinct(keys)
         curves, of_curve = _distinct(shapes[:-1])
         table = np.empty((shapes.shape[1], len(self._numbers(_PLAIN, 1))))
@@ -139,14 +137,16 @@ class PieceShelf:
         return self._counted[key]
 
     def _pieces(self, curve: tuple[int, ...], micro_batch: int) -> Pieces:
-        tensor, context, expert, shared, recompute, sequence_parallel = curve
-        data = expert if shared else expert // math.gcd(expert, context * tensor)
+        tensor, context, expert, expert_tensor, recompute, sequence_parallel = curve
+        shards = expert * expert_tensor
+        data = shards // math.gcd(shards, context * tensor)
         layout = ParallelLayout(
             data_parallel=data,
             tensor_parallel=tensor,
             context_parallel=context,
             context_kind=self.base.layout.context_kind,
             expert_parallel=expert,
+            expert_tensor=expert_tensor,
             sequence_parallel=bool(sequence_parallel),
         )
         return job_pieces(

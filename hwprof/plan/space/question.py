@@ -28,6 +28,8 @@ class Choices:
 
     Attributes:
         tensor, context, pipeline, data, expert: degrees.
+        expert_tensor: devices that share the matrices of one expert; empty = one
+            where experts are spread, but for layouts and software that can't.
         virtual: chunks of a device under the interleaved schedule.
         zero, micro_batch, recompute, schedule: settings of the same names.
         sequence_parallel, overlap: with, without, or both.
@@ -42,6 +44,7 @@ class Choices:
     pipeline: tuple[int, ...] = ()
     data: tuple[int, ...] = ()
     expert: tuple[int, ...] = ()
+    expert_tensor: tuple[int, ...] = ()
     virtual: tuple[int, ...] = ()
     zero: tuple[int, ...] = (0, 1, 2, 3)
     micro_batch: tuple[int, ...] = ()

@@ -122,6 +122,7 @@ _SETTINGS = (
     "tensor",
     "context",
     "expert",
+    "expert_tensor",
     "pipeline",
     "virtual",
     "data",

@@ -11,7 +11,12 @@ from hwprof.specs.hardware.spec import DeviceSpec, MatmulDtype
 
 
 def lenders(
-    table: KernelTable, device: DeviceSpec, dtype: MatmulDtype, useful: Callable[[KernelPoints], bool]
+    table: KernelTable,
+    device: DeviceSpec,
+    dtype: MatmulDtype,
+    useful: Callable[[KernelPoints], bool],
+    *,
+    by_instructions: bool = True,
 ) -> list[DeviceSpec]:
     """The other devices of the same vendor whose points serve best: one with the same chip, else two that are alike.
 
@@ -23,11 +28,13 @@ def lenders(
         device: that is asked for.
         dtype: whose peaks are compared.
         useful: whether a device's points can serve.
+        by_instructions: whether those go first that have the same instructions for products.
     """
     others = (load_device(name) for name in table.devices() if name != device.id)
     alike = (other for other in others if other.vendor == device.vendor and other.matmul_flop_per_s(dtype))
     able = [other for other in alike if (points := table.of(other.id)) is not None and useful(points)]
-    near = {other.id: _kin(device, other, dtype) for other in able}
+    furthest = 2 if by_instructions else 1
+    near = {other.id: min(_kin(device, other, dtype), furthest) for other in able}
     able.sort(key=lambda other: (near[other.id], _unlike(device, other, dtype), other.id))
     nearest = [other for other in able if near[other.id] == near[able[0].id]]
     return nearest[:1] if nearest and near[nearest[0].id] == 0 else nearest[:2]

@@ -62,15 +62,20 @@ def layout_words(job: TrainingJob) -> str:
         "pp": layout.pipeline_parallel,
         "vp": layout.virtual_stages,
         "ep": layout.expert_parallel,
+        "etp": layout.expert_tensor or 0,
         "dp": layout.data_parallel,
     }
-    words = [f"{name}{degree}" for name, degree in degrees.items() if degree > 1]
+    words = [f"{name}{degree}" for name, degree in degrees.items() if degree > 1 or (name == "etp" and degree)]
     words += [f"zero{layout.zero_stage}"] if layout.zero_stage else []
     words += [f"over{layout.shard_ranks}"] if layout.shard_ranks else []
     words += [f"mb{job.micro_batch}"]
     words += [layout.context_kind] if layout.context_parallel > 1 and layout.context_kind != "ring" else []
     words += [f"{job.offload} offloaded"] if job.offload != "none" else []
     return " ".join(words + ([f"{job.recompute} recompute in {_layers_again(job)} layers"] * (job.recompute != "none")))
+
+
+def _expert_tensor(plan: Plan) -> int:
+    return plan.job.layout.expert_tensor_parallel if plan.job.model.moe else 1
 
 
 PLANS: tuple[Field[Plan], ...] = (
@@ -84,6 +89,7 @@ PLANS: tuple[Field[Plan], ...] = (
     Field("virtual_stages", "Chunks a stage", lambda plan: plan.job.layout.virtual_stages, "count"),
     Field("data_parallel", "Data", lambda plan: plan.job.layout.data_parallel, "count"),
     Field("expert_parallel", "Expert", lambda plan: plan.job.layout.expert_parallel, "count"),
+    Field("expert_tensor_parallel", "Expert tensor", _expert_tensor, "count"),
     Field("zero_stage", "ZeRO stage", lambda plan: plan.job.layout.zero_stage, "count"),
     Field("shard_ranks", "ZeRO shards over", lambda plan: plan.job.layout.shards, "count"),
     Field("micro_batch_sequences", "Micro-batch", lambda plan: plan.job.micro_batch, "count"),

@@ -112,6 +112,7 @@ ATTENTION = Vocabulary(
         (r"\b(flash|fa)[ -]?(attention)?[ -]?4\b", {"attention": "flash-4"}),
         (r"\b(flash|fa)[ -]?(attention)?[ -]?3\b", {"attention": "flash-3"}),
         (r"\b(flash|fa)[ -]?(attention)?[ -]?2\b", {"attention": "flash-2"}),
+        (r"\b(flash|fa)[ -]?(attention)?[ -]?1\b", {"attention": "flash-1"}),
         (r"\bcudnn\b", {"attention": "cudnn"}),
         (r"\bsdpa\b|\bxformers\b|\bmemory[ -]efficient\b", {"attention": "torch-sdpa"}),
         (r"\bflash(-?attention|_attn)?\b|\bsplash\b|\btokamax\b|\bflex\b|\bte\b|\bpacked\b", {"attention": "flash"}),

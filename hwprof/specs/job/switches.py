@@ -30,7 +30,7 @@ chunk of tokens at a time (torchtune). ``chunked-head``: the head runs on 128 to
 and stay until the next step's (litgpt). ``fused-linear``: head and loss run together a chunk of tokens at a time;
 whole logits never exist (Liger, cut cross-entropy)."""
 
-Attention = Literal["flash", "flash-2", "flash-3", "flash-4", "cudnn", "torch-sdpa", "materialised"]
+Attention = Literal["flash", "flash-1", "flash-2", "flash-3", "flash-4", "cudnn", "torch-sdpa", "materialised"]
 """``flash``: the kernel that the software takes on the device, of any generation; none of these but ``materialised``
 writes scores to memory (``eager`` or ``math`` elsewhere)."""
 

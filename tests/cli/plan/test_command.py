@@ -42,6 +42,16 @@ def test_json_keeps_the_contract():
     assert set(found["options"][0]["sensitivity"]) >= {"matrix-multiply rate", "memory capacity"}
 
 
+def test_devices_that_share_an_expert_are_asked_for_and_told():
+    asked = ("--model", "mixtral-8x7b", "--hardware", "h100-sxm", "--devices", "16", "--global-batch", "16")
+    degrees = ("--seq-len", "1024", "--tp", "4", "--ep", "2", "--etp", "2", "--cp", "1")
+    plans = json.loads(run(*asked, *degrees, "--format", "json").stdout)["plans"]
+    assert {(plan["tp"], plan["ep"], plan["etp"]) for plan in plans} == {(4, 2, 2)}
+    assert " ep2 etp2 " in run(*asked, *degrees).stdout
+    with pytest.raises(HwprofError, match="no experts that devices could share"):
+        run(*SMALL, "--etp", "2")
+
+
 def test_machines_stand_side_by_side_and_one_is_too_small(tmp_path):
     options = ["--model", "7b", "--hardware", "rtx-4090,h100-sxm", "--devices", "1,8", "--global-batch", "64"]
     result = run(*options, "--seq-len", "2048", "--output", str(tmp_path), "--objective", "cost")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hwprof.plan.settings import megatron_bridge
 from hwprof.plan.settings.megatron import settings_for
 
 LAYOUTS = {
@@ -152,6 +153,14 @@ def test_queues_are_as_megatron_asserts(launch, layout, architecture, line):
     text = settings_for(launch(layout=layout, architecture=architecture)).text
     found = [each for each in text.splitlines() if "CUDA_DEVICE_MAX_CONNECTIONS" in each]
     assert found == ([line] if line else [])
+
+
+@pytest.mark.parametrize(("of_expert", "expected"), [(None, 2), (1, 1)])
+def test_it_is_told_how_many_devices_share_an_expert(launch, of_expert, expected):
+    layout = {"data_parallel": 8, "tensor_parallel": 2, "expert_parallel": 8, "expert_tensor": of_expert}
+    asked = launch(storage="mixed", model="mixtral-8x7b", layout=layout)
+    assert parsed(settings_for(asked).text).expert_tensor_parallel_size == expected
+    assert megatron_bridge.fields_of(asked)["model.expert_tensor_parallel_size"] == str(expected)
 
 
 def test_experts_are_balanced_and_latent_attention_has_its_norms(launch):

@@ -107,6 +107,11 @@ def test_recipes_and_files_are_of_models_that_the_catalogue_has():
         (megatron, {"recompute": "selective", "selective": ("op-list",)}, "recompute of op-list"),
         (megatron_bridge, {"model": "bloom-176b", "seq_len": 2048}, "none of its recipes"),
         (maxtext, {}, "device h100"),
+        (
+            maxtext,
+            {"model": "mixtral-8x7b", "layout": {"data_parallel": 8, "tensor_parallel": 2, "expert_tensor": 1}},
+            "experts that tensor ranks do not share",
+        ),
         (maxtext, {"backend": "other", "device": "tpu-v5p", "dtype": "fp8"}, "fp8"),
     ],
 )

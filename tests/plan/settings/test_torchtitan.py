@@ -167,6 +167,20 @@ def test_uneven_chunks_count_embedding_and_head(launch):
         ({"layout": {"data_parallel": 2, "pipeline_parallel": 8, "schedule": "zb-h1"}}, "schedule zb-h1"),
         ({"dtype": "fp4"}, "fp4"),
         (
+            {
+                "model": "deepseek-v2-lite",
+                "seq_len": 4096,
+                "layout": {
+                    "data_parallel": 4,
+                    "tensor_parallel": 4,
+                    "expert_parallel": 2,
+                    "expert_tensor": 2,
+                    "zero_stage": 3,
+                },
+            },
+            "2 devices an expert",
+        ),
+        (
             {"layout": {"data_parallel": 1, "pipeline_parallel": 16, "schedule": "zb-v"}},
             "schedule zb-v with compiled kernels",
         ),

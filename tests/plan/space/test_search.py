@@ -155,6 +155,33 @@ def test_choices_are_kept_to():
         assert set(getattr(space, name).tolist()) == {value}
 
 
+def test_an_expert_is_whole_where_experts_are_spread_and_shared_where_that_divides_no_further():
+    """Of Mixtral's 8 experts, 4 ranks of 4 that share one would be 16: only there sharing is looked at beside 1."""
+    space = search(question_of("mixtral-8x7b", "16xh100-sxm", batch=16, choices=Choices(tensor=(1, 4)))).space
+    seen = {tuple(map(int, one)) for one in zip(space.tensor, space.expert, space.expert_tensor, strict=True)}
+    assert {one for one in seen if one[0] == 4} == {(4, 1, 4), (4, 2, 1), (4, 4, 1), (4, 4, 4), (4, 8, 1)}
+    assert all(of_expert == 1 for tensor, _, of_expert in seen if tensor == 1)
+
+
+def test_ranks_that_share_an_expert_are_kept_to_and_counted_as_their_jobs_are():
+    choices = Choices(tensor=(4,), expert=(2, 4), expert_tensor=(2, 4))
+    found = search(question_of("mixtral-8x7b", "16xh100-sxm", batch=16, choices=choices))
+    assert set(found.space.expert_tensor.tolist()) == {2, 4}
+    for place in found.order[:: len(found.order) // 8]:
+        job = found.space.job(int(place))
+        assert job.layout.expert_tensor_parallel == found.space.expert_tensor[place]
+        assert found.need_bytes[place] == pytest.approx(job_memory(job).device_bytes, rel=2e-3)
+        assert found.times.step_s[place] == pytest.approx(closed_form_s(job, found.question), rel=1e-9)
+
+
+def test_xla_splits_experts_over_tensor_ranks_as_all_else():
+    question = question_of("mixtral-8x7b", "16xtpu-v5p", stack="maxtext", batch=16, choices=Choices(tensor=(4,)))
+    space = search(question).space
+    usual = [space.job(row).layout.expert_tensor is None for row in range(0, len(space), 7)]
+    assert usual
+    assert all(usual)
+
+
 def test_finalists_need_no_more_recompute_than_memory_asks_for():
     question = question_of(
         "llama-2-7b", "8xa100-40gb-sxm", batch=32, seq_len=4096, choices=Choices(recompute=("full",))

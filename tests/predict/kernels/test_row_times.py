@@ -119,13 +119,17 @@ def test_ranks_that_share_a_sequence_and_windows_do_a_part_of_the_heads_work():
         ("h100-sxm", "fsdp", {}, "torch-sdpa"),
         ("a100-sxm4-80gb", "megatron-core", {}, "flash-2"),
         ("h100-sxm", "fsdp", {"attention": "flash-3"}, "flash-3"),
+        ("h100-sxm", "llm-foundry", {}, "flash-1"),
+        ("h100-sxm", "llm-foundry", {"attention": "flash-2"}, "flash-2"),
+        ("b200-sxm-180gb", "llm-foundry", {}, "torch-sdpa"),
+        ("mi300x", "llm-foundry", {}, "torch-sdpa"),
         ("tpu-v5p", "maxtext", {}, "vendor"),
         ("v100-sxm2-32gb", "megatron-deepspeed", {}, "torch-sdpa"),
     ],
 )
 def test_the_attention_kernel_follows_from_device_and_software(hardware, stack, changes, kernel):
     machine = machine_of(load_cluster(f"8x{hardware}"))
-    assert attention_kernel(job_of(**changes), machine, stack_named(stack).family) == kernel
+    assert attention_kernel(job_of(**changes), machine, stack_named(stack)) == kernel
 
 
 def test_kernels_measured_on_the_machine_itself_stand_first():

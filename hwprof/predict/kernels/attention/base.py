@@ -18,7 +18,9 @@ from hwprof.predict.kernels.device_rates import DeviceRates
 Floats = NDArray[np.float64]
 
 Direction = Literal["forward", "backward"]
-AttentionKernel = Literal["flash-2", "flash-3", "flash-4", "cudnn", "torch-sdpa", "eager", "serving", "vendor"]
+AttentionKernel = Literal[
+    "flash-1", "flash-2", "flash-3", "flash-4", "cudnn", "torch-sdpa", "eager", "serving", "vendor"
+]
 KERNELS: tuple[AttentionKernel, ...] = get_args(AttentionKernel)
 
 

@@ -102,6 +102,33 @@ def test_generations_of_kernels_differ_as_their_authors_say():
         assert 1.5 < newer / older < 2
 
 
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_the_first_flash_kernel_reaches_the_share_of_an_a100_that_its_author_says(head_dim):
+    """25 to 40 % of 312 TFLOP/s, the second 50 to 73 % (arXiv:2307.08691, abstract), 16,384 tokens, causal."""
+    asked = sizes([2048 / head_dim], [16384])
+    for kernel, low, high in (("flash-1", 0.25, 0.40), ("flash-2", 0.46, 0.73)):
+        both = (kind(kernel, one, head_dim=head_dim, value_dim=head_dim) for one in ("forward", "backward"))
+        took_s = sum(seconds(A100, one, asked)[0] for one in both)
+        assert low < 7 * 2 * 2048 * 16384**2 / 2 / took_s / 312e12 < high
+
+
+def test_the_first_flash_kernel_runs_on_turing_and_says_what_is_assumed():
+    found = attention_s(sizes([32.0], [2048.0]), load_device("t4"), kind("flash-1"), table=TABLE)
+    assert found.basis.word == "assumed"
+    assert "1.82 times as long as torch-sdpa" in found.basis.text
+
+
+def test_whole_sequences_take_other_widths_before_short_windows():
+    """A100's own points have heads of 64 with windows of 128 only; H100's are whole. Flash-2 reaches 171 TFLOP/s there.
+
+    With heads of 64, causal, 16,384 tokens, forward and backward (arXiv:2307.08691, figure 4).
+    """
+    asked = sizes([32.0], [16384.0])
+    both = (kind("flash-2", one, head_dim=64, value_dim=64) for one in ("forward", "backward"))
+    took_s = sum(seconds(A100, one, asked)[0] for one in both)
+    assert 7 * 2 * 64 * 32 * 16384**2 / 2 / took_s / 1e12 == pytest.approx(171, rel=0.15)
+
+
 def test_a_curve_without_a_shape_still_predicts_it():
     """Each length of 4,096 tokens left out of flash-3's forward points: 579 TFLOP/s measured (fig. 5d)."""
     known = TABLE.of(H100)
@@ -170,6 +197,7 @@ def test_points_measured_here_go_before_those_of_others():
     ("device", "asked", "words"),
     [
         (A100, kind("flash-3"), "does not run on a100"),
+        ("b200-sxm-180gb", kind("flash-1"), "does not run on b200"),
         ("v100-sxm2-32gb", kind("flash-2"), "does not run on v100"),
         (H100, kind("serving", "backward"), "no backward pass"),
         (H100, kind("flash-9"), "is unknown"),
