@@ -86,6 +86,13 @@ def test_peak_memory_is_within_2_per_cent(tmp_path):
     assert alone.memory.peak_bytes == pytest.approx(peak_bytes, rel=0.02)
 
 
+def test_peak_memory_of_two_ranks_is_that_of_their_storages(processor, tmp_path):
+    """On a processor the script finds no CUDA, and each rank holds what it really holds."""
+    found = recorded([str(SCRIPT), "--steps", "3"], processor)[0]
+    assert found.device == "cpu"
+    assert found.memory.peak_bytes == pytest.approx(_really("held", tmp_path)["peak_bytes"], rel=1e-3)
+
+
 def test_the_script_believed_in_cuda(emulated):
     assert emulated.device == "cuda"
     assert emulated.made_up == {"a loss, a norm or another number that was read is 1": emulated.steps}

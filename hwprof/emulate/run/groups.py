@@ -280,13 +280,16 @@ def sharded_module() -> str:
     for _ in range(MOST_FRAMES):
         if frame is None:
             break
-        name = getattr(frame.f_locals.get("self"), "_module_fqn", None)
-        if isinstance(name, str):
-            return name or "root"
+        if _SHARDING in frame.f_code.co_filename:  # a frame whose locals were looked at keeps them until it ends
+            name = getattr(frame.f_locals.get("self"), "_module_fqn", None)
+            if isinstance(name, str):
+                return name or "root"
         frame = frame.f_back
     return ""
 
 
+_SHARDING = "_fully_shard"
+"""What the paths of a library have in them that gathers parameters."""
 MOST_FRAMES = 24
 """Callers that are looked at."""
 

@@ -23,7 +23,7 @@ aten = torch.ops.aten
 MOST_WHOLE, MOST_BROKEN = 2**21, 2**14
 """Elements of whole numbers and flags, and of other numbers, up to which values are kept."""
 
-_VALUE, _MAKER = "_hwprof_value", "_hwprof_maker"
+_VALUE, _MAKER, _FLAG = "_hwprof_value", "_hwprof_maker", "_hwprof_flag"
 
 ALL_HOLD = frozenset({"all", "isfinite", "eq", "equal", "ge", "le"})
 """Operators whose unknown flags are taken to be true; those of others are false."""
@@ -83,6 +83,7 @@ class Values:
                     self.forget(tensor)
             if len(results) == 1 and results[0].numel() == 1:
                 results[0].__dict__[_MAKER] = (func._overloadpacket.__name__, _elements(args))
+                self._decide(func, args, kwargs, results[0])
             self._choose(func, args, out)
             return
         value = self.compute(func, args, kwargs)
@@ -92,6 +93,24 @@ class Values:
             results, [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)], strict=False
         ):
             self.tell(tensor, one)
+
+    def _decide(self, func: Any, args: Any, kwargs: dict[str, Any], flag: torch.Tensor) -> None:
+        """A flag that follows from single numbers is what it is for the numbers that they would be read as."""
+        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        if flag.dtype is not torch.bool or not leaves or any(leaf.numel() != 1 for leaf in leaves):
+            return
+
+        def read(leaf: Any) -> Any:
+            if not isinstance(leaf, torch.Tensor) or self.known(leaf) is not None:
+                return self.known(leaf) if isinstance(leaf, torch.Tensor) else leaf
+            answer = leaf.__dict__.get(_FLAG)
+            if leaf.dtype is torch.bool and answer is None:
+                answer = leaf.__dict__.get(_MAKER, ("", 1))[0] in ALL_HOLD
+            return torch.ones(leaf.shape, dtype=leaf.dtype) if answer is None else torch.full(leaf.shape, answer)
+
+        with _disable_current_modes(), torch.no_grad():
+            found = func(*tree_map(read, args), **tree_map(read, kwargs))
+            flag.__dict__[_FLAG] = bool(found)
 
     def compute(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """What an operator gives for the values of its arguments; None where it can't be computed here."""
@@ -120,6 +139,10 @@ class Values:
             with _disable_current_modes():
                 return value.item()
         maker, elements = tensor.__dict__.get(_MAKER, ("", 1))
+        decided = tensor.__dict__.get(_FLAG)
+        if decided is not None:
+            self.made_up["a loss, a norm or another number that was read is 1"] += 1
+            return decided
         if tensor.dtype is torch.bool:
             answer = maker in ALL_HOLD
             self.made_up["a condition on all elements holds" if answer else "nothing is infinite, no flag is set"] += 1
