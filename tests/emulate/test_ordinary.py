@@ -1,4 +1,4 @@
-"""What people do beside training: logging, schedules, scalers, checks for infinity, evaluation, checkpoints, averages."""
+"""What people do beside training: logs, schedules, scalers, checks for infinity, evaluation, checkpoints, averages."""
 
 from hwprof.emulate.start import machine_named, recorded
 
@@ -32,7 +32,8 @@ dist.init_process_group("nccl")
 local = dist.get_rank() % torch.cuda.device_count()
 torch.cuda.set_device(local)
 model = nn.parallel.DistributedDataParallel(Model().cuda(), device_ids=[local])
-averaged = torch.optim.swa_utils.AveragedModel(model.module, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
+ema = torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
+averaged = torch.optim.swa_utils.AveragedModel(model.module, multi_avg_fn=ema)
 optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr)
 schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, total_steps=100)
 scaler = torch.amp.GradScaler("cuda")
@@ -69,7 +70,7 @@ for x, y in loader:
 
 
 def test_a_script_as_people_write_it_runs_to_its_steps(tmp_path):
-    """Per sample 2 x 64 x 128 and 128 x 10 multiply-adds; trained (the first layer needs no input gradient), evaluated."""
+    """A sample takes 2 x 64 x 128 and 128 x 10 multiply-adds; the first layers need no gradient of their input."""
     script = tmp_path / "train.py"
     script.write_text(SCRIPT.replace("FOLDER", str(tmp_path)), encoding="utf-8")
     found = recorded([str(script), "--lr", "0.01"], machine_named("h100-sxm", 8))[0]
