@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import socket
 from collections.abc import Sequence
@@ -26,6 +28,8 @@ TORCH_LATER_S = 60.0
 """torch's own limit for one collective comes so much later than hwprof's for a rank that hangs, which names it."""
 OWN_KEYS = "hwprof"
 """Prefix of what hwprof itself writes into the store of the rendezvous."""
+_MEETINGS = itertools.count()
+"""How often this process has met others, as often as they: the store may still have what an earlier meeting wrote."""
 
 
 class Store(Protocol):
@@ -131,8 +135,9 @@ def open_world(device_text: str, *, timeout_s: float) -> World:
     backend = BACKENDS[device.type]
     there = device.type != "cpu"
     timeout = timedelta(seconds=timeout_s + TORCH_LATER_S)
+    meeting = str(next(_MEETINGS))
     try:
-        store = _store(timeout)
+        store = PrefixStore(meeting, _store(timeout))
         if there:
             make_current(device)
         dist.init_process_group(
@@ -162,7 +167,7 @@ def open_world(device_text: str, *, timeout_s: float) -> World:
         host=socket.gethostname(),
         backend=backend,
         device=device,
-        store=cast("Store", PrefixStore(OWN_KEYS, _store(timeout))),
+        store=cast("Store", PrefixStore(f"{OWN_KEYS}/{meeting}", _store(timeout))),
         control=control,
     )
 
@@ -180,6 +185,17 @@ def close_world() -> None:
 
 def _store(timeout: timedelta) -> Any:
     """A connection of its own to the rendezvous, so that no thread waits for another's reply."""
+    _kept(os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"], timeout)
+    return _connection(timeout)
+
+
+@functools.cache
+def _kept(_address: str, _port: str, timeout: timedelta) -> Any:
+    """One that lasts as long as the process: rank 0 may host the store, and others may meet before it does again."""
+    return _connection(timeout)
+
+
+def _connection(timeout: timedelta) -> Any:
     return next(iter(rendezvous("env://", timeout=timeout)))[0]
 
 

@@ -46,7 +46,8 @@ def detect_device(
 
 def claimants(name: str, *, kind: Kind) -> tuple[DeviceSpec, ...]:
     """Every device whose spec claims ``name``, as ``detect_device`` reads it."""
-    return tuple(device for device in list_devices() if _claims(device, name, kind))
+    said = "cpu_models" if kind == "cpu" else name.strip()
+    return tuple(device for device in list_devices(saying=said) if _claims(device, name, kind))
 
 
 def alike(first: DeviceSpec, second: DeviceSpec) -> bool:

@@ -112,11 +112,11 @@ def _is_captured(path: Path) -> bool:
     return path.suffix == ".json" and model_type_of(path) not in READ_WHOLE
 
 
-def list_devices() -> tuple[DeviceSpec, ...]:
-    """Every device of the catalogue, by file name."""
+def list_devices(*, saying: str = "") -> tuple[DeviceSpec, ...]:
+    """Every device of the catalogue, by file name; of those files that have ``saying`` in them, if anything."""
     from hwprof.specs.hardware.spec import DeviceSpec
 
-    return tuple(spec for spec in _all("device") if isinstance(spec, DeviceSpec))
+    return tuple(spec for spec in _all("device", saying) if isinstance(spec, DeviceSpec))
 
 
 def list_links() -> tuple[LinkSpec, ...]:
@@ -230,8 +230,16 @@ def _usual_cluster(devices: int, device: DeviceSpec) -> ClusterSpec:
     )
 
 
-def _all(sort: Sort) -> Iterator[Record]:
+def _all(sort: Sort, saying: str = "") -> Iterator[Record]:
     for path in files_of(sort):
+        if saying and not _says(path, saying):
+            continue
         claims_of(path, sort)
         if not _is_captured(path):
             yield _from_file(sort, path)
+
+
+def _says(path: Path, text: str) -> bool:
+    """Whether a file has a text in it, or may have it behind an escape; its tables are not read."""
+    read = path.read_text(encoding="utf-8", errors="replace")
+    return text in read or "\\" in read
