@@ -1,10 +1,13 @@
 """Is the rank that keeps others waiting named, with its cause, and what does it cost to watch? Faults in a gloo loop.
 
-    python benchmarks/stragglers.py --runs 20            # injections, then as many clean loops; some 10 s each
+    python benchmarks/stragglers.py --runs 20            # injections, each beside a clean loop; some 10 s each
+    python benchmarks/stragglers.py --runs 50 --ranks 4 --seed 3 --json faults.jsonl
+    python benchmarks/stragglers.py --merge faults.jsonl more.jsonl
     python benchmarks/stragglers.py --cost               # the same loop watched and not, in turns
 
-Each run is two or four ranks of DistributedDataParallel, of FSDP2, or of collectives by hand, on one machine. It wants
-an idle one: where other programs take the processors, ranks differ by more than a fault of 20 ms.
+Each run is so many ranks (``--ranks``, one of those given at a time) of DistributedDataParallel, of FSDP2, or of
+collectives by hand, on one machine. It wants an idle one: where other programs take the processors, ranks differ by
+more than a fault of 20 ms. ``--json`` adds a line a run to a file as it goes; ``--merge`` sums such files up.
 """
 
 from __future__ import annotations
@@ -153,33 +156,66 @@ def main() -> None:
     asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("--ranks", type=int, nargs="*", default=[2, 2, 4])
     asked.add_argument("--ways", nargs="*", default=["ddp", "hand", "fsdp2"])
+    asked.add_argument("--json", type=Path)
+    asked.add_argument("--merge", type=Path, nargs="+")
     options = asked.parse_args()
-    source = random.Random(options.seed)
+    if options.merge:
+        summed([json.loads(line) for path in options.merge for line in path.read_text().splitlines()])
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.cost:
-            answer = run(folder, 2, "none", "0", "-1", "ddp", "cost")
+            answer = run(folder, options.ranks[0], "none", "0", "-1", "ddp", "cost")
             ratios = answer["ratios"]
             low, middle, high = statistics.quantiles(ratios, n=4)
             print(f"watched over not, 20 pairs of 10 steps: median {middle:.4f}, quartiles {low:.4f} to {high:.4f}")
             return
-        right = 0
-        for _ in range(options.runs):
-            ranks, fault, way = source.choice(options.ranks), source.choice(list(FAULTS)), source.choice(options.ways)
-            bad, late_s = source.randrange(ranks), source.uniform(0.02, 0.3)
-            found = run(folder, ranks, fault, str(late_s), str(bad), way, "watch")["found"]
-            named = {one["rank"]: one["cause"] for one in found["ranks"] if one["cause"] != ""}
-            right += named == {bad: FAULTS[fault]}
-            clean_s = run(folder, ranks, "none", "0", "-1", way, "watch")
-            ghosts = [one["rank"] for one in clean_s["found"]["ranks"] if one["cause"] != ""]
-            without_s = found["step_without_s"] or found["step_s"]
-            error = without_s / clean_s["found"]["step_s"] - 1
-            print(
-                f"{ranks} ranks {way:4} {fault:9} {1e3 * late_s:5.0f} ms on rank {bad}: named {named}, "
-                f"without {error:+.0%} of a clean step; clean names {ghosts}",
-                flush=True,
-            )
-        print(f"right rank and cause in {right} of {options.runs}")
+        rows = []
+        for number in range(options.runs):
+            rows.append(tried(folder, options, random.Random(f"{options.seed} {number}")))
+            if options.json:
+                with options.json.open("a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+        summed(rows)
+
+
+def tried(folder: Path, options: argparse.Namespace, source: random.Random) -> dict[str, object]:
+    """One fault and the same loop without it: what was done, and what was said."""
+    ranks, fault, way = source.choice(options.ranks), source.choice(list(FAULTS)), source.choice(options.ways)
+    bad, late_s = source.randrange(ranks), source.uniform(0.02, 0.3)
+    found = run(folder, ranks, fault, str(late_s), str(bad), way, "watch")["found"]
+    clean = run(folder, ranks, "none", "0", "-1", way, "watch")["found"]
+    row = {
+        "ranks": ranks,
+        "fault": fault,
+        "way": way,
+        "rank": bad,
+        "late_s": late_s,
+        "named": {str(one["rank"]): one["cause"] for one in found["ranks"] if one["cause"] != ""},
+        "error": (found["step_without_s"] or found["step_s"]) / clean["step_s"] - 1,
+        "ghosts": [one["rank"] for one in clean["ranks"] if one["cause"] != ""],
+    }
+    print(
+        f"{ranks} ranks {way:4} {fault:9} {1e3 * late_s:5.0f} ms on rank {bad}: named {row['named']}, "
+        f"without {row['error']:+.0%} of a clean step; clean names {row['ghosts']}",
+        flush=True,
+    )
+    return row
+
+
+def summed(rows: list[dict[str, object]]) -> None:
+    """Rows by number of ranks, and all of them."""
+    for ranks in (*sorted({row["ranks"] for row in rows}), None):
+        some = [row for row in rows if ranks in {None, row["ranks"]}]
+        right = [row for row in some if row["named"] == {str(row["rank"]): FAULTS[row["fault"]]}]
+        errors = sorted(row["error"] for row in right)
+        within = sum(abs(error) <= 0.05 for error in errors)
+        ghosts = sum(bool(row["ghosts"]) for row in some)
+        middle = f"{statistics.median(errors):+.1%}" if errors else "-"
+        print(
+            f"{ranks or 'all'} ranks: right rank and cause in {len(right)} of {len(some)}; a clean loop named a rank "
+            f"in {ghosts}; without it {middle} in the median, {within} of {len(errors)} within 5 % of a clean step"
+        )
 
 
 if __name__ == "__main__":

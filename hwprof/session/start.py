@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import multiprocessing
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -47,6 +48,11 @@ def _options_of(
         def called(*values: Options.args, **options: Options.kwargs) -> Answer:
             if values:
                 raise TypeError(f"hwprof.{function.__name__}() takes its options by their names")
+            if getattr(multiprocessing.current_process(), "_inheriting", False):  # how multiprocessing itself knows
+                raise InputError(
+                    f"hwprof.{function.__name__}() was called while a process that it started reads the program again",
+                    remedy="put what the program does below `if __name__ == '__main__':`",
+                )
             asked = checked(kind, **options)
             return function(asked, Caller(command=asked.as_call(f"hwprof.{function.__name__}")))
 

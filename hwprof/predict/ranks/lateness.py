@@ -39,6 +39,11 @@ class Stay:
     delayed_s: float = 0.0
     where_s: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def own_s(self) -> float:
+        """From leaving the collective before until it arrived."""
+        return sum(self.before_s.values()) + self.delayed_s
+
 
 Met = Mapping[int, Stay]
 """Rank -> its stay in one collective; at least two."""

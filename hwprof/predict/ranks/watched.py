@@ -1,7 +1,7 @@
 """Does a rank of a watched loop keep the others waiting, always or sometimes, and what would a step be without it?
 
 A rank is named where it is late beyond what steps differ by anyway: in most steps, or in a few by much. What it had no
-processor for is not its own doing. Without it, a step is as long as the others' last arrival makes it.
+processor for is not its own doing. Without that, it would come to each collective as one of the others does.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def watched(seen: Mapping[int, Sequence[SeenStep]]) -> Stragglers | None:
     named = _named(steps, ranks) if len(steps) >= FEWEST_STEPS else None
     cause = _cause(steps, named) if named is not None else None
     late = [step.late_s.get(named, 0.0) for step in steps] if named is not None else []
-    without = [max(step.step_s - late_s, 0.0) for step, late_s in zip(steps, late, strict=False)]
+    without = _without_s(steps, named) if named is not None else []
     found = Stragglers(
         collectives=len(met),
         unmatched=0,
@@ -114,6 +114,30 @@ def _together(ranks: Sequence[int], steps: Sequence[SeenStep]) -> _Step | None:
         late_s[rank] += whole_s
         own_s[rank] += its_own_s
     return _Step(step_s=statistics.median(step.step_s for step in steps), met=met, late_s=late_s, own_s=own_s)
+
+
+def _without_s(steps: Sequence[_Step], named: int) -> list[float]:
+    """How long each step would be if the rank did between collectives what another one did there.
+
+    The others' own last arrival alone would make it too short: of several ranks that all differ from step to step, each
+    comes last at times. So what others did in the next ``_STAND_INS`` steps, which is independent, stands in for it.
+    """
+    others = [rank for rank in steps[0].met[0] if rank != named]
+    found = []
+    for place, step in enumerate(steps):
+        ahead = [steps[(place + 1 + more) % len(steps)] for more in range(min(_STAND_INS, len(steps) - 1))]
+        like = [other.met for other in ahead if len(other.met) == len(step.met)]
+        shorter_s = 0.0
+        for number, met in enumerate(step.met):
+            last_s = max(met[rank].own_s for rank in others)
+            stand_ins = [other[number][rank].own_s for other in like for rank in others]
+            later_s = statistics.fmean(max(one - last_s, 0.0) for one in stand_ins) if stand_ins else 0.0
+            shorter_s += min(met[rank].time_s for rank in others) - latest(met)[0] - later_s
+        found.append(max(step.step_s - shorter_s, 0.0))
+    return found
+
+
+_STAND_INS = 5
 
 
 def _named(steps: Sequence[_Step], ranks: Sequence[int]) -> int | None:

@@ -98,25 +98,26 @@ STEPS: tuple[Field[TraceStep], ...] = (
     Field("idle_s", "Idle", lambda step: step.idle_s, "s"),
 )
 OPS: tuple[Field[TraceOp], ...] = (
-    Field("module", "Module", lambda op: op.module, style="code"),
     Field("op", "Operator", lambda op: op.op, style="code"),
-    Field("category", "Sort", lambda op: op.category),
-    Field("direction", "Direction", lambda op: op.direction),
-    Field("shapes", "Shapes", lambda op: op.shapes),
-    Field("dtype", "Type", lambda op: op.dtype),
     Field("calls", "Calls", lambda op: op.calls, "count"),
     Field("time_s", "Time", lambda op: op.time_s, "s", meaning="of all calls"),
     Field("share", "Share", lambda op: op.share, "fraction", meaning="of the time of all operators"),
+    Field("roof_fraction", "Of roof", lambda op: op.roof_fraction, "fraction"),
+    Field("bound", "Bound by", lambda op: op.bound, style="bound"),
+    Field("module", "Module", lambda op: op.module, style="code"),
+    Field("direction", "Direction", lambda op: op.direction),
+    Field("category", "Sort", lambda op: op.category),
+    Field("shapes", "Shapes", lambda op: op.shapes),
+    Field("dtype", "Type", lambda op: op.dtype),
     Field("matmul_flop", "Matrix work", lambda op: op.matmul_flop, "flop", meaning="a multiply-add is 2 FLOP"),
     Field("causal_flop", "Causal", lambda op: op.causal_flop, "flop", meaning="half, where attention was called so"),
     Field("moved_bytes", "Traffic", lambda op: op.moved_bytes, "byte", meaning="arguments and results, each once"),
     Field("rate_flop_per_s", "Compute rate", lambda op: op.flop_per_s, "flop_per_s"),
     Field("bandwidth_byte_per_s", "Memory rate", lambda op: op.byte_per_s, "byte_per_s"),
-    Field("bound", "Bound by", lambda op: op.bound, style="bound"),
-    Field("roof_fraction", "Of roof", lambda op: op.roof_fraction, "fraction"),
     Field("roof", "Roof", lambda op: op.roof_name, style="code"),
     Field("marks", "But", lambda op: ", ".join(op.marks), meaning="why the rate says little"),
 )
+"""What a row is worth stands before what it is long to say, so that a page 1,400 pixels wide shows it."""
 _NOT_BY_SHAPE = {"module", "direction"}
 RATES = tuple(field for field in OPS if field.name not in _NOT_BY_SHAPE)
 CATEGORIES: tuple[Field[TraceCategory], ...] = (

@@ -82,7 +82,7 @@ def test_what_has_no_name_is_said_to_have_none():
 
 
 def test_operators_without_shapes_have_no_columns_of_work():
-    assert list(shown(details()["ops"])) == ["Module", "Operator", "Direction", "Calls", "Time [ms]", "Share [%]"]
+    assert list(shown(details()["ops"])) == ["Operator", "Calls", "Time [ms]", "Share [%]", "Module", "Direction"]
     counted = TraceOp(**OP | {"shapes": "8x8", "matmul_flop": 2e9, "flop_per_s": 1e12, "bound": "compute"})
     columns = shown(details(ops=(counted,))["ops"])
     assert columns["Matrix work [GFLOP]"] == ("2",)
