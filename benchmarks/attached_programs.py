@@ -1,6 +1,6 @@
 """Is every program measured as it stands? ``hwprof run --`` on loops of nine libraries, against what each says itself.
 
-    pip install trl sentence-transformers timm torchtitan datasets lightning accelerate
+    pip install trl sentence-transformers timm torchtitan triton datasets lightning accelerate
     python benchmarks/attached_programs.py                # some minutes; a program whose library is missing is left out
     python benchmarks/attached_programs.py trl_sft
 

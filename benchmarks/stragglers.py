@@ -130,8 +130,11 @@ if watched == "cost":
     pairs = [(block(True, 10)[1], block(False, 10)[1]) for _ in range(20)]
     answer = {"ratios": [on / off for on, off in pairs], "step_s": pairs[0][1]}
 else:
-    found, median_s = block(True, 25)
-    answer = {"median_s": median_s, "found": found and json.loads(found.model_dump_json())}
+    answer = {}
+    for name in sys.argv[6:]:
+        late = dist.get_rank() == bad and name == "found"
+        found, _ = block(True, 25)
+        answer[name] = found and json.loads(found.model_dump_json())
 if dist.get_rank() == 0:
     print("ANSWER" + json.dumps(answer))
 dist.destroy_process_group()
@@ -180,11 +183,12 @@ def main() -> None:
 
 
 def tried(folder: Path, options: argparse.Namespace, source: random.Random) -> dict[str, object]:
-    """One fault and the same loop without it: what was done, and what was said."""
+    """A loop with a fault, and right before or after it without: what was done, and what was said."""
     ranks, fault, way = source.choice(options.ranks), source.choice(list(FAULTS)), source.choice(options.ways)
     bad, late_s = source.randrange(ranks), source.uniform(0.02, 0.3)
-    found = run(folder, ranks, fault, str(late_s), str(bad), way, "watch")["found"]
-    clean = run(folder, ranks, "none", "0", "-1", way, "watch")["found"]
+    order = source.sample(["found", "clean"], 2)
+    both = run(folder, ranks, fault, str(late_s), str(bad), way, "watch", *order)
+    found, clean = both["found"], both["clean"]
     row = {
         "ranks": ranks,
         "fault": fault,

@@ -1,5 +1,6 @@
 """What may people import from hwprof? This list; a new name is a decision, and a lost one breaks programs."""
 
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated, Literal, get_args, get_origin
 import pytest
 
 import hwprof
+from hwprof import InputError
 from hwprof.session.request import ProbeRequest, RunRequest
 
 PUBLIC = [
@@ -110,3 +112,11 @@ def test_importing_hwprof_loads_neither_torch_nor_numpy_nor_pydantic():
     program = "import sys, hwprof; print([name for name in ('torch', 'numpy', 'pydantic') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_process_that_reads_the_program_again_is_told_so(monkeypatch):
+    """What multiprocessing sets in a child that imports the main program, before its own work begins."""
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(InputError, match="reads the program again") as raised:
+        hwprof.run(model="tiny")
+    assert "__main__" in str(raised.value)

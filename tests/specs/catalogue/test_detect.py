@@ -142,3 +142,18 @@ def test_two_specs_that_claim_one_name_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("HWPROF_PATH", str(tmp_path))
     with pytest.raises(SpecError, match="'NVIDIA H200' is claimed by h200-sxm5-141gb and by mine"):
         detect_device("NVIDIA H200", kind="cuda")
+
+
+def test_only_files_that_say_a_name_are_read(tmp_path, monkeypatch):
+    """What is broken elsewhere is nothing to a rank that asks for its device; an escape may hide a name."""
+    shelf = tmp_path / "hardware_specs" / "devices"
+    shelf.mkdir(parents=True)
+    (shelf / "broken.toml").write_text("this is no TOML")
+    path = find_file("device", "h200")
+    assert path is not None
+    text = path.read_text().replace('"h200-sxm5-141gb"', '"mine"').replace('["h200", "h200-sxm"]', "[]")
+    (shelf / "mine.toml").write_text(text.replace('"NVIDIA H200"', '"NVIDIA \\u0048201"'))
+    monkeypatch.setenv("HWPROF_PATH", str(tmp_path))
+    found = detect_device("NVIDIA H201", kind="cuda")
+    assert found is not None
+    assert found.id == "mine"
