@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 INTERRUPTED_EXIT_CODE = 130
 """128 + SIGINT, as shells report it."""
@@ -45,10 +45,11 @@ class SpecError(InputError):
 class UnknownNameError(InputError):
     """A catalogue has no such name."""
 
-    def __init__(self, *, kind: str, name: str, known: Iterable[str], remedy: str) -> None:
+    def __init__(self, *, kind: str, name: str, known: Iterable[str], remedy: str, meant: Sequence[str] = ()) -> None:
+        """``meant`` are those that the words of the name fit, where they fit several."""
         names = sorted(known)
         swapped = [known for known in names if sorted(known) == sorted(name.lower())]
-        near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6) or swapped
+        near = meant or difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6) or swapped
         expectation = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names[:12])}, ..."
         super().__init__(f"{kind} {name!r} is not in the catalogue", expectation=expectation, remedy=remedy)
 

@@ -47,7 +47,7 @@ WORDS: Mapping[str, str] = {
     "Layout": "布局",
     "Bound": "受限于",
     "90 % interval": "90 % 区间",
-    "Faster than the next": "快于下一个的概率",
+    "Ahead": "快于下一个的概率",
     "Format": "格式",
     "Schedule": "流水线调度",
     "Fits": "放得下",

@@ -56,6 +56,7 @@ def share_of(job: TrainingJob) -> WorkShare:
         recompute=job.recompute,
         selective=job.selective,
         lora=job.lora,
+        adapter_library=job.adapter_library,
         fused=job.fused,
         expert_tensor=layout.expert_tensor_parallel,
         expert_skew=job.expert_skew if job.model.moe else 1.0,

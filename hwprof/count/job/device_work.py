@@ -13,11 +13,11 @@ from hwprof.count.blocks.captured import backward_flop
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.blocks.transformer import model_ops
 from hwprof.count.job.recompute import runs_again
-from hwprof.count.ops.lora import adapted_labels
+from hwprof.count.ops.lora import LIBRARIES, adapted_labels, widened_labels
 from hwprof.count.ops.operation import OPS, Execution, Op
 from hwprof.count.ops.precision import Precision
 from hwprof.specs.job.step import LoraSpec
-from hwprof.specs.job.switches import JobDtype, Selective
+from hwprof.specs.job.switches import AdapterLibrary, JobDtype, Selective
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import Recompute
 
@@ -49,6 +49,7 @@ class Unit(IntEnum):
     ATTENTION = 4
     ATTENTION_BACKWARD = 5
     TRAFFIC = 6
+    COPY = 7
 
 
 class Row(NamedTuple):
@@ -85,6 +86,7 @@ class WorkShare:
         recompute: what runs again in the backward pass.
         selective: what ``selective`` recompute runs again.
         lora: adaptation; None = everything is trained.
+        adapter_library: whose way of widening what is kept in 4 bits.
         fused: chains of elementwise operations are single kernels.
         expert_tensor: devices that share the matrices of one expert.
         expert_skew: tokens of the busiest expert rank over the mean; its work is what is counted.
@@ -102,6 +104,7 @@ class WorkShare:
     recompute: Recompute
     selective: tuple[Selective, ...]
     lora: LoraSpec | None
+    adapter_library: AdapterLibrary
     fused: bool
     expert_tensor: int
     expert_skew: float
@@ -294,6 +297,10 @@ def _products(share: WorkShare, ops: tuple[Op, ...], *, m: float, n: float, k: f
             yield _moved(part, when, groups * elements * QUANTIZE_BYTES, times)
     if share.lora is None:
         return
+    if op.label in _widened(share.model, share.lora, share.adapter_library):
+        widened = groups * n * k * LIBRARIES[share.adapter_library].widening_bytes(width)
+        for when in (Pass.FORWARD, Pass.INPUT):
+            yield _moved(part, when, widened, times)._replace(unit=Unit.COPY)
     whole = sum(each.forward.matmul_flop for each in ops)
     for each in ops:
         if each.label in _adapted(share.model, share.lora):
@@ -304,6 +311,11 @@ def _products(share: WorkShare, ops: tuple[Op, ...], *, m: float, n: float, k: f
 @functools.lru_cache(maxsize=64)
 def _adapted(model: ModelSpec, lora: LoraSpec) -> frozenset[str]:
     return adapted_labels(parameter_tensors(model), lora)
+
+
+@functools.lru_cache(maxsize=64)
+def _widened(model: ModelSpec, lora: LoraSpec, library: AdapterLibrary) -> frozenset[str]:
+    return widened_labels(parameter_tensors(model), lora, library)
 
 
 def _adapters(lora: LoraSpec, part: Part, times: float, *, m: float, n: float, k: float, width: int) -> Iterator[Row]:

@@ -19,6 +19,9 @@ _DOUBLE_SCALE_BYTES = 1 + 4 / 256
 """A scale in 8 bits, one of 32 bits for 256 of these."""
 
 
+_WIDE_SCALE_BYTES = 4
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
     """How a library quantizes and adapts.
@@ -39,6 +42,16 @@ class Library:
     copies: int = 1
     lasting_inputs: int = 0
     dropout: bool = False
+
+    def widening_bytes(self, width: int) -> float:
+        """Traffic of a weight that is widened for one product: read in 4 bits with 32 bits of a scale a block, written.
+
+        ``bitsandbytes.functional.dequantize_4bit``: a scale in 8 bits becomes one of 32 bits in memory first. It runs
+        before the product of the forward pass, and again before that of the gradient (``MatMul4Bit.backward``). Each
+        further copy is read and written.
+        """
+        scales_bytes = _WIDE_SCALE_BYTES + (1 + _WIDE_SCALE_BYTES if self.scale_bytes < _WIDE_SCALE_BYTES else 0)
+        return 0.5 + scales_bytes / _BLOCK + width + (self.copies - 1) * 2 * width
 
     @property
     def weight_bytes(self) -> float:
@@ -102,6 +115,15 @@ def is_adapted(label: str, lora: LoraSpec) -> bool:
         return label.endswith(_QUERY_VALUE)
     kind = layer_kind(label)
     return kind == lora.targets if lora.targets in {"attention", "ffn"} else kind in {"attention", "ffn"}
+
+
+def widened_labels(tensors: Sequence[ParameterTensor], lora: LoraSpec, library: AdapterLibrary) -> frozenset[str]:
+    """Labels of the products whose weights are kept in 4 bits."""
+    if not lora.quantized:
+        return frozenset()
+    return frozenset(
+        tensor.label for tensor in tensors if frozen_bytes(tensor, lora, _WIDE_SCALE_BYTES, library) < _WIDE_SCALE_BYTES
+    )
 
 
 def frozen_bytes(tensor: ParameterTensor, lora: LoraSpec, weight_bytes: float, library: AdapterLibrary) -> float:

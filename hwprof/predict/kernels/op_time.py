@@ -15,15 +15,19 @@ from hwprof.predict.parameters import Parameters
 SMOOTH = 4.0
 """Host and device run beside each other: (device^4 + host^4)^(1/4), a maximum with a rounded corner."""
 
-PRODUCTS, NARROW, ATTENTION, TRAFFIC = range(4)
-"""Sorts of kernels that software stretches in its own way."""
+SORTS = 5
+PRODUCTS, NARROW, ATTENTION, TRAFFIC, COPIES = range(SORTS)
+"""Sorts of kernels that software stretches in its own way; copies are single kernels in all software."""
 
 
 SORT_OF = np.array(
     [
-        {Unit.TRAFFIC: TRAFFIC, Unit.ATTENTION: ATTENTION, Unit.ATTENTION_BACKWARD: ATTENTION}.get(
-            unit, NARROW if unit in {Unit.NARROW_MATMUL, Unit.NARROW_GROUPED} else PRODUCTS
-        )
+        {
+            Unit.TRAFFIC: TRAFFIC,
+            Unit.COPY: COPIES,
+            Unit.ATTENTION: ATTENTION,
+            Unit.ATTENTION_BACKWARD: ATTENTION,
+        }.get(unit, NARROW if unit in {Unit.NARROW_MATMUL, Unit.NARROW_GROUPED} else PRODUCTS)
         for unit in Unit
     ]
 )
@@ -63,7 +67,7 @@ def share_times(
     sort = SORT_OF[table.unit]
     grouped = np.isin(table.unit, (Unit.GROUPED, Unit.NARROW_GROUPED)) & (by_expert[table.share] > 0)
     kernels = np.where(grouped, np.maximum(table.groups, 1.0), 1.0)
-    shape = (table.shares, len(Part), len(Pass), 4)
+    shape = (table.shares, len(Part), len(Pass), SORTS)
     place = np.ravel_multi_index((table.share, table.part, table.when, sort), shape)
 
     def summed(values: Floats) -> Floats:
@@ -149,7 +153,8 @@ def _stretched_s(shares: ShareTimes, p: Parameters) -> Floats:
     products_s = products_s + alone_s[..., NARROW] + slower_narrow * arithmetic_s[..., NARROW]
     attention_s = alone_s[..., ATTENTION] + slower * arithmetic_s[..., ATTENTION]
     by_part = np.stack(np.broadcast_arrays(p.traffic_factor, p.traffic_factor, p.loss_traffic_factor), axis=-1)
-    moved_s = alone_s[..., TRAFFIC] * by_part[..., None] / _column(p.memory_share)[..., None]
+    moved_s = alone_s[..., TRAFFIC] * by_part[..., None] + alone_s[..., COPIES]
+    moved_s = moved_s / _column(p.memory_share)[..., None]
     product_factor, attention_factor = (_column(factor)[..., None] for factor in (p.product_factor, p.attention_factor))
     kernels_s = products_s * product_factor + attention_s * attention_factor + moved_s
     found: Floats = kernels_s / _column(p.kernel_share)[..., None]

@@ -92,7 +92,7 @@ def row_times(table: RowTable, runners: Sequence[Runner], runner_of: Integers) -
                 alone_s[rows] = found.seconds / runner.scale
                 arithmetic_s[rows] = table.flop[rows] / peak_flop_per_s
                 basis[found.basis.text] = None
-        moved = mine & (table.unit == Unit.TRAFFIC)
+        moved = mine & np.isin(table.unit, (Unit.TRAFFIC, Unit.COPY))
         alone_s[moved] = table.moved_bytes[moved] / runner.memory_byte_per_s
     at_peak_s = _memory_s(table, runners, owner)
     return RowTimes(alone_s=alone_s, arithmetic_s=arithmetic_s, traffic=at_peak_s > arithmetic_s, basis=tuple(basis))

@@ -110,10 +110,10 @@ PLANS: tuple[Field[Plan], ...] = (
     Field("step_hi_s", "Step to", lambda plan: plan.prediction.interval_s[1], "s"),
     Field(
         "faster_than_next_probability",
-        "Faster than the next",
+        "Ahead",
         lambda plan: plan.ahead,
         "estimate",
-        meaning="chance, from both intervals",
+        meaning="chance that it is faster than the next, from both intervals",
     ),
     Field("tokens_per_s_per_device", "Tokens/s/device", lambda plan: plan.prediction.tokens_per_s_per_device, "count"),
     Field("mfu_fraction", "MFU", lambda plan: plan.prediction.mfu, "fraction"),

@@ -192,12 +192,14 @@ _PLANS: tuple[Field[Plan], ...] = (
 _MACHINES: tuple[Field[MachineRow], ...] = (
     *chosen(MACHINES, "hardware devices"),
     *(Field(field.name, field.title, best_of(field.read), style=field.style) for field in _BILL[:2]),
-    Field("fits", "Fits", lambda row: "yes" if row.best else f"no: {row.reason}", style="long"),
     *chosen(MACHINES, "step_s mfu_fraction memory_bytes"),
     Field("tokens_per_s", "Tokens/s", best_of(_rate), style="number"),
     *chosen(MACHINES, "layout bound"),
     *(Field(field.name, field.title, best_of(field.read), style=field.style) for field in _BILL[2:]),
 )
+
+_FITS: Field[MachineRow] = Field("fits", "Fits", lambda row: "yes" if row.best else f"no: {row.reason}", style="long")
+"""Where all machines do it takes no place."""
 
 _SCALING = chosen(
     SCALING,
@@ -206,12 +208,18 @@ _SCALING = chosen(
 )
 
 
+def _machine_fields(answer: Answer) -> tuple[Field[MachineRow], ...]:
+    """With the reasons where not every machine has a plan."""
+    all_fit = all(row.best for row in machine_rows(answer))
+    return _MACHINES if all_fit else (*_MACHINES[:4], _FITS, *_MACHINES[4:])
+
+
 def _tables(answer: Answer) -> tuple[Table, ...]:
     settings, refusals = settings_of_best(answer), refusals_of(answer.options)
     return (
         build_table("plans", "Plans", _PLANS, answer.plans, empty="No layout fits."),
         fleet_table(answer),
-        build_table("machines", "Machines side by side", _MACHINES, machine_rows(answer)),
+        build_table("machines", "Machines side by side", _machine_fields(answer), machine_rows(answer)),
         build_table("scaling", "Each point", _SCALING, answer.scaling, empty="Nothing to scale."),
         build_table("settings", "Settings of the first plan", SETTINGS, settings, empty="No plan."),
         build_table("rejected", "Ruled out", REFUSALS, refusals, empty="Nothing was ruled out."),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hwprof.errors import InputError, SpecError, UnknownNameError
 from hwprof.specs.catalogue.released import Released, described, released
 from hwprof.specs.catalogue.shelves import SHELVES, Sort, claims_of, files_of, find_file
-from hwprof.specs.catalogue.spoken import spoken_file
+from hwprof.specs.catalogue.spoken import meant_files, spoken_file
 from hwprof.specs.files import PATH_VARIABLE
 from hwprof.specs.frozen import Record
 from hwprof.specs.model.spec import ModelSpec
@@ -194,8 +194,16 @@ def _unknown(sort: Sort, name: str) -> InputError:
             f"give its config.json: `hf download {name} config.json --local-dir mine`, then --model mine; or {remedy}"
         )
     return UnknownNameError(
-        kind=sort, name=name, known=known, remedy=remedy + f"or put it in a folder of {PATH_VARIABLE}"
+        kind=sort,
+        name=name,
+        known=known,
+        remedy=remedy + f"or put it in a folder of {PATH_VARIABLE}",
+        meant=[path.stem for path in meant_files(sort, name)][:MOST_MEANT],
     )
+
+
+MOST_MEANT = 6
+"""Names that an unknown one may have meant, which are told."""
 
 
 def _exists(path: str | Path) -> bool:

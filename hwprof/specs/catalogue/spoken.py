@@ -1,4 +1,4 @@
-"""Which catalogue name do people mean who write it in another way? The same letters and digits, never a near miss."""
+"""Which catalogue name do people mean who write it in another way? The same letters, or words of one alone."""
 
 from __future__ import annotations
 
@@ -21,14 +21,51 @@ def spoken_file(sort: Sort, name: str) -> Path | None:
     """The one file of which an id, an alias or a driver's name has the letters and digits of ``name``; None = no one.
 
     A model's name may stand behind its organisation (``meta-llama/Llama-3.1-8B-Instruct``), a device's behind its brand
-    (``NVIDIA GeForce RTX 4090``).
+    (``NVIDIA GeForce RTX 4090``). Where no name has all the letters, a device is meant whose words hold all that was
+    typed, if it is the only one: ``orin nano``, ``mi355``.
     """
     claims = {path: _claimed(sort, path) for path in files_of(sort)}
     for wanted in _keys(sort, name):
         found = [path for path, keys in claims.items() if wanted in keys]
         if found:
             return found[0] if len(found) == 1 else None
-    return None
+    meant = meant_files(sort, name)
+    return meant[0] if len(meant) == 1 and _only_describes(meant[0], name) else None
+
+
+def meant_files(sort: Sort, name: str) -> list[Path]:
+    """Devices whose words hold all that were typed; a word may lack letters at its end, never digits."""
+    typed = _words(name) if sort == "device" else []
+    if len(typed) < 2 and not any(character.isdigit() for word in typed for character in word):
+        return []
+    return [path for path in files_of(sort) if any(_holds(words, typed) for words in _worded(sort, path))]
+
+
+_DESCRIPTIVE = re.compile(r"[0-9]+gb|[0-9]+c|sxm[0-9]?|pcie|rtx|rx|arc|jetson|tpu|cpu|epyc|xeon|max-q")
+"""Words that tell how much memory, which slot or which family; ``ti`` or ``super`` are another device."""
+
+
+def _only_describes(path: Path, name: str) -> bool:
+    """Whether the words of a device that were not typed make no other device of it."""
+    typed = _words(name)
+    return any(
+        all(any(_holds([word], [each]) for each in typed) or _DESCRIPTIVE.fullmatch(word) for word in words)
+        for words in _worded("device", path)
+        if _holds(words, typed)
+    )
+
+
+def _worded(sort: Sort, path: Path) -> list[list[str]]:
+    names = read_toml(path).get("names", [])
+    return [_words(str(claim)) for claim in (*claims_of(path, sort), *names)]
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[\s_-]+", name.strip().lower()) if word and word not in _BRANDS]
+
+
+def _holds(words: list[str], typed: list[str]) -> bool:
+    return all(any(word.startswith(each) and not word[len(each) :][:1].isdigit() for word in words) for each in typed)
 
 
 def _claimed(sort: Sort, path: Path) -> set[str]:

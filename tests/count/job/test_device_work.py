@@ -42,6 +42,7 @@ PLAIN = {
     "recompute": "none",
     "selective": ("core_attn",),
     "lora": None,
+    "adapter_library": "peft",
     "fused": True,
     "expert_tensor": 1,
     "expert_skew": 1.0,
@@ -146,6 +147,26 @@ def test_lora_has_no_weight_gradient_but_the_adapters():
     pairs += [(4096, 14336), (4096, 14336), (14336, 4096)]
     by_hand = DENSE.layers * sum(2 * tokens * rank * (k + n) for k, n in pairs)
     assert flop(weight, DENSE.layers) == pytest.approx(by_hand)
+
+
+def test_weights_in_4_bits_are_widened_before_each_product():
+    """bitsandbytes reads 4 bits and a 32-bit scale for 64 weights, writes 16 bits, and widens the scales before.
+
+    0.5 + 2 + (4 + 1 + 4) / 64 bytes a weight, forward, for the gradient of the input, and where layers run again.
+    """
+    lora = LoraSpec(rank=16, targets="all")
+    plain, widened = (
+        rows_of(DENSE, recompute="full", lora=each) for each in (lora, lora.model_copy(update={"quantized": True}))
+    )
+    moved = [
+        sum(row.moved_bytes * row.times for row in rows if row.unit is Unit.COPY and row.part is Part.LAYER)
+        for rows in (plain, widened)
+    ]
+    weights = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336
+    assert moved[0] == 0
+    assert moved[1] == pytest.approx(3 * weights * (2.5 + 9 / 64))
+    head = [[row for row in rows if row.part is Part.HEAD] for rows in (plain, widened)]
+    assert head[0] == head[1]
 
 
 def test_narrow_products_stay_in_the_layers_and_cost_casts():

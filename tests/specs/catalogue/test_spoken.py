@@ -45,3 +45,50 @@ def test_a_device_is_found_as_people_write_it(name, device):
 def test_another_size_is_never_taken_for_it(name):
     with pytest.raises(UnknownNameError):
         load_model(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [
+        ("orin nano", "jetson-orin-nano-8gb"),
+        ("mi355", "mi355x"),
+        ("v5e", "tpu-v5e"),
+        ("dgx spark", "gb10"),
+        ("m4 max", "apple-m4-max"),
+        ("910b", "ascend-910b3"),
+        ("gaudi 3", "gaudi3"),
+        ("h100 nvl", "h100-nvl-94gb"),
+        ("h100 80gb", "h100-sxm5-80gb"),
+        ("dgx h100", "h100-sxm5-80gb"),
+        ("grace hopper", "gh200-96gb"),
+        ("ponte vecchio", "max-1550"),
+        ("h100 96gb", "h100-sxm5-96gb-hbm2e"),
+    ],
+)
+def test_a_device_is_found_by_words_that_fit_no_other(name, device):
+    assert load_device(name).id == device
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        (
+            "jetson orin",
+            ["jetson-agx-orin-32gb", "jetson-agx-orin-64gb", "jetson-orin-nano-8gb", "jetson-orin-nx-16gb"],
+        ),
+        ("radeon 7900", ["rx-7900-xt", "rx-7900-xtx"]),
+        ("mi300", ["mi300a", "mi300x"]),
+        ("rtx 6000", ["quadro-rtx-6000", "rtx-6000-ada"]),
+        ("5060 8gb", ["rtx-5060-ti-8gb"]),
+    ],
+)
+def test_words_that_fit_several_devices_or_another_one_are_suggestions(name, meant):
+    with pytest.raises(UnknownNameError) as refused:
+        load_device(name)
+    assert all(each in refused.value.expectation for each in meant)
+
+
+@pytest.mark.parametrize("name", ["5090 laptop", "rtx 4090 laptop", "1080 ti", "l2", "b20", "gtx 1660", "m9 max"])
+def test_a_device_that_is_not_there_is_none_that_is(name):
+    with pytest.raises(UnknownNameError):
+        load_device(name)
