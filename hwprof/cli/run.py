@@ -6,17 +6,21 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option
+from hwprof.cli.format_option import format_option, language_option
 from hwprof.cli.options import options_of
 from hwprof.cli.progress import caller
 from hwprof.errors import InputError, WorkError
 from hwprof.session.request import RunRequest
 from hwprof.specs.parsing import checked
+
+if TYPE_CHECKING:
+    from hwprof.report.chinese import Language
+    from hwprof.specs.record.run import RunRecord
 
 
 @click.command(
@@ -46,6 +50,7 @@ from hwprof.specs.parsing import checked
     "with the same FILE after it died, it books the restart and the steps that were lost.",
 )
 @click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="[-- PROGRAM...]")
+@language_option
 @format_option
 @click.option("--quiet", is_flag=True, help="No progress, only the summary.")
 @click.pass_context
@@ -57,11 +62,12 @@ def command(
     program: tuple[str, ...],
     quiet: bool,
     goodput: Path | None,
+    language: Language,
     **asked: Any,
 ) -> None:
     """Run the main job, or a program of somebody else's."""
     if program:
-        _attached(ctx, program, output_format, asked, goodput)
+        _attached(ctx, program, output_format, asked, goodput, language=language)
         return
     if goodput is not None:
         raise InputError(
@@ -79,10 +85,11 @@ def command(
         ran = run_ranks(request, told) if launched() else run_alone(request, told)
     if ran is None:
         return
+    _translate(ran.record, ran.directory, language)
     if output_format == "json":
         click.echo(ran.record.model_dump_json(indent=1))
     else:
-        print_summary(ran.record, sys.stdout, ran.directory)
+        print_summary(ran.record, sys.stdout, ran.directory, language)
     if ran.report_error is not None:
         raise ran.report_error
 
@@ -92,7 +99,13 @@ _OF_PROGRAMS = {"output", "warmup_steps", "steps", "profiled_steps"}
 
 
 def _attached(
-    ctx: click.Context, program: tuple[str, ...], output_format: str, asked: Mapping[str, Any], goodput: Path | None
+    ctx: click.Context,
+    program: tuple[str, ...],
+    output_format: str,
+    asked: Mapping[str, Any],
+    goodput: Path | None,
+    *,
+    language: Language,
 ) -> None:
     """Start a program, measure what it trains, and print the report that it left.
 
@@ -114,7 +127,7 @@ def _attached(
     output = asked["output"] or Path("reports") / f"attached-{datetime.now(UTC).strftime('%Y%m%d-%H%M%S')}"
     attach = Attach(output=str(Path(output).absolute()), goodput=str(goodput.absolute()) if goodput else "", **chosen)
     code = launch(program, attach, quiet=output_format == "json")
-    _print_left(Path(output), output_format, code)
+    _print_left(Path(output), output_format, code, language)
     if code:
         ctx.exit(code if code > 0 else 128 - code)
 
@@ -122,7 +135,15 @@ def _attached(
 _SCHEDULE = {"warmup": "warmup_", "timed": "", "profiled": "profiled_"}
 
 
-def _print_left(output: Path, output_format: str, code: int) -> None:
+def _translate(record: RunRecord, directory: Path, language: Language) -> None:
+    """The report again, in another language than English, which it was written in."""
+    from hwprof.report.files.run import write_reports
+
+    if language != "en":
+        write_reports(record, directory, language)
+
+
+def _print_left(output: Path, output_format: str, code: int, language: Language) -> None:
     """The record that the program left; of one that failed, nothing is said where it left none."""
     from hwprof.report.files.run import RECORD_FILE, read_run
     from hwprof.report.run.text import print_summary
@@ -136,7 +157,8 @@ def _print_left(output: Path, output_format: str, code: int) -> None:
             remedy="start it with the python that has hwprof, without -I or -E; or use hwprof.profile in the loop",
         )
     record = read_run(output)
+    _translate(record, output, language)
     if output_format == "json":
         click.echo(record.model_dump_json(indent=1))
     else:
-        print_summary(record, sys.stdout, output)
+        print_summary(record, sys.stdout, output, language)

@@ -6,17 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
-from made_up_record import made_up_ceiling
+from made_up_record import made_up_ceiling, made_up_record
 
 from hwprof.cli.run import command
 from hwprof.errors import InputError, OutOfMemoryError, WorkError
 from hwprof.measure.probes.device import ProbeResult
-from hwprof.report.files.run import read_run
+from hwprof.report.files.run import read_run, write_record
 from hwprof.specs.measurement import Skipped
 from hwprof.specs.record.run import RunRecord
 
@@ -303,3 +304,13 @@ def test_interrupt_leaves_a_readable_run_one_line_and_exit_code_130(tmp_path):
     assert process.returncode == 130
     assert stderr.strip() == f"hwprof: interrupted; what was measured is in {folder}"
     assert read_run(folder).status == "interrupted"
+
+
+def test_in_chinese_the_summary_and_the_report_are(tmp_path, monkeypatch):
+    record = made_up_record()
+    write_record(record, tmp_path)
+    ran = SimpleNamespace(record=record, directory=tmp_path, report_error=None)
+    monkeypatch.setattr("hwprof.session.run.run_alone", lambda _request, _told: ran)
+    result = CliRunner().invoke(command, ["--model", "tiny", "--device", "cpu", "--lang", "zh"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "结论" in (tmp_path / "report.html").read_text(encoding="utf-8")

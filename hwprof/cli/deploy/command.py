@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option, say
+from hwprof.cli.format_option import format_option, language_option, say
 from hwprof.cli.job_options import POSITIVE
 from hwprof.cli.options import FiniteRange, Listed, with_options
 from hwprof.errors import InputError, WorkError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hwprof.deploy.requests.traffic import Traffic
     from hwprof.deploy.rollout import Split
     from hwprof.deploy.space import Demand
+    from hwprof.report.chinese import Language
 
 asked = with_options(
     click.option("--model", required=True, help="Name of the catalogue or of a model hub, or a config.json."),
@@ -106,8 +107,11 @@ goals = with_options(
     type=click.Path(path_type=Path, file_okay=False),
     help="Write deploy.html, pareto.png, tables and settings for three engines into this folder.",
 )
+@language_option
 @format_option
-def command(*, csv_path: Path | None, output: Path | None, output_format: str, **typed: Any) -> None:
+def command(
+    *, csv_path: Path | None, output: Path | None, language: Language, output_format: str, **typed: Any
+) -> None:
     """Predict time to first token, time per token, throughput and cost of serving MODEL on each HARDWARE.
 
     Nothing runs and no torch is needed. Goals choose the fewest and the cheapest devices that keep to them.
@@ -126,13 +130,18 @@ def command(*, csv_path: Path | None, output: Path | None, output_format: str, *
     if output:
         from hwprof.report.files.deploy import write_deploy
 
-        write_deploy(decision, demand, typed["model"], output)
+        write_deploy(decision, demand, typed["model"], output, language)
     if output_format == "json":
         click.echo(
             json.dumps(decision_json(decision, demand, typed["model"], traffic, shared), indent=2, allow_nan=False)
         )
     else:
-        say(decision_text(decision, demand, typed["model"], traffic, shared))
+        text = decision_text(decision, demand, typed["model"], traffic, shared)
+        if language == "zh":
+            from hwprof.report.deploy.in_chinese import decision_in_chinese
+
+            text = "\n".join([decision_in_chinese(decision, typed["model"]), *text.splitlines()[1:]])
+        say(text)
     if not decision.services:
         raise WorkError(_nothing(decision), expectation="a server that fits and keeps to the goals")
 
