@@ -181,6 +181,19 @@ def replayed(
     return steps / wall_s
 
 
+def expected_of(found: Found, given: argparse.Namespace) -> float:
+    """Daly's formula, and the first start, which is no restart after a failure but as long, and may fail as often."""
+    restart_s, work_s = found.begin_s + found.gap_s, given.training / STEP_S * found.step_s
+    fraction = expected_fraction(
+        interval_s=given.every * found.step_s,
+        stall_s=found.stall_s,
+        lag_s=0.0,
+        restart_s=restart_s,
+        mtbf_s=given.mtbf,
+    )
+    return work_s / (work_s / fraction + given.mtbf * math.expm1(restart_s / given.mtbf))
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--training", type=float, default=60.0, help="seconds of steps")
@@ -196,16 +209,7 @@ def main() -> None:
         facts = f"{one.step_s:.3f}, {one.stall_s:.2f}, {one.begin_s:.2f}, {one.gap_s:.2f}"
         off = one.replayed / one.measured - 1
         print(f"| {seed} | {one.deaths} | {facts} | {one.measured:.1%} | {one.replayed:.1%} ({off:+.1%}) |", flush=True)
-    expected = mean(
-        expected_fraction(
-            interval_s=given.every * one.step_s,
-            stall_s=one.stall_s,
-            lag_s=0.0,
-            restart_s=one.begin_s + one.gap_s,
-            mtbf_s=given.mtbf,
-        )
-        for one in found
-    )
+    expected = mean(expected_of(one, given) for one in found)
     measured = [one.measured for one in found]
     middle = mean(measured)
     error = stdev(measured) / math.sqrt(len(measured)) if len(measured) > 1 else math.nan

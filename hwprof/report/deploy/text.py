@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from hwprof.deploy.decision import Decision, Service
 from hwprof.deploy.requests.traffic import Traffic
 from hwprof.deploy.rollout import Split
-from hwprof.deploy.space import Demand
+from hwprof.deploy.space import Demand, Offer
 from hwprof.report.deploy.tables import energy_words, layout_words, usd_words
-from hwprof.units import format_fraction, format_quantity, format_seconds, format_span
+from hwprof.units import format_fraction, format_quantity, format_seconds, format_span, number
 
 SHOWN = 8
 
@@ -26,16 +26,30 @@ def decision_text(
         lines += ["", "cheapest", *service_lines(decision.cheapest)]
     lines += [] if traffic is None else ["", *_traffic_lines(traffic)]
     lines += ["", "with a trainer", *map(_split_line, shared)] if shared else []
-    lines += ["", "beaten by none in tokens/s of a user and of a device"]
-    step = max(1, -(-len(decision.front) // SHOWN))
-    for offer in decision.front[::step]:
-        lines.append(
-            f"  {offer.deployment.device.id:22} {layout_words(offer):28} {offer.users:5} users   "
-            f"{offer.token_per_s_per_user:7.1f} tokens/s/user   {offer.token_per_s_per_device:9.1f} tokens/s/device"
-        )
+    lines += ["", "beaten by none: users, tokens/s of a user, tokens/s of a device", *_front_lines(decision.front)]
     for name, reasons in decision.refused.items():
         lines += [f"  not: {name}: {reason} ({count})" for reason, count in reasons.items()]
     return "\n".join(lines)
+
+
+def _front_lines(front: Sequence[Offer]) -> list[str]:
+    """Some of them, evenly chosen, in columns as wide as they need be."""
+    step = max(1, -(-len(front) // SHOWN))
+    rows = [
+        (
+            offer.deployment.device.id,
+            layout_words(offer),
+            f"{offer.users:,}",
+            number(offer.token_per_s_per_user),
+            number(offer.token_per_s_per_device),
+        )
+        for offer in front[::step]
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(f"{cell:{'<' if place < 2 else '>'}{widths[place]}}" for place, cell in enumerate(row))
+        for row in rows
+    ]
 
 
 def _answer(service: Service, model: str) -> str:
