@@ -35,6 +35,7 @@ EXCEPTIONS = {
     "hwprof/deploy/accuracy.py: variable": "fields of JSON, printed by their names",
     "hwprof/emulate/run/cuda/accelerator.py:avoid_device_init": "torch asks it",
     "hwprof/emulate/run/witness.py:supports_*": "torch asks it",
+    "hwprof/trace/snapshot.py:find_class": "pickle calls it",
     "hwprof/emulate/run/cuda/names.py:*": "scripts and torch ask it",
     "hwprof/emulate/run/groups.py:*": "torch.distributed calls it",
     "hwprof/emulate/run/replicas.py:*": "DistributedDataParallel calls it",

@@ -45,6 +45,13 @@ if TYPE_CHECKING:
 @click.option(
     "--steps", type=click.IntRange(1), help="End after so many steps; default: when two are alike, 4 at most."
 )
+@click.option(
+    "--expert-skew",
+    type=click.FloatRange(min=1),
+    default=1.0,
+    show_default=True,
+    help="Tokens of the busiest expert, the first, over the mean; 1: as many to each.",
+)
 @click.option("--compare", metavar="HARDWARE,...", help="Price the same recording on other devices, too.")
 @click.option(
     "--calibration",
@@ -69,6 +76,7 @@ def command(
     devices: int | None,
     rank: int,
     steps: int | None,
+    expert_skew: float,
     compare: str | None,
     calibrations: tuple[Path, ...],
     trace: Path | None,
@@ -93,7 +101,9 @@ def command(
     machine, table, here, notes = measured_machine(hardware, count, calibrations)
     others = [machine_named(name.strip(), count) for name in compare.split(",")] if compare else []
     words = [*script[1:]] if script[0] in {"python", "python3"} else [*script]
-    recordings = saved or recorded(words, machine, rank=rank, steps=steps)
+    recordings = saved or recorded(
+        words, machine, rank=rank, steps=steps, expert_skew=expert_skew, history=output is not None
+    )
     found = emulation(recordings, machine, table, notes, here)
     if trace is not None:
         from hwprof.emulate.timeline import chrome_trace

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option
+from hwprof.cli.format_option import format_option, say
 from hwprof.cli.progress import progress_on_stderr
 from hwprof.errors import InputError, WorkError
 from hwprof.specs.hardware.spec import DeviceSpec
@@ -91,9 +93,17 @@ def command(
     Where the time went (computation, exposed communication and copies, idle and why), by step, module, operator, shape
     and kernel; overlap, launches and queues, the critical path, memory, and which rank keeps the others waiting.
 
+    A snapshot of torch.cuda.memory (.pickle) says what filled the memory, by lines of the program, and which one asked
+    for too much.
+
     With --hardware or --calibration also which roof binds each operator. A file that is cut off or damaged is analysed
     up to where it broke; the exit code is then 1.
     """
+    from hwprof.trace.snapshot import is_pickle
+
+    if len(files) == 1 and is_pickle(files[0]):
+        _memory(files[0], output_format, top)
+        return
     from hwprof.trace.analysis import analyse
     from hwprof.trace.windows import Chosen
 
@@ -119,6 +129,18 @@ def command(
 
         print_trace(report, sys.stdout, top=top)
     _raise_broken(report)
+
+
+def _memory(path: Path, output_format: str, top: int) -> None:
+    """What filled the memory, by a snapshot of it."""
+    from hwprof.report.trace.memory_text import story_text
+    from hwprof.trace.snapshot import read_story
+
+    stories = read_story(path)
+    if output_format == "json":
+        click.echo(json.dumps({"devices": [asdict(story) for story in stories]}, indent=1))
+    else:
+        say("\n\n".join(story_text(story, top) for story in stories) or "No device has memory in use.")
 
 
 def _found(given: Sequence[Path]) -> list[Path]:

@@ -9,6 +9,8 @@ expandable segments the blocks of a stream and kind lie in one range that grows 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 MIB = 2**20
@@ -61,6 +63,8 @@ class Allocator:
         split_limit_bytes: blocks of this size are not split (``max_split_size_mb``); 0 for no limit.
         allocated_bytes, peak_bytes: in blocks that are in use, now and at most.
         reserved_bytes, peak_reserved_bytes: in segments, now and at most.
+        history: what happened, in torch's words: action, address, bytes, stream and line; None where nobody asks.
+        line: of the script, which asks at present.
     """
 
     capacity_bytes: float
@@ -70,6 +74,8 @@ class Allocator:
     peak_bytes: int = 0
     reserved_bytes: int = 0
     peak_reserved_bytes: int = 0
+    history: deque[tuple[str, int, int, int, str]] | None = None
+    line: str = ""
     _free: dict[tuple[int, bool], list[tuple[int, int, Block]]] = field(default_factory=dict)
     _segments: dict[int, int] = field(default_factory=dict)
     _ends: dict[tuple[int, bool], Block] = field(default_factory=dict)
@@ -87,12 +93,24 @@ class Allocator:
         self._split(block, size)
         self.allocated_bytes += block.size_bytes
         self.peak_bytes = max(self.peak_bytes, self.allocated_bytes)
+        self._happened("alloc", block.address, block.size_bytes, stream)
         return block
 
     def release(self, block: Block) -> None:
         """Nothing is in a block any more."""
         self.allocated_bytes -= block.size_bytes
+        self._happened("free_requested", block.address, block.size_bytes, block.pool[0])
+        self._happened("free_completed", block.address, block.size_bytes, block.pool[0])
         self._give_back(block)
+
+    def blocks(self, used: Iterable[Block]) -> list[Block]:
+        """All blocks in the order of their addresses; ``used`` are those in use."""
+        free = [block for blocks in self._free.values() for _, _, block in blocks]
+        return sorted([*used, *free], key=lambda block: block.address)
+
+    def _happened(self, action: str, address: int, size_bytes: int, stream: int) -> None:
+        if self.history is not None:
+            self.history.append((action, address, size_bytes, stream, self.line))
 
     def trim(self) -> None:
         """``torch.cuda.empty_cache``: segments in which nothing is go back to the device."""
@@ -103,12 +121,14 @@ class Allocator:
                 elif block.before is None and block.after is None:
                     self._take(block)
                     self.reserved_bytes -= self._segments.pop(block.segment)
+                    self._happened("segment_free", block.address, block.size_bytes, block.pool[0])
 
     def _trim_end(self, block: Block) -> None:
         if block.after is None and block.free:
             self._take(block)
             self.reserved_bytes -= block.size_bytes
             self._segments[block.segment] -= block.size_bytes
+            self._happened("segment_unmap", block.address, block.size_bytes, block.pool[0])
             if block.before is None:
                 self._ends.pop(block.pool, None)
             else:
@@ -143,6 +163,7 @@ class Allocator:
         self._reserve(segment, size)
         self._next += 1
         self._segments[self._next] = segment
+        self._happened("segment_alloc", self._next << 44, segment, pool[0])
         return Block(self._next << 44, segment, pool, self._next)
 
     def _grown(self, pool: tuple[int, bool], size: int) -> Block:
@@ -160,6 +181,7 @@ class Allocator:
             block = Block(end.address + end.size_bytes, grown, pool, end.segment, before=end)
             end.after = block
         self._segments[block.segment] += grown
+        self._happened("segment_map", block.address, grown, pool[0])
         self._ends[pool] = block
         if end is not None and end.free:
             self._take(end)

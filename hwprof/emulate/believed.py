@@ -17,6 +17,7 @@ class Believed:
         units: its compute units.
         devices: how many devices there are in all.
         node: how many share a host.
+        expert_skew: tokens of the busiest expert over the mean, where a router chooses.
     """
 
     name: str
@@ -26,3 +27,4 @@ class Believed:
     devices: int
     node: int
     kind: str = "cuda"
+    expert_skew: float = 1.0

@@ -25,7 +25,7 @@ from hwprof.predict.parameters import Parameters
 from hwprof.specs.catalogue.kernel_points import kernel_table
 from hwprof.specs.hardware.spec import MatmulDtype
 from hwprof.specs.record.captured import AtenCall, TensorView
-from hwprof.units import format_fraction
+from hwprof.units import format_byte_per_s, format_estimate, format_fraction
 
 Floats = NDArray[np.float64]
 
@@ -126,6 +126,7 @@ def prices_of(recording: Recording, machine: Machine, parameters: Parameters, he
             continue
         elif call.device != recording.device:
             host_s[place] += aten_cost(call.call).moved_bytes / HOST_BYTE_PER_S
+            basis[f"the host's own work: its bytes at {format_byte_per_s(HOST_BYTE_PER_S)} (assumed)"] = None
         else:
             device_s[place], assumed[place], memory_bound[place], text = pricer.price(call, call.call)
             basis[text] = None
@@ -151,7 +152,7 @@ VIEW_SHARE = 0.25
 """Host time of a call that launches nothing over that of one that does: dispatch without a launch (assumed)."""
 
 HOST_BYTE_PER_S = 10e9
-"""What one core of a host moves (assumed)."""
+"""What one core of a host moves (assumed; a processor that was probed has rates of its own)."""
 
 
 class _Pricer:
@@ -227,8 +228,26 @@ class _Pricer:
             np.asarray(self._p.attention_factor)
         )
         wide_words = call.tensor("query").element_bytes > 2
-        seconds *= 2 if wide_words else 1
-        return seconds / self._kernel_share, wide_words or found.basis.word == "assumed", False, found.basis.text
+        text, assumed = found.basis.text, found.basis.word == "assumed"
+        if wide_words:
+            times, why = self._of_wide_words()
+            seconds, text, assumed = (
+                seconds * times,
+                f"{text}; in 32 bits {format_estimate(times)} as long ({why})",
+                True,
+            )
+        return seconds / self._kernel_share, assumed, False, text
+
+    def _of_wide_words(self) -> tuple[float, str]:
+        """How much longer attention takes in 32 bits than in 16, and why.
+
+        The memory-efficient kernel takes tensor cores thrice for a product of 32 bits from Ampere on (CUTLASS's 3xTF32;
+        ``gemm_kernel_utils.h`` of torch's mem_eff_attention), before that the vector units.
+        """
+        machine, narrow = self._machine, self._machine.peak_flop_per_s("bf16")
+        if machine.device.matmul_flop_per_s("tf32") is not None:
+            return 3 * narrow / machine.peak_flop_per_s("tf32"), "three products of TF32 for each"
+        return narrow / machine.peak_flop_per_s("fp32"), "the peak of fp32"
 
     def _kernel(self) -> AttentionKernel:
         return "torch-sdpa" if self._machine.device.kind == "gpu" else "vendor"

@@ -20,6 +20,19 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What the allocator did, and what it holds at the end.
+
+    Attributes:
+        events: action in torch's words, address (of ``oom``: bytes left), bytes, stream, line of the script.
+        blocks: segment, address, bytes, stream, whether of small blocks, what it is for; empty: free.
+    """
+
+    events: tuple[tuple[str, int, int, int, str], ...]
+    blocks: tuple[tuple[int, int, int, int, bool, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """What a rank's tensors took.
 
@@ -57,6 +70,7 @@ class Recording:
         host_s: seconds of the script's own code before each event, on the machine that emulated; empty: not known.
         dispatch_s: what that machine takes for a call of one number, as ``latency.dispatch``; 0: not known.
         host: name of its processor.
+        history: of the device's allocator, where it was asked for; it is kept as a file of its own.
         made_up: rule -> how often it answered for a tensor without values.
         notes: what was done otherwise than the script asked.
         awaits: rank for whose objects it waits, where that is what ended it; -1 elsewhere.
@@ -82,6 +96,7 @@ class Recording:
     host_s: tuple[float, ...] = ()
     dispatch_s: float = 0.0
     host: str = ""
+    history: History | None = None
 
     @property
     def flop(self) -> int:

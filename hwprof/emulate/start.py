@@ -8,7 +8,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ def machine_named(hardware: str, devices: int) -> Machine:
     return machine_of(load_cluster(f"{devices}x{hardware}"))
 
 
-def believed_of(machine: Machine) -> Believed:
-    """What a script is told of a machine's device."""
+def believed_of(machine: Machine, expert_skew: float = 1.0) -> Believed:
+    """What a script is told of a machine's device, and of its router."""
     device = machine.device
     target = device.compute.target.split(".")
     numbered = len(target) == 2 and all(part.isdigit() for part in target)
@@ -41,13 +41,23 @@ def believed_of(machine: Machine) -> Believed:
         devices=machine.devices,
         node=machine.node,
         kind="cpu" if device.kind == "cpu" else "cuda",
+        expert_skew=expert_skew,
     )
 
 
-def recorded(words: list[str], machine: Machine, *, rank: int = 0, steps: int | None = None) -> tuple[Recording, ...]:
+def recorded(
+    words: list[str],
+    machine: Machine,
+    *,
+    rank: int = 0,
+    steps: int | None = None,
+    expert_skew: float = 1.0,
+    history: bool = False,
+) -> tuple[Recording, ...]:
     """Run ``train.py ARGS`` as one rank of a machine's devices, and as those that it exchanges messages with.
 
-    Each runs in a process of its own, so that a pipeline has one for each stage.
+    Each runs in a process of its own, so that a pipeline has one for each stage. With ``history`` each keeps what its
+    allocator did. ``expert_skew``: tokens of the busiest expert over the mean.
 
     Returns:
         The rank itself first.
@@ -68,7 +78,8 @@ def recorded(words: list[str], machine: Machine, *, rank: int = 0, steps: int | 
         waiting = [rank]
         while waiting and len(found) < MOST_RANKS:
             number = waiting[-1]
-            one = _in_child(words, machine, number, steps, Path(name))
+            asked = {"words": words, "rank": number, "steps": steps, "mail": name, "history": history}
+            one = _in_child(asked, believed_of(machine, expert_skew))
             if one.awaits >= 0 and one.awaits not in waiting:
                 waiting.append(one.awaits)
                 continue
@@ -82,12 +93,11 @@ MOST_RANKS = 64
 """Ranks that exchange messages and are emulated for that; of more the rest is taken to be as fast as these."""
 
 
-def _in_child(words: list[str], machine: Machine, rank: int, steps: int | None, mail: Path) -> Recording:
+def _in_child(asked: Mapping[str, Any], believed: Believed) -> Recording:
     with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as name:
         folder = Path(name)
-        asked = {"words": words, "rank": rank, "steps": steps, "mail": str(mail)}
-        asked["believed"] = asdict(believed_of(machine))
-        (folder / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
+        content = {**asked, "believed": asdict(believed)}
+        (folder / "asked.json").write_text(json.dumps(content), encoding="utf-8")
         package = str(Path(__file__).parents[2])
         paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
         environment = os.environ | {"PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""}

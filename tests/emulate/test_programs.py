@@ -1,14 +1,17 @@
 """What programs of others do that plain loops don't: kernels of their own, generators, typed products."""
 
+import pytest
 import torch
 
 from hwprof.count.aten.registry import aten_cost
 from hwprof.emulate.believed import Believed
 from hwprof.emulate.run.cuda.kernels import follow
 from hwprof.emulate.run.rank import Rank
+from hwprof.emulate.run.values import dealt
 from hwprof.emulate.start import machine_named, recorded
 
 MEGATRON = """
+import pytest
 import torch
 torch.cuda.manual_seed(1)
 before = torch.cuda.get_rng_state()
@@ -98,3 +101,44 @@ def test_batch_norms_over_ranks_flex_attention_and_states_from_other_ranks(tmp_p
     sent = {found.collectives[place].op: found.collectives[place].size_bytes for place in found.count(1)}
     assert sent == {"all_gather": 4 * (2 * 16 + 1) * 4, "all_reduce": 2 * 16 * 4}
     assert "flex_attention" in {found.calls[place].name for place in found.count(0)}
+
+
+EXPERTS = """
+import torch, torch.distributed as dist, torch.nn as nn
+from torch.distributed._functional_collectives import all_to_all_single
+dist.init_process_group("nccl")
+ranks = dist.get_world_size()
+router, expert = nn.Linear(64, ranks).cuda(), nn.Linear(64, 64).cuda()
+optimizer = torch.optim.SGD([*router.parameters(), *expert.parameters()], lr=0.1)
+for _ in range(3):
+    x = torch.randn(1024, 64, device="cuda")
+    chosen = router(x).topk(2, dim=-1).indices.flatten()
+    counts = torch.bincount(chosen, minlength=ranks)
+    theirs = torch.empty_like(counts)
+    dist.all_to_all_single(theirs, counts)
+    sent, got = counts.tolist(), theirs.tolist()
+    tokens = x.repeat_interleave(2, 0)[chosen.argsort()]
+    mine = all_to_all_single(tokens, got, sent, dist.group.WORLD)
+    expert(mine).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+@pytest.mark.parametrize(("skew", "tokens"), [(1.0, 2048), (2.0, 4096)])
+def test_the_busiest_expert_gets_so_many_times_the_mean(tmp_path, skew, tokens):
+    """1,024 tokens choose two of 4 experts; rank 0 has the first, and all ranks send it what this one does."""
+    script = tmp_path / "train.py"
+    script.write_text(EXPERTS, encoding="utf-8")
+    found = recorded([str(script)], machine_named("h100-sxm", 4), expert_skew=skew)[0]
+    router, expert = 2 * 1024 * 64 * 4, 2 * tokens * 64 * 64
+    assert found.flop == router + expert * 2  # the router's choice passes no gradient on; x asks for none
+    said = "is dealt out evenly" if skew == 1 else "falls on the first 2 times as often as on the mean"
+    assert any(said in rule for rule in found.made_up)
+
+
+def test_choices_of_a_row_differ():
+    for skew in (1.0, 1.5, 3.0, 4.0):
+        found = dealt(torch.Size([60, 2]), 8, skew)
+        assert all(len(set(row)) == 2 for row in found.tolist())
+        assert (found == 0).sum() == int(60 * 2 / 8 * skew)

@@ -21,7 +21,14 @@ def main() -> None:
     asked = json.loads((folder / "asked.json").read_text(encoding="utf-8"))
     os.dup2(2, 1)
     believed = Believed(**asked["believed"] | {"capability": tuple(asked["believed"]["capability"])})
-    found = record(asked["rank"], believed, program(asked["words"]), asked["steps"], Path(asked["mail"]))
+    found = record(
+        asked["rank"],
+        believed,
+        program(asked["words"]),
+        asked["steps"],
+        Path(asked["mail"]),
+        history=asked["history"],
+    )
     with (folder / "recording.pickle").open("wb") as file:
         pickle.dump(found, file, protocol=pickle.HIGHEST_PROTOCOL)
     sys.stdout.flush()

@@ -209,7 +209,7 @@ class EmulatedGroup(_ProcessGroup):  # type: ignore[misc]  # torch's own is type
     def alltoall_base(
         self, output: torch.Tensor, tensor: torch.Tensor, _out: list[int], _in: list[int], opts: Any = None
     ) -> _Work:
-        _filled(output, tensor)
+        _exchanged(output, tensor, self.size(), self._place)
         return self._done("all_to_all", _bytes(tensor), [output], opts)
 
     def alltoall(self, outputs: list[torch.Tensor], inputs: list[torch.Tensor], opts: Any = None) -> _Work:
@@ -317,6 +317,24 @@ def _reduced(tensor: torch.Tensor, ranks: int, op: Any) -> None:
     if op is None or op == dist.ReduceOp.SUM:
         with _disable_current_modes():
             value.mul_(ranks)
+
+
+def exchanged(value: torch.Tensor, shape: torch.Size, ranks: int, place: int) -> torch.Tensor | None:
+    """What a rank gets of equal ranks: from each its own part; None where the parts are not equally long."""
+    if value.numel() % ranks or value.numel() != shape.numel():
+        return None
+    return value.reshape(ranks, -1)[place].repeat(ranks).view(shape)
+
+
+def _exchanged(output: torch.Tensor, given: torch.Tensor, ranks: int, place: int) -> None:
+    value = _rank.values.known(given)
+    if value is not None:
+        with _disable_current_modes():
+            value = exchanged(value, output.shape, ranks, place)
+    if value is None:
+        _unknown([output])
+        return
+    _rank.values.tell(output, value)
 
 
 def _filled(output: torch.Tensor, part: torch.Tensor) -> None:

@@ -45,7 +45,7 @@ class Rank:
     finished: int | None = None
     mail: Mail = field(default_factory=lambda: Mail(None))
     tape: Tape = field(default_factory=Tape)
-    values: Values = field(default_factory=Values)
+    values: Values = field(init=False)
     storages: Storages = field(init=False)
     regions: Regions = field(init=False)
     stream: int = 0
@@ -55,6 +55,7 @@ class Rank:
     host_time: HostTime = field(default_factory=HostTime)
 
     def __post_init__(self) -> None:
+        self.values = Values(self.believed.expert_skew)
         self.storages = Storages(float(self.believed.capacity_bytes), self.host_time)
         self.regions = Regions(self)
         self.tape.timed(self.host_time.take_s)

@@ -70,10 +70,18 @@ def launcher_environment(rank: int, believed: Believed) -> dict[str, str]:
 
 
 def record(
-    number: int, believed: Believed, function: Callable[[], Any], steps: int | None = None, mail: Path | None = None
+    number: int,
+    believed: Believed,
+    function: Callable[[], Any],
+    steps: int | None = None,
+    mail: Path | None = None,
+    *,
+    history: bool = False,
 ) -> Recording:
     """Run a function as a rank; torch of this process can't be used for anything else afterwards."""
     rank = Rank(number, believed, finished=steps, mail=Mail(mail))
+    if history:
+        rank.storages.keep_history()
     ended = run(rank, function)
     import torch
 
@@ -110,6 +118,7 @@ def record(
         awaits=ended.awaits,
         host_s=tuple(rank.tape.last.host_s),
         dispatch_s=dispatch_s(),
+        history=held.history(),
         host=device_name(torch.device("cpu")),
     )
 

@@ -5,16 +5,31 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from hwprof.emulate.allocator import Allocator, Block, OutOfMemoryError
-from hwprof.emulate.recording import Refusal
+from hwprof.emulate.recording import History, Refusal
 from hwprof.emulate.run.host_time import HostTime
 
+HOPPER_BYTES, USUAL_BYTES = 32 * 2**20, (2 * 4096 + 8 * 16) * 2**10
+"""Of a cuBLAS workspace, from Hopper on and before, where ``CUBLAS_WORKSPACE_CONFIG`` says nothing."""
+
+
+def _configured_bytes() -> int:
+    """Sizes in KiB and their numbers, in turn: ``:4096:2:16:8``."""
+    words = [word for word in os.environ.get("CUBLAS_WORKSPACE_CONFIG", "").split(":") if word]
+    if not words or len(words) % 2 or not all(word.isdigit() for word in words):
+        return 0
+    numbers = [int(word) for word in words]
+    return sum(size * count for size, count in zip(numbers[::2], numbers[1::2], strict=True)) * 2**10
+
+
+MOST_EVENTS = 200_000
+"""Of the allocator, that are kept: the latest."""
 MOST_PLACES = 40
 """Modules that are named with what they hold at the peak."""
 
@@ -138,6 +153,21 @@ class Storages:
         self._put(held, stream, line)
         return True
 
+    def workspace(self, backward: bool, capability: tuple[int, int], stream: int, line: Any) -> None:
+        """Room for cuBLAS, which each thread that multiplies takes once for each stream, and keeps.
+
+        The engine of the backward pass has a thread of its own (``CublasHandlePool.cpp``; torch's notes on CUDA
+        semantics, "cuBLAS workspaces").
+        """
+        key = -1 - 2 * stream - backward
+        if key in self._live or capability == (0, 0):
+            return
+        size_bytes = _configured_bytes() or (HOPPER_BYTES if capability >= (9, 0) else USUAL_BYTES)
+        self._moment += 1
+        held = Held(size_bytes, "cuda", "cuBLAS workspaces", "", None, self._moment)
+        self._live[key] = held
+        self._put(held, stream, line)
+
     def resized(self, storage: torch.UntypedStorage, size_bytes: int, stream: int, line: Any) -> None:
         """A storage has another size from now on."""
         held = self._live.get(storage._cdata)
@@ -171,6 +201,24 @@ class Storages:
                 places[held.place] += held.size_bytes
         return dict(kinds.most_common()), dict(places.most_common(MOST_PLACES))
 
+    def keep_history(self) -> None:
+        """From now on write down what the allocator does, as far back as torch's own history goes by default."""
+        self.device.history = deque(maxlen=MOST_EVENTS)
+
+    def history(self) -> History | None:
+        """What the allocator did and holds; None where nobody asked."""
+        if self.device.history is None:
+            return None
+        used = {id(held.block): held.kind for held in list(self._live.values()) if held.block is not None}
+        blocks = [held.block for held in list(self._live.values()) if held.block is not None]
+        return History(
+            events=tuple(self.device.history),
+            blocks=tuple(
+                (block.segment, block.address, block.size_bytes, *block.pool, used.get(id(block), ""))
+                for block in self.device.blocks(blocks)
+            ),
+        )
+
     def _put(self, held: Held, stream: int, line: Any) -> None:
         before = self._most(held.device)
         self._place(held, stream, line)
@@ -185,12 +233,17 @@ class Storages:
             self.host.change(held.size_bytes)
         elif held.device == "cuda" and held.size_bytes:
             self._configure()
+            if self.device.history is not None:
+                self.device.line = line()
             try:
                 held.block = self.device.allocate(held.size_bytes, stream)
             except OutOfMemoryError as error:
                 self.refusal = Refusal(
                     error.asked_bytes, self.device.allocated_bytes, self.device.reserved_bytes, line()
                 )
+                if self.device.history is not None:
+                    left = int(self.capacity_bytes) - self.device.reserved_bytes
+                    self.device.history.append(("oom", left, error.asked_bytes, stream, self.refusal.line))
                 self.device.capacity_bytes = float("inf")
                 held.block = self.device.allocate(held.size_bytes, stream)
 

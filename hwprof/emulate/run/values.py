@@ -42,10 +42,14 @@ class Values:
 
     Attributes:
         made_up: rule -> how often it answered.
+
+    Args:
+        expert_skew: how often the first of several choices is taken, over the mean; 1: as often as each other.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, expert_skew: float = 1.0) -> None:
         self.made_up: Counter[str] = Counter()
+        self._skew = expert_skew
         self._changed: dict[int, int] = {}
 
     def known(self, tensor: Any) -> torch.Tensor | None:
@@ -186,14 +190,34 @@ class Values:
         if func in {aten.argmax.default, aten.argmin.default, aten.max.dim, aten.min.dim}:
             dim = args[1] if len(args) > 1 and args[1] is not None else -1
         choices = source.shape[dim] if dim is not None else source.numel()
-        self.made_up["what is chosen by weights or activations (experts) is dealt out evenly"] += 1
+        even = "is dealt out evenly"
+        way = even if self._skew == 1 else f"falls on the first {self._skew:g} times as often as on the mean"
+        self.made_up[f"what is chosen by weights or activations (experts) {way}"] += 1
         with _disable_current_modes():
             if chosen.dim() and func in {aten.sort.default, aten.sort.stable, aten.argsort.default}:
                 row = torch.arange(chosen.shape[-1])
                 value = row.expand(chosen.shape).contiguous()
             else:
-                value = (torch.arange(chosen.numel()) % max(choices, 1)).view(chosen.shape)
+                value = dealt(chosen.shape, max(choices, 1), self._skew)
         self.tell(chosen, value)
+
+
+def dealt(shape: torch.Size, choices: int, skew: float) -> torch.Tensor:
+    """Choices for each place of a result; those of a row differ where there are as many.
+
+    With a skew the first choice is taken by so many times its mean share of the rows, evenly among them, and the others
+    share the rest.
+    """
+    count = shape.numel()
+    if skew == 1 or choices < 2 or not count:
+        return (torch.arange(count) % choices).view(shape)
+    width = shape[-1] if len(shape) > 1 else 1
+    rows = count // width
+    found = (1 + torch.arange(count) % (choices - 1)).view(rows, width)
+    share = min(skew * width / choices, 1.0)
+    places = torch.arange(rows, dtype=torch.float64)
+    found[torch.floor((places + 1) * share) > torch.floor(places * share), 0] = 0
+    return found.view(shape)
 
 
 def _key(tensor: torch.Tensor) -> int:

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import flop_registry
 
 from hwprof.emulate.run.calls import call_of, shapes_of, tensor_view
 from hwprof.emulate.run.cuda.kernels import RESULTS
-from hwprof.emulate.run.groups import ranks_named, written
+from hwprof.emulate.run.groups import exchanged, ranks_named, written
 from hwprof.emulate.run.rank import Rank, script_line
 from hwprof.emulate.tape import HOST_WAITS, WAIT, Call, CollectiveName
 from hwprof.errors import InputError
@@ -219,6 +219,9 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
             place = self._places[key] = len(rank.tape.calls)
             line = script_line() or rank.phase
             rank.tape.calls.append(call_of(func, traits.name, args, kwargs, out, view=traits.view, line=line))
+        if traits.name in _BY_CUBLAS and rank.tape.calls[place].device == "cuda":
+            believed, backward = rank.believed, rank.phase == "backward"
+            rank.storages.workspace(backward, believed.capability, rank.stream, script_line)
         if rank.regions.any:
             self._compiled(func, place, traits, (args, kwargs), results)
         else:
@@ -273,6 +276,14 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
             if value is None or (result.numel() % max(value.numel(), 1)) or not value.numel():
                 values.forget(result)
                 continue
+            if op == "all_to_all":
+                with _disable_current_modes():
+                    got = exchanged(value, result.shape, len(ranks), ranks.index(self._rank.number))
+                if got is None:
+                    values.forget(result)
+                else:
+                    values.tell(result, got)
+                continue
             with _disable_current_modes():
                 whole = value.reshape(-1).repeat(result.numel() // value.numel()).view(result.shape)
                 values.tell(result, whole * len(ranks) if op == "all_reduce" else whole)
@@ -299,6 +310,7 @@ def _flex_call(name: str, args: Any, made: list[FakeTensor]) -> AtenCall:
     return AtenCall(name=name, arguments=arguments, results=tuple(tensor_view(each) for each in made))
 
 
+_BY_CUBLAS = frozenset({"aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::_scaled_mm", "aten::addmv"})
 _MOST_REAL = 2**24
 _NAMES = {kind.__name__ for kind in _PLAIN}
 _KINDS = {"forward": "activations", "backward": "gradients and temporaries", "optimizer": "optimizer"}
