@@ -6,20 +6,24 @@ import gzip
 import json
 import pickle
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hwprof.emulate.answer import Emulation, emulation_json
+from hwprof.emulate.decoder import FILE as MODEL_FILE
+from hwprof.emulate.decoder import decoder_of, toml_of
 from hwprof.emulate.page import build_page
 from hwprof.emulate.recording import History
 from hwprof.emulate.saved import recording_bytes
 from hwprof.emulate.timeline import chrome_trace
+from hwprof.errors import InputError
 from hwprof.report.chinese import Language
 from hwprof.report.files.folder import write_folder
 from hwprof.report.html import render_page
 from hwprof.specs.record.saved_calls import RECORDING_FILE
 
-_EARLIER = (RECORDING_FILE, "emulation.json", "report.html", "trace.json.gz")
+_EARLIER = (RECORDING_FILE, MODEL_FILE, "emulation.json", "report.html", "trace.json.gz")
 
 
 def write_emulation(
@@ -78,6 +82,8 @@ def _contents(found: Emulation, compared: Sequence[Emulation], language: Languag
     yield "emulation.json", json.dumps(answer, indent=1, allow_nan=False) + "\n"
     if found.recording.history is not None:
         yield SNAPSHOT_FILE, pickle.dumps(snapshot(found.recording.history), protocol=4)
+    with suppress(InputError):  # a model that the planner has no words for; it says why when it is asked
+        yield MODEL_FILE, toml_of(decoder_of(found.recording))
     page = build_page(found, compared)
     pictures = [page.roofs, page.timeline]
     yield "report.html", render_page("emulate.html.j2", page=page, pictures=pictures, language=language)

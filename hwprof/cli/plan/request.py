@@ -50,6 +50,12 @@ job_part = with_options(
     ),
     switch_options(),
     click.option(
+        "--emulation",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Folder that `hwprof emulate --output` left: the model of its script.",
+    ),
+    click.option(
         "--run", "run_directory", type=click.Path(path_type=Path), help="A run on one device: job and calibration."
     ),
 )
@@ -80,6 +86,8 @@ def answer_to(typed: dict[str, Any]) -> Answer:
         InputError: something that is needed is missing, or no machine can be searched.
     """
     record = _run_of(typed["run_directory"]) if typed["run_directory"] else None
+    if typed["emulation"]:
+        typed = typed | {"model": _emulated(typed)}
     typed = typed | _named(typed["hardware"] or _hardware_of(record), typed["devices"])
     searched = limited(typed) and not typed["devices"] and typed["objective"] in SEARCHED
     if searched and not typed["hardware"]:
@@ -236,6 +244,24 @@ def _usual_batch(typed: dict[str, Any], record: RunRecord | None) -> dict[str, A
     tokens = next(tokens for least, tokens in USUAL_STEP_TOKENS.items() if size >= least)
     power = round(math.log2(tokens / (typed["seq_len"] or seq_len_of(model))))
     return {"global_batch": 2 ** max(power, 0), "batch_assumed": 2 ** max(power, 0)}
+
+
+def _emulated(typed: dict[str, Any]) -> str:
+    """The file of the model of an emulated script.
+
+    Raises:
+        InputError: the script's model is none that can be planned, or another model was named, too.
+    """
+    from hwprof.emulate.decoder import FILE, decoder_of
+    from hwprof.emulate.saved import read_recordings
+
+    if typed["model"] or typed["run_directory"]:
+        raise InputError("--emulation says the model", remedy="leave --model and --run out")
+    decoder_of(read_recordings(typed["emulation"])[0])  # says why not
+    file: Path = typed["emulation"] / FILE
+    if not file.is_file():
+        raise InputError(f"{file} is not there", remedy="emulate the script again with --output")
+    return str(file)
 
 
 def _run_of(directory: Path) -> RunRecord:
