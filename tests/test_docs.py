@@ -26,6 +26,7 @@ NOT_RUN = {
     r"hwprof run\b": "trains for a minute; tests/cli/test_run_command.py runs it",
     r"hwprof bench-server\b": "asks a server that runs; tests/measure/test_server.py has one",
     r"hwprof emulate\b": "runs a script of the reader's; tests/emulate runs it",
+    r"hwprof plan --emulation\b": "starts from a script of the reader's; tests/emulate/test_decoder.py does",
     r"hwprof probe\b": "measures for a minute; tests/cli/test_probe_command.py runs it",
     r"hwprof view . --serve": "serves until it is stopped; tests/cli/test_view_serve.py asks it",
     r"hwprof view DIR --ncu": "needs Nsight Compute's output; tests/cli/test_view_command.py has some",

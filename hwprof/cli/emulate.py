@@ -120,7 +120,7 @@ def command(
             answer["compare"] = [emulation_json(each) for each in compared]
         click.echo(json.dumps(answer, indent=2, allow_nan=False))
     else:
-        say(_text(found, compared))
+        say(_text(found, compared, language))
 
 
 def _saved(script: tuple[str, ...], devices: int | None) -> tuple[Recording, ...]:
@@ -145,18 +145,23 @@ def _saved(script: tuple[str, ...], devices: int | None) -> tuple[Recording, ...
     return found
 
 
-def _text(found: Emulation, compared: list[Emulation]) -> str:
+def _text(found: Emulation, compared: list[Emulation], language: Language) -> str:
+    from hwprof.emulate.in_chinese import answer_in_chinese, caution_in_chinese
+
     recording = found.recording
     low_s, high_s = found.interval_s
     memory, width = recording.memory, 28
     need, room = format_bytes(memory.reserved_bytes), format_bytes(found.capacity_bytes)
     work = f"{format_quantity(float(recording.flop), 'flop')}, {recording.call_count:,} calls"
     where = f"{recording.devices:,} x {found.hardware}"
+    first = [f"{where}: {format_seconds(found.step_s)} a step, {found.bound}; emulated as rank {recording.rank}"]
+    first += _refusal(found)
+    if language == "zh":
+        first = list(filter(None, [answer_in_chinese(found), caution_in_chinese(found)]))
     parts = [(name.replace("_", " "), value) for name, value in found.breakdown_s.items() if value]
     return "\n".join(
         [
-            f"{where}: {format_seconds(found.step_s)} a step, {found.bound}; emulated as rank {recording.rank}",
-            *_refusal(found),
+            *first,
             "",
             f"step    {format_seconds(found.step_s)}  (90 %: {format_seconds(low_s)} to {format_seconds(high_s)})",
             f"bound   {found.bound}",

@@ -13,6 +13,7 @@ from typing import Any
 from hwprof.emulate.answer import Emulation, emulation_json
 from hwprof.emulate.decoder import FILE as MODEL_FILE
 from hwprof.emulate.decoder import decoder_of, toml_of
+from hwprof.emulate.in_chinese import page_in_chinese
 from hwprof.emulate.page import build_page
 from hwprof.emulate.recording import History
 from hwprof.emulate.saved import recording_bytes
@@ -85,6 +86,8 @@ def _contents(found: Emulation, compared: Sequence[Emulation], language: Languag
     with suppress(InputError):  # a model that the planner has no words for; it says why when it is asked
         yield MODEL_FILE, toml_of(decoder_of(found.recording))
     page = build_page(found, compared)
+    if language == "zh":
+        page = page_in_chinese(page, found)
     pictures = [page.roofs, page.timeline]
     yield "report.html", render_page("emulate.html.j2", page=page, pictures=pictures, language=language)
     yield "trace.json.gz", gzip.compress(chrome_trace(found).encode(), mtime=0)

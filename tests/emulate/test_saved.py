@@ -87,5 +87,12 @@ def test_a_folder_gets_a_report_that_says_emulated(folder, tmp_path):
     assert "a100-sxm4-80gb" in page
     for block in ("blocks.0", "blocks.2"):  # each gather says whose weights it brings
         assert f">{block}</td>" in page
+    said = CliRunner().invoke(
+        command, ["--hardware", "h100-sxm", "--lang", "zh", "--output", str(tmp_path), str(folder)]
+    )
+    assert said.stdout.startswith("2 台 h100-sxm5-80gb：每步 ")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "所有数字都是模拟得到的" in page
+    assert "按产生它的模块" in page
     answer = json.loads((tmp_path / "out" / "emulation.json").read_text(encoding="utf-8"))
     assert read_recordings(tmp_path / "out")[0].flop == answer["flop"]["total"]
