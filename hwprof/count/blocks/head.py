@@ -16,8 +16,9 @@ def head_ops(graph: Graph) -> Iterator[Op]:
     if spec.head.pooler:
         yield graph.linear("pooler", d, d, bias=True, tokens=graph.batch)
         yield graph.op("pooler.activation", "tanh", tokens=graph.batch, features=d)
-    if spec.head.kind == "classifier":
-        yield graph.linear("head", d, spec.head.classes, bias=True, tokens=graph.batch)
+    if spec.head.classes:
+        rows, width = logits_shape(graph)
+        yield graph.linear("head", d, width, bias=spec.head.bias, tokens=rows)
     elif spec.head.kind != "none":
         yield from _vocabulary_ops(graph)
 
@@ -25,8 +26,8 @@ def head_ops(graph: Graph) -> Iterator[Op]:
 def logits_shape(graph: Graph) -> tuple[int, int]:
     """Rows and width of the logits; no rows where there is no head."""
     spec = graph.spec
-    if spec.head.kind == "classifier":
-        return graph.batch, spec.head.classes
+    if spec.head.classes:
+        return (graph.batch if spec.head.kind == "classifier" else graph.tokens), spec.head.classes
     return (0 if spec.head.kind == "none" else graph.tokens), spec.vocab_size
 
 

@@ -132,8 +132,8 @@ def _head_tensors(spec: ModelSpec) -> Iterator[ParameterTensor]:
         yield from linear("pooler", d, d, 1, bias=True)
     if spec.head.kind == "none":
         return
-    if spec.head.kind == "classifier":
-        yield from linear("head", spec.head.classes, d, 1, bias=True)
+    if spec.head.classes:
+        yield from linear("head", spec.head.classes, d, 1, bias=spec.head.bias)
         return
     if spec.head.kind == "masked_lm":
         yield from linear("head.transform", d, d, 1, bias=True)

@@ -12,7 +12,7 @@ from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Execution, OpCost, register
 from hwprof.specs.model.parts import Activation
 
-ACTIVATION_FLOP: dict[Activation, tuple[int, int]] = {"gelu": (9, 18), "relu": (1, 1), "silu": (4, 7)}
+ACTIVATION_FLOP: dict[Activation, tuple[int, int]] = {"gelu": (9, 18), "relu": (1, 1), "relu2": (2, 3), "silu": (4, 7)}
 """Operations an element, forward and backward. gelu: x/2·(1 + tanh(√(2/π)·(x + 0.0447·x³))); silu: x/(1 + exp(-x))."""
 
 STATISTIC_BYTES = 4
@@ -119,12 +119,16 @@ def rmsnorm(how: Execution, *, tokens: int, features: int) -> OpCost:
 
 @register("activation")
 def activation(how: Execution, *, tokens: int, features: int, function: Activation) -> OpCost:
-    """Activation y = f(x), one pass each way; backward reads dY and what is kept: x, or for relu y."""
+    """Activation y = f(x), one pass each way; backward reads dY and what is kept: x, or for relu y.
+
+    A squared relu is two kernels each way where nothing is compiled, and keeps the relu.
+    """
     x, width = tokens * features, how.precision.compute_bytes
     forward_flop, backward_flop = ACTIVATION_FLOP[function]
+    moved = x * width * (2 if function == "relu2" and not how.fused else 1)
     return OpCost(
-        forward=Cost(vector_flop=forward_flop * x, read_bytes=x * width, write_bytes=x * width),
-        backward=Cost(vector_flop=backward_flop * x, read_bytes=2 * x * width, write_bytes=x * width),
+        forward=Cost(vector_flop=forward_flop * x, read_bytes=moved, write_bytes=moved),
+        backward=Cost(vector_flop=backward_flop * x, read_bytes=2 * moved, write_bytes=moved),
         saved_bytes=x * width,
         input_bytes=x * width,
         output_bytes=x * width,
@@ -141,7 +145,7 @@ def gated_activation(how: Execution, *, tokens: int, features: int, function: Ac
     """
     x, width = tokens * features, how.precision.compute_bytes
     forward_flop, backward_flop = ACTIVATION_FLOP[function]
-    kept = 2 if how.fused or function == "relu" else 3
+    kept = 2 if how.fused or function in {"relu", "relu2"} else 3
     reads, writes, backward_reads, backward_writes = (2, 1, 3, 2) if how.fused else (3, 2, 6, 3)
     return OpCost(
         forward=Cost(vector_flop=(forward_flop + 1) * x, read_bytes=reads * x * width, write_bytes=writes * x * width),

@@ -35,7 +35,7 @@ def missing_of_model(model: ModelSpec) -> list[tuple[bool, str]]:
         (model.norm_placement != "pre" or not model.final_norm, f"{model.norm_placement} norms"),
         (model.norm_weights != "all", f"norms with {model.norm_weights} weights"),
         (model.positions not in _POSITIONS, f"{model.positions} positions"),
-        ((model.activation == "silu") != model.gated or model.activation == "relu", _activation(model)),
+        ((model.activation == "silu") != model.gated or model.activation in {"relu", "relu2"}, _activation(model)),
         (not _biases_known(model), f"biases of {model.attention_bias} in attention, mlp_bias {model.mlp_bias}"),
         (model.head_bias or model.head.kind != "linear" or model.head.softcap, "its head"),
         (model.embedding != EmbeddingSpec(), "its embedding"),

@@ -10,8 +10,8 @@ gradient_checkpointing
 """
 
 _TOKENS = """
-bos_token_id eos_token_id pad_token_id sep_token_id cls_token_id mask_token_id unk_token_id decoder_start_token_id
-boi_token_index eoi_token_index image_token_index image_token_id prefix
+bos_token_id eos_token_id pad_token_id sep_token_id cls_token_id mask_token_id unk_token_id eod_token_id
+decoder_start_token_id boi_token_index eoi_token_index image_token_index image_token_id prefix
 """
 
 _GENERATION = """

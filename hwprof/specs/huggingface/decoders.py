@@ -31,7 +31,8 @@ def rms_decoder(config: Config, sizes: Tables | None = None, **fields: Any) -> T
         "mlp_bias": False,
     }
     attention_dropout(config)
-    return merged(common, sizes or widths(config), rotary(config), language_head(config), fields)
+    head = language_head(config)
+    return merged(common, sizes or widths(config), rotary(config), fields, head)
 
 
 def biased(config: Config, *, default: bool = False) -> str:

@@ -56,7 +56,7 @@ def _both_sides(config: Config) -> Tables:
     names = config.items("architectures") or [""]
     if str(names[0]).endswith("ForCausalLM"):
         config.fail(f"architecture {names[0]!r} is the decoder alone", expectation="expected a class with both sides")
-    return language_head(config)
+    return language_head(config, scored=False)
 
 
 def _bart_like(config: Config, **fields: Any) -> Tables:
@@ -66,8 +66,9 @@ def _bart_like(config: Config, **fields: Any) -> Tables:
         "classif_dropout", "add_final_layer_norm", "normalize_before", "normalize_embedding", "gradient_checkpointing"
     )
     config.only("tie_word_embeddings", True)  # untied, each side and the head have tables of their own
-    config.only("encoder_layerdrop", 0.0, 0)
-    config.only("decoder_layerdrop", 0.0, 0)
+    dropped = [config.number(f"{side}_layerdrop", default=0.0) for side in ("encoder", "decoder")]
+    if any(dropped):
+        config.notes.append("Layers that are left out by chance (layerdrop) are counted as if none was.")
     config.only("extra_pos_embeddings", 2)
     d_model, heads = config.integer("d_model"), config.integer("decoder_attention_heads")
     encoder_heads = config.integer("encoder_attention_heads", default=heads)
@@ -120,6 +121,49 @@ def marian(config: Config) -> Tables:
         max_seq_len=positions,
         norm_placement="post",
         final_norm=False,
+        attention_bias="all",
+        encoder={"max_seq_len": positions},
+    )
+
+
+def mbart(config: Config) -> Tables:
+    """mBART: as BART with norms before blocks and after the last layer."""
+    return merged(bart(config), {"norm_placement": "pre", "final_norm": True})
+
+
+def blenderbot(config: Config) -> Tables:
+    """Blenderbot: norms before blocks, learned positions."""
+    return _bart_like(
+        config,
+        max_seq_len=config.integer("max_position_embeddings", default=128),
+        norm_placement="pre",
+        final_norm=True,
+        attention_bias="all",
+    )
+
+
+def m2m_100(config: Config) -> Tables:
+    """M2M-100 and NLLB: norms before blocks, fixed positions that are no parameters."""
+    return _bart_like(
+        config,
+        max_seq_len=config.integer("max_position_embeddings", default=1024),
+        norm_placement="pre",
+        final_norm=True,
+        attention_bias="all",
+        positions="sinusoidal",
+    )
+
+
+def pegasus(config: Config) -> Tables:
+    """Pegasus: norms before blocks; transformers keeps its fixed positions among the parameters."""
+    config.only("static_position_embeddings", True)
+    config.notes.append("Positions of both sides are counted as parameters, as in transformers; they are not trained.")
+    positions = config.integer("max_position_embeddings", default=1024)
+    return _bart_like(
+        config,
+        max_seq_len=positions,
+        norm_placement="pre",
+        final_norm=True,
         attention_bias="all",
         encoder={"max_seq_len": positions},
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from hwprof.specs.huggingface.config import Config, Tables
-from hwprof.specs.huggingface.parts import activation, dropout, merged
+from hwprof.specs.huggingface.parts import activation, classes, dropout, merged
 
 
 def _sizes(config: Config) -> Tables:
@@ -34,37 +33,77 @@ def bert(config: Config) -> Tables:
     config.only("tie_word_embeddings", True)  # untied, the head has two biases
     config.harmless("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers")
     config.harmless("pooler_size_per_head", "pooler_type", "layer_norm_type")
-    types = config.integer("type_vocab_size", default=2)
+    types = {"embedding": {"token_types": config.integer("type_vocab_size", default=2)}}
     rates = dropout(config, "hidden_dropout_prob", "attention_probs_dropout_prob", default=0.1)
-    tables = {
-        "kind": "encoder",
-        "vocab_size": config.integer("vocab_size"),
-        "max_seq_len": config.integer("max_position_embeddings", default=512),
-        "norm_placement": "post",
-        "final_norm": False,
-        "attention_bias": "all",
-        "tied_embeddings": True,
-        "embedding": {"norm": True, "token_types": types},
-    }
-    return merged(_sizes(config), tables, rates, _bert_head(config))
+    return merged(_sizes(config), _BERT, types, _vocabulary(config), rates, _bert_head(config))
+
+
+_BERT: Tables = {
+    "kind": "encoder",
+    "gated": False,
+    "norm": "layernorm",
+    "mlp_bias": True,
+    "positions": "learned",
+    "norm_placement": "post",
+    "final_norm": False,
+    "attention_bias": "all",
+    "tied_embeddings": True,
+    "embedding": {"norm": True},
+}
+"""What BERT and DistilBERT have in common."""
 
 
 def roberta(config: Config) -> Tables:
     """RoBERTa: BERT with two position rows that no token has."""
+    config.harmless("output_past")
     tables = bert(config)
     usable = tables["max_seq_len"] - 2
     return merged(tables, {"max_seq_len": usable, "embedding": {"extra_positions": 2}})
 
 
+def distilbert(config: Config) -> Tables:
+    """DistilBERT: BERT without segments and pooler."""
+    config.only("tie_word_embeddings", True)
+    config.harmless("qa_dropout", "seq_classif_dropout", "sinusoidal_pos_embds", "tie_weights_", "classifier_dropout")
+    d_model, heads = config.integer("dim", "hidden_size"), config.integer("n_heads", "num_attention_heads")
+    sizes = {
+        "layers": config.integer("n_layers", "num_hidden_layers"),
+        "d_model": d_model,
+        "d_ff": config.integer("hidden_dim", default=4 * d_model),
+        "heads": heads,
+        "kv_heads": heads,
+        "head_dim": d_model // heads,
+        "activation": activation(config, "activation", default="gelu"),
+    }
+    labels = {"classes": classes(config)}
+    heads_of: dict[str, Tables] = {
+        "Model": {"head": {"kind": "none"}},
+        "ForMaskedLM": {"head": {"kind": "masked_lm"}, "head_bias": True},
+        "ForSequenceClassification": {"head": {"kind": "classifier", "pooler": True} | labels},
+        "ForTokenClassification": {"head": {"kind": "token_classifier"} | labels},
+        "ForQuestionAnswering": {"head": {"kind": "token_classifier", "classes": 2}},
+    }
+    rates = dropout(config, "dropout", "attention_dropout", default=0.1)
+    return merged(_BERT, sizes, _vocabulary(config), rates, _by_class(config, heads_of, default="Model"))
+
+
+def _vocabulary(config: Config) -> Tables:
+    return {
+        "vocab_size": config.integer("vocab_size"),
+        "max_seq_len": config.integer("max_position_embeddings", default=512),
+    }
+
+
 def _bert_head(config: Config) -> Tables:
     """The head by the class that ``architectures`` names; without a name the base model with its pooler."""
+    labels = {"classes": classes(config)}
     heads: dict[str, Tables] = {
         "Model": {"head": {"kind": "none", "pooler": True}},
         "ForMaskedLM": {"head": {"kind": "masked_lm"}, "head_bias": True},
+        "ForSequenceClassification": {"head": {"kind": "classifier", "pooler": True} | labels},
+        "ForTokenClassification": {"head": {"kind": "token_classifier"} | labels},
+        "ForQuestionAnswering": {"head": {"kind": "token_classifier", "classes": 2}},
     }
-    if config.text("model_type", default="bert") == "bert":
-        classes = {"kind": "classifier", "classes": _classes(config), "pooler": True}
-        heads["ForSequenceClassification"] = {"head": classes}
     return _by_class(config, heads, default="Model")
 
 
@@ -82,11 +121,6 @@ def _by_class(config: Config, heads: dict[str, Tables], *, default: str) -> Tabl
         f"architecture {names[0]!r} has a head that is not known",
         expectation=f"expected a class that ends with {', '.join(heads)}",
     )
-
-
-def _classes(config: Config) -> int:
-    labels: Any = config.value("id2label")
-    return len(labels) if isinstance(labels, dict) and labels else config.integer("num_labels", default=2)
 
 
 def vit(config: Config) -> Tables:
@@ -113,7 +147,7 @@ def vit(config: Config) -> Tables:
         config.fail("key 'qkv_bias' is False", expectation="a vision Transformer without these biases is not known")
     rates = dropout(config, "hidden_dropout_prob", "attention_probs_dropout_prob")
     heads: dict[str, Tables] = {
-        "ForImageClassification": {"head": {"kind": "classifier", "classes": _classes(config)}},
+        "ForImageClassification": {"head": {"kind": "classifier", "classes": classes(config)}},
         "Model": {"head": {"kind": "none", "pooler": True}},
     }
     return merged(sizes, tables, rates, _by_class(config, heads, default="ForImageClassification"))

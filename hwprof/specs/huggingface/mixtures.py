@@ -14,6 +14,7 @@ from hwprof.specs.huggingface.parts import (
     widths,
     window,
 )
+from hwprof.specs.huggingface.recent_decoders import ernie_biases
 
 
 def mixtral(config: Config) -> Tables:
@@ -157,6 +158,98 @@ def deepseek_v3(config: Config) -> Tables:
     config.only("topk_method", "noaux_tc")
     moe = _deepseek_experts(config, dense=3, shared=1) | {"router_bias": "buffer"}
     return merged(_deepseek(config), {"moe": moe})
+
+
+def dots1(config: Config) -> Tables:
+    """dots.llm1: experts as DeepSeek has them, attention as Qwen 3."""
+    sizes = widths(config, kv_heads=32)
+    tables = rms_decoder(config, sizes, attention_bias=biased(config), attention={"qk_norm": "head"})
+    layers = tables["layers"]
+    first = config.integer("max_window_layers", default=62, least=0)
+    local = window(config, layers, tokens=config.optional_integer("sliding_window"), local=max(0, layers - first))
+    config.harmless("routed_scaling_factor", "n_group", "topk_group", "norm_topk_prob", "topk_method", "moe_layer_freq")
+    config.only("scoring_func", "sigmoid", "noaux_tc")
+    moe = _deepseek_experts(config, dense=0, shared=0) | {"router_bias": "buffer"}
+    return merged(tables, local, {"moe": moe})
+
+
+def ernie4_5_moe(config: Config) -> Tables:
+    """ERNIE 4.5 with experts: shared ones, and a bias of the router among the parameters."""
+    tables = rms_decoder(config, widths(config, kv_heads=4), **ernie_biases(config))
+    if tables["mlp_bias"]:
+        config.fail("key 'use_bias' is True", expectation="ERNIE's experts have no biases")
+    config.harmless("moe_norm_min", "moe_use_aux_free", "moe_capacity", "moe_gate", "moe_layer_num")
+    layers, width = tables["layers"], config.integer("moe_intermediate_size", default=1536)
+    first, every = (
+        config.integer("moe_layer_start_index", default=1, least=0),
+        config.integer("moe_layer_interval", default=1),
+    )
+    held = config.value("moe_layer_end_index")
+    last = layers - 1 if held in {None, -1} else config.integer("moe_layer_end_index")
+    chosen = [i for i in range(layers) if (i + 1) % every == 0 and first <= i <= last]
+    moe = {
+        "experts": config.integer("moe_num_experts", default=64),
+        "top_k": config.integer("moe_k", default=6),
+        "expert_ff": width,
+        "shared_ff": width * config.integer("moe_num_shared_experts", default=2, least=0),
+        "router_bias": "parameter",
+    }
+    return merged(tables, {"moe": moe | expert_layers(config, layers, chosen)})
+
+
+def granitemoe(config: Config) -> Tables:
+    """Granite 3 with experts."""
+    config.harmless("embedding_multiplier", "logits_scaling", "residual_multiplier", "attention_multiplier")
+    tables = rms_decoder(config, attention_bias=biased(config))
+    return merged(tables, {"moe": _routed(config) | {"expert_ff": tables["d_ff"]}})
+
+
+def hunyuan_moe(config: Config) -> Tables:
+    """Hunyuan with experts: a shared one as wide as each."""
+    config.harmless("use_qk_norm", "use_rotary_pos_emb", "use_cla", "cla_share_factor", "norm_type", "mlp_hidden_act")
+    config.harmless("use_mixed_mlp_moe", "capacity_factor", "moe_drop_tokens", "moe_random_routing_dropped_token")
+    config.harmless("moe_layer_num_skipped", "norm_topk_prob", "group_limited_greedy", "moe_intermediate_size")
+    config.harmless("num_shared_expert")
+    tables = rms_decoder(config, attention_bias=biased(config), attention={"qk_norm": "head"})
+    width = tables["d_ff"]
+    chosen = config.value("moe_topk")
+    if isinstance(chosen, list):
+        if len(set(chosen)) != 1:
+            config.fail("key 'moe_topk' differs between layers", expectation="expected one number for all")
+        chosen = chosen[0]
+    moe = {
+        "experts": config.integer("num_experts"),
+        "top_k": Config({"moe_topk": chosen}, path=config.path).integer("moe_topk", default=1),
+        "expert_ff": width,
+        "shared_ff": width,
+    }
+    return merged(tables, {"moe": moe})
+
+
+def minimax_m2(config: Config) -> Tables:
+    """MiniMax M2: norms of whole queries and keys; further predictions are not in transformers."""
+    config.harmless("qk_norm_type", "scoring_func", "use_qk_norm", "use_routing_bias", "use_mtp", "num_mtp_modules")
+    config.harmless("mtp_transformer_layers", "shared_intermediate_size", "attn_type_list", "router_jitter_noise")
+    config.harmless("rms_norm_type", "layernorm_full_attention_beta", "layernorm_mlp_beta", "swa_rope_theta")
+    sizes = widths(config, kv_heads=8, head_dim=128)
+    tables = rms_decoder(config, sizes, attention={"qk_norm": "full"})
+    turned = config.integer("rotary_dim", default=sizes["head_dim"]) / sizes["head_dim"]
+    moe = _routed(config) | {"expert_ff": tables["d_ff"], "router_bias": "buffer"}
+    return merged(tables, rotary(config, fraction=turned), {"moe": moe})
+
+
+def phimoe(config: Config) -> Tables:
+    """Phi 3.5 with experts: layer norms, biases in attention, a bias of the head."""
+    config.harmless("router_jitter_noise", "input_jitter_noise", "hidden_dropout", "max_position_embeddings")
+    tables = rms_decoder(
+        config,
+        widths(config, kv_heads=8),
+        norm="layernorm",
+        attention_bias=biased(config),
+        head_bias=config.flag("lm_head_bias", default=False),
+    )
+    local = window(config, tables["layers"], tokens=config.optional_integer("sliding_window"), local=tables["layers"])
+    return merged(tables, local, {"moe": _routed(config) | {"expert_ff": tables["d_ff"]}})
 
 
 def _deepseek(config: Config) -> Tables:

@@ -19,7 +19,8 @@ def _layernorm_decoder(config: Config, sizes: Tables, *, tied: bool, **fields: A
         "attention_bias": "all",
         "mlp_bias": True,
     }
-    return merged(common, sizes, language_head(config), fields)
+    head = language_head(config)
+    return merged(common, sizes, fields, head)
 
 
 def _own_heads(sizes: Tables) -> Tables:
@@ -47,6 +48,45 @@ def gpt2(config: Config) -> Tables:
     return merged(
         tables, {"activation": function}, dropout(config, "resid_pdrop", "embd_pdrop", "attn_pdrop", default=0.1)
     )
+
+
+def gpt_bigcode(config: Config) -> Tables:
+    """StarCoder and SantaCoder: GPT-2 with one key and value head for all."""
+    config.harmless("inference_runner", "validate_runner_input", "pre_allocate_kv_cache", "max_sequence_length")
+    config.harmless(
+        "num_key_value_heads", "max_batch_size", "scale_attention_softmax_in_fp32", "attention_softmax_in_fp32"
+    )
+    tables = gpt2(config)
+    return merged(tables, {"kv_heads": 1}) if config.flag("multi_query", default=True) else tables
+
+
+def gptj(config: Config) -> Tables:
+    """GPT-J and CodeGen: one norm for both blocks, biases in the network and on the head."""
+    config.harmless("scale_attn_weights", "n_ctx", "gradient_checkpointing")
+    config.harmless("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type")
+    config.harmless("summary_use_proj")
+    d_model, heads = config.integer("n_embd", "hidden_size"), config.integer("n_head", "num_attention_heads")
+    sizes = {
+        "layers": config.integer("n_layer", "num_hidden_layers"),
+        "d_model": d_model,
+        "d_ff": config.integer("n_inner", default=4 * d_model),
+        "heads": heads,
+        "vocab_size": config.integer("vocab_size"),
+        "max_seq_len": config.integer("n_positions", "max_position_embeddings", default=2048),
+    }
+    width = d_model // heads
+    turned = width if config.is_null("rotary_dim") else config.integer("rotary_dim", default=64)
+    tables = _layernorm_decoder(
+        config,
+        _own_heads(sizes),
+        tied=False,
+        activation=activation(config, "activation_function", default="gelu_new"),
+        block="parallel_shared_norm",
+        attention_bias="none",
+        head_bias=True,
+    )
+    rates = dropout(config, "resid_pdrop", "embd_pdrop", "attn_pdrop")
+    return merged(rotary(config, fraction=turned / width), tables, rates)
 
 
 def opt(config: Config) -> Tables:

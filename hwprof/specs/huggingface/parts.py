@@ -13,6 +13,7 @@ ACTIVATIONS = {
     "swish": "silu",
     "swiglu": "silu",
     "relu": "relu",
+    "relu2": "relu2",
     "gelu": "gelu",
     "gelu_new": "gelu",
     "gelu_fast": "gelu",
@@ -113,21 +114,52 @@ def attention_dropout(config: Config, *names: str) -> None:
         config.notes.append(f"Dropout of attention weights ({rate:g}) is not in the count.")
 
 
-def language_head(config: Config) -> Tables:
-    """The head by the class that ``architectures`` names: a language model, or the base model without a head."""
+_LANGUAGE = ("ForCausalLM", "LMHeadModel", "MTModel", "ForConditionalGeneration")
+
+
+def language_head(config: Config, *, scored: bool = True) -> Tables:
+    """The head of a decoder by the class that ``architectures`` names; where none is named, that of a language model.
+
+    Classes for sequences and rewards have a score of every token without a bias, those for tokens and for answers one
+    with a bias; the base model has no head.
+
+    Args:
+        config: the file.
+        scored: whether the family's classes for sequences, tokens and answers are so.
+    """
     names = config.items("architectures") or []
     if len(names) > 1:
         config.fail(f"key 'architectures' names {len(names)} classes", expectation="expected one")
     name = str(names[0]) if names else "ForCausalLM"
-    if name.endswith(("ForCausalLM", "LMHeadModel", "MTModel", "ForConditionalGeneration")):
+    if name.endswith(_LANGUAGE):
         return {}
+    if scored and name.endswith(("ForSequenceClassification", "ForTokenClassification")):
+        return scores(config, classes(config), bias=name.endswith("ForTokenClassification"))
+    if scored and name.endswith("ForQuestionAnswering"):
+        return scores(config, 2)
     if name.endswith("Model") and not name.endswith(("EncoderModel", "HeadsModel")):
         return {"head": {"kind": "none"}}
     return config.fail(
         f"architecture {name!r} has a head that is not known",
-        expectation="expected a class that ends with ForCausalLM, LMHeadModel, MTModel, ForConditionalGeneration "
-        "or Model",
+        expectation=f"expected a class that ends with {', '.join(_LANGUAGE)}, ForSequenceClassification, "
+        "ForTokenClassification, ForQuestionAnswering or Model",
     )
+
+
+def scores(config: Config, number: int, *, bias: bool = True) -> Tables:
+    """So many numbers for every token; the table of tokens is then no head's."""
+    config.harmless("num_labels")
+    return {
+        "head": {"kind": "token_classifier", "classes": number, "bias": bias},
+        "tied_embeddings": False,
+        "head_bias": False,
+    }
+
+
+def classes(config: Config) -> int:
+    """How many labels a classifier tells apart."""
+    labels: Any = config.value("id2label")
+    return len(labels) if isinstance(labels, dict) and labels else config.integer("num_labels", default=2)
 
 
 def expert_layers(config: Config, layers: int, chosen: Sequence[int]) -> Tables:

@@ -11,7 +11,8 @@ from hwprof.specs.frozen import Record
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Activation = Literal["gelu", "relu", "silu"]
+Activation = Literal["gelu", "relu", "relu2", "silu"]
+"""``relu2`` is the square of relu (So et al. 2021)."""
 Positions = Literal["learned", "rope", "none", "alibi", "sinusoidal", "relative"]
 
 
@@ -73,20 +74,24 @@ class HeadSpec(Record):
 
     Attributes:
         kind: ``linear`` = logits of the vocabulary for every token; ``masked_lm`` = the same after a dense layer, an
-            activation and a norm (BERT); ``classifier`` = logits of ``classes`` for the first token; ``none``.
+            activation and a norm (BERT); ``classifier`` = logits of ``classes`` for the first token;
+            ``token_classifier`` = for every token (classes of tokens, spans of answers; decoders score a sequence so);
+            ``none``.
         classes: outputs of a classifier.
+        bias: whether a classifier has one.
         pooler: a dense layer with tanh on the first token.
         softcap: logits are capped with a tanh (Gemma 2).
     """
 
-    kind: Literal["linear", "masked_lm", "classifier", "none"] = "linear"
+    kind: Literal["linear", "masked_lm", "classifier", "token_classifier", "none"] = "linear"
     classes: Count = 0
+    bias: bool = True
     pooler: bool = False
     softcap: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.kind == "classifier") != (self.classes > 0):
+        if self.kind.endswith("classifier") != (self.classes > 0):
             raise ValueError(f"classes = {self.classes}, but the head is of kind {self.kind!r}")
         return self
 

@@ -12,6 +12,7 @@ _DECODER: dict[str, tuple[tuple[object, ...], str]] = {
     "block": (("sequential",), "attention and feed-forward network side by side"),
     "positions": (("learned", "rope", "none"), "positions of another kind"),
     "attention_bias": (("none", "qkv", "all"), "biases on query, value and output alone"),
+    "activation": (("gelu", "relu", "silu"), "a squared relu"),
     "moe": ((None,), "a mixture of experts"),
     "mla": ((None,), "latent attention"),
     "attention": ((AttentionSpec(),), "attention beyond projections and rotary positions ([attention])"),

@@ -41,6 +41,10 @@ from hwprof.specs.record.run import RunSettings
 
 BATCH, TARGET_LEN, SOURCE_LEN, MEL_BINS, IMAGE = 2, 16, 24, 8, 16
 
+ROPE = {"rope_type": "default", "rope_theta": 1e4}
+DISTIL: dict[str, Any] = {"vocab_size": 61, "dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 80}
+DISTIL |= {"max_position_embeddings": 64, "pad_token_id": 0}
+
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", DECODER | {"attention_bias": True, "mlp_bias": True, "head_dim": 16}),
     "llama, tied": ("llama", DECODER | {"tie_word_embeddings": True}),
@@ -101,9 +105,61 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"first_k_dense_replace": 1, "n_routed_experts": 4, "n_shared_experts": 1, "head_dim": 16}
         | {"use_qk_norm": True, "attention_bias": True},
     ),
+    "arcee": ("arcee", DECODER | {"head_dim": 16, "attention_bias": True}),
+    "ministral": ("ministral", DECODER | {"sliding_window": 8, "head_dim": 8, "rope_parameters": ROPE}),
+    "ernie-4.5": ("ernie4_5", DECODER | {"head_dim": 16, "use_bias": True}),
+    "seed-oss": ("seed_oss", DECODER | {"head_dim": 16}),
+    "hunyuan": ("hunyuan_v1_dense", DECODER | {"head_dim": 8, "rope_parameters": ROPE}),
+    "glm-4": ("glm", DECODER | {"head_dim": 16}),
+    "glm-4-0414": ("glm4", DECODER | {"head_dim": 16}),
+    "exaone-4": ("exaone4", DECODER | {"num_hidden_layers": 5, "sliding_window": 8}),
+    "exaone-4, all of it": ("exaone4", DECODER | {"sliding_window": None, "layer_types": ["full_attention"] * 3}),
+    "command-r": ("cohere", DECODER),
+    "command-r7b": ("cohere2", DECODER | {"num_hidden_layers": 5, "sliding_window": 8, "attention_bias": True}),
+    "nemotron": ("nemotron", DECODER | {"head_dim": 16, "attention_bias": True}),
+    "starcoder2": ("starcoder2", DECODER | {"sliding_window": 8}),
+    "stablelm": ("stablelm", DECODER | {"use_qkv_bias": True}),
+    "stablelm, side by side": ("stablelm", DECODER | {"use_parallel_residual": True}),
+    "starcoder": ("gpt_bigcode", {"vocab_size": 61, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 4}),
+    "gpt-j": ("gptj", {"vocab_size": 61, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 4, "rotary_dim": 4}),
+    "codegen": (
+        "codegen",
+        {"vocab_size": 61, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 4, "rotary_dim": 4},
+    ),
+    "ernie-4.5-moe": (
+        "ernie4_5_moe",
+        DECODER | {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 24, "moe_layer_end_index": 2},
+    ),
+    "granite-moe": ("granitemoe", MOE | {"num_local_experts": 4}),
+    "hunyuan-moe": (
+        "hunyuan_v1_moe",
+        DECODER | {"num_experts": 4, "moe_topk": 2, "head_dim": 8, "rope_parameters": ROPE},
+    ),
+    "minimax-m2": ("minimax_m2", MOE | {"num_local_experts": 4, "head_dim": 16}),
+    "phi-3.5-moe": ("phimoe", MOE | {"num_local_experts": 4, "attention_bias": True, "lm_head_bias": True}),
+    "dots1": (
+        "dots1",
+        NARROW_MOE | {"first_k_dense_replace": 1, "n_routed_experts": 4, "n_shared_experts": 1, "head_dim": 16},
+    ),
+    "scores of a sequence": ("llama", DECODER | {"architectures": ["LlamaForSequenceClassification"], "num_labels": 1}),
+    "scores of tokens": ("qwen2", DECODER | {"architectures": ["Qwen2ForTokenClassification"], "num_labels": 5}),
+    "spans of answers": ("llama", DECODER | {"architectures": ["LlamaForQuestionAnswering"]}),
+    "scores, gpt2": (
+        "gpt2",
+        {"vocab_size": 61, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 4, "pad_token_id": 0}
+        | {"architectures": ["GPT2ForSequenceClassification"], "num_labels": 3},
+    ),
     "bert": ("bert", OWN_HEADS | {"architectures": ["BertForMaskedLM"]}),
     "bert, base": ("bert", OWN_HEADS | {"architectures": ["BertModel"]}),
     "bert, classes": ("bert", OWN_HEADS | {"architectures": ["BertForSequenceClassification"], "num_labels": 5}),
+    "bert, tokens": ("bert", OWN_HEADS | {"architectures": ["BertForTokenClassification"], "num_labels": 5}),
+    "bert, answers": ("bert", OWN_HEADS | {"architectures": ["BertForQuestionAnswering"]}),
+    "roberta, classes": ("roberta", OWN_HEADS | {"architectures": ["RobertaForSequenceClassification"]}),
+    "xlm-roberta": ("xlm-roberta", OWN_HEADS | {"architectures": ["XLMRobertaForMaskedLM"]}),
+    "camembert": ("camembert", OWN_HEADS | {"architectures": ["CamembertForTokenClassification"], "num_labels": 5}),
+    "distilbert": ("distilbert", DISTIL | {"architectures": ["DistilBertForMaskedLM"]}),
+    "distilbert, classes": ("distilbert", DISTIL | {"architectures": ["DistilBertForSequenceClassification"]}),
+    "distilbert, answers": ("distilbert", DISTIL | {"architectures": ["DistilBertForQuestionAnswering"]}),
     "roberta": ("roberta", OWN_HEADS | {"architectures": ["RobertaForMaskedLM"]}),
     "vit": (
         "vit",
@@ -121,6 +177,25 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bart": (
         "bart",
         SIDES | {"encoder_attention_heads": 2, "architectures": ["BartForConditionalGeneration"]},
+    ),
+    "mbart": ("mbart", SIDES | {"encoder_attention_heads": 4, "architectures": ["MBartForConditionalGeneration"]}),
+    "m2m-100": (
+        "m2m_100",
+        SIDES | TOKENS | {"encoder_attention_heads": 4, "architectures": ["M2M100ForConditionalGeneration"]},
+    ),
+    "pegasus": (
+        "pegasus",
+        SIDES
+        | TOKENS
+        | {"encoder_attention_heads": 4, "max_position_embeddings": 64, "forced_eos_token_id": 2}
+        | {"architectures": ["PegasusForConditionalGeneration"]},
+    ),
+    "blenderbot": (
+        "blenderbot",
+        SIDES
+        | TOKENS
+        | {"encoder_attention_heads": 4, "max_position_embeddings": 64, "forced_eos_token_id": 2}
+        | {"architectures": ["BlenderbotForConditionalGeneration"]},
     ),
     "the original transformer": (
         "marian",
@@ -171,6 +246,8 @@ def _run(module: Any, spec: ModelSpec) -> torch.Tensor:
     if spec.causal:
         inputs["use_cache"] = False
     output = module(**inputs)
+    if "start_logits" in output:
+        return (output.start_logits + output.end_logits).sum()
     if spec.head.kind != "none":
         logits: torch.Tensor = output.logits
         return logits.sum()

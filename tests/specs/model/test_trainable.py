@@ -14,6 +14,7 @@ TRAINABLE = {
 DENSE_OF_MIXED_FAMILIES = {
     "phi-4", "encoder-base", "qwen2-0.5b", "qwen2-1.5b", "qwen2-7b", "qwen2-72b", "mistral-7b-v0.3",
     "mistral-nemo-12b", "codestral-22b", "mistral-small-24b", "mistral-large-123b",
+    "ernie-4.5-0.3b",
 }  # fmt: skip
 """Without windows, experts or blocks side by side, which others of their families have."""
 
