@@ -86,7 +86,7 @@ def shrunk(values: dict[str, Any], *, widths: bool) -> dict[str, Any]:
         if key in {"layer_types", "mlp_layer_types", "layers_block_type", "transformers_version", "dtype"}:
             continue
         whole = isinstance(value, int) and not isinstance(value, bool)
-        if isinstance(value, dict) and key.endswith("config"):
+        if isinstance(value, dict) and (key.endswith("config") or "model_type" in value):
             found[key] = shrunk(value, widths=widths)
         elif key in SMALL and whole and value > 0 and (widths or key not in WIDTHS):
             found[key] = min(value, SMALL[key])
@@ -112,7 +112,11 @@ def merged(values: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 def small_configurations(kind: str, name: str) -> Iterator[dict[str, Any]]:
     """Configurations of a type to try, smallest first."""
-    defaults = transformers.CONFIG_MAPPING[kind]().to_dict()
+    made = transformers.CONFIG_MAPPING[kind]
+    try:
+        defaults = made().to_dict()
+    except Exception:  # noqa: BLE001 (some types have no defaults that they accept)
+        defaults = made(**copy.deepcopy(OWN.get(kind, {}))).to_dict()
     for widths in (True, False):
         yield {
             "model_type": kind,
