@@ -40,6 +40,7 @@ from hwprof.count.blocks.transformer import Precision, model_ops  # noqa: E402
 from hwprof.count.job.totals import total_cost  # noqa: E402
 from hwprof.errors import HwprofError  # noqa: E402
 from hwprof.measure.capture.inputs import Asked, inputs_of  # noqa: E402
+from hwprof.measure.capture.subject import parse_input  # noqa: E402
 from hwprof.session.captured import Shapes, counted_model  # noqa: E402
 
 TASKS = {
@@ -59,6 +60,9 @@ MARKS = ("<!-- types -->", "<!-- end of types -->")
 _RULES: dict[str, Any] = json.loads(Path(__file__).with_name("small_types.json").read_text())
 OWN: dict[str, dict[str, Any]] = _RULES["types"]
 """Type -> keys of its small configuration where the rule of :data:`SMALL` makes none; null takes a key away."""
+
+INPUTS: dict[str, list[str]] = _RULES["inputs"]
+"""Type -> arguments of its forward where hwprof makes others, as ``--input`` takes them."""
 
 SMALL = {name: int(size) for size, names in _RULES["small"].items() for name in names}
 """Key -> what it is at most."""
@@ -163,12 +167,19 @@ def witness(values: dict[str, Any], asked: Asked) -> tuple[int, int, int]:
     return sum(each.numel() for each in module.parameters()), flop, flop + backward.get_total_flops()
 
 
+def asked_of(task: str, kind: str) -> Asked:
+    """How much goes into a type."""
+    given = tuple(map(parse_input, INPUTS.get(kind, ())))
+    return Asked(batch_size=2, seq_len=3200 if task == "ctc" else 24, inputs=given)
+
+
 def counted(values: dict[str, Any], asked: Asked) -> tuple[bool, tuple[int, int, int]]:
     """Whether it was captured, and the same numbers as hwprof counts them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"
         path.write_text(json.dumps(values, default=str))
-        shapes = Shapes(batch_sizes=(asked.batch_size,), seq_len=asked.seq_len, dtype="fp32")
+        given = tuple(INPUTS.get(values["model_type"], ()))
+        shapes = Shapes(batch_sizes=(asked.batch_size,), seq_len=asked.seq_len, dtype="fp32", inputs=given)
         spec = counted_model(str(path), shapes)
     sides = {"target_len": asked.seq_len} if spec.two_sided else {}
     how = {"batch_size": asked.batch_size, "seq_len": asked.seq_len, "precision": Precision.of("fp32"), **sides}
@@ -216,14 +227,13 @@ def walk(tasks: list[str], shard: tuple[int, int]) -> dict[str, dict[str, list[s
     """Every type of these tasks, those of one shard."""
     found: dict[str, dict[str, list[str]]] = {}
     for task in tasks:
-        asked = Asked(batch_size=2, seq_len=3200 if task == "ctc" else 24)
         table = sorted(getattr(modeling_auto, TASKS[task][1]).items())
         for number, (kind, name) in enumerate(table):
             if number % shard[1] != shard[0]:
                 continue
             one = name if isinstance(name, str) else name[0]
             try:
-                what = tried(kind, one, asked)
+                what = tried(kind, one, asked_of(task, kind))
             except Exception as error:  # noqa: BLE001
                 what = "not tried", f"{type(error).__name__}: {error}"[:160]
             found.setdefault(task, {})[kind] = list(what)

@@ -59,7 +59,7 @@ def inputs_of(module: nn.Module, asked: Asked, name: str) -> dict[str, Any]:
     main = str(getattr(module, "main_input_name", "input_ids"))
     if main in given or {"input_ids", "inputs_embeds"} & given.keys():
         return given | ({"use_cache": False} if "use_cache" in takes else {})
-    if "input_ids" in takes and (main == "input_ids" or _is_pair(module)):
+    if "input_ids" in takes and (main == "input_ids" or _is_pair(module) or _tells_of_images(module)):
         found["input_ids"] = _tokens(config, asked, _length(asked, name))
     if "pixel_values" in takes and (main == "pixel_values" or _is_pair(module)):
         found |= _patches(config, asked) if "spatial_shapes" in takes else {"pixel_values": _pixels(config, asked)}
@@ -81,6 +81,12 @@ def inputs_of(module: nn.Module, asked: Asked, name: str) -> dict[str, Any]:
 def _is_pair(module: nn.Module) -> bool:
     """Whether two towers, of texts and of images, are trained together (CLIP)."""
     return all(hasattr(module, each) for each in ("get_text_features", "get_image_features"))
+
+
+def _tells_of_images(module: nn.Module) -> bool:
+    """Whether its main input are images, and texts stand beside them (BLIP, Kosmos)."""
+    config: Any = module.config
+    return getattr(module, "main_input_name", "") == "pixel_values" and hasattr(config, "text_config")
 
 
 def _length(asked: Asked, name: str) -> int:
