@@ -46,7 +46,7 @@ def config_file(name_or_path: str | Path) -> Path | None:
     if _exists(inside):
         return inside
     if _exists(path):
-        return path if path.suffix.lower() == ".json" else None
+        return path if path.suffix.lower() == ".json" and path.name != "params.json" else None
     kept = _named_file("model", text) if text else None
     return kept if kept is not None and kept.suffix == ".json" else None
 
@@ -162,9 +162,15 @@ def _named_file(sort: Sort, text: str) -> Path | None:
 def _from_path(sort: Sort, path: Path) -> Record:
     if sort != "model" or not _exists(path):
         return _from_file(sort, path)
-    from hwprof.specs.foreign.files import file_in, foreign_model
+    from hwprof.specs.foreign.files import IN_FOLDERS, file_in, foreign_model
 
     file = file_in(path) or path
+    if file.is_dir():
+        raise SpecError(
+            f"{path} is a folder in which no file says what its model is",
+            expectation=f"one of {', '.join(IN_FOLDERS)}",
+            remedy="put the model's config.json into it, or name a file",
+        )
     found = foreign_model(file, load_model)
     if found is not None:
         return found

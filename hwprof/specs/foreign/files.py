@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hwprof.errors import SpecError
+from hwprof.specs.foreign.companions import COMPANIONS, listed, refusal_of_text
 from hwprof.specs.foreign.gguf import MAGIC, values_of_gguf
-from hwprof.specs.foreign.kinds import NO_MODELS, Tables
+from hwprof.specs.foreign.kinds import BESIDE, EXPECTED, NO_MODELS, Kind, Tables
 from hwprof.specs.foreign.litgpt import is_litgpt, values_of_litgpt
 from hwprof.specs.foreign.megatron import is_megatron, is_megatron_text, tables_of_megatron, tables_of_text
 from hwprof.specs.foreign.params import is_params, values_of_params
@@ -25,6 +26,9 @@ IN_FOLDERS = (
     "params.json",
     "model_config.yaml",
     "adapter_config.json",
+    "adapters.json",
+    "open_clip_config.json",
+    "modules.json",
     "model_index.json",
     "model.safetensors.index.json",
     "generation_config.json",
@@ -53,31 +57,54 @@ def foreign_model(path: Path, named: Callable[[str], ModelSpec]) -> ModelSpec | 
     Raises:
         SpecError: it describes no model, or one that can't be read; it says what to give instead.
     """
-    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+    if not path.is_file():
         return None
     if _is_gguf(path):
         return model_from_values(values_of_gguf(path), path=path)
+    unread = refusal_of_text(path)
+    if unread is not None:
+        raise SpecError(f"{path} is {unread[0]}", expectation=EXPECTED, remedy=unread[1])
+    if path.suffix.lower() not in _SUFFIXES:
+        return None
     values = _values(path)
     check_bounded(values, path, error=SpecError, remedy="correct the file")
     if isinstance(values, str):
         return _built(tables_of_text(values, path), path) if is_megatron_text(values) else None
-    if not isinstance(values, dict) or "model_type" in values:  # the latter is a config.json of transformers
-        return None
-    return _of_tables(values, path, named)
+    if isinstance(values, list) and any(isinstance(each, dict) for each in values):
+        raise SpecError(f"{path} is {listed(values)}", expectation=EXPECTED, remedy=BESIDE)
+    if not isinstance(values, dict) or ("model_type" in values and path.name != "params.json"):
+        return None  # the latter is a config.json of transformers
+    found = _of_tables(values, path, named)
+    if found is None and path.suffix.lower() in {".yaml", ".yml"}:
+        raise SpecError(f"{path} is YAML of no kind that is known", expectation=EXPECTED, remedy=_KNOWN_YAML)
+    return found
+
+
+_KNOWN_YAML = (
+    "read as YAML are litgpt's model_config.yaml and Megatron's arguments; of another model give the config.json"
+)
 
 
 def _of_tables(values: Tables, path: Path, named: Callable[[str], ModelSpec]) -> ModelSpec | None:
-    refusal = next((kind for kind in NO_MODELS if kind.holds(values)), None)
-    if refusal is not None:
-        fact, remedy = f"{path} is {refusal.what(values)}", refusal.remedy(values)
-        raise SpecError(fact, expectation=refusal.expectation, remedy=remedy)
+    _refuse(NO_MODELS, values, path)
     for holds, values_of in _AS_CONFIG:
         if holds(values):
             return model_from_values(values_of(values, path), path=path)
     if is_megatron(values):
         return _built(tables_of_megatron(values, path), path)
     flavor = flavor_of(values, path)
-    return None if flavor is None else named(flavor)
+    if flavor is not None:
+        return named(flavor)
+    if path.suffix.lower() != ".toml":
+        _refuse(COMPANIONS, values, path)
+    return None
+
+
+def _refuse(kinds: tuple[Kind, ...], values: Tables, path: Path) -> None:
+    refusal = next((kind for kind in kinds if kind.holds(values)), None)
+    if refusal is not None:
+        fact, remedy = f"{path} is {refusal.what(values)}", refusal.remedy(values)
+        raise SpecError(fact, expectation=refusal.expectation, remedy=remedy)
 
 
 _AS_CONFIG: tuple[tuple[Callable[[Tables], bool], Callable[[Tables, Path], Tables]], ...] = (

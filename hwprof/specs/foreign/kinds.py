@@ -8,8 +8,8 @@ from typing import Any
 
 Tables = dict[str, Any]
 
-_MODEL = "expected what describes a model: a catalogue name, a TOML file or a config.json"
-_BESIDE = "give the config.json that stands beside it, or its folder"
+EXPECTED = "expected what describes a model: a catalogue name, a TOML file or a config.json"
+BESIDE = "give the config.json that stands beside it, or its folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Kind:
     holds: Callable[[Tables], bool]
     what: Callable[[Tables], str]
     remedy: Callable[[Tables], str]
-    expectation: str = _MODEL
+    expectation: str = EXPECTED
 
 
 def _is_tokenizer(values: Tables) -> bool:
@@ -41,13 +41,15 @@ def _is_generation(values: Tables) -> bool:
 
 def _adapter(values: Tables) -> str:
     base = values.get("base_model_name_or_path") or "a model that it does not name"
-    return f"an adapter of PEFT ({values['peft_type']}, rank {values.get('r')}) for {base}"
+    rank = f", rank {values['r']}" if values.get("r") else ""
+    return f"an adapter of PEFT ({values['peft_type']}{rank}) for {base}"
 
 
 def _adapted(values: Tables) -> str:
     base = values.get("base_model_name_or_path") or "BASE"
     rank = f" --lora-rank {values['r']}" if values.get("r") else ""
-    return f"give the base model and the rank: --model {base}{rank}"
+    words = "the base model and the rank" if rank else "the base model"
+    return f"give {words}: --model {base}{rank}"
 
 
 def _recipe(values: Tables) -> str:
@@ -95,19 +97,24 @@ NO_MODELS: tuple[Kind, ...] = (
         ),
     ),
     Kind(
+        holds=lambda v: bool({"pos_emb", "pos-emb"} & v.keys()),
+        what=lambda _: "a configuration of GPT-NeoX",
+        remedy=lambda _: "give its name (pythia-410m, gpt-neox-20b), or the config.json of its conversion",
+    ),
+    Kind(
         holds=lambda v: "weight_map" in v,
         what=lambda _: "an index of weights: which file holds which",
-        remedy=lambda _: _BESIDE,
+        remedy=lambda _: BESIDE,
     ),
     Kind(
         holds=_is_tokenizer,
         what=lambda _: "a configuration of a tokenizer",
-        remedy=lambda _: _BESIDE,
+        remedy=lambda _: BESIDE,
     ),
     Kind(
         holds=_is_generation,
         what=lambda _: "a configuration of text generation",
-        remedy=lambda _: _BESIDE,
+        remedy=lambda _: BESIDE,
     ),
 )
 """Kinds in the order in which they are asked."""

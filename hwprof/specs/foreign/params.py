@@ -10,13 +10,18 @@ from hwprof.specs.foreign.kinds import Tables
 LLAMA_1_AND_2_VOCABULARY = 32_000
 """What ``vocab_size = -1`` means: that of the tokenizer (facebookresearch/llama, ``llama/generation.py``)."""
 
+_OTHER = frozenset(
+    {"vision_encoder", "vision_chunk_size", "ssm_cfg", "lora", "moe_args", "vision_args", "mla", "llama_4_scaling"}
+)
+"""Keys of images, state spaces and experts in other words: what they cost is not in the other keys."""
+
 MULTIPLE_OF = 256
 """Meta's default (``llama/model.py``: ``ModelArgs``)."""
 
 
 def is_params(values: Tables) -> bool:
     """Whether the keys are those of such a file."""
-    return {"dim", "n_layers", "n_heads"} <= values.keys()
+    return {"dim", "n_layers"} <= values.keys() and not {"hidden_size", "num_hidden_layers"} & values.keys()
 
 
 def values_of_params(values: Tables, path: Path) -> Tables:
@@ -25,7 +30,13 @@ def values_of_params(values: Tables, path: Path) -> Tables:
     Raises:
         SpecError: a number is missing, or it has images or state-space layers.
     """
-    other = sorted({"vision_encoder", "vision_chunk_size", "ssm_cfg", "lora"} & {k for k, v in values.items() if v})
+    if "n_heads" not in values or values.get("model_type") == "mamba":
+        raise SpecError(
+            f"{path} is a params.json of layers without attention (Mamba)",
+            expectation="a params.json with n_heads",
+            remedy="give the config.json of the model, which transformers has a class for",
+        )
+    other = sorted(_OTHER & {k for k, v in values.items() if v})
     if other:
         raise SpecError(
             f"{path}: key {other[0]!r} of a params.json is not understood", remedy="give the config.json of the model"

@@ -195,10 +195,14 @@ _TOML = (
 
 
 def _unknown(path: Path, kind: str) -> SpecError:
+    if not kind:
+        return SpecError(
+            f"{path}: key 'model_type' is missing, so it is no config.json of transformers",
+            expectation="a config.json, or a file of one of the tools that docs/architectures.md lists",
+            remedy=_TOML,
+        )
     near = difflib.get_close_matches(kind, KNOWN_TYPES, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return SpecError(
-        f"{path}: model_type {kind!r} is unknown{hint}" if kind else f"{path}: key 'model_type' is missing",
-        expectation=f"known: {', '.join(KNOWN_TYPES)}",
-        remedy=_TOML,
+        f"{path}: model_type {kind!r} is unknown{hint}", expectation=f"known: {', '.join(KNOWN_TYPES)}", remedy=_TOML
     )

@@ -212,7 +212,7 @@ def test_an_empty_name_a_missing_file_and_a_folder_are_wrong_input(tmp_path, loa
     for text, message in [
         ("", "is named"),
         (str(tmp_path / "none.toml"), "does not exist"),
-        (str(tmp_path), "is no file"),
+        (str(tmp_path), "is no file|is a folder in which no file says"),
     ]:
         with pytest.raises(InputError, match=message) as caught:
             load(text)

@@ -95,6 +95,21 @@ def test_arguments_of_megatron_are_read_however_they_are_written(tmp_path: Path)
         assert parameters(load_model(written(tmp_path, name, content))).total == LLAMA_31_8B
 
 
+def test_a_script_may_keep_arguments_in_strings_and_variables(tmp_path: Path) -> None:
+    script = "LAYERS=24\nexport WIDTH=1024\nARGS=(\n  --num-layers $LAYERS  # deep\n  --hidden-size ${WIDTH} \\\n"
+    script += '  --num-attention-heads=16\n)\nMORE="--max-position-embeddings 1024 --squared-relu"\n'
+    spec = load_model(written(tmp_path, "train.sh", script))
+    assert (spec.layers, spec.d_model, spec.heads, spec.max_seq_len, spec.activation) == (24, 1024, 16, 1024, "relu2")
+
+
+def test_arguments_of_nemo_are_told_in_its_words(tmp_path: Path) -> None:
+    keys = {"num_layers": 32, "hidden_size": 4096, "ffn_hidden_size": 14336, "num_attention_heads": 32}
+    keys |= {"num_query_groups": 8, "encoder_seq_length": 8192, "normalization": "rmsnorm", "bias": False}
+    keys |= {"activation": "fast-swiglu", "share_embeddings_and_output_weights": False, "vocab_size": 128256}
+    keys |= {"position_embedding_type": "rope"}
+    assert parameters(load_model(written(tmp_path, "nemo.json", {"model": keys}))).total == LLAMA_31_8B
+
+
 def test_arguments_of_megatron_without_a_vocabulary_say_so(tmp_path: Path) -> None:
     few = {key: value for key, value in MEGATRON.items() if key != "--vocab-size"}
     spec = load_model(written(tmp_path, "args.json", few))
@@ -170,6 +185,69 @@ def test_a_gguf_file_that_is_cut_short_or_of_another_architecture_is_refused(tmp
         ("model.safetensors.index.json", {"weight_map": {}}, "index of weights", "config.json"),
         ("tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer"}, "of a tokenizer", "config.json"),
         ("generation_config.json", {"do_sample": True, "top_p": 0.9}, "text generation", "config.json"),
+        (
+            "ds.json",
+            {"bf16": {"enabled": True}, "optimizer": {"type": "AdamW"}},
+            "configuration of DeepSpeed",
+            "--zero",
+        ),
+        ("acc.yaml", "num_processes: 8\nmixed_precision: bf16\n", "configuration of accelerate", "--devices"),
+        ("tune.yaml", "model:\n  _component_: torchtune.models.qwen3.qwen3_8b\n", "recipe of torchtune", "by its name"),
+        (
+            "verl.yaml",
+            "actor_rollout_ref:\n  model:\n    path: Qwen/Qwen2.5-7B\n",
+            "recipe of verl",
+            "--model Qwen/Qwen2.5-7B",
+        ),
+        ("fine.yaml", "checkpoint_dir: checkpoints/x\n", "recipe of litgpt", "--model checkpoints/x"),
+        ("odd.yaml", "colour: blue\n", "YAML of no kind that is known", "model_config.yaml"),
+        ("neox.yml", "num_layers: 2\nhidden_size: 8\nnum_attention_heads: 2\npos_emb: rotary\n", "GPT-NeoX", "pythia"),
+        ("adapters.json", {"fine_tune_type": "lora", "model": "org/m"}, "adapter of MLX", "--model org/m"),
+        (
+            "adapter_config.json",
+            {"peft_type": "IA3", "base_model_name_or_path": "org/m"},
+            r"adapter of PEFT \(IA3\) for org/m",
+            "give the base model: --model org/m",
+        ),
+        ("generation_config.json", {"bos_token_id": 1, "eos_token_id": 2}, "text generation", "config.json"),
+        ("special_tokens_map.json", {"bos_token": "<s>", "eos_token": "</s>"}, "special tokens", "config.json"),
+        ("vocab.json", {"a": 0, "b": 1, "c": 2}, "vocabulary of a tokenizer", "config.json"),
+        ("chat_template.json", {"chat_template": "{{x}}"}, "template of chats", "config.json"),
+        ("preprocessor_config.json", {"image_processor_type": "V", "size": 224}, "of a processor", "config.json"),
+        ("trainer_state.json", {"log_history": [], "global_step": 1}, "state of a Trainer", "config.json"),
+        ("training_args.json", {"output_dir": "out"}, "arguments of a training", "config.json"),
+        ("quantize_config.json", {"bits": 4, "group_size": 128}, "settings of a quantization", "config.json"),
+        ("ort_config.json", {"optimum_version": "1.20", "opset": None}, "settings of optimum", "config.json"),
+        ("modules.json", [{"idx": 0, "path": "", "type": "x"}], "modules of sentence-transformers", "config.json"),
+        ("config.json", {"pooling_mode_mean_tokens": True}, "part of sentence-transformers", "config.json"),
+        ("scheduler_config.json", {"num_train_timesteps": 1000}, "scheduler of diffusers", "config.json"),
+        ("open_clip_config.json", {"model_cfg": {"embed_dim": 512}}, "open_clip", "clip-vit-l-14"),
+        ("config.json", {"module": "keras_hub.x", "class_name": "GemmaBackbone"}, "Keras, GemmaBackbone", "TOML"),
+        ("config.json", {"architecture": "LlamaForCausalLM", "mapping": {}}, "TensorRT-LLM", "converted from"),
+        ("config.json", {"model": {"d_model": 8}, "train_module": {}}, "OLMo-core", "olmo-3-7b"),
+        ("params.json", {"dim": 8, "n_layers": 2, "model_type": "mamba"}, "layers without attention", "config.json"),
+        (
+            "params.json",
+            {"dim": 8, "n_layers": 2, "n_heads": 2, "moe_args": {"num_experts": 4}},
+            "moe_args",
+            "config.json",
+        ),
+        ("model.safetensors", "x", "a file of weights", "config.json"),
+        ("model.onnx", "x", "graph of ONNX", "config.json"),
+        ("train.py", "n_layer = 12", "a program in Python", "--module"),
+        ("Modelfile", "FROM llama3.2", "Modelfile of Ollama", "GGUF"),
+        (
+            "run.sh",
+            "python p.py --num-layers $L --hidden-size 8 --num-attention-heads 2",
+            "does not set",
+            "write the number",
+        ),
+        (
+            "run.sh",
+            "--num-layers 2 --hidden-size 8 --num-attention-heads 2 --hybrid-override-pattern M-M*",
+            "hybrid-override-pattern is not read",
+            "TOML",
+        ),
         (
             "job.toml",
             '[job]\n[training]\n[model]\nname = "flux"\nflavor = "dev"\n',

@@ -174,13 +174,17 @@ def test_a_key_of_text_is_noted_and_one_that_is_off_is_passed_over(tmp_path: Pat
     assert "novelt" not in spec.notes
 
 
-@pytest.mark.parametrize("kind", ["llamma", ""])
-def test_an_unknown_type_lists_the_known_ones_and_the_file_to_write(tmp_path: Path, kind: str) -> None:
+def test_an_unknown_type_lists_the_known_ones_and_the_file_to_write(tmp_path: Path) -> None:
     with pytest.raises(
         SpecError, match=r"known: .*bart, .*whisper, xlm-roberta; .*TOML file with the keys name, kind, layers"
     ) as caught:
-        load_model(write(tmp_path, TINY | {"model_type": kind}))
-    assert ("did you mean llama?" in str(caught.value)) == bool(kind)
+        load_model(write(tmp_path, TINY | {"model_type": "llamma"}))
+    assert "did you mean llama?" in str(caught.value)
+
+
+def test_a_file_without_a_type_is_no_configuration_of_transformers(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"key 'model_type' is missing, so it is no config.json of transformers"):
+        load_model(write(tmp_path, TINY | {"model_type": None}))
 
 
 @pytest.mark.parametrize("content", ["[1]", "7", "null"])
