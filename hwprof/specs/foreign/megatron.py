@@ -77,7 +77,7 @@ def tables_of_megatron(values: Tables, path: Path) -> Tables:
     named = given.get("position_embedding_type", "rope" if rotary else "learned_absolute")
     norm = str(given.get("normalization", "LayerNorm")).lower()
     squared = bool(given.get("squared_relu"))
-    share = float(given.get("rotary_percent", given.get("rotary_percentage", 1.0)))
+    share = float(given.get("rotary_percent") or given.get("rotary_percentage") or 1.0)
     attention: Tables = {"qk_norm": "head"} if given.get("qk_layernorm") else {}
     turned = positions.get(named, named) == "rope" and share < 1.0
     return {
