@@ -64,6 +64,9 @@ OWN: dict[str, dict[str, Any]] = _RULES["types"]
 INPUTS: dict[str, list[str]] = _RULES["inputs"]
 """Type -> arguments of its forward where hwprof makes others, as ``--input`` takes them."""
 
+REASONS: dict[str, str] = _RULES["reasons"]
+"""Type, or task and type -> why it is not counted, where its error does not say it shortly."""
+
 SMALL = {name: int(size) for size, names in _RULES["small"].items() for name in names}
 """Key -> what it is at most."""
 
@@ -204,7 +207,7 @@ def tried(kind: str, name: str, asked: Asked) -> tuple[str, str]:
             signal.alarm(SECONDS)
             expected = witness(values, asked)
         except Exception as error:  # noqa: BLE001 (whatever a type raises, the next one is tried)
-            why = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            why = why or f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
             continue
         finally:
             signal.alarm(0)
@@ -242,20 +245,22 @@ def walk(tasks: list[str], shard: tuple[int, int]) -> dict[str, dict[str, list[s
 
 
 def table_of(found: dict[str, dict[str, list[str]]]) -> str:
-    """The table of the documentation."""
+    """The table of the documentation, and why each type that is not counted is not."""
     lines = ["| task | types | read | captured | refused | wrong | not tried |", "|---|---|---|---|---|---|---|"]
     for task, (words, _) in TASKS.items():
         if task in found:
             counts = Counter(what for what, _ in found[task].values())
             numbers = (counts[each] for each in ("read", "captured", "refused", "wrong", "not tried"))
             lines.append(f"| {words} | {len(found[task])} | {' | '.join(map(str, numbers))} |")
-    left = sorted({f"`{kind}`" for types in found.values() for kind, (what, _) in types.items() if what == "refused"})
-    missed = sorted(
-        {f"`{kind}`" for types in found.values() for kind, (what, _) in types.items() if what == "not tried"}
-    )
-    words = [f"Refused: {', '.join(left)}."] if left else []
-    words += [f"Not tried: {', '.join(missed)}."] if missed else []
-    return "\n".join([f"transformers {transformers.__version__}, a small configuration each:", "", *lines, "", *words])
+    left = {
+        (kind, what, REASONS.get(f"{task}:{kind}") or REASONS.get(kind) or why.split(". ")[0].replace("|", "/"))
+        for task, types in found.items()
+        for kind, (what, why) in types.items()
+        if what not in {"read", "captured"}
+    }
+    rows = [f"| `{kind}` | {what} | {why} |" for kind, what, why in sorted(left)]
+    why = ["", "| type | | why |", "|---|---|---|", *rows] if rows else []
+    return "\n".join([f"transformers {transformers.__version__}, a small configuration each:", "", *lines, *why])
 
 
 def write(found: dict[str, dict[str, list[str]]]) -> None:

@@ -51,20 +51,7 @@ def tables_of_megatron(values: Tables, path: Path) -> Tables:
     Raises:
         SpecError: an argument describes layers that are not read.
     """
-    given = _told(_arguments(values))
-    missing = [name for name in _NEEDED if not isinstance(given.get(name), int)]
-    if missing:
-        raise SpecError(
-            f"{path}: Megatron's --{missing[0].replace('_', '-')} is missing or no number",
-            remedy="add it, or describe the model in TOML (`hwprof specs show tiny > mine.toml`)",
-        )
-    other = [name for name in _UNREAD if given.get(name)]
-    if other:
-        raise SpecError(
-            f"{path}: Megatron's --{other[0].replace('_', '-')} is not read from arguments",
-            expectation="a dense decoder",
-            remedy="describe the model in TOML (`hwprof specs show deepseek-v3 > mine.toml`)",
-        )
+    given = _checked(_told(_arguments(values)), path)
     width, heads = given["hidden_size"], given["num_attention_heads"]
     gated = bool(given.get("swiglu"))
     usual = int((4 * width * 2 / 3) / 64) * 64 if gated else 4 * width
@@ -106,6 +93,24 @@ def tables_of_megatron(values: Tables, path: Path) -> Tables:
         "notes": _notes(given),
         "source": {"arguments": str(path)},
     }
+
+
+def _checked(given: Tables, path: Path) -> Tables:
+    """The arguments, of a dense decoder whose sizes are there; raises as ``tables_of_megatron``."""
+    missing = [name for name in _NEEDED if not isinstance(given.get(name), int)]
+    if missing:
+        raise SpecError(
+            f"{path}: Megatron's --{missing[0].replace('_', '-')} is missing or no number",
+            remedy="add it, or describe the model in TOML (`hwprof specs show tiny > mine.toml`)",
+        )
+    other = [name for name in _UNREAD if given.get(name)]
+    if other:
+        raise SpecError(
+            f"{path}: Megatron's --{other[0].replace('_', '-')} is not read from arguments",
+            expectation="a dense decoder",
+            remedy="describe the model in TOML (`hwprof specs show deepseek-v3 > mine.toml`)",
+        )
+    return given
 
 
 _UNREAD = (
