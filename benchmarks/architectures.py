@@ -83,7 +83,7 @@ DROPS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
 """Keys of layers that are skipped by chance."""
 
 SECONDS = 40
-"""A type that takes longer is not tried."""
+"""Of computing; a type that takes longer is not tried."""
 
 
 def shrunk(values: dict[str, Any], *, widths: bool) -> dict[str, Any]:
@@ -204,22 +204,22 @@ def tried(kind: str, name: str, asked: Asked) -> tuple[str, str]:
     why = ""
     for values in small_configurations(kind, name):
         try:
-            signal.alarm(SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             expected = witness(values, asked)
         except Exception as error:  # noqa: BLE001 (whatever a type raises, the next one is tried)
             why = why or f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
             continue
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         try:
-            signal.alarm(SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             captured, found = counted(values, asked)
         except HwprofError as error:
             return "refused", str(error)[:200]
         except Exception as error:  # noqa: BLE001
             return "refused", f"{type(error).__name__}: {error}"[:200]
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         if found != expected:
             return "wrong", f"counted {found}, the module {expected}"
         return ("captured" if captured else "read"), ""
@@ -279,7 +279,7 @@ def main() -> int:
     parser.add_argument("--merge", type=Path, nargs="*", default=[])
     given = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    signal.signal(signal.SIGALRM, _stop)
+    signal.signal(signal.SIGPROF, _stop)
     found: dict[str, dict[str, list[str]]] = {}
     if given.merge:
         for path in given.merge:

@@ -10,7 +10,7 @@ from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.deploy.config import model_from_config
 from hwprof.deploy.model import served_model
 from hwprof.deploy.names import known_model
-from hwprof.errors import HwprofError
+from hwprof.errors import HwprofError, InputError
 from hwprof.specs.catalogue.lookup import load_model
 
 LLAMA_70B = {
@@ -36,10 +36,17 @@ LLAMA_70B = {
         ("openai/gpt-oss-120b", 117),
         ("meta-llama/Llama-3.1-70B-Instruct", 70.6),
         ("Qwen/Qwen3-235B-A22B-FP8", 235),
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct", 79.7),
+        ("tencent/Hunyuan-A13B-Instruct", 80.4),
     ],
 )
 def test_names_of_a_hub_have_the_parameters_that_their_authors_state(name, billions):
     assert known_model(name).parameters / 1e9 == pytest.approx(billions, rel=0.005)
+
+
+def test_a_name_whose_layers_servers_do_not_know_is_refused_without_its_class():
+    with pytest.raises(InputError, match="nemotron-3-nano-30b-a3b has layers that are not among those of servers"):
+        known_model("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16")
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "deepseek-v3", "gpt-oss-120b", "qwen3-30b-a3b", "gemma-2-9b"])
