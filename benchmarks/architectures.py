@@ -62,7 +62,7 @@ OWN: dict[str, dict[str, Any]] = _RULES["types"]
 """Type -> keys of its small configuration where the rule of :data:`SMALL` makes none; null takes a key away."""
 
 INPUTS: dict[str, list[str]] = _RULES["inputs"]
-"""Type -> arguments of its forward where hwprof makes others, as ``--input`` takes them."""
+"""Type, or task and type -> arguments of its forward where hwprof makes others, as ``--input`` takes them."""
 
 REASONS: dict[str, str] = _RULES["reasons"]
 """Type, or task and type -> why it is not counted, where its error does not say it shortly."""
@@ -172,16 +172,20 @@ def witness(values: dict[str, Any], asked: Asked) -> tuple[int, int, int]:
 
 def asked_of(task: str, kind: str) -> Asked:
     """How much goes into a type."""
-    given = tuple(map(parse_input, INPUTS.get(kind, ())))
+    given = tuple(map(parse_input, given_to(task, kind)))
     return Asked(batch_size=2, seq_len=3200 if task == "ctc" else 24, inputs=given)
 
 
-def counted(values: dict[str, Any], asked: Asked) -> tuple[bool, tuple[int, int, int]]:
+def given_to(task: str, kind: str) -> tuple[str, ...]:
+    """Arguments of a type's forward that hwprof does not make itself, as they are typed."""
+    return tuple(INPUTS.get(f"{task}:{kind}", INPUTS.get(kind, ())))
+
+
+def counted(values: dict[str, Any], asked: Asked, given: tuple[str, ...]) -> tuple[bool, tuple[int, int, int]]:
     """Whether it was captured, and the same numbers as hwprof counts them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"
         path.write_text(json.dumps(values, default=str))
-        given = tuple(INPUTS.get(values["model_type"], ()))
         shapes = Shapes(batch_sizes=(asked.batch_size,), seq_len=asked.seq_len, dtype="fp32", inputs=given)
         spec = counted_model(str(path), shapes)
     sides = {"target_len": asked.seq_len} if spec.two_sided else {}
@@ -199,9 +203,9 @@ def _stop(*_: Any) -> None:
     raise _TooLongError(f"more than {SECONDS} s")
 
 
-def tried(kind: str, name: str, asked: Asked) -> tuple[str, str]:
+def tried(task: str, kind: str, name: str) -> tuple[str, str]:
     """What became of a type, and why."""
-    why = ""
+    why, asked = "", asked_of(task, kind)
     for values in small_configurations(kind, name):
         try:
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
@@ -213,7 +217,7 @@ def tried(kind: str, name: str, asked: Asked) -> tuple[str, str]:
             signal.setitimer(signal.ITIMER_PROF, 0)
         try:
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            captured, found = counted(values, asked)
+            captured, found = counted(values, asked, given_to(task, kind))
         except HwprofError as error:
             return "refused", str(error)[:200]
         except Exception as error:  # noqa: BLE001
@@ -236,7 +240,7 @@ def walk(tasks: list[str], shard: tuple[int, int]) -> dict[str, dict[str, list[s
                 continue
             one = name if isinstance(name, str) else name[0]
             try:
-                what = tried(kind, one, asked_of(task, kind))
+                what = tried(task, kind, one)
             except Exception as error:  # noqa: BLE001
                 what = "not tried", f"{type(error).__name__}: {error}"[:160]
             found.setdefault(task, {})[kind] = list(what)
@@ -252,15 +256,20 @@ def table_of(found: dict[str, dict[str, list[str]]]) -> str:
             counts = Counter(what for what, _ in found[task].values())
             numbers = (counts[each] for each in ("read", "captured", "refused", "wrong", "not tried"))
             lines.append(f"| {words} | {len(found[task])} | {' | '.join(map(str, numbers))} |")
+    done = {kind for types in found.values() for kind, (what, _) in types.items() if what in {"read", "captured"}}
     left = {
-        (kind, what, REASONS.get(f"{task}:{kind}") or REASONS.get(kind) or why.split(". ")[0].replace("|", "/"))
+        (f"`{kind}`" + f", {TASKS[task][0]}" * (kind in done), what, _reason(task, kind, why))
         for task, types in found.items()
         for kind, (what, why) in types.items()
         if what not in {"read", "captured"}
     }
-    rows = [f"| `{kind}` | {what} | {why} |" for kind, what, why in sorted(left)]
+    rows = [f"| {kind} | {what} | {why} |" for kind, what, why in sorted(left)]
     why = ["", "| type | | why |", "|---|---|---|", *rows] if rows else []
     return "\n".join([f"transformers {transformers.__version__}, a small configuration each:", "", *lines, *why])
+
+
+def _reason(task: str, kind: str, why: str) -> str:
+    return REASONS.get(f"{task}:{kind}") or REASONS.get(kind) or why.split(". ", maxsplit=1)[0].replace("|", "/")
 
 
 def write(found: dict[str, dict[str, list[str]]]) -> None:
