@@ -12,6 +12,7 @@ import csv
 import gzip
 import io
 import json
+import lzma
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -44,7 +45,7 @@ def main(folder: Path) -> None:
             for kept in rule(row):
                 by_device[kept.pop("device")].append(kept)
         for device, rows in sorted(by_device.items()):
-            _write(ROOT / kind / f"{device}.csv.gz", rows)
+            _write(ROOT / kind / f"{device}.csv.xz", rows)
 
 
 def attention(row: Row) -> Iterable[Row]:
@@ -179,7 +180,7 @@ def _write(path: Path, rows: list[Row]) -> None:
     writer.writeheader()
     writer.writerows(sorted(rows, key=lambda row: [_order(cell) for cell in row.values()]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(text.getvalue().encode(), 9, mtime=0))
+    path.write_bytes(lzma.compress(text.getvalue().encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
 def _order(cell: str) -> tuple[float, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import lzma
 import math
 import sys
 from collections import defaultdict
@@ -46,7 +47,8 @@ def main() -> None:
         writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        (FOLDER / f"{device}.csv.gz").write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
+        packed = lzma.compress(text.getvalue().encode(), preset=9 | lzma.PRESET_EXTREME)
+        (FOLDER / f"{device}.csv.xz").write_bytes(packed)
         sys.stdout.write(f"{device}: {len(rows)} rows\n")
 
 

@@ -12,6 +12,7 @@ import argparse
 import csv
 import gzip
 import io
+import lzma
 from collections import defaultdict
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def main() -> None:
         load_device(device)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([names[:place] + names[place + 1 :], *its])
-        write_atomically(folder / f"{device}.csv.gz", gzip.compress(text.getvalue().encode(), mtime=0))
+        packed = lzma.compress(text.getvalue().encode(), preset=9 | lzma.PRESET_EXTREME)
+        write_atomically(folder / f"{device}.csv.xz", packed)
         print(f"{device}: {len(its)} rows")
 
 

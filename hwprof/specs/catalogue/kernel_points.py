@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import functools
 import gzip
-from collections.abc import Iterable, Mapping, Sequence
+import lzma
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import IO, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ Kind = Literal["gemm", "grouped", "attention", "decode", "elementwise", "trainin
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 FOLDER = Path("hardware_specs") / "kernels"
+
+_PACKED: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".xz": lzma.open}
+"""Ending of a packed table -> what opens it."""
 
 WORDS = frozenset({
     "cache_dtype", "causal", "device", "direction", "distribution", "dtype", "kernel", "link", "op", "provider",
@@ -97,7 +101,7 @@ def _table(kind: Kind, roots: tuple[Path, ...]) -> KernelTable:
     files: dict[str, tuple[Path, ...]] = {}
     for root in roots:
         for path in sorted((root / FOLDER / kind).glob("*.csv*")):
-            name = path.name.removesuffix(".gz").removesuffix(".csv")
+            name = path.name.removesuffix(path.suffix if path.suffix in _PACKED else "").removesuffix(".csv")
             files[name] = (*files.get(name, ()), path)
     return KernelTable(kind, dict(sorted(files.items())))
 
@@ -112,15 +116,15 @@ def joined(tables: Sequence[KernelPoints]) -> KernelPoints:
 
 @functools.lru_cache(maxsize=256)
 def read_points(path: Path) -> KernelPoints:
-    """The points of one file, ``.csv`` or ``.csv.gz``.
+    """The points of one file, ``.csv``, ``.csv.xz`` or ``.csv.gz``.
 
     Raises:
         SpecError: it can't be read, has no column ``seconds``, or a number in it is none.
     """
     try:
-        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+        with _PACKED.get(path.suffix, open)(path, "rt", newline="") as file:
             names, *rows = csv.reader(file)
-    except (OSError, ValueError, EOFError, csv.Error) as error:
+    except (OSError, ValueError, EOFError, csv.Error, lzma.LZMAError) as error:
         raise SpecError(
             f"cannot read {path}: {error}", remedy="take the file that hwprof ships, or remove it"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ TEXT = "dtype,m,seconds,source\nbf16,8,0.5,a page\nfp8,16,0.25,a page\n"
 
 
 def test_a_file_is_columns_of_numbers_and_words(tmp_path):
-    plain, packed = tmp_path / "a.csv", tmp_path / "a.csv.gz"
+    plain, zipped, packed = tmp_path / "a.csv", tmp_path / "a.csv.gz", tmp_path / "a.csv.xz"
     plain.write_text(TEXT)
-    packed.write_bytes(gzip.compress(TEXT.encode()))
-    for path in (plain, packed):
+    zipped.write_bytes(gzip.compress(TEXT.encode()))
+    packed.write_bytes(lzma.compress(TEXT.encode()))
+    for path in (plain, zipped, packed):
         points = read_points(path)
         assert points.seconds.tolist() == [0.5, 0.25]
         assert points.words["dtype"].tolist() == ["bf16", "fp8"]
@@ -69,3 +71,10 @@ def test_shipped_points_are_of_known_devices_and_each_has_a_source():
             rows[kind, name] = len(points)
     assert rows["gemm", "h100-sxm5-80gb"] == 3627
     assert rows["grouped", "a100-sxm4-80gb"] == 575
+
+
+def test_a_packed_file_that_is_cut_short_is_refused(tmp_path):
+    path = tmp_path / "a.csv.xz"
+    path.write_bytes(lzma.compress(TEXT.encode())[:20])
+    with pytest.raises(SpecError, match="cannot read"):
+        read_points(path)
