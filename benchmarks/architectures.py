@@ -82,7 +82,7 @@ EXPERTS = "_experts_implementation_internal"
 DROPS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
 """Keys of layers that are skipped by chance."""
 
-SECONDS = 40
+SECONDS = 90
 """Of computing; a type that takes longer is not tried."""
 
 
