@@ -85,13 +85,15 @@ def compared(
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     after_s = os.times()
     used = sum(after_s[2:4]) - sum(before_s[2:4])
-    really_s = statistics.median(json.loads(out.read_text(encoding="utf-8"))[WARM:])
+    times, own = json.loads(out.read_text(encoding="utf-8"))
+    really_s, own_s = (statistics.median(each[WARM:]) for each in (times, own))
     low_s, high_s = answer["interval_s"]
     emulated_s = answer["step_s"]
     print(
         f"{style:14} {ranks} ranks  really {really_s * 1e3:7.1f} ms  emulated {emulated_s * 1e3:7.1f} ms  "
         f"{emulated_s / really_s - 1:+6.1%}  interval {low_s * 1e3:.0f} to {high_s * 1e3:.0f} ms  "
-        f"load {load:.1f}, {used / (after_s[4] - before_s[4]):.2f} cores",
+        f"CPU of the script's thread {own_s * 1e3:.1f} ms, load {load:.1f}, "
+        f"{used / (after_s[4] - before_s[4]):.2f} cores",
         flush=True,
     )
     yield really_s, emulated_s, (low_s, high_s)
@@ -117,17 +119,17 @@ def free_port() -> int:
 
 
 def really() -> None:
-    """Be one rank, and leave the times between ends of optimizer steps."""
+    """Be one rank, and leave the times between ends of optimizer steps, and what its thread computed meanwhile."""
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     torch.set_num_threads(1)
-    ends: list[float] = []
-    register_optimizer_step_post_hook(lambda *_: ends.append(time.perf_counter()))
+    ends: list[tuple[float, float]] = []
+    register_optimizer_step_post_hook(lambda *_: ends.append((time.perf_counter(), time.thread_time())))
     sys.argv = [str(SCRIPT), *sys.argv[2:]]
     runpy.run_path(str(SCRIPT), run_name="__main__")
     if os.environ["RANK"] == "0":
-        times = [after - before for before, after in pairwise(ends)]
+        times = [[after - before for before, after in pairwise(column)] for column in zip(*ends, strict=True)]
         Path(os.environ["STEP_TIMES"]).write_text(json.dumps(times), encoding="utf-8")
 
 

@@ -137,10 +137,8 @@ class Here:
         found = parameters
         if self.contention is not None:
             found = replace(found, contention=self.contention)
-        if self.dispatch_s is not None:
-            found = replace(found, step_fixed_s=0.0)
-            if self.processor:
-                found = replace(found, kernel_host_s=self.dispatch_s)
+        if self.dispatch_s is not None:  # what the script's own code takes beside it is known of each event
+            found = replace(found, step_fixed_s=0.0, kernel_host_s=self.dispatch_s)
         return found
 
     def basis(self, recording: Recording, timed: int, untimed: int, unmeasured: int) -> list[str]:

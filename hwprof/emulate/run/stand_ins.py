@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -228,30 +229,41 @@ def _compiler(rank: Rank) -> None:
 
 
 def _data(rank: Rank) -> None:
-    """Data is read for real, in this process, and stays on the host until the script moves it."""
-    init, fetch = dataloader.DataLoader.__init__, dataloader._SingleProcessDataLoaderIter._next_data
+    """Data is read for real, in this process, and stays on the host until the script moves it.
+
+    What workers would do beside the script takes none of its time.
+    """
+    alone = dataloader._SingleProcessDataLoaderIter
+    init, begin, fetch = dataloader.DataLoader.__init__, alone.__init__, alone._next_data
 
     @functools.wraps(init)  # some read its signature
     def here(self: Any, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("num_workers"):
             rank.note("DataLoader: data is read in this process, without workers")
+        self.__dict__[_WORKERS] = bool(kwargs.get("num_workers") or (len(args) > 5 and args[5]))
         if len(args) > 5:
             args = (*args[:5], 0, *args[6:])
         kwargs |= {name: value for name, value in _ALONE.items() if name in kwargs}
         init(self, *args, **kwargs)
 
+    def begun(self: Any, loader: Any) -> None:
+        begin(self, loader)
+        self.__dict__[_WORKERS] = loader.__dict__.get(_WORKERS, False)
+
     def fetched(self: Any) -> Any:
-        with _disable_current_modes():
+        with rank.host_time if self.__dict__[_WORKERS] else nullcontext(), _disable_current_modes():
             return fetch(self)
 
     dataloader.DataLoader.__init__ = here
-    dataloader._SingleProcessDataLoaderIter._next_data = fetched
+    alone.__init__, alone._next_data = begun, fetched
 
     def saved(*_: Any, **__: Any) -> None:
         rank.note("checkpoints are not written")
 
     rebind(torch, "save", saved)
 
+
+_WORKERS = "_hwprof_workers"
 
 _ALONE = {
     "num_workers": 0,

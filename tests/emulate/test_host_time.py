@@ -1,0 +1,64 @@
+"""What of the time between calls is the script's own? A watch of which the test turns the hands."""
+
+import pytest
+
+from hwprof.emulate.run import host_time
+from hwprof.emulate.run.host_time import HostTime
+from hwprof.emulate.tape import Tape
+
+
+class Hands:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def hands(monkeypatch):
+    found = Hands()
+    monkeypatch.setattr(host_time, "perf_counter", found)
+    return found
+
+
+def test_time_within_this_package_does_not_count(hands):
+    clock = HostTime()
+    hands.now = 3.0
+    with clock:
+        hands.now = 10.0
+        with clock:  # an operator made of others
+            hands.now = 20.0
+    hands.now = 24.0
+    assert clock.take_s() == 3.0 + 4.0
+    assert clock.take_s() == 0.0
+
+
+def test_the_way_of_a_call_is_taken_off_once(hands):
+    clock = HostTime()
+    clock.way_s = 2.0
+    hands.now = 5.0
+    with clock:
+        clock.arrive()
+        with clock:
+            clock.arrive()
+    assert clock.take_s() == 3.0
+
+
+def test_real_work_within_this_package_counts(hands):
+    clock = HostTime()
+    with clock:
+        hands.now = 9.0
+        clock.worked(4.0)
+    assert clock.take_s() == 4.0
+
+
+def test_of_two_steps_that_are_alike_each_part_counts_as_it_was_least_disturbed():
+    tape, times = Tape(), iter([0.0, 1.0, 5.0, 7.0, 2.0])
+    tape.timed(lambda: next(times))
+    tape.begin()
+    for _ in range(2):
+        tape.current.add(5, 0)
+        tape.current.add(5, 0)
+        tape.end_step()
+    assert tape.last.host_s == [1.0, 2.0]
