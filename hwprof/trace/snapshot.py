@@ -202,7 +202,10 @@ def _line(entry: Mapping[str, Any]) -> str:
         name = str(frame["filename"])
         if name.endswith(".py") and not any(each in name for each in _LIBRARIES):
             return f"{name.rsplit('/', 1)[-1]}:{frame['line']}"
-    return f"{str(frames[0]['filename']).rsplit('/', 1)[-1]}:{frames[0]['line']}" if frames else ""
+    if not frames:
+        return ""
+    name, line = str(frames[0]["filename"]).rsplit("/", 1)[-1], frames[0]["line"]
+    return f"{name}:{line}" if line else name
 
 
 def _by_line(held: Mapping[int, tuple[int, str]]) -> Iterator[HeldByLine]:

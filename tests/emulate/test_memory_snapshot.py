@@ -43,6 +43,7 @@ def test_an_emulated_snapshot_says_what_the_recording_says(emulated):
     (story,) = read_story(file)
     assert story.peak_bytes == found.memory.peak_bytes
     assert story.at_peak[0] == HeldByLine("train.py:11", 70 * 2**30, 1)
+    assert {held.line for held in story.at_peak} == {"train.py:11", "train.py:12", "train.py:3"}
     assert story.refusal is not None
     assert (story.refusal.line, story.refusal.asked_bytes) == ("train.py:12", 20 * 2**30)
     refusal = found.memory.refusal

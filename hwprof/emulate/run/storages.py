@@ -234,7 +234,7 @@ class Storages:
         elif held.device == "cuda" and held.size_bytes:
             self._configure()
             if self.device.history is not None:
-                self.device.line = line()
+                self.device.line = line() or held.kind  # the backward pass has no line of the script
             try:
                 held.block = self.device.allocate(held.size_bytes, stream)
             except OutOfMemoryError as error:
