@@ -11,6 +11,7 @@ from hwprof.cli.count.work import flop_lines, kind_lines, work_json
 from hwprof.count.aten.captured import captured_ops, operators_unpriced
 from hwprof.count.job.totals import StepFlop, flop_of
 from hwprof.count.ops.operation import Op
+from hwprof.measure.capture.compiled import compiled_kept_bytes, is_compiled
 from hwprof.measure.capture.module import capture
 from hwprof.measure.capture.subject import Subject
 from hwprof.specs.record.captured import Capture
@@ -30,6 +31,8 @@ class CountedModule:
         full: its rows, all products of attention counted.
         causal: the same with half of attention that was called with ``is_causal``.
         dtype: of its products, in words.
+        compiled_bytes: kept from forward to backward where compiled parts run compiled; None = that is not known.
+        compiled: whether it has such parts.
         own_code: files of the working directory that were imported for it.
     """
 
@@ -38,6 +41,8 @@ class CountedModule:
     full: tuple[Op, ...]
     causal: tuple[Op, ...]
     dtype: str
+    compiled_bytes: int | None = None
+    compiled: bool = False
     own_code: tuple[str, ...] = ()
 
     @property
@@ -46,9 +51,19 @@ class CountedModule:
         return flop_of(self.full, self.causal)
 
     @property
-    def saved_bytes(self) -> int:
-        """What is kept from forward to backward, copies of weights included."""
+    def eager_bytes(self) -> int:
+        """What eager code keeps from forward to backward, copies of weights included."""
         return sum(map(_kept_bytes, self.full))
+
+    @property
+    def saved_bytes(self) -> int:
+        """What is kept from forward to backward."""
+        return self.eager_bytes if self.compiled_bytes is None else self.compiled_bytes
+
+    @property
+    def kept_by(self) -> str:
+        """Whose the kept bytes are."""
+        return "eager" if self.compiled_bytes is None else "compiled"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -59,14 +74,15 @@ class CountedModule:
         )
         has_backward = any(placed.direction == "backward" for placed in self.capture.calls)
         forward_only = "no output depends on a trainable parameter: there is no backward pass to count"
-        compiled = any(hasattr(part, "_orig_mod") for part in self.subject.module.modules())
-        eager = "what is compiled is counted as if it ran eagerly: a compiler keeps less for the backward pass"
+        eager = "FLOP and bytes moved of what is compiled are those of eager code"
+        if self.compiled_bytes is None:
+            eager = "what is compiled is counted as if it ran eagerly: a compiler keeps less for the backward pass"
         ran = f"code of the working directory was imported and run: {', '.join(self.own_code)}"
         return (
             *((ran,) if self.own_code else ()),
             *unpriced,
             *(() if has_backward else (forward_only,)),
-            *((eager,) if compiled else ()),
+            *((eager,) if self.compiled else ()),
         )
 
 
@@ -80,6 +96,8 @@ def counted_module(subject: Subject, dtype: Dtype | None) -> CountedModule:
         full=captured_ops(seen),
         causal=captured_ops(seen, causal_half=True),
         dtype=f"{dtype} autocast" if autocast else "as the module is",
+        compiled_bytes=compiled_kept_bytes(subject, autocast=autocast) if is_compiled(subject.module) else None,
+        compiled=is_compiled(subject.module),
     )
 
 
@@ -99,6 +117,8 @@ def module_json(counted: CountedModule) -> dict[str, Any]:
             "weights_bytes": sum(use.size_bytes for use in uses),
             "gradients_bytes": sum(use.size_bytes for use in uses if use.trainable),
             "saved_bytes": counted.saved_bytes,
+            "saved_by": counted.kept_by,
+            "eager_saved_bytes": counted.eager_bytes,
         },
         "unpriced_operators": list(operators_unpriced(counted.capture)),
         "notes": list(counted.notes),
@@ -108,6 +128,10 @@ def module_json(counted: CountedModule) -> dict[str, Any]:
 def module_text(counted: CountedModule) -> str:
     """A summary for people."""
     return "\n".join(_lines(counted))
+
+
+def _beside_eager(counted: CountedModule) -> str:
+    return f", compiled; eager code: {format_bytes(counted.eager_bytes)}" if counted.kept_by == "compiled" else ""
 
 
 def _inputs(subject: Subject) -> list[dict[str, Any]]:
@@ -134,7 +158,7 @@ def _lines(counted: CountedModule) -> list[str]:
         "",
         *kind_lines(counted.full),
         "",
-        f"kept from forward to backward: {format_bytes(counted.saved_bytes)}",
+        f"kept from forward to backward: {format_bytes(counted.saved_bytes)}{_beside_eager(counted)}",
         *_largest(counted.full),
     ]
 

@@ -18,6 +18,7 @@ from torch import nn
 from hwprof.errors import HwprofError, InputError
 from hwprof.measure.capture.configured import subject_of_config
 from hwprof.measure.capture.fake import ShapesOnly, all_fake
+from hwprof.measure.capture.flexible import without_flex_kernels
 from hwprof.measure.capture.inputs import Asked
 from hwprof.measure.capture.mode import CallRecorder
 from hwprof.measure.capture.module import parameter_uses
@@ -68,6 +69,7 @@ def capture_decoding(path: Path, asked: Asked, steps: int, weights: Dtype) -> De
         with ExitStack() as stack:
             stack.enter_context(shapes_only(subject.fake))
             stack.enter_context(subject.around())
+            stack.enter_context(without_flex_kernels())
             stack.enter_context(torch.no_grad())
             return _decoded(subject, subject.fake, steps)
     except HwprofError:

@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._pytree import tree_leaves
 
 from hwprof.errors import HwprofError, InputError
+from hwprof.measure.capture.flexible import without_flex_kernels
 from hwprof.measure.capture.mode import CallRecorder
 from hwprof.measure.capture.shapes import shapes_only
 from hwprof.measure.capture.subject import Subject
@@ -46,7 +47,7 @@ def capture(subject: Subject, *, autocast: torch.dtype | None = None, backward: 
     recorder = CallRecorder()
     excluded = _numbers(recorder, [*subject.module.parameters(), *subject.module.buffers()])
     recorder.mark_parameters(_numbers(recorder, list(subject.module.parameters())))
-    with _around(subject), subject.around(), recorder.inside(subject.module.named_modules()):
+    with _around(subject), subject.around(), without_flex_kernels(), recorder.inside(subject.module.named_modules()):
         try:
             roots = _forward(recorder, subject, autocast)
             kept = recorder.kept(without=excluded | _numbers(recorder, roots))

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name that torch's own documentation uses)
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn.attention import flex_attention
 from torch.utils._pytree import tree_map
 
 from hwprof.measure.capture.fake import ShapesOnly
@@ -31,8 +27,6 @@ def shapes_only(mode: ShapesOnly) -> Iterator[None]:
         stack.enter_context(_instead(FakeTensor, "numpy", _as_array))
         stack.enter_context(_instead(torch, "tensor", partial(_tensor_of_numbers, torch.tensor)))
         stack.enter_context(without_kernels_of_layers())
-        for owner, name in _importers(flex_attention.flex_attention):
-            stack.enter_context(_instead(owner, name, _all_of_attention))
         stack.enter_context(mode)
         stack.enter_context(KnownValues(mode))
         yield
@@ -57,29 +51,6 @@ def _tensor_of_numbers(make: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
     if isinstance(data, list | tuple):
         data = tree_map(lambda leaf: leaf.item() if isinstance(leaf, FakeTensor) else leaf, data)
     return make(data, *args, **kwargs)
-
-
-def _importers(function: Any) -> list[tuple[Any, str]]:
-    """Modules that hold a function, each with what it calls it."""
-    return [
-        (module, name)
-        for module in list(sys.modules.values())
-        if isinstance(module, ModuleType)
-        for name, value in list(vars(module).items())
-        if value is function
-    ]
-
-
-_FLEXIBLE = ("score_mod", "block_mask", "scale", "enable_gqa", "return_lse")
-"""What ``flex_attention`` takes after query, key and value."""
-
-
-def _all_of_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *more: Any, **named: Any) -> Any:
-    """``flex_attention``, which has no backward pass on a CPU: all scores, as torch's counter counts them."""
-    given = dict(zip(_FLEXIBLE, more, strict=False)) | named
-    grouped = bool(given.get("enable_gqa"))
-    mixed = F.scaled_dot_product_attention(query, key, value, scale=given.get("scale"), enable_gqa=grouped)
-    return (mixed, mixed[..., 0]) if given.get("return_lse") else mixed
 
 
 def _as_array(tensor: Any) -> Any:
