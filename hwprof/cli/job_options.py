@@ -233,7 +233,7 @@ def check_model(model: ModelSpec, layout: ParallelLayout) -> None:
     Raises:
         InputError: it can't, and why.
     """
-    experts = model.moe.experts if model.moe else 1
+    experts, *_ = model.routed
     tensor, chunks = layout.tensor_parallel, layout.pipeline_parallel * layout.chunks
     pairs, ulysses = max(model.kv_heads // tensor, 1), layout.context_kind == "ulysses"
     whole = model.undivided(tensor=tensor, context=layout.context_parallel)

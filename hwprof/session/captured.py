@@ -207,9 +207,5 @@ def _spec(found: _Unread, facts: Facts, passes: Sequence[Pass]) -> ModelSpec:
         | {"norm": "rmsnorm", "norm_placement": "pre", "final_norm": True, "tied_embeddings": False}
         | {"attention_bias": "none", "mlp_bias": False, "head": first.head()}
         | {"notes": "; ".join(notes), "source": {"config": str(path), "captured": facts.by}}
-        | {
-            "captured": CapturedModel(
-                by=facts.by, tensors=tensors, shots=tuple(map(Pass.shot, passes)), tensor_plan=facts.tensor_plan
-            )
-        }
+        | {"captured": CapturedModel(by=facts.by, tensors=tensors, shots=tuple(map(Pass.shot, passes)))}
     )

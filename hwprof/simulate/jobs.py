@@ -59,7 +59,7 @@ def share_of(job: TrainingJob) -> WorkShare:
         adapter_library=job.adapter_library,
         fused=job.fused,
         expert_tensor=layout.expert_tensor_parallel,
-        expert_skew=job.expert_skew if job.model.moe else 1.0,
+        expert_skew=job.expert_skew if job.model.routed[1] else 1.0,
     )
 
 
@@ -90,7 +90,7 @@ def expert_sizes(job: TrainingJob) -> ExpertSizes:
 
 def paces_of(placed: Sequence[Placed]) -> tuple[Floats, Floats, Floats]:
     """Of each job: share of the layers that have experts, whether the host launches kernels, and those by expert."""
-    experts = [job.model.moe_layers / job.model.layers for job, _, _ in placed]
+    experts = [job.model.routed[2] / job.model.layers for job, _, _ in placed]
     launched = [not job.cuda_graphs for job, _, _ in placed]
     by_expert = [stack.launches_by_expert for _, _, stack in placed]
     return np.array(experts, dtype=float), np.array(launched, dtype=float), np.array(by_expert, dtype=float)
@@ -150,8 +150,8 @@ NUMBERS: dict[str, Number] = {
     "query_width": lambda job, _, __: job.model.heads * (job.model.head_dim + job.model.value_dim) / 2,
     "context_kind": lambda job, _, __: CONTEXT_KINDS.index(job.layout.context_kind),
     "expert_skew": lambda job, _, __: job.expert_skew,
-    "top_k": lambda job, _, __: job.model.moe.top_k if job.model.moe else 0,
-    "expert_layers": lambda job, _, __: job.model.moe_layers / job.model.layers,
+    "top_k": lambda job, _, __: job.model.routed[1],
+    "expert_layers": lambda job, _, __: job.model.routed[2] / job.model.layers,
     "blocks": lambda job, _, __: 2 if job.model.block == "sequential" else 1,
     "element_bytes": lambda job, _, __: weight_bytes(job),
     "gradient_bytes": lambda job, _, __: job_storage(job).gradient_bytes,
@@ -168,7 +168,7 @@ NUMBERS: dict[str, Number] = {
 }
 
 SWITCHES: dict[str, Callable[[TrainingJob, Machine, Stack], bool]] = {
-    "sequence_parallel": lambda job, _, __: job.layout.sequence_parallel and job.layout.tensor_parallel > 1,
+    "sequence_parallel": lambda job, _, __: splits_tokens(job),
     "overlap": lambda job, _, __: job.layout.overlap,
     "full_recompute": lambda job, _, __: job.recompute == "full",
     "host_update": lambda job, _, __: job.offloads("optimizer"),
@@ -179,6 +179,12 @@ SWITCHES: dict[str, Callable[[TrainingJob, Machine, Stack], bool]] = {
     "async_tensor_parallel": lambda job, _, __: job.async_tensor_parallel,
     "prefetch": lambda job, _, __: job.prefetch_layers > 0 or job.framework == "xla",  # that hides it within a layer
 }
+
+
+def splits_tokens(job: TrainingJob) -> bool:
+    """Whether tokens are split between what tensor ranks share of a layer; of captured models they are not."""
+    layout = job.layout
+    return layout.sequence_parallel and layout.tensor_parallel > 1 and not job.model.captured
 
 
 def kv_width(model: ModelSpec) -> float:

@@ -28,7 +28,7 @@ from hwprof.simulate.whole_step import StepTimes, whole_step
 from hwprof.specs.catalogue.simulator import SimulatorParameters
 from hwprof.specs.job.step import TrainingJob
 from hwprof.specs.record.run import BoundClass, Interval
-from hwprof.units import format_byte_per_s
+from hwprof.units import format_byte_per_s, format_fraction
 
 MOST_PASSES = 1_000_000
 """Forward and backward passes of a simulated step, some ten seconds of simulating."""
@@ -141,7 +141,16 @@ def _check_length(job: TrainingJob) -> None:
 
 
 def _capture_basis(job: TrainingJob) -> tuple[str, ...]:
-    return (f"model: {job.model.notes}",) if job.model.captured else ()
+    captured, ranks = job.model.captured, job.layout.tensor_parallel
+    if captured is None:
+        return ()
+    plan = f"tensor ranks share {format_fraction(captured.shared_share)} of the layers' weights, as its class plans"
+    spread = "experts are spread evenly, and chosen equally often"
+    return (
+        f"model: {job.model.notes}",
+        *([f"{plan}; between them tokens are whole on each"] if ranks > 1 else []),
+        *([spread] if job.layout.expert_parallel > 1 else []),
+    )
 
 
 def _offload_basis(job: TrainingJob) -> tuple[str, ...]:

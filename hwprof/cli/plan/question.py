@@ -188,7 +188,8 @@ def _notes(typed: dict[str, Any], base: TrainingJob) -> tuple[str, ...]:
     million = asked * base.seq_len / 1e6
     told = f"--global-batch not given: {asked:,} sequences, {million:.3g} M tokens a step, as published runs had"
     moved = f"--global-batch moved from {asked:,} to {base.global_batch:,} so that it divides (--batch-tolerance)"
-    notes = (*([told] if assumed else []), *([moved] if asked != base.global_batch else []))
+    captured = [f"model: {base.model.notes}"] if base.model.captured else []
+    notes = (*captured, *([told] if assumed else []), *([moved] if asked != base.global_batch else []))
     longest_s = typed.get("time_assumed")
     if longest_s is None:
         return notes

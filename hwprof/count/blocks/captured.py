@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, cast
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Op
@@ -12,6 +13,7 @@ from hwprof.count.ops.parameter_tensor import ParameterTensor
 from hwprof.errors import InputError
 from hwprof.specs.job.settings import LayerKind
 from hwprof.specs.model.captured import CapturedCost, CapturedModel, CapturedRow, CapturedShot
+from hwprof.specs.model.spec import ModelSpec
 
 Mixed = Callable[[int, int], int]
 
@@ -85,6 +87,55 @@ def backward_flop(op: Op) -> float:
 
 
 _CONVOLUTION = "aten::convolution"
+
+
+CapturedPart = Literal["column", "gathered", "row", "expert", "inside", "whole"]
+"""Of a layer that tensor ranks share: a matrix that is split by its outputs, by outputs that are gathered at once, by
+inputs, an expert's; what works on the outputs of the first; what each rank does whole."""
+
+_RENAMED = (
+    *(".attention.query", ".attention.key", ".attention.value", ".attention.output"),
+    *(".ffn.gate", ".ffn.up", ".ffn.down"),
+)
+"""What labels say in place of the names of transformers' projections."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedParts:
+    """Which labels of a captured model are shared, and how.
+
+    Attributes:
+        ways: of those with weights.
+        blocks: modules that hold matrices which are split by their outputs.
+    """
+
+    ways: Mapping[str, CapturedPart]
+    blocks: frozenset[str]
+
+    def part_of(self, label: str) -> CapturedPart:
+        """How what runs under a label is shared."""
+        own = self.ways.get(label)
+        if own is not None:
+            return own
+        inside = any(label == block or label.startswith(f"{block}.") for block in self.blocks)
+        return "inside" if inside else "whole"
+
+
+@functools.lru_cache(maxsize=64)
+def captured_parts(spec: ModelSpec) -> CapturedParts:
+    """By what its class says (``base_model_tp_plan``), and by its experts."""
+    ways: dict[str, CapturedPart] = {}
+    for tensor in spec.captured.tensors if spec.captured else ():
+        way: CapturedPart = "expert" if tensor.experts > 1 else tensor.split or "whole"
+        if ways.get(tensor.label, "whole") == "whole":
+            ways[tensor.label] = way
+    columns = [label for label, way in ways.items() if way == "column" and "layers.*" in label]
+    return CapturedParts(ways=ways, blocks=frozenset(map(_block_of, columns)))
+
+
+def _block_of(label: str) -> str:
+    ending = next((each for each in _RENAMED if label.endswith(each)), f".{label.rpartition('.')[2]}")
+    return label.removesuffix(ending)
 
 
 def captured_tensors(model: CapturedModel) -> tuple[ParameterTensor, ...]:

@@ -9,7 +9,7 @@ from enum import IntEnum
 from functools import partial
 from typing import NamedTuple
 
-from hwprof.count.blocks.captured import backward_flop
+from hwprof.count.blocks.captured import CapturedPart, backward_flop, captured_parts
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.blocks.transformer import model_ops
 from hwprof.count.job.recompute import runs_again
@@ -253,13 +253,21 @@ def _linear(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
     flop = sum(each.forward.matmul_flop for each in ops)
     m = flop / (2 * n * k) / share.context
     split_tokens = 1
-    if op.label.endswith(_COLUMN):
+    way = _way(share.model, op.label)
+    if way in {"column", "gathered"}:
         n /= share.tensor
-    elif op.label.endswith(_ROW):
+    elif way == "row":
         k /= share.tensor
-    elif share.sequence_parallel:
+    elif share.sequence_parallel and not share.model.captured:
         split_tokens = share.tensor
     yield from _products(share, ops, m=m / split_tokens, n=n, k=k, groups=1)
+
+
+def _way(model: ModelSpec, label: str) -> CapturedPart:
+    """How tensor ranks share a product: by what a captured class says, else by the label."""
+    if model.captured:
+        return captured_parts(model).part_of(label)
+    return "column" if label.endswith(_COLUMN) else "row" if label.endswith(_ROW) else "whole"
 
 
 def _experts(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
@@ -361,7 +369,9 @@ def _attention(share: WorkShare, op: Op) -> Iterator[Row]:
 def _other(share: WorkShare, op: Op) -> Iterator[Row]:
     """Convolutions as products without a shape; norms, activations, sums, lookups and the loss as traffic."""
     split = share.context
-    if op.kind in _SPLIT_KINDS or share.sequence_parallel:
+    if share.model.captured:
+        split *= 1 if _way(share.model, op.label) in {"whole", "gathered"} else share.tensor
+    elif op.kind in _SPLIT_KINDS or share.sequence_parallel:
         split *= share.tensor
     part, times = _part(op), _times(share, op)
     for when, cost in ((Pass.FORWARD, op.forward), (Pass.INPUT, op.backward)):

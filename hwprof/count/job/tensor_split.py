@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from hwprof.count.blocks.captured import CapturedPart, CapturedParts
 from hwprof.count.ops.operation import Op
+from hwprof.count.ops.parameter_tensor import ParameterTensor
 
 _SPLIT_KINDS = frozenset(
     {
@@ -48,6 +50,7 @@ class TensorSplit:
         latent: attention is latent, its query and key norms come before the split by heads.
         keeps_gathered: a product that reads gathered tokens keeps them, where others gather them again in backward
             (torch's DTensor: ``ColwiseParallel`` redistributes its input before autograd sees the product).
+        captured: how a captured model is shared, in place of rules by label.
         sums_split: a result that is summed over ranks is never whole on one of them: to XLA a product's result is what
             its sharding says, and the sum a part of it.
     """
@@ -59,6 +62,7 @@ class TensorSplit:
     latent: bool
     keeps_gathered: bool
     sums_split: bool = False
+    captured: CapturedParts | None = None
 
     @property
     def expert_shards(self) -> int:
@@ -70,8 +74,20 @@ class TensorSplit:
         """Share of the residual stream that a device keeps."""
         return 1 / self.tensor_parallel if self.sequence_parallel else 1.0
 
+    def elements_of(self, tensor: ParameterTensor) -> float:
+        """Elements of a weight on one device."""
+        if tensor.split is None:
+            return self.parameters_of(tensor.label, tensor.elements)
+        if tensor.experts > 1:
+            return tensor.elements / self.expert_parallel / (self.expert_tensor if tensor.split else 1)
+        return tensor.elements / (self.tensor_parallel if tensor.split else 1)
+
     def parameters_of(self, label: str, elements: float) -> float:
         """Elements of a weight on one device."""
+        if self.captured:
+            part = self.captured.part_of(label)
+            shared = self.tensor_parallel if part in {"column", "gathered", "row"} else 1
+            return elements / (self.expert_shards if part == "expert" else shared)
         if is_expert(label):
             return elements / self.expert_shards
         return elements if _WHOLE.search(label) else elements / self.tensor_parallel
@@ -80,7 +96,8 @@ class TensorSplit:
         """What one device keeps and works on for an op."""
         if self.tensor_parallel == self.expert_parallel == 1:
             return op
-        saved, given, made = self._shares(op)
+        captured = self.captured
+        saved, given, made = _captured_shares(captured, op, self.tensor_parallel) if captured else self._shares(op)
         weights = self.parameters_of(op.label, 1.0)
         return replace(
             op,
@@ -121,3 +138,14 @@ class TensorSplit:
 def is_expert(label: str) -> bool:
     """Whether a label belongs to routed experts, which expert parallelism spreads."""
     return ".moe.experts." in label
+
+
+def _captured_shares(captured: CapturedParts, op: Op, ranks: int) -> tuple[float, float, float]:
+    """As ``TensorSplit._shares``; tokens are whole on each rank outside of what is shared."""
+    split = 1 / ranks
+    shares: dict[CapturedPart, tuple[float, float, float]] = {
+        "column": (1.0, 1.0, split),
+        "row": (split, split, 1.0),
+        "inside": (split, split, split),
+    }
+    return shares.get(captured.part_of(op.label), (1.0, 1.0, 1.0))

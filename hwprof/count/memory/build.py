@@ -137,16 +137,8 @@ def _block_at(work: Workload, place: Place) -> Block:
     dense, experts = (
         _held(
             work,
-            [
-                tensor
-                for tensor in work.tensors
-                if _belongs(tensor, place, work.spec) and is_expert(tensor.label) == routed
-            ],
-            [
-                pair
-                for pair in work.frozen
-                if _belongs(pair[0], place, work.spec) and is_expert(pair[0].label) == routed
-            ],
+            [tensor for tensor in work.tensors if _belongs(tensor, place, work.spec) and _routed(tensor) == routed],
+            [pair for pair in work.frozen if _belongs(pair[0], place, work.spec) and _routed(pair[0]) == routed],
         )
         for routed in (False, True)
     )
@@ -157,6 +149,10 @@ def _block_at(work: Workload, place: Place) -> Block:
         return block
     plain = layer_block(ops, _rules(work, "none", layer=True), dense=dense, experts=experts)
     return mixed(block, plain, work.recomputed_share)
+
+
+def _routed(tensor: ParameterTensor) -> bool:
+    return is_expert(tensor.label) if tensor.split is None else tensor.experts > 1
 
 
 def _belongs(tensor: ParameterTensor, place: Place, spec: ModelSpec) -> bool:
@@ -175,14 +171,14 @@ def _held(work: Workload, tensors: Sequence[ParameterTensor], frozen: Sequence[t
     """What the weights of one block take on one device."""
     storage = work.storage
     largest_bytes, all_bytes = temporary_bytes(work.optimizer, work.implementation, moment_bytes=storage.moment_bytes)
-    own = [(tensor, work.split.parameters_of(tensor.label, tensor.elements)) for tensor in tensors]
+    own = [(tensor, work.split.elements_of(tensor)) for tensor in tensors]
     times = [tensor.repeats / work.holders(tensor.label) for tensor in tensors]
     counted = [(tensor, size * often) for (tensor, size), often in zip(own, times, strict=True)]
     elements = sum(size for _, size in counted)
     narrow = sum(size for tensor, size in counted if work.narrow_weights and _is_matrix(tensor))
     stored = elements - narrow if storage.lasting_gradients else elements
     still = [
-        (work.split.parameters_of(tensor.label, tensor.elements) * tensor.repeats / work.holders(tensor.label), width)
+        (work.split.elements_of(tensor) * tensor.repeats / work.holders(tensor.label), width)
         for tensor, width in frozen
     ]
     master = storage.master_bytes + storage.owned_gradient_bytes
@@ -213,9 +209,7 @@ def _placeholder_bytes(work: Workload) -> float:
     if not work.storage.placeholders:
         return 0.0
     matrices = [tensor for tensor in work.tensors if tensor.label.startswith("layers.*") and _is_matrix(tensor)]
-    elements = sum(
-        work.split.parameters_of(tensor.label, tensor.elements) for tensor in matrices if tensor.experts == 1
-    )
+    elements = sum(work.split.elements_of(tensor) for tensor in matrices if tensor.experts == 1)
     expert = sum(tensor.elements / tensor.experts for tensor in matrices if tensor.experts > 1)
     shared = max(1.0, work.split.expert_shards / work.split.expert_parallel)
     return (elements + expert / shared) * work.storage.fresh_bytes

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hwprof.specs.model.captured import TensorWay
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterTensor:
@@ -18,6 +20,7 @@ class ParameterTensor:
         top_k: how many of them a token meets.
         linear: whether it is the matrix of a linear layer; None = its label says so.
         trained: whether it gets a gradient.
+        split: how tensor ranks share it; empty = each has all of it, None = its label says so.
     """
 
     label: str
@@ -27,6 +30,7 @@ class ParameterTensor:
     top_k: int = 1
     linear: bool | None = None
     trained: bool = True
+    split: TensorWay | None = None
 
     @property
     def elements(self) -> int:

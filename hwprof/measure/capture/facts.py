@@ -37,7 +37,6 @@ class Facts:
         causal: whether it generates tokens.
         classifies: whether it tells classes of whole inputs.
         encoder_decoder: whether it has two sides.
-        tensor_plan: whether the class says how tensor ranks share it.
     """
 
     by: str
@@ -47,7 +46,6 @@ class Facts:
     causal: bool
     classifies: bool
     encoder_decoder: bool
-    tensor_plan: bool
 
 
 def weights_of_config(path: Path, keys: Collection[str]) -> tuple[bool, int]:
@@ -84,7 +82,6 @@ def facts_of(path: Path) -> Facts:
         causal=found.__name__.endswith(("CausalLM", "LMHeadModel", "ConditionalGeneration")),
         classifies=found.__name__.endswith(("SequenceClassification", "ImageClassification")),
         encoder_decoder=bool(getattr(config, "is_encoder_decoder", False)),
-        tensor_plan=bool(_plan(found, text)),
     )
 
 
@@ -98,7 +95,3 @@ def _numbers(configs: tuple[Any, ...], names: tuple[str, ...]) -> Iterator[int]:
             value = value_of(config, name)
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 yield value
-
-
-def _plan(found: Any, config: Any) -> Any:
-    return getattr(config, "base_model_tp_plan", None) or getattr(found, "_tp_plan", None)

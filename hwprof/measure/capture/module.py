@@ -23,7 +23,8 @@ from hwprof.measure.capture.flexible import without_flex_kernels
 from hwprof.measure.capture.mode import CallRecorder
 from hwprof.measure.capture.shapes import shapes_only
 from hwprof.measure.capture.subject import Subject
-from hwprof.specs.job.labels import MODEL_LABEL
+from hwprof.specs.job.labels import MODEL_LABEL, label_of
+from hwprof.specs.model.captured import TensorWay
 from hwprof.specs.record.captured import Capture, ParameterUse, Place
 
 _NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
@@ -100,6 +101,7 @@ def _backward(recorder: CallRecorder, roots: list[torch.Tensor]) -> None:
 
 def parameter_uses(recorder: CallRecorder, module: nn.Module) -> Iterator[ParameterUse]:
     """Each parameter at the call that read it first."""
+    plan = getattr(module, "tp_plan", None) or getattr(module, "_tp_plan", None) or {}
     for name, parameter in module.named_parameters():
         owner = Place(name.rpartition(".")[0] or MODEL_LABEL, "parameter")
         yield ParameterUse(
@@ -108,8 +110,23 @@ def parameter_uses(recorder: CallRecorder, module: nn.Module) -> Iterator[Parame
             size_bytes=parameter.numel() * parameter.element_size(),
             trainable=parameter.requires_grad,
             shape=tuple(parameter.shape),
+            split=_split(plan, name, parameter),
             linear=name.endswith(".weight") and _is_linear(module.get_submodule(name.rpartition(".")[0])),
         )
+
+
+def _split(plan: Mapping[str, str], name: str, parameter: nn.Parameter) -> TensorWay:
+    """By the words of transformers' plans: of a row-wise matrix only the bias is whole."""
+    path = label_of(name)
+    style = plan.get(path) or plan.get(path.rpartition(".")[0], "")
+    if style in _GATHERED:
+        return "gathered"
+    if "colwise" in style:
+        return "column"
+    return "row" if "rowwise" in style and parameter.dim() > 1 else ""
+
+
+_GATHERED = frozenset({"colwise_gather_output", "colwise_rep", "embedding_rowwise"})
 
 
 def _is_linear(part: nn.Module) -> bool:

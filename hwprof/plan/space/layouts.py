@@ -87,7 +87,7 @@ def every_division(question: Question) -> Columns:
     columns = only(columns, (of_replica % context == 0) & (of_stage % pipeline == 0) & (columns["data"] > 0))
     if chosen.data:
         columns = only(columns, np.isin(columns["data"], chosen.data))
-    experts = question.base.model.moe.experts if question.base.model.moe else 1
+    experts, *_ = question.base.model.routed
     columns = widened(
         columns, columns["data"], ("expert",), lambda _: [(e,) for e in chosen_of(chosen.expert, divisors(experts))]
     )

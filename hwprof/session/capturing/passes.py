@@ -133,10 +133,11 @@ class Pass:
             if placed.place.kind == placed.call.name == _GROUPED and placed.direction == "forward"
         }
         uses = Counter(
-            (self.labels.of(use.place.path), use.shape, use.linear, use.trainable) for use in self.seen.parameters
+            (self.labels.of(use.place.path), use.shape, use.linear, use.trainable, use.split)
+            for use in self.seen.parameters
         )
         source = self.batch_size * (self.shapes.seq_len or 1)
-        for (label, shape, linear, trained), repeats in uses.items():
+        for (label, shape, linear, trained, split), repeats in uses.items():
             experts, top_k = 1, 1
             if len(shape) == 3 and any(label == each for each, _ in rows):
                 met = max(number for (each, _), number in rows.items() if each == label)
@@ -151,6 +152,7 @@ class Pass:
                 top_k=top_k,
                 linear=linear,
                 trained=trained,
+                split=split,
             )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from math import prod
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from hwprof.specs.frozen import Record
+
+TensorWay = Literal["", "column", "gathered", "row"]
+"""How tensor ranks share a weight: not at all; by outputs, which stay split or are gathered at once; by inputs."""
 
 Amount = Annotated[int, Field(ge=0, strict=True)]
 
@@ -86,6 +90,7 @@ class CapturedTensor(Record):
         top_k: how many of these a token meets.
         linear: whether it is the matrix of a linear layer.
         trained: whether it gets a gradient.
+        split: how tensor ranks share it; empty = each has all of it.
     """
 
     label: str
@@ -95,6 +100,7 @@ class CapturedTensor(Record):
     top_k: int = 1
     linear: bool = False
     trained: bool = True
+    split: TensorWay = ""
 
 
 class CapturedModel(Record):
@@ -104,10 +110,31 @@ class CapturedModel(Record):
         by: whose class it is.
         tensors: its weights.
         shots: passes of the same model at several batch sizes.
-        tensor_plan: whether its class says how tensor ranks share it.
     """
 
     by: str
     tensors: tuple[CapturedTensor, ...]
     shots: tuple[CapturedShot, ...]
-    tensor_plan: bool = False
+
+    @property
+    def tensor_plan(self) -> bool:
+        """Whether its class says how tensor ranks share weights of its layers."""
+        return any(tensor.split and "layers.*" in tensor.label for tensor in self.tensors)
+
+    @property
+    def shared_share(self) -> float:
+        """Share of the layers' weights that tensor ranks split."""
+        layers = [tensor for tensor in self.tensors if "layers.*" in tensor.label]
+        sizes = [prod(tensor.shape) * tensor.repeats for tensor in layers]
+        split = [size for tensor, size in zip(layers, sizes, strict=True) if tensor.split]
+        return sum(split) / max(sum(sizes), 1)
+
+    @property
+    def routed(self) -> tuple[int, int, int]:
+        """How many routed experts a layer has, how many a token meets, and how many layers have some; 1, 0, 0: none."""
+        found = [tensor for tensor in self.tensors if tensor.experts > 1]
+        if not found:
+            return 1, 0, 0
+        most = max(found, key=lambda tensor: tensor.repeats * tensor.shape[0])
+        joined = most.shape[0] == most.experts
+        return most.experts, most.top_k, most.repeats if joined else most.repeats // most.experts

@@ -162,8 +162,15 @@ class ModelSpec(Record):
         if context > 1:
             return f"{self.captured.by} was captured with whole sequences: context parallel {context} is not known"
         if tensor > 1 and not self.captured.tensor_plan:
-            return f"{self.captured.by} has no tensor-parallel plan: tensor parallel {tensor} is not known"
+            return f"{self.captured.by} has no tensor-parallel plan of layers: tensor parallel {tensor} is not known"
         return ""
+
+    @property
+    def routed(self) -> tuple[int, int, int]:
+        """How many routed experts a layer has, how many a token meets, and how many layers have some; 1, 0, 0: none."""
+        if self.captured:
+            return self.captured.routed
+        return (self.moe.experts, self.moe.top_k, self.moe_layers) if self.moe else (1, 0, 0)
 
     @property
     def pipeline_places(self) -> int:

@@ -11,6 +11,7 @@ from math import prod
 from typing import Literal, TypeAlias
 
 from hwprof.specs.job.settings import Direction
+from hwprof.specs.model.captured import TensorWay
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,8 @@ class ParameterUse:
         trainable: whether it gets a gradient.
         shape: its sizes.
         linear: whether it is the matrix of a linear layer.
+        split: how tensor ranks share it by the plan of its class, by outputs, by outputs that are gathered at once, by
+            inputs; empty = each has all of it.
     """
 
     place: Place
@@ -146,6 +149,7 @@ class ParameterUse:
     trainable: bool
     shape: tuple[int, ...] = ()
     linear: bool = False
+    split: TensorWay = ""
 
 
 CachedKind = Literal["tokens", "window", "cross", "state"]

@@ -1,0 +1,120 @@
+"""How ranks share captured models, against what transformers' own plans leave on a rank of two."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from click.testing import CliRunner
+from other_types import OTHER_TYPES
+from small_transformers import transformers
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from hwprof.cli.simulate import command as simulate
+from hwprof.count.blocks.parameters import parameter_tensors
+from hwprof.count.memory.job import job_memory
+from hwprof.errors import InputError
+from hwprof.session.captured import Shapes, counted_model
+from hwprof.specs.job.step import TrainingJob
+
+parallel: Any = pytest.importorskip("transformers.distributed.tensor_parallel", reason="transformers is too old")
+
+BATCH, LENGTH, RANKS = 2, 16, 2
+
+
+@pytest.fixture(autouse=True)
+def _quietly() -> Iterator[None]:
+    """What transformers warns of is its own affair."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.fixture
+def ranks() -> Iterator[DeviceMesh]:
+    """Two ranks, of which this is one and the other does nothing."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=RANKS)
+    try:
+        yield init_device_mesh("cpu", (RANKS,))
+    finally:
+        dist.destroy_process_group()
+
+
+def config_of(layer: str) -> tuple[str, str, dict[str, Any]]:
+    kind, name, keys = OTHER_TYPES[layer]
+    return kind, name, keys | {"vocab_size": 64}
+
+
+def saved(folder: Path, layer: str) -> Path:
+    kind, name, keys = config_of(layer)
+    path = folder / "config.json"
+    path.write_text(json.dumps({"model_type": kind, "architectures": [name], **keys}))
+    return path
+
+
+def shared(module: Any, mesh: DeviceMesh) -> int:
+    """Elements of a rank where each parameter is split as the plan of its class says."""
+    from transformers.distributed.parallel_utils import _get_parameter_plan
+
+    named = {name: _get_parameter_plan(name, module.tp_plan) for name, _ in module.named_parameters()}
+    parallel.apply_tensor_parallelism(module, mesh, {name: style for name, style in named.items() if style})
+    local = (each.to_local() if hasattr(each, "to_local") else each for each in module.parameters())
+    return sum(each.numel() for each in local)
+
+
+def weights_bytes(path: Path, **degrees: int) -> float:
+    model = counted_model(str(path), Shapes(batch_sizes=(BATCH,), seq_len=LENGTH, dtype="fp32"))
+    job = TrainingJob(model=model, seq_len=LENGTH, micro_batch=BATCH, global_batch=2 * BATCH, dtype="fp32")
+    layout = job.layout.changed(**degrees)
+    parts = job_memory(job.changed(layout=layout, global_batch=BATCH * layout.data_parallel)).parts
+    return next(part.predicted_bytes for part in parts if part.name == "weights")
+
+
+@pytest.mark.parametrize("layer", ["gated delta", "state space, attention, experts", "lightning attention"])
+def test_tensor_ranks_hold_what_the_plan_of_the_class_leaves_them(
+    layer: str, ranks: DeviceMesh, tmp_path: Path
+) -> None:
+    kind, name, keys = config_of(layer)
+    module = getattr(transformers, name)._from_config(transformers.CONFIG_MAPPING[kind](**keys))
+    whole = sum(each.numel() for each in module.parameters())
+    path = saved(tmp_path, layer)
+    assert weights_bytes(path) == 4 * whole
+    assert weights_bytes(path, tensor_parallel=RANKS) == 4 * shared(module, ranks) < 4 * whole
+
+
+def test_expert_ranks_spread_the_experts_alone(tmp_path: Path) -> None:
+    path = saved(tmp_path, "gated delta")
+    spec = counted_model(str(path), Shapes(batch_sizes=(BATCH,), seq_len=LENGTH, dtype="fp32"))
+    experts = sum(tensor.total for tensor in parameter_tensors(spec) if tensor.experts > 1)
+    assert spec.routed == (4, 2, 4)
+    spread = weights_bytes(path, data_parallel=2, expert_parallel=2)
+    assert weights_bytes(path, data_parallel=2) - spread == 4 * experts // 2
+    asked = ("--model", str(path), "--hardware", "2xh100-sxm", "--seq-len", "16", "--format", "json")
+    alone, both = (
+        json.loads(CliRunner().invoke(simulate, (*asked, *more), catch_exceptions=False).stdout)
+        for more in ((), ("--ep", "2"))
+    )
+    assert both["memory"]["breakdown"]["weights"] < alone["memory"]["breakdown"]["weights"]
+    assert both["breakdown_s"]["expert communication"] > 0
+    with pytest.raises(InputError, match="4 experts do not divide by expert parallel 3"):
+        CliRunner().invoke(simulate, (*asked[:3], "3xh100-sxm", "--ep", "3", "--seq-len", "16"), catch_exceptions=False)
+
+
+def test_a_plan_of_the_table_alone_shares_no_layer(tmp_path: Path) -> None:
+    path = str(saved(tmp_path, "short convolution"))
+    refused = CliRunner().invoke(
+        simulate, ("--model", path, "--hardware", "2xh100-sxm", "--tp", "2", "--seq-len", "16")
+    )
+    assert isinstance(refused.exception, InputError)
+    assert "has no tensor-parallel plan of layers" in str(refused.exception)
+
+
+def test_torch_is_not_left_with_ranks() -> None:
+    assert not torch.distributed.is_initialized()
