@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import cache
+from math import prod
 from typing import NamedTuple
 
 import pytest
@@ -13,15 +15,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from hwprof.count.aten.captured import captured_ops
+from hwprof.count.aten.registry import aten_cost
 from hwprof.count.blocks.transformer import Precision, model_ops, training_step_ops
 from hwprof.count.job.totals import total_cost
+from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Op
 from hwprof.measure.capture.fake import all_fake, make_fake
 from hwprof.measure.capture.module import capture
 from hwprof.measure.capture.subject import Subject
 from hwprof.specs.job.labels import owner_of
 from hwprof.specs.model.spec import ModelSpec
-from hwprof.specs.record.captured import Capture
+from hwprof.specs.record.captured import AtenCall, Capture, TensorView
 from hwprof.specs.record.run import Dtype, Recompute, RunSettings
 from hwprof.train.decoder import Decoder
 from hwprof.train.encoder import Encoder
@@ -230,3 +234,14 @@ def test_moved_bytes_of_the_stock_encoder_differ_by_its_copies_too(
         "layers.*": Moved(0, 0, -8 * x, -4 * x),
         "layers.*.linear1": Moved(0, 0, 4 * x, 2 * x),
     }
+
+
+def test_a_triangular_system_is_solved_by_substitution() -> None:
+    """3 systems of 8 unknowns for 5 right sides: n²·m each; torch's counter leaves them out."""
+
+    def tensor(*shape: int) -> TensorView:
+        return TensorView(shape=shape, dtype="float32", element_bytes=4, elements=prod(shape), storage=-1)
+
+    given = {"self": tensor(3, 8, 8), "B": tensor(3, 8, 5)}
+    seen = AtenCall("aten::linalg_solve_triangular", given, (replace(tensor(3, 8, 5), storage=1),))
+    assert aten_cost(seen) == Cost(vector_flop=960, read_bytes=4 * (192 + 120), write_bytes=4 * 120)

@@ -96,11 +96,6 @@ def test_a_matrix_times_a_vector_is_other_flop() -> None:
     assert aten_cost(call("addmv", tensor(4), self=tensor(4), mat=tensor(4, 8), vec=tensor(8))).vector_flop == 64
 
 
-def test_a_triangular_system_is_solved_by_substitution() -> None:
-    seen = call("linalg_solve_triangular", tensor(3, 8, 5), self=tensor(3, 8, 8), B=tensor(3, 8, 5), upper=False)
-    assert aten_cost(seen) == Cost(vector_flop=3 * 8 * 8 * 5, read_bytes=(3 * 64 + 3 * 40) * 4, write_bytes=3 * 40 * 4)
-
-
 def convolution(**changes: Value) -> AtenCall:
     arguments: dict[str, Value] = {
         "input": tensor(2, 3, 8, 8),
