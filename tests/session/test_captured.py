@@ -90,7 +90,7 @@ def test_parameters_and_flop_equal_those_of_the_module(layer: str, tmp_path: Pat
 KEPT = (
     *("state space 2", "state space, attention, experts", "gated delta", "lightning attention", "short convolution"),
     *("disentangled attention", "shared layers", "bias in every layer", "experts in an encoder", "windows of images"),
-    *("convolutions", "pair of towers", "sparse attention", "embeddings in every layer", "images by cross-attention"),
+    *("convolutions", "pair of towers", "sparse attention", "embeddings in every layer"),
 )
 """Kinds of layers whose kept bytes are compared; the last ones have configurations of their own."""
 
@@ -107,11 +107,6 @@ _OWN: dict[str, tuple[str, str, dict[str, Any]]] = {
         | {"num_hidden_layers": 4, "head_dim": 8, "vocab_size_per_layer_input": 61, "hidden_size_per_layer_input": 8}
         | {"num_kv_shared_layers": 2, "laurel_rank": 4, "altup_num_inputs": 2, "activation_sparsity_pattern": [0.0] * 4}
         | {"layer_types": ["sliding_attention", "full_attention"] * 2, "intermediate_size": 48},
-    ),
-    "images by cross-attention": (
-        "mllama",
-        "MllamaForCausalLM",
-        DECODER | {"cross_attention_layers": [1], "model_type": "mllama_text_model"},
     ),
 }
 
