@@ -9,10 +9,11 @@ from enum import IntEnum
 from functools import partial
 from typing import NamedTuple
 
-from hwprof.count.blocks.captured import CapturedPart, backward_flop, captured_parts
+from hwprof.count.blocks.captured import backward_flop
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.blocks.transformer import model_ops
 from hwprof.count.job.recompute import runs_again
+from hwprof.count.job.tensor_split import ROW, way_of
 from hwprof.count.ops.lora import LIBRARIES, adapted_labels, widened_labels
 from hwprof.count.ops.operation import OPS, Execution, Op
 from hwprof.count.ops.precision import Precision
@@ -119,8 +120,6 @@ _MERGED = {
 }
 """Linear layers that read the same input run as one product."""
 
-_COLUMN = ("query", "key", "value", "attention.kv", "gate", "up", "in_proj", "linear1", "head")
-_ROW = ("output", "down", "out_proj", "linear2")
 _SPLIT_KINDS = frozenset({"rope", "activation", "gated_activation", "cross_entropy", "tanh"})
 _NEVER_NARROW = ("router", "switch", "head", "pooler", "projection")
 
@@ -253,7 +252,7 @@ def _linear(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
     flop = sum(each.forward.matmul_flop for each in ops)
     m = flop / (2 * n * k) / share.context
     split_tokens = 1
-    way = _way(share.model, op.label)
+    way = way_of(share.model, op.label)
     if way in {"column", "gathered"}:
         n /= share.tensor
     elif way == "row":
@@ -261,13 +260,6 @@ def _linear(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
     elif share.sequence_parallel and not share.model.captured:
         split_tokens = share.tensor
     yield from _products(share, ops, m=m / split_tokens, n=n, k=k, groups=1)
-
-
-def _way(model: ModelSpec, label: str) -> CapturedPart:
-    """How tensor ranks share a product: by what a captured class says, else by the label."""
-    if model.captured:
-        return captured_parts(model).part_of(label)
-    return "column" if label.endswith(_COLUMN) else "row" if label.endswith(_ROW) else "whole"
 
 
 def _experts(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
@@ -278,7 +270,7 @@ def _experts(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
     k: float = shapes[op.label][1]
     rows = ops[0].forward.matmul_flop / (2 * shapes[op.label][0] * k) / (share.context * share.tensor)
     rows *= share.expert_tensor * share.expert_skew
-    if op.label.endswith(_ROW):
+    if op.label.endswith(ROW):
         k /= share.expert_tensor
     else:
         n /= share.expert_tensor
@@ -310,15 +302,11 @@ def _products(share: WorkShare, ops: tuple[Op, ...], *, m: float, n: float, k: f
         for when in (Pass.FORWARD, Pass.INPUT):
             yield _moved(part, when, widened, times)._replace(unit=Unit.COPY)
     whole = sum(each.forward.matmul_flop for each in ops)
+    adapted = adapted_labels(parameter_tensors(share.model), share.lora)
     for each in ops:
-        if each.label in _adapted(share.model, share.lora):
+        if each.label in adapted:
             own = n * each.forward.matmul_flop / whole
             yield from _adapters(share.lora, part, times, m=m, n=own, k=k, width=width)
-
-
-@functools.lru_cache(maxsize=64)
-def _adapted(model: ModelSpec, lora: LoraSpec) -> frozenset[str]:
-    return adapted_labels(parameter_tensors(model), lora)
 
 
 @functools.lru_cache(maxsize=64)
@@ -370,7 +358,7 @@ def _other(share: WorkShare, op: Op) -> Iterator[Row]:
     """Convolutions as products without a shape; norms, activations, sums, lookups and the loss as traffic."""
     split = share.context
     if share.model.captured:
-        split *= 1 if _way(share.model, op.label) in {"whole", "gathered"} else share.tensor
+        split *= 1 if way_of(share.model, op.label) in {"whole", "gathered"} else share.tensor
     elif op.kind in _SPLIT_KINDS or share.sequence_parallel:
         split *= share.tensor
     part, times = _part(op), _times(share, op)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from hwprof.count.blocks.captured import CapturedPart, CapturedParts
+from hwprof.count.blocks.captured import CapturedPart, CapturedParts, captured_parts
 from hwprof.count.ops.operation import Op
 from hwprof.count.ops.parameter_tensor import ParameterTensor
+from hwprof.specs.model.spec import ModelSpec
 
 _SPLIT_KINDS = frozenset(
     {
@@ -21,6 +22,10 @@ _SPLIT_KINDS = frozenset(
     }
 )
 """Op kinds that a tensor-parallel rank runs on its share of heads, features or vocabulary."""
+
+COLUMN = ("query", "key", "value", "attention.kv", "gate", "up", "in_proj", "linear1", "head")
+ROW = ("output", "down", "out_proj", "linear2")
+"""Ends of labels of products that tensor ranks share by outputs, and by inputs."""
 
 _ROW_PARALLEL = re.compile(
     r"(attention\.output|self_attn\.out_proj|ffn\.down|shared\.down|linear2|layers\.\*\.dropout)$"
@@ -138,6 +143,13 @@ class TensorSplit:
 def is_expert(label: str) -> bool:
     """Whether a label belongs to routed experts, which expert parallelism spreads."""
     return ".moe.experts." in label
+
+
+def way_of(model: ModelSpec, label: str) -> CapturedPart:
+    """How tensor ranks share a product: by what a captured class says, else by the label."""
+    if model.captured:
+        return captured_parts(model).part_of(label)
+    return "column" if label.endswith(COLUMN) else "row" if label.endswith(ROW) else "whole"
 
 
 def _captured_shares(captured: CapturedParts, op: Op, ranks: int) -> tuple[float, float, float]:
