@@ -36,6 +36,9 @@ def compiled_kept_bytes(subject: Subject, *, autocast: torch.dtype | None = None
         return tensor
 
     own = {storages.number(each) for each in (*module.parameters(), *module.buffers())}
+    dynamo: Any = torch._dynamo  # noqa: SLF001 (what it left alone before, it would leave alone again)
+    dynamo.reset()
+    dynamo.utils.counters.clear()
     try:
         with ExitStack() as stack:
             stack.enter_context(_split(module))
@@ -45,6 +48,8 @@ def compiled_kept_bytes(subject: Subject, *, autocast: torch.dtype | None = None
                 stack.enter_context(torch.autocast(subject.device.type, dtype=autocast))
             output = module(*subject.arguments, **subject.keywords)
     except Exception:  # noqa: BLE001 (whatever a compiler raises, what eager code keeps is known)
+        return None
+    if not dynamo.utils.counters["frames"]["ok"]:
         return None
     roots = {storages.number(leaf) for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)}
     return sum(size_bytes for number, (size_bytes, _) in packed.items() if number not in own | roots)
