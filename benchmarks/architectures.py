@@ -1,6 +1,6 @@
 """Count every type that transformers has, in a small configuration each, against its own module; write the table.
 
-    python benchmarks/architectures.py                 # all tasks, about twenty minutes; docs/architectures.md
+    python benchmarks/architectures.py                 # all tasks, about seven minutes; docs/architectures.md
     python benchmarks/architectures.py causal ctc      # these alone, nothing is written
     python benchmarks/architectures.py --shard 1/2 --out a.json; ... --shard 2/2 --out b.json; ... --merge a.json b.json
 
@@ -221,7 +221,7 @@ def tried(task: str, kind: str, name: str) -> tuple[str, str]:
         except HwprofError as error:
             return "refused", str(error)[:200]
         except Exception as error:  # noqa: BLE001
-            return "refused", f"{type(error).__name__}: {error}"[:200]
+            return "refused", f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
         if found != expected:

@@ -83,6 +83,11 @@ OTHER_TYPES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "ConvNextForImageClassification",
         {"num_channels": 3, "hidden_sizes": [8, 16], "depths": [1, 2], "num_stages": 2, "image_size": 32},
     ),
+    "attention within convolutions": (
+        "mobilevit",
+        "MobileViTForImageClassification",
+        {"image_size": 64, "hidden_sizes": [8, 12, 16], "neck_hidden_sizes": [4, 8, 8, 8, 8, 16, 24]},
+    ),
     "pair of towers": (
         "clip",
         "CLIPModel",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,8 @@ def facts_of(path: Path) -> Facts:
     package, found, config = class_and_config(path)
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     widths = {field: _first((text, config), names, default) for field, (names, default) in _NAMES.items()}
+    if not widths["head_dim"]:  # as in pyramids of images, whose stages have widths of their own
+        widths["heads"] = math.gcd(widths["heads"], widths["d_model"])
     widths["kv_heads"] = widths["kv_heads"] or widths["heads"]
     if widths["heads"] % widths["kv_heads"]:
         widths["kv_heads"] = widths["heads"]
