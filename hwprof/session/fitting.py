@@ -121,5 +121,5 @@ def _what_there_was(spec: ModelSpec, settings: RunSettings, identity: DeviceIden
         return f"how much {identity.name} had free is {identity.memory_source}; try --micro-batch 1{again}"
     had = f"{identity.name} had {format_bytes(identity.memory_bytes)} free"
     if need_of(spec, settings).peak_bytes <= MEMORY_MARGIN * identity.memory_bytes:
-        return f"{had}, so that something else took what was left; end other programs, or raise the limit of memory"
+        return f"{had}: something else took it; end other programs, raise its limit, or take a smaller --micro-batch"
     return f"{had}; {what_would_fit(spec, settings, identity.memory_bytes)}"

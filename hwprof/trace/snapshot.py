@@ -73,7 +73,9 @@ class MemoryStory:
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether a file begins like a pickle of today's protocols."""
+    """Whether a file begins like a pickle of today's protocols; a pipe, which would have to be waited for, is none."""
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             return file.read(1) == b"\x80"

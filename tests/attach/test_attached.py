@@ -62,7 +62,7 @@ def test_an_unchanged_program_leaves_a_report_and_its_own_exit_code(tmp_path, ca
     assert record["status"] == "complete"
     assert {phase["name"] for phase in record["phases"]} >= {"forward", "backward", "optimizer"}
     assert (tmp_path / "report" / "report.html").is_file()
-    assert "slow_steps" in (tmp_path / "report" / "live.html").read_text()
+    assert "slow steps" in (tmp_path / "report" / "live.html").read_text()
     assert record["whole_run"]["steps"] >= 40
     assert "trained with ['--epochs', '1']" in capfd.readouterr().err
 

@@ -95,7 +95,7 @@ def test_mistake_of_our_own_while_reading_the_trace_costs_neither_step_times_nor
 )
 def test_memory_that_libraries_lack_counts_as_out_of_memory_too(tmp_path, monkeypatch, text):
     _broken(monkeypatch, "hwprof.train.loop.Trainer.step", RuntimeError(text))
-    with pytest.raises(OutOfMemoryError, match="what fits: --micro-batch"):
+    with pytest.raises(OutOfMemoryError, match="free: something else took it"):
         hwprof.run(**QUICK, output=tmp_path)
     assert read_run(tmp_path).status == "out_of_memory"
 
