@@ -17,6 +17,7 @@ import click
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import say
 from hwprof.errors import INTERRUPTED_EXIT_CODE, HwprofError
+from hwprof.session.interrupts import heard
 from hwprof.version import __version__
 
 _COMMANDS: dict[str, tuple[str, str]] = {
@@ -104,7 +105,8 @@ def main() -> None:
     if debug:
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
     try:
-        code = cli.main(prog_name="hwprof", standalone_mode=False)
+        with heard():
+            code = cli.main(prog_name="hwprof", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code

@@ -11,21 +11,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import socket
 import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Literal, NoReturn
-
-import torch.distributed as dist
+from typing import Any, NoReturn
 
 from hwprof.errors import INTERRUPTED_EXIT_CODE, first_line
+from hwprof.measure.signs import Blame, Fault, Sign, death, hang, kind_of
 from hwprof.measure.whereabouts import whereabouts
 from hwprof.measure.world import World
 from hwprof.units import format_seconds
@@ -41,64 +39,8 @@ REPORT_S, LEAVE_S = 20.0, 5.0
 """How long others wait for a report (torchrun kills them after 30 s), and its writer until they have heard of it."""
 
 _TERMINATED_EXIT_CODE = 143
-
-Kind = Literal["error", "connection", "interrupted"]
-_CONNECTION = re.compile(
-    r"connection (closed|reset|refused)|broken pipe|read error|write error|timed? ?out|socket|pair closure|"
-    r"remote process exited|nccl (communicator|error)|store",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """An error that a rank reports itself; ``connection`` where it seems to follow from another rank's end."""
-
-    rank: int
-    kind: Kind
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sign:
-    """What is known of a rank's life.
-
-    Attributes:
-        silent_s: since its last beat.
-        still_s: since it last moved on.
-        moves: how far it has come: how many stages it has entered.
-        stage: the last one.
-        where: what its main thread was running at its last beat.
-        waiting: whether that was inside a collective.
-        done: it came to its end.
-    """
-
-    rank: int
-    silent_s: float
-    still_s: float
-    moves: int
-    stage: str
-    where: str
-    waiting: bool
-    done: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blame:
-    """Which ranks ended the run, how, and the exit code; ``alone`` where a rank hears nothing of the others."""
-
-    ranks: tuple[int, ...]
-    text: str
-    exit_code: int = 1
-    alone: bool = False
-
-
-def kind_of(error: BaseException) -> Kind:
-    """Whether an error seems to follow from another rank's end."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    lost = isinstance(error, dist.DistBackendError | dist.DistNetworkError | ConnectionError | TimeoutError)
-    return "connection" if lost or (isinstance(error, RuntimeError) and _CONNECTION.search(str(error))) else "error"
+_WHOLE, _LEFT = b"whole", b"left"
+"""What is reported: a run that all ranks came through, or what is left of one."""
 
 
 def trouble(signs: Sequence[Sign], faults: Sequence[Fault], *, terminated: bool, stuck_s: float) -> bool:
@@ -118,37 +60,14 @@ def blame(signs: Sequence[Sign], faults: Sequence[Fault], *, terminated: bool, s
             return Blame(ranks=(fault.rank,), text=f"rank {fault.rank} failed: {fault.text}")
     silent = [sign for sign in signs if not sign.done and sign.silent_s > SETTLE_S]
     if silent:
-        return Blame(ranks=tuple(sign.rank for sign in silent), text="; ".join(map(_death, silent)))
+        return Blame(ranks=tuple(sign.rank for sign in silent), text="; ".join(map(death, silent)))
     still = [sign for sign in signs if not sign.done and sign.still_s > stuck_s]
     if still:
-        return _hang(still)
+        return hang(still)
     if faults:
         return Blame(ranks=(faults[0].rank,), text=f"rank {faults[0].rank} lost the others: {faults[0].text}")
     text = "the launcher or the scheduler ended the run (SIGTERM)"
     return Blame(ranks=(), text=text, exit_code=_TERMINATED_EXIT_CODE if terminated else 1)
-
-
-def _death(sign: Sign) -> str:
-    since = format_seconds(sign.silent_s)
-    return f"rank {sign.rank} died or was stopped: no sign of life for {since} (last seen: {sign.stage})"
-
-
-def _hang(still: Sequence[Sign]) -> Blame:
-    """The ranks that came least far; among equals those that do not wait for others."""
-    least = min(sign.moves for sign in still)
-    last = [sign for sign in still if sign.moves == least]
-    guilty = [sign for sign in last if not sign.waiting] or last
-    names = ", ".join(str(sign.rank) for sign in guilty)
-    sign = guilty[0]
-    text = (
-        f"rank{'s' if len(guilty) > 1 else ''} {names} made no progress for {format_seconds(sign.still_s)} "
-        f"(stage: {sign.stage}; at {sign.where})"
-    )
-    waiting = [str(sign.rank) for sign in still if sign not in guilty]
-    return Blame(
-        ranks=tuple(sign.rank for sign in guilty),
-        text=f"{text}; waiting for it: rank {', '.join(waiting)}" if waiting else text,
-    )
 
 
 @dataclass(slots=True)
@@ -188,6 +107,8 @@ class Lifeline:
         self._stage = "start"
         self._done = False
         self._terminated = False
+        self._pen = threading.Lock()
+        self._whole = False
         self._seen: dict[int, _Seen] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="hwprof-lifeline", daemon=True)
@@ -209,12 +130,23 @@ class Lifeline:
         self._stage = text
         self._moves += 1
 
-    def reported(self) -> None:
-        """The report is written, and nobody need watch any more; the one who wrote it says so."""
-        self._say_reported([rank for rank in range(self._world.size) if rank != self._world.rank])
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """In here the report of a run that all ranks came through is written, and no end of the run comes between.
 
-    def _say_reported(self, others: Sequence[int]) -> None:
-        self._world.store.set("reported", "")
+        Where one came before, this does not return.
+        """
+        with self._pen:
+            ended = self._world.store.check(["trouble"])
+            if not ended:
+                yield
+                self._whole = True
+        if ended:
+            _wait_for_the_end()
+        self._say_reported(_WHOLE, [rank for rank in range(self._world.size) if rank != self._world.rank])
+
+    def _say_reported(self, what: bytes, others: Sequence[int]) -> None:
+        self._world.store.set("reported", what)
         until_s = time.monotonic() + LEAVE_S
         while time.monotonic() < until_s and not self._world.store.check([f"left/{rank}" for rank in others]):
             time.sleep(0.01)
@@ -225,6 +157,7 @@ class Lifeline:
         try:
             while not self._world.store.check(["reported"]):
                 time.sleep(0.05)
+            self._whole = self._world.store.get("reported") == _WHOLE
             self._world.store.set(f"left/{self._world.rank}", "")
         except (RuntimeError, OSError):  # the store's host is gone, as the watch will see
             self._thread.join()
@@ -236,7 +169,8 @@ class Lifeline:
         self._thread.join()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, self._handler_before)
-        self._beat()
+        with contextlib.suppress(RuntimeError, OSError):  # all is done, and the store's host may have left
+            self._beat()
 
     def fail(self, error: BaseException) -> NoReturn:
         """Post this rank's error and leave together with the others; does not return."""
@@ -244,8 +178,7 @@ class Lifeline:
         with contextlib.suppress(RuntimeError, OSError):  # the store's host is gone, as the watch will see
             number = self._world.store.add("faults", 1)
             self._world.store.set(f"fault/{number}", json.dumps(fault))
-        while True:
-            time.sleep(1.0)
+        _wait_for_the_end()
 
     def hand_in(self, text: str) -> None:
         """Leave this rank's result for the rank that writes the report."""
@@ -266,7 +199,7 @@ class Lifeline:
         return zlib.decompress(self._world.store.get(f"result/{rank}")).decode()
 
     def _watch(self) -> None:
-        while not self._stop.is_set():
+        while not (self._stop.is_set() or self._whole):
             self._rest()
             try:
                 self._beat()
@@ -324,8 +257,11 @@ class Lifeline:
         numbers = [number for number in range(1, count + 1) if self._world.store.check([f"fault/{number}"])]
         return [Fault(**json.loads(self._world.store.get(f"fault/{number}"))) for number in numbers]
 
-    def _end(self) -> NoReturn:
-        """Hand in, find out who is to blame, and leave; the lowest living rank reports."""
+    def _end(self) -> None:
+        """Hand in, find out who is to blame, and leave; the lowest living rank reports.
+
+        Where the whole was reported meanwhile nothing ended it, and this only ends the watch.
+        """
         self.hand_in(self._salvage())
         until_s = time.monotonic() + SETTLE_S + 2 * PERIOD_S
         while time.monotonic() < until_s:
@@ -341,6 +277,9 @@ class Lifeline:
                 break
             self._beat()
             time.sleep(PERIOD_S)
+        if self._whole or (self._world.store.check(["reported"]) and self._world.store.get("reported") == _WHOLE):
+            self._whole = True
+            return
         self._world.store.set(f"left/{self._world.rank}", "")
         _leave(found.exit_code)
 
@@ -349,11 +288,19 @@ class Lifeline:
         threading.Thread(target=self._beat_on, name="hwprof-beat", daemon=True).start()
         ranks = range(self._world.size)
         handed_in = {rank: self._result(rank) for rank in ranks if self._world.store.check([f"result/{rank}"])}
-        try:
-            self._report(found, handed_in)
-        except Exception as error:  # noqa: BLE001 (this process ends here, and nobody else would say why)
-            sys.stderr.write(f"hwprof: {found.text}; no report: {type(error).__name__}: {error}\n")
-        self._say_reported(others)
+        if self._wrote(found, handed_in):
+            self._say_reported(_LEFT, others)
+
+    def _wrote(self, found: Blame, handed_in: Mapping[int, str]) -> bool:
+        """Whether this is the report; else the main thread has written the whole, as this waited for it to do."""
+        if not self._pen.acquire(timeout=REPORT_S):
+            sys.stderr.write(f"hwprof: {found.text}; the report was not finished in {format_seconds(REPORT_S)}\n")
+        elif not self._whole:
+            try:
+                self._report(found, handed_in)
+            except Exception as error:  # noqa: BLE001 (this process ends here, and nobody else would say why)
+                sys.stderr.write(f"hwprof: {found.text}; no report: {type(error).__name__}: {error}\n")
+        return not self._whole
 
     def _beat_on(self) -> None:
         with contextlib.suppress(RuntimeError, OSError):  # the store's host is gone
@@ -361,12 +308,14 @@ class Lifeline:
                 self._beat()
                 time.sleep(PERIOD_S)
 
-    def _leave_alone(self, error: Exception) -> NoReturn:
+    def _leave_alone(self, error: Exception) -> None:
+        if self._whole:
+            return  # who wrote the report has left, and the store with it
         text = (
             f"the ranks' meeting point is gone, and with it rank 0, its machine or its launcher ({first_line(error)})"
         )
         if self._world.local_rank == self._lowest_left_here():
-            self._report(Blame(ranks=(), text=text, alone=True), {self._world.rank: self._salvage()})
+            self._wrote(Blame(ranks=(), text=text, alone=True), {self._world.rank: self._salvage()})
         _leave(1)
 
     def _lowest_left_here(self) -> int:
@@ -391,6 +340,12 @@ def _sign(rank: int, seen: _Seen, now_s: float) -> Sign:
 
 def _leave_to_the_thread(_number: int, _frame: FrameType | None) -> None:
     """SIGTERM reaches the lifeline through its wake-up socket, even while the main thread waits in a collective."""
+
+
+def _wait_for_the_end() -> NoReturn:
+    """The lifeline ends this process."""
+    while True:
+        time.sleep(1.0)
 
 
 def _leave(exit_code: int) -> NoReturn:

@@ -10,10 +10,11 @@ from typing import get_args
 from hwprof.errors import InputError
 from hwprof.measure.host.accelerator import table_of
 from hwprof.measure.host.environment import resolve_device
-from hwprof.measure.lifeline import Blame, Lifeline
+from hwprof.measure.lifeline import Lifeline
 from hwprof.measure.links.link_probe import LinkResult, probe_links
 from hwprof.measure.probes.calibration import calibration, default_file_name, link_calibration
 from hwprof.measure.probes.device import ProbeResult, probe_device
+from hwprof.measure.signs import Blame
 from hwprof.measure.timing import timer_for
 from hwprof.measure.world import close_world, open_world
 from hwprof.session.caller import Caller

@@ -11,12 +11,13 @@ from typing import Any
 from hwprof.errors import INTERRUPTED_EXIT_CODE, OutOfMemoryError, WorkError
 from hwprof.measure.host.accelerator import empty_cache
 from hwprof.measure.host.environment import device_name
-from hwprof.measure.lifeline import Blame, Lifeline
+from hwprof.measure.lifeline import Lifeline
 from hwprof.measure.links.collectives import RankGroup
 from hwprof.measure.links.layout_links import collectives_of, probe_layout
 from hwprof.measure.links.meetings import probe_meetings
 from hwprof.measure.links.slowdown import probe_slowdown
 from hwprof.measure.probes.device import ProbeResult
+from hwprof.measure.signs import Blame
 from hwprof.measure.telemetry.sampler import Telemetry
 from hwprof.measure.timing import timer_for
 from hwprof.measure.watch.recorder import StepRecorder
@@ -110,9 +111,10 @@ class _RankSession:
         if self._world.rank:
             self._lifeline.await_report()
             return None
-        ran = self._finish(self._lifeline.collect(), "complete", "")
-        self._lifeline.reported()
-        return ran
+        handed_in = self._lifeline.collect()
+        with self._lifeline.whole():
+            ran = self._finish(handed_in, "complete", "")
+        return ran  # noqa: RET504 (for all that a type checker knows, the context may end the error of its block)
 
     @property
     def _watches(self) -> bool:

@@ -4,13 +4,15 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch.distributed as dist
 from rank_pool import RankPool
 
 from hwprof.measure import lifeline
-from hwprof.measure.lifeline import Fault, Lifeline, Sign, blame, kind_of, trouble, whereabouts
+from hwprof.measure.lifeline import Lifeline, blame, trouble, whereabouts
+from hwprof.measure.signs import Fault, Sign, kind_of
 
 
 def _sign(rank, *, silent=0.1, still=1.0, moves=5, stage="step 3", where="mm in a.py:1", waiting=False, done=False):
@@ -212,6 +214,45 @@ def test_rank_0_that_dies_and_takes_the_store_with_it_leaves_what_the_next_measu
     text, handed_in = json.loads((tmp_path / "report-1.json").read_text())
     assert "meeting point is gone" in text
     assert handed_in == {"1": "measured by 1"}
+
+
+def end_beside_the_report(world, folder, begun):
+    """All ranks measured; the launcher ends one of them when rank 0 has begun to write the report, or just before."""
+    lifeline.PERIOD_S, lifeline.SETTLE_S, lifeline.REPORT_S = 0.1, 0.5, 10.0
+
+    def report(found, _handed_in):
+        Path(folder, f"left-{world.rank}").write_text(found.text)
+
+    watch = Lifeline(world, salvage=str, report=report, stuck_s=30.0)
+    watch.start()
+    watch.hand_in("")
+    if world.rank:
+        watch.await_report()
+    else:
+        watch.collect()
+        if not begun:
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not world.store.check(["trouble"]):
+                time.sleep(0.01)
+        with watch.whole():
+            if begun:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(2.0)  # longer than what ranks take to settle who is to blame
+            Path(folder, "whole").touch()
+    watch.finish()
+    os._exit(0)
+
+
+@pytest.mark.parametrize(("begun", "codes", "written"), [(True, [0, 0], ["whole"]), (False, [143, 1], ["left-0"])])
+def test_report_of_all_ranks_once_begun_is_written_whole_and_by_one(tmp_path, begun, codes, written):
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun's agent has it
+    pool = RankPool(2, store_port=store.port)
+    try:
+        pool.start(end_beside_the_report, str(tmp_path), begun)
+        assert pool.exit_codes() == codes
+    finally:
+        pool.close()
+    assert [path.name for path in tmp_path.iterdir()] == written
 
 
 def finish(world):
