@@ -1,10 +1,11 @@
 """How far is an emulated step from the same script really run on this machine, by this machine's own probe?
 
-    python benchmarks/emulate_here.py [--styles ddp,fsdp2] [--steps 12] [--keep DIR]
+    python benchmarks/emulate_here.py [--styles ddp,fsdp2] [--steps 12] [--keep DIR] [--json]
 
 `programs/styles.py` in each parallel style: emulated as it is, its calls timed here one by one, collectives probed
 between two and four ranks, all priced together; and really run with gloo, one thread a rank. Needs an idle machine with
-two cores or more; takes about five minutes. Waiting for others is said: what is busy is no measurement.
+two cores or more; takes about five minutes. Waiting for others is said: what is busy is no measurement. `--json`
+writes an object to standard output, and the table to standard error.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, TextIO
 
 HERE = Path(__file__).parent
 SCRIPT = HERE / "programs" / "styles.py"
@@ -37,18 +38,22 @@ def main() -> None:
     parser.add_argument("--styles", default=",".join(STYLES))
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--keep", type=Path, help="folder for all files; what is there already is not made again")
+    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = args.keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
         styles = args.styles.split(",")
         calibrations = probed(folder, styles)
-        rows = [row for style in styles for row in compared(style, folder, calibrations, args.steps)]
-    misses = [abs(emulated_s / really_s - 1) for really_s, emulated_s, _ in rows]
-    held = sum(low_s <= really_s <= high_s for really_s, _, (low_s, high_s) in rows)
-    print(
-        f"median error {statistics.median(misses):.1%}, worst {max(misses):.1%}; {held} of {len(rows)} in the interval"
-    )
+        table = sys.stderr if args.json else sys.stdout
+        rows = [compared(style, folder, calibrations, args.steps, table) for style in styles]
+    misses = [abs(row["error"]) for row in rows]
+    held = sum(row["inside"] for row in rows)
+    median, worst = statistics.median(misses), max(misses)
+    print(f"median error {median:.1%}, worst {worst:.1%}; {held} of {len(rows)} in the interval", file=table)
+    if args.json:
+        whole = {"median_abs_error": median, "max_abs_error": worst, "in_interval": held, "styles": rows}
+        print(json.dumps(whole, indent=2))
 
 
 def probed(folder: Path, styles: list[str]) -> list[Path]:
@@ -71,10 +76,8 @@ def probed(folder: Path, styles: list[str]) -> list[Path]:
     return [processor, calls, *links]
 
 
-def compared(
-    style: str, folder: Path, calibrations: list[Path], steps: int
-) -> Iterator[tuple[float, float, tuple[float, float]]]:
-    """Really run and emulated, and the interval of that."""
+def compared(style: str, folder: Path, calibrations: list[Path], steps: int, table: TextIO) -> dict[str, Any]:
+    """Really run and emulated, the interval of that, and how busy the machine was."""
     named = [word for path in calibrations for word in ("--calibration", path)]
     answer = json.loads(run("emulate", *named, "--format", "json", folder / style))
     ranks, out = STYLES[style], folder / f"{style}.times.json"
@@ -89,14 +92,28 @@ def compared(
     really_s, own_s = (statistics.median(each[WARM:]) for each in (times, own))
     low_s, high_s = answer["interval_s"]
     emulated_s = answer["step_s"]
+    cores = used / (after_s[4] - before_s[4])
     print(
         f"{style:14} {ranks} ranks  really {really_s * 1e3:7.1f} ms  emulated {emulated_s * 1e3:7.1f} ms  "
         f"{emulated_s / really_s - 1:+6.1%}  interval {low_s * 1e3:.0f} to {high_s * 1e3:.0f} ms  "
         f"CPU of the script's thread {own_s * 1e3:.1f} ms, load {load:.1f}, "
-        f"{used / (after_s[4] - before_s[4]):.2f} cores",
+        f"{cores:.2f} cores",
+        file=table,
         flush=True,
     )
-    yield really_s, emulated_s, (low_s, high_s)
+    return {
+        "style": style,
+        "ranks": ranks,
+        "step_s": really_s,
+        "emulated_s": emulated_s,
+        "interval_s": [low_s, high_s],
+        "error": emulated_s / really_s - 1,
+        "inside": low_s <= really_s <= high_s,
+        "breakdown_s": answer["breakdown_s"],
+        "thread_cpu_s": own_s,
+        "load": load,
+        "cores": cores,
+    }
 
 
 def run(*words: object, ranks: int = 1) -> str:

@@ -97,7 +97,7 @@ def emulation(
     stack = stack_named(recordings[0].software)
     parameters, basis = parameters_for(table, machine, stack)
     if here is not None:
-        parameters = here.of_software(parameters)
+        parameters = here.of_software(parameters, recordings[0].devices)
     all_prices = [prices_of(one, machine, parameters, here) for one in recordings]
     ranks = play(recordings, all_prices, synchronous=machine.device.kind == "cpu")
     slowest = max(range(len(ranks)), key=lambda place: ranks[place].step_s)

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from hwprof.emulate.recording import Recording
 from hwprof.emulate.tape import Call, Collective, CollectiveName
 from hwprof.errors import InputError
@@ -22,7 +20,7 @@ from hwprof.specs.catalogue.kernel_points import KernelPoints
 from hwprof.specs.catalogue.lookup import load_cluster
 from hwprof.specs.catalogue.simulator import MeasuredRate, SimulatorParameters, simulator_parameters
 from hwprof.specs.hardware.spec import MatmulDtype
-from hwprof.specs.record.collective import CollectiveCurve, bus_factor
+from hwprof.specs.record.collective import CollectiveCurve, Slowdown, bus_factor
 from hwprof.specs.record.collective import CollectiveName as CurveName
 from hwprof.specs.record.saved_calls import call_name
 from hwprof.units import format_estimate, format_seconds
@@ -51,7 +49,7 @@ class Here:
         calls: name of a call's ceiling -> seconds of one.
         rates: format -> rates of products and of attention in it, which stand before those that others measured.
         curves: collectives between its ranks.
-        contention: seconds that a second of traffic costs the compute beside it; None where nobody measured it.
+        slowdowns: what traffic and compute cost each other.
         dispatch_s: host time of a call of one number; None where it was not measured.
         threads: with which the calls were timed; 0 where that is not known.
         cores: of the host; 0 where that is not known.
@@ -62,7 +60,7 @@ class Here:
     calls: Mapping[str, float]
     rates: Mapping[MatmulDtype, tuple[MeasuredRate, ...]]
     curves: Sequence[CollectiveCurve]
-    contention: float | None
+    slowdowns: Sequence[Slowdown]
     dispatch_s: float | None
     threads: int
     cores: int
@@ -126,17 +124,31 @@ class Here:
         """How many threads of so many ranks share a core; at least 1."""
         return max(ranks * self.threads / self.cores, 1.0) if self.processor and self.threads and self.cores else 1.0
 
+    def contention(self, ranks: int) -> float | None:
+        """Seconds that a second of hidden traffic costs the compute of so many ranks; None where nobody measured it.
+
+        Between processes of a host whose cores all compute, traffic takes of them what it needs of a processor.
+        """
+        if not self.slowdowns:
+            return None
+        nearest = min(self.slowdowns, key=lambda one: abs((one.ranks or ranks) - ranks))
+        if not self.processor or nearest.beside_cpu_s is None:
+            return max(nearest.work_factor - 1.0, 0.0)
+        if self.cores and ranks * self.threads < self.cores:
+            return 0.0
+        return nearest.beside_cpu_s / nearest.beside_alone_s * self.crowd(ranks)
+
     def script_share(self, recording: Recording) -> float:
         """What the machine's host takes for the script's own code, over the host that emulated; 0: not known."""
         if not recording.host_s or not recording.dispatch_s or self.dispatch_s is None:
             return 0.0
         return 1.0 if self.processor and recording.host == self.name else self.dispatch_s / recording.dispatch_s
 
-    def of_software(self, parameters: Parameters) -> Parameters:
-        """Parameters with what the host and its traffic really cost, where that was measured."""
-        found = parameters
-        if self.contention is not None:
-            found = replace(found, contention=self.contention)
+    def of_software(self, parameters: Parameters, ranks: int) -> Parameters:
+        """Parameters with what the host and the traffic of so many ranks really cost, where that was measured."""
+        found, contention = parameters, self.contention(ranks)
+        if contention is not None:
+            found = replace(found, contention=contention)
         if self.dispatch_s is not None:  # what the script's own code takes beside it is known of each event
             found = replace(found, step_fixed_s=0.0, kernel_host_s=self.dispatch_s)
         return found
@@ -148,8 +160,9 @@ class Here:
         if share:
             told = "" if share == 1.0 else f", times {format_estimate(share)} (dispatch there over dispatch here)"
             said.append(f"host: the script's own code as it ran here{told}")
-        if self.contention is not None:
-            said.append(f"hidden traffic: a second of it costs {format_seconds(self.contention)} of compute, measured")
+        contention = self.contention(recording.devices)
+        if contention is not None:
+            said.append(f"hidden traffic: a second of it costs {format_seconds(contention)} of compute, measured")
         if unmeasured:
             way = f"their bytes {PASSES_OF_A_MESSAGE} times through memory (assumed)" if self.processor else "modelled"
             said.append(f"{unmeasured} kinds of collectives: not measured, {way}; probe several ranks for them")
@@ -169,14 +182,13 @@ def _has(machine: Machine, dtype: MatmulDtype) -> bool:
 def _here(found: Measured, machine: Machine) -> Here:
     whole = {name: found.environment.get(name, "") for name in ("torch.threads", "cpu.cores_logical")}
     threads, cores = (int(text) if text.isdigit() else 0 for text in whole.values())
-    beside = [max(each.work_factor - 1.0, 0.0) for each in found.slowdowns]
     return Here(
         processor=found.on_cpu,
         name=found.device,
         calls={each.name: each.value for each in found.ceilings if each.name.startswith("call.")},
         rates={dtype: measured_rates(found.ceilings, machine, dtype) for dtype in _FORMATS if _has(machine, dtype)},
         curves=found.collectives,
-        contention=float(np.median(beside)) if beside else None,
+        slowdowns=found.slowdowns,
         dispatch_s=found.value("latency.dispatch"),
         threads=threads,
         cores=cores,

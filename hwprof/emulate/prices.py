@@ -131,20 +131,20 @@ def prices_of(recording: Recording, machine: Machine, parameters: Parameters, he
             device_s[place], assumed[place], memory_bound[place], text = pricer.price(call, call.call)
             basis[text] = None
     collective_s, unmeasured = _collective_s(recording, machine, here)
+    crowd = 1.0 if here is None else here.crowd(recording.devices)
     if here is not None:
         untimed = sum(1 for place in times if device_s[place]) - timed
         basis |= dict.fromkeys(here.basis(recording, timed, untimed, unmeasured))
-        device_s *= here.crowd(recording.devices)
-        host_s *= here.crowd(recording.devices)
+        device_s, host_s = device_s * crowd, host_s * crowd
     return Prices(
         device_s=device_s,
         host_s=host_s,
-        launch_s=launch_s,
+        launch_s=launch_s * crowd,
         assumed=assumed,
         memory_bound=memory_bound,
         collective_s=collective_s,
         basis=tuple(basis),
-        script_share=here.script_share(recording) if here is not None else 0.0,
+        script_share=here.script_share(recording) * crowd if here is not None else 0.0,
     )
 
 

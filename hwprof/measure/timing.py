@@ -18,10 +18,12 @@ class Mark:
         host_s: the host's clock when the mark was made, seconds since an arbitrary start.
         events: what marks the point on each stream of a device that works while the host goes on; none where the host
             itself works.
+        worked_s: what the thread has computed until then, where a timer reads that.
     """
 
     host_s: float
     events: tuple[Any, ...] = ()
+    worked_s: float = 0.0
 
 
 class Timer(Protocol):
@@ -54,6 +56,18 @@ class WallTimer:
     def elapsed_s(self, start: Mark, stop: Mark) -> float:
         """Seconds between two marks."""
         return stop.host_s - start.host_s
+
+
+class ThreadTimer(WallTimer):
+    """The processor's time of the thread that marks: for work that it does alone, whatever else the machine does."""
+
+    def mark(self) -> Mark:
+        """Now, and what the thread has computed until now."""
+        return Mark(time.perf_counter(), worked_s=time.thread_time())
+
+    def elapsed_s(self, start: Mark, stop: Mark) -> float:
+        """Seconds that the thread computed between two of its marks."""
+        return stop.worked_s - start.worked_s
 
 
 class EventTimer:

@@ -113,6 +113,32 @@ def test_a_collective_that_was_measured_takes_what_it_took(emulated, tmp_path):
     assert prices.collective_s[place] == pytest.approx(0.25)
 
 
+def test_the_script_s_own_code_shares_a_core_too(emulated, tmp_path):
+    one_core = {"cpu.model": CPU, "memory.total": "8 GB", "torch.threads": "1", "cpu.cores_logical": "1"}
+    crowded = _calibration(tmp_path / "one.json", RATES, environment=one_core)
+    alone = _prices(emulated, 2, _calibration(tmp_path / "cpu.json", RATES))[0]
+    assert _prices(emulated, 2, crowded)[0].script_share == pytest.approx(2 * alone.script_share)
+
+
+def _slowdown(ranks, **more):
+    times = {"work_alone_s": 2, "work_together_s": 3, "beside_alone_s": 4, "beside_together_s": 5}
+    return {"ranks": ranks, "work": "w", "beside": "b", **times, **more}
+
+
+@pytest.mark.parametrize(("devices", "cores", "cost"), [(2, 2, 0.25), (2, 4, 0.0), (4, 2, 2 * 0.75)])
+def test_hidden_traffic_takes_of_busy_cores_what_it_computes(devices, cores, cost, tmp_path):
+    slow = [_slowdown(2, beside_cpu_s=1.0), _slowdown(4, beside_cpu_s=3.0)]
+    environment = {"cpu.model": CPU, "memory.total": "8 GB", "torch.threads": "1", "cpu.cores_logical": str(cores)}
+    file = _calibration(tmp_path / "cpu.json", RATES, environment=environment, slowdowns=slow)
+    here = measured_machine(None, devices, [file])[2]
+    assert here.contention(devices) == pytest.approx(cost)
+
+
+def test_hidden_traffic_whose_processor_time_nobody_read_costs_what_work_beside_it_lost(tmp_path):
+    file = _calibration(tmp_path / "cpu.json", RATES, slowdowns=[_slowdown(2)])
+    assert measured_machine(None, 2, [file])[2].contention(2) == 0.5
+
+
 def test_the_script_s_own_code_takes_its_time(emulated, tmp_path):
     machine, table, here, notes = measured_machine(None, 2, [_calibration(tmp_path / "cpu.json", RATES)])
     found = emulation([emulated], machine, table, notes, here)

@@ -18,7 +18,7 @@ class Hands:
 @pytest.fixture
 def hands(monkeypatch):
     found = Hands()
-    monkeypatch.setattr(host_time, "perf_counter", found)
+    monkeypatch.setattr(host_time, "thread_time", found)
     return found
 
 
@@ -51,6 +51,16 @@ def test_real_work_within_this_package_counts(hands):
         hands.now = 9.0
         clock.worked(4.0)
     assert clock.take_s() == 4.0
+
+
+def test_what_another_thread_s_clock_says_is_no_time_of_this_one(hands, monkeypatch):
+    monkeypatch.setattr(host_time, "get_ident", lambda: int(hands.now >= 50))
+    clock = HostTime()
+    hands.now = 4.0
+    with clock:
+        hands.now = 100.0  # the backward pass calls from a thread of its own
+    hands.now = 103.0
+    assert clock.take_s() == 4.0 + 3.0
 
 
 def test_of_two_steps_that_are_alike_each_part_counts_as_it_was_least_disturbed():

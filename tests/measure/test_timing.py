@@ -1,10 +1,11 @@
 import itertools
+import time
 
 import pytest
 import torch
 from scripted_timer import ScriptedTimer
 
-from hwprof.measure.timing import EventTimer, Mark, WallTimer, timer_for
+from hwprof.measure.timing import EventTimer, Mark, ThreadTimer, WallTimer, timer_for
 
 
 def test_wall_timer_sees_at_least_the_time_slept():
@@ -15,6 +16,16 @@ def test_wall_timer_sees_at_least_the_time_slept():
     stop = timer.mark()
     assert timer.elapsed_s(start, stop) >= timer.elapsed_s(start, middle) > 0
     assert timer.elapsed_s(Mark(2.0), Mark(5.5)) == 3.5
+
+
+def test_a_thread_s_timer_does_not_see_what_others_take():
+    timer = ThreadTimer()
+    start = timer.mark()
+    time.sleep(0.05)
+    stop = timer.mark()
+    assert stop.host_s - start.host_s >= 0.05
+    assert timer.elapsed_s(start, stop) < 0.02
+    assert timer.elapsed_s(Mark(2.0, worked_s=1.0), Mark(9.0, worked_s=1.5)) == 0.5
 
 
 def test_scripted_timer_returns_its_durations_in_order_and_its_clock_moves_on_by_them():

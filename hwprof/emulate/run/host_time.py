@@ -2,6 +2,7 @@
 
 What Python, modules, hooks, autograd and sharded tensors do between two operators really happens, on this machine.
 Time inside of this package is left out; what a call takes on its way here, over that of a plain one, is taken off.
+It is the processor's time of the thread that calls, so that whatever else the machine does is no part of it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import functools
 import statistics
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from time import perf_counter
+from threading import get_ident
+from time import thread_time
 from typing import Any, Self
 
 import torch
@@ -27,7 +29,7 @@ class HostTime(AbstractContextManager["HostTime"]):
     """
 
     def __init__(self) -> None:
-        self._depth, self._spent_s, self._since_s = 0, 0.0, perf_counter()
+        self._depth, self._spent_s, self._since_s, self._thread = 0, 0.0, thread_time(), get_ident()
         self.way_s = 0.0
 
     def arrive(self) -> None:
@@ -41,21 +43,26 @@ class HostTime(AbstractContextManager["HostTime"]):
 
     def __enter__(self) -> Self:
         if not self._depth:
-            self._spent_s += perf_counter() - self._since_s
+            self._count()
         self._depth += 1
         return self
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if not self._depth:
-            self._since_s = perf_counter()
+            self._since_s, self._thread = thread_time(), get_ident()
+
+    def _count(self) -> None:
+        """What this thread has done since; another one's clock says nothing of this one's."""
+        now_s, thread = thread_time(), get_ident()
+        if thread == self._thread:
+            self._spent_s += now_s - self._since_s
+        self._since_s, self._thread = now_s, thread
 
     def take_s(self) -> float:
         """Seconds of the script's own code since it was last asked."""
         if not self._depth:
-            now_s = perf_counter()
-            self._spent_s += now_s - self._since_s
-            self._since_s = now_s
+            self._count()
         spent_s, self._spent_s = self._spent_s, 0.0
         return max(spent_s, 0.0)
 
@@ -80,26 +87,31 @@ def dispatch_s() -> float:
         return _each_s(lambda: torch.add(x, x, out=y))
 
 
-def way_s(clock: HostTime) -> float:
+def way_s(clock: HostTime, written: list[float]) -> float:
     """What a call of one number takes outside of this package until it is here, and back.
 
     Asked while the script's calls are watched: an addition under a watch, in the time that counts.
+
+    Args:
+        clock: the watch.
+        written: where the time before each call is written down.
     """
     x = torch.empty(1)
     samples = []
     for _ in range(SAMPLES):
         clock.take_s()
+        known = len(written)
         for _ in range(CALLS):
             x + x
-        samples.append(clock.take_s() / CALLS)
+        samples.append((sum(written[known:]) + clock.take_s()) / CALLS)
     return statistics.median(samples)
 
 
 def _each_s(work: Callable[[], object]) -> float:
     samples = []
     for _ in range(SAMPLES):
-        start_s = perf_counter()
+        start_s = thread_time()
         for _ in range(CALLS):
             work()
-        samples.append((perf_counter() - start_s) / CALLS)
+        samples.append((thread_time() - start_s) / CALLS)
     return statistics.median(samples)

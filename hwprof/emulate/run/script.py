@@ -169,7 +169,7 @@ def run(rank: Rank, function: Callable[[], Any]) -> Ended:
     steps.install()
     fake, clock = Mode(), rank.host_time
     with fake, Witness(rank, fake):
-        clock.way_s = way_s(clock)
+        clock.way_s = way_s(clock, rank.tape.current.host_s)
         rank.tape.begin()
         ended = _ended(function)
     steps.finish()

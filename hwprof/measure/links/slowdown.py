@@ -51,9 +51,12 @@ def probe_slowdown(world: World, group: RankGroup, timer: Timer) -> Slowdown:
 
     compute_alone_s = _alone_s(world, timer, compute)
     reduce_alone_s = _alone_s(world, timer, lambda: reductions.run(reduction_count))
+    reduce_cpu_s = _processor_s(world, lambda: reductions.run(reduction_count))
     compute_together_s = _together_s(world, timer, compute, lambda: reductions.start(_OUTLASTS * reduction_count))
     reduce_together_s = _beside_products_s(world, timer, product, lambda: reductions.run(reduction_count))
     return Slowdown(
+        ranks=group.size,
+        beside_cpu_s=reduce_cpu_s,
         work=f"{products} {str(dtype).removeprefix('torch.')} products of {side} x {side} x {side}",
         beside=f"{reduction_count} all_reduce of {message_bytes} bytes over {group.size} ranks",
         work_alone_s=compute_alone_s,
@@ -106,6 +109,17 @@ def _alone_s(world: World, timer: Timer, work: Work, *, calls: int = 1) -> float
         for _ in range(calls):
             work()
         own_s.append(timer.elapsed_s(start, timer.mark()) / calls)
+    return statistics.median(world.largest(own_s))
+
+
+def _processor_s(world: World, work: Work) -> float:
+    """Median over samples of what all threads of the busiest rank compute for it."""
+    own_s = []
+    for _ in range(_SAMPLES):
+        world.barrier()
+        start_s = time.process_time()
+        work()
+        own_s.append(time.process_time() - start_s)
     return statistics.median(world.largest(own_s))
 
 

@@ -16,6 +16,7 @@ from hwprof.measure.probes.bench import Bench, CannotRunError
 from hwprof.measure.probes.matmul import l2_flush
 from hwprof.measure.probes.rotation import rotating
 from hwprof.measure.probes.sampling import Work
+from hwprof.measure.timing import ThreadTimer
 from hwprof.specs.measurement import Ceiling
 from hwprof.specs.record.captured import AtenCall, TensorView, Value, tensors_in
 from hwprof.specs.record.saved_calls import call_name
@@ -30,6 +31,8 @@ MOST_BYTES = 4 * 2**30
 def call_ceiling(bench: Bench, call: AtenCall) -> Ceiling:
     """``call.<operator>.<digest>``: seconds of one call from Python, what it takes the host included on a CPU.
 
+    With one thread they are the processor's: what other processes take of it is no part of the call.
+
     Raises:
         CannotRunError: torch of this machine has no such operator, or its tensors are too large.
     """
@@ -37,7 +40,9 @@ def call_ceiling(bench: Bench, call: AtenCall) -> Ceiling:
     if size_bytes > MOST_BYTES:
         raise CannotRunError(f"its tensors hold {size_bytes} bytes, at most {MOST_BYTES} are tried")
     operator = operator_of(call)
-    quick = replace(bench, minimum_sample_s=SAMPLE_S if bench.device.type == "cpu" else 0.0, samples=5)
+    on_cpu = bench.device.type == "cpu"
+    timer = ThreadTimer() if on_cpu and torch.get_num_threads() == 1 else bench.timer
+    quick = replace(bench, timer=timer, minimum_sample_s=SAMPLE_S if on_cpu else 0.0, samples=5)
     with torch.inference_mode(mode=False), torch.no_grad():
         work = rotating(lambda: _work(operator, call, bench.device), size_bytes, bench.device)
         timed = quick.time(work, deadline_s=CALL_S, prepare=l2_flush(bench.device))

@@ -39,7 +39,7 @@ from hwprof.measure.probes.transfer import (
     transfer_ceiling,
 )
 from hwprof.measure.telemetry.clock import clock_of
-from hwprof.measure.timing import Timer, WallTimer, timer_for
+from hwprof.measure.timing import ThreadTimer, Timer, WallTimer, timer_for
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.job.step_kernels import StepKernel
 from hwprof.specs.measurement import Ceiling, Skipped
@@ -161,7 +161,7 @@ def _spin(seconds: float) -> None:
 def _first_probes(bench: Bench, dtypes: Sequence[Dtype]) -> tuple[Probe, ...]:
     """The roofs, by which the parts of a step are ranked."""
     return (
-        ("latency.dispatch", lambda: dispatch_ceiling(bench, WallTimer())),
+        ("latency.dispatch", lambda: dispatch_ceiling(bench, _dispatching(bench))),
         ("latency.launch", lambda: launch_ceiling(bench)),
         *(
             (f"matmul.{dtype}", _swept(bench, functools.partial(matmul_ceiling, dtype=dtype)))
@@ -171,6 +171,11 @@ def _first_probes(bench: Bench, dtypes: Sequence[Dtype]) -> tuple[Probe, ...]:
         ("memory.dram", _swept(bench, dram_ceiling)),
         *_cache_probes(bench),
     )
+
+
+def _dispatching(bench: Bench) -> Timer:
+    """A CPU's thread does the smallest work alone; an accelerator's may wait for room in its queue."""
+    return ThreadTimer() if bench.device.type == "cpu" else WallTimer()
 
 
 def _last_probes(

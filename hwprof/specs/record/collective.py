@@ -136,8 +136,15 @@ class PairRate(Record):
 
 
 class Slowdown(Record):
-    """What two kinds of work do to each other when they run at the same time: seconds alone and together."""
+    """What two kinds of work do to each other when they run at the same time: seconds alone and together.
 
+    Attributes:
+        ranks: between how many; 0 in files that do not say it.
+        beside_cpu_s: what the other work takes of the host's processors on each rank, alone; None where nobody read it.
+    """
+
+    ranks: int = Field(default=0, ge=0)
+    beside_cpu_s: float | None = Field(default=None, ge=0)
     work: str
     beside: str
     work_alone_s: float

@@ -102,6 +102,8 @@ def test_links_have_pairs_both_ways_slowdown_and_a_reason_for_no_topology(ranks)
     assert [(pair.source, pair.target) for pair in result.pairs] == [(0, 1), (1, 0)]
     assert all(pair.byte_per_s > 1e6 and 0 < pair.latency_s < 1 for pair in result.pairs)
     slow = result.slowdowns[0]
+    assert slow.ranks == 2
+    assert slow.beside_cpu_s > 0
     assert min(slow.work_alone_s, slow.work_together_s, slow.beside_alone_s, slow.beside_together_s) > 0
     assert [skip.name for skip in result.skipped] == ["topology"]
     assert any("all_reduce" in line for line in said)
