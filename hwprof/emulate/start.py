@@ -75,18 +75,27 @@ def recorded(
     _check_rank(rank, machine)
     found: dict[int, Recording] = {}
     with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as name:
-        waiting = [rank]
-        while waiting and len(found) < MOST_RANKS:
+        waiting, held = [rank], dict[int, int]()
+        while waiting and (len(found) < MOST_RANKS or rank not in found):
             number = waiting[-1]
             asked = {"words": words, "rank": number, "steps": steps, "mail": name, "history": history}
             one = _in_child(asked, believed_of(machine, expert_skew))
-            if one.awaits >= 0 and one.awaits not in waiting:
-                waiting.append(one.awaits)
+            if one.awaits >= 0 and one.awaits not in found and not _circle(held, number, one.awaits):
+                held[number] = one.awaits
+                waiting = [each for each in waiting if each != one.awaits] + [one.awaits]
                 continue
             found[number] = _whole(one)
             waiting.pop()
+            held.pop(number, None)
             waiting[:0] = [each for each in one.peers if each not in found and each not in waiting]
     return (found.pop(rank), *(found[number] for number in sorted(found)))
+
+
+def _circle(held: Mapping[int, int], number: int, awaited: int) -> bool:
+    """Whether a rank that is awaited waits for the one that awaits it: rank -> for which it waits."""
+    while awaited != number and awaited in held:
+        awaited = held[awaited]
+    return awaited == number
 
 
 MOST_RANKS = 64

@@ -21,19 +21,27 @@ class UnsentError(BaseException):
 
 
 class Mail:
-    """The messages of a rank, in a folder that all ranks share; None where there is only one."""
+    """The messages of a rank, in a folder that all ranks share; None where there is only one.
+
+    A receiver is the number of a rank, or the name of a group.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._numbers: Counter[tuple[int, int]] = Counter()
+        self._numbers: Counter[tuple[int, str]] = Counter()
 
-    def send(self, sender: int, receiver: int, objects: list[Any]) -> None:
+    @property
+    def shared(self) -> bool:
+        """Whether others leave messages, too."""
+        return self._folder is not None
+
+    def send(self, sender: int, receiver: str, objects: list[Any]) -> None:
         """Leave a message."""
         path = self._path(sender, receiver)
         if path is not None:
             path.write_bytes(pickle.dumps(objects))
 
-    def receive(self, sender: int, receiver: int) -> Any:
+    def receive(self, sender: int, receiver: str) -> Any:
         """The next message of a rank.
 
         Raises:
@@ -44,7 +52,7 @@ class Mail:
             raise UnsentError(sender)
         return pickle.loads(path.read_bytes())  # noqa: S301 (written by a rank of the same script)
 
-    def _path(self, sender: int, receiver: int) -> Path | None:
+    def _path(self, sender: int, receiver: str) -> Path | None:
         number = self._numbers[sender, receiver]
         self._numbers[sender, receiver] += 1
         return None if self._folder is None else self._folder / f"{sender}-{receiver}-{number}.pickle"

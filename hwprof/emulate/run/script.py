@@ -182,7 +182,8 @@ def _ended(function: Callable[[], Any]) -> Ended:
     except EnoughError:
         return Ended()
     except UnsentError as error:
-        return Ended(failure="it waits for another rank", awaits=error.sender)
+        text = f"it waits for an object that rank {error.sender} does not send"
+        return Ended(failure=text, line=_line_of(error), awaits=error.sender)
     except SystemExit as error:
         return Ended() if not error.code else Ended(failure=f"the script ends with exit code {error.code}")
     except Exception as error:  # noqa: BLE001 (whatever somebody's script raises)

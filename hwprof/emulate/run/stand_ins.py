@@ -14,16 +14,20 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributed import device_mesh
 from torch.distributed.tensor._sharding_prop import ShardingPropagator
+from torch.jit import _builtins as _jit_builtins
 from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_map
 from torch.utils.data import dataloader as _dataloader
 
+from hwprof.emulate.run import files
 from hwprof.emulate.run.rank import Rank, script_line
 from hwprof.emulate.run.rebinding import rebind
 
 aten: Any = torch.ops.aten
 _torch: Any = torch
 dataloader: Any = _dataloader
+_builtins: Any = _jit_builtins
 
 
 def install(rank: Rank) -> None:
@@ -43,6 +47,7 @@ def install(rank: Rank) -> None:
     _values(rank)
     _compiler(rank)
     _data(rank)
+    files.install(rank)
     _meshes()
     _shards()
     _launchers(rank)
@@ -203,12 +208,36 @@ def _values(rank: Rank) -> None:
         setattr(torch.Tensor, name, read)
     fake: Any = FakeTensor
     fake.tolist = torch.Tensor.tolist
+    _made_of_numbers(rank)
 
     def shown(self: torch.Tensor, *_: Any, **__: Any) -> str:
         return f"tensor(..., device='{self.device}', size={tuple(self.shape)}, dtype={self.dtype})"
 
     fake.__repr__ = shown
     fake.__format__ = lambda self, spec: format(self.item(), spec) if self.dim() == 0 else shown(self)
+
+
+def _made_of_numbers(rank: Rank) -> None:
+    """``torch.tensor([loss, other])``: torch reads the numbers where no watch sees it, so they are read before."""
+
+    def read(leaf: Any) -> Any:
+        return leaf.item() if isinstance(leaf, FakeTensor) and leaf.numel() == 1 else leaf
+
+    def of(plain: Callable[..., torch.Tensor], place: int) -> Callable[..., torch.Tensor]:
+        @functools.wraps(plain)
+        def made(*args: Any, **kwargs: Any) -> torch.Tensor:
+            if len(args) > place and isinstance(args[place], list | tuple):
+                args = (*args[:place], tree_map(read, args[place]), *args[place + 1 :])
+            return plain(*args, **kwargs)
+
+        return made
+
+    del rank
+    for name in ("tensor", "as_tensor"):
+        function = of(getattr(torch, name), 0)
+        _builtins._register_builtin(function, f"aten::{name}")  # for code that torch.jit compiles
+        rebind(torch, name, function)
+    torch.Tensor.new_tensor = of(torch.Tensor.new_tensor, 1)  # type: ignore[method-assign]
 
 
 def _compiler(rank: Rank) -> None:
@@ -256,11 +285,6 @@ def _data(rank: Rank) -> None:
 
     dataloader.DataLoader.__init__ = here
     alone.__init__, alone._next_data = begun, fetched
-
-    def saved(*_: Any, **__: Any) -> None:
-        rank.note("checkpoints are not written")
-
-    rebind(torch, "save", saved)
 
 
 _WORKERS = "_hwprof_workers"

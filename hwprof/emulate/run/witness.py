@@ -135,7 +135,7 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
             args = self._by_places(func, args)
         elif func in _BY_VALUE:
             return self._by_value(func, args, kwargs)
-        elif func is aten.equal.default:
+        elif func in {aten.equal.default, aten.allclose.default}:
             return True
         elif func in RESULTS:
             return RESULTS[func](*args, **kwargs)

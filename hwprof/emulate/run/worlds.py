@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pickle
+import zlib
 from datetime import timedelta
 from typing import Any
 
@@ -35,7 +36,7 @@ def install(rank: Rank) -> None:
         "_new_process_group_helper": real_helper,
         **_worlds(rank),
         **_subgroups(rank),
-        **_objects(),
+        **_objects(rank),
         **_letters(rank),
         "monitored_barrier": lambda *_, **__: None,
         "is_nccl_available": lambda: rank.believed.kind == "cuda",
@@ -95,28 +96,44 @@ def _create(options: Any, _backend_options: Any) -> EmulatedGroup:
     return EmulatedGroup([int(each) for each in ranks], options.group_rank)
 
 
-def _objects() -> dict[str, Any]:
-    """Collectives of Python objects: equal ranks have equal ones."""
+def _objects(rank: Rank) -> dict[str, Any]:
+    """Collectives of Python objects, arguments by torch's own names: equal ranks have equal ones.
 
-    def all_gather_object(objects: list[Any], obj: Any, group: Any = None) -> None:
+    What one rank has for all it leaves for them; another one waits for that, where ranks are emulated in turn.
+    """
+
+    def all_gather_object(object_list: list[Any], obj: Any, group: Any = None) -> None:
         ranks = _ranks_of(group)
         size = len(pickle.dumps(obj)) if _picklable(obj) else 0
         written("all_gather", ranks, 8 * len(ranks), beside=False)
         written("all_gather", ranks, size * len(ranks), beside=False)
-        objects[:] = [obj] * len(objects)
+        object_list[:] = [obj] * len(object_list)
 
-    def broadcast_object_list(objects: list[Any], *_: Any, group: Any = None, **__: Any) -> None:
+    def broadcast_object_list(
+        object_list: list[Any], src: int | None = None, group: Any = None, device: Any = None, **more: Any
+    ) -> None:
+        del device
         ranks = _ranks_of(group)
-        written("broadcast", ranks, 8 * len(objects), beside=False)
-        written("broadcast", ranks, sum(len(pickle.dumps(each)) for each in objects if _picklable(each)), beside=False)
+        object_list[:] = _left(rank, object_list, ranks, _peer(group, src, more.get("group_src"))) or object_list
+        sizes = [len(pickle.dumps(each)) for each in object_list if _picklable(each)]
+        for size in (8 * len(object_list), sum(sizes)):
+            written("broadcast", ranks, size, beside=False)
 
-    def gather_object(obj: Any, objects: list[Any] | None = None, *_: Any, **__: Any) -> None:
-        if objects is not None:
-            objects[:] = [obj] * len(objects)
+    def gather_object(obj: Any, object_gather_list: list[Any] | None = None, *_: Any, **__: Any) -> None:
+        if object_gather_list is not None:
+            object_gather_list[:] = [obj] * len(object_gather_list)
 
-    def scatter_object_list(outputs: list[Any], inputs: list[Any] | None = None, *_: Any, **__: Any) -> None:
-        if inputs:
-            outputs[0] = inputs[0]
+    def scatter_object_list(
+        scatter_object_output_list: list[Any],
+        scatter_object_input_list: list[Any] | None = None,
+        src: int | None = None,
+        group: Any = None,
+        **more: Any,
+    ) -> None:
+        ranks = _ranks_of(group)
+        objects = _left(rank, scatter_object_input_list, ranks, _peer(group, src, more.get("group_src")))
+        if objects:
+            scatter_object_output_list[0] = objects[ranks.index(rank.number)]
 
     return {
         "all_gather_object": all_gather_object,
@@ -126,19 +143,33 @@ def _objects() -> dict[str, Any]:
     }
 
 
+def _left(rank: Rank, objects: list[Any] | None, ranks: tuple[int, ...], source: int) -> list[Any] | None:
+    """What a rank has for all others of its group; None where nobody can know it."""
+    to = f"group-{zlib.crc32(repr(ranks).encode())}"
+    if source != rank.number:
+        return list(rank.mail.receive(source, to)) if rank.mail.shared else None
+    if rank.mail.shared:
+        rank.mail.send(source, to, list(objects or ()) if _picklable(objects) else [])
+    return objects
+
+
 def _letters(rank: Rank) -> dict[str, Any]:
     """Objects that one rank sends to another."""
 
-    def send_object_list(objects: list[Any], dst: int | None = None, group: Any = None, **more: Any) -> None:
-        peer, sizes = _peer(group, dst, more.get("group_dst")), [len(pickle.dumps(each)) for each in objects]
-        rank.mail.send(rank.number, peer, list(objects))
-        for size in (8 * len(objects), sum(sizes)):
+    def send_object_list(
+        object_list: list[Any], dst: int | None = None, group: Any = None, *_: Any, **more: Any
+    ) -> None:
+        peer, sizes = _peer(group, dst, more.get("group_dst")), [len(pickle.dumps(each)) for each in object_list]
+        rank.mail.send(rank.number, str(peer), list(object_list))
+        for size in (8 * len(object_list), sum(sizes)):
             written("send", _ranks_of(group), size, beside=False, peer=peer)
 
-    def recv_object_list(objects: list[Any], src: int | None = None, group: Any = None, **more: Any) -> int:
+    def recv_object_list(
+        object_list: list[Any], src: int | None = None, group: Any = None, *_: Any, **more: Any
+    ) -> int:
         peer = _peer(group, src, more.get("group_src"))
-        objects[:] = rank.mail.receive(peer, rank.number)
-        for size in (8 * len(objects), sum(len(pickle.dumps(each)) for each in objects)):
+        object_list[:] = rank.mail.receive(peer, str(rank.number))
+        for size in (8 * len(object_list), sum(len(pickle.dumps(each)) for each in object_list)):
             written("recv", _ranks_of(group), size, beside=False, peer=peer)
         return peer
 

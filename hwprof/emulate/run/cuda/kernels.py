@@ -114,6 +114,22 @@ def _reduced(
     return (*sums, *(torch.empty_like(kept) if each else None for each in asked[1:3]))
 
 
+def _gated(gates: torch.Tensor, _hidden: Any, state: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """``aten::_thnn_fused_gru_cell``: the next state, and five numbers of each element for the backward pass."""
+    return torch.empty_like(state), gates.new_empty([state.shape[0], 5 * state.shape[1]])
+
+
+def _gated_backward(gradient: torch.Tensor, _kept: Any, has_bias: bool) -> tuple[torch.Tensor | None, ...]:
+    """``aten::_thnn_fused_gru_cell_backward``: gradients of both gates, of the state, and of the biases."""
+    rows, width = gradient.shape
+    gates = [gradient.new_empty([rows, 3 * width]) for _ in range(2)]
+    return (
+        *gates,
+        torch.empty_like(gradient),
+        *(gates[0].new_empty(3 * width) if has_bias else None for _ in range(2)),
+    )
+
+
 def _like_first(tensor: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
     return torch.empty_like(tensor)
 
@@ -125,6 +141,8 @@ _NAMED: dict[str, Callable[..., Any]] = {
     "batch_norm_elemt": _like_first,
     "batch_norm_backward_reduce": _reduced,
     "batch_norm_backward_elemt": _like_first,
+    "_thnn_fused_gru_cell": _gated,
+    "_thnn_fused_gru_cell_backward": _gated_backward,
     "_grouped_mm": _grouped,
     "_fused_rms_norm": _normed,
     "_fused_rms_norm_backward": _normed_backward,

@@ -12,9 +12,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from hwprof.emulate.believed import Believed
 from hwprof.emulate.run.cuda import streams
 from hwprof.emulate.run.rank import Rank
 from hwprof.emulate.run.rebinding import rebind
+from hwprof.errors import InputError
 
 NCCL, CUDA = (2, 27, 5), "12.8"
 """Releases that scripts are told of: those of PyTorch 2.9."""
@@ -34,6 +36,22 @@ def install(rank: Rank) -> None:
         for name in ("Stream", "Event", "get_rng_state", "set_rng_state", "manual_seed", "manual_seed_all"):
             if hasattr(module, name) and name in names:
                 setattr(module, name, names[name])
+    for name in (
+        "FloatTensor",
+        "DoubleTensor",
+        "HalfTensor",
+        "BFloat16Tensor",
+        "LongTensor",
+        "IntTensor",
+        "ByteTensor",
+    ):
+        setattr(torch.cuda, name, _of_type(getattr(torch, name)))
+    for name in _GRAPHS:
+        setattr(torch.cuda, name, _refused(name))
+    _torch.cuda.nvtx._nvtx = SimpleNamespace(**dict.fromkeys(_NVTX, lambda *_: 0))
+    _torch.autograd.profiler.emit_nvtx = lambda *_, **__: contextlib.nullcontext()
+    for name in ("cudart", "check_error"):
+        setattr(torch.cuda.profiler, name, names[name])
     torch.backends.cuda.is_built = lambda: True
     _torch.cuda.nccl.version = lambda: NCCL
     _torch.version.cuda = _torch.version.cuda or CUDA
@@ -43,6 +61,25 @@ def install(rank: Rank) -> None:
     _accelerator(names)
     _tensors(rank)
 
+
+def _of_type(plain: Any) -> Callable[..., torch.Tensor]:
+    """``torch.cuda.FloatTensor(...)``: a tensor of the host's type of that name, on the device."""
+    return lambda *args, **_: plain(*args).cuda()
+
+
+def _refused(name: str) -> Callable[..., Any]:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise InputError(
+            f"torch.cuda.{name} can't be followed: what a graph replays is not called again",
+            expectation="the calls themselves, which are the same",
+            remedy="leave graphs and pools out while the script is emulated",
+        )
+
+    return refuse
+
+
+_GRAPHS = ("CUDAGraph", "graph", "make_graphed_callables", "graph_pool_handle", "MemPool", "ExternalStream")
+_NVTX = ("rangePushA", "rangePop", "rangeStartA", "rangeEnd", "markA", "deviceRangeStart", "deviceRangeEnd")
 
 _torch: Any = torch
 _Base: Any = _torch._C.Generator
@@ -84,9 +121,8 @@ class _Generator(_Base):  # type: ignore[misc]  # a class of C++
         return type(self)(self._asked)
 
 
-def _facts(rank: Rank) -> dict[str, Any]:
-    believed = rank.believed
-    properties = SimpleNamespace(
+def _properties(believed: Believed) -> SimpleNamespace:
+    return SimpleNamespace(
         name=believed.name,
         major=believed.capability[0],
         minor=believed.capability[1],
@@ -104,6 +140,18 @@ def _facts(rank: Rank) -> dict[str, Any]:
         gcnArchName="",
         uuid="GPU-00000000-0000-0000-0000-000000000000",
     )
+
+
+def _facts(rank: Rank) -> dict[str, Any]:
+    believed, properties = rank.believed, _properties(rank.believed)
+
+    def read(name: str, value: int) -> Callable[..., int]:
+        def reading(*_: Any, **__: Any) -> int:
+            rank.note(f"torch.cuda.{name}: the script reads {value}, which is made up")
+            return value
+
+        return reading
+
     return {
         "is_available": lambda: True,
         "is_initialized": lambda: True,
@@ -126,8 +174,21 @@ def _facts(rank: Rank) -> dict[str, Any]:
         "get_arch_list": lambda: [f"sm_{believed.capability[0]}{believed.capability[1]}"],
         "set_sync_debug_mode": _nothing,
         "utilization": lambda *_, **__: 100,
+        "memory_usage": lambda *_, **__: 100,
+        **{name: read(name, value) for name, value in _SENSORS.items()},
+        "device_memory_used": lambda *_, **__: rank.storages.device.reserved_bytes,
+        "list_gpu_processes": lambda *_, **__: "",
+        "get_sync_debug_mode": lambda: 0,
+        "cudart": _Runtime,
+        "check_error": _nothing,
+        "get_allocator_backend": lambda: "native",
+        "current_blas_handle": lambda: 0,
         "device": _Device,
     }
+
+
+_SENSORS = {"temperature": 60, "power_draw": 500_000, "clock_rate": 1500}
+"""Degrees, milliwatts and megahertz."""
 
 
 class _Device(contextlib.AbstractContextManager["_Device"]):
@@ -139,6 +200,13 @@ class _Device(contextlib.AbstractContextManager["_Device"]):
 
     def __exit__(self, *_: object) -> None:
         return None
+
+
+class _Runtime:
+    """``torch.cuda.cudart()``: each function of CUDA's runtime succeeds."""
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        return lambda *_: 0
 
 
 def _memory(rank: Rank) -> dict[str, Any]:
@@ -177,6 +245,11 @@ def _memory(rank: Rank) -> dict[str, Any]:
             rank.believed.capacity_bytes - device.reserved_bytes,
             rank.believed.capacity_bytes,
         ),
+        "memory_stats_as_nested_dict": stats,
+        "host_memory_stats": lambda *_, **__: {},
+        "reset_peak_host_memory_stats": _nothing,
+        "reset_accumulated_host_memory_stats": _nothing,
+        "get_per_process_memory_fraction": lambda *_, **__: 1.0,
         "memory_summary": lambda *_, **__: "",
         "memory_snapshot": lambda *_, **__: [],
         "_record_memory_history": _nothing,

@@ -1,0 +1,116 @@
+"""What scripts ask of torch beside training: objects of other ranks, profilers' marks, sensors, files, pipelines."""
+
+import pytest
+
+from hwprof.emulate import start
+from hwprof.emulate.recording import Memory, Recording
+from hwprof.emulate.start import machine_named, recorded
+from hwprof.errors import WorkError
+
+SCRIPT = """
+import torch, torch.distributed as dist, torch.distributed.checkpoint as dcp, torch.nn as nn
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import get_model_state_dict
+
+dist.init_process_group("nccl")
+rank, names = dist.get_rank(), [None, None]
+dist.all_gather_object(object_list=names, obj={"rank": rank})
+assert names[rank] == {"rank": rank}
+plan = [{"lr": 0.5, "by": rank}] if rank == 0 else [None]
+dist.broadcast_object_list(object_list=plan, src=0)
+assert plan == [{"lr": 0.5, "by": 0}]
+mine = [None]
+dist.scatter_object_list(
+    scatter_object_output_list=mine, scatter_object_input_list=["first", "second"] if rank == 0 else None, src=0
+)
+assert mine == [("first", "second")[rank]]
+dist.gather_object(obj=rank, object_gather_list=names if rank == 0 else None, dst=0)
+try:
+    torch.cuda.CUDAGraph()
+    raise SystemExit("a graph")
+except Exception as error:
+    assert "can't be followed" in str(error)
+assert torch.cuda.temperature() > 0 and torch.cuda.power_draw() > 0
+torch.cuda.profiler.start(); torch.cuda.cudart().cudaProfilerStop()
+weights = load_file("FOLDER/weights.safetensors", device="cuda")
+with safe_open("FOLDER/weights.safetensors", framework="pt") as file:
+    assert file.get_slice("weight")[:2].shape == (2, 8) and file.get_tensor("bias").tolist() == [0.5] * 4
+model = nn.Linear(8, 4).cuda()
+model.load_state_dict(weights)
+model.load_state_dict(torch.load("FOLDER/weights.pt", map_location=lambda storage, _: storage.cuda(0)))
+optimizer = torch.optim.SGD(model.parameters(), plan[0]["lr"])
+for step in range(3):
+    torch.cuda.nvtx.range_push("step")
+    with torch.cuda.nvtx.range("forward"):
+        loss = model(torch.ones(2, 8, device="cuda")).square().mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    torch.cuda.nvtx.range_pop()
+    both = torch.tensor([loss.detach(), torch.ones((), device="cuda")], device="cuda")
+    with torch.inference_mode():
+        torch.as_tensor([loss.detach() * 2], device="cuda")
+    dist.all_reduce(both)
+    assert torch.allclose(loss, loss) and both.tolist() == [2.0, 2.0]
+    dcp.save({"model": get_model_state_dict(model)}, checkpoint_id="FOLDER/sharded")
+    dcp.async_save({"model": model.state_dict()}, checkpoint_id="FOLDER/sharded").result()
+"""
+
+
+def test_another_rank_gets_what_the_first_one_has(tmp_path):
+    """A linear layer of 8 x 4 on 2 samples: its products are those of the forward pass and of the weight's gradient."""
+    torch, safetensors = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
+    held = {"weight": torch.ones(4, 8), "bias": torch.full((4,), 0.5)}
+    torch.save(held, tmp_path / "weights.pt")
+    safetensors.save_file(held, tmp_path / "weights.safetensors")
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT.replace("FOLDER", str(tmp_path)), encoding="utf-8")
+    found = recorded([str(script)], machine_named("h100-sxm", 2), rank=1)[0]
+    assert found.rank == 1
+    assert found.flop == 2 * (2 * 2 * 8 * 4)
+    assert not (tmp_path / "sharded").exists()
+    assert {"checkpoints are not written", "torch.cuda.power_draw: the script reads 500000, which is made up"} <= set(
+        found.notes
+    )
+
+
+def _ended(number, *, awaits=-1, failure=""):
+    memory = Memory(peak_bytes=0, reserved_bytes=0, kinds={}, refusal=None)
+    made = {"calls": (), "collectives": (), "events": (), "call_count": 0, "made_up": {}, "notes": ()}
+    whole = {"device": "cuda", "software": "torch", "tf32": False, "line": "train.py:7", "memory": memory}
+    return Recording(rank=number, devices=4, steps=1, awaits=awaits, failure=failure, **whole, **made)
+
+
+@pytest.fixture
+def emulated_in_turn(monkeypatch, tmp_path):
+    """Ranks that wait for each other as they are told, and the order in which they run: rank -> for which it waits."""
+
+    def run(waits, rank):
+        script, order, done = tmp_path / "train.py", [], set()
+        script.write_text("", encoding="utf-8")
+
+        def child(asked, _believed):
+            number = asked["rank"]
+            order.append(number)
+            for awaited in waits.get(number, ()):
+                if awaited not in done:
+                    return _ended(number, awaits=awaited, failure=f"it waits for an object of rank {awaited}")
+            done.add(number)
+            return _ended(number)
+
+        monkeypatch.setattr(start, "_in_child", child)
+        return recorded([str(script)], machine_named("h100-sxm", 4), rank=rank), order
+
+    return run
+
+
+def test_a_rank_waits_for_one_that_is_already_on_the_list(emulated_in_turn):
+    found, order = emulated_in_turn({3: (1, 2), 2: (1, 0), 1: (0,)}, 3)
+    assert [each.rank for each in found] == [3, 0, 1, 2]
+    assert order == [3, 1, 0, 1, 3, 2, 3]
+
+
+def test_ranks_that_wait_in_a_circle_end_with_the_line(emulated_in_turn):
+    with pytest.raises(WorkError, match=r"train.py:7: it waits for an object of rank 3"):
+        emulated_in_turn({3: (2,), 2: (1,), 1: (3,)}, 3)
