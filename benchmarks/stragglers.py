@@ -2,12 +2,16 @@
 
     python benchmarks/stragglers.py --runs 20            # injections, each beside a clean loop; some 10 s each
     python benchmarks/stragglers.py --runs 50 --ranks 4 --seed 3 --json faults.jsonl
+    python benchmarks/stragglers.py --device-ms 40 --json asleep.jsonl   # layers wait so long, as for a device
     python benchmarks/stragglers.py --merge faults.jsonl more.jsonl
     python benchmarks/stragglers.py --cost               # the same loop watched and not, in turns
 
 Each run is so many ranks (``--ranks``, one of those given at a time) of DistributedDataParallel, of FSDP2, or of
 collectives by hand, on one machine. It wants an idle one: where other programs take the processors, ranks differ by
-more than a fault of 20 ms. ``--json`` adds a line a run to a file as it goes; ``--merge`` sums such files up.
+more than a fault of 20 ms. Where ranks share cores, one that sleeps leaves them to the others, so that a step without
+its fault takes longer than what is left of one with it: with ``--device-ms`` each pass of the layers also waits for so
+long as for a device of its own, and takes little of what is shared. ``--json`` adds a line a run to a file as it goes;
+``--merge`` sums such files up.
 """
 
 from __future__ import annotations
@@ -19,7 +23,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 FAULTS = {
     "forward": "host",
@@ -31,6 +37,9 @@ FAULTS = {
     "save": "checkpoint",
 }
 
+TOGETHER = 10
+"""So many tries share one start of the program."""
+
 PROGRAM = """
 import gc, io, json, statistics, sys, time
 import torch
@@ -39,16 +48,15 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from hwprof.loop.together import Together
 
-fault, late_s, bad = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
-way, watched = sys.argv[4], sys.argv[5]
-by_hand = way == "hand"
+device_s, tries = float(sys.argv[1]), json.loads(sys.argv[2])
 torch.set_num_threads(1)
 dist.init_process_group("gloo")
-late = dist.get_rank() == bad
+late, fault, late_s = False, "none", 0.0
 
 class Slow(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
+        time.sleep(device_s)
         if late and fault == "forward":
             time.sleep(late_s)
         if late and fault == "compute":
@@ -59,6 +67,7 @@ class Slow(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
+        time.sleep(device_s)
         if late and fault == "backward":
             time.sleep(late_s)
         return gradient
@@ -82,16 +91,17 @@ class Model(nn.Module):
     def forward(self, x):
         return self.head(self.second(Slow.apply(self.first(self.embed(x)))))
 
-torch.manual_seed(0)
-model = Model()
-if way == "ddp":
-    model = nn.parallel.DistributedDataParallel(model)
-if way == "fsdp2":
-    for layer in (model.first, model.second, model):
-        fully_shard(layer)
-optimizer = torch.optim.AdamW(model.parameters())
+def trained(way):
+    torch.manual_seed(0)
+    model = Model()
+    if way == "ddp":
+        model = nn.parallel.DistributedDataParallel(model)
+    if way == "fsdp2":
+        for layer in (model.first, model.second, model):
+            fully_shard(layer)
+    return model, torch.optim.AdamW(model.parameters())
 
-def step():
+def step(model, optimizer, by_hand):
     if late and fault == "data":
         time.sleep(late_s)
     if late and fault == "gc":
@@ -111,45 +121,58 @@ def step():
     optimizer.step()
     optimizer.zero_grad()
 
-def block(watch, steps):
+def block(model, optimizer, way, watch, steps):
     together = Together(model, (optimizer,), torch.device("cpu"))
     if watch:
         together.start()
     times = []
     for _ in range(steps):
         began = time.perf_counter()
-        step()
+        step(model, optimizer, way == "hand")
         if watch:
             together.step(counts=True)
         times.append(time.perf_counter() - began)
     return together.stop() if watch else None, statistics.median(times)
 
+def cost(loop):
+    block(*loop, False, 3)
+    pairs = [(block(*loop, True, 10)[1], block(*loop, False, 10)[1]) for _ in range(20)]
+    return {"ratios": [on / off for on, off in pairs], "step_s": pairs[0][1]}
+
 gc.freeze()
-block(False, 3)
-if watched == "cost":
-    pairs = [(block(True, 10)[1], block(False, 10)[1]) for _ in range(20)]
-    answer = {"ratios": [on / off for on, off in pairs], "step_s": pairs[0][1]}
-else:
-    answer = {}
-    for name in sys.argv[6:]:
-        late = dist.get_rank() == bad and name == "found"
-        found, _ = block(True, 25)
-        answer[name] = found and json.loads(found.model_dump_json())
-if dist.get_rank() == 0:
-    print("ANSWER" + json.dumps(answer))
+for one in tries:
+    loop = (*trained(one["way"]), one["way"])
+    if one["order"] == ["cost"]:
+        answer = cost(loop)
+    else:
+        answer, fault, late_s = {}, one["fault"], one["late_s"]
+        block(*loop, False, 3)
+        for name in one["order"]:
+            late = dist.get_rank() == one["rank"] and name == "found"
+            found, _ = block(*loop, True, 25)
+            answer[name] = found and json.loads(found.model_dump_json())
+        late = False
+    if dist.get_rank() == 0:
+        print("ANSWER" + json.dumps(answer), flush=True)
 dist.destroy_process_group()
 """
 
 
-def run(folder: Path, ranks: int, *words: str) -> dict[str, object]:
-    """One run of the program on so many ranks; what rank 0 says."""
+Row = dict[str, Any]
+
+
+def run(folder: Path, ranks: int, device_ms: float, tries: Sequence[Row]) -> Iterator[Row]:
+    """One run of the program on so many ranks; what rank 0 says of each try, as it comes."""
     path = folder / "program.py"
     path.write_text(PROGRAM)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", str(path)]
-    done = subprocess.run([*command, *words], capture_output=True, text=True, check=True)
-    line = next(line for line in done.stdout.splitlines() if line.startswith("ANSWER"))
-    answer: dict[str, object] = json.loads(line.removeprefix("ANSWER"))
-    return answer
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", str(path)]
+    words = [f"{1e-3 * device_ms}", json.dumps(tries)]
+    with subprocess.Popen([*launch, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
+        for line in program.stdout or ():
+            if line.startswith("ANSWER"):
+                yield json.loads(line.removeprefix("ANSWER"))
+    if program.returncode:
+        raise subprocess.CalledProcessError(program.returncode, launch)
 
 
 def main() -> None:
@@ -159,6 +182,7 @@ def main() -> None:
     asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("--ranks", type=int, nargs="*", default=[2, 2, 4])
     asked.add_argument("--ways", nargs="*", default=["ddp", "hand", "fsdp2"])
+    asked.add_argument("--device-ms", type=float, default=0.0)
     asked.add_argument("--json", type=Path)
     asked.add_argument("--merge", type=Path, nargs="+")
     options = asked.parse_args()
@@ -168,46 +192,60 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.cost:
-            answer = run(folder, options.ranks[0], "none", "0", "-1", "ddp", "cost")
-            ratios = answer["ratios"]
-            low, middle, high = statistics.quantiles(ratios, n=4)
+            (answer,) = run(folder, options.ranks[0], options.device_ms, [{"way": "ddp", "order": ["cost"]}])
+            low, middle, high = statistics.quantiles(answer["ratios"], n=4)
             print(f"watched over not, 20 pairs of 10 steps: median {middle:.4f}, quartiles {low:.4f} to {high:.4f}")
             return
-        rows = []
-        for number in range(options.runs):
-            rows.append(tried(folder, options, random.Random(f"{options.seed} {number}")))
-            if options.json:
-                with options.json.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
+        tries = [drawn(options, random.Random(f"{options.seed} {number}")) for number in range(options.runs)]
+        rows = [row for some in launches(tries) for row in tried(folder, options, some)]
         summed(rows)
 
 
-def tried(folder: Path, options: argparse.Namespace, source: random.Random) -> dict[str, object]:
-    """A loop with a fault, and right before or after it without: what was done, and what was said."""
+def drawn(options: argparse.Namespace, source: random.Random) -> Row:
+    """A fault: which, of which rank, in which loop; and whether the loop without it comes first or last."""
     ranks, fault, way = source.choice(options.ranks), source.choice(list(FAULTS)), source.choice(options.ways)
-    bad, late_s = source.randrange(ranks), source.uniform(0.02, 0.3)
+    rank, late_s = source.randrange(ranks), source.uniform(0.02, 0.3)
     order = source.sample(["found", "clean"], 2)
-    both = run(folder, ranks, fault, str(late_s), str(bad), way, "watch", *order)
-    found, clean = both["found"], both["clean"]
-    row = {
-        "ranks": ranks,
-        "fault": fault,
-        "way": way,
-        "rank": bad,
-        "late_s": late_s,
-        "named": {str(one["rank"]): one["cause"] for one in found["ranks"] if one["cause"] != ""},
-        "error": (found["step_without_s"] or found["step_s"]) / clean["step_s"] - 1,
-        "ghosts": [one["rank"] for one in clean["ranks"] if one["cause"] != ""],
-    }
-    print(
-        f"{ranks} ranks {way:4} {fault:9} {1e3 * late_s:5.0f} ms on rank {bad}: named {row['named']}, "
-        f"without {row['error']:+.0%} of a clean step; clean names {row['ghosts']}",
-        flush=True,
-    )
-    return row
+    return {"ranks": ranks, "fault": fault, "way": way, "rank": rank, "late_s": late_s, "order": order}
 
 
-def summed(rows: list[dict[str, object]]) -> None:
+def launches(tries: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Tries of as many ranks, which one start of the program makes one after another."""
+    for ranks in sorted({one["ranks"] for one in tries}):
+        yield from batched([one for one in tries if one["ranks"] == ranks], TOGETHER)
+
+
+def batched(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
+    """So many at a time."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def tried(folder: Path, options: argparse.Namespace, tries: Sequence[Row]) -> Iterator[Row]:
+    """Loops with a fault, and right before or after each without: what was done, and what was said."""
+    for one, both in zip(tries, run(folder, tries[0]["ranks"], options.device_ms, tries), strict=True):
+        found, clean = both["found"], both["clean"]
+        row = {
+            **one,
+            "device_s": 1e-3 * options.device_ms,
+            "step_s": clean["step_s"],
+            "named": {str(rank["rank"]): rank["cause"] for rank in found["ranks"] if rank["cause"] != ""},
+            "error": (found["step_without_s"] or found["step_s"]) / clean["step_s"] - 1,
+            "ghosts": [rank["rank"] for rank in clean["ranks"] if rank["cause"] != ""],
+        }
+        print(
+            f"{row['ranks']} ranks {row['way']:5} {row['fault']:9} {1e3 * row['late_s']:5.0f} ms on rank {row['rank']}"
+            f": named {row['named']}, without {row['error']:+.0%} of a clean step of {1e3 * row['step_s']:.0f} ms; "
+            f"clean names {row['ghosts']}",
+            flush=True,
+        )
+        if options.json:
+            with options.json.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        yield row
+
+
+def summed(rows: list[Row]) -> None:
     """Rows by number of ranks, and all of them."""
     for ranks in (*sorted({row["ranks"] for row in rows}), None):
         some = [row for row in rows if ranks in {None, row["ranks"]}]
