@@ -20,6 +20,7 @@ from hwprof.specs.parsing import checked
 
 if TYPE_CHECKING:
     from hwprof.report.chinese import Language
+    from hwprof.session.outcome import Ran
     from hwprof.specs.record.run import RunRecord
 
 
@@ -76,7 +77,6 @@ def command(
             remedy="hwprof run --goodput FILE -- python train.py",
         )
     from hwprof.measure.world import launched
-    from hwprof.report.run.text import print_summary
     from hwprof.session.ranks import run_ranks
     from hwprof.session.run import run_alone
 
@@ -85,13 +85,22 @@ def command(
         ran = run_ranks(request, told) if launched() else run_alone(request, told)
     if ran is None:
         return
+    try:
+        _show(ran, output_format, language)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; all that was measured, and its report, are in {ran.directory}") from None
+    if ran.report_error is not None:
+        raise ran.report_error
+
+
+def _show(ran: Ran, output_format: str, language: Language) -> None:
+    from hwprof.report.run.text import print_summary
+
     _translate(ran.record, ran.directory, language)
     if output_format == "json":
         click.echo(ran.record.model_dump_json(indent=1))
     else:
         print_summary(ran.record, sys.stdout, ran.directory, language)
-    if ran.report_error is not None:
-        raise ran.report_error
 
 
 _OF_PROGRAMS = {"output", "warmup_steps", "steps", "profiled_steps"}
