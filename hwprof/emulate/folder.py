@@ -12,7 +12,7 @@ from typing import Any
 
 from hwprof.emulate.answer import Emulation, emulation_json
 from hwprof.emulate.decoder import FILE as MODEL_FILE
-from hwprof.emulate.decoder import decoder_of, toml_of
+from hwprof.emulate.decoder import toml_of, trained_of
 from hwprof.emulate.in_chinese import page_in_chinese
 from hwprof.emulate.page import build_page
 from hwprof.emulate.recording import History
@@ -84,7 +84,7 @@ def _contents(found: Emulation, compared: Sequence[Emulation], language: Languag
     if found.recording.history is not None:
         yield SNAPSHOT_FILE, pickle.dumps(snapshot(found.recording.history), protocol=4)
     with suppress(InputError):  # a model that the planner has no words for; it says why when it is asked
-        yield MODEL_FILE, toml_of(decoder_of(found.recording))
+        yield MODEL_FILE, toml_of(trained_of(found.recording).spec)
     page = build_page(found, compared)
     if language == "zh":
         page = page_in_chinese(page, found)

@@ -1,15 +1,21 @@
 """Is the model of a script the one that it makes, and is what is none said to be none?"""
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 from click.testing import CliRunner
+from torch import distributed as dist
+from torch import nn
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.nn import functional
 
 from hwprof.cli.plan.command import command
 from hwprof.emulate.answer import emulation
-from hwprof.emulate.decoder import decoder_of
+from hwprof.emulate.decoder import trained_of
 from hwprof.emulate.folder import write_emulation
-from hwprof.emulate.start import machine_named, recorded
+from hwprof.emulate.start import emulate, machine_named, recorded
 from hwprof.errors import InputError
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
@@ -86,4 +92,114 @@ def test_another_model_beside_it_is_refused(folder):
 
 def test_what_is_no_decoder_is_said_to_be_none(emulated):
     with pytest.raises(InputError, match="no words for the script's model"):
-        decoder_of(emulated)
+        trained_of(emulated)
+
+
+class Adapted(nn.Module):
+    """A frozen linear layer with a pair of rank 4 beside it."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.base = nn.Linear(inputs, outputs, bias=False).requires_grad_(requires_grad=False)
+        self.a, self.b = nn.Linear(inputs, 4, bias=False), nn.Linear(4, outputs, bias=False)
+
+    def forward(self, x):
+        return self.base(x) + self.b(self.a(x))
+
+
+class Experts(nn.Module):
+    """Each token to 2 of 6, and through 1 that all share."""
+
+    def __init__(self):
+        super().__init__()
+        self.router = nn.Linear(64, 6, bias=False)
+        self.up, self.down = (
+            nn.ModuleList(nn.Linear(*size, bias=False) for _ in range(7)) for size in ((64, 96), (96, 64))
+        )
+
+    def forward(self, x):
+        flat = x.flatten(0, 1)
+        shares, chosen = self.router(flat).softmax(-1).topk(2, -1)
+        out = self.down[6](functional.gelu(self.up[6](flat)))
+        for number in range(6):
+            tokens, place = (chosen == number).nonzero(as_tuple=True)
+            done = self.down[number](functional.gelu(self.up[number](flat[tokens])))
+            out = out.index_add(0, tokens, done * shares[tokens, place, None])
+        return out.view_as(x)
+
+
+class Layer(nn.Module):
+    def __init__(self, linear, experts):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(64), nn.LayerNorm(64)
+        self.q, self.k, self.v, self.o = (linear(*size) for size in ((64, 64), (64, 32), (64, 32), (64, 64)))
+        self.ffn = Experts() if experts else nn.Sequential(linear(64, 256), nn.GELU(), linear(256, 64))
+
+    def forward(self, x):
+        q, k, v = (each(self.norm1(x)).unflatten(-1, (-1, 16)).transpose(1, 2) for each in (self.q, self.k, self.v))
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        x = x + self.o(mixed.transpose(1, 2).flatten(-2))
+        return x + self.ffn(self.norm2(x))
+
+
+def _linear(inputs, outputs):
+    return nn.Linear(inputs, outputs, bias=False)
+
+
+def _trains(linear=_linear, *, experts=False, tensor_ranks=1):
+    def train():
+        parts = [nn.Embedding(500, 64), *(Layer(linear, experts) for _ in range(3)), nn.Linear(64, 500, bias=False)]
+        model = nn.Sequential(*parts).cuda().bfloat16()
+        if tensor_ranks > 1:
+            dist.init_process_group("nccl")
+            mesh = dist.init_device_mesh("cuda", (tensor_ranks,))
+            columns = dict.fromkeys(("q", "k", "v", "ffn.0"), ColwiseParallel())
+            for layer in model[1:-1]:
+                parallelize_module(layer, mesh, columns | dict.fromkeys(("o", "ffn.2"), RowwiseParallel()))
+        optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], 0.1)
+        for _ in range(2):
+            tokens = torch.randint(0, 500, (2, 33), device="cuda")
+            functional.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return train
+
+
+def _trained(train, devices=1):
+    return trained_of(emulate(train, hardware="h100-sxm", devices=devices, steps=1).recording)
+
+
+def test_experts_are_as_many_as_the_router_chooses_among():
+    spec = _trained(_trains(experts=True)).spec
+    assert (spec.layers, spec.d_model, spec.heads, spec.kv_heads, spec.gated) == (3, 64, 4, 2, False)
+    assert (spec.moe.experts, spec.moe.top_k, spec.moe.expert_ff, spec.moe.shared_ff) == (6, 2, 96, 96)
+
+
+def test_what_tensor_ranks_share_is_whole_in_the_model():
+    spec = _trained(_trains(tensor_ranks=2), devices=2).spec
+    assert (spec.layers, spec.d_model, spec.heads, spec.kv_heads, spec.head_dim) == (3, 64, 4, 2, 16)
+    assert (spec.d_ff, spec.vocab_size) == (256, 500)
+
+
+def test_adapters_are_no_part_of_the_model_and_are_planned_with_it(tmp_path):
+    found = emulate(_trains(Adapted), hardware="h100-sxm", steps=1)
+    trained = trained_of(found.recording)
+    assert (trained.spec.d_ff, trained.spec.kv_heads, trained.spec.moe) == (256, 2, None)
+    assert (trained.adapters.rank, trained.adapters.targets) == (4, "all")
+    write_emulation(found, (), tmp_path)
+    asked = ["--hardware", "h100-sxm", "--devices", "1", "--global-batch", "8", "--format", "json"]
+    whole = ["--model", str(tmp_path / "model.toml")]
+    ways = (["--emulation", str(tmp_path)], [*whole, "--lora-rank", "4"], whole)
+    answers = [json.loads(CliRunner().invoke(command, [*way, *asked]).stdout)["plans"][0] for way in ways]
+    assert answers[0]["memory"] == answers[1]["memory"] != answers[2]["memory"]
+
+
+def test_a_stage_of_a_pipeline_is_no_whole_model(emulated):
+    sent = replace(emulated.collectives[emulated.events[next(iter(_collectives(emulated)))][1]], op="send", peer=1)
+    with pytest.raises(InputError, match="spread over the stages of a pipeline"):
+        trained_of(replace(emulated, collectives=(sent,) * len(emulated.collectives)))
+
+
+def _collectives(recording):
+    return (place for place, event in enumerate(recording.events) if event[0] == 1)

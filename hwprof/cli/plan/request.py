@@ -87,7 +87,7 @@ def answer_to(typed: dict[str, Any]) -> Answer:
     """
     record = _run_of(typed["run_directory"]) if typed["run_directory"] else None
     if typed["emulation"]:
-        typed = typed | {"model": _emulated(typed)}
+        typed = typed | _emulated(typed)
     typed = typed | _named(typed["hardware"] or _hardware_of(record), typed["devices"])
     searched = limited(typed) and not typed["devices"] and typed["objective"] in SEARCHED
     if searched and not typed["hardware"]:
@@ -246,22 +246,25 @@ def _usual_batch(typed: dict[str, Any], record: RunRecord | None) -> dict[str, A
     return {"global_batch": 2 ** max(power, 0), "batch_assumed": 2 ** max(power, 0)}
 
 
-def _emulated(typed: dict[str, Any]) -> str:
-    """The file of the model of an emulated script.
+def _emulated(typed: dict[str, Any]) -> dict[str, Any]:
+    """The file of the model of an emulated script, and its adapters where none were typed.
 
     Raises:
         InputError: the script's model is none that can be planned, or another model was named, too.
     """
-    from hwprof.emulate.decoder import FILE, decoder_of
+    from hwprof.emulate.decoder import FILE, trained_of
     from hwprof.emulate.saved import read_recordings
 
     if typed["model"] or typed["run_directory"]:
         raise InputError("--emulation says the model", remedy="leave --model and --run out")
-    decoder_of(read_recordings(typed["emulation"])[0])  # says why not
+    adapters = trained_of(read_recordings(typed["emulation"])[0]).adapters  # or why it can't be planned
     file: Path = typed["emulation"] / FILE
     if not file.is_file():
         raise InputError(f"{file} is not there", remedy="emulate the script again with --output")
-    return str(file)
+    if adapters is None or typed["lora_rank"] is not None:
+        return {"model": str(file)}
+    click.echo(f"as the script trains: adapters of rank {adapters.rank} on {adapters.targets}", err=True)
+    return {"model": str(file), "lora_rank": adapters.rank, "lora_targets": adapters.targets}
 
 
 def _run_of(directory: Path) -> RunRecord:
