@@ -31,6 +31,8 @@ try:
     raise SystemExit("a graph")
 except Exception as error:
     assert "can't be followed" in str(error)
+assert (torch.cuda.CUDAGraph | None) and not isinstance(None, torch.cuda.FloatTensor | torch.cuda.CUDAGraph)
+assert isinstance(torch.cuda.LongTensor([1, 2]), torch.cuda.LongTensor)
 assert torch.cuda.temperature() > 0 and torch.cuda.power_draw() > 0
 torch.cuda.profiler.start(); torch.cuda.cudart().cudaProfilerStop()
 weights = load_file("FOLDER/weights.safetensors", device="cuda")

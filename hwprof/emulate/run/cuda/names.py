@@ -36,16 +36,8 @@ def install(rank: Rank) -> None:
         for name in ("Stream", "Event", "get_rng_state", "set_rng_state", "manual_seed", "manual_seed_all"):
             if hasattr(module, name) and name in names:
                 setattr(module, name, names[name])
-    for name in (
-        "FloatTensor",
-        "DoubleTensor",
-        "HalfTensor",
-        "BFloat16Tensor",
-        "LongTensor",
-        "IntTensor",
-        "ByteTensor",
-    ):
-        setattr(torch.cuda, name, _of_type(getattr(torch, name)))
+    for name, dtype in _TYPES.items():
+        setattr(torch.cuda, name, _Type(name, (), {"dtype": dtype, "host": getattr(torch, name)}))
     for name in _GRAPHS:
         setattr(torch.cuda, name, _refused(name))
     _torch.cuda.nvtx._nvtx = SimpleNamespace(**dict.fromkeys(_NVTX, lambda *_: 0))
@@ -62,12 +54,30 @@ def install(rank: Rank) -> None:
     _tensors(rank)
 
 
-def _of_type(plain: Any) -> Callable[..., torch.Tensor]:
-    """``torch.cuda.FloatTensor(...)``: a tensor of the host's type of that name, on the device."""
-    return lambda *args, **_: plain(*args).cuda()
+class _Type(type):
+    """``torch.cuda.FloatTensor``: makes tensors of the host's type of that name on the device, and knows them."""
+
+    def __call__(cls, *args: Any, **_: Any) -> Any:
+        return cls.host(*args).cuda()  # type: ignore[attr-defined]
+
+    def __instancecheck__(cls, tensor: object) -> bool:
+        return isinstance(tensor, torch.Tensor) and tensor.is_cuda and tensor.dtype is cls.dtype  # type: ignore[attr-defined]
 
 
-def _refused(name: str) -> Callable[..., Any]:
+_TYPES = {
+    "FloatTensor": torch.float32,
+    "DoubleTensor": torch.float64,
+    "HalfTensor": torch.float16,
+    "BFloat16Tensor": torch.bfloat16,
+    "LongTensor": torch.int64,
+    "IntTensor": torch.int32,
+    "ByteTensor": torch.uint8,
+}
+
+
+def _refused(name: str) -> type:
+    """A class, as others name it in types of their own, of which nobody gets an instance."""
+
     def refuse(*_: Any, **__: Any) -> Any:
         raise InputError(
             f"torch.cuda.{name} can't be followed: what a graph replays is not called again",
@@ -75,7 +85,7 @@ def _refused(name: str) -> Callable[..., Any]:
             remedy="leave graphs and pools out while the script is emulated",
         )
 
-    return refuse
+    return type(name, (), {"__init__": refuse})
 
 
 _GRAPHS = ("CUDAGraph", "graph", "make_graphed_callables", "graph_pool_handle", "MemPool", "ExternalStream")
