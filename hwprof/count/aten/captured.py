@@ -91,8 +91,12 @@ def captured_kind(label: str, operator: str) -> LayerKind:
 
 def _instances(capture: Capture, *, causal_half: bool, frozen: Capture | None = None) -> Mapping[Place, _Instance]:
     instances: dict[Place, _Instance] = defaultdict(_Instance)
+    costs: dict[int, Cost] = {}  # layers that are equal have their calls in common
     for placed in capture.calls:
-        instances[placed.place].add(placed.direction, aten_cost(placed.call, causal_half=causal_half))
+        cost = costs.get(id(placed.call))
+        if cost is None:
+            cost = costs[id(placed.call)] = aten_cost(placed.call, causal_half=causal_half)
+        instances[placed.place].add(placed.direction, cost)
     for kept in capture.kept:
         if kept.weight_copy:
             instances[kept.place].weight_copy_bytes += kept.size_bytes

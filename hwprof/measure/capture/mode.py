@@ -8,8 +8,10 @@ off and outside modules, so a call with gradients on or inside a module is a for
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from math import prod
 from typing import Any
 
@@ -41,11 +43,33 @@ _REENTRANT = "CheckpointFunctionBackward"
 _BEFORE_ALL = Place(MODEL_LABEL, "backward")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """What was seen while a part of a module ran forward.
+
+    Attributes:
+        calls: in order.
+        packs: memory that autograd packed, with the place of what keeps it and its bytes.
+        born: memory -> who wrote it first.
+        copies: memory -> the parameter's of which it is a copy.
+    """
+
+    calls: tuple[PlacedCall, ...]
+    packs: tuple[tuple[int, Place, int], ...]
+    born: dict[int, Place]
+    copies: dict[int, int]
+
+
+Mark = tuple[int, int, int, int]
+"""A moment of a recording."""
+
+
 class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch types it so
     """Records calls while it is entered.
 
     Attributes:
         calls: what was called, in order.
+        nodes: for each of them in a backward pass the node of autograd's that ran; None = none did.
         first_use: number of a memory -> the first forward call that reads it.
         storages: the numbers of memory.
         direction: of what runs now, as its owner says; a forward that runs again is seen by itself.
@@ -60,6 +84,7 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     def __init__(self, *, keep_going: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[PlacedCall] = []
+        self.nodes: list[int | None] = []
         self.first_use: dict[int, Place] = {}
         self.storages = Storages()
         self.direction: Direction = "forward"
@@ -73,7 +98,8 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         self._last = _BEFORE_ALL
         self._born: dict[int, Place] = {}
         self._copy_of: dict[int, int] = {}
-        self._packed: dict[int, tuple[int, str, int]] = {}
+        self._packs: list[tuple[int, int | None, Place, int]] = []
+        self._stands_for: dict[int, int] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -124,23 +150,70 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
 
     def kept(self, *, without: set[int]) -> tuple[Kept, ...]:
         """What is alive now and was kept by autograd or made by a recorded call, but for the memory ``without``."""
-        packed = {
-            number: Kept(self._place_of_node.get(node, Place(path, "backward")), size_bytes, self._is_copy(number))
-            for number, (node, path, size_bytes) in self._packed.items()
-        }
+        packed: dict[int, Kept] = {}
+        for number, node, place, size_bytes in self._packs:
+            if number not in packed:
+                packed[number] = Kept(self._keeper(node, place), size_bytes, self._is_copy(number))
         known = packed.keys() | without
         if self._held(known):
             gc.collect()  # what only a cycle of Python objects holds is not kept
         return tuple(kept for number, kept in (packed | self._held(known)).items() if number not in without)
 
+    def _keeper(self, node: int | None, place: Place) -> Place:
+        return place if node is None else self._place_of_node.get(node, place)
+
     def _held(self, known: Collection[int]) -> dict[int, Kept]:
         """What a forward call made and something other than autograd still holds."""
         alive = self.storages.alive()
+        alive |= {number: alive[one] for number, one in self._stands_for.items() if one in alive}
         return {
             number: Kept(place, alive[number], self._is_copy(number))
             for number, place in self._born.items()
             if number in alive and number not in known
         }
+
+    def is_placed(self, node: int | None) -> bool:
+        """Whether it is known where what a node calls belongs; else it belongs to what ran before."""
+        return node in self._place_of_node
+
+    def mark(self) -> Mark:
+        """This moment."""
+        return len(self.calls), len(self._packs), len(self._born), len(self._copy_of)
+
+    def since(self, mark: Mark) -> Passage:
+        """What was seen from a moment to now."""
+        calls, packs, born, copies = mark
+        return Passage(
+            calls=tuple(self.calls[calls:]),
+            packs=tuple((number, self._keeper(node, at), size) for number, node, at, size in self._packs[packs:]),
+            born=dict(islice(self._born.items(), born, None)),
+            copies=dict(islice(self._copy_of.items(), copies, None)),
+        )
+
+    def repeat(self, passage: Passage, place: Callable[[Place], Place], numbers: Mapping[int, int]) -> None:
+        """Record it once more, at other places and on other memory.
+
+        Calls keep the numbers of the memory that they were recorded with.
+
+        Args:
+            passage: what was seen.
+            place: of a place of it the one that stands for it now.
+            numbers: of memory -> those of what stands for it now; ``stand_in`` gives one for what is not there.
+        """
+        of = numbers.get
+        self.calls.extend(PlacedCall(place(each.place), each.direction, each.call) for each in passage.calls)
+        self.nodes.extend([None] * len(passage.calls))
+        self._packs.extend((of(one, one), None, place(at), size_bytes) for one, at, size_bytes in passage.packs)
+        for one, at in passage.born.items():
+            self._born.setdefault(of(one, one), place(at))
+        for one, source in passage.copies.items():
+            self._copy_of.setdefault(of(one, one), of(source, source))
+
+    def stand_in(self, one: int) -> int:
+        """A number for memory that is not there, and is alive as long as this one."""
+        number = self.storages.fresh()
+        self._stands_for[number] = one
+        return number
 
     def mark_parameters(self, numbers: set[int]) -> None:
         """Say which memory is that of parameters, so that copies of them are known as such."""
@@ -160,8 +233,8 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         hooks.after(module, leave)
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        size_bytes = storage_of(tensor).nbytes()
-        self._packed.setdefault(self.storages.number(tensor), (newest_node(), self._path(), size_bytes))
+        place = Place(self._path(), "backward")
+        self._packs.append((self.storages.number(tensor), newest_node(), place, storage_of(tensor).nbytes()))
         return tensor
 
     def _path(self) -> str:
@@ -169,10 +242,11 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
 
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         call = self._call(func, args, kwargs, result)
-        place, direction = self._place(call.name)
+        place, direction, node = self._place(call.name)
         if not call.written and call.results and not call.outputs:
             return  # a view
         self.calls.append(PlacedCall(place, direction, call))
+        self.nodes.append(node)
         if direction == "forward":
             self._note_memory(call, place)
 
@@ -186,19 +260,19 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
             if source in self._copy_of:
                 self._copy_of[call.results[0].storage] = self._copy_of[source]
 
-    def _place(self, name: str) -> tuple[Place, Direction]:
+    def _place(self, name: str) -> tuple[Place, Direction, int | None]:
         if self.direction == "update":
-            return Place(self.outside, name), "update"
+            return Place(self.outside, name), "update", None
         if self.direction == "forward":
-            return self._forward_place(Place(self._path(), name)), "forward"
+            return self._forward_place(Place(self._path(), name)), "forward", None
         node, node_name = running_node() or (None, "")
         if node is not None:
             self._last = self._place_of_node.get(node) or self._place_of_node_again.get(node, self._last)
         runs_again = node is not None and torch.is_grad_enabled()
         if runs_again or self._paths or node_name == _REENTRANT:
             path = self._paths[-1] if self._paths else self._last.path
-            return self._place_again(Place(path, name)), "recompute"
-        return self._last, "backward"
+            return self._place_again(Place(path, name)), "recompute", node
+        return self._last, "backward", node
 
     def _forward_place(self, place: Place) -> Place:
         self._place_of_node.setdefault(newest_node(), place)

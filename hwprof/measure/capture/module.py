@@ -6,7 +6,7 @@ Under fake tensors nothing is computed and no memory taken, so that a model of a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ from torch.utils._pytree import tree_leaves
 
 from hwprof.errors import HwprofError, InputError
 from hwprof.measure.capture.flexible import without_flex_kernels
+from hwprof.measure.capture.layers.ran import HasToRunError
+from hwprof.measure.capture.layers.repeats import Repeats
 from hwprof.measure.capture.mode import CallRecorder
 from hwprof.measure.capture.shapes import shapes_only
 from hwprof.measure.capture.subject import Subject
@@ -31,34 +33,77 @@ _NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException, Unsupp
 _TRAINED_OUTPUTS = ("loss", "logits")
 
 
-def capture(subject: Subject, *, autocast: torch.dtype | None = None, backward: bool = True) -> Capture:
+def capture(
+    subject: Subject, *, autocast: torch.dtype | None = None, backward: bool = True, whole: bool = False
+) -> Capture:
     """Run the module once forward and, if anything gets a gradient, once backward.
 
     The gradient starts at the loss function's result. Without one it starts at the output's ``loss`` or else its
     ``logits``, where it is a record of several, or at all floating-point tensors of the output, as ones.
 
+    Of layers that are equal, on shapes alone, one runs and the others do what it did, where that can be shown.
+
     Args:
         subject: module, inputs, loss function, and the fake-tensor mode that they live in.
         autocast: run the forward pass under autocast to this type.
         backward: whether the backward pass runs, too; what it would need is kept in any case.
+        whole: whether all layers run.
 
     Raises:
         InputError: the module raises, needs real data, or makes tensors that are not dense.
     """
-    recorder = CallRecorder()
+    run: set[str] = set()
+    for tries in range(_TRIES + 1):
+        recorder = CallRecorder()
+        repeats = None
+        if subject.fake is not None and not whole and tries < _TRIES:
+            repeats = Repeats(subject.module, recorder, subject.fake, run)
+        try:
+            return _captured(subject, recorder, repeats, autocast=autocast, backward=backward)
+        except HasToRunError as error:
+            run |= error.paths
+        except InputError:
+            if repeats is None or not repeats.used:
+                raise
+            whole = True  # what stands for a layer may be what failed
+        subject.module.zero_grad()
+    raise AssertionError
+
+
+_TRIES = 5
+"""So often layers may turn out to have to run; then all do."""
+
+
+def _captured(
+    subject: Subject,
+    recorder: CallRecorder,
+    repeats: Repeats | None,
+    *,
+    autocast: torch.dtype | None,
+    backward: bool,
+) -> Capture:
     excluded = _numbers(recorder, [*subject.module.parameters(), *subject.module.buffers()])
     recorder.mark_parameters(_numbers(recorder, list(subject.module.parameters())))
-    with _around(subject), subject.around(), without_flex_kernels(), recorder.inside(subject.module.named_modules()):
+    with ExitStack() as stack:
+        stack.enter_context(_around(subject))
+        stack.enter_context(subject.around())
+        stack.enter_context(without_flex_kernels())
+        stack.enter_context(recorder.inside(subject.module.named_modules()))
+        stack.enter_context(nullcontext() if repeats is None else repeats.installed())
         try:
             roots = _forward(recorder, subject, autocast)
             kept = recorder.kept(without=excluded | _numbers(recorder, roots))
+            start = len(recorder.calls)
+            if repeats is not None:
+                repeats.check(roots)
             if backward:
                 _backward(recorder, roots)
-        except HwprofError:
+            calls = recorder.calls if repeats is None else repeats.with_backward(start)
+        except (HwprofError, HasToRunError):
             raise
         except Exception as error:
             raise _refusal(subject, error) from error
-    return Capture(calls=tuple(recorder.calls), kept=kept, parameters=tuple(parameter_uses(recorder, subject.module)))
+    return Capture(calls=tuple(calls), kept=kept, parameters=tuple(parameter_uses(recorder, subject.module)))
 
 
 def _around(subject: Subject) -> AbstractContextManager[None]:

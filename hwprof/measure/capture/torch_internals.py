@@ -84,6 +84,16 @@ def newest_node() -> int:
     return number - 1
 
 
+WEIGHTS = 1 << 63
+"""Nodes that hand a gradient to a weight have numbers beyond it."""
+
+
+def number_of_node(node: Any) -> int:
+    """Sequence number of an autograd node."""
+    number: int = node._sequence_nr()
+    return number
+
+
 def running_node() -> tuple[int, str] | None:
     """Sequence number and name of the autograd node whose backward runs."""
     node = torch._C._current_autograd_node()
@@ -106,10 +116,13 @@ class Storages:
         storage = storage_of(tensor)
         number: int | None = self._numbers.get(storage)
         if number is None:
-            number = self._next
-            self._next += 1
-            self._numbers[storage] = number
+            number = self._numbers[storage] = self.fresh()
         return number
+
+    def fresh(self) -> int:
+        """A number that no memory has."""
+        self._next += 1
+        return self._next - 1
 
     def alive(self) -> dict[int, int]:
         """Number -> bytes of all memory that something still holds."""

@@ -1,0 +1,1 @@
+"""Which layers of a module need not run to be captured, since an equal one did?"""

@@ -1,0 +1,260 @@
+"""Which layers need not run to be captured? One that is equal to one that ran, on equal inputs, does what that did.
+
+A layer that is not run gives outputs of the shapes of the one that was, and stands as one node in autograd's graph.
+What was recorded of the one that ran is recorded again at its own places. Where it can't be shown that both do the
+same, all of them run: a part looks at its number, changes something, or something else uses what is inside.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from hwprof.measure.capture.fake import ShapesOnly
+from hwprof.measure.capture.layers.alike import Stack, stacks_of
+from hwprof.measure.capture.layers.graph import check_graph, nodes_below
+from hwprof.measure.capture.layers.ran import HasToRunError, Ran
+from hwprof.measure.capture.layers.seen import PLAIN, Seen, of_gradient
+from hwprof.measure.capture.layers.unread import State, Unread, numbers_of, numbers_unread
+from hwprof.measure.capture.mode import CallRecorder
+from hwprof.measure.capture.torch_internals import WEIGHTS, newest_node
+from hwprof.measure.watch.hooks import Hook
+from hwprof.specs.record.captured import PlacedCall
+
+
+class Repeats:
+    """Layers of a module that are run once for all that are equal.
+
+    Args:
+        module: the whole.
+        recorder: what records it.
+        fake: the mode of its tensors.
+        without: paths of layers that have to run.
+    """
+
+    def __init__(self, module: nn.Module, recorder: CallRecorder, fake: ShapesOnly, without: AbstractSet[str]) -> None:
+        self._recorder = recorder
+        self._fake = fake
+        self._stacks = list(stacks_of(module, fake.values))
+        self._without = without
+        self._ran: dict[str, Ran] = {}
+        self._marks: list[tuple[int, Ran]] = []
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """The layers run so while this is open."""
+        changed: list[nn.Module] = []
+        try:
+            for stack in self._stacks:
+                for path in stack.layers.keys() - self._without:
+                    layer = stack.layers[path]
+                    changed.append(layer)
+                    layer.forward = self._instead(stack, path, layer)
+            yield
+        finally:
+            for layer in changed:
+                vars(layer).pop("forward", None)
+
+    @property
+    def used(self) -> bool:
+        """Whether a layer did not run."""
+        return any(run.template is not None for run in self._ran.values())
+
+    def check(self, roots: Iterable[torch.Tensor]) -> None:
+        """After the forward pass: nothing uses what is inside of a layer that stands for others.
+
+        Raises:
+            HasToRunError: something does.
+        """
+        runs = [run for run in self._ran.values() if run.template is not None or run.repeated]
+        if not runs:
+            return
+        check_graph(roots, runs)
+        inside = {one: run for run in runs if run.template is None for one in run.internal}
+        ranges = sorted((run.calls for run in runs), key=lambda calls: calls.start)
+        for number, placed in enumerate(self._recorder.calls):
+            while ranges and number >= ranges[0].stop:
+                ranges.pop(0)
+            if not (ranges and number in ranges[0]):
+                for tensor in placed.call.inputs:
+                    if tensor.storage in inside:
+                        raise HasToRunError(inside[tensor.storage].stack)
+
+    def with_backward(self, start: int) -> list[PlacedCall]:
+        """All calls, those of the backward pass (from ``start`` on) also of layers that did not run.
+
+        Raises:
+            HasToRunError: gradients do not look alike.
+        """
+        calls, done = self._recorder.calls, 0
+        backward: dict[str, list[PlacedCall]] = {}
+        found: list[PlacedCall] = []
+        for number, run in self._marks:
+            template = run.check_gradients()
+            found += calls[done:number]
+            done = number
+            if template.path not in backward:
+                backward[template.path] = self._backward_of(template, start)
+            if number < len(calls) and not self._recorder.is_placed(self._recorder.nodes[number]):
+                raise HasToRunError({run.path})  # it belongs to what ran before, which did not run
+            found += run.placed(backward[template.path])
+        return found + calls[done:]
+
+    def _backward_of(self, template: Ran, start: int) -> list[PlacedCall]:
+        found: list[PlacedCall] = []
+        for placed, node in zip(self._recorder.calls[start:], self._recorder.nodes[start:], strict=True):
+            held = template.holds(placed.place.path)
+            if node in template.nodes and not held:
+                raise HasToRunError(template.stack)
+            if held and node is not None and node not in template.nodes and node < WEIGHTS:
+                raise HasToRunError({template.path})
+            if held:
+                found.append(placed)
+        return found
+
+    def _instead(self, stack: Stack, path: str, layer: nn.Module) -> Callable[..., Any]:
+        forward = layer.forward
+        alike = frozenset(stack.layers)
+
+        @functools.wraps(forward)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if path in self._ran:
+                raise HasToRunError(alike)
+            given, form = tree_flatten((args, kwargs))
+            own = numbers_of(stack, layer)
+            seen = [Seen.of(leaf, self._fake, self._recorder.storages, own) for leaf in given]
+            template = next(
+                (one for one in self._ran.values() if one.stack == alike and one.may_stand_for(seen, form)), None
+            )
+            mine = self._ran[path] = Ran(path=path, layer=layer, stack=alike, seen=seen, form=form, template=template)
+            if template is not None:
+                template.repeated += 1
+                return self._repeat(mine, template, given)
+            return self._run(stack, mine, forward, given)
+
+        return run
+
+    def _run(self, stack: Stack, mine: Ran, forward: Callable[..., Any], given: list[Any]) -> Any:
+        """Run it, and see whether it may stand for others."""
+        handed = [Unread(leaf) if seen.own_number else leaf for seen, leaf in zip(mine.seen, given, strict=True)]
+        args, kwargs = tree_unflatten(handed, mine.form)
+        before, start, node = State(mine.layer), self._recorder.mark(), newest_node()
+        memory = self._recorder.storages.fresh()
+        try:
+            with numbers_unread(stack, mine.layer, handed) as unread:
+                result = forward(*args, **kwargs)
+        except HasToRunError:
+            raise
+        except Exception as error:  # a number that notes who looks is no number
+            raise HasToRunError(mine.stack) from error
+        mine.nodes = range(node + 1, newest_node() + 1)
+        mine.memory = range(memory, self._recorder.storages.fresh())
+        mine.passage = self._recorder.since(start)
+        mine.calls = range(start[0], len(self._recorder.calls))
+        (after, form), leaves = tree_flatten((args, kwargs)), tree_flatten(result)
+        unchanged = form == mine.form and all(
+            seen.own_number or seen.is_itself(leaf) for seen, leaf in zip(mine.seen, after, strict=True)
+        )
+        mine.usable = (
+            unread()
+            and before.lasts()
+            and unchanged
+            and not _hooked(mine.layer)
+            and all(isinstance(leaf, (FakeTensor, *PLAIN)) for leaf in leaves[0])
+            and self._understood(mine, given, *leaves)
+        )
+        return result
+
+    def _understood(self, mine: Ran, given: list[Any], leaves: list[Any], form: Any) -> bool:
+        """Note what came out, and how it hangs in the graph; whether that could be done for another layer, too."""
+        storages = self._recorder.storages
+        mine.note_outputs(given, leaves, form, self._fake, storages)
+        for place, leaf in enumerate(given):
+            if isinstance(leaf, torch.Tensor) and leaf.requires_grad:
+                if leaf.grad_fn is None:
+                    return False
+                mine.note_input(place, leaf)
+        if not mine.is_closed() or not nodes_below(mine, leaves):
+            return False
+        if not mine.inputs and any(isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in leaves):
+            return False
+        mine.watch(given, leaves)
+        return True
+
+    def _repeat(self, mine: Ran, template: Ran, given: list[Any]) -> Any:
+        """Outputs of the same shapes, and the same recorded again."""
+        recorder = self._recorder
+        places = list(template.inputs.values())
+        for place in places:
+            mine.note_input(place, given[place])
+        start = len(recorder.calls)
+        with self._unseen():
+            made = _Repeat.apply(self, mine, *(given[place] for place in places)) if places else self.made(template)  # type: ignore[no-untyped-call]
+        leaves = template.with_fresh(given, made)
+        for place, out in template.fresh.items():
+            if out.value is not None:
+                self._fake.values[leaves[place]] = out.value
+        mine.note_repeated(leaves, recorder)
+        mine.calls = range(start, len(recorder.calls))
+        return tree_unflatten(leaves, template.out_form)
+
+    def made(self, template: Ran) -> tuple[torch.Tensor, ...]:
+        """Tensors like those that came out."""
+        return tuple(out.like() for out in template.fresh.values())
+
+    @contextmanager
+    def _unseen(self) -> Iterator[None]:
+        before, self._recorder.paused = self._recorder.paused, True
+        try:
+            yield
+        finally:
+            self._recorder.paused = before
+
+    def gradients(self, mine: Ran, got: tuple[torch.Tensor | None, ...]) -> list[torch.Tensor]:
+        """What goes on to its inputs."""
+        assert mine.template is not None
+        fresh = mine.template.fresh
+        mine.got = {place: of_gradient(each) for place, each in zip(fresh, got, strict=True) if each is not None}
+        self._marks.append((len(self._recorder.calls), mine))
+        with self._unseen():
+            found = [mine.seen[place].gradient() for place in mine.template.inputs.values()]
+        mine.gave = {place: of_gradient(each) for place, each in zip(mine.template.inputs.values(), found, strict=True)}
+        return found
+
+
+class _Repeat(torch.autograd.Function):
+    """A layer that does not run."""
+
+    @staticmethod
+    def forward(ctx: Any, repeats: Repeats, mine: Ran, *_inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Give tensors of the right shapes."""
+        assert mine.template is not None
+        ctx.repeats, ctx.mine = repeats, mine
+        ctx.set_materialize_grads(False)
+        found = repeats.made(mine.template)
+        fresh = mine.template.fresh.values()
+        ctx.mark_non_differentiable(*(each for out, each in zip(fresh, found, strict=True) if not out.requires_grad))
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *got: torch.Tensor | None) -> tuple[Any, ...]:
+        """Give gradients of the right shapes."""
+        return None, None, *ctx.repeats.gradients(ctx.mine, got)
+
+
+def _hooked(layer: nn.Module) -> bool:
+    """Whether somebody else waits for a part of it to run."""
+    return any(
+        not isinstance(hook, Hook)
+        for part in layer.modules()
+        for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)  # noqa: SLF001
+        for hook in hooks.values()
+    )
