@@ -42,9 +42,9 @@ def loop_advice(layer_kind: LayerKind, bound: BoundClass, *, faster: Dtype | Non
 
 
 def late_fraction(record: RunRecord) -> float:
-    """What of a step all ranks wait for one that is late."""
+    """What of all steps' time the ranks wait for one that is late."""
     late = record.stragglers
-    return 1 - late.step_without_s / late.step_s if late and late.step_s and late.step_without_s is not None else 0.0
+    return (late.lost_fraction or 0.0) if late else 0.0
 
 
 _AGAINST: dict[LateCause | None, str] = {

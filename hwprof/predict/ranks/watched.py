@@ -70,9 +70,8 @@ def watched(seen: Mapping[int, Sequence[SeenStep]]) -> Stragglers | None:
         return None
     waits = waits_of(met, ranks)
     step_s = statistics.median(step.step_s for step in steps)
-    named = _named(steps, ranks) if len(steps) >= FEWEST_STEPS else None
+    named, places = _named(steps, ranks) if len(steps) >= FEWEST_STEPS else (None, ())
     cause = _cause(steps, named) if named is not None else None
-    late = [step.late_s.get(named, 0.0) for step in steps] if named is not None else []
     without = _without_s(steps, named) if named is not None else []
     found = Stragglers(
         collectives=len(met),
@@ -91,10 +90,12 @@ def watched(seen: Mapping[int, Sequence[SeenStep]]) -> Stragglers | None:
         steps=len(steps),
         step_s=step_s,
         step_without_s=statistics.median(without) if without else None,
-        late_steps=sum(late_s > _SHARE * step_s for late_s in late) if late else None,
+        lost_fraction=1 - sum(without) / sum(step.step_s for step in steps) if without else None,
+        late_steps=len(places) if named is not None else None,
         where=_where(waits, named) if named is not None else "",
         note="" if len(steps) >= FEWEST_STEPS else f"{len(steps)} steps: {FEWEST_STEPS} are needed to name a rank",
     )
+    late = [(steps[place].step_s, without[place], steps[place].late_s[named]) for place in places if named is not None]
     return found.changed(sentence=_sentence(found, late))
 
 
@@ -140,7 +141,11 @@ def _without_s(steps: Sequence[_Step], named: int) -> list[float]:
 _STAND_INS = 5
 
 
-def _named(steps: Sequence[_Step], ranks: Sequence[int]) -> int | None:
+_Late = tuple[int | None, Sequence[int]]
+"""The rank that is named, and the numbers of the steps in which it was late."""
+
+
+def _named(steps: Sequence[_Step], ranks: Sequence[int]) -> _Late:
     """The rank that is late in most steps, else the one that is late by much in single ones."""
     step_s = statistics.median(step.step_s for step in steps)
     signed = {rank: [_signed(step, rank) for step in steps] for rank in ranks}
@@ -148,7 +153,7 @@ def _named(steps: Sequence[_Step], ranks: Sequence[int]) -> int | None:
     rank = max(ranks, key=lambda one: usual[one])
     mostly = sum(late_s > 0 for late_s in signed[rank]) >= _MOSTLY * len(steps)
     if mostly and usual[rank] >= max(_SHARE * step_s, _LEAST_S):
-        return rank
+        return rank, [place for place, step in enumerate(steps) if step.late_s.get(rank, 0.0) > _SHARE * step_s]
     return _by_single_steps(steps, signed, step_s)
 
 
@@ -157,7 +162,7 @@ def _signed(step: _Step, rank: int) -> float:
     return step.own_s.get(rank, 0.0) - max((own_s for one, own_s in step.own_s.items() if one != rank), default=0.0)
 
 
-def _by_single_steps(steps: Sequence[_Step], signed: Mapping[int, Sequence[float]], step_s: float) -> int | None:
+def _by_single_steps(steps: Sequence[_Step], signed: Mapping[int, Sequence[float]], step_s: float) -> _Late:
     total_s = sum(step.step_s for step in steps)
     far_s: dict[int, list[int]] = {}
     for rank, each in signed.items():
@@ -169,9 +174,9 @@ def _by_single_steps(steps: Sequence[_Step], signed: Mapping[int, Sequence[float
     order = sorted(sums, key=lambda one: sums[one], reverse=True)
     first, second = order[:2]
     if sums[first] < max(_SHARE * total_s, 2 * sums[second]):
-        return None
+        return None, ()
     cause = _cause([steps[place] for place in far_s[first]], first)
-    return first if cause in _SEEN or len(far_s[first]) >= _FEWEST_SINGLE else None
+    return (first, far_s[first]) if cause in _SEEN or len(far_s[first]) >= _FEWEST_SINGLE else (None, ())
 
 
 def _cause(steps: Sequence[_Step], rank: int) -> LateCause | None:
@@ -197,13 +202,15 @@ _DID = {
 }
 
 
-def _sentence(found: Stragglers, late: Sequence[float]) -> str:
+def _sentence(found: Stragglers, late: Sequence[tuple[float, float, float]]) -> str:
+    """``late``: of each late step, how long it was, would be without, and how long the others waited; seconds."""
     one = found.named
-    if one is None or found.step_s is None or found.step_without_s is None:
+    if one is None or not late:
         return ""
     where = f" (in {found.where})" if found.where else ""
-    steps = f"{found.late_steps} of {found.steps} steps, {format_seconds(sum(late) / max(found.steps or 1, 1))} a step"
+    step_s, without_s, late_s = (statistics.median(each) for each in zip(*late, strict=True))
     return (
-        f"Rank {one.rank} keeps the others waiting in {steps}: {_DID[one.cause or None]}{where}. Without that a step "
-        f"of {format_seconds(found.step_s)} would take {format_seconds(found.step_without_s)}."
+        f"Rank {one.rank} keeps the others waiting in {found.late_steps} of {found.steps} steps, "
+        f"{format_seconds(late_s)} each: {_DID[one.cause or None]}{where}. Without that such a step of "
+        f"{format_seconds(step_s)} would take {format_seconds(without_s)}."
     )

@@ -38,6 +38,7 @@ class Stragglers(Record):
         steps: of a watched loop: how many count.
         step_s: of a watched loop: the median step.
         step_without_s: what it would be if no rank stood out; None where none does.
+        lost_fraction: of the time of all steps, how much that rank costs; None where none stands out.
         late_steps: in how many steps the rank that stands out was late.
         where: the phase of the step in which it was.
         sentence: the above in words.
@@ -51,6 +52,7 @@ class Stragglers(Record):
     steps: int | None = None
     step_s: float | None = None
     step_without_s: float | None = None
+    lost_fraction: float | None = None
     late_steps: int | None = None
     where: str = ""
     sentence: str = ""

@@ -40,6 +40,7 @@ def test_the_late_rank_is_named_with_its_cause_and_the_step_without_it(ranks, ca
     assert found.step_s == pytest.approx(OWN_S + 0.03 + TRANSFER_S, rel=0.02)
     assert found.named.caused_s == pytest.approx(20 * (ranks - 1) * 0.03, rel=0.1)
     assert [rank.waited_s > 0.5 for rank in found.ranks] == [rank != 1 for rank in range(ranks)]
+    assert found.lost_fraction == pytest.approx(0.03 / found.step_s, rel=0.05)
     assert "Rank 1 keeps the others waiting in 20 of 20 steps" in found.sentence
 
 
@@ -94,6 +95,17 @@ def test_a_few_long_steps_name_a_rank_if_their_cause_was_watched():
     often = watched(_loop(steps=40, late=0, cause="host", late_s=0.3, only={3, 7, 23, 30}))
     assert often is not None
     assert often.named is not None
+
+
+def test_of_a_few_long_steps_these_are_counted_and_described():
+    """Ranks that differ by 10 % wait for each other in many steps; four of forty are long, by 0.3 s."""
+    found = watched(_loop(steps=40, late=0, cause="host", late_s=0.3, only={3, 7, 23, 30}, noise=0.1))
+    assert found is not None
+    assert found.late_steps == 4
+    assert "waiting in 4 of 40 steps, 30" in found.sentence
+    assert "such a step of 35" in found.sentence
+    assert found.step_without_s == pytest.approx(found.step_s, rel=0.05)
+    assert found.lost_fraction == pytest.approx(4 * 0.3 / (40 * 0.055 + 4 * 0.3), rel=0.1)
 
 
 def test_what_a_rank_had_no_processor_for_is_not_its_own_doing():
