@@ -42,15 +42,31 @@ class SpecError(InputError):
     """A model, device, link or cluster file is wrong."""
 
 
+_FEW = 12
+"""Names that are all told."""
+
+
 class UnknownNameError(InputError):
     """A catalogue has no such name."""
 
-    def __init__(self, *, kind: str, name: str, known: Iterable[str], remedy: str, meant: Sequence[str] = ()) -> None:
-        """``meant`` are those that the words of the name fit, where they fit several."""
+    def __init__(
+        self,
+        *,
+        kind: str,
+        name: str,
+        known: Iterable[str],
+        remedy: str,
+        meant: Sequence[str] = (),
+        related: Sequence[str] = (),
+    ) -> None:
+        """``meant`` are several that the words of the name fit; ``related`` share some with it."""
         names = sorted(known)
         swapped = [known for known in names if sorted(known) == sorted(name.lower())]
-        near = meant or difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6) or swapped
-        expectation = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names[:12])}, ..."
+        near = (
+            list(meant) or difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6) or swapped or list(related)
+        )
+        few = f"known: {', '.join(names)}" if len(names) <= _FEW else ""
+        expectation = f"did you mean {' or '.join(near)}?" if near else few
         super().__init__(f"{kind} {name!r} is not in the catalogue", expectation=expectation, remedy=remedy)
 
 

@@ -58,6 +58,6 @@ def test_the_first_line_is_the_answer_that_the_page_has(row, tmp_path, monkeypat
         assert before in text
         PAGE.write_text(text.replace(before, f"`hwprof {row['words']}` | {line} |"), encoding="utf-8")
         return
-    assert len(line) <= 120
+    assert len(line) <= 80
     assert NUMBER.sub("#", line) == NUMBER.sub("#", row["answer"].strip())
     assert numbers(line) == pytest.approx(numbers(row["answer"]), rel=0.1)

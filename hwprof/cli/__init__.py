@@ -16,6 +16,7 @@ import click
 
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import say
+from hwprof.cli.mistyped import usage_line
 from hwprof.errors import INTERRUPTED_EXIT_CODE, HwprofError
 from hwprof.session.interrupts import heard
 from hwprof.version import __version__
@@ -148,9 +149,7 @@ def _report_usage(error: click.ClickException) -> int:
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # click 8.2 on
         error.show()
         return error.exit_code
-    context = getattr(error, "ctx", None)
-    where = f" (see `{context.command_path} --help`)" if context else ""
-    say(f"hwprof: {error.format_message().rstrip('.')}{where}", err=True)
+    say(f"hwprof: {usage_line(error, sys.argv[1:])}", err=True)
     return error.exit_code
 
 

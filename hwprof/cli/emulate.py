@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option, language_option, say
+from hwprof.cli.format_option import format_option, language_option, tell
 from hwprof.errors import InputError
 from hwprof.report.chinese import Language
 from hwprof.specs.catalogue.simulator import simulator_parameters
@@ -114,13 +113,8 @@ def command(
         from hwprof.emulate.folder import write_emulation
 
         write_emulation(found, compared, output, language)
-    if output_format == "json":
-        answer = emulation_json(found)
-        if others:
-            answer["compare"] = [emulation_json(each) for each in compared]
-        click.echo(json.dumps(answer, indent=2, allow_nan=False))
-    else:
-        say(_text(found, compared, language))
+    more = {"compare": [emulation_json(each) for each in compared]} if others else {}
+    tell(output_format, lambda: emulation_json(found) | more, lambda: _text(found, compared, language))
 
 
 def _saved(script: tuple[str, ...], devices: int | None) -> tuple[Recording, ...]:
@@ -154,7 +148,7 @@ def _text(found: Emulation, compared: list[Emulation], language: Language) -> st
     need, room = format_bytes(memory.reserved_bytes), format_bytes(found.capacity_bytes)
     work = f"{format_quantity(float(recording.flop), 'flop')}, {recording.call_count:,} calls"
     where = f"{recording.devices:,} x {found.hardware}"
-    first = [f"{where}: {format_seconds(found.step_s)} a step, {found.bound}; emulated as rank {recording.rank}"]
+    first = [f"{where}: {format_seconds(found.step_s)} a step, {found.bound}, as rank {recording.rank} emulates it"]
     first += _refusal(found)
     if language == "zh":
         first = list(filter(None, [answer_in_chinese(found), caution_in_chinese(found)]))

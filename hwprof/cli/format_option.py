@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+import json
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import click
 
+from hwprof.report.folding import folded
 from hwprof.report.printable import printable
 
 OutputFormat = Literal["text", "json"]
@@ -27,6 +30,11 @@ format_option = click.option(
     show_default=True,
     help="Text for people, or JSON alone, on standard output.",
 )
+
+
+def tell(output_format: str, content: Callable[[], Any], text: Callable[[], str]) -> None:
+    """Print an answer as JSON, or as a text for people within a screen."""
+    say(json.dumps(content(), indent=2, allow_nan=False) if output_format == "json" else folded(text()))
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -214,7 +214,7 @@ def counted_hardware(hardware: str, devices: int | None) -> tuple[str, int]:
     Raises:
         InputError: neither says how many, or they contradict each other.
     """
-    count, name = counted(hardware)
+    count, name = counted(hardware, alone=devices is None)
     if count is None and devices is None:
         raise InputError("--devices is missing", remedy=f"give it, or name so many: --hardware 8x{hardware}")
     if count is not None and devices not in {None, count}:

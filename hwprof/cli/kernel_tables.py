@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hwprof.errors import InputError
 from hwprof.report.csv import csv_text
+from hwprof.report.folding import folded
 from hwprof.specs.files import write_atomically
 from hwprof.units import format_fraction
 
@@ -42,7 +43,7 @@ def kernels_report(table: str, out: Path | None, output_format: str) -> str:
         if out is not None:
             write_atomically(out, _csv(found))
         errors, seen = table_errors([found]), False
-    return json.dumps(_json(errors), indent=2) if output_format == "json" else _text(errors, seen=seen)
+    return json.dumps(_json(errors), indent=2) if output_format == "json" else folded(_text(errors, seen=seen))
 
 
 def _csv(found: TableTimes) -> str:
@@ -68,12 +69,16 @@ def _json(errors: TableErrors) -> dict[str, object]:
 def _text(errors: TableErrors, *, seen: bool) -> str:
     share = f" ({format_fraction(errors.predicted / errors.rows)})" if errors.rows else ""
     note = "; the curves have seen these rows" if seen else ""
-    lines = [f"{errors.rows} rows, {errors.predicted} predicted{share}{note}"]
+    lines = [
+        f"{errors.rows} rows, {errors.predicted} predicted{share}{note}",
+        f"{'difference from the measurement [%]':42} {'n':>5} {'median':>7} {'p90':>7} {'bias':>7}  inside",
+    ]
     for name, one in errors.groups.items():
         lines.append(
-            f"  {name:40} n {one.count:5}  median {one.median_abs_pct:5.1f} %  p90 {one.p90_abs_pct:6.1f} %  "
-            f"bias {one.bias_pct:+6.1f} %   {format_fraction(one.interval_coverage)} inside the 90 % interval"
+            f"  {name[:40]:40} {one.count:5} {one.median_abs_pct:7.1f} {one.p90_abs_pct:7.1f} {one.bias_pct:+7.1f}  "
+            f"{format_fraction(one.interval_coverage):>6}"
         )
+    lines.append("  inside: share of measurements inside the 90 % interval")
     if errors.bases:
         lines += ["", "said by"]
         lines += [f"  {name}: {basis.word}: {basis.text}" for name, basis in sorted(errors.bases.items())]

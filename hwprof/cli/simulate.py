@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option, say
+from hwprof.cli.format_option import format_option, tell
 from hwprof.cli.job_options import (
     LONGEST_DEFAULT,
     POSITIVE,
@@ -32,7 +31,7 @@ from hwprof.predict.machine import Machine, machine_of, with_power_cap
 from hwprof.predict.stacks import Stack
 from hwprof.session.captured import LINE, Shapes, counted_model, of_products
 from hwprof.simulate.parts import StepPart
-from hwprof.specs.catalogue.lookup import load_cluster
+from hwprof.specs.catalogue.lookup import cluster_of
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
 from hwprof.specs.job.step import TrainingJob
@@ -103,7 +102,7 @@ def command(
         from hwprof.simulate.pipeline.trace import chrome_trace_json
 
         write_atomically(trace, chrome_trace_json(found.timeline))
-    say(json.dumps(prediction_json(found), indent=2) if output_format == "json" else _text(placed, found))
+    tell(output_format, lambda: prediction_json(found), lambda: _text(placed, found))
 
 
 def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
@@ -119,7 +118,7 @@ def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
         adapted=bool(typed["lora_rank"]),
     )
     model = counted_model(typed["model"], shapes)
-    machine = with_power_cap(machine_of(load_cluster(f"{devices}x{hardware}")), typed["power_cap"])
+    machine = with_power_cap(machine_of(cluster_of(devices, hardware)), typed["power_cap"])
     layout = layout_of(typed | {"dp": _data_parallel(devices, typed)})
     check_model(model, layout)
     stack = stack_of(typed)
@@ -258,9 +257,9 @@ def _text(placed: Placed, found: Prediction) -> str:
     where = f"{job.model.name} on {job.layout.devices:,} x {machine.device.id}"
     return "\n".join(
         [
-            f"{where}: {format_seconds(found.step_s)} a step, MFU {format_fraction(found.mfu)}, {found.bound}-bound",
+            f"{format_seconds(found.step_s)} a step, MFU {format_fraction(found.mfu)}, {found.bound}-bound",
             *_verdict(found, need, room),
-            f"{job.dtype}, {job.tokens:,} tokens a step",
+            f"{where}, {job.dtype}, {job.tokens:,} tokens a step",
             "",
             f"step    {format_seconds(found.step_s)}  (90 %: {format_seconds(low_s)} to {format_seconds(high_s)})",
             f"rate    {format_quantity(found.tokens_per_s_per_device, 'count')} tokens/s/device",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ import click
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option, say
 from hwprof.errors import SpecError, UnknownNameError
-from hwprof.report.printable import printable
+from hwprof.report.folding import folded
 from hwprof.specs.catalogue.check import check_catalogue, check_file
 from hwprof.specs.catalogue.lookup import (
+    counted,
+    find_any,
     list_captured,
     list_clusters,
     list_devices,
@@ -34,8 +35,6 @@ from hwprof.specs.model.spec import ModelSpec
 from hwprof.units import format_byte_per_s, format_bytes, format_count, format_flop_per_s, format_seconds
 
 Rows = list[tuple[str, ...]]
-
-_COUNTED_PREFIX = "0123456789"
 
 
 @click.group(epilog=examples("hwprof specs list models", "hwprof specs show h100-sxm"))
@@ -67,7 +66,7 @@ def list_command(sort: str | None, output_format: str) -> None:
 @format_option
 def show_command(name: str, output_format: str) -> None:
     """Print the spec that NAME stands for: a model, device, link or cluster (also 8xh100-sxm)."""
-    path = next((path for path in (find_file(sort, name) for sort in SORTS) if path is not None), None)
+    _, path = find_any(name) or (None, None)
     if path is not None and path.suffix == ".json":  # a released configuration, in either format
         say(path.read_text().removesuffix("\n"))
         return
@@ -101,7 +100,7 @@ def check_command(ctx: click.Context, paths: tuple[Path, ...]) -> None:
 
 
 def _load_any(name: str) -> Record:
-    if name[:1] in _COUNTED_PREFIX and "x" in name.lower() and find_file("model", name) is None:
+    if counted(name)[0] is not None and find_file("model", name) is None:
         return load_cluster(name)
     loaders: dict[str, Callable[[str], Record]] = {
         "model": load_model,
@@ -109,33 +108,27 @@ def _load_any(name: str) -> Record:
         "link": load_link,
         "cluster": load_cluster,
     }
-    for sort in SORTS:
-        if find_file(sort, name) is not None:
-            return loaders[sort](name)
+    found = find_any(name)
+    if found is not None:
+        return loaders[found[0]](name)
     known = {claim for sort in SORTS for path in files_of(sort) for claim in claims_of(path, sort)}
     raise UnknownNameError(kind="name", name=name, known=known, remedy="`hwprof specs list` shows every name")
 
 
 def _print_table(title: str, columns: tuple[str, ...], rows: Rows) -> None:
-    if sys.stdout.isatty():
-        _print_rich(title, columns, rows)
-        return
+    """Rows in columns; the last cell of each, what else is to be said, stands below it."""
     widths = [max(len(row[column]) for row in (columns, *rows)) for column in range(len(columns))]
     say(title)
     for row in (columns, *rows):
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
+        if len(row) > len(columns) and row[-1]:
+            say(folded(f"    {row[-1]}"))
     say("")
 
 
-def _print_rich(title: str, columns: tuple[str, ...], rows: Rows) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    Console().print(table)
+def _also(aliases: Sequence[str], *more: str) -> str:
+    """What else a row stands for."""
+    return "; ".join([*([f"also {', '.join(aliases)}"] if aliases else []), *more])
 
 
 def _or_dash(value: float | None, formatted: Callable[[float], str]) -> str:
@@ -146,25 +139,23 @@ def _model_row(spec: Any) -> tuple[str, ...]:
     assert isinstance(spec, ModelSpec)
     shape = f"{spec.layers} x {spec.d_model}"
     stated = _or_dash(spec.stated_parameters, format_count)
-    return (spec.name, ", ".join(spec.aliases), spec.family, spec.kind, stated, shape, str(spec.max_seq_len))
+    return (spec.name, spec.kind, stated, shape, str(spec.max_seq_len), _also(spec.aliases, spec.family))
 
 
 def _captured_row(name: str, about: Released) -> tuple[str, ...]:
     stated = format_count(about.stated_parameters or about.parameters)
-    return (name, ", ".join(about.aliases), about.family, "captured", stated, "-", "-")
+    return (name, "captured", stated, "-", "-", _also(about.aliases, about.family))
 
 
 def _device_row(spec: Any) -> tuple[str, ...]:
     assert isinstance(spec, DeviceSpec)
     return (
         spec.id,
-        ", ".join(spec.aliases),
-        spec.vendor,
         _or_dash(spec.matmul_flop_per_s("bf16"), format_flop_per_s),
         _or_dash(spec.memory.capacity_bytes, format_bytes),
         format_byte_per_s(spec.memory.bandwidth_byte_per_s),
         _or_dash(spec.link.per_device_byte_per_s if spec.link else None, format_byte_per_s),
-        spec.confidence,
+        _also(spec.aliases, spec.vendor, f"confidence {spec.confidence}"),
     )
 
 
@@ -181,16 +172,16 @@ def _cluster_row(spec: Any) -> tuple[str, ...]:
     return (spec.id, spec.device.id, *sizes, network, spec.network or "-")
 
 
-_CLUSTER_COLUMNS = ("cluster", "device", "devices", "a node", "scale-up domain", "network a device", "link")
+_CLUSTER_COLUMNS = ("cluster", "device", "size", "node", "domain", "network", "link")
 _LISTS: dict[str, tuple[Callable[[], Sequence[Record]], tuple[str, ...], Callable[[Any], tuple[str, ...]]]] = {
     "models": (
         list_models,
-        ("model", "aliases", "family", "kind", "stated parameters", "layers x width", "max seq len"),
+        ("model", "kind", "parameters", "shape", "tokens"),
         _model_row,
     ),
     "devices": (
         list_devices,
-        ("device", "aliases", "vendor", "bf16 dense", "memory", "memory bandwidth", "links one way", "confidence"),
+        ("device", "bf16 dense", "memory", "its rate", "links"),
         _device_row,
     ),
     "links": (list_links, ("link", "kind", "one link one way", "latency"), _link_row),

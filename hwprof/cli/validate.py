@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import click
 
 from hwprof.cli.deploy.serving_table import serving_report
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option, say
+from hwprof.cli.format_option import format_option, say, tell
 from hwprof.cli.kernel_tables import SHIPPED, kernels_report
 from hwprof.errors import InputError
 from hwprof.report.csv import csv_text
@@ -93,7 +92,7 @@ def command(
     result = validate(runs, simulator_parameters())
     if out is not None:
         write_atomically(out, _csv(result.rows))
-    say(json.dumps(_json(result), indent=2) if output_format == "json" else _text(result))
+    tell(output_format, lambda: _json(result), lambda: _text(result))
 
 
 def _csv(rows: tuple[ValidationRow, ...]) -> str:
@@ -129,25 +128,29 @@ def _errors(errors: Errors | None) -> dict[str, Any]:
 def _text(result: Validation) -> str:
     lines = [
         f"{len(result.rows)} rows, {len(result.predicted)} predicted ({format_fraction(result.coverage)})",
-        f"step time    {_line(result.step_time)}{_inside(result.interval_coverage)}",
-        f"peak memory  {_line(result.memory)}{_inside(result.memory_interval_coverage)}",
+        *_inside("step time", result.interval_coverage),
+        *_inside("peak memory", result.memory_interval_coverage),
+        "",
+        f"{'difference from the measurement [%]':38} {'n':>5} {'median':>7} {'p90':>7} {'max':>7} {'bias':>7}",
+        _line("step time", result.step_time),
+        _line("peak memory", result.memory),
     ]
     for kind in ("accelerator", "source", "kind"):
         lines += ["", f"step time by {kind}"]
-        lines += [f"  {key[:48]:48} {_line(errors)}" for key, errors in result.by(kind).items()]
+        lines += [_line(key, errors) for key, errors in result.by(kind).items()]
     if result.refused:
         lines += ["", "refused", *(f"  {count:4}  {reason}" for reason, count in result.refused.items())]
     return "\n".join(lines)
 
 
-def _inside(covered: float | None) -> str:
-    return f"   {format_fraction(covered)} inside the 90 % interval" if covered is not None else ""
+def _inside(name: str, covered: float | None) -> list[str]:
+    return [f"{name}: {format_fraction(covered)} inside the 90 % interval"] if covered is not None else []
 
 
-def _line(errors: Errors | None) -> str:
+def _line(name: str, errors: Errors | None) -> str:
     if errors is None:
-        return "nothing to compare"
+        return f"  {name:36} nothing to compare"
     return (
-        f"n {errors.count:4}  median {errors.median_abs_pct:5.1f} %  p90 {errors.p90_abs_pct:5.1f} %  "
-        f"max {errors.max_abs_pct:5.0f} %  bias {errors.bias_pct:+5.1f} %"
+        f"  {name[:36]:36} {errors.count:5} {errors.median_abs_pct:7.1f} {errors.p90_abs_pct:7.1f} "
+        f"{errors.max_abs_pct:7.0f} {errors.bias_pct:+7.1f}"
     )

@@ -17,7 +17,7 @@ from hwprof.predict.parameters import Parameters
 from hwprof.report.files.measured import Measured, read_measured
 from hwprof.simulate.runners import attention_point, points_table
 from hwprof.specs.catalogue.kernel_points import KernelPoints
-from hwprof.specs.catalogue.lookup import load_cluster
+from hwprof.specs.catalogue.lookup import cluster_of
 from hwprof.specs.catalogue.simulator import MeasuredRate, SimulatorParameters, simulator_parameters
 from hwprof.specs.hardware.spec import MatmulDtype
 from hwprof.specs.record.collective import CollectiveCurve, Slowdown, bus_factor
@@ -217,7 +217,7 @@ def measured_machine(
                 expectation="--hardware names a device of the catalogue, or --calibration a probed processor",
                 remedy="write for example --hardware h100-sxm",
             )
-        return machine_of(load_cluster(f"{devices}x{hardware}")), table, None, ()
+        return machine_of(cluster_of(devices, hardware)), table, None, ()
     found = read_measured(calibrations)
     if hardware is None and not found.on_cpu:
         raise InputError(
@@ -228,7 +228,8 @@ def measured_machine(
     if found.on_cpu and hardware is None:
         cluster = probed_cluster(found.device, found.ceilings, found.environment, ranks=devices)
     else:
-        cluster = load_cluster(f"{devices}x{hardware}")
+        assert hardware is not None
+        cluster = cluster_of(devices, hardware)
         check_probed(cluster.device, found.device, found.source)
     machine = machine_of(cluster)
     wide = machine.format_used("fp32" if found.on_cpu else "bf16")

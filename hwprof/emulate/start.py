@@ -18,14 +18,14 @@ from hwprof.emulate.believed import Believed
 from hwprof.emulate.recording import Recording
 from hwprof.errors import InputError, WorkError
 from hwprof.predict.machine import Machine, machine_of
-from hwprof.specs.catalogue.lookup import load_cluster
+from hwprof.specs.catalogue.lookup import cluster_of
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.leftovers import scratch_prefix
 
 
 def machine_named(hardware: str, devices: int) -> Machine:
     """So many devices of the catalogue's hardware, or of a file, in their usual nodes."""
-    return machine_of(load_cluster(f"{devices}x{hardware}"))
+    return machine_of(cluster_of(devices, hardware))
 
 
 def believed_of(machine: Machine, expert_skew: float = 1.0) -> Believed:

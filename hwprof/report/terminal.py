@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from hwprof.report.cells import Column, Table
+from hwprof.report.folding import COLUMNS, folded_line, text_width
 from hwprof.report.pictures import Segment
 from hwprof.report.printable import printable
 
@@ -77,13 +78,21 @@ def print_blocks(blocks: Sequence[Block], stream: TextIO) -> None:
 
 
 def plain(blocks: Sequence[Block]) -> str:
-    """Aligned lines without colour; ends with a newline."""
+    """Aligned lines without colour, within a screen; ends with a newline."""
     texts = []
     for block in _shown(blocks):
+        left = _INDENT * block.indent
         title = [_INDENT * max(block.indent - 1, 0) + block.title] if block.title else []
-        below = [*block.lines, *(_table_lines(block.table) if block.table else ())]
-        texts.append("\n".join(line.rstrip() for line in (*title, *(_INDENT * block.indent + one for one in below))))
+        lines = [*title, *(left + line for line in block.lines)]
+        notes = [left + line for line in block.table.note.splitlines()] if block.table else []
+        rows = [left + line for line in _table_lines(block.table, COLUMNS - len(left))] if block.table else []
+        parts = [*_folded(lines), *rows, *_folded(notes)]
+        texts.append("\n".join(line.rstrip() for line in parts))
     return "\n\n".join(texts) + "\n"
+
+
+def _folded(lines: Sequence[str]) -> list[str]:
+    return [part for line in lines for part in folded_line(line)]
 
 
 def styled(blocks: Sequence[Block]) -> RenderableType:
@@ -126,18 +135,28 @@ def _short(text: str, column: Column) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
-def _table_lines(table: Table) -> list[str]:
+def _table_lines(table: Table, columns: int) -> list[str]:
+    """Rows in columns; where they are wider than the screen, prose in the last column goes on below itself."""
     header = [_heading(column) for column in table.columns]
     rows = [header, *_rows(table)] if any(header) else _rows(table)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            text.rjust(width) if column.style == "number" else text.ljust(width)
-            for text, width, column in zip(row, widths, table.columns, strict=True)
-        )
-        for row in rows
-    ]
-    return [*lines, *table.note.splitlines()]
+    widths = [max(map(text_width, column)) for column in zip(*rows, strict=True)]
+    before = sum(widths[:-1]) + 2 * len(widths[:-1])
+    prose = bool(widths) and table.columns[-1].style != "number" and columns > before
+    lines = []
+    for row in rows:
+        *cells, last = (_aligned(*each) for each in zip(row, widths, table.columns, strict=True))
+        parts = folded_line(last.rstrip(), max(columns - before, _NARROWEST_PROSE)) if prose else [last]
+        first = "  ".join([*cells, parts[0]])
+        lines += [first, *(" " * before + part for part in parts[1:])]
+    return lines
+
+
+_NARROWEST_PROSE = 8
+
+
+def _aligned(text: str, width: int, column: Column) -> str:
+    fill = " " * (width - text_width(text))
+    return fill + text if column.style == "number" else text + fill
 
 
 def _rich_table(table: Table) -> RichTable:

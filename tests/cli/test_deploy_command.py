@@ -13,21 +13,21 @@ def said(*words):
 
 def test_the_first_line_is_the_answer_and_the_second_says_which_lengths_were_taken():
     first, second, *_ = said("--model", "8b", "--hardware", "h100-sxm")
-    assert first.startswith("8b on 1 x h100-sxm5-80gb: ")
-    assert all(words in first for words in (" tokens/s", "a token each ", "the first after "))
-    assert len(first) <= 100
-    assert second == "prompts of 1,024 tokens, answers of 1,024"
+    assert first.startswith("1 x h100-sxm5-80gb: ")
+    assert all(words in first for words in (" tokens/s, first token ", ", then ", " each"))
+    assert len(first) <= 80
+    assert second == "  8b, prompts of 1,024 tokens, answers of 1,024"
 
 
 def test_lengths_are_those_asked_for():
     _, second, *_ = said("--model", "8b", "--hardware", "h100-sxm", "--prompt-len", "8192", "--new-tokens", "256")
-    assert second == "prompts of 8,192 tokens, answers of 256"
+    assert second == "  8b, prompts of 8,192 tokens, answers of 256"
 
 
 def test_in_chinese_the_first_line_and_the_titles_of_the_page_are(tmp_path):
     first, *_ = said("--model", "8b", "--hardware", "h100-sxm", "--lang", "zh", "--output", str(tmp_path))
-    assert first.startswith("8b 在 1 台 h100-sxm5-80gb 上：")
-    assert " token/s，每个 token " in first
+    assert first.startswith("1 台 h100-sxm5-80gb：")
+    assert " token/s，首个 token " in first
     page = (tmp_path / "deploy.html").read_text(encoding="utf-8")
     assert all(words in page for words in ("每种硬件上最好的", "首个 token", "依据"))
     assert "Best on each" not in page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, get_args
 
@@ -14,7 +13,7 @@ from hwprof.cli.count.module import count_module, module_options, refuse_module_
 from hwprof.cli.count.notes import note, note_length
 from hwprof.cli.count.step_report import Counted, as_json, as_text
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option, say
+from hwprof.cli.format_option import format_option, tell
 from hwprof.cli.job_options import POSITIVE, TOKENS, capture_options, job_options, model_option, seq_len_of
 from hwprof.count.blocks.transformer import CONVENTIONS, training_step_ops
 from hwprof.count.job.totals import flop_of
@@ -111,7 +110,7 @@ def command(
         counted = counted_job(context, spec, settings, dtype=dtype, optimizer=optimizer)
     else:
         counted = _counted_run(spec, settings)
-    say(json.dumps(as_json(counted), indent=2) if output_format == "json" else as_text(counted))
+    tell(output_format, lambda: as_json(counted), lambda: as_text(counted))
 
 
 def _shapes(context: click.Context, dtype: Dtype) -> Shapes:

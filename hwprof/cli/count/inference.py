@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import click
 
 from hwprof.cli.count.notes import note, note_length
-from hwprof.cli.format_option import say
+from hwprof.cli.format_option import tell
 from hwprof.cli.options import refuse, with_options
 from hwprof.count.inference.serving import MlaForm, Serving, WeightFormat
 from hwprof.errors import InputError
@@ -51,7 +50,9 @@ def refuse_inference_options(context: click.Context) -> None:
     """
     alone = ("prompt_len", "new_tokens", "weights", "cache_dtype", "mla", "hardware")
     refuse(context, {"inference": "it counts models of the catalogue"})
-    refuse(context, dict.fromkeys(alone, "it goes with --inference alone"))
+    elsewhere = "`hwprof fit` says what fits a device, `hwprof simulate` how long a step takes there"
+    reasons = dict.fromkeys(alone, "it goes with --inference alone")
+    refuse(context, reasons | {"hardware": f"{reasons['hardware']}: {elsewhere}"})
 
 
 def count_inference(context: click.Context, model: str, shapes: Shapes) -> None:
@@ -88,8 +89,7 @@ def count_inference(context: click.Context, model: str, shapes: Shapes) -> None:
         device=load_device(device) if device else None,
         captured=captured,
     )
-    as_json = typed["output_format"] == "json"
-    say(json.dumps(inference_json(counted), indent=2) if as_json else inference_text(counted))
+    tell(typed["output_format"], lambda: inference_json(counted), lambda: inference_text(counted))
 
 
 def _check(context: click.Context, spec: ModelSpec) -> None:

@@ -163,7 +163,7 @@ def _lines(counted: CountedInference) -> list[str]:
         f"{spec.name}: {format_count(parameters(spec).total)} parameters",
         f"inference of {counted.batch_size} x ({lengths}) tokens; {widths}",
         "",
-        "                passes    matrix FLOP    causal FLOP    bytes moved    least bytes  FLOP/byte",
+        "             passes  matrix FLOP  causal FLOP  bytes moved  least bytes FLOP/byte",
         *[_phase_line(name, phase) for name, phase in names.items()],
         "bytes moved: eager kernels; least bytes: weights once a pass, the cache, nothing else",
         "",
@@ -175,9 +175,9 @@ def _lines(counted: CountedInference) -> list[str]:
 def _phase_line(name: str, phase: Phase) -> str:
     intensity = phase.causal_flop / phase.least_bytes if phase.least_bytes else 0
     return (
-        f"  {name:<12} {phase.passes:>7} {format_flop(phase.cost.matmul_flop):>14} "
-        f"{format_flop(phase.causal_flop):>14} {format_bytes(phase.cost.moved_bytes):>14} "
-        f"{format_bytes(phase.least_bytes):>14} {intensity:>10.3g}"
+        f"  {name:<10} {phase.passes:>6} {format_flop(phase.cost.matmul_flop):>12} "
+        f"{format_flop(phase.causal_flop):>12} {format_bytes(phase.cost.moved_bytes):>12} "
+        f"{format_bytes(phase.least_bytes):>12} {intensity:>9.3g}"
     )
 
 

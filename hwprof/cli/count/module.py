@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import click
 
 from hwprof.cli.count.notes import note
-from hwprof.cli.format_option import say
+from hwprof.cli.format_option import tell
 from hwprof.cli.options import given, refuse, with_options
 from hwprof.errors import InputError
 from hwprof.specs.job.settings import Dtype
@@ -81,5 +80,4 @@ def count_module(context: click.Context, *, dtype: Dtype) -> None:
     counted = replace(counted, own_code=imported_since(before, Path.cwd()))
     for text in counted.notes:
         note(text)
-    as_json = typed["output_format"] == "json"
-    say(json.dumps(module_json(counted), indent=2) if as_json else module_text(counted))
+    tell(typed["output_format"], lambda: module_json(counted), lambda: module_text(counted))

@@ -96,8 +96,8 @@ def _headline(counted: Counted) -> list[str]:
     active = f", {format_count(count.active)} active" if sparse else ""
     takes = f"{format_flop(counted.flop.train_full)} and {format_bytes(counted.need.peak_bytes)} of memory a step"
     return [
-        f"{spec.name}: {format_count(count.total)} parameters{active}; {takes}",
-        f"  {count.total:,} parameters{f', {count.active:,} active' if sparse else ''}",
+        f"{format_count(count.total)} parameters{active}; {takes}",
+        f"  {spec.name}: {count.total:,} parameters{f', {count.active:,} active' if sparse else ''}",
         "  " + ", ".join(f"{part} {format_count(number)}" for part, number in _parts(count).items() if number),
         f"one step over {work}, recompute {settings.recompute}, {counted.optimizer}",
     ]

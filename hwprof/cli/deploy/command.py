@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option, language_option, say
+from hwprof.cli.format_option import format_option, language_option, tell
 from hwprof.cli.job_options import POSITIVE
 from hwprof.cli.options import FiniteRange, Listed, with_options
 from hwprof.errors import InputError, WorkError
@@ -131,17 +130,11 @@ def command(
         from hwprof.report.files.deploy import write_deploy
 
         write_deploy(decision, demand, typed["model"], output, language)
-    if output_format == "json":
-        click.echo(
-            json.dumps(decision_json(decision, demand, typed["model"], traffic, shared), indent=2, allow_nan=False)
-        )
-    else:
-        text = decision_text(decision, demand, typed["model"], traffic, shared)
-        if language == "zh":
-            from hwprof.report.deploy.in_chinese import decision_in_chinese
-
-            text = "\n".join([decision_in_chinese(decision, typed["model"]), *text.splitlines()[1:]])
-        say(text)
+    tell(
+        output_format,
+        lambda: decision_json(decision, demand, typed["model"], traffic, shared),
+        lambda: decision_text(decision, demand, typed["model"], traffic, shared, language=language),
+    )
     if not decision.services:
         raise WorkError(_nothing(decision), expectation="a server that fits and keeps to the goals")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwprof.report.csv import csv_text
+from hwprof.report.folding import folded
 from hwprof.specs.files import write_atomically
 from hwprof.units import format_fraction
 
@@ -44,7 +45,11 @@ def serving_report(table: str, out: Path | None, output_format: str, *, shipped:
     if out is not None:
         write_atomically(out, _csv(found))
     errors = serving_errors(found)
-    return json.dumps(dataclasses.asdict(errors), indent=2) if output_format == "json" else _text(errors, seen=seen)
+    return (
+        json.dumps(dataclasses.asdict(errors), indent=2)
+        if output_format == "json"
+        else folded(_text(errors, seen=seen))
+    )
 
 
 def _csv(found: ServingRows) -> str:
@@ -64,25 +69,26 @@ def _text(errors: ServingErrors, *, seen: bool) -> str:
     share = f" ({format_fraction(errors.coverage)})" if errors.rows else ""
     lines = [
         f"{errors.rows} rows, {errors.predicted} predicted{share}{note}",
-        f"time of a token       {_line(errors.tpot)}",
-        f"time to first token   {_line(errors.ttft)}",
+        "",
+        f"{'difference from the measurement [%]':43} {'n':>4} {'median':>6} {'p90':>6} {'bias':>6}  inside",
+        _line("", "token", errors.tpot),
+        _line("", "first token", errors.ttft),
+        "  inside: share of measurements inside the 90 % interval",
     ]
     for name in ("by_mode", "by_engine", "by_device", "by_model"):
         lines += ["", name.replace("_", " ")]
         for group, pair in getattr(errors, name).items():
-            lines += [
-                f"  {group[:40]:40} token        {_line(pair.tpot)}",
-                f"  {'':40} first token  {_line(pair.ttft)}",
-            ]
+            lines += [_line(group, "token", pair.tpot), _line("", "first token", pair.ttft)]
     if errors.refused:
         lines += ["", "refused", *(f"  {count:4}  {reason}" for reason, count in errors.refused.items())]
     return "\n".join(lines)
 
 
-def _line(errors: GroupErrors | None) -> str:
+def _line(group: str, what: str, errors: GroupErrors | None) -> str:
+    name = f"  {group[:28]:28} {what:12}"
     if errors is None:
-        return "nothing to compare"
+        return f"{name} nothing to compare"
     return (
-        f"n {errors.count:4}  median {errors.median_abs_pct:6.1f} %  p90 {errors.p90_abs_pct:7.1f} %  "
-        f"bias {errors.bias_pct:+6.1f} %   {format_fraction(errors.interval_coverage)} inside the 90 % interval"
+        f"{name} {errors.count:4} {errors.median_abs_pct:6.1f} {errors.p90_abs_pct:6.1f} {errors.bias_pct:+6.1f}  "
+        f"{format_fraction(errors.interval_coverage):>6}"
     )

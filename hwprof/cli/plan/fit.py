@@ -29,7 +29,7 @@ from hwprof.plan.fit.question import ADAPTATIONS, TASKS, FitQuestion, usual_leng
 from hwprof.plan.fit.rows import USUAL_LENGTH
 from hwprof.predict.machine import machine_of
 from hwprof.session.captured import LINE, Shapes, counted_model
-from hwprof.specs.catalogue.lookup import counted, list_devices, list_models, load_cluster
+from hwprof.specs.catalogue.lookup import cluster_of, counted, list_devices, list_models
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
 from hwprof.units import format_bytes, parse
@@ -148,7 +148,7 @@ def _complete(typed: dict[str, Any]) -> None:
 def _question(typed: dict[str, Any]) -> FitQuestion:
     stack, model = stack_of(typed), _model(typed)
     devices = typed["devices"] or 1
-    if typed["hardware"] and (typed["devices"] or counted(typed["hardware"])[0]):
+    if typed["hardware"] and (typed["devices"] or counted(typed["hardware"], alone=True)[0]):
         typed["hardware"], devices = counted_hardware(typed["hardware"], typed["devices"])
     return FitQuestion(
         model=model,
@@ -201,7 +201,7 @@ def _room(typed: dict[str, Any], question: FitQuestion) -> Room:
     if typed["hardware"] is None:
         capacity_bytes = parse(typed["memory"], "byte")
         return Room(name=f"{format_bytes(capacity_bytes)} of memory", capacity_bytes=capacity_bytes)
-    machine = machine_of(load_cluster(f"{question.devices}x{typed['hardware']}"))
+    machine = machine_of(cluster_of(question.devices, typed["hardware"]))
     if typed["memory"] is not None:
         raise InputError(
             "--memory stands in place of a device, and --hardware names one",

@@ -19,6 +19,7 @@ _AMOUNT = re.compile(
     r"\$?\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([kKmMGgbBtT]?)\s*(?:USD|usd|\$|tokens?)?"
 )
 _FACTORS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
+_FACTORS_ALONE = {"", "K", "M", "B", "T"}
 NONNEGATIVE = FiniteRange(min=0, min_open=True)
 
 USUAL_TOLERANCE = 0.15
@@ -35,8 +36,12 @@ class Amount(click.ParamType[float]):
         text = re.sub(r"(?<=\d),(?=\d{3})", "", str(value).strip())
         match = _AMOUNT.fullmatch(text)
         if match is None or not 0 < float(match[1]) * _FACTORS[match[2].lower()] < float("inf"):
-            self.fail(f"{value!r} is no positive number such as 15T, 300B or 2.5M.", param, ctx)
+            lost = " (of $2M a shell leaves M: write 2M or '$2M')" if text.upper() in _FACTORS_ALONE else ""
+            self.fail(f"{value!r} is no positive number such as 15T, 300B or 2.5M{lost}.", param, ctx)
         return float(match[1]) * _FACTORS[match[2].lower()]
+
+
+_UNITS = {"s": "d", "watt": "W", "byte_per_s": "GB/s"}
 
 
 class Measured(click.ParamType[float]):
@@ -50,6 +55,8 @@ class Measured(click.ParamType[float]):
         """The quantity, or a usage error."""
         if isinstance(value, float):
             return value
+        if re.fullmatch(r"[0-9.,_]+", str(value)):
+            self.fail(f"{value} has no unit, such as {value}{_UNITS[self.dimension]}.", param, ctx)
         try:
             found = parse(str(value), self.dimension)
         except InputError as error:

@@ -21,7 +21,7 @@ from hwprof.plan.space.question import Choices, Question
 from hwprof.predict.machine import Machine, machine_of, with_power_cap
 from hwprof.predict.stacks import Stack
 from hwprof.session.captured import LINE, Shapes, counted_model, of_products
-from hwprof.specs.catalogue.lookup import load_cluster
+from hwprof.specs.catalogue.lookup import cluster_of
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.frozen import default_of
 from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec, Memory
@@ -37,7 +37,7 @@ def machine_for(hardware: str, devices: int, typed: dict[str, Any]) -> Machine:
     Raises:
         InputError: there is no such device, or so many of it are not defined, or a cap does not suit it.
     """
-    machine = machine_of(_with_memory(load_cluster(f"{devices}x{hardware}"), typed["device_memory"]))
+    machine = machine_of(_with_memory(cluster_of(devices, hardware), typed["device_memory"]))
     return with_power_cap(machine, _cap_watt(machine, typed))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from hwprof.plan.answer.fleet import best_plan, fleet_of
 from hwprof.plan.answer.machines import Answer, Objective, Option, Unable, answer_of, option_of
 from hwprof.plan.answer.nearest import Change, nearest_change
 from hwprof.plan.space.question import Question
-from hwprof.specs.catalogue.lookup import counted, load_cluster, load_device
+from hwprof.specs.catalogue.lookup import cluster_of, counted
 from hwprof.specs.job.settings import RunSettings
 from hwprof.specs.record.run import RunRecord
 
@@ -88,7 +89,8 @@ def answer_to(typed: dict[str, Any]) -> Answer:
     record = _run_of(typed["run_directory"]) if typed["run_directory"] else None
     if typed["emulation"]:
         typed = typed | _emulated(typed)
-    typed = typed | _named(typed["hardware"] or _hardware_of(record), typed["devices"])
+    alone = not (typed["devices"] or typed["max_devices"] or limited(typed))
+    typed = typed | _named(typed["hardware"] or _hardware_of(record), typed["devices"], alone=alone)
     searched = limited(typed) and not typed["devices"] and typed["objective"] in SEARCHED
     if searched and not typed["hardware"]:
         typed = typed | {"hardware": USUAL_HARDWARE}
@@ -102,9 +104,9 @@ def answer_to(typed: dict[str, Any]) -> Answer:
     return answer if answer.plans else replace(answer, change=_change(answer, typed, record))
 
 
-def _named(hardware: Sequence[str], devices: Sequence[int]) -> dict[str, Any]:
-    """Names and numbers, where ``8xh100`` says both."""
-    said = [counted(each) for each in hardware]
+def _named(hardware: Sequence[str], devices: Sequence[int], *, alone: bool) -> dict[str, Any]:
+    """Names and numbers, where ``8xh100`` says both; with ``alone`` a cluster's name does, too."""
+    said = [counted(each, alone=alone) for each in hardware]
     counts = {count for count, _ in said} - {None}
     if not counts:
         return {"hardware": hardware}
@@ -136,7 +138,7 @@ def _machines(typed: dict[str, Any], record: RunRecord | None) -> Answer:
             raise
         except InputError as error:  # one machine of several; told in its row
             errors.append(error)
-            unable.append(Unable(hardware=load_device(hardware).id, devices=devices, reason=error.fact))
+            unable.append(Unable(hardware=cluster_of(1, hardware).device.id, devices=devices, reason=error.fact))
     if not options:
         raise errors[0]
     return answer_of(options, typed["objective"] or "time", unable)
@@ -182,7 +184,7 @@ def _fleets(typed: dict[str, Any], record: RunRecord | None) -> Answer:
         def ask(devices: int, batch: int, hardware: str = hardware) -> tuple[Question, RunningRates]:
             return asked(hardware, devices, free, record, batch=batch)
 
-        device = load_device(hardware)
+        device = cluster_of(1, hardware).device
         if typed["budget"] is not None:
             step_limits_s(
                 steps=1, devices=1, rates=ask(1, limits.batch)[1], deadline_s=None, budget_usd=typed["budget"]
@@ -209,7 +211,7 @@ def _complete(typed: dict[str, Any], record: RunRecord | None, *, searched: bool
     needed = {
         "--model": typed["model"] or record,
         "--hardware": typed["hardware"],
-        "--devices or --max-devices": searched or typed["devices"] or typed["max_devices"],
+        "--devices": searched or typed["devices"] or typed["max_devices"],
         "--global-batch": typed["global_batch"] or not typed["lora_rank"],
         "--tokens": not limited(typed) or typed["tokens"],
     }
@@ -217,10 +219,11 @@ def _complete(typed: dict[str, Any], record: RunRecord | None, *, searched: bool
     if missing == ["--tokens"]:
         limits_typed(typed, 1)  # says why
     if missing:
+        model, hardware = typed["model"] or "70b", ",".join(typed["hardware"]) or "h100-sxm"
+        example = f"hwprof plan --model {shlex.quote(model)} --hardware {shlex.quote(hardware)}"
         raise InputError(
             f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
-            remedy="for example `hwprof plan --model 70b --hardware h100-sxm --tokens 15T --deadline 60d`, or with "
-            "--devices 1024 --global-batch 2048; `hwprof plan --help` explains them",
+            remedy=f"for example `{example} --devices 64`, or with --tokens 15T --deadline 60d to be told how many",
         )
 
 
@@ -290,6 +293,6 @@ def _counts(hardware: str, typed: dict[str, Any]) -> Sequence[int]:
     if typed["devices"]:
         return [int(count) for count in typed["devices"]]
     most = typed["max_devices"]
-    node = load_cluster(f"1x{hardware}").device.node.devices
+    node = cluster_of(1, hardware).device.node.devices
     counts = [1, *(node * 2**power for power in range(32) if node > 1 or power)]
     return [count for count in counts if count <= most]

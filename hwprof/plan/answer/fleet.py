@@ -50,10 +50,10 @@ class Limits:
         """Which limit a training breaks and by how much; empty where it keeps to all."""
         if self.deadline_s is not None and bill.time_s > self.deadline_s:
             asked = self.deadline_s / DAY_S
-            return f"{bill.days:.1f} days, {bill.days - asked:.1f} more than the deadline of {asked:g}"
+            return f"{bill.days:.1f} days, {bill.days - asked:.1f} too many"
         if self.budget_usd is not None and bill.usd is not None and bill.usd[1] > self.budget_usd:
             most, over = bill.usd[1] / 1e6, (bill.usd[1] - self.budget_usd) / 1e6
-            return f"{most:,.3g} M USD at the highest price, {over:,.3g} M more than the budget"
+            return f"up to {most:,.3g} M USD, {over:,.3g} M over the budget"
         if self.site_watt is not None and bill.power_watt is not None and bill.power_watt > self.site_watt:
             return f"{bill.power_watt / 1e6:.3g} MW, the site has {self.site_watt / 1e6:.3g}"
         return ""

@@ -16,12 +16,9 @@ def decision_in_chinese(decision: Decision, model: str) -> str:
         return f"不可行：{model}：没有满足要求的服务器"
     best = decision.services[0]
     offer = best.offer
-    where = f"{best.devices} 台 {offer.deployment.device.id}"
     rate = format_quantity(best.token_per_s, "count")
-    return (
-        f"{model} 在 {where} 上：{rate} token/s，每个 token {format_seconds(offer.tpot_s)}，"
-        f"首个 token {format_seconds(offer.ttft_s)}"
-    )
+    times = f"首个 token {format_seconds(offer.ttft_s)}，其后每个 {format_seconds(offer.tpot_s)}"
+    return f"{best.devices} 台 {offer.deployment.device.id}：{rate} token/s，{times}"
 
 
 def deploy_in_chinese(view: DeployView, decision: Decision, model: str) -> DeployView:

@@ -8,6 +8,8 @@ from hwprof.deploy.decision import Decision, Service
 from hwprof.deploy.requests.traffic import Traffic
 from hwprof.deploy.rollout import Split
 from hwprof.deploy.space import Demand, Offer
+from hwprof.report.chinese import Language
+from hwprof.report.deploy.in_chinese import decision_in_chinese
 from hwprof.report.deploy.tables import energy_words, layout_words, usd_words
 from hwprof.units import format_fraction, format_quantity, format_seconds, format_span, number
 
@@ -15,11 +17,18 @@ SHOWN = 8
 
 
 def decision_text(
-    decision: Decision, demand: Demand, model: str, traffic: Traffic | None, shared: Sequence[Split]
+    decision: Decision,
+    demand: Demand,
+    model: str,
+    traffic: Traffic | None,
+    shared: Sequence[Split],
+    *,
+    language: Language = "en",
 ) -> str:
     """The services, what is cheapest, what was simulated, how a trainer shares the fleet, and the front."""
-    lengths = f"prompts of {demand.prompt:,} tokens, answers of {demand.new:,}"
-    lines = [_answer(decision.services[0], model), lengths] if decision.services else [f"{model}, {lengths}"]
+    first = _answer(decision.services[0]) if decision.services else f"No: no servers for {model} keep to this"
+    lines = [decision_in_chinese(decision, model) if language == "zh" else first]
+    lines.append(f"  {model}, prompts of {demand.prompt:,} tokens, answers of {demand.new:,}")
     for service in decision.services:
         lines += ["", *service_lines(service)]
     if decision.cheapest is not None and decision.cheapest is not decision.services[0]:
@@ -52,11 +61,11 @@ def _front_lines(front: Sequence[Offer]) -> list[str]:
     ]
 
 
-def _answer(service: Service, model: str) -> str:
+def _answer(service: Service) -> str:
     """What serves it best, in one line."""
     offer, tokens = service.offer, format_quantity(service.token_per_s, "count")
-    times = f"a token each {format_seconds(offer.tpot_s)}, the first after {format_seconds(offer.ttft_s)}"
-    return f"{model} on {service.devices} x {offer.deployment.device.id}: {tokens} tokens/s, {times}"
+    times = f"first token {format_seconds(offer.ttft_s)}, then {format_seconds(offer.tpot_s)} each"
+    return f"{service.devices} x {offer.deployment.device.id}: {tokens} tokens/s, {times}"
 
 
 def _split_line(split: Split) -> str:

@@ -15,8 +15,15 @@ from hwprof.units import format_count, format_fraction, format_quantity, format_
 def answer_lines(answer: Answer) -> list[str]:
     """What to take, first of all; below it what else a whole training takes."""
     plan = answer.chosen
-    rest = [f"  {_rest(plan)}"] if plan and _is_whole(plan) else []
-    return [answer_line(answer), *rest, *(f"  {line}" for line in _others(answer))]
+    rest = [] if plan is None else [_subject(plan), *([_rest(plan)] if _is_whole(plan) else [])]
+    return [answer_line(answer), *(f"  {line}" for line in (*rest, *_others(answer)))]
+
+
+def _subject(plan: Plan) -> str:
+    """What is trained."""
+    tokens = format_count(plan.bill.steps * plan.job.tokens).replace("G", "B")  # a billion, as people say it
+    whole = f" on {tokens} tokens" if _is_whole(plan) else ""
+    return f"{plan.job.model.name}{whole}, {plan.job.global_batch:,} sequences of {plan.job.seq_len:,} tokens a step"
 
 
 def _others(answer: Answer) -> Iterator[str]:
@@ -29,7 +36,7 @@ def _others(answer: Answer) -> Iterator[str]:
             (_plan(("", one.fastest)) for one in answer.fleets if one.fastest), key=lambda each: each.bill.time_s
         )
         if fastest.devices != plan.devices or fastest.question.machine.device.id != plan.question.machine.device.id:
-            yield f"the fastest that keeps to it: {_machine(fastest)}, {_whole(fastest)}"
+            yield f"the fastest: {_machine(fastest)}, {_whole(fastest)}"
         return
     firsts = [option.plans[0] for option in answer.options if option.plans]
     for other in firsts:
@@ -56,16 +63,15 @@ def answer_line(answer: Answer) -> str:
     """Devices, days and money, or why not."""
     plan, base = answer.chosen, answer.options[0].question.base
     if plan is None and answer.fleets:
-        return f"No: {base.model.name}: {'; '.join(f'{one.hardware}: {one.reason}' for one in answer.fleets)}"
+        return f"No: {'; '.join(f'{one.hardware}: {one.reason}' for one in answer.fleets)}"
     if plan is None:
         option = answer.options[0]
         return f"No: {base.model.name} on {option.name}: {option.reason}"
     found, machine = plan.prediction, _machine(plan)
     if not _is_whole(plan):
-        return f"{base.model.name}: {machine}, {format_seconds(found.step_s)} a step, {_first_beside(answer, plan)}"
-    tokens = format_count(plan.bill.steps * plan.job.tokens).replace("G", "B")  # a billion, as people say it
+        return f"{machine}: {format_seconds(found.step_s)} a step, {_first_beside(answer, plan)}"
     carbon = f", {_carbon(plan)}" if answer.options[0].rates.g_per_kwh != GRID_G_PER_KWH else ""
-    return f"{base.model.name} on {tokens} tokens: {machine}, {_whole(plan)}{carbon}{_spares(plan)}"
+    return f"{machine}: {_whole(plan)}{carbon}{_spares(plan)}"
 
 
 def _first_beside(answer: Answer, plan: Plan) -> str:
@@ -76,13 +82,13 @@ def _first_beside(answer: Answer, plan: Plan) -> str:
         return f"MFU {format_fraction(plan.prediction.mfu)}"
     other = others[0]
     times = number(other.bill.time_s / plan.bill.time_s)
-    return f"{times} times as fast as {other.question.machine.device.id} ({format_seconds(other.prediction.step_s)})"
+    return f"{times} times as fast as {other.question.machine.device.id}"
 
 
 def _spares(plan: Plan) -> str:
     """Where repairs take their time: how many nodes standing by make waiting rare."""
     enough = plan.goodput.enough_spares if plan.goodput else None
-    return "" if enough is None else f", {enough} spare nodes"
+    return "" if enough is None else f", {enough} spares"
 
 
 def _carbon(plan: Plan) -> str:
@@ -137,13 +143,13 @@ def _plan(row: Row) -> Plan:
 
 
 _FLEETS: tuple[Field[Row], ...] = (
-    Field("what", "fleet", lambda row: row[0]),
     Field("machine", "devices", lambda row: row[1].name),
     Field("days", "days", lambda row: number(_plan(row).bill.days), style="number"),
     Field("days_interval", "80 %", lambda row: " to ".join(number(end) for end in _plan(row).bill.days_interval)),
     Field("cost", "cost", lambda row: _cost(_plan(row)), style="number"),
     Field("power", "power", lambda row: format_quantity(_plan(row).bill.power_watt, "watt"), style="number"),
     Field("batch", "batch", lambda row: f"{_plan(row).job.global_batch:,}", style="number"),
+    Field("what", "fleet", lambda row: row[0]),
 )
 
 

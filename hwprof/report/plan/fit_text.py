@@ -11,6 +11,7 @@ from hwprof.plan.fit.rows import Fit, FitRow, Largest, Room
 from hwprof.report.cells import Field, build_sheet, build_table
 from hwprof.report.chinese import Language, table_in_chinese
 from hwprof.report.csv import render_csv
+from hwprof.report.folding import COLUMNS
 from hwprof.report.plan.in_chinese import fit_in_chinese
 from hwprof.report.terminal import Block, print_blocks
 from hwprof.units import format_bytes, format_count, format_seconds, format_span, number
@@ -30,7 +31,7 @@ def print_fit(fit: Fit, change: Change | None, stream: TextIO, *, language: Lang
     """Print the answer in a line, the grid of batches and lengths, and what was assumed."""
     fields = _grid_fields(fit)
     able = [each for each in fit.largest if any(row.verdict != "no" for row in _rows_of(fit, each)) or each.likely]
-    first = [fit_in_chinese(fit)] if language == "zh" else _answer(fit)
+    first = fit_in_chinese(fit) if language == "zh" else _answer(fit)
     table = build_table("fit", "", fields, able)
     blocks = [
         Block(lines=first, indent=0),
@@ -38,7 +39,7 @@ def print_fit(fit: Fit, change: Change | None, stream: TextIO, *, language: Lang
         *(
             [
                 Block(
-                    title="memory of a device [GB] by sequences at a time; ~: its 90 % interval ends beyond it",
+                    title="memory of a device [GB] by sequences at a time; ~: may need more than there is",
                     table=table_in_chinese(table) if language == "zh" else table,
                 )
             ]
@@ -55,8 +56,8 @@ def print_smallest(question: FitQuestion, found: Sequence[Smallest], stream: Tex
     """Print for each way the least hardware on which it works."""
     batch, length = min(question.batches), min(question.lengths)
     lines = [
-        f"{question.model.name}: {'; '.join(_least(one) for one in found)}",
-        f"{batch} x {length:,} tokens at a time; the least that surely holds it, and what else does:",
+        "; ".join(_least(one) for one in found),
+        f"{question.model.name}, {batch} x {length:,} tokens at a time; the least that surely holds it, and what else:",
     ]
     for one in found:
         need, high = format_bytes(one.row.device_bytes), format_bytes(one.row.device_interval_bytes[1])
@@ -76,8 +77,8 @@ def print_trainable(question: FitQuestion, room: Room, found: Sequence[Trainable
     times = f"{question.devices} x " if question.devices > 1 else ""
     ways = "; ".join(f"{_short(one.adaptation)} {one.models[0][0].name if one.models else 'nothing'}" for one in found)
     lines = [
-        f"{times}{room.name}: {ways}",
-        f"the largest of the catalogue that surely fit, {batch} x {length:,} tokens at a time:",
+        ways,
+        f"on {times}{room.name} surely fit, {batch} x {length:,} tokens at a time, as the catalogue's largest:",
     ]
     for one in found:
         said = ", ".join(f"{model.name} ({format_bytes(row.device_bytes)})" for model, row in one.models)
@@ -92,8 +93,9 @@ def _short(way: Adaptation) -> str:
 
 def _least(one: Smallest) -> str:
     """The fewest devices of the smallest kind."""
-    way = _short(one.adaptation)
-    return f"{way} on {one.devices} x {one.rooms[0].name}" if one.devices else f"{way} on no 8 devices"
+    way = "8-bit" if one.adaptation == "full-8bit" else WAYS[one.adaptation]
+    times = f"{one.devices}x" if one.devices > 1 else ""
+    return f"{way} {times}{one.rooms[0].name}" if one.devices else f"{way} no 8 devices"
 
 
 def fit_csv(fit: Fit) -> str:
@@ -150,24 +152,22 @@ def _speed(each: Largest) -> str | None:
 
 
 def _answer(fit: Fit) -> list[str]:
-    """The answer in a line; where that is long each way has one of its own below."""
-    whole, ways = _sentence(fit), fit.question.adaptations
-    if len(whole) <= _WIDE:
-        return [whole]
+    """The answer in a line, and what it is of; where that is long each way has one of its own below."""
+    ways = fit.question.adaptations
+    whole = "; ".join(_verdict(fit, way) for way in ways)
+    if len(whole) <= COLUMNS:
+        return [whole, f"  {_subject(fit)}"]
     found = {way: fit.best_row(way) for way in ways}
     groups = (
         ("fits", "fit", [way for way, row in found.items() if row is not None and row.verdict == "fits"]),
         ("may fit", "may fit", [way for way, row in found.items() if row is not None and row.verdict != "fits"]),
         ("does not", "do not", [way for way, row in found.items() if row is None]),
     )
+    none = len(groups[2][2]) == len(ways)
     said = "; ".join(
         f"{_listed(names)} {one if len(names) == 1 else several}" for one, several, names in groups if names
-    )
-    return [f"{_head(fit)}: {said}", *(f"  {_verdict(fit, way)}" for way in ways)]
-
-
-_WIDE = 100
-"""Columns of a screen."""
+    ) + (" fit" if none else "")
+    return [said, f"  {_subject(fit)}", *(f"  {_verdict(fit, way)}" for way in ways)]
 
 
 def _listed(ways: list[Adaptation]) -> str:
@@ -175,11 +175,7 @@ def _listed(ways: list[Adaptation]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _sentence(fit: Fit) -> str:
-    return f"{_head(fit)}: {'; '.join(_verdict(fit, way) for way in fit.question.adaptations)}"
-
-
-def _head(fit: Fit) -> str:
+def _subject(fit: Fit) -> str:
     length = "" if fit.question.tokens is None else f", {format_count(fit.question.tokens).replace('G', 'B')} tokens"
     asked = f"{fit.question.model.name}{length} on {_times(fit.question)}{fit.room.name}"
     memory = "" if fit.room.machine is None else f" ({format_bytes(fit.room.capacity_bytes)})"

@@ -27,7 +27,8 @@ from hwprof.report.plan.tables import (
 from hwprof.report.terminal import Block, print_blocks
 from hwprof.units import format_bytes, format_estimate, format_fraction, format_seconds, format_span
 
-_SHOWN = 4
+_SHOWN = 3
+_GAINS = 3
 
 
 def print_plan(answer: Answer, stream: TextIO, *, verbose: bool = False, language: Language = "en") -> None:
@@ -38,7 +39,7 @@ def print_plan(answer: Answer, stream: TextIO, *, verbose: bool = False, languag
     shown = answer.plans[: _SHOWN * (3 if verbose else 1)] if not answer.fleets or verbose else answer.plans[:1]
     change, fleets = answer.change, fleet_table(answer)
     blocks = [
-        Block(lines=[answer_in_chinese(answer)] if language == "zh" else answer_lines(answer), indent=0),
+        Block(lines=answer_in_chinese(answer) if language == "zh" else answer_lines(answer), indent=0),
         *([Block(lines=[f"nearest change: {' '.join(change.words)} ({change.outcome})"], indent=0)] if change else []),
         *([Block(table=table_in_chinese(fleets) if language == "zh" else fleets, indent=0)] if answer.fleets else []),
         Block(lines=goodput_lines(answer.plans[0]) if answer.plans else [], indent=0),
@@ -91,18 +92,18 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     step, span = format_seconds(found.step_s), format_span(found.interval_s, "s")
     on_host = found.memory.host_bytes
     host = f", {format_bytes(on_host)} of host memory a device" if on_host else ""
-    yield f"{plan.rank:>3}  {plan.devices} x {plan.question.machine.device.id}  {layout_words(plan.job)}"
-    yield (
-        f"     step {step} (90 %: {span}), MFU {format_fraction(found.mfu)}, {found.bound}-bound, memory "
-        f"{format_bytes(found.memory.device_bytes)}{' (tight)' if plan.tight else ''}{host}{ahead}"
-    )
-    if plan.bill.steps > 1:
-        yield f"     {days_words(plan)}, {cost_words(plan)}, {energy_words(plan)}"
+    whole = f", {days_words(plan)}, {cost_words(plan)}, {energy_words(plan)}" if plan.bill.steps > 1 else ""
+    yield f"{plan.rank:>3}  {plan.devices} x {plan.question.machine.device.id}  {layout_words(plan.job)}{ahead}"
+    yield f"     step {step} (90 %: {span}), MFU {format_fraction(found.mfu)}, {found.bound}-bound"
+    yield f"     memory {format_bytes(found.memory.device_bytes)}{' (tight)' if plan.tight else ''}{host}{whole}"
 
 
 def _option_block(option: Option, *, verbose: bool) -> Block:
     found = layout_words(option.plans[0].job) if option.plans else f"no: {option.reason}"
-    gains = ", ".join(f"{gain.resource} {format_estimate(gain.saved_fraction)}" for gain in option.gains)
+    gains = ", ".join(
+        f"{gain.resource} {format_estimate(gain.saved_fraction)}"
+        for gain in option.gains[: None if verbose else _GAINS]
+    )
     fields = chosen(REFUSALS, "layouts_count rule example")
     return Block(
         title=f"{option.name}: {found}",

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from hwprof.errors import InputError, SpecError, UnknownNameError
 from hwprof.specs.catalogue.released import Released, described, released
-from hwprof.specs.catalogue.shelves import SHELVES, Sort, claims_of, files_of, find_file
+from hwprof.specs.catalogue.shelves import SHELVES, SORTS, Sort, claims_of, files_of, find_file
 from hwprof.specs.catalogue.spoken import meant_files, spoken_file
-from hwprof.specs.files import PATH_VARIABLE
 from hwprof.specs.frozen import Record
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.parsing import build, read_toml
@@ -23,7 +22,9 @@ if TYPE_CHECKING:
 _ORGANISED = re.compile(r"[\w.-]+/[\w.-]+")
 """A name behind its organisation, as on Hugging Face."""
 
-_COUNTED_DEVICE = re.compile(r"([0-9]+)\s*x\s*(.*)", re.IGNORECASE)
+_COUNTED_DEVICE = re.compile(r"([0-9]+)\s*[x×*]\s*(.*)", re.IGNORECASE)
+_SPOKEN_COUNT = re.compile(r"([0-9]{1,3}|one|two|three|four|eight|sixteen)\s+(\S.*)", re.IGNORECASE)
+_NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "eight": 8, "sixteen": 16}
 
 
 def load_model(name_or_path: str | Path) -> ModelSpec:
@@ -70,7 +71,7 @@ def load_link(name_or_path: str | Path) -> LinkSpec:
 
 
 def load_cluster(text: str | Path) -> ClusterSpec:
-    """The cluster of ``8xh100-sxm`` (so many devices), of a catalogue name, or of a TOML file.
+    """The cluster of ``8xh100-sxm`` (so many devices), ``4xdgx-h100`` (so many of them), a catalogue name, a TOML file.
 
     Up to the device's usual node size, the devices share one node; more of them fill usual nodes on the usual network.
 
@@ -81,18 +82,70 @@ def load_cluster(text: str | Path) -> ClusterSpec:
     """
     from hwprof.specs.hardware.spec import ClusterSpec
 
-    counted = _COUNTED_DEVICE.fullmatch(str(text).strip())
-    if counted is not None and not _exists(text):
-        return _usual_cluster(int(counted.group(1)), load_device(counted.group(2)))
+    count, name = (None, str(text)) if _exists(text) else counted(str(text))
+    if count is not None:
+        return cluster_of(count, name)
     cluster = _load("cluster", text)
     assert isinstance(cluster, ClusterSpec)
     return cluster
 
 
-def counted(text: str) -> tuple[int | None, str]:
-    """How many of which device ``8xh100`` means; None where it names no number."""
-    found = _COUNTED_DEVICE.fullmatch(text.strip())
-    return (int(found.group(1)), found.group(2)) if found else (None, text)
+def counted(text: str, *, alone: bool = False) -> tuple[int | None, str]:
+    """How many devices of what ``8xh100`` or ``4x dgx h100`` (four clusters) means; None where it names no number.
+
+    With ``alone`` the name of a cluster stands for all its devices.
+    """
+    found = _COUNTED_DEVICE.fullmatch(text.strip()) or _spoken_count(text.strip())
+    count, name = (_NUMBERS.get(found[1].lower()) or int(found[1]), found[2]) if found else (None, text)
+    cluster = _cluster_named(name) if found or alone else None
+    if cluster is None:
+        return count, name
+    return (1 if count is None else count) * cluster.devices, cluster.id
+
+
+def _spoken_count(text: str) -> re.Match[str] | None:
+    """``two 3090`` and ``8 h100``, where that is no name as a whole and its end is one."""
+    found = _SPOKEN_COUNT.fullmatch(text)
+    if found is None or _named_file("device", text) or not _named_file("device", found[2]):
+        return None
+    return found
+
+
+def cluster_of(devices: int, hardware: str) -> ClusterSpec:
+    """So many devices of a name: in their usual nodes, or in those of the cluster whose name it is.
+
+    Raises:
+        UnknownNameError: it is neither a device nor a cluster.
+        SpecError, InputError: as ``load_cluster``.
+    """
+    cluster = _cluster_named(hardware)
+    if cluster is None:
+        return _usual_cluster(devices, load_device(hardware))
+    node = cluster.devices_per_node
+    _check_whole(devices, hardware, node)
+    return type(cluster).model_construct(  # from values that were checked when the file was read
+        **dict(cluster)
+        | {
+            "id": f"{devices}x{cluster.id}",
+            "devices": devices,
+            "devices_per_node": min(devices, node),
+            "scale_up_domain": min(devices, cluster.scale_up_domain),
+        }
+    )
+
+
+def _cluster_named(name: str) -> ClusterSpec | None:
+    """The cluster of an id, an alias or their letters, where no device has that very name."""
+    if find_file("device", name) is not None or not name.strip():
+        return None
+    path = _named_file("cluster", name)
+    if path is None:
+        return None
+    from hwprof.specs.hardware.spec import ClusterSpec
+
+    cluster = _from_file("cluster", path)
+    assert isinstance(cluster, ClusterSpec)
+    return cluster
 
 
 def list_models() -> tuple[ModelSpec, ...]:
@@ -155,6 +208,17 @@ def _load(sort: Sort, name_or_path: str | Path) -> Record:
     raise _unknown(sort, text)
 
 
+def find_any(name: str) -> tuple[Sort, Path] | None:
+    """The file that a name stands for, of whatever sort it is: by id or alias, else as it is spoken."""
+    spoken: tuple[Sort, ...] = ("model", "cluster", "device", "link")
+    for find, sorts in ((find_file, SORTS), (spoken_file, spoken)):
+        for sort in sorts:
+            path = find(sort, name)
+            if path is not None:
+                return sort, path
+    return None
+
+
 def _named_file(sort: Sort, text: str) -> Path | None:
     return find_file(sort, text) or spoken_file(sort, text)
 
@@ -194,18 +258,35 @@ def _unknown(sort: Sort, name: str) -> InputError:
     if sort == "cluster" and find_file("device", name) is not None:
         return InputError(f"{name!r} is a device, not a cluster", remedy=f"say how many, for example 8x{name}")
     known = {claim for path in files_of(sort) for claim in claims_of(path, sort)}
-    remedy = f"write a TOML file for it and give its path (`hwprof specs show {SHELVES[sort].example}` prints one), "
+    example = SHELVES[sort].example
+    remedy = f"`hwprof specs list {sort}s` shows all; or give a TOML file, or put it in a folder of HWPROF_PATH"
+    remedy = f"{remedy} (`hwprof specs show {example}` prints one)"
+    if sort == "device" and _PROCESSOR.search(name):
+        remedy = "`hwprof run --model tiny --device cpu` measures the one that is here, `hwprof fit` takes its --memory"
     if sort == "model" and _ORGANISED.fullmatch(name):
-        remedy = (
-            f"give its config.json: `hf download {name} config.json --local-dir mine`, then --model mine; or {remedy}"
-        )
+        remedy = f"give its config.json: `hf download {name} config.json --local-dir mine`, then --model mine"
     return UnknownNameError(
         kind=sort,
         name=name,
         known=known,
-        remedy=remedy + f"or put it in a folder of {PATH_VARIABLE}",
+        remedy=remedy,
         meant=[path.stem for path in meant_files(sort, name)][:MOST_MEANT],
+        related=_sharing_words(name)[:MOST_MEANT] if sort == "device" else [],
     )
+
+
+_PROCESSOR = re.compile(r"^laptop|\b(cpu|processor|core|i[3579]|ryzen|xeon|epyc|threadripper|intel)\b", re.IGNORECASE)
+
+
+def _sharing_words(name: str) -> list[str]:
+    """Devices and clusters that have a word of the name, those first that have most."""
+    words = {word for word in re.split(r"[\s_-]+", name.lower()) if len(word) > 1}
+    shared = {
+        path.stem: len(words.intersection(path.stem.split("-")))
+        for sort in ("device", "cluster")
+        for path in files_of(sort)
+    }
+    return sorted(filter(shared.get, shared), key=lambda stem: -shared[stem])
 
 
 MOST_MEANT = 6
@@ -220,12 +301,7 @@ def _usual_cluster(devices: int, device: DeviceSpec) -> ClusterSpec:
     from hwprof.specs.hardware.spec import ClusterSpec
 
     node, name = device.node, f"{devices}x{device.id}"
-    if devices == 0 or (devices > node.devices and devices % node.devices):
-        raise InputError(
-            f"{name} fills no whole nodes",
-            expectation=f"expected 1 to {node.devices} devices, or a multiple of {node.devices}, the usual node",
-            remedy="change the number, or write a cluster file with its own devices_per_node",
-        )
+    _check_whole(devices, device.id, node.devices)
     if devices > max(node.devices, node.scale_up_domain) and node.inter_node_byte_per_s is None:
         raise SpecError(
             f"no usual network is known for {device.id}, so {name} is not defined",
@@ -242,6 +318,15 @@ def _usual_cluster(devices: int, device: DeviceSpec) -> ClusterSpec:
         notes=f"{devices} devices in the usual nodes of {device.id}. {node.note}".strip(),
         source={"node": " | ".join(node.source)},
     )
+
+
+def _check_whole(devices: int, name: str, node: int) -> None:
+    if devices == 0 or (devices > node and devices % node):
+        raise InputError(
+            f"{devices}x{name} fills no whole nodes",
+            expectation=f"expected 1 to {node} devices, or a multiple of {node}, the usual node",
+            remedy="change the number, or write a cluster file with its own devices_per_node",
+        )
 
 
 def _all(sort: Sort, saying: str = "") -> Iterator[Record]:

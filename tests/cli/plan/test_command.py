@@ -305,19 +305,19 @@ def test_a_deadline_alone_is_answered_with_a_number_of_devices():
 
 def test_the_first_line_has_devices_days_and_money_and_the_assumed_batch_is_said():
     text = run(*FLEET, "--deadline", "30d").stdout
-    first = text.splitlines()[0]
-    assert first.startswith("llama-3.1-8b on 1 T tokens: ")
-    assert all(word in first for word in ("h100-sxm5-80gb", " days (80 %: ", " USD"))
-    assert len(first) <= 100
-    assert all(word in text.splitlines()[1] for word in (" to ", " USD", "MWh", "CO2", "goodput "))
+    first, second, third, *_ = lines = text.splitlines()
+    assert all(word in first for word in (" x h100-sxm5-80gb: ", " days (80 %: ", " USD"))
+    assert max(map(len, lines)) <= 80
+    assert second.startswith("  llama-3.1-8b on 1 T tokens, ")
+    assert all(word in third for word in (" to ", " USD", "MWh", "CO2", "goodput "))
     assert "--global-batch not given: 1,024 sequences, 4.19 M tokens a step" in text
 
 
 def test_what_nothing_keeps_to_exits_with_1_and_says_by_how_much():
     result = run(*FLEET, "--deadline", "1d")
     assert result.exit_code == 1
-    assert result.stdout.startswith("No: llama-3.1-8b: h100-sxm5-80gb: 256 take ")
-    assert "more than the deadline of 1" in result.stdout
+    assert result.stdout.startswith("No: h100-sxm5-80gb: 256 take ")
+    assert result.stdout.splitlines()[0].endswith(" too many")
 
 
 def test_a_number_that_misses_keeps_its_days_and_the_nearest_that_works_is_named():
@@ -331,7 +331,7 @@ def test_a_number_that_misses_keeps_its_days_and_the_nearest_that_works_is_named
 
 
 def test_all_that_is_missing_is_said_at_once():
-    with pytest.raises(HwprofError, match=r"--model, --hardware, --devices or --max-devices are missing"):
+    with pytest.raises(HwprofError, match=r"--model, --hardware, --devices are missing"):
         run("--tokens", "1T")
 
 
@@ -343,7 +343,7 @@ def test_adapters_have_no_usual_batch():
 def test_devices_without_a_batch_take_that_of_published_runs():
     """Of GPT-3 1.3B's million tokens, 512 sequences of 2,048 are the nearest power of two."""
     text = run("--model", "1.3b", "--hardware", "8xa100", "--tokens", "26B", "--seq-len", "2048").stdout
-    assert text.startswith("gpt3-1.3b on 26 B tokens: 8 x a100-sxm4-80gb, ")
+    assert text.startswith("8 x a100-sxm4-80gb: ")
     assert "--global-batch not given: 512 sequences, 1.05 M tokens a step" in text
 
 
@@ -357,9 +357,9 @@ def test_a_budget_alone_is_the_cheapest_that_is_done_in_a_usual_time():
 
 def test_each_other_machine_is_compared_with_the_first():
     lines = run(*SMALL[:2], "--hardware", "a100-sxm,h100-sxm", *SMALL[4:]).stdout.splitlines()
-    assert lines[0].startswith("llama-3.2-1b: 4 x h100-sxm5-80gb, ")
-    assert lines[1].startswith("  4 x a100-sxm4-80gb: ")
-    assert lines[1].endswith(" times as long")
+    assert lines[0].startswith("4 x h100-sxm5-80gb: ")
+    assert lines[1].startswith("  llama-3.2-1b, ")
+    assert any(line.startswith("  4 x a100-sxm4-80gb: ") and line.endswith(" times as long") for line in lines[2:4])
 
 
 def test_a_site_caps_devices_whose_number_is_fixed():

@@ -45,7 +45,8 @@ def on_a_4090() -> Fit:
 def test_the_first_line_is_the_verdict_of_each_way(on_a_4090: Fit) -> None:
     """torchtune trains 8B in 7.4 GiB by QLoRA; 16 bytes a parameter of full training are 128 GB (pytorch/torchtune)."""
     lines = printed(on_a_4090)
-    assert lines[0].startswith("llama-3.1-8b, 10 M tokens on rtx-4090")
+    assert lines[1].startswith("  llama-3.1-8b, 10 M tokens on rtx-4090")
+    assert max(map(len, lines)) <= 80
     assert "QLoRA fits" in lines[0]
     assert "full" in lines[0].partition("QLoRA fits")[2]
     assert "tokens/s" in "".join(lines)
@@ -68,7 +69,7 @@ def test_what_does_not_fit_says_how_much_it_needs_and_what_would_do() -> None:
 
 def test_chinese_says_the_same_verdict(on_a_4090: Fit) -> None:
     lines = printed(on_a_4090, language="zh")
-    assert "rtx-4090" in lines[0]
+    assert any("rtx-4090" in line for line in lines[:3])
     assert any("一" <= letter <= "鿿" for letter in lines[0])
 
 
@@ -85,8 +86,7 @@ def test_the_smallest_hardware_is_named_for_each_way() -> None:
     stream = io.StringIO()
     print_smallest(asked, smallest_of(asked, rooms, TABLE), stream)
     first, *rest = stream.getvalue().splitlines()
-    assert "QLoRA on 1 x small" in first
-    assert "full on 1 x large" in first
+    assert first == "full large; QLoRA small"
     assert any(line.strip().startswith("QLoRA: ") and "small" in line for line in rest)
 
 
@@ -102,7 +102,6 @@ def test_the_largest_model_of_a_device_is_named_for_each_way() -> None:
     models = [load_model(name) for name in ("pythia-160m", "llama-3.1-8b", "llama-3.1-70b")]
     stream = io.StringIO()
     print_trainable(asked, memory(24e9), trainable_of(asked, models, memory(24e9), TABLE), stream)
-    first = stream.getvalue().splitlines()[0]
-    assert first.startswith("so much memory: ")
-    assert "QLoRA llama-3.1-8b" in first
-    assert "full pythia-160m" in first
+    first, second, *_ = stream.getvalue().splitlines()
+    assert first == "full pythia-160m; QLoRA llama-3.1-8b"
+    assert second.startswith("on so much memory ")

@@ -23,7 +23,7 @@ def answer():
 
 
 def test_the_line_has_the_same_numbers(answer):
-    best, line = answer.plans[0], answer_in_chinese(answer)
+    best, (line, _) = answer.plans[0], answer_in_chinese(answer)
     assert f"{best.devices} 台 h100-sxm5-80gb" in line
     pipe = io.StringIO()
     print_plan(answer, pipe, language="zh")

@@ -130,7 +130,8 @@ def test_the_terminal_has_plans_reasons_scaling_and_settings_in_this_order(answe
     text = text_of(answer, verbose=True)
     best = answer.plans[0]
     order = [
-        f"llama-3.2-1b on 1 B tokens: {best.devices} x h100-sxm5-80gb, ",
+        f"{best.devices} x h100-sxm5-80gb: ",
+        "  llama-3.2-1b on 1 B tokens, ",
         f"  1  {best.devices} x h100-sxm5-80gb  {layout_words(best.job)}",
         f"4 x h100-sxm5-80gb: {layout_words(answer.options[0].plans[0].job)}",
         "  10 % more of each would shorten the step by: ",
@@ -155,12 +156,13 @@ def tightened(answer):
     return replace(answer, plans=(replace(best, prediction=found, ahead=None), *answer.plans[1:]))
 
 
-def test_the_terminal_shows_four_plans_without_rules_and_says_which_are_tight(answer):
-    assert len(answer.plans) > 4
+def test_the_terminal_shows_three_plans_without_rules_and_says_which_are_tight(answer):
+    assert len(answer.plans) > 3
     text = text_of(tightened(answer))
-    assert text.count("(90 %:") == 4
+    assert text.count("(90 %:") == 3
+    assert [line for line in text.splitlines() if len(line) > 80] == []
     assert "memory fits" not in text
-    assert len(text.splitlines()) < 50
+    assert len(text.splitlines()) < 60
     assert text.count(" (tight)") == 1
     assert text_of(answer).count(" (tight)") == 0
 
@@ -169,7 +171,8 @@ def test_rules_and_their_examples_stand_whole_below_their_machine(answer):
     (refusal,) = answer.options[2].refusals
     lines = text_of(answer, verbose=True).splitlines()
     place = next(place for place, line in enumerate(lines) if line.startswith("1 x t4: no:"))
-    assert lines[place + 2].split(maxsplit=3) == [str(refusal.count), "memory", "fits", refusal.example]
+    rest = " ".join(line.strip() for line in lines[place + 1 :])
+    assert f"{refusal.count}  memory fits  {refusal.example}" in rest
 
 
 def test_a_step_alone_has_no_days_and_no_bill():
@@ -197,7 +200,7 @@ def test_a_bill_without_price_or_power_says_so(answer):
 def test_a_bill_reads_alike_in_small_and_in_large(answer):
     bill = replace(answer.plans[0].bill, usd=(77.74e6, 105.2e6), energy_kwh=12.3456e3, time_s=86400.0 * 12.345)
     changed = replace(answer, plans=(replace(answer.plans[0], bill=bill), *answer.plans[1:]))
-    assert "     12.3 days, 77.7 to 105 M USD, 12.3 MWh\n" in text_of(changed)
+    assert ", 12.3 days, 77.7 to 105 M USD, 12.3 MWh\n" in text_of(changed)
     view = build_plan_view(changed)
     names = [column.name for column in view.tables["plans"].columns]
     row = dict(zip(names, (cell.text for cell in view.tables["plans"].rows[0]), strict=True))

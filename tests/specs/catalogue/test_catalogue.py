@@ -42,7 +42,7 @@ def test_a_near_miss_is_suggested_with_the_ways_out():
         load_device("h100-smx")
     text = str(caught.value)
     assert "did you mean h100-sxm" in text
-    assert "write a TOML file" in text
+    assert "give a TOML file" in text
     assert "HWPROF_PATH" in text
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hwprof.errors import UnknownNameError
-from hwprof.specs.catalogue.lookup import load_cluster, load_device, load_model
+from hwprof.specs.catalogue.lookup import cluster_of, counted, find_any, load_cluster, load_device, load_model
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,60 @@ def test_words_that_fit_several_devices_or_another_one_are_suggestions(name, mea
     with pytest.raises(UnknownNameError) as refused:
         load_device(name)
     assert all(each in refused.value.expectation for each in meant)
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "device"),
+    [
+        ("8xh100", 8, "h100-sxm5-80gb"),
+        ("8 × h100", 8, "h100-sxm5-80gb"),
+        ("8 H100", 8, "h100-sxm5-80gb"),
+        ("two 3090", 2, "rtx-3090"),
+        ("4x dgx h100", 32, "h100-sxm5-80gb"),
+        ("2xgb200-rack", 144, "gb200-nvl72"),
+        ("2x aws p5", 16, "h100-sxm5-80gb"),
+    ],
+)
+def test_a_number_of_clusters_is_that_of_all_their_devices(text, count, device):
+    """A DGX H100 has 8 GPUs, a p5.48xlarge 8, a rack of GB200 72 (NVIDIA, AWS)."""
+    found = load_cluster(text)
+    assert (found.devices, found.device.id) == (count, device)
+
+
+def test_a_cluster_alone_is_a_number_only_where_none_is_given():
+    assert counted("dgx h100") == (None, "dgx h100")
+    assert counted("dgx h100", alone=True) == (8, "dgx-h100")
+    assert counted("3090 ti", alone=True) == (None, "3090 ti")
+    assert counted("h100") == (None, "h100")
+
+
+def test_devices_of_a_cluster_have_its_network():
+    """GCP's A3 Mega has 8 x 200 Gb/s where a DGX H100 has 8 x 400 (GCP)."""
+    assert cluster_of(64, "gcp-a3-mega").inter_node_byte_per_s == 25e9
+    assert cluster_of(64, "gcp-a3-mega").devices_per_node == 8
+    assert cluster_of(64, "h100").inter_node_byte_per_s == 50e9
+
+
+@pytest.mark.parametrize(
+    ("name", "sort"), [("dgx h100", "cluster"), ("RTX 4090", "device"), ("Llama 3.1 8B", "model"), ("nvlink4", "link")]
+)
+def test_any_name_is_found_as_it_is_spoken(name, sort):
+    assert find_any(name)[0] == sort
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("v5p-256", "tpu-v5p"),
+        ("a3 mega", "gcp-a3-mega"),
+        ("tpu", "tpu-v4"),
+        ("intel core i7", "--device cpu` measures"),
+        ("cpu", "cpu-epyc-7763"),
+    ],
+)
+def test_an_unknown_device_is_told_what_is_near_and_what_to_do(name, words):
+    with pytest.raises(UnknownNameError, match=words):
+        load_device(name)
 
 
 @pytest.mark.parametrize("name", ["5090 laptop", "rtx 4090 laptop", "1080 ti", "l2", "b20", "gtx 1660", "m9 max"])
