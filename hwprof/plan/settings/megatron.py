@@ -90,7 +90,14 @@ def _besides(launch: Launch) -> list[tuple[bool, str]]:
     return [
         (padded != job.model.vocab_size, f"vocabulary padded to {padded:,} (--make-vocab-size-divisible-by)"),
         (rescaled, "--use-rope-scaling, where the model's positions are rescaled (Llama 3.1 and later)"),
-        (job.model.moe is not None, "--moe-router-num-groups and --moe-router-group-topk, where its router has groups"),
+        (
+            job.layout.tensor_parallel > 1 and job.layout.sequence_parallel and not job.async_tensor_parallel,
+            "--tp-comm-overlap, where Transformer Engine has user buffers: a part of it is priced as hidden",
+        ),
+        (
+            job.model.moe is not None and job.model.moe.router_bias != "none",
+            "--moe-router-topk-scaling-factor and --moe-router-dtype, as the model was trained",
+        ),
     ]
 
 

@@ -124,6 +124,11 @@ def _of_experts(model: ModelSpec) -> list[str]:
         f"--moe-ffn-hidden-size {moe.expert_ff}",
         "--moe-grouped-gemm",
         "--moe-token-dispatcher-type alltoall",
+        *(
+            [f"--moe-router-num-groups {moe.groups}", f"--moe-router-group-topk {moe.top_groups}"]
+            if moe.groups > 1
+            else []
+        ),
         *([f"--moe-shared-expert-intermediate-size {moe.shared_ff}"] if moe.shared_ff else []),
         *(_BY_BIAS if moe.router_bias != "none" else _BY_LOSS),
         *([] if all(kinds) else [f"--moe-layer-freq '{str(kinds).replace(' ', '')}'"]),

@@ -137,7 +137,7 @@ def dbrx(config: Config) -> Tables:
 
 def glm4_moe(config: Config) -> Tables:
     """GLM 4.5: biases on query, key and value, dense first layers."""
-    config.harmless("routed_scaling_factor", "n_group", "topk_group", "norm_topk_prob")
+    config.harmless("routed_scaling_factor", "norm_topk_prob")
     bias = "qkv" if config.flag("attention_bias", default=False) else "none"
     norms: Tables = {"attention": {"qk_norm": "head"}} if config.flag("use_qk_norm", default=False) else {}
     tables = merged(
@@ -156,7 +156,7 @@ def deepseek_v2(config: Config) -> Tables:
 def deepseek_v3(config: Config) -> Tables:
     """DeepSeek-V3 and R1, Kimi K2: the router has a bias, which is no parameter in transformers."""
     config.only("topk_method", "noaux_tc")
-    moe = _deepseek_experts(config, dense=3, shared=1) | {"router_bias": "buffer"}
+    moe = _deepseek_experts(config, dense=3, shared=1, groups=(8, 4)) | {"router_bias": "buffer"}
     return merged(_deepseek(config), {"moe": moe})
 
 
@@ -167,7 +167,7 @@ def dots1(config: Config) -> Tables:
     layers = tables["layers"]
     first = config.integer("max_window_layers", default=62, least=0)
     local = window(config, layers, tokens=config.optional_integer("sliding_window"), local=max(0, layers - first))
-    config.harmless("routed_scaling_factor", "n_group", "topk_group", "norm_topk_prob", "topk_method", "moe_layer_freq")
+    config.harmless("routed_scaling_factor", "norm_topk_prob", "topk_method", "moe_layer_freq")
     config.only("scoring_func", "sigmoid", "noaux_tc")
     moe = _deepseek_experts(config, dense=0, shared=0) | {"router_bias": "buffer"}
     return merged(tables, local, {"moe": moe})
@@ -253,7 +253,7 @@ def phimoe(config: Config) -> Tables:
 
 
 def _deepseek(config: Config) -> Tables:
-    config.harmless("routed_scaling_factor", "n_group", "topk_group", "norm_topk_prob", "qk_head_dim", "head_dim")
+    config.harmless("routed_scaling_factor", "norm_topk_prob", "qk_head_dim", "head_dim")
     config.only("scoring_func", "softmax", "sigmoid")
     config.only("moe_layer_freq", 1)
     heads = config.integer("num_attention_heads")
@@ -271,10 +271,16 @@ def _deepseek(config: Config) -> Tables:
     return merged(rms_decoder(config, sizes, attention_bias=biased(config)), {"mla": mla})
 
 
-def _deepseek_experts(config: Config, *, dense: int, shared: int) -> Tables:
-    """Experts of DeepSeek and GLM; first dense layers and shared experts where the file does not say."""
+def _deepseek_experts(config: Config, *, dense: int, shared: int, groups: tuple[int, int] = (1, 1)) -> Tables:
+    """Experts of DeepSeek and GLM; first dense layers, shared experts and groups where the file does not say."""
     width = config.integer("moe_intermediate_size")
+    number, most = (
+        config.integer(name, default=_unless_null(config, name, least) or 1)
+        for name, least in zip(("n_group", "topk_group"), groups, strict=True)
+    )
+    grouped = number > 1 and config.value("topk_method") not in {"greedy", "gready"}
     return {
+        **({"groups": number, "top_groups": most} if grouped else {}),
         "experts": config.integer("n_routed_experts", "num_local_experts", "num_experts"),
         "top_k": config.integer("num_experts_per_tok"),
         "expert_ff": width,

@@ -112,6 +112,8 @@ class MoeSpec(Record):
         every: experts in every so many layers.
         router_bias: a number an expert that helps to choose: ``parameter``, or ``buffer`` that is no parameter.
         expert_bias: the experts' products have biases.
+        groups: into which the router divides the experts (DeepSeek-V3, Liu et al. 2024, section 2.1.2).
+        top_groups: from how many of them the experts of a token come.
     """
 
     experts: PositiveInt
@@ -123,6 +125,8 @@ class MoeSpec(Record):
     every: PositiveInt = 1
     router_bias: Literal["none", "parameter", "buffer"] = "none"
     expert_bias: bool = False
+    groups: PositiveInt = 1
+    top_groups: PositiveInt = 1
 
     def layers_of(self, layers: int) -> int:
         """How many of ``layers`` layers have experts."""
@@ -132,6 +136,8 @@ class MoeSpec(Record):
     def _consistent(self) -> Self:
         if self.top_k > self.experts:
             raise ValueError(f"top_k = {self.top_k} is more than experts = {self.experts}")
+        if self.top_groups > self.groups:
+            raise ValueError(f"top_groups = {self.top_groups} is more than groups = {self.groups}")
         if self.shared_gate and not self.shared_ff:
             raise ValueError("shared_gate is set, but there are no shared experts (shared_ff = 0)")
         return self

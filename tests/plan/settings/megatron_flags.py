@@ -14,6 +14,7 @@ _NUMBERS = (
     "--recompute-num-layers --tensor-model-parallel-size --pipeline-model-parallel-size "
     "--num-virtual-stages-per-pipeline-rank --context-parallel-size --expert-model-parallel-size "
     "--expert-tensor-parallel-size --num-distributed-optimizer-instances --num-experts --moe-router-topk "
+    "--moe-router-num-groups --moe-router-group-topk "
     "--moe-ffn-hidden-size --moe-shared-expert-intermediate-size --q-lora-rank --kv-lora-rank --qk-head-dim "
     "--qk-pos-emb-head-dim --v-head-dim --mtp-num-layers --vocab-size"
 )

@@ -7,13 +7,22 @@ import pytest
 from hwprof.plan.settings import megatron, torchtitan
 
 
-def test_groups_of_a_router_are_said_and_of_models_without_experts_not(launch):
-    routed = megatron.settings_for(
-        launch("deepseek-v3", storage="mixed", layout={"data_parallel": 16, "expert_parallel": 16})
-    )
-    assert any("--moe-router-num-groups" in words for words in routed.besides)
-    dense = megatron.settings_for(launch(storage="mixed"))
-    assert not any("router" in words for words in dense.besides)
+def test_groups_of_a_router_are_written_and_of_others_not(launch):
+    """DeepSeek-V3's experts stand in 8 groups, of which a token meets 4 (its config.json); Mixtral's in none."""
+    layout = {"data_parallel": 16, "expert_parallel": 16}
+    routed = megatron.settings_for(launch("deepseek-v3", storage="mixed", layout=layout)).text
+    assert "--moe-router-num-groups 8" in routed
+    assert "--moe-router-group-topk 4" in routed
+    plain = launch("mixtral-8x7b", storage="mixed", layout={"data_parallel": 16, "expert_parallel": 8})
+    assert "--moe-router-num-groups" not in megatron.settings_for(plain).text
+
+
+def test_overlap_of_tensor_traffic_that_no_argument_asked_for_is_said(launch):
+    plain = {"layout": {"data_parallel": 2, "tensor_parallel": 8, "zero_stage": 1}, "storage": "mixed"}
+    assert any("--tp-comm-overlap" in words for words in megatron.settings_for(launch(**plain)).besides)
+    asked = megatron.settings_for(launch(**plain, async_tensor_parallel=True))
+    assert "--tp-comm-overlap" in asked.text
+    assert not any("--tp-comm-overlap" in words for words in asked.besides)
 
 
 def test_experts_beside_tensor_ranks_need_sequence_parallelism(launch):
