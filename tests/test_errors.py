@@ -38,5 +38,7 @@ def test_an_unknown_name_suggests_its_near_miss():
 
 def test_an_unknown_name_without_a_near_miss_lists_known_ones():
     error = errors.UnknownNameError(kind="device", name="zzz", known=["b", "a"], remedy="pick one")
-    assert "known: a, b, ..." in str(error)
+    assert str(error) == "device 'zzz' is not in the catalogue; known: a, b; pick one"
     assert error.exit_code == 2
+    many = errors.UnknownNameError(kind="device", name="zzz", known=map(str, range(13)), remedy="pick one")
+    assert str(many) == "device 'zzz' is not in the catalogue; pick one"
