@@ -8,6 +8,8 @@ from hwprof.emulate.start import machine_named, recorded
 from hwprof.errors import WorkError
 
 SCRIPT = """
+import queue, threading
+from concurrent.futures import ThreadPoolExecutor
 import torch, torch.distributed as dist, torch.distributed.checkpoint as dcp, torch.nn as nn
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -42,10 +44,19 @@ model = nn.Linear(8, 4).cuda()
 model.load_state_dict(weights)
 model.load_state_dict(torch.load("FOLDER/weights.pt", map_location=lambda storage, _: storage.cuda(0)))
 optimizer = torch.optim.SGD(model.parameters(), plan[0]["lr"])
+with ThreadPoolExecutor(2) as pool:
+    assert [each.device.type for each in pool.map(torch.Tensor.cuda, [torch.ones(2), torch.ones(3)])] == ["cuda"] * 2
+ready, stream = queue.Queue(2), torch.cuda.Stream()
+def fetch():
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            ready.put(torch.ones(2, 8).pin_memory().cuda(non_blocking=True))
+threading.Thread(target=fetch, daemon=True).start()
 for step in range(3):
+    torch.cuda.current_stream().wait_stream(stream)
     torch.cuda.nvtx.range_push("step")
     with torch.cuda.nvtx.range("forward"):
-        loss = model(torch.ones(2, 8, device="cuda")).square().mean()
+        loss = model(ready.get(timeout=60)).square().mean()
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()

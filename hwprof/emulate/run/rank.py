@@ -7,6 +7,7 @@ import sysconfig
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from threading import get_ident
 from types import FrameType
 
 from hwprof.emulate.believed import Believed
@@ -32,7 +33,7 @@ class Rank:
         mail: objects of other ranks.
         tape, storages, values: what it asked for, held and was told.
         regions: its compiled code.
-        stream: number of the stream that is current.
+        apart: identity of a thread that the script began -> number of the stream that is current in it.
         phase: of the step.
         place: module that runs.
         notes: what was done in place of the script's own wish.
@@ -48,17 +49,30 @@ class Rank:
     values: Values = field(init=False)
     storages: Storages = field(init=False)
     regions: Regions = field(init=False)
-    stream: int = 0
+    apart: dict[int, int] = field(default_factory=dict)
     phase: Phase = "forward"
     place: str = ""
     notes: dict[str, None] = field(default_factory=dict)
     host_time: HostTime = field(default_factory=HostTime)
+    _stream: int = 0
 
     def __post_init__(self) -> None:
         self.values = Values(self.believed.expert_skew)
         self.storages = Storages(float(self.believed.capacity_bytes), self.host_time)
         self.regions = Regions(self)
         self.tape.timed(self.host_time.take_s)
+
+    @property
+    def stream(self) -> int:
+        """Number of the stream that is current; autograd's threads have that of the script."""
+        return self.apart.get(get_ident(), self._stream) if self.apart else self._stream
+
+    @stream.setter
+    def stream(self, number: int) -> None:
+        if get_ident() in self.apart:
+            self.apart[get_ident()] = number
+        else:
+            self._stream = number
 
     def note(self, text: str) -> None:
         """Say what was done otherwise than asked."""

@@ -61,6 +61,7 @@ def launcher_environment(rank: int, believed: Believed) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
+        "HF_DEACTIVATE_ASYNC_LOAD": "1",
         "WANDB_MODE": "disabled",
         "ACCELERATE_USE_CPU": "false",
         "CUDA_VISIBLE_DEVICES": "",
@@ -150,7 +151,7 @@ def run(rank: Rank, function: Callable[[], Any]) -> Ended:
             os.environ.pop(name, None)
     import torch
 
-    from hwprof.emulate.run import replicas, stand_ins, worlds
+    from hwprof.emulate.run import replicas, stand_ins, threads, worlds
     from hwprof.emulate.run.cuda import kernels, names
     from hwprof.emulate.run.cuda.accelerator import Mode, believe_in_cuda
     from hwprof.emulate.run.host_time import way_s
@@ -168,7 +169,9 @@ def run(rank: Rank, function: Callable[[], Any]) -> Ended:
     steps = Steps(rank)
     steps.install()
     fake, clock = Mode(), rank.host_time
-    with fake, Witness(rank, fake):
+    witness = Witness(rank, fake)
+    threads.install(rank, (fake, witness))
+    with fake, witness:
         clock.way_s = way_s(clock, rank.tape.current.host_s)
         rank.tape.begin()
         ended = _ended(function)

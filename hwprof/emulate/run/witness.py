@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import cache
+from threading import RLock
 from time import thread_time
 from typing import Any
 
@@ -62,11 +63,12 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
         self._rank, self._fake = rank, fake
         self._places: dict[Any, int] = {}
         self._works: dict[int, int] = {}
+        self._one = RLock()  # calls of several threads come one after the other
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator on fake tensors and write it down."""
         clock = self._rank.host_time
-        with clock:
+        with self._one, clock:
             if _answered_elsewhere(func, types):
                 return NotImplemented
             clock.arrive()
