@@ -10,7 +10,8 @@ import numpy as np
 from hwprof.emulate.answer import Emulation
 from hwprof.emulate.rows import CallRow, ExposedRow, PhaseRow, call_rows, exposed_rows, phase_rows
 from hwprof.report import palette
-from hwprof.report.cells import Field, Table, build_table, yes
+from hwprof.report.cells import Field, build_table, yes
+from hwprof.report.head import AnswerPage, card
 from hwprof.report.pictures import BOUND_WORDS, Bar, Card, Line, Picture, Segment, segment
 from hwprof.spans.intervals import union
 from hwprof.specs.hardware.spec import MatmulDtype
@@ -40,19 +41,12 @@ MOST_SPANS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmulationPage:
-    """The page: pictures ``roofs`` and ``timeline``, and tables by their names."""
+class EmulationPage(AnswerPage):
+    """The page: pictures ``roofs`` and ``timeline``, where the step goes, and what the numbers rest on."""
 
-    title: str
-    subtitle: str
-    version: str
-    sentence: str
-    caution: str
-    cards: tuple[Card, ...]
     parts: tuple[Segment, ...]
     roofs: Picture
     timeline: Picture
-    tables: dict[str, Table]
     notes: tuple[str, ...]
 
 
@@ -156,9 +150,6 @@ def _caution(found: Emulation) -> str:
 
 def _cards(found: Emulation) -> tuple[Card, ...]:
     memory, recording = found.recording.memory, found.recording
-
-    def card(title: str, value: str, detail: str) -> Card:
-        return Card(title=title, value=value, brief=value, detail=detail)
 
     rate = format_flop_per_s(recording.flop / found.step_s)
     return (

@@ -8,6 +8,8 @@ from click.testing import CliRunner
 
 from hwprof.cli.emulate import command
 from hwprof.emulate.answer import emulation, emulation_json
+from hwprof.emulate.in_chinese import page_in_chinese
+from hwprof.emulate.page import build_page
 from hwprof.emulate.saved import read_recordings, recording_bytes
 from hwprof.emulate.start import machine_named
 from hwprof.errors import InputError
@@ -77,6 +79,24 @@ def test_what_is_no_recording_is_refused(tmp_path, content):
         read_recordings(tmp_path)
 
 
+def test_what_is_made_of_words_is_said_in_chinese(emulated):
+    """Names, numbers and what the numbers rest on stay."""
+    found = emulation([emulated], machine_named("h100-sxm", 2), simulator_parameters())
+    page = page_in_chinese(build_page(found, [found]), found)
+    tables = page.tables.values()
+    pictures = (page.roofs, page.timeline)
+    texts = [
+        *(text for card in page.cards for text in (card.title, card.detail)),
+        *(part.label for part in page.parts),
+        *(text for table in tables for text in (table.title, *(column.meaning for column in table.columns))),
+        *(text for one in pictures for text in (one.title, one.x_title, one.note, one.empty)),
+        *(text for bar in page.timeline.bars for text in (bar.label, bar.detail)),
+        *(text for line in page.roofs.lines for text in line.texts),
+        *(cell.text for name in ("phases", "kinds") for row in page.tables[name].rows for cell in row[:1]),
+    ]
+    assert [text for text in texts if text and text.isascii()] == []
+
+
 def test_a_folder_gets_a_report_that_says_emulated(folder, tmp_path):
     asked = ["--hardware", "h100-sxm", "--compare", "a100-sxm", "--output", str(tmp_path / "out"), str(folder)]
     assert CliRunner().invoke(command, asked).exit_code == 0
@@ -94,5 +114,6 @@ def test_a_folder_gets_a_report_that_says_emulated(folder, tmp_path):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "所有数字都是模拟得到的" in page
     assert "按产生它的模块" in page
+    assert "text in any column" not in page
     answer = json.loads((tmp_path / "out" / "emulation.json").read_text(encoding="utf-8"))
     assert read_recordings(tmp_path / "out")[0].flop == answer["flop"]["total"]

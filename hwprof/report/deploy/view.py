@@ -8,7 +8,7 @@ from hwprof.deploy.decision import Decision, Service
 from hwprof.deploy.settings import settings_of
 from hwprof.deploy.space import Demand
 from hwprof.report import palette
-from hwprof.report.cells import Table, build_table
+from hwprof.report.cells import build_table
 from hwprof.report.deploy.tables import (
     SETTINGS,
     energy_words,
@@ -19,6 +19,7 @@ from hwprof.report.deploy.tables import (
     service_table,
     usd_words,
 )
+from hwprof.report.head import AnswerPage, card
 from hwprof.report.pictures import Card, Line, Picture
 from hwprof.units import format_quantity, format_seconds, format_span
 from hwprof.version import __version__
@@ -27,17 +28,10 @@ _COLOURS = (palette.BLUE, palette.ORANGE, palette.GREEN, palette.PURPLE, palette
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeployView:
+class DeployView(AnswerPage):
     """The page: ``pareto`` and the tables services, front, settings, rejected, assumptions."""
 
-    title: str
-    subtitle: str
-    version: str
-    sentence: str
-    caution: str
-    cards: tuple[Card, ...]
     pareto: Picture
-    tables: dict[str, Table]
 
 
 def build_deploy_view(decision: Decision, demand: Demand, model: str) -> DeployView:
@@ -80,9 +74,6 @@ def _sentence(best: Service | None) -> str:
 
 def _cards(best: Service) -> tuple[Card, ...]:
     offer = best.offer
-
-    def card(title: str, value: str, detail: str) -> Card:
-        return Card(title=title, value=value, brief=value, detail=detail)
 
     tokens, mine = (format_quantity(rate, "count") for rate in (best.token_per_s, offer.token_per_s_per_device))
     return (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hwprof.plan.answer.machines import Answer
 from hwprof.plan.answer.plans import Plan
 from hwprof.report.cells import Field, Table, build_table, chosen, yes
+from hwprof.report.head import AnswerPage, card
 from hwprof.report.pictures import BOUND_WORDS, Card, Picture
 from hwprof.report.plan.answer_text import fleet_table
 from hwprof.report.plan.figures import plan_pictures
@@ -48,21 +49,14 @@ CLOSE = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanView:
+class PlanView(AnswerPage):
     """The page.
 
     ``pictures`` has: pareto, machines, efficiency, waiting, sensitivity; ``tables``: plans, fleets, machines, scaling,
     settings, rejected, families, assumptions.
     """
 
-    title: str
-    subtitle: str
-    version: str
-    sentence: str
-    caution: str
-    cards: tuple[Card, ...]
     pictures: dict[str, Picture]
-    tables: dict[str, Table]
 
 
 def build_plan_view(answer: Answer) -> PlanView:
@@ -116,23 +110,19 @@ def _caution(answer: Answer, best: Plan) -> str:
     return " ".join(words)
 
 
-def _card(title: str, value: str, detail: str) -> Card:
-    return Card(title=title, value=value, brief=value, detail=detail)
-
-
 def _cards(best: Plan) -> list[Card]:
     found, bill, capacity = best.prediction, best.bill, best.question.machine.capacity_bytes
     step = format_seconds(found.step_s)
     return [
         *(_cards_of_run(best) if bill.steps > 1 else ()),
-        _card("Step", step, f"{format_span(found.interval_s, 's')} in 90 %; {layout_words(best.job)}"),
-        _card("MFU", format_fraction(found.mfu), f"HFU {format_fraction(found.hfu)}; attention counted in full"),
-        _card(
+        card("Step", step, f"{format_span(found.interval_s, 's')} in 90 %; {layout_words(best.job)}"),
+        card("MFU", format_fraction(found.mfu), f"HFU {format_fraction(found.hfu)}; attention counted in full"),
+        card(
             "Memory of a device",
             format_bytes(found.memory.device_bytes),
             f"up to {format_bytes(found.memory_interval_bytes[1])} of {format_bytes(capacity)}",
         ),
-        _card(
+        card(
             "Tokens/s",
             format_quantity(best.tokens_per_s, "large_count"),
             f"{format_quantity(found.tokens_per_s_per_device, 'large_count')} of each device",
@@ -144,17 +134,17 @@ def _cards_of_run(best: Plan) -> Iterator[Card]:
     """What a whole training takes, failures included."""
     bill, found = best.bill, best.goodput
     low, high = (number(end) for end in bill.days_interval)
-    yield _card("Whole training", days_words(best), f"{low} to {high} in 80 %; {bill.steps:,.0f} steps")
+    yield card("Whole training", days_words(best), f"{low} to {high} in 80 %; {bill.steps:,.0f} steps")
     span = format_span(bill.usd_interval, "usd") if bill.usd_interval else "--price gives one"
-    yield _card("Cost", cost_words(best), f"{span} with the days' interval" if bill.usd_interval else span)
+    yield card("Cost", cost_words(best), f"{span} with the days' interval" if bill.usd_interval else span)
     if bill.power_watt is not None and bill.co2_kg is not None:
         detail = f"{energy_words(best)}, {number(bill.co2_kg / 1e3)} t CO2"
-        yield _card("Power", format_quantity(bill.power_watt, "watt"), detail)
+        yield card("Power", format_quantity(bill.power_watt, "watt"), detail)
     if found is not None:
         detail = (
             f"{number(found.failures_per_day, 2)} failures a day, restarts {format_fraction(found.restart_fraction)}"
         )
-        yield _card("Goodput", format_fraction(found.fraction), detail)
+        yield card("Goodput", format_fraction(found.fraction), detail)
 
 
 def _rate(plan: Plan) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwprof.report.cells import Table
+from hwprof.report.head import Page
 from hwprof.report.pictures import Picture
 from hwprof.report.run import figures, provenance, rank_tables, step_figures, tables
 from hwprof.report.run.absence import STATUS_WORDS, missing_parts
@@ -25,7 +26,7 @@ _RANK_TABLES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class View(Page):
     """One report.
 
     ``tables`` has: phases, kinds, modules, ops, kernels, memory, ceilings, skipped, environment, telemetry; of training
@@ -33,10 +34,7 @@ class View:
     counters counters.
     """
 
-    title: str
-    subtitle: str
     created: str
-    version: str
     command: str
     status: str
     status_text: str
@@ -52,7 +50,6 @@ class View:
     timeline: Picture
     telemetry: tuple[Picture, ...]
     basis: str
-    tables: dict[str, Table]
 
 
 def build_view(record: RunRecord) -> View:
