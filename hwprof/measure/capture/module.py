@@ -160,10 +160,12 @@ def parameter_uses(recorder: CallRecorder, module: nn.Module) -> Iterator[Parame
         )
 
 
-def _split(plan: Mapping[str, str], name: str, parameter: nn.Parameter) -> TensorWay:
+def _split(plan: Mapping[str, Any], name: str, parameter: nn.Parameter) -> TensorWay:
     """By the words of transformers' plans: of a row-wise matrix only the bias is whole."""
     path = label_of(name)
     style = plan.get(path) or plan.get(path.rpartition(".")[0], "")
+    if not isinstance(style, str):  # an object of diffusers' own, whose split is not told by a word
+        return ""
     if style in _GATHERED:
         return "gathered"
     if "colwise" in style:

@@ -34,6 +34,10 @@ def load_model(name_or_path: str | Path) -> ModelSpec:
         UnknownNameError: no such name and no such file.
         SpecError: the file is wrong.
     """
+    if str(name_or_path).startswith("torchtitan:"):
+        from hwprof.specs.foreign.torchtitan import flavor_named
+
+        name_or_path = flavor_named(str(name_or_path))
     model = _load("model", name_or_path)
     assert isinstance(model, ModelSpec)
     return model
@@ -264,7 +268,10 @@ def _unknown(sort: Sort, name: str) -> InputError:
     if sort == "device" and _PROCESSOR.search(name):
         remedy = "`hwprof run --model tiny --device cpu` measures the one that is here, `hwprof fit` takes its --memory"
     if sort == "model" and _ORGANISED.fullmatch(name):
-        remedy = f"give its config.json: `hf download {name} config.json --local-dir mine`, then --model mine"
+        remedy = (
+            f"give its config.json: `hf download {name} config.json --local-dir mine`, then --model mine; of a "
+            "diffusion model transformer/config.json"
+        )
     return UnknownNameError(
         kind=sort,
         name=name,

@@ -145,6 +145,11 @@ def refusal_of_text(path: Path) -> tuple[str, str] | None:
     suffix = path.suffix.lower()
     if suffix in WEIGHTS:
         return f"{WEIGHTS[suffix]}, without the model's dimensions by name", BESIDE
+    if suffix == ".py" and "torchtitan" in path.read_text(encoding="utf-8", errors="replace"):
+        return (
+            "a program of torchtitan in Python",
+            "give the flavor that it trains, torchtitan:llama3:8B, or what makes its job, torchtitan:llama3_8b",
+        )
     if suffix == ".py":
         return (
             "a program in Python",

@@ -57,6 +57,43 @@ def _recipe(values: Tables) -> str:
     return f"give the model that it trains: --model {base}"
 
 
+def _of_diffusers(values: Tables) -> str:
+    name = values["_class_name"]
+    given = _INPUTS.get(name)
+    inputs = "inputs" if given is None else "dict(" + ", ".join(f"{key}={sizes}" for key, sizes in given.items()) + ")"
+    keys = {key: values.get(key, key) for key in _SIZES}
+    return (
+        f"count the module: hwprof count --module package.module:factory, whose factory returns "
+        f"(diffusers.{name}.from_config(values of this file), {inputs.format(**keys)})"
+    )
+
+
+_SIZES = ("in_channels", "sample_size", "joint_attention_dim", "pooled_projection_dim")
+
+_INPUTS: dict[str, dict[str, str]] = {
+    "DiTTransformer2DModel": {
+        "hidden_states": "ones(batch, {in_channels}, {sample_size}, {sample_size})",
+        "timestep": "ones(batch, dtype=int64)",
+        "class_labels": "ones(batch, dtype=int64)",
+    },
+    "SD3Transformer2DModel": {
+        "hidden_states": "ones(batch, {in_channels}, {sample_size}, {sample_size})",
+        "encoder_hidden_states": "ones(batch, tokens, {joint_attention_dim})",
+        "pooled_projections": "ones(batch, {pooled_projection_dim})",
+        "timestep": "ones(batch)",
+    },
+    "FluxTransformer2DModel": {
+        "hidden_states": "ones(batch, patches, {in_channels})",
+        "encoder_hidden_states": "ones(batch, tokens, {joint_attention_dim})",
+        "pooled_projections": "ones(batch, {pooled_projection_dim})",
+        "timestep": "ones(batch)",
+        "guidance": "ones(batch)",
+        "img_ids": "zeros(patches, 3)",
+        "txt_ids": "zeros(tokens, 3)",
+    },
+}
+"""Class of diffusers (0.42) -> arguments of its forward, as a factory makes them with torch."""
+
 NO_MODELS: tuple[Kind, ...] = (
     Kind(holds=lambda v: "peft_type" in v, what=_adapter, remedy=_adapted),
     Kind(
@@ -81,12 +118,14 @@ NO_MODELS: tuple[Kind, ...] = (
         remedy=_recipe,
     ),
     Kind(
+        holds=lambda v: str(v.get("_class_name", "")).endswith("Pipeline"),
+        what=lambda v: f"an index of a pipeline of diffusers, {v['_class_name']}",
+        remedy=lambda _: "give the config.json of the part that is trained: transformer/config.json",
+    ),
+    Kind(
         holds=lambda v: "_class_name" in v and ("_diffusers_version" in v or str(v["_class_name"]).endswith("Model")),
         what=lambda v: f"a configuration of diffusers, {v['_class_name']}",
-        remedy=lambda v: (
-            f"count the module: --module package.module:factory, whose factory returns "
-            f"(diffusers.{v['_class_name']}.from_config(...), inputs)"
-        ),
+        remedy=_of_diffusers,
     ),
     Kind(
         holds=lambda v: "pretrained_cfg" in v or ({"architecture", "num_features"} <= v.keys()),

@@ -1,10 +1,11 @@
-"""Which model does a job file of torchtitan train? Its model and flavor stand for one of the catalogue."""
+"""Which model does a job of torchtitan train? Its model and flavor stand for one of the catalogue."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from hwprof.errors import SpecError
+from hwprof.errors import InputError, SpecError
 from hwprof.specs.foreign.kinds import Tables
 
 FLAVORS: dict[tuple[str, str], str] = {
@@ -26,6 +27,31 @@ FLAVORS: dict[tuple[str, str], str] = {
     ("qwen3", "235B-A22B"): "qwen3-235b-a22b",
 }
 """Model and flavor (torchtitan/models/*/__init__.py, 0.2) -> the model of the catalogue with the same dimensions."""
+
+
+NAMED = "torchtitan:"
+"""Before a model and a flavor (``torchtitan:llama3:8B``), or what makes a job of them (``torchtitan:llama3_8b``)."""
+
+
+def flavor_named(text: str) -> str:
+    """The catalogue's name of ``torchtitan:MODEL:FLAVOR``; case, dots, lines and colons do not matter.
+
+    Raises:
+        InputError: no such flavor is known.
+    """
+    asked = _plain(text.removeprefix(NAMED))
+    for (name, flavor), found in FLAVORS.items():
+        if asked in {_plain(name + flavor), _plain(name + name + flavor)}:
+            return found
+    raise InputError(
+        f"torchtitan's {text.removeprefix(NAMED)!r} is not known",
+        expectation=f"known are {', '.join(f'{NAMED}{name}:{flavor}' for name, flavor in FLAVORS)}",
+        remedy="give the model itself: a catalogue name, a TOML file or a config.json",
+    )
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
 def flavor_of(values: Tables, path: Path) -> str | None:

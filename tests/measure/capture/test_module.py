@@ -364,3 +364,10 @@ def test_weights_without_end_are_refused_while_they_are_made(monkeypatch):
         nn.Sequential(*(nn.Linear(2, 2) for _ in range(5)))
     with weightless(), pytest.raises(InputError, match="more than 10 weights"):
         nn.Sequential(*(nn.Linear(2, 2) for _ in range(6)))
+
+
+def test_a_plan_that_is_told_by_objects_shares_nothing() -> None:
+    module = nn.Linear(4, 4)
+    module._tp_plan = {"weight": object()}  # type: ignore[assignment]  # as diffusers has it
+    seen = capture(Subject(name="linear", module=module, arguments=(torch.ones(2, 4),)))
+    assert [use.split for use in seen.parameters] == ["", ""]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hwprof.count.blocks.parameters import parameters
-from hwprof.errors import SpecError
+from hwprof.errors import InputError, SpecError
 from hwprof.specs.catalogue.lookup import load_model
 
 LLAMA_31_8B, LLAMA_2_7B, MISTRAL_7B_03, MIXTRAL_8X7B = 8_030_261_248, 6_738_415_616, 7_248_023_552, 46_702_792_704
@@ -177,10 +177,18 @@ def test_a_gguf_file_that_is_cut_short_or_of_another_architecture_is_refused(tmp
         ("recipe.yaml", "base_model: Qwen/Qwen3-8B\nadapter: lora\n", "recipe of training", "--model Qwen/Qwen3-8B"),
         (
             "config.json",
-            {"_class_name": "FluxTransformer2DModel", "_diffusers_version": "0.30.0"},
+            {"_class_name": "FluxTransformer2DModel", "_diffusers_version": "0.30.0", "in_channels": 64},
             "configuration of diffusers, FluxTransformer2DModel",
-            "--module",
+            "from_config(values of this file), dict(hidden_states=ones(batch, patches, 64)",
         ),
+        (
+            "config.json",
+            {"_class_name": "OtherModel", "_diffusers_version": "0.30.0"},
+            "diffusers",
+            "of this file), inputs)",
+        ),
+        ("model_index.json", {"_class_name": "FluxPipeline"}, "index of a pipeline", "transformer/config.json"),
+        ("config_registry.py", "import torchtitan\n", "a program of torchtitan", "torchtitan:llama3:8B"),
         ("config.json", {"architecture": "vit_tiny", "pretrained_cfg": {}}, "timm, vit_tiny", "--module"),
         ("model.safetensors.index.json", {"weight_map": {}}, "index of weights", "config.json"),
         ("tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer"}, "of a tokenizer", "config.json"),
@@ -273,3 +281,23 @@ def test_a_configuration_of_transformers_is_none_of_these_whatever_its_keys_are_
 def test_a_layer_of_litgpt_that_is_not_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="GemmaMLP and RMSNorm are not read"):
         load_model(written(tmp_path, "c.json", _LITGPT | {"mlp_class_name": "GemmaMLP"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("torchtitan:llama3:8B", "llama-3.1-8b"),
+        ("torchtitan:llama3_405b", "llama-3.1-405b"),
+        ("torchtitan:llama3:llama3_70b", "llama-3.1-70b"),
+        ("torchtitan:qwen3:30B-A3B", "qwen3-30b-a3b"),
+        ("torchtitan:qwen3_0_6b", "qwen3-0.6b"),
+        ("torchtitan:deepseek_v3_671b", "deepseek-v3"),
+    ],
+)
+def test_a_flavor_of_torchtitan_is_a_name(name: str, model: str) -> None:
+    assert load_model(name) == load_model(model)
+
+
+def test_a_flavor_that_is_not_known_says_which_are() -> None:
+    with pytest.raises(InputError, match=r"torchtitan's 'flux:dev' is not known; known are torchtitan:llama3:8B"):
+        load_model("torchtitan:flux:dev")
