@@ -88,6 +88,19 @@ def test_another_rank_gets_what_the_first_one_has(tmp_path):
     )
 
 
+def test_an_operator_that_torch_has_no_rule_for_is_named(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import torch\n"
+        "scores = torch.randn(50, 2, 8, device='cuda').log_softmax(2)\n"
+        "words, lengths = torch.ones(2, 10, dtype=torch.long, device='cuda'), torch.tensor([50, 50])\n"
+        "torch.nn.functional.ctc_loss(scores, words, lengths, torch.tensor([10, 10]))\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(WorkError, match=r"train.py:4: torch has no rule for what aten::_use_cudnn_ctc_loss gives"):
+        recorded([str(script)], machine_named("h100-sxm", 1))
+
+
 def _ended(number, *, awaits=-1, failure=""):
     memory = Memory(peak_bytes=0, reserved_bytes=0, kinds={}, refusal=None)
     made = {"calls": (), "collectives": (), "events": (), "call_count": 0, "made_up": {}, "notes": ()}

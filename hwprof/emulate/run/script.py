@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -190,20 +191,37 @@ def _ended(function: Callable[[], Any]) -> Ended:
     except SystemExit as error:
         return Ended() if not error.code else Ended(failure=f"the script ends with exit code {error.code}")
     except Exception as error:  # noqa: BLE001 (whatever somebody's script raises)
-        message = (str(error).strip() or "no message").splitlines()[0]
-        return Ended(failure=f"{type(error).__name__}: {message}", line=_line_of(error))
+        return Ended(failure=_reason(error), line=_line_of(error))
     return Ended()
 
 
-def _line_of(error: BaseException) -> str:
-    """The innermost line of the user's own files on the way to an error."""
-    found, step = "", error.__traceback__
+_NO_SHAPES = re.compile(r"(\w+::\w+)\S*: attempted to run this operator with Meta tensors")
+"""What torch says of an operator without a rule for fake tensors, before it tries to compute it."""
+
+
+def _reason(error: BaseException) -> str:
+    """What ended a script, in a line."""
+    step: BaseException | None = error
     while step is not None:
-        path = step.tb_frame.f_code.co_filename
-        if is_own(path):
-            found = f"{Path(path).name}:{step.tb_lineno}"
+        found = _NO_SHAPES.match(str(step))
+        if found:
+            return f"torch has no rule for what {found[1]} gives of tensors without numbers"
+        step = step.__cause__ or step.__context__
+    message = (str(error).strip() or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {message}"
+
+
+def _line_of(error: BaseException) -> str:
+    """The innermost line on the way to an error of the user's own files; of a library's, where there are none."""
+    own, others, step = "", "", error.__traceback__
+    while step is not None:
+        path = Path(step.tb_frame.f_code.co_filename)
+        if is_own(str(path)):
+            own = f"{path.name}:{step.tb_lineno}"
+        elif "site-packages" in path.parts and not {"torch", "hwprof"} & {*path.parts}:
+            others = f"{path.parent.name}/{path.name}:{step.tb_lineno}"
         step = step.tb_next
-    return found or script_line()
+    return own or others or script_line()
 
 
 @contextmanager
