@@ -86,12 +86,13 @@ def command(
 ) -> None:
     """Run SCRIPT unmodified as one rank of DEVICES of HARDWARE: time, memory, bottleneck. Nothing is computed.
 
-    SCRIPT is a Python file and its arguments, or -m and a module. It believes in CUDA, NCCL, its world size and its
-    launcher; what it prints goes to standard error. DIR is a folder that --output left: its recording is priced again.
+    SCRIPT is a Python file and its arguments, or -m and a module; a launcher before it is left out. It believes in
+    CUDA, NCCL, its world size and its launcher; what it prints goes to standard error. DIR is a folder that --output
+    left: its recording is priced again.
     """
     from hwprof.emulate.answer import emulation, emulation_json
     from hwprof.emulate.here import measured_machine
-    from hwprof.emulate.start import machine_named, recorded
+    from hwprof.emulate.start import machine_named, recorded, script_of
 
     saved = _saved(script, devices)
     count = saved[0].devices if saved else devices
@@ -99,9 +100,8 @@ def command(
         raise InputError("--devices is missing", expectation="how many devices the script is one of")
     machine, table, here, notes = measured_machine(hardware, count, calibrations)
     others = [machine_named(name.strip(), count) for name in compare.split(",")] if compare else []
-    words = [*script[1:]] if script[0] in {"python", "python3"} else [*script]
     recordings = saved or recorded(
-        words, machine, rank=rank, steps=steps, expert_skew=expert_skew, history=output is not None
+        script_of(script), machine, rank=rank, steps=steps, expert_skew=expert_skew, history=output is not None
     )
     found = emulation(recordings, machine, table, notes, here)
     if trace is not None:

@@ -8,8 +8,8 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,34 @@ def believed_of(machine: Machine, expert_skew: float = 1.0) -> Believed:
         kind="cpu" if device.kind == "cpu" else "cuda",
         expert_skew=expert_skew,
     )
+
+
+LAUNCHERS = frozenset({"torchrun", "accelerate", "deepspeed", "srun", "mpirun", "mpiexec"})
+"""Programs that start ranks; those of torch and accelerate are modules, too."""
+
+
+def script_of(words: Sequence[str]) -> list[str]:
+    """``train.py ARGS`` or ``-m module ARGS`` of what people type: without Python, and without what would start ranks.
+
+    Raises:
+        InputError: a launcher stands before something that is no Python file.
+    """
+    found = list(words)
+    if Path(found[0]).name.startswith("python"):
+        found = found[1:]
+        while found and found[0].startswith("-") and found[0] != "-m":
+            found = found[1:]
+    first = found[1] if found[:1] == ["-m"] and len(found) > 1 else Path(found[0]).name if found else ""
+    if first not in LAUNCHERS and not first.startswith(("torch.distributed.", "accelerate.commands.")):
+        return found
+    place = next((place for place, word in enumerate(found) if word.endswith(".py")), None)
+    if place is None:
+        raise InputError(
+            f"{first} starts ranks, and no Python file stands behind it",
+            expectation="each rank is emulated: --devices says how many there are",
+            remedy="leave it out: hwprof emulate ... -- train.py ARGS",
+        )
+    return found[place:]
 
 
 def recorded(
@@ -84,6 +112,8 @@ def recorded(
                 held[number] = one.awaits
                 waiting = [each for each in waiting if each != one.awaits] + [one.awaits]
                 continue
+            if one.awaits in found and one.steps:  # that rank had shown enough before it would have sent this
+                one = replace(one, failure="")
             found[number] = _whole(one)
             waiting.pop()
             held.pop(number, None)

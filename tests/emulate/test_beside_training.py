@@ -5,7 +5,7 @@ import pytest
 from hwprof.emulate import start
 from hwprof.emulate.recording import Memory, Recording
 from hwprof.emulate.start import machine_named, recorded
-from hwprof.errors import WorkError
+from hwprof.errors import InputError, WorkError
 
 SCRIPT = """
 import queue, threading
@@ -101,6 +101,26 @@ def test_an_operator_that_torch_has_no_rule_for_is_named(tmp_path):
         recorded([str(script)], machine_named("h100-sxm", 1))
 
 
+@pytest.mark.parametrize(
+    ("typed", "script"),
+    [
+        ("train.py --lr 1", "train.py --lr 1"),
+        ("python3 -u train.py --data x.py", "train.py --data x.py"),
+        ("python -m package.train", "-m package.train"),
+        ("torchrun --standalone --nproc-per-node 8 train.py --lr 1", "train.py --lr 1"),
+        ("python -m torch.distributed.run --nnodes 2 src/train.py", "src/train.py"),
+        ("accelerate launch --config_file fsdp.yaml train.py", "train.py"),
+    ],
+)
+def test_a_script_is_found_behind_what_starts_its_ranks(typed, script):
+    assert " ".join(start.script_of(typed.split())) == script
+
+
+def test_a_launcher_without_a_file_is_refused():
+    with pytest.raises(InputError, match="torchrun starts ranks"):
+        start.script_of(["torchrun", "--nproc-per-node", "8", "-m", "package.train"])
+
+
 def _ended(number, *, awaits=-1, failure=""):
     memory = Memory(peak_bytes=0, reserved_bytes=0, kinds={}, refusal=None)
     made = {"calls": (), "collectives": (), "events": (), "call_count": 0, "made_up": {}, "notes": ()}
@@ -135,6 +155,18 @@ def test_a_rank_waits_for_one_that_is_already_on_the_list(emulated_in_turn):
     found, order = emulated_in_turn({3: (1, 2), 2: (1, 0), 1: (0,)}, 3)
     assert [each.rank for each in found] == [3, 0, 1, 2]
     assert order == [3, 1, 0, 1, 3, 2, 3]
+
+
+def test_a_rank_that_goes_on_longer_than_the_one_it_hears_from_has_its_step(monkeypatch, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text("", encoding="utf-8")
+
+    def child(asked, _believed):
+        return _ended(0) if asked["rank"] == 0 else _ended(1, awaits=0, failure="it waits")
+
+    monkeypatch.setattr(start, "_in_child", child)
+    found = recorded([str(script)], machine_named("h100-sxm", 4), rank=1)
+    assert [(each.rank, each.failure) for each in found] == [(1, ""), (0, "")]
 
 
 def test_ranks_that_wait_in_a_circle_end_with_the_line(emulated_in_turn):
