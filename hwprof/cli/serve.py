@@ -16,8 +16,10 @@ from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 import click
 
 from hwprof.errors import InputError
+from hwprof.report.chinese import Language
 from hwprof.report.files.run_list import FILE_TYPES, ListedRun, RunFolder, comparison_page, files_of, list_page
 from hwprof.report.html import render_html
+from hwprof.report.run.in_chinese import view_in_chinese
 from hwprof.report.run.view import build_view
 
 ADDRESS = "127.0.0.1"
@@ -54,25 +56,25 @@ class _RefusedError(Exception):
         self.status = status
 
 
-def serve(root: Path) -> None:
+def serve(root: Path, language: Language = "en") -> None:
     """Serve the runs below ``root`` until Ctrl-C, on a free port of 127.0.0.1.
 
     Raises:
         InputError: ``root`` is no folder.
     """
     try:
-        with server_of(root) as server:
+        with server_of(root, language) as server:
             click.echo(f"http://{ADDRESS}:{server.server_port}/ shows the runs below {root} (Ctrl-C ends it)")
             server.serve_forever()
     except KeyboardInterrupt:
         click.echo("ended", err=True)
 
 
-def server_of(root: Path) -> ThreadingHTTPServer:
+def server_of(root: Path, language: Language = "en") -> ThreadingHTTPServer:
     """A server that listens and is yet to be run; raises as ``serve`` does."""
     if not root.is_dir():
         raise InputError(f"{root} is no folder", remedy="give a folder that holds run directories")
-    return _Server((ADDRESS, 0), functools.partial(_Handler, RunFolder(root.resolve())))
+    return _Server((ADDRESS, 0), functools.partial(_Handler, RunFolder(root.resolve()), language))
 
 
 class _Server(ThreadingHTTPServer):
@@ -117,8 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "hwprof"
     sys_version = ""
 
-    def __init__(self, folder: RunFolder, *args: object) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunFolder, language: Language, *args: object) -> None:
+        self._folder, self._language = folder, language
         super().__init__(*args)  # type: ignore[arg-type]  # handed through as socketserver gives them
 
     def do_GET(self) -> None:
@@ -135,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answered(self) -> Answer:
         try:
             self._check_host()
-            return answer(self._folder, self.path)
+            return answer(self._folder, self.path, self._language)
         except _RefusedError as refusal:
             return _plain(refusal.status, str(refusal))
         except InputError as error:
@@ -161,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(reply.body)
 
 
-def answer(folder: RunFolder, target: str) -> Answer:
+def answer(folder: RunFolder, target: str, language: Language = "en") -> Answer:
     """The answer to a request for ``target``: a path with a query, escaped as in addresses.
 
     A run is looked up among those that were found, a file among those of its directory: no path is put together from
@@ -173,16 +175,16 @@ def answer(folder: RunFolder, target: str) -> Answer:
         raise _RefusedError(HTTPStatus.BAD_REQUEST, "this is no address") from None
     path = os.fsdecode(unquote_to_bytes(parts.path))
     if path == "/":
-        return _page(list_page(folder))
+        return _page(list_page(folder, language))
     if path == "/favicon.ico":  # browsers ask for it unbidden
         return Answer(HTTPStatus.NO_CONTENT, "image/x-icon", b"")
     if path == "/compare":
         query = parse_qs(parts.query, errors="surrogateescape")
         a, b = (_run(folder, query.get(name, [""])[0]) for name in ("a", "b"))
-        return _page(comparison_page(a, b))
+        return _page(comparison_page(a, b, language))
     if path.startswith("/runs/"):
         key, _, name = path.removeprefix("/runs/").rpartition("/")
-        return _file(_run(folder, key or "."), name)
+        return _file(_run(folder, key or "."), name, language)
     raise _RefusedError(HTTPStatus.NOT_FOUND, "there is no such page; / lists the runs")
 
 
@@ -193,9 +195,10 @@ def _run(folder: RunFolder, key: str) -> ListedRun:
     return run
 
 
-def _file(run: ListedRun, name: str) -> Answer:
+def _file(run: ListedRun, name: str, language: Language) -> Answer:
     if name == "report.html":
-        return _page(render_html(build_view(run.record)))
+        view = build_view(run.record)
+        return _page(render_html(view_in_chinese(view) if language == "zh" else view, language))
     path = files_of(run).get(name)
     if path is None:
         raise _RefusedError(HTTPStatus.NOT_FOUND, "the run has no such file")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option, say
+from hwprof.cli.format_option import format_option, language_option, say
 from hwprof.cli.progress import progress_on_stderr
 from hwprof.errors import InputError, WorkError
 from hwprof.specs.hardware.spec import DeviceSpec
@@ -23,6 +23,7 @@ from hwprof.specs.record.trace import TraceReport
 from hwprof.version import __version__
 
 if TYPE_CHECKING:
+    from hwprof.report.chinese import Language
     from hwprof.trace.analysis import Asked
     from hwprof.trace.windows import Chosen
 
@@ -69,6 +70,7 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     type=click.Path(file_okay=False, path_type=Path),
     help="Also write trace.json, trace.html and CSV files into this folder.",
 )
+@language_option
 @format_option
 def command(
     files: tuple[Path, ...],
@@ -81,6 +83,7 @@ def command(
     captures: tuple[Path, ...],
     top: int,
     output: Path | None,
+    language: Language,
     output_format: str,
 ) -> None:
     """Analyse traces of any training loop, one FILE a rank.
@@ -121,13 +124,13 @@ def command(
     if output is not None:
         from hwprof.report.files.trace import write_trace_report
 
-        write_trace_report(report, output)
+        write_trace_report(report, output, language)
     if output_format == "json":
         click.echo(report.model_dump_json(indent=1))
     else:
         from hwprof.report.trace.text import print_trace
 
-        print_trace(report, sys.stdout, top=top)
+        print_trace(report, sys.stdout, top=top, language=language)
     _raise_broken(report)
 
 

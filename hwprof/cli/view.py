@@ -55,7 +55,7 @@ def command(
 
         if counters is not None or output_format == "json":
             raise InputError("--serve goes with neither --ncu nor --format json", remedy="leave one of them out")
-        serve(directory)
+        serve(directory, language)
         return
     path = directory / RECORD_FILE if directory.is_dir() else directory
     record = read_run(directory)

@@ -7,12 +7,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from hwprof.report.cells import Table
+from hwprof.report.cells import Cell, Column, Table
+from hwprof.report.more_chinese import COMPARISON, EVERYWHERE, SERVING, TRACE
 from hwprof.report.pictures import Card, Picture
 
 Language = Literal["en", "zh"]
 
 WORDS: Mapping[str, str] = {
+    **EVERYWHERE,
+    **TRACE,
+    **COMPARISON,
+    **SERVING,
     "Verdict": "结论",
     "Plans": "方案",
     "Machines": "机器",
@@ -226,6 +231,24 @@ _IN_SENTENCES = (
     (r"of each device", "每台"),
     (r"up 至 (\S+ \S+) of (\S+ \S+)", r"最多 \1，共 \2"),
     (r"attention counted in full", "注意力按全量计"),
+    (r"95 % interval of the change:", "变化的 95 % 区间："),
+    (
+        r"a step of B has (\S+) times the tokens of one of A: (\S+ \S+) tokens/s",
+        r"B 每步的 token 是 A 的 \1 倍：token/s 变化 \2",
+    ),
+    (r"noise is that within each run; .* is not in it", "噪声指各次运行之内的；两次之间机器上的其他工作不在其中"),
+    (r"The (\d+) largest changes of (\d+); (.*) shows more\.", r"\2 个变化中最大的 \1 个；\3 显示更多。"),
+    (r"The first (\d+) of (\d+); --top N shows more, --format json all\.", r"\2 行中的前 \1 行；--top N 显示更多。"),
+    (r"Right of zero B is slower, left of it faster\.", "零右侧 B 更慢，左侧更快。"),
+    (r"(\d+) smaller changes: see the table\.", r"另有 \1 个较小的变化见表。"),
+    (r"B less A, time of a step", "B 减 A，单步时间"),
+    (r"FAILED: the limit is (\S+ \S+), beyond noise", r"未通过：上限为 \1，超出噪声"),
+    (r"UNDECIDED: the limit is (\S+ \S+), beyond noise", r"未定：上限为 \1，超出噪声"),
+    (r"passed: the limit is (\S+ \S+), beyond noise", r"通过：上限为 \1，超出噪声"),
+    (r"90 % interval", "90 % 区间"),
+    (r"all servers busy", "所有服务器满载"),
+    (r"no price known", "价格未知"),
+    (r"no power known", "功率未知"),
 )
 """Words inside sentences that are made of numbers."""
 
@@ -243,9 +266,25 @@ def phrase(text: str) -> str:
 
 
 def table_in_chinese(table: Table) -> Table:
-    """Its titles; cells stay, as they are numbers and names."""
-    columns = tuple(replace(column, title=chinese(column.title)) for column in table.columns)
-    return replace(table, title=chinese(table.title), columns=columns)
+    """Its titles, and cells of text that are words of a page; numbers and names stay."""
+    return replace(
+        table,
+        title=chinese(table.title),
+        columns=tuple(
+            replace(column, title=chinese(column.title), meaning=WORDS.get(column.meaning, column.meaning))
+            for column in table.columns
+        ),
+        rows=tuple(tuple(map(_cell, row, table.columns)) for row in table.rows),
+        empty=WORDS.get(table.empty, table.empty),
+        note=phrase(table.note),
+    )
+
+
+def _cell(cell: Cell, column: Column) -> Cell:
+    return replace(cell, text=WORDS.get(cell.text, cell.text)) if column.style in _WORDED else cell
+
+
+_WORDED = {"text", "long"}
 
 
 def card_in_chinese(card: Card) -> Card:
@@ -260,5 +299,18 @@ def card_in_chinese(card: Card) -> Card:
 
 
 def picture_in_chinese(picture: Picture) -> Picture:
-    """Its title, where there is a word for it."""
-    return replace(picture, title=WORDS.get(picture.title, picture.title))
+    """Its titles, legend and note, where there are words for them."""
+    return replace(
+        picture,
+        title=_said(picture.title),
+        x_title=_said(picture.x_title),
+        y_title=_said(picture.y_title),
+        note=_said(picture.note),
+        empty=_said(picture.empty),
+        lines=tuple(replace(line, name=WORDS.get(line.name, line.name)) for line in picture.lines),
+        bars=tuple(replace(bar, label=WORDS.get(bar.label, bar.label)) for bar in picture.bars),
+    )
+
+
+def _said(text: str) -> str:
+    return WORDS.get(text) or phrase(text)

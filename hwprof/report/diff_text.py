@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from hwprof.report.cells import Field, Table, build_table
+from hwprof.report.chinese import chinese, phrase, table_in_chinese
 from hwprof.report.terminal import Section, print_sections
 from hwprof.specs.record.diff import DiffLevel, DiffOutcome, DiffRank, DiffReport, DiffRow, DiffSetting, DiffSide
 from hwprof.units import format_change, number
@@ -75,6 +76,14 @@ def diff_section(report: DiffReport, top: int) -> Section:
     """What the comparison says, as a title, lines, tables of ``top`` rows a level, and notes."""
     title = f"{_VERDICTS[report.step.verdict]}: {format_change(report.step.change_fraction)} of the step time"
     return Section(title, _lead(report), _tables(report, top), report.notes)
+
+
+def section_in_chinese(section: Section) -> Section:
+    """The same tables and numbers under Chinese words; names and notes stay."""
+    verdict, _, change = section.title.partition(": ")
+    title = f"{chinese(verdict)}：单步时间变化 {change.removesuffix(' of the step time')}"
+    lead = [phrase(line) for line in section.lead]
+    return Section(title, lead, [table_in_chinese(table) for table in section.tables], [*map(phrase, section.notes)])
 
 
 def _lead(report: DiffReport) -> list[str]:

@@ -50,12 +50,11 @@ def _rendered(
     template: str, page: object, charts: Mapping[str, Picture | RooflineFigure], language: Language = "en"
 ) -> str:
     return (
-        _environment()
+        _environment(language)
         .get_template(template)
         .render(
             page=page,
             language=language,
-            t=chinese if language == "zh" else str,
             css=_own_text(_TEMPLATES / "report.css"),
             js=_script(),
             plotly=_plotly() if charts else "",
@@ -67,7 +66,7 @@ def _rendered(
 def render_notebook(view: View) -> str:
     """The first screen with its own style, as a fragment that a notebook shows below a cell."""
     css = _own_text(_TEMPLATES / "notebook.css")
-    return _environment().get_template("notebook.html.j2").render(page=view, css=css, t=str)
+    return _environment("en").get_template("notebook.html.j2").render(page=view, css=css)
 
 
 def run_address(key: str, file: str) -> str:
@@ -87,7 +86,7 @@ def embedded_json(value: object) -> Markup:
     return Markup(safe)  # noqa: S704 (escaped in the line above)
 
 
-def _environment() -> Environment:
+def _environment(language: Language) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -96,6 +95,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(bound_colours=palette.BOUND_COLOURS, ink=palette.ink, address=run_address)
+    environment.globals["t"] = chinese if language == "zh" else str
     return environment
 
 

@@ -11,8 +11,9 @@ from hwprof.compare.diff import compare
 from hwprof.compare.sides import Side, side_of_run
 from hwprof.errors import InputError
 from hwprof.report.cells import Field, Table, build_table
+from hwprof.report.chinese import Language, picture_in_chinese, table_in_chinese
 from hwprof.report.diff_figures import diff_pictures
-from hwprof.report.diff_text import diff_section
+from hwprof.report.diff_text import diff_section, section_in_chinese
 from hwprof.report.files.run import RECORD_FILE, read_run
 from hwprof.report.html import render_page
 from hwprof.report.pictures import Picture
@@ -133,21 +134,22 @@ class ListPage:
     chosen: tuple[str, str]
 
 
-def list_page(folder: RunFolder) -> str:
+def list_page(folder: RunFolder, language: Language = "en") -> str:
     """All runs with links to their reports and files, and a form to compare two."""
     found = folder.found()
     runs = sorted(found.runs.values(), key=lambda run: run.record.created, reverse=True)
     empty = f"No {RECORD_FILE} lies below this folder. `hwprof run --output` writes one."
+    table = build_table("runs", "Runs", _COLUMNS, runs, empty=empty)
     page = ListPage(
         title=f"Runs in {folder.root.name or folder.root}",
         version=__version__,
-        table=build_table("runs", "Runs", _COLUMNS, runs, empty=empty),
+        table=table if language == "en" else table_in_chinese(table),
         keys=tuple(run.key for run in runs),
         files=tuple(tuple(files_of(run)) for run in runs),
         unreadable=found.unreadable,
         chosen=_chosen(runs),
     )
-    return render_page("runs.html.j2", page=page)
+    return render_page("runs.html.j2", page=page, language=language)
 
 
 def _chosen(runs: Sequence[ListedRun]) -> tuple[str, str]:
@@ -167,7 +169,7 @@ class ComparisonPage:
     pictures: tuple[Picture, ...]
 
 
-def comparison_page(a: ListedRun, b: ListedRun) -> str:
+def comparison_page(a: ListedRun, b: ListedRun, language: Language = "en") -> str:
     """What changed from ``a`` to ``b``.
 
     Raises:
@@ -175,10 +177,13 @@ def comparison_page(a: ListedRun, b: ListedRun) -> str:
     """
     report = compare(_side(a), _side(b))
     section, pictures = diff_section(report, COMPARED_ROWS), diff_pictures(report)
+    if language == "zh":
+        section = section_in_chinese(section)
+        pictures = tuple(map(picture_in_chinese, pictures))
     page = ComparisonPage(
         title=section.title, version=__version__, keys=(a.key, b.key), section=section, pictures=pictures
     )
-    return render_page("comparison.html.j2", page=page, pictures=pictures)
+    return render_page("comparison.html.j2", page=page, pictures=pictures, language=language)
 
 
 def _side(run: ListedRun) -> Side:

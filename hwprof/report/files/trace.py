@@ -8,10 +8,17 @@ from pathlib import Path
 
 from hwprof.report import palette
 from hwprof.report.cells import Table
+from hwprof.report.chinese import Language, chinese, table_in_chinese
 from hwprof.report.csv import render_csv
 from hwprof.report.files.folder import write_folder
 from hwprof.report.html import render_page
 from hwprof.report.pictures import Segment, segment
+from hwprof.report.trace.in_chinese import (
+    broken_in_chinese,
+    gap_in_chinese,
+    headline_in_chinese,
+    title_in_chinese,
+)
 from hwprof.report.trace.tables import (
     PART_WORDS,
     SHEETS,
@@ -76,7 +83,7 @@ class TracePage:
     notes: tuple[str, ...]
 
 
-def write_trace_report(report: TraceReport, directory: Path) -> list[Path]:
+def write_trace_report(report: TraceReport, directory: Path, language: Language = "en") -> list[Path]:
     """Write ``trace.json``, ``trace.html`` and the CSV files into ``directory``, which is made if need be.
 
     Returns:
@@ -85,12 +92,14 @@ def write_trace_report(report: TraceReport, directory: Path) -> list[Path]:
     Raises:
         WorkError: a file could not be written.
     """
-    return write_folder(directory, _files(report), earlier=_EARLIER)
+    return write_folder(directory, _files(report, language), earlier=_EARLIER)
 
 
-def _files(report: TraceReport) -> Iterator[tuple[str, str]]:
+def _files(report: TraceReport, language: Language) -> Iterator[tuple[str, str]]:
     yield "trace.json", report.model_dump_json(indent=1) + "\n"
-    yield "trace.html", render_page("trace.html.j2", page=trace_page(report))
+    page = trace_page(report)
+    page = _in_chinese(page, report) if language == "zh" else page
+    yield "trace.html", render_page("trace.html.j2", page=page, language=language)
     for number, device in enumerate(report.devices):
         prefix = f"{_anchor(number, device)}-" if len(report.devices) > 1 else ""
         for name, table in sheets(device).items():
@@ -106,6 +115,24 @@ def trace_page(report: TraceReport) -> TracePage:
         devices=tuple(_device(number, device) for number, device in enumerate(report.devices)),
         notes=tuple(filter(None, [waiting_words(report), *report.notes])),
     )
+
+
+def _in_chinese(page: TracePage, report: TraceReport) -> TracePage:
+    """The same numbers under Chinese titles; findings, notes and names stay."""
+    devices = (
+        replace(
+            each,
+            short=f"进程 {device.rank}",
+            title=title_in_chinese(device),
+            sentence=headline_in_chinese(device) + (gap_in_chinese(device) if gap_words(device) else ""),
+            broken=broken_in_chinese(device),
+            parts=tuple(replace(part, label=chinese(part.label)) for part in each.parts),
+            tables=tuple(map(table_in_chinese, each.tables)),
+        )
+        for each, device in zip(page.devices, report.devices, strict=True)
+    )
+    together = tuple(map(table_in_chinese, page.together))
+    return replace(page, title=chinese(page.title), together=together, devices=tuple(devices))
 
 
 def _anchor(number: int, device: TraceDevice) -> str:

@@ -85,8 +85,8 @@ PARTS: tuple[Field[tuple[TimePart, float]], ...] = (
 FINDINGS: tuple[Field[TraceFinding], ...] = (
     Field("finding", "The device", lambda finding: finding.title),
     Field("share", "Share", lambda finding: finding.share, "fraction", meaning="of all time"),
-    Field("evidence", "Evidence", lambda finding: finding.evidence, style="long"),
     Field("change", "What usually helps", lambda finding: finding.change, style="long"),
+    Field("evidence", "Evidence", lambda finding: finding.evidence, style="long"),
 )
 STEPS: tuple[Field[TraceStep], ...] = (
     Field("step", "Step", lambda step: step.name),

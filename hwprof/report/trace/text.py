@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from hwprof.report.chinese import Language, chinese, table_in_chinese
 from hwprof.report.terminal import Section, print_sections
+from hwprof.report.trace.in_chinese import headline_in_chinese, title_in_chinese
 from hwprof.report.trace.tables import (
     broken_words,
     detail_tables,
@@ -19,9 +22,23 @@ from hwprof.specs.record.trace import TraceDevice, TraceFinding, TraceReport
 from hwprof.units import format_fraction
 
 
-def print_trace(report: TraceReport, stream: TextIO, *, top: int) -> None:
+def print_trace(report: TraceReport, stream: TextIO, *, top: int, language: Language = "en") -> None:
     """Print the analysis; ``top`` rows a table."""
-    print_sections(trace_sections(report, top), stream)
+    sections = trace_sections(report, top)
+    if language == "zh":
+        sections = [*_in_chinese(sections, report)]
+    print_sections(sections, stream)
+
+
+def _in_chinese(sections: Sequence[Section], report: TraceReport) -> Iterator[Section]:
+    """Titles, tables and the first sentence; findings and notes stay."""
+    for number, section in enumerate(sections):
+        title, lead = chinese(section.title), list(section.lead)
+        if number < len(report.devices):
+            device = report.devices[number]
+            title = title_in_chinese(device)
+            lead[lead.index(headline(device))] = headline_in_chinese(device)
+        yield Section(title, lead, [table_in_chinese(table) for table in section.tables], section.notes)
 
 
 def trace_sections(report: TraceReport, top: int) -> list[Section]:

@@ -103,6 +103,18 @@ def test_two_runs_are_compared_with_pictures_and_tables(tmp_path, record):
     assert "+52.37 ms, from 174.6 ms to 226.9 ms, beyond noise" in page
 
 
+def test_a_comparison_in_chinese_has_the_same_numbers_and_no_english_titles(tmp_path, record):
+    write_run(record, tmp_path / "one")
+    write_record(make_slower(record), tmp_path / "two")
+    runs = RunFolder(tmp_path).found().runs
+    page = comparison_page(runs["one"], runs["two"], "zh")
+    assert '<p class="sentence">B 比 A 慢，超出噪声：单步时间变化 +20 %</p>' in page
+    assert [text for text in re.findall(r"<h[23]>([^<]+)</h[23]>", page) if not re.search(r"[一-鿿]", text)] == []
+    for left in ("Right of zero", "largest changes", "B less A", "within each run", "Filter", "Dark theme"):
+        assert left not in page
+    assert "<h2>运行</h2>" in list_page(RunFolder(tmp_path), "zh")
+
+
 def test_a_run_without_a_step_can_t_be_compared(root):
     runs = RunFolder(root).found().runs
     with pytest.raises(InputError, match="none has no step time: that run did not get so far"):
