@@ -11,11 +11,12 @@ import click
 from hwprof.cli.options import Decorator, FiniteRange, Listed, Whole, kind_of, option_of, with_options
 from hwprof.errors import InputError
 from hwprof.predict.stacks import STACKS, USUAL_STACKS, Stack, stack_named
+from hwprof.session.captured import Shapes, of_products
 from hwprof.specs.catalogue.lookup import counted
 from hwprof.specs.frozen import Record, default_of
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.step import LoraSpec, TrainingJob
-from hwprof.specs.job.switches import Switches
+from hwprof.specs.job.switches import JobDtype, Switches
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.parsing import checked
 
@@ -220,6 +221,21 @@ def counted_hardware(hardware: str, devices: int | None) -> tuple[str, int]:
     if count is not None and devices not in {None, count}:
         raise InputError(f"--hardware {hardware} and --devices {devices} contradict each other", remedy="leave out one")
     return name, count or devices or 1
+
+
+def shapes_of(typed: dict[str, Any], *, dtype: JobDtype, batch_sizes: tuple[int, ...]) -> Shapes:
+    """What goes into a model, should it have to be captured."""
+    return Shapes(
+        batch_sizes=batch_sizes,
+        seq_len=typed["seq_len"],
+        dtype=of_products(dtype),
+        narrow=True,
+        longest=LONGEST_DEFAULT,
+        images=typed["images"],
+        seconds=typed["seconds"],
+        freeze=typed["freeze"],
+        adapted=bool(typed["lora_rank"]),
+    )
 
 
 def seq_len_of(model: ModelSpec) -> int:

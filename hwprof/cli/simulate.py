@@ -11,7 +11,6 @@ import click
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option, tell
 from hwprof.cli.job_options import (
-    LONGEST_DEFAULT,
     POSITIVE,
     capture_options,
     check_model,
@@ -21,6 +20,7 @@ from hwprof.cli.job_options import (
     layout_of,
     model_option,
     seq_len_of,
+    shapes_of,
     stack_of,
     switch_options,
 )
@@ -29,7 +29,7 @@ from hwprof.cli.plan.goals import power_cap_option
 from hwprof.errors import InputError
 from hwprof.predict.machine import Machine, machine_of, with_power_cap
 from hwprof.predict.stacks import Stack
-from hwprof.session.captured import LINE, Shapes, counted_model, of_products
+from hwprof.session.captured import LINE, counted_model
 from hwprof.simulate.parts import StepPart
 from hwprof.specs.catalogue.lookup import cluster_of
 from hwprof.specs.catalogue.simulator import simulator_parameters
@@ -106,18 +106,8 @@ def command(
 
 
 def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
-    shapes = Shapes(
-        batch_sizes=LINE if typed["micro_batch"] > 1 else (1,),
-        seq_len=typed["seq_len"],
-        dtype=of_products(typed["dtype"]),
-        narrow=True,
-        longest=LONGEST_DEFAULT,
-        images=typed["images"],
-        seconds=typed["seconds"],
-        freeze=typed["freeze"],
-        adapted=bool(typed["lora_rank"]),
-    )
-    model = counted_model(typed["model"], shapes)
+    batch_sizes = LINE if typed["micro_batch"] > 1 else (1,)
+    model = counted_model(typed["model"], shapes_of(typed, dtype=typed["dtype"], batch_sizes=batch_sizes))
     machine = with_power_cap(machine_of(cluster_of(devices, hardware)), typed["power_cap"])
     layout = layout_of(typed | {"dp": _data_parallel(devices, typed)})
     check_model(model, layout)

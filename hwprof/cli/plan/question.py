@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from hwprof.cli.job_options import (
-    LONGEST_DEFAULT,
     job_of,
     seq_len_of,
+    shapes_of,
     stack_of,
 )
 from hwprof.cli.plan.goals import limited, limits_typed, reliability_typed
@@ -20,12 +20,13 @@ from hwprof.plan.answer.power import cap_within
 from hwprof.plan.space.question import Choices, Question
 from hwprof.predict.machine import Machine, machine_of, with_power_cap
 from hwprof.predict.stacks import Stack
-from hwprof.session.captured import LINE, Shapes, counted_model, of_products
+from hwprof.session.captured import LINE, counted_model
 from hwprof.specs.catalogue.lookup import cluster_of
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.frozen import default_of
 from hwprof.specs.hardware.spec import ClusterSpec, DeviceSpec, Memory
 from hwprof.specs.job.step import TrainingJob
+from hwprof.specs.job.switches import JobDtype
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import RunRecord
 from hwprof.units import parse
@@ -166,19 +167,8 @@ def _switched(given: tuple[str, ...] | None) -> tuple[bool, ...]:
 def model_of(typed: dict[str, Any], record: RunRecord | None) -> ModelSpec:
     """The model that was typed, or that of the run; should it have to be captured, at two batch sizes."""
     if typed["model"]:
-        dtype = of_products(typed["dtype"][0] if typed["dtype"] else "bf16")
-        shapes = Shapes(
-            batch_sizes=LINE,
-            seq_len=typed["seq_len"],
-            dtype=dtype,
-            narrow=True,
-            longest=LONGEST_DEFAULT,
-            images=typed["images"],
-            seconds=typed["seconds"],
-            freeze=typed["freeze"],
-            adapted=bool(typed["lora_rank"]),
-        )
-        return counted_model(typed["model"], shapes)
+        dtype: JobDtype = typed["dtype"][0] if typed["dtype"] else "bf16"
+        return counted_model(typed["model"], shapes_of(typed, dtype=dtype, batch_sizes=LINE))
     assert record is not None
     return job_of_run(record).model
 

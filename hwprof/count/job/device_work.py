@@ -298,7 +298,7 @@ def _products(share: WorkShare, ops: tuple[Op, ...], *, m: float, n: float, k: f
     if share.lora is None:
         return
     if op.label in _widened(share.model, share.lora, share.adapter_library):
-        widened = groups * n * k * LIBRARIES[share.adapter_library].widening_bytes(width)
+        widened = groups * n * k * LIBRARIES[share.adapter_library].widening_bytes(width, fused=share.fused)
         for when in (Pass.FORWARD, Pass.INPUT):
             yield _moved(part, when, widened, times)._replace(unit=Unit.COPY)
     whole = sum(each.forward.matmul_flop for each in ops)

@@ -34,6 +34,7 @@ class Library:
         lasting_inputs: inputs of each quantized product that are kept beside what backward needs: this step's, the last
             one's.
         dropout: a pair reads its input through dropout, which keeps a mask of one byte and its result.
+        in_torch: a weight is widened by torch's own operations, which only a compiler makes one kernel of.
     """
 
     scale_bytes: float
@@ -42,14 +43,20 @@ class Library:
     copies: int = 1
     lasting_inputs: int = 0
     dropout: bool = False
+    in_torch: bool = False
 
-    def widening_bytes(self, width: int) -> float:
+    def widening_bytes(self, width: int, *, fused: bool) -> float:
         """Traffic of a weight that is widened for one product: read in 4 bits with 32 bits of a scale a block, written.
 
         ``bitsandbytes.functional.dequantize_4bit``: a scale in 8 bits becomes one of 32 bits in memory first. It runs
         before the product of the forward pass, and again before that of the gradient (``MatMul4Bit.backward``). Each
-        further copy is read and written.
+        further copy is read and written. Unfused, torchao's ``NF4Tensor.get_original_weight`` goes through memory for
+        each half of the weights: a shift or a mask (1 byte a weight of the whole), its result as 64 bits (4.5), the
+        table's values at these (4 + width / 2), scales repeated (width / 2), their product (3 width / 2); then both
+        halves are put together (2 width): 19 + 7 width.
         """
+        if self.in_torch and not fused:
+            return 19 + 7 * width
         scales_bytes = _WIDE_SCALE_BYTES + (1 + _WIDE_SCALE_BYTES if self.scale_bytes < _WIDE_SCALE_BYTES else 0)
         return 0.5 + scales_bytes / _BLOCK + width + (self.copies - 1) * 2 * width
 
@@ -61,7 +68,7 @@ class Library:
 
 LIBRARIES: Mapping[AdapterLibrary, Library] = {
     "peft": Library(scale_bytes=_DOUBLE_SCALE_BYTES, wide_rest=True),
-    "torchtune": Library(scale_bytes=_DOUBLE_SCALE_BYTES),
+    "torchtune": Library(scale_bytes=_DOUBLE_SCALE_BYTES, in_torch=True),
     "litgpt": Library(scale_bytes=4, with_head=True, copies=2, lasting_inputs=2, dropout=True),
 }
 """peft: ``prepare_model_for_kbit_training`` makes the rest wide. torchtune: torchao's ``LinearNF4`` keeps no input.

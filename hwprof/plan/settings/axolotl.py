@@ -28,14 +28,13 @@ def settings_for(launch: Launch) -> Settings:
 
 def _keys(launch: Launch) -> dict[str, object]:
     job, layout = launch.job, launch.job.layout
-    sequences = 1 if launch.task == "sft" else 2
     found: dict[str, object] = {
         "base_model": "MODEL",
         "datasets": [{"path": "DATA", "type": "alpaca"}],
         "output_dir": "./outputs",
         "sequence_len": job.seq_len,
         "sample_packing": launch.task == "sft",
-        "micro_batch_size": max(job.micro_batch // sequences, 1),
+        "micro_batch_size": trl.examples_of(launch),
         "gradient_accumulation_steps": job.micro_batches,
         "gradient_checkpointing": job.recompute == "full",
         "optimizer": trl.OPTIMIZERS[job.optimizer],

@@ -72,14 +72,13 @@ def _besides(launch: Launch) -> list[tuple[bool, str]]:
 def _keys(launch: Launch) -> dict[str, object]:
     job = launch.job
     narrow = job.storage == "pure" or job.lora is not None
-    sequences = 1 if launch.task == "sft" else 2
     found: dict[str, object] = {
         "dtype": {"bf16": "bfloat16", "fp16": "float16"}.get(job.dtype, "float32") if narrow else "float32",
         "attn_implementation": KERNELS.get(job.attention, "sdpa"),
         "bf16": job.dtype == "bf16",
         "fp16": job.dtype == "fp16",
         "max_length": job.seq_len,
-        "per_device_train_batch_size": max(job.micro_batch // sequences, 1),
+        "per_device_train_batch_size": examples_of(launch),
         "gradient_accumulation_steps": job.micro_batches,
         "gradient_checkpointing": job.recompute == "full",
         "optim": OPTIMIZERS[job.optimizer],
@@ -91,6 +90,11 @@ def _keys(launch: Launch) -> dict[str, object]:
     if launch.steps is not None:
         found["max_steps"] = launch.steps
     return found | (_adapters(job.lora) if job.lora else {})
+
+
+def examples_of(launch: Launch) -> int:
+    """Examples at a time: of two sequences each, where answers are compared."""
+    return max(launch.job.micro_batch // (1 if launch.task == "sft" else 2), 1)
 
 
 def _adapters(lora: LoraSpec) -> dict[str, object]:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hwprof.count.blocks.transformer import model_ops
 from hwprof.count.job.device_work import NARROW, Part, Pass, Unit, WorkShare, device_rows
+from hwprof.count.ops.lora import LIBRARIES
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.job.step import LoraSpec
 
@@ -167,6 +168,19 @@ def test_weights_in_4_bits_are_widened_before_each_product():
     assert moved[1] == pytest.approx(3 * weights * (2.5 + 9 / 64))
     head = [[row for row in rows if row.part is Part.HEAD] for rows in (plain, widened)]
     assert head[0] == head[1]
+
+
+@pytest.mark.parametrize(
+    ("library", "fused", "expected"),
+    [("torchtune", False, 33), ("torchtune", True, 2.5 + 9 / 64), ("peft", False, 2.5 + 9 / 64)],
+)
+def test_torchao_widens_weights_by_torch_s_own_operations(library, fused, expected):
+    """Of each half of the weights: shift or mask, 64-bit indices, values, scales, products; both halves stacked.
+
+    A weight of the whole: (1 + 4.5) + (1 + 4.5) + 2 x (4 + 1) + 2 + 6 + 4 = 33 bytes in 16 bits
+    (pytorch/ao, NF4Tensor.get_original_weight).
+    """
+    assert LIBRARIES[library].widening_bytes(2, fused=fused) == pytest.approx(expected)
 
 
 def test_narrow_products_stay_in_the_layers_and_cost_casts():
