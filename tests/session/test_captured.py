@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from captured_types import kept_bytes, saved
 from click.testing import CliRunner
 from other_types import OTHER_TYPES
 from small_transformers import DECODER, MLA, multiplied, transformers
@@ -26,21 +25,9 @@ from hwprof.measure.capture.inputs import Asked, inputs_of
 from hwprof.session.captured import Shapes, counted_model
 from hwprof.specs.model.spec import ModelSpec
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # what transformers warns of is its own affair
+
 BATCH, LENGTH = 2, 16
-
-
-@pytest.fixture(autouse=True)
-def _quietly() -> Iterator[None]:
-    """What transformers warns of is its own affair."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def saved(folder: Path, kind: str, name: str, keys: dict[str, Any]) -> Path:
-    path = folder / "config.json"
-    path.write_text(json.dumps({"model_type": kind, "architectures": [name], **keys}))
-    return path
 
 
 def captured(path: Path, *batch_sizes: int, dtype: Any = "fp32", seq_len: int = LENGTH) -> ModelSpec:
@@ -60,6 +47,11 @@ def real(kind: str, name: str, keys: dict[str, Any]) -> Any:
         config._experts_implementation = "eager"
     config._attn_implementation = "eager"
     return made._from_config(config).eval()
+
+
+def as_it_runs(kind: str, name: str, keys: dict[str, Any]) -> Any:
+    """The module with weights, its attention and experts as transformers runs them where nothing is said."""
+    return getattr(transformers, name)._from_config(transformers.CONFIG_MAPPING[kind](**keys)).eval()
 
 
 def roots_of(output: Any) -> list[torch.Tensor]:
@@ -117,24 +109,10 @@ def test_kept_bytes_equal_what_autograd_packs(layer: str, tmp_path: Path) -> Non
     dropout = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout_rate", "drop_path_rate")
     keys = keys | dict.fromkeys(dropout, 0.0)
     spec = captured(saved(tmp_path, kind, name, keys))
-    config = transformers.CONFIG_MAPPING[kind](**keys)
-    module = getattr(transformers, name)._from_config(config).eval()
-    own = {each.untyped_storage().data_ptr() for each in (*module.parameters(), *module.buffers())}
-    packed: dict[int, int] = {}
-    alive: list[torch.Tensor] = []
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        alive.append(tensor)  # memory that is given back could be taken for another tensor's
-        packed[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = module(**inputs_of(module, Asked(batch_size=BATCH, seq_len=LENGTH), name))
-    expected = sum(size for pointer, size in packed.items() if pointer not in own)
-    results = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
-    beside = {leaf.untyped_storage().data_ptr() for leaf in results} & packed.keys() - own
+    module = as_it_runs(kind, name, keys)
+    expected, beside = kept_bytes(module, inputs_of(module, Asked(batch_size=BATCH, seq_len=LENGTH), name))
     kept = sum(op.saved_bytes * op.repeats for op in ops_of(spec))
-    assert expected - sum(packed[pointer] for pointer in beside) <= kept <= expected
+    assert expected - beside <= kept <= expected
 
 
 def test_a_file_that_a_reader_refuses_counts_by_capture_as_it_would_be_read(tmp_path: Path) -> None:
@@ -270,6 +248,9 @@ def test_images_go_through_their_tower(kind: str, tmp_path: Path) -> None:
     blind = multiplied(lambda: trained(module, {"input_ids": inputs["input_ids"] * 0 + 5}))[0]
     ops = model_ops(spec, batch_size=BATCH, seq_len=length, precision=Precision.of("fp32"))
     assert total_cost(ops, "forward", "backward").matmul_flop == train > blind
+    module = as_it_runs(kind, name, keys)
+    expected, beside = kept_bytes(module, inputs)
+    assert abs(sum(op.saved_bytes * op.repeats for op in ops) - expected) <= 0.01 * expected + beside
     with pytest.raises(InputError, match="images of a sequence are"):
         captured_with(tmp_path / "config.json", images=(64, 32, 32))
 

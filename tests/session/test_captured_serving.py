@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +14,7 @@ from hwprof.cli.deploy.command import command as deploy
 from hwprof.errors import InputError
 from hwprof.session.captured import counted_server
 
-
-@pytest.fixture(autouse=True)
-def _quietly() -> Iterator[None]:
-    """What transformers warns of is its own affair."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+pytestmark = pytest.mark.filterwarnings("ignore")  # what transformers warns of is its own affair
 
 
 def saved(folder: Path, layer: str) -> str:

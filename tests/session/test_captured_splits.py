@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,11 @@ from hwprof.errors import InputError
 from hwprof.session.captured import Shapes, counted_model
 from hwprof.specs.job.step import TrainingJob
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # what transformers warns of is its own affair
+
 parallel: Any = pytest.importorskip("transformers.distributed.tensor_parallel", reason="transformers is too old")
 
 BATCH, LENGTH, RANKS = 2, 16, 2
-
-
-@pytest.fixture(autouse=True)
-def _quietly() -> Iterator[None]:
-    """What transformers warns of is its own affair."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @pytest.fixture

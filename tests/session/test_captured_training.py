@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from captured_types import kept_bytes, saved
 from click.testing import CliRunner
 from other_types import OTHER_TYPES
 from small_transformers import multiplied, transformers
@@ -27,6 +26,8 @@ from hwprof.session.captured import Shapes, counted_model
 from hwprof.specs.job.step import LoraSpec, TrainingJob
 from hwprof.specs.model.spec import ModelSpec
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # what transformers warns of is its own affair
+
 BATCH, LENGTH, RANK = 2, 16, 4
 KINDS = [
     "state space 2",
@@ -35,14 +36,6 @@ KINDS = [
     "short convolution",
     "disentangled attention",
 ]
-
-
-@pytest.fixture(autouse=True)
-def _quietly() -> Iterator[None]:
-    """What transformers warns of is its own affair."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 class Adapted(nn.Module):
@@ -71,11 +64,8 @@ def config_of(layer: str) -> tuple[str, str, dict[str, Any]]:
     return kind, name, keys | dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)
 
 
-def saved(folder: Path, layer: str) -> Path:
-    kind, name, keys = config_of(layer)
-    path = folder / "config.json"
-    path.write_text(json.dumps({"model_type": kind, "architectures": [name], **keys}))
-    return path
+def file_of(folder: Path, layer: str) -> Path:
+    return saved(folder, *config_of(layer))
 
 
 def captured(path: Path, **more: Any) -> ModelSpec:
@@ -109,25 +99,9 @@ def trained(module: Any, inputs: dict[str, Any]) -> None:
     torch.autograd.backward(logits, torch.ones_like(logits))
 
 
-def kept_bytes(module: Any, inputs: dict[str, Any]) -> tuple[int, int]:
-    """What autograd packs that is no weight, and the result beside it."""
-    own = {each.untyped_storage().data_ptr() for each in (*module.parameters(), *module.buffers())}
-    packed: dict[int, int] = {}
-    alive: list[torch.Tensor] = []
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        alive.append(tensor)  # memory that is given back could be taken for another tensor's
-        packed[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        logits = module(**inputs).logits
-    return sum(size for pointer, size in packed.items() if pointer not in own), logits.untyped_storage().nbytes()
-
-
 @pytest.mark.parametrize("layer", KINDS)
 def test_adapters_cost_what_they_do_beside_the_linear_layers_of_the_module(layer: str, tmp_path: Path) -> None:
-    spec = captured(saved(tmp_path, layer), adapted=True)
+    spec = captured(file_of(tmp_path, layer), adapted=True)
     lora, tensors = LoraSpec(rank=RANK), parameter_tensors(spec)
     ops = model_ops(spec, batch_size=BATCH, seq_len=LENGTH, precision=Precision.of("fp32"))
     found = [*Frozen(lora=lora, library="peft", tensors=tensors, compute_bytes=4).adapted(ops)]
@@ -141,13 +115,14 @@ def test_adapters_cost_what_they_do_beside_the_linear_layers_of_the_module(layer
     beyond = total_cost(found, "forward", "backward").matmul_flop - train
     table = 0.06 if layer == "disentangled attention" else 0  # its frozen table of positions would need no gradient
     assert 0 <= beyond <= table * train
-    kept, beside = kept_bytes(adapt(made(layer, attention=None, experts="grouped_mm")), inputs)
-    assert abs(sum(op.saved_bytes * op.repeats for op in found) - kept) <= 0.01 * kept + beside
+    logits = module(**inputs).logits.nbytes
+    kept, _ = kept_bytes(adapt(made(layer, attention=None, experts="grouped_mm")), inputs)
+    assert abs(sum(op.saved_bytes * op.repeats for op in found) - kept) <= 0.01 * kept + logits
 
 
 def test_frozen_modules_have_no_gradients_no_state_and_no_products_of_their_weights(tmp_path: Path) -> None:
     layer = "gated delta"
-    path = saved(tmp_path, layer)
+    path = file_of(tmp_path, layer)
     still = captured(path, freeze=("model.layers.0", "mlp.experts"))
     module = made(layer)
     for name, each in module.named_parameters():
@@ -174,7 +149,7 @@ def test_frozen_modules_have_no_gradients_no_state_and_no_products_of_their_weig
 
 
 def test_fit_looks_at_a_captured_model_in_every_way(tmp_path: Path) -> None:
-    path = str(saved(tmp_path, "short convolution"))
+    path = str(file_of(tmp_path, "short convolution"))
     asked = ("--model", path, "--memory", "24GB", "--seq-len", "16", "--batch-size", "1,4", "--format", "json")
     found = json.loads(CliRunner().invoke(fit, asked, catch_exceptions=False).stdout)
     assert "counted by capture of Lfm2ForCausalLM" in found["notes"]

@@ -88,24 +88,29 @@ def _decoded(subject: Subject, mode: ShapesOnly, steps: int) -> Decoding:
     given = dict(subject.keywords) | {"use_cache": True}
     if "logits_to_keep" in takes:
         given["logits_to_keep"] = 1
+    before = dict(_own_states(module))
     prompt, output = _recorded(module, given)
     cache = next((output.get(name) for name in _NAMES if output.get(name) is not None), None)
-    if cache is None:
+    if cache is None and "cache" in takes:  # it fills one that it does not give back
+        cache = _empty_cache(module)
+        prompt, output = _recorded(module, given | {"cache": cache})
+    if cache is None or not any(_cached(cache)):
         raise InputError(
             f"{subject.name} keeps nothing from one token to the next",
             expectation="--inference of a captured model asks for a class that generates",
             remedy="leave --inference out, or name such a class under 'architectures'",
         )
-    after_prompt = tuple(_cached(cache))
+    after_prompt = tuple(_all_cached(cache, module, before))
     named = next(name for name in _NAMES if name in takes)
-    more = {name: given[name] for name in ("logits_to_keep",) if name in given} | {"use_cache": True, named: cache}
+    more: dict[str, Any] = {"use_cache": True, named: cache}
     if output.get("encoder_last_hidden_state") is not None:
         more |= {"encoder_outputs": (output["encoder_last_hidden_state"],)}
     ids = given.get("decoder_input_ids", given["input_ids"])
     token = "decoder_input_ids" if "decoder_input_ids" in given else "input_ids"
     more[token] = all_fake(torch.full((ids.shape[0], 1), 3, dtype=torch.int64), mode)
-    first, _ = _recorded(module, more)
-    after_first = tuple(_cached(cache))
+    first, output = _recorded(module, more)
+    _check_one_token(subject.name, output, ids.shape[0])
+    after_first = tuple(_all_cached(cache, module, before))
     last = first
     if steps > 1:
         if _may_grow(cache):
@@ -119,7 +124,7 @@ def _decoded(subject: Subject, mode: ShapesOnly, steps: int) -> Decoding:
         name=subject.name,
         prompt=prompt,
         steps=(first, last),
-        caches=(after_prompt, after_first, tuple(_cached(cache))),
+        caches=(after_prompt, after_first, tuple(_all_cached(cache, module, before))),
     )
 
 
@@ -160,6 +165,43 @@ def _layers(cache: Any) -> list[Any]:
 def _cached(cache: Any) -> Iterator[Cached]:
     """What a cache of transformers holds, once however many names it has."""
     yield from _held(cache, _Where(), set())
+
+
+def _check_one_token(name: str, output: Any, batch_size: int) -> None:
+    logits = output.get("logits")
+    if logits is not None and logits.dim() == _LOGITS and logits.shape[1] != 1:
+        raise InputError(
+            f"the class of {name} makes {logits.shape[1]} tokens of one in a batch of {batch_size}",
+            expectation="a class that keeps the sequences of a batch apart",
+            remedy="give --batch-size 1",
+        )
+
+
+_LOGITS = 3
+"""Sizes of logits: sequences, tokens, vocabulary."""
+
+
+def _empty_cache(module: nn.Module) -> Any:
+    from transformers import DynamicCache
+
+    return DynamicCache(config=module.config)
+
+
+def _all_cached(cache: Any, module: nn.Module, before: dict[str, torch.Tensor]) -> Iterator[Cached]:
+    """What a cache holds, and what layers hold themselves that they did not hold before."""
+    yield from _cached(cache)
+    for name, state in _own_states(module):
+        if name not in before and state.is_floating_point() and state.dim():
+            layer = next((int(part) for part in name.split(".") if part.isdecimal()), 0)
+            yield Cached(kind="state", shape=tuple(state.shape), element_bytes=state.element_size(), layer=layer)
+
+
+def _own_states(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Tensors that parts have as plain attributes, no weights and no buffers."""
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            if isinstance(value, torch.Tensor):
+                yield f"{path}.{name}", value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

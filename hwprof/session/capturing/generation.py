@@ -17,6 +17,7 @@ from hwprof.count.inference.serving import Serving
 from hwprof.count.inference.weights import expected_experts, stored_bytes
 from hwprof.count.ops.cost import Cost
 from hwprof.errors import InputError
+from hwprof.session.capturing.passes import asked_of
 from hwprof.session.capturing.shapes import Shapes
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.captured import Cached, Capture
@@ -55,18 +56,8 @@ def decoding_of(path: Path, batch_size: int, shapes: Shapes, *, steps: int) -> D
         InputError: the model generates nothing, or not token by token.
     """
     from hwprof.measure.capture.decoding import capture_decoding
-    from hwprof.measure.capture.inputs import Asked
-    from hwprof.measure.capture.subject import parse_input
 
-    asked = Asked(
-        batch_size=batch_size,
-        seq_len=shapes.seq_len,
-        target_len=shapes.target_len,
-        images=shapes.images,
-        seconds=shapes.seconds,
-        inputs=tuple(map(parse_input, shapes.inputs)),
-    )
-    return capture_decoding(path, asked, steps, shapes.dtype)
+    return capture_decoding(path, asked_of(batch_size, shapes), steps, shapes.dtype)
 
 
 def generation_of(

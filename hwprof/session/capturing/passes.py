@@ -19,6 +19,7 @@ from hwprof.specs.record.captured import Capture, ParameterUse
 
 if TYPE_CHECKING:
     from hwprof.measure.capture.facts import Facts
+    from hwprof.measure.capture.inputs import Asked
 
 _GROUPED = "aten::_grouped_mm"
 _PRODUCTS = frozenset({"aten::mm", "aten::addmm"})
@@ -156,14 +157,12 @@ class Pass:
             )
 
 
-def _captured(path: Path, batch_size: int, shapes: Shapes) -> tuple[str, Capture, Capture | None]:
-    """Its name, one pass, and the forward pass of the same frozen where that is asked."""
-    from hwprof.measure.capture.configured import FORMATS, Frozen, subject_of_config
+def asked_of(batch_size: int, shapes: Shapes) -> Asked:
+    """How much goes in at once."""
     from hwprof.measure.capture.inputs import Asked
-    from hwprof.measure.capture.module import capture
     from hwprof.measure.capture.subject import parse_input
 
-    asked = Asked(
+    return Asked(
         batch_size=batch_size,
         seq_len=shapes.seq_len,
         target_len=shapes.target_len,
@@ -171,6 +170,14 @@ def _captured(path: Path, batch_size: int, shapes: Shapes) -> tuple[str, Capture
         seconds=shapes.seconds,
         inputs=tuple(map(parse_input, shapes.inputs)),
     )
+
+
+def _captured(path: Path, batch_size: int, shapes: Shapes) -> tuple[str, Capture, Capture | None]:
+    """Its name, one pass, and the forward pass of the same frozen where that is asked."""
+    from hwprof.measure.capture.configured import FORMATS, Frozen, subject_of_config
+    from hwprof.measure.capture.module import capture
+
+    asked = asked_of(batch_size, shapes)
     weights = shapes.dtype if shapes.narrow else "fp32"
     autocast = None if shapes.narrow or shapes.dtype == "fp32" else FORMATS[shapes.dtype]
     subject = subject_of_config(path, asked, weights, Frozen(names=shapes.freeze))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from captured_types import saved
 from other_types import OTHER_TYPES
 from small_transformers import DECODER, MLA, OWN_HEADS, SIDES, TOKENS
 from torch import nn
@@ -23,13 +21,7 @@ from hwprof.measure.capture.module import capture
 from hwprof.measure.capture.subject import Subject
 from hwprof.specs.record.captured import Capture, TensorView, Value
 
-
-@pytest.fixture(autouse=True)
-def _quietly() -> Iterator[None]:
-    """What transformers warns of is its own affair."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+pytestmark = pytest.mark.filterwarnings("ignore")  # what transformers warns of is its own affair
 
 
 def without_memory(value: Value) -> Value:
@@ -112,8 +104,7 @@ def both(
     """All layers run; those that have to; and how many had not to."""
     kind, keys, _ = _PATTERNED[layers]
     name = _CLASSES.get(kind) or OTHER_TYPES[layers][1]
-    path = folder / "config.json"
-    path.write_text(json.dumps({"model_type": kind, "architectures": [name], **keys}))
+    path = saved(folder, kind, name, keys)
     repeated = counted(monkeypatch)
     found = []
     for whole in (True, False):
