@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_origin
 
 import click
@@ -221,6 +221,24 @@ def counted_hardware(hardware: str, devices: int | None) -> tuple[str, int]:
     if count is not None and devices not in {None, count}:
         raise InputError(f"--hardware {hardware} and --devices {devices} contradict each other", remedy="leave out one")
     return name, count or devices or 1
+
+
+def named_hardware(hardware: Sequence[str], devices: Sequence[int], *, alone: bool) -> dict[str, Any]:
+    """Names and numbers, where ``8xh100`` says both; with ``alone`` a cluster's name does, too.
+
+    Raises:
+        InputError: the numbers contradict each other.
+    """
+    said = [counted(each, alone=alone) for each in hardware]
+    counts = {count for count, _ in said} - {None}
+    if not counts:
+        return {"hardware": hardware}
+    if devices or len(counts) > 1 or None in {count for count, _ in said}:
+        raise InputError(
+            f"--hardware {','.join(hardware)} says numbers of devices, and not the same as all else",
+            remedy="name devices alone, and give --devices",
+        )
+    return {"hardware": tuple(name for _, name in said), "devices": tuple(counts)}
 
 
 def shapes_of(typed: dict[str, Any], *, dtype: JobDtype, batch_sizes: tuple[int, ...]) -> Shapes:

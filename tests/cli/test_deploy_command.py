@@ -19,6 +19,14 @@ def test_the_first_line_is_the_answer_and_the_second_says_which_lengths_were_tak
     assert second == "  8b, prompts of 1,024 tokens, answers of 1,024"
 
 
+def test_hardware_may_say_how_many():
+    eight = said("--model", "70b", "--hardware", "8xh100")
+    assert eight == said("--model", "70b", "--hardware", "h100", "--devices", "8")
+    assert said("--model", "8b", "--hardware", "2x dgx h100") == said(
+        "--model", "8b", "--hardware", "h100", "--devices", "16"
+    )
+
+
 def test_lengths_are_those_asked_for():
     _, second, *_ = said("--model", "8b", "--hardware", "h100-sxm", "--prompt-len", "8192", "--new-tokens", "256")
     assert second == "  8b, prompts of 8,192 tokens, answers of 256"

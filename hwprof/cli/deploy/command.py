@@ -9,7 +9,7 @@ import click
 
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option, language_option, tell
-from hwprof.cli.job_options import POSITIVE
+from hwprof.cli.job_options import POSITIVE, named_hardware
 from hwprof.cli.options import FiniteRange, Listed, with_options
 from hwprof.errors import InputError, WorkError
 from hwprof.specs.files import write_atomically
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 asked = with_options(
     click.option("--model", required=True, help="Name of the catalogue or of a model hub, or a config.json."),
-    click.option("--hardware", required=True, type=Listed(click.STRING), help="Devices, commas between them."),
+    click.option(
+        "--hardware", required=True, type=Listed(click.STRING), help="Devices, commas between them; 8xh100 for eight."
+    ),
     click.option("--devices", type=POSITIVE, help="How many there are; default: a node for each server."),
     click.option("--prompt-len", "prompt", type=POSITIVE, default=1024, show_default=True, help="Tokens of a prompt."),
     click.option("--new-tokens", "new", type=POSITIVE, default=1024, show_default=True, help="Generated for it."),
@@ -195,8 +197,10 @@ def _decided(typed: dict[str, Any]) -> tuple[Decision, Demand]:
     from hwprof.deploy.space import USERS, Demand, offers_of
     from hwprof.plan.answer.cost import rates_of
     from hwprof.session.captured import counted_server
-    from hwprof.specs.catalogue.lookup import load_device
+    from hwprof.specs.catalogue.lookup import cluster_of
 
+    said = named_hardware(typed["hardware"], [typed["devices"]] if typed["devices"] else (), alone=False)
+    typed |= said | {"devices": said.get("devices", (typed["devices"],))[0]}
     model = counted_server(typed["model"])
     if typed["two_batches"] and not model.sparse:
         raise InputError(f"--two-batches: {model.name} has no experts to exchange tokens with", remedy="leave it out")
@@ -218,7 +222,7 @@ def _decided(typed: dict[str, Any]) -> tuple[Decision, Demand]:
     fixed = {name: typed[name] for name in ("tp", "dp", "ep", "pp") if typed[name]}
     found = []
     for name in typed["hardware"]:
-        device = load_device(name)
+        device = cluster_of(1, name).device
         word = "fp8-block" if typed["weights"] == "fp8" and model.sparse else typed["weights"]
         formats = formats_of(model, device, word, cache=typed["cache"])
         deployment = Deployment(

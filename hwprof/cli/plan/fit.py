@@ -140,6 +140,9 @@ def _complete(typed: dict[str, Any]) -> None:
             "neither a model nor a device is named",
             remedy="give --model, --hardware (or --memory), or both: `hwprof fit --model 8b --hardware rtx-4090`",
         )
+    if typed["memory"] and typed["memory"].strip().isdigit():
+        size = typed["memory"].strip()
+        raise InputError(f"--memory {size} has no unit", remedy=f"write {size}GB, or {size}GiB for {size} x 2^30 bytes")
     number, memory = counted(typed["memory"] or "")
     if number is not None and typed["devices"] in {None, number}:
         typed |= {"memory": memory, "devices": number}

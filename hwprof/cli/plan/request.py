@@ -17,6 +17,7 @@ from hwprof.cli.job_options import (
     job_choices,
     job_options,
     model_option,
+    named_hardware,
     seq_len_of,
     switch_options,
 )
@@ -30,7 +31,7 @@ from hwprof.plan.answer.fleet import best_plan, fleet_of
 from hwprof.plan.answer.machines import Answer, Objective, Option, Unable, answer_of, option_of
 from hwprof.plan.answer.nearest import Change, nearest_change
 from hwprof.plan.space.question import Question
-from hwprof.specs.catalogue.lookup import cluster_of, counted
+from hwprof.specs.catalogue.lookup import cluster_of
 from hwprof.specs.job.settings import RunSettings
 from hwprof.specs.record.run import RunRecord
 
@@ -90,7 +91,7 @@ def answer_to(typed: dict[str, Any]) -> Answer:
     if typed["emulation"]:
         typed = typed | _emulated(typed)
     alone = not (typed["devices"] or typed["max_devices"] or limited(typed))
-    typed = typed | _named(typed["hardware"] or _hardware_of(record), typed["devices"], alone=alone)
+    typed = typed | named_hardware(typed["hardware"] or _hardware_of(record), typed["devices"], alone=alone)
     searched = limited(typed) and not typed["devices"] and typed["objective"] in SEARCHED
     if searched and not typed["hardware"]:
         typed = typed | {"hardware": USUAL_HARDWARE}
@@ -102,20 +103,6 @@ def answer_to(typed: dict[str, Any]) -> Answer:
         return _fleets(typed, record)
     answer = _machines(typed, record)
     return answer if answer.plans else replace(answer, change=_change(answer, typed, record))
-
-
-def _named(hardware: Sequence[str], devices: Sequence[int], *, alone: bool) -> dict[str, Any]:
-    """Names and numbers, where ``8xh100`` says both; with ``alone`` a cluster's name does, too."""
-    said = [counted(each, alone=alone) for each in hardware]
-    counts = {count for count, _ in said} - {None}
-    if not counts:
-        return {"hardware": hardware}
-    if devices or len(counts) > 1 or None in {count for count, _ in said}:
-        raise InputError(
-            f"--hardware {','.join(hardware)} says numbers of devices, and not the same as all else",
-            remedy="name devices alone, and give --devices",
-        )
-    return {"hardware": tuple(name for _, name in said), "devices": tuple(counts)}
 
 
 def _change(answer: Answer, typed: dict[str, Any], record: RunRecord | None) -> Change | None:

@@ -103,6 +103,11 @@ def test_without_a_model_the_largest_that_a_device_trains_are_named():
     assert load_model(full[0]["model"]).name in {"pythia-410m", "gpt2-medium-355m", "gpt3-350m", "opt-350m"}
 
 
+def test_memory_needs_a_unit():
+    with pytest.raises(HwprofError, match="--memory 24 has no unit; write 24GB"):
+        run(*SMALL, "--memory", "24")
+
+
 def test_memory_may_say_how_many_devices():
     arguments = (*SMALL, "--adaptation", "full", "--format", "json")
     two = json.loads(run(*arguments, "--memory", "2x24GB").stdout)
