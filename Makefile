@@ -10,7 +10,7 @@
 # make lowest  install the lowest allowed version of every dependency but torch beside .venv, and use hwprof with them
 # make oldest  all tests with the lowest versions, torch 2.4 among them, and with each other Python that is here: a table
 # make docs   build the documentation, strictly, into build/site; make diagrams draws its diagrams of imports anew
-# make architectures  count a small model of every type that transformers has, and write the table of docs/architectures.md
+# make architectures  count a small model of every type that transformers has, and write the tables of docs/architectures.md
 # make example  rebuild reports/example: a real run on this machine
 # make bench  benchmarks that take minutes: order of plans, speed of the simulator, two runs side by side
 PYTHON ?= python3
@@ -76,6 +76,7 @@ unused: setup
 
 architectures: setup
 	@$(BIN)/python benchmarks/architectures.py
+	@$(BIN)/python benchmarks/changed_keys.py
 
 format: setup
 	@$(BIN)/ruff format .

@@ -128,6 +128,15 @@ def test_a_file_that_a_reader_refuses_counts_by_capture_as_it_would_be_read(tmp_
     assert parameters(read).total == parameters(odd).total
 
 
+def test_a_number_of_experts_that_the_class_does_not_look_at_is_captured(tmp_path: Path) -> None:
+    """The router of Phi 3.5 takes the best and the second of its experts, whatever its file says."""
+    keys = DECODER | {"num_local_experts": 4, "num_experts_per_tok": 4}
+    spec = captured(saved(tmp_path, "phimoe", "PhimoeForCausalLM", keys))
+    usual = captured(saved(tmp_path, "phimoe", "PhimoeForCausalLM", keys | {"num_experts_per_tok": 2}))
+    assert (spec.captured is None, usual.captured is None) == (False, True)
+    assert total_cost(ops_of(spec), "forward").matmul_flop == total_cost(ops_of(usual), "forward").matmul_flop
+
+
 def test_a_key_that_transformers_ignores_too_changes_no_count(tmp_path: Path) -> None:
     spec = captured(saved(tmp_path, "llama", "LlamaForCausalLM", DECODER | {"a_key_of_nobody": [1]}))
     assert spec.captured is None
@@ -167,6 +176,15 @@ def test_a_length_that_was_not_captured_is_refused(tmp_path: Path) -> None:
     spec = captured(saved(tmp_path, kind, name, keys))
     with pytest.raises(InputError, match="was captured at 2 x 16 tokens, not at 2 x 8"):
         model_ops(spec, batch_size=2, seq_len=8, precision=Precision.of("fp32"))
+
+
+def test_a_size_for_each_layer_is_no_number_of_layers(tmp_path: Path) -> None:
+    kind, name, keys = _OWN["embeddings in every layer"]
+    sizes = {"hidden_size": 8, "vocab_size": 5000, "vocab_size_per_layer_input": 5000}
+    spec = captured(saved(tmp_path, kind, name, keys | sizes))
+    assert parameters(spec).total > 5000 * (8 + 4 * 8)  # tokens; and for each of 4 layers again
+    with pytest.raises(InputError, match="num_hidden_layers is 5,000, more than the 4,096 layers"):
+        captured(saved(tmp_path, kind, name, keys | {"num_hidden_layers": 5000}))
 
 
 def test_what_transformers_does_not_know_either_says_what_to_do(tmp_path: Path) -> None:

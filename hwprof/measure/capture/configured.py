@@ -119,7 +119,7 @@ def _check_depth(path: Path, values: Any) -> None:
     if not isinstance(values, dict):
         return
     for key, value in values.items():
-        if isinstance(value, int) and value > MOST_LAYERS and any(word in key for word in ("layer", "depth")):
+        if isinstance(value, int) and value > MOST_LAYERS and key.endswith(("layer", "layers", "depth")):
             raise InputError(
                 f"{path}: {key} is {value:,}, more than the {MOST_LAYERS:,} layers that are made to be captured",
                 remedy="correct it, or give fewer: layers that are alike cost alike",

@@ -37,7 +37,7 @@ def t5(config: Config) -> Tables:
         "activation": activation(
             Config({"feed_forward_proj": name}, path=config.path), "feed_forward_proj", default=""
         ),
-        "gated": gated == "gated",
+        "gated": config.flag("is_gated_act", default=gated == "gated"),
         "norm": "rmsnorm",
         "norm_placement": "pre",
         "final_norm": True,

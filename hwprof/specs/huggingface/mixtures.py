@@ -241,6 +241,7 @@ def minimax_m2(config: Config) -> Tables:
 def phimoe(config: Config) -> Tables:
     """Phi 3.5 with experts: layer norms, biases in attention, a bias of the head."""
     config.harmless("router_jitter_noise", "input_jitter_noise", "hidden_dropout", "max_position_embeddings")
+    config.only("num_experts_per_tok", 2)  # its router takes the best and the second, whatever the file says
     tables = rms_decoder(
         config,
         widths(config, kv_heads=8),

@@ -167,6 +167,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"image_size": IMAGE, "patch_size": 4, "num_labels": 5, "architectures": ["ViTForImageClassification"]},
     ),
     "t5": ("t5", T5 | {"architectures": ["T5ForConditionalGeneration"]}),
+    "t5, gated by its own key": ("t5", T5 | {"is_gated_act": True, "architectures": ["T5ForConditionalGeneration"]}),
+    "t5, not gated by its own key": (
+        "t5",
+        T5
+        | {"feed_forward_proj": "gated-gelu", "is_gated_act": False}
+        | {"architectures": ["T5ForConditionalGeneration"]},
+    ),
     "t5 1.1": (
         "t5",
         T5
