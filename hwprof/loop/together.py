@@ -139,7 +139,10 @@ class Together:
             self.notes.append("who waits for whom is not known: not every rank handed in what it saw")
             return None
         seen = {one: json.loads(zlib.decompress(store.get(keys[one]))) for one in range(1, size)}
-        return watched({one: [_seen(step) for step in steps] for one, steps in ({0: own} | seen).items()})
+        found = watched({one: [_seen(step) for step in steps] for one, steps in ({0: own} | seen).items()})
+        if found is None:
+            self.notes.append("who waits for whom is not known: in no step did all ranks meet in the same collectives")
+        return found
 
     def _plain(self, entry: StepEntry) -> list[Any]:
         loads = any("loading" in sync.spent for one in self._steps for sync in one.syncs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 STEPS, LATE_S = 10, 0.25
+TENSOR_RANKS = "forward on tensor ranks"
 
 
 def parts(fault, late):
@@ -17,7 +18,7 @@ def parts(fault, late):
     class Slow(torch.autograd.Function):
         @staticmethod
         def forward(_ctx, x):
-            if late and fault == "forward":
+            if late and fault in {"forward", TENSOR_RANKS}:
                 time.sleep(LATE_S)
             return x.view_as(x)
 
@@ -45,9 +46,21 @@ def parts(fault, late):
             return torch.ones(16)
 
     torch.manual_seed(0)
-    model = Model() if fault == "by hand" else nn.parallel.DistributedDataParallel(Model())
+    model = shared_out(Model(), fault)
     loader = torch.utils.data.DataLoader(Late(), batch_size=4)
     return model, loader if fault == "loader" else (torch.ones(4, 16),) * STEPS
+
+
+def shared_out(model, fault):
+    """The model as its ranks have it."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+    from torch.nn.parallel import DistributedDataParallel
+
+    if fault == TENSOR_RANKS:
+        plan = {"up": ColwiseParallel(), "down": RowwiseParallel()}
+        return parallelize_module(model, init_device_mesh("cpu", (2,)), plan)
+    return model if fault == "by hand" else DistributedDataParallel(model)
 
 
 def disturb(fault):
@@ -127,6 +140,7 @@ def train(_world, fault, bad):
         ("gc", "garbage collection", "garbage collection"),
         ("save", "checkpoint", "checkpoint"),
         ("by hand", "host", "clip"),
+        (TENSOR_RANKS, "host", "forward"),
     ],
 )
 def test_the_late_rank_of_a_loop_is_named_with_its_cause(ranks, fault, cause, where):
@@ -140,6 +154,48 @@ def test_the_late_rank_of_a_loop_is_named_with_its_cause(ranks, fault, cause, wh
     assert (found.named.rank, found.named.cause, found.where) == (bad, cause, where)
     assert found.steps == STEPS
     assert found.step_s - found.step_without_s > LATE_S / 2
+
+
+def collectives_beside_others(_world):
+    """Collectives of DTensor's kind under a mode that sees every operator, then one by hand; a thread runs Python."""
+    import threading
+
+    import torch
+    import torch.distributed as dist
+    from torch.distributed import _functional_collectives as functional
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from hwprof.measure.entries.arrivals import watch
+    from hwprof.measure.watch.hooks import Hooks
+
+    seen, notes, counted = [], [], [0]
+    hooks = Hooks(notes)
+    assert watch(hooks, arrive=seen.append, wait=lambda: seen.append("wait"), go_on=lambda: seen.append("on")) == ""
+    ended = threading.Event()
+
+    def count():
+        while not ended.wait(0.001):
+            counted[0] += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    if dist.get_rank():
+        ended.wait(1.0)  # the other rank waits in its collective meanwhile, and its thread goes on
+    by = torch.ones(2, requires_grad=True)
+    with FlopCounterMode(display=False):
+        total = functional.all_reduce(by, "sum", dist.group.WORLD) + 1
+    plain = torch.ones(2)
+    dist.all_reduce(plain)
+    ended.set()
+    thread.join()
+    hooks.close()
+    dist.all_reduce(torch.ones(1))
+    return seen, notes, total.tolist(), plain.tolist(), counted[0] > 50
+
+
+def test_collectives_are_seen_by_whatever_issues_them_and_stop_no_other_thread(ranks):
+    calls = ["allreduce_", "wait", "on"] * 2
+    assert ranks(2).run(collectives_beside_others) == [(calls, [], [3.0, 3.0], [2.0, 2.0], True)] * 2
 
 
 def test_a_loop_of_one_rank_is_not_watched():
