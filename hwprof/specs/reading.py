@@ -32,6 +32,8 @@ def content_of(path: Path, *, error: type[InputError] = InputError, remedy: str)
                 )
             return path.read_bytes()
         fact = "is no file" if path.exists() else "does not exist"
+        if remedy.startswith("correct the file"):  # there is none
+            remedy = "give the path of a file that is there"
     except OSError as failure:
         raise error(f"{path} cannot be read: {failure.strerror}", remedy="name a readable file") from failure
     except ValueError as failure:  # a name with a zero byte in it

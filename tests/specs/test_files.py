@@ -9,6 +9,7 @@ import pytest
 
 from hwprof.errors import InputError, WorkError
 from hwprof.specs import files
+from hwprof.specs.reading import json_of
 
 
 def data_in(root):
@@ -104,3 +105,8 @@ def test_a_written_file_has_the_rights_that_the_umask_gives(tmp_path):
     plain = tmp_path / "plain"
     plain.write_text("new")
     assert target.stat().st_mode == plain.stat().st_mode
+
+
+def test_of_a_file_that_is_not_there_nothing_is_to_be_corrected(tmp_path):
+    with pytest.raises(InputError, match=r"config\.json does not exist; give the path of a file that is there"):
+        json_of(tmp_path / "config.json", remedy="correct the file")
