@@ -181,7 +181,7 @@ _LISTS: dict[str, tuple[Callable[[], Sequence[Record]], tuple[str, ...], Callabl
     ),
     "devices": (
         list_devices,
-        ("device", "bf16 dense", "memory", "its rate", "links"),
+        ("device", "bf16 dense", "memory", "bandwidth", "links"),
         _device_row,
     ),
     "links": (list_links, ("link", "kind", "one link one way", "latency"), _link_row),
