@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -215,9 +216,14 @@ def emulate(
         process = os.fork()
         if process == 0:
             _in_copy(function, machine, rank, steps, file)
-        os.waitpid(process, 0)
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         if not file.exists():
-            raise WorkError("the copy of this process in which the function ran ended without a recording")
+            raise WorkError(
+                "the copy of this process in which the function ran ended "
+                + (f"by signal {-code}" if code < 0 else f"with code {code}, without a recording"),
+                expectation="it leaves one, even where the function fails",
+                remedy="see what it printed above, or emulate a script: `hwprof emulate -- train.py`",
+            )
         with file.open("rb") as opened:
             found: Recording = pickle.load(opened)  # noqa: S301 (written by the copy of this process)
     return emulation([_whole(found)], machine, simulator_parameters())
@@ -230,6 +236,10 @@ def _in_copy(function: Callable[[], Any], machine: Machine, rank: int, steps: in
 
         found = record(rank, believed_of(machine), function, steps)
         file.write_bytes(pickle.dumps(found, protocol=pickle.HIGHEST_PROTOCOL))
+    except BaseException:  # noqa: BLE001 (of whatever kind: this process ends here, and must say why)
+        traceback.print_exc()
+        os._exit(1)
     finally:
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(0)
