@@ -176,6 +176,13 @@ def test_experts_are_as_many_as_the_router_chooses_among():
     assert (spec.moe.experts, spec.moe.top_k, spec.moe.expert_ff, spec.moe.shared_ff) == (6, 2, 96, 96)
 
 
+def test_a_process_that_has_trained_already_emulates_what_trains():
+    """Autograd's threads are made for the devices that there are at the first backward pass of a process."""
+    torch.ones(3, requires_grad=True).sum().backward()
+    spec = _trained(_trains()).spec
+    assert (spec.layers, spec.d_model, spec.d_ff) == (3, 64, 256)
+
+
 def test_what_tensor_ranks_share_is_whole_in_the_model():
     spec = _trained(_trains(tensor_ranks=2), devices=2).spec
     assert (spec.layers, spec.d_model, spec.heads, spec.kv_heads, spec.head_dim) == (3, 64, 4, 2, 16)

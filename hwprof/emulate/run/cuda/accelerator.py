@@ -76,6 +76,8 @@ def believe_in_cuda() -> None:
     _replace(table, yes, _cuda_is_the_accelerator)
     guards[_CUDA] = _guard(guards[_META] or 0, yes, default_stream)
     _replace(table, yes, lambda: "hasPrimaryContext" not in _failure())
+    if _failure():  # of a process that has run a backward pass before: its autograd has threads for the devices of then
+        torch.autograd.set_multithreading_enabled(False)  # all in the thread that asks (torch/csrc/autograd/engine.cpp)
     if failure := _failure():
         raise _unknown_build(failure)
 
