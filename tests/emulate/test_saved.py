@@ -72,7 +72,11 @@ def test_a_changed_file_is_refused(folder, tmp_path, change):
         read_recordings(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"[" * 10**6), gzip.compress(b"{}")[:-3]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b"[" * 10**6, mtime=0), gzip.compress(b"{}", mtime=0)[:-3]],
+    ids=["empty", "no gzip", "many levels", "cut short"],
+)
 def test_what_is_no_recording_is_refused(tmp_path, content):
     (tmp_path / "recording.json.gz").write_bytes(content)
     with pytest.raises(InputError):
