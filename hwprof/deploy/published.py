@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import lzma
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
@@ -28,7 +29,7 @@ from hwprof.specs.catalogue.lookup import load_device
 
 NEEDED = ("backend", "model_path", "device", "precision", "mode", "prompt_tokens", "new_tokens", "concurrency")
 
-SHIPPED_TABLE = Path("hardware_specs") / "serving" / "measured.csv.gz"
+SHIPPED_TABLE = Path("hardware_specs") / "serving" / "measured.csv.xz"
 """Servers that others measured, to which the engines' numbers are fitted."""
 
 MODES = ("agg", "disagg")
@@ -73,7 +74,7 @@ class ServingRows:
 
 
 def serving_rows(path: Path) -> ServingRows:
-    """Predictions for a CSV file, or gzip of one; what was measured is not read for them.
+    """Predictions for a CSV file, or gzip or xz of one; what was measured is not read for them.
 
     Raises:
         InputError: the file can't be read, or has not the columns.
@@ -99,10 +100,11 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """
     try:
         data = path.read_bytes()
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
-    except (OSError, EOFError, ValueError) as error:
+        text = _unpacked(data).decode("utf-8-sig")
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot read {path}: {reason}", expectation="expected a CSV file, or gzip of one") from error
+        wanted = "expected a CSV file, or gzip or xz of one"
+        raise InputError(f"cannot read {path}: {reason}", expectation=wanted) from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
     missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
     if missing:
@@ -112,6 +114,12 @@ def read_rows(path: Path) -> list[dict[str, str]]:
             remedy="`hwprof validate --data` takes training runs, `--kernels` kernels",
         )
     return [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+
+
+def _unpacked(data: bytes) -> bytes:
+    if data.startswith(b"\xfd7zXZ\x00"):
+        return lzma.decompress(data)
+    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
 
 
 def understood(rows: Sequence[Mapping[str, str]], folder: Path) -> tuple[list[Case | None], list[str]]:

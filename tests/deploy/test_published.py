@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
+import lzma
 
 import numpy as np
 import pytest
@@ -140,7 +140,7 @@ def test_the_shipped_servers_are_predicted_as_well_as_the_documentation_says():
 
 
 def test_rows_come_back_in_order_with_what_is_predicted(tmp_path):
-    with gzip.open(data_roots()[0] / SHIPPED_TABLE, "rt") as file:
+    with lzma.open(data_roots()[0] / SHIPPED_TABLE, "rt") as file:
         some = list(csv.DictReader(file))[::600]
     table = tmp_path / "some.csv"
     with table.open("w", newline="") as file:
