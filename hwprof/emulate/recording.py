@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hwprof.emulate.tape import Call, Collective, Event, Tape
+from hwprof.specs.record.saved_calls import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Recording:
         software: what trains: the program or library that the script imports, by the name of its stack.
         tf32: whether the script lets products of 32 bits take the tensor cores.
         host_s: seconds of the script's own code before each event, on the machine that emulated; empty: not known.
+        layouts: of each event that is a call on a processor, where its tensors lie; empty of others, and elsewhere.
         dispatch_s: what that machine takes for a call of one number, as ``latency.dispatch``; 0: not known.
         host: name of its processor.
         history: of the device's allocator, where it was asked for; it is kept as a file of its own.
@@ -94,6 +96,7 @@ class Recording:
     line: str
     awaits: int = -1
     host_s: tuple[float, ...] = ()
+    layouts: tuple[tuple[Layout, ...], ...] = ()
     dispatch_s: float = 0.0
     host: str = ""
     history: History | None = None

@@ -21,7 +21,15 @@ from hwprof.emulate.tape import (
     Event,
 )
 from hwprof.errors import InputError
-from hwprof.specs.record.saved_calls import RECORDING_VERSION, REMEDY, call_json, call_of_json, recording_content
+from hwprof.specs.record.saved_calls import (
+    RECORDING_VERSION,
+    REMEDY,
+    Layout,
+    call_json,
+    call_of_json,
+    layouts_of_json,
+    recording_content,
+)
 
 
 def recording_bytes(recordings: Sequence[Recording]) -> bytes:
@@ -59,6 +67,7 @@ def _kept(one: Recording) -> dict[str, Any]:
         **{name: getattr(one, name) for name in _PLAIN},
         "made_up": dict(one.made_up),
         "notes": list(one.notes),
+        "layouts": _kept_layouts(one),
         "host_ns": [round(seconds * 1e9) for seconds in one.host_s],
         "memory": {
             "peak_bytes": one.memory.peak_bytes,
@@ -77,6 +86,15 @@ def _kept(one: Recording) -> dict[str, Any]:
             for event in one.events
         ],
     }
+
+
+def _kept_layouts(one: Recording) -> list[list[Layout]]:
+    """Storages are numbered as they come; nothing, where no event has any."""
+    numbers: dict[int, int] = {}
+    return [
+        [(numbers.setdefault(storage, len(numbers)), offset, strides) for storage, offset, strides in each]
+        for each in (one.layouts if any(one.layouts) else ())
+    ]
 
 
 def _kept_call(call: Call) -> list[Any]:
@@ -106,6 +124,7 @@ def _recording(kept: Any) -> Recording:
         failure="",
         line="",
         host_s=host_s,
+        layouts=tuple(map(layouts_of_json, kept.get("layouts", ()))),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from hwprof.emulate.fusion import Flow, Fused, Place, fused
 from hwprof.specs.record.captured import AtenCall
+from hwprof.specs.record.saved_calls import Layout
 
 CollectiveName = Literal[
     "all_gather",
@@ -60,6 +61,11 @@ class Call:
     spared_bytes: int = 0
     joined: bool = False
 
+    @property
+    def touched_bytes(self) -> int:
+        """Bytes of all its tensors."""
+        return sum(each.size_bytes for each in (*self.call.inputs, *self.call.results)) if self.call else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collective:
@@ -96,6 +102,7 @@ class Step:
         flows: what calls of compiled code read and write.
         take_s: seconds of the script's own code since it was asked before.
         host_s: of each event, seconds of the script's own code before it.
+        layouts: of each event that is a call on a processor, where its tensors lie; empty of others.
     """
 
     events: list[Event] = field(default_factory=list)
@@ -103,19 +110,24 @@ class Step:
     flows: list[Flow] = field(default_factory=list)
     take_s: Callable[[], float] = _no_time
     host_s: list[float] = field(default_factory=list)
+    layouts: list[tuple[Layout, ...]] = field(default_factory=list)
 
-    def add(self, *event: int) -> None:
+    def add(self, *event: int, layouts: tuple[Layout, ...] = ()) -> None:
         """Append an event."""
         self.events.append(event)
+        self.layouts.append(layouts)
         self.host_s.append(self.take_s())
 
     def split(self, events: int, calls: int) -> tuple[Step, Step]:
         """What was asked for until then, and what came after."""
         inside = bisect_left(self.flows, events, key=lambda flow: flow.event)
         flows = [replace(flow, event=flow.event - events) for flow in self.flows[inside:]]
-        first = Step(self.events[:events], calls, self.flows[:inside], self.take_s, self.host_s[:events])
-        rest = Step(self.events[events:], self.calls - calls, flows, self.take_s, self.host_s[events:])
-        return first, rest
+        first = (self.events[:events], calls, self.flows[:inside], self.take_s)
+        rest = (self.events[events:], self.calls - calls, flows, self.take_s)
+        return (
+            Step(*first, self.host_s[:events], self.layouts[:events]),
+            Step(*rest, self.host_s[events:], self.layouts[events:]),
+        )
 
 
 @dataclass(slots=True)
@@ -145,10 +157,10 @@ class Tape:
         """The step that is being written."""
         return self._current
 
-    def call(self, place: int, stream: int) -> None:
+    def call(self, place: int, stream: int, layouts: tuple[Layout, ...] = ()) -> None:
         """A call of a known kind."""
         self._current.calls += 1
-        self._current.add(KERNEL, place, stream)
+        self._current.add(KERNEL, place, stream, layouts=layouts)
 
     def collective(self, kind: Collective, stream: int, *, beside: bool) -> int:
         """A collective; the number of its work, to wait for."""
@@ -183,8 +195,8 @@ class Tape:
         before, self._mark = self.last, None
         self.last, self._current = self._current.split(events, calls)
         self._fuse(self.last)
-        if len(before.events) == len(self.last.events):  # whatever else the machine did in one of them is no part
-            self.last.host_s = list(map(min, before.host_s, self.last.host_s))
+        if len(before.events) == len(self.last.events):  # the one that the machine disturbed less
+            self.last.host_s = min(before.host_s, self.last.host_s, key=sum)
         self.steps += 1
         return self.steps > 1 and self.totals(before) == self.totals(self.last)
 

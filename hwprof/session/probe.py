@@ -49,13 +49,15 @@ def probe_alone(request: ProbeRequest, caller: Caller) -> Probed:
             f"there is no folder {path.parent}", expectation="--output names a file in a folder", remedy="create it"
         )
     dtypes = request.dtypes or _DEFAULT_DTYPES[table_of(device)]
-    calls = {call_name(call): call for folder in request.emulations for call in saved_calls(Path(folder))}
+    saved = [saved_calls(Path(folder)) for folder in request.emulations]
+    calls = {call_name(call): call for found, _ in saved for call in found}
     so_far = [ProbeResult()]
     try:
         probe_device(
             device,
             dtypes=dtypes,
             calls=tuple(calls.values()),
+            steps=[step for _, steps in saved for step in steps],
             quick=request.quick,
             report=caller.progress,
             on_result=so_far.append,

@@ -9,11 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from hwprof.emulate.answer import collective_rows, emulation
+from hwprof.emulate.saved import read_recordings, recording_bytes
 from hwprof.emulate.start import machine_named, recorded
 from hwprof.emulate.timeline import chrome_trace
+from hwprof.measure.probes.device import bench_for
+from hwprof.measure.probes.played import played
 from hwprof.specs.catalogue.simulator import simulator_parameters
+from hwprof.specs.record.saved_calls import call_name, saved_calls
 
 HERE = Path(__file__).parent
 SCRIPT = HERE / "scripts" / "sharded.py"
@@ -80,11 +85,27 @@ def test_flop_are_those_of_the_formula(emulated):
     assert emulated.flop == 2 * tokens * (blocks * 7 + head * 6)  # blocks run again in backward, up to what it needs
 
 
-def test_peak_memory_is_within_2_per_cent(processor, tmp_path):
+@pytest.fixture(scope="module")
+def alone(processor):
+    return recorded([str(SCRIPT), "--steps", "3"], replace(processor, devices=1, node=1))[0]
+
+
+def test_peak_memory_is_within_2_per_cent(alone, tmp_path):
     """Of one rank: what gloo's own threads free, the profiler does not see."""
-    alone = recorded([str(SCRIPT), "--steps", "3"], replace(processor, devices=1, node=1))[0]
     peak_bytes = _really("memory", tmp_path, ranks=1)["peak_bytes"]
     assert alone.memory.peak_bytes == pytest.approx(peak_bytes, rel=0.02)
+
+
+def test_a_processor_plays_each_call_of_the_step_in_its_place(alone, tmp_path):
+    (tmp_path / "recording.json.gz").write_bytes(recording_bytes([alone]))
+    calls, (step,) = saved_calls(tmp_path)
+    kept, made = (
+        [[where[1:] for where in each] for each in one.layouts] for one in (read_recordings(tmp_path)[0], alone)
+    )
+    assert kept == made
+    places = [event[1] for event in alone.events if event[0] == 0]
+    assert [call.name for call, _ in step] == [alone.calls[place].name for place in places if alone.calls[place].call]
+    assert played(bench_for(torch.device("cpu"), quick=True), [step]).keys() == {call_name(call) for call in calls}
 
 
 def test_each_thread_that_multiplies_has_room_for_cublas(emulated):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from threading import Thread
 
 import pytest
 import torch
@@ -181,6 +182,19 @@ def test_a_process_that_has_trained_already_emulates_what_trains():
     torch.ones(3, requires_grad=True).sum().backward()
     spec = _trained(_trains()).spec
     assert (spec.layers, spec.d_model, spec.d_ff) == (3, 64, 256)
+
+
+def test_a_backward_pass_in_a_thread_of_the_script_is_followed():
+    torch.ones(3, requires_grad=True).sum().backward()
+
+    def train():
+        thread = Thread(target=_trains())
+        thread.start()
+        thread.join()
+
+    apart, usual = (emulate(each, hardware="h100-sxm", steps=1).recording for each in (train, _trains()))
+    assert apart.flop == usual.flop
+    assert apart.call_count == usual.call_count
 
 
 def test_what_tensor_ranks_share_is_whole_in_the_model():

@@ -1,10 +1,12 @@
 """What of the time between calls is the script's own? A watch of which the test turns the hands."""
 
+import numpy as np
 import pytest
 
 from hwprof.emulate.run import host_time
 from hwprof.emulate.run.host_time import HostTime
 from hwprof.emulate.tape import Tape
+from hwprof.measure.host.caches import CacheLevel
 
 
 class Hands:
@@ -63,12 +65,34 @@ def test_what_another_thread_s_clock_says_is_no_time_of_this_one(hands, monkeypa
     assert clock.take_s() == 4.0 + 3.0
 
 
-def test_of_two_steps_that_are_alike_each_part_counts_as_it_was_least_disturbed():
-    tape, times = Tape(), iter([0.0, 1.0, 5.0, 7.0, 2.0])
+def test_of_two_steps_that_are_alike_the_less_disturbed_one_counts():
+    tape, times = Tape(), iter([0.0, 1.0, 5.0, 7.0, 0.5])
     tape.timed(lambda: next(times))
     tape.begin()
     for _ in range(2):
         tape.current.add(5, 0)
         tape.current.add(5, 0)
         tape.end_step()
-    assert tape.last.host_s == [1.0, 2.0]
+    assert tape.last.host_s == [1.0, 5.0]
+
+
+def test_what_is_read_in_place_of_a_call_is_other_memory_each_time(hands, monkeypatch):
+    monkeypatch.setattr(host_time, "cpu_caches", lambda: (CacheLevel(level=2, instance_bytes=4096, instances=2),))
+    clock, read = HostTime(), []
+
+    class Memory(np.ndarray):
+        def __getitem__(self, places):
+            read.append((places.start, places.stop))
+            return super().__getitem__(places)
+
+    clock.sweep(0)
+    clock._memory = clock._memory.view(Memory)
+    for size_bytes in (4096, 4096, 80_000, 8000):
+        clock.sweep(size_bytes)
+    assert read == [
+        (0, 512),
+        (512, 1024),
+        (1024, 2048),
+        (0, 1000),
+    ]  # at most what the caches hold, in numbers of 8 bytes
+    assert hands.now == 0.0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from hwprof.count.aten import matmul
 from hwprof.count.aten.registry import aten_cost
 from hwprof.emulate.tape import Call
 from hwprof.specs.record.captured import AtenCall, TensorView, Value
+from hwprof.specs.record.saved_calls import Layout
 
 _FLASH_BACKWARD_PRODUCTS = 5
 """Products of flash attention's backward pass, which computes the scores again; four of them are its gradients."""
@@ -53,6 +55,19 @@ def _flop(func: Any, call: AtenCall, args: Any, kwargs: dict[str, Any], out: Any
 
 
 def _aten_call(func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Any) -> AtenCall:
+    given, results, written = _bound(func, args, kwargs, out)
+    return AtenCall(
+        name=name,
+        arguments={key: _value(value) for key, value in given.items()},
+        results=tuple(tensor_view(tensor) for tensor in results),
+        written=written,
+    )
+
+
+def _bound(
+    func: Any, args: Any, kwargs: dict[str, Any], out: Any
+) -> tuple[dict[str, Any], list[torch.Tensor], tuple[str, ...]]:
+    """Arguments by name but those that receive results, results, and names of what is changed in place."""
     arguments = func._schema.arguments
     given = {each.name: each.default_value for each in arguments if each.has_default_value()}
     given |= dict(zip((each.name for each in arguments), args, strict=False)) | kwargs
@@ -60,12 +75,17 @@ def _aten_call(func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Any
     receiving = {each.name for each in changed if each.is_out}
     received = [given[key] for key in receiving] if receiving and out is None else out
     results = [leaf for leaf in tree_leaves(received) if isinstance(leaf, torch.Tensor)]
-    return AtenCall(
-        name=name,
-        arguments={key: _value(value) for key, value in given.items() if key not in receiving},
-        results=tuple(tensor_view(tensor) for tensor in results),
-        written=tuple(each.name for each in changed if not each.is_out),
-    )
+    kept = {key: value for key, value in given.items() if key not in receiving}
+    return kept, results, tuple(each.name for each in changed if not each.is_out)
+
+
+def layouts_of(
+    func: Any, args: Any, kwargs: dict[str, Any], out: Any, number: Callable[[torch.Tensor], int]
+) -> tuple[Layout, ...]:
+    """Where the tensors of a call lie, in the order in which ``call_of`` has them."""
+    given, results, _ = _bound(func, args, kwargs, out)
+    tensors = [leaf for leaf in tree_leaves(list(given.values())) if isinstance(leaf, torch.Tensor)]
+    return tuple((number(each), int(each.storage_offset()), tuple(each.stride())) for each in (*tensors, *results))
 
 
 def _value(value: Any) -> Value:

@@ -15,8 +15,11 @@ from threading import get_ident
 from time import thread_time
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
+
+from hwprof.measure.host.caches import cpu_caches
 
 
 class HostTime(AbstractContextManager["HostTime"]):
@@ -31,6 +34,8 @@ class HostTime(AbstractContextManager["HostTime"]):
     def __init__(self) -> None:
         self._depth, self._spent_s, self._since_s, self._thread = 0, 0.0, thread_time(), get_ident()
         self.way_s = 0.0
+        self._memory: np.ndarray[Any, np.dtype[np.float64]] | None = None
+        self._swept = 0
 
     def arrive(self) -> None:
         """A call is here."""
@@ -40,6 +45,17 @@ class HostTime(AbstractContextManager["HostTime"]):
     def worked(self, seconds: float) -> None:
         """Something within this package was the script's own work all the same."""
         self._spent_s += seconds
+
+    def sweep(self, size_bytes: int) -> None:
+        """Read as many bytes as a call touched, others each time: what follows finds its caches as after that call."""
+        if self._memory is None:
+            caches = cpu_caches()
+            last_bytes = caches[-1].instance_bytes * caches[-1].instances if caches else 0
+            self._memory = np.ones(2 * last_bytes // 8)
+        words = min(size_bytes // 8, len(self._memory) // 2)
+        begin = self._swept if self._swept + words <= len(self._memory) else 0
+        self._swept = begin + words
+        self._memory[begin : self._swept].sum()
 
     def __enter__(self) -> Self:
         if not self._depth:

@@ -119,6 +119,7 @@ def record(
         line=ended.line,
         awaits=ended.awaits,
         host_s=tuple(rank.tape.last.host_s),
+        layouts=tuple(rank.tape.last.layouts),
         dispatch_s=dispatch_s(),
         history=held.history(),
         host=device_name(torch.device("cpu")),

@@ -15,13 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
-from hwprof.emulate.run.calls import call_of, shapes_of, tensor_view
+from hwprof.emulate.run.calls import call_of, layouts_of, shapes_of, tensor_view
 from hwprof.emulate.run.cuda.kernels import RESULTS
 from hwprof.emulate.run.groups import exchanged, ranks_named, written
 from hwprof.emulate.run.rank import Rank, script_line
 from hwprof.emulate.tape import HOST_WAITS, WAIT, Call, CollectiveName
 from hwprof.errors import InputError
 from hwprof.specs.record.captured import AtenCall, Value
+from hwprof.specs.record.saved_calls import Layout
 
 aten = torch.ops.aten
 _DEVICE = torch.ops.prim.device.default
@@ -228,7 +229,11 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
             self._compiled(func, place, traits, (args, kwargs), results)
         else:
             self._born(traits, results)
-            rank.tape.call(place, rank.stream)
+            kind, layouts = rank.tape.calls[place], tuple[Layout, ...]()
+            if kind.device == "cpu" and rank.believed.kind == "cpu":
+                layouts = layouts_of(func, args, kwargs, out, rank.storages.number)
+                rank.host_time.sweep(kind.touched_bytes)
+            rank.tape.call(place, rank.stream, layouts)
         if traits.copies and not kwargs.get("non_blocking"):
             self._copied(func, args, kwargs)
 

@@ -6,6 +6,8 @@ within what they are taken from. Where a CPU's last cache can't hold what a step
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -56,6 +58,8 @@ def operator_of(call: AtenCall) -> Any:
         CannotRunError: there is none.
     """
     space, _, name = call.name.partition("::")
+    with contextlib.suppress(ImportError):
+        importlib.import_module(_MAKERS.get(space, "torch"))
     packet = getattr(getattr(torch.ops, space), name, None)
     for overload in packet.overloads() if packet is not None else ():
         found = getattr(packet, overload)
@@ -63,6 +67,10 @@ def operator_of(call: AtenCall) -> Any:
         if asked.keys() == call.arguments.keys() and all(map(_fits, asked.values(), _by_name(call, asked))):
             return found
     raise CannotRunError(f"torch of this machine has no {call.name} of such arguments")
+
+
+_MAKERS = {"fsdp": "torch.distributed.fsdp", "_dtensor": "torch.distributed.tensor"}
+"""Namespace of operators -> what has to be imported for them."""
 
 
 def _by_name(call: AtenCall, names: Sequence[str] | dict[str, str]) -> list[Value]:
@@ -87,7 +95,7 @@ def _fits(kind: str, value: Value) -> bool:
 def _work(operator: Any, call: AtenCall, device: torch.device) -> Work:
     """The call on tensors of its own."""
     known: dict[tuple[int, tuple[int, ...], str], torch.Tensor] = {}
-    bound = _bound(call)
+    bound = bound_of(call)
 
     def made(view: TensorView) -> torch.Tensor:
         key = (view.storage, view.shape, view.dtype)
@@ -95,11 +103,25 @@ def _work(operator: Any, call: AtenCall, device: torch.device) -> Work:
             known[key] = tensor_like(view, device, bound)
         return known[key]
 
-    arguments = {name: _argument(name, value, made, device) for name, value in call.arguments.items()}
-    asked = [each for each in operator._schema.arguments if not each.is_out]  # noqa: SLF001
-    positional = [arguments[each.name] for each in asked if not each.kwarg_only]
-    named = {each.name: arguments[each.name] for each in asked if each.kwarg_only}
+    positional, named = arguments_of(operator, call, made, device)
     return lambda: operator(*positional, **named)
+
+
+def arguments_of(
+    operator: Any, call: AtenCall, made: Callable[[TensorView], torch.Tensor], device: torch.device
+) -> tuple[list[Any], dict[str, Any]]:
+    """What an operator is called with, by place and by name; ``made`` gives its tensors, one after the other.
+
+    Results are made only for an operator that there is not without a place for them.
+    """
+    arguments = {name: _argument(name, value, made, device) for name, value in call.arguments.items()}
+    asked = operator._schema.arguments  # noqa: SLF001
+    results = map(made, call.results)
+    for each in asked:
+        if each.is_out:
+            arguments[each.name] = list(results) if "List" in str(each.type) else next(results)
+    positional = [arguments[each.name] for each in asked if not each.kwarg_only]
+    return positional, {each.name: arguments[each.name] for each in asked if each.kwarg_only}
 
 
 def _argument(name: str, value: Value, made: Callable[[TensorView], torch.Tensor], device: torch.device) -> Any:
@@ -116,8 +138,8 @@ def _argument(name: str, value: Value, made: Callable[[TensorView], torch.Tensor
     return value
 
 
-def tensor_like(view: TensorView, device: torch.device, bound: int) -> torch.Tensor:
-    """A tensor of a shape and type, with plain numbers; one number, where all elements are one.
+def tensor_like(view: TensorView, device: torch.device, bound: int, *, most: float = 1.0) -> torch.Tensor:
+    """A tensor of a shape and type, with plain numbers up to ``most``; one number, where all elements are one.
 
     Raises:
         CannotRunError: torch has no such type.
@@ -129,13 +151,13 @@ def tensor_like(view: TensorView, device: torch.device, bound: int) -> torch.Ten
     shape = (1,) * len(view.shape) if repeated else view.shape
     if dtype.is_floating_point or dtype.is_complex:
         wide = torch.rand(shape, device=device, dtype=torch.float32 if dtype.itemsize < 4 else None)
-        found = wide.to(dtype)
+        found = (wide if most == 1.0 else wide * most).to(dtype)
     else:
         found = torch.randint(0, 2 if dtype is torch.bool else bound, shape, device=device).to(dtype)
     return found.expand(view.shape) if repeated else found
 
 
-def _bound(call: AtenCall) -> int:
+def bound_of(call: AtenCall) -> int:
     """What every index of a call stays below: the smallest size of what it could be taken from."""
     rows = call.arguments.get("num_weights")
     if isinstance(rows, int):

@@ -25,6 +25,7 @@ from hwprof.measure.probes.matmul import MatmulShape, matmul_ceiling, shape_ceil
 from hwprof.measure.probes.memory import cpu_level_ceiling, cuda_l2_ceiling, dram_ceiling
 from hwprof.measure.probes.norm import NORM_PASSES, NormPass, NormShape, norm_ceiling
 from hwprof.measure.probes.numa import node_cpus, numa_ceiling, require_nodes
+from hwprof.measure.probes.played import played
 from hwprof.measure.probes.step.host import HostStep, host_ceiling
 from hwprof.measure.probes.step.kernels import kernel_ceiling
 from hwprof.measure.probes.step.parts import Part, Ranked, Shares, ranked
@@ -44,7 +45,7 @@ from hwprof.specs.job.settings import Dtype
 from hwprof.specs.job.step_kernels import StepKernel
 from hwprof.specs.measurement import Ceiling, Skipped
 from hwprof.specs.record.captured import AtenCall
-from hwprof.specs.record.saved_calls import call_name
+from hwprof.specs.record.saved_calls import Step, call_name
 
 TRAINED_DTYPES: dict[str, tuple[Dtype, ...]] = {"cpu": ("fp32", "bf16"), "cuda": ("bf16", "tf32", "fp16", "fp32")}
 """Kind of device -> what a training on it computes in."""
@@ -87,6 +88,7 @@ def probe_device(
     step: HostStep | None = None,
     peers: bool = True,
     calls: Sequence[AtenCall] = (),
+    steps: Sequence[Step] = (),
     quick: bool,
     timer: Timer | None = None,
     report: Callable[[str], None] = lambda _line: None,
@@ -100,7 +102,8 @@ def probe_device(
         parts: kernels of a model's step, those measured first that take most of it at the roofs.
         dtype: the format of their products and of their attention.
         step: whose cost on the host is measured; None for no model.
-        calls: of operators, each timed alone.
+        calls: of operators, each timed alone but those of steps.
+        steps: that a processor plays, to time their calls in their places.
         peers: copy between this device and the others that are visible; not where these are other ranks' own.
         quick: at most about 20 s on two CPU cores, otherwise about 70 s.
         timer: the clock on the device's timeline; None for its own.
@@ -113,7 +116,7 @@ def probe_device(
         (
             *_host_probes(bench, step),
             *_last_probes(bench, dtypes, parts, peers=peers),
-            *_call_probes(bench, calls),
+            *_call_probes(bench, calls, steps),
         ),
     )
     total, result = len(first) + len(parts) + len(last), ProbeResult()
@@ -224,8 +227,14 @@ def _host_probes(bench: Bench, step: HostStep | None) -> tuple[Probe, ...]:
     )
 
 
-def _call_probes(bench: Bench, calls: Sequence[AtenCall]) -> tuple[Probe, ...]:
-    return tuple((call_name(call), functools.partial(call_ceiling, bench, call)) for call in calls)
+def _call_probes(bench: Bench, calls: Sequence[AtenCall], steps: Sequence[Step]) -> tuple[Probe, ...]:
+    """Calls in their places where a processor can play their steps; else alone."""
+    in_place = functools.cache(lambda: played(bench, steps if bench.device.type == "cpu" else ()))
+
+    def of_call(call: AtenCall) -> Ceiling:
+        return in_place().get(call_name(call)) or call_ceiling(bench, call)
+
+    return tuple((call_name(call), functools.partial(of_call, call)) for call in calls)
 
 
 def _norm_probes(bench: Bench) -> tuple[Probe, ...]:

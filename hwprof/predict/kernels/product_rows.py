@@ -28,7 +28,7 @@ def product_rows(device: DeviceSpec, rows: KernelPoints, table: KernelTable) -> 
     for dtype, index in alike(formats, found):
         asked = Products(**{name: rows.numbers[name][index] for name in ("m", "n", "k", "batch")})
         try:
-            found.put(index, product_s(asked, device, dtype, table=table), name=f"{dtype} products")
+            found.put(index, product_s(asked, device, dtype, table=table, launched=True), name=f"{dtype} products")
         except SpecError as error:
             found.refuse(index, str(error))
     found.group[:] = [_group(m, seconds) for m, seconds in zip(rows.numbers["m"], found.seconds, strict=True)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,7 @@ def product_s(
     table: KernelTable,
     here: KernelPoints | None = None,
     sustained_share: float = 1.0,
+    launched: bool = False,
 ) -> KernelTime:
     """Times of products on a device.
 
@@ -74,16 +75,17 @@ def product_s(
         table: measured products by device.
         here: points that were measured on this machine, trusted more than the table's.
         sustained_share: of the clock, under a step's sustained power; see ``under_power_s``.
+        launched: with the host's launch, where the table's source has it in its times; in a step the host is ahead.
 
     Raises:
         SpecError: the device has no known peak for the format.
         InputError: the sustained share is out of bounds.
     """
     roof = roof_of(device, dtype)
-    law = _law(device, dtype, table, here)
+    law = _law(device, dtype, table, here, launched=launched)
     alone_s, half_width = law.at(asked)
     if law.basis.word != "measured_here":
-        alone_s = np.maximum(alone_s, roof.bound_s(asked))
+        alone_s = np.maximum(np.maximum(alone_s, roof.bound_s(asked)), law.least_s)
     seconds = under_power_s(alone_s, asked.flop / roof.flop_per_s, sustained_share)
     return KernelTime.around(seconds, half_width, law.basis)
 
@@ -155,6 +157,7 @@ class Law:
     """The times of one device's products of one format: a curve, and the waves' time that is exact.
 
     ``width`` is added to the curve's half width, in squares; ``share`` is that of the peak where there is no curve.
+    No product takes less than ``least_s``, where the smallest were measured with a launch that is taken off.
     """
 
     roof: Roof
@@ -164,6 +167,7 @@ class Law:
     width: float
     basis: Basis
     share: float
+    least_s: float = 0.0
 
     def at(self, asked: Products) -> tuple[Floats, Floats]:
         """Seconds and the half width of their interval in natural logarithms."""
@@ -230,7 +234,9 @@ class _Lent:
 
 
 @functools.lru_cache(maxsize=64)
-def _law(device: DeviceSpec, dtype: ProductFormat, table: KernelTable, here: KernelPoints | None) -> Law:
+def _law(
+    device: DeviceSpec, dtype: ProductFormat, table: KernelTable, here: KernelPoints | None, *, launched: bool
+) -> Law:
     """The law of the most trusted points that there are."""
     roof = roof_of(device, dtype)
     sets = []
@@ -239,14 +245,17 @@ def _law(device: DeviceSpec, dtype: ProductFormat, table: KernelTable, here: Ker
     found = _elsewhere(device, dtype, table)
     several = len(found) > 1 or bool(sets)
     for number, one in enumerate(found, start=int(several)):
-        sets.append(_Measured.lent(one.points, roof_of(one.owner, one.dtype), number))
+        launch_s = 0.0 if launched else _launch_s(table.of(one.owner.id))
+        sets.append(_Measured.lent(one.points, roof_of(one.owner, one.dtype), number, launch_s))
     if not sets:
         usual = usual_share(device)
         share = format_estimate(usual.share)
         text = f"nobody measured its products: {share} of {device.id}'s {dtype} peak, {usual.source}"
         return Law(roof, ASSUMED_FLOOR_S, WAYS[0], None, ASSUMED_WIDTH, Basis("assumed", text), usual.share)
     basis, width = _basis(device, dtype, len(sets[0].seconds) if len(sets) > len(found) else 0, found)
-    return _fitted(roof, sets, width, basis)
+    law = _fitted(roof, sets, width, basis)
+    without_launch = not launched and any(_timed_by_host(one.points).any() for one in found)
+    return replace(law, least_s=law.floor_s) if without_launch else law
 
 
 def _basis(device: DeviceSpec, dtype: ProductFormat, here: int, found: list[_Lent]) -> tuple[Basis, float]:
@@ -263,6 +272,26 @@ def _basis(device: DeviceSpec, dtype: ProductFormat, here: int, found: list[_Len
 
 ASSUMED_FLOOR_S = 5e-6
 """Shortest kernel of a device that nobody measured: launches on other devices take 2 to 12 us."""
+
+
+HOST_TIMED = "sitar-lab/NeuSight"
+"""Whose times reach from the host's call on: the smallest kernels of a device take alike, whatever they do (on an A100
+additions 26 us and products 31, on an H100 products 24 us where the roof says 1 to 2)."""
+
+
+def _timed_by_host(points: KernelPoints) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = np.char.startswith(points.words["source"], HOST_TIMED)
+    return found
+
+
+def _launch_s(points: KernelPoints | None) -> float:
+    """The launch in a device's times from the host: what its shortest kernel takes longer there than by itself."""
+    assert points is not None
+    by_host = _timed_by_host(points)
+    if not by_host.any():
+        return 0.0
+    shortest_s = points.seconds[~by_host].min(initial=ASSUMED_FLOOR_S)
+    return float(max(points.seconds[by_host].min() - shortest_s, 0.0))
 
 
 def _elsewhere(device: DeviceSpec, dtype: ProductFormat, table: KernelTable) -> list[_Lent]:
@@ -301,10 +330,11 @@ class _Measured:
         return cls(_asked(points), points.seconds, roof, 0)
 
     @classmethod
-    def lent(cls, points: KernelPoints, roof: Roof, lender: int) -> _Measured:
-        """Of others: those that beat the roof are not believed."""
-        believed = points.seconds >= roof.bound_s(_asked(points))
-        return cls(_asked(points.where(believed)), points.seconds[believed], roof, lender)
+    def lent(cls, points: KernelPoints, roof: Roof, lender: int, launch_s: float) -> _Measured:
+        """Of others, without the launch where it is in them: those that beat the roof are not believed."""
+        seconds = points.seconds - launch_s * _timed_by_host(points)
+        believed = seconds >= roof.bound_s(_asked(points))
+        return cls(_asked(points.where(believed)), seconds[believed], roof, lender)
 
     def even_s(self, way: Way) -> Floats:
         """What would have been measured if nothing were padded; not below a share of it that no padding explains."""

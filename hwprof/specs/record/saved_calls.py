@@ -5,12 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from hwprof.errors import InputError
 from hwprof.specs.reading import packed_json_of
 from hwprof.specs.record.captured import AtenCall, TensorView, Value
+
+Layout: TypeAlias = tuple[int, int, tuple[int, ...]]
+"""Number of a tensor's storage in its step, where in it the tensor begins, and its strides, in elements."""
+Step: TypeAlias = tuple[tuple[AtenCall, tuple[Layout, ...]], ...]
+"""Calls in their order, each with where its tensors lie: those of its arguments, then its results."""
 
 _MOST_LEVELS = 8
 """Of lists within lists; those of operators have two."""
@@ -103,19 +109,49 @@ def recording_content(folder: Path) -> Any:
     return content
 
 
-def saved_calls(folder: Path) -> tuple[AtenCall, ...]:
-    """Each kind of call of the device that trains, once, of all ranks of a recording.
+def saved_calls(folder: Path) -> tuple[tuple[AtenCall, ...], tuple[Step, ...]]:
+    """Each kind of call of the device that trains, once, of all ranks of a recording; the steps of those on processors.
 
     Raises:
         InputError: there is no recording.
     """
     found: dict[str, AtenCall] = {}
+    steps: list[Step] = []
     try:
         for rank in recording_content(folder)["ranks"]:
-            for _name, _flop, device, kept, *_ in rank["calls"]:
+            calls: dict[int, AtenCall] = {}
+            for place, (_name, _flop, device, kept, *_) in enumerate(rank["calls"]):
                 if kept is not None and device == rank["device"]:
-                    call = call_of_json(kept)
-                    found.setdefault(call_name(call), call)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+                    calls[place] = call_of_json(kept)
+                    found.setdefault(call_name(calls[place]), calls[place])
+            steps.append(tuple(_of_events(rank["events"], rank.get("layouts", ()), calls)))
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise InputError(f"{folder} holds no recording: {type(error).__name__}: {error}", remedy=REMEDY) from error
-    return tuple(found.values())
+    return tuple(found.values()), tuple(filter(None, steps))
+
+
+def _of_events(
+    events: Any, layouts: Any, calls: Mapping[int, AtenCall]
+) -> Iterator[tuple[AtenCall, tuple[Layout, ...]]]:
+    for (kind, place, *_), kept in zip(events, layouts, strict=False):
+        call = calls.get(place) if kind == 0 else None
+        if call is None or not kept:
+            continue
+        found = layouts_of_json(kept)
+        if list(map(len, (each[2] for each in found))) != [len(each.shape) for each in (*call.inputs, *call.results)]:
+            raise ValueError(f"tensors of {call.name} that lie as {found}")
+        yield call, found
+
+
+def layouts_of_json(kept: Any) -> tuple[Layout, ...]:
+    """Where the tensors of a call lie.
+
+    Raises:
+        ValueError, TypeError: it says something else.
+    """
+    found = tuple((storage, offset, tuple(strides)) for storage, offset, strides in kept)
+    if any(
+        type(each) is not int or each < 0 for storage, offset, strides in found for each in (storage, offset, *strides)
+    ):
+        raise ValueError(f"tensors that lie as {kept!r}")
+    return found

@@ -56,3 +56,14 @@ def test_a_call_is_the_same_after_it_was_kept():
         assert call_json(kept) == call_json(call)
         assert call_name(kept) == call_name(call)
     assert len({call_name(call) for call in (MM, ADD, PLUS, odd)}) == 4
+
+
+def test_an_operator_that_only_writes_where_it_is_told_gets_a_place():
+    cat = AtenCall("fsdp::chunk_cat", {"tensors": (_view(4, 2),), "dim": 0, "num_chunks": 2}, (_view(2, 4),))
+    split = AtenCall(
+        "fsdp::split_with_sizes_copy",
+        {"all_gather_output": _view(2, 3), "all_gather_input_split_sizes": (1, 2), "dim": 1},
+        (_view(2, 1), _view(2, 2)),
+    )
+    for call in (cat, split):
+        assert call_ceiling(bench_for(torch.device("cpu"), quick=True), call).name == call_name(call)
