@@ -1,10 +1,11 @@
 """How far is an emulated step from the same script really run on this machine, by this machine's own probe?
 
-    python benchmarks/emulate_here.py [--styles ddp,fsdp2] [--steps 12] [--keep DIR] [--json]
+    python benchmarks/emulate_here.py [--styles ddp,fsdp2] [--shape 384,4,128] [--steps 12] [--keep DIR] [--json]
 
-`programs/styles.py` in each parallel style: emulated as it is, its calls timed here one by one, collectives probed
-between two and four ranks, all priced together; and really run with gloo, one thread a rank. Needs an idle machine with
-two cores or more; takes about five minutes. Waiting for others is said: what is busy is no measurement. `--json`
+`programs/styles.py` in each parallel style, of so many numbers a token, layers and tokens: emulated as it is, its steps
+played here call by call, collectives probed between two and four ranks, all priced together; and really run with gloo,
+one thread a rank. Needs an idle machine with two cores or more; takes about five minutes. Waiting for others is said:
+what is busy is no measurement, but of the time that the script's own thread computes, which is compared, too. `--json`
 writes an object to standard output, and the table to standard error.
 """
 
@@ -24,6 +25,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
+from hwprof.emulate.here import measured_machine
+from hwprof.emulate.prices import prices_of
+from hwprof.emulate.saved import read_recordings
+from hwprof.emulate.tape import KERNEL
+from hwprof.predict.parameters import parameters_for
+from hwprof.predict.stacks import stack_named
+
 HERE = Path(__file__).parent
 SCRIPT = HERE / "programs" / "styles.py"
 STYLES = dict.fromkeys(("ddp", "fsdp2", "tp2", "pp2", "moe", "accumulation", "checkpointing"), 2) | {"fsdp2-tp2": 4}
@@ -36,6 +44,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--styles", default=",".join(STYLES))
+    parser.add_argument("--shape", default="384,4,128", help="width, layers, tokens")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--keep", type=Path, help="folder for all files; what is there already is not made again")
     parser.add_argument("--json", action="store_true")
@@ -44,9 +53,12 @@ def main() -> None:
         folder = args.keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
         styles = args.styles.split(",")
-        calibrations = probed(folder, styles)
+        width, layers, tokens = args.shape.split(",")
+        shape = ("--width", width, "--layers", layers, "--tokens", tokens)
+        calibrations = probed(folder, styles, shape)
         table = sys.stderr if args.json else sys.stdout
-        rows = [compared(style, folder, calibrations, args.steps, table) for style in styles]
+        script = (*shape, "--steps", str(args.steps))
+        rows = [compared(style, folder, calibrations, script, table) for style in styles]
     misses = [abs(row["error"]) for row in rows]
     held = sum(row["inside"] for row in rows)
     median, worst = statistics.median(misses), max(misses)
@@ -56,7 +68,7 @@ def main() -> None:
         print(json.dumps(whole, indent=2))
 
 
-def probed(folder: Path, styles: list[str]) -> list[Path]:
+def probed(folder: Path, styles: list[str], shape: tuple[str, ...]) -> list[Path]:
     """Calibrations: of the processor, of the ranks, and of all calls of all styles."""
     processor, calls = folder / "cpu.json", folder / "calls.json"
     links = [folder / f"links{ranks}.json" for ranks in sorted({STYLES[style] for style in styles})]
@@ -69,14 +81,16 @@ def probed(folder: Path, styles: list[str]) -> list[Path]:
     for style in styles:
         if not (folder / style / "recording.json.gz").exists():
             asked = ("--calibration", processor, "--devices", STYLES[style], "--steps", 3, "--output", folder / style)
-            run("emulate", *asked, "--", SCRIPT, "--style", style)
+            run("emulate", *asked, "--", SCRIPT, "--style", style, *shape)
     if not calls.exists():
         emulations = [word for style in styles for word in ("--emulation", folder / style)]
         run("probe", "--device", "cpu", "--quick", *emulations, "--output", calls)
     return [processor, calls, *links]
 
 
-def compared(style: str, folder: Path, calibrations: list[Path], steps: int, table: TextIO) -> dict[str, Any]:
+def compared(
+    style: str, folder: Path, calibrations: list[Path], script: tuple[str, ...], table: TextIO
+) -> dict[str, Any]:
     """Really run and emulated, the interval of that, and how busy the machine was."""
     named = [word for path in calibrations for word in ("--calibration", path)]
     answer = json.loads(run("emulate", *named, "--format", "json", folder / style))
@@ -84,19 +98,19 @@ def compared(style: str, folder: Path, calibrations: list[Path], steps: int, tab
     before_s, load = os.times(), os.getloadavg()[0]
     launched = ["-m", "torch.distributed.run", "--nproc-per-node", ranks, "--master-port", free_port()]
     environment = os.environ | {"STEP_TIMES": str(out)}
-    command = [sys.executable, *map(str, launched), __file__, "really", "--style", style, "--steps", str(steps)]
+    command = [sys.executable, *map(str, launched), __file__, "really", "--style", style, *script]
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     after_s = os.times()
     used = sum(after_s[2:4]) - sum(before_s[2:4])
     times, own = json.loads(out.read_text(encoding="utf-8"))
     really_s, own_s = (statistics.median(each[WARM:]) for each in (times, own))
     low_s, high_s = answer["interval_s"]
-    emulated_s = answer["step_s"]
+    emulated_s, thread_s = answer["step_s"], thread_time_s(folder / style, calibrations)
     cores = used / (after_s[4] - before_s[4])
     print(
         f"{style:14} {ranks} ranks  really {really_s * 1e3:7.1f} ms  emulated {emulated_s * 1e3:7.1f} ms  "
         f"{emulated_s / really_s - 1:+6.1%}  interval {low_s * 1e3:.0f} to {high_s * 1e3:.0f} ms  "
-        f"CPU of the script's thread {own_s * 1e3:.1f} ms, load {load:.1f}, "
+        f"the script's thread computes {own_s * 1e3:.1f} ms, emulated {thread_s / own_s - 1:+.1%}; load {load:.1f}, "
         f"{cores:.2f} cores",
         file=table,
         flush=True,
@@ -111,9 +125,22 @@ def compared(style: str, folder: Path, calibrations: list[Path], steps: int, tab
         "inside": low_s <= really_s <= high_s,
         "breakdown_s": answer["breakdown_s"],
         "thread_cpu_s": own_s,
+        "emulated_thread_cpu_s": thread_s,
         "load": load,
         "cores": cores,
     }
+
+
+def thread_time_s(folder: Path, calibrations: list[Path]) -> float:
+    """What the first rank's own thread computes in an emulated step: its calls and what lies between them."""
+    recording = read_recordings(folder)[0]
+    machine, table, here, _ = measured_machine(None, recording.devices, calibrations)
+    assert here is not None
+    stack = stack_named(recording.software)
+    parameters = here.of_software(parameters_for(table, machine, stack)[0], recording.devices)
+    prices = prices_of(recording, machine, parameters, here)
+    calls_s = sum((prices.device_s + prices.host_s)[place] * times for place, times in recording.count(KERNEL).items())
+    return float(calls_s) / here.crowd(recording.devices) + sum(recording.host_s)
 
 
 def run(*words: object, ranks: int = 1) -> str:

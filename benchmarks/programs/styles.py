@@ -1,4 +1,4 @@
-"""A small decoder trained in one of the usual parallel styles, on whatever device there is: --style, --steps.
+"""A small decoder trained in one of the usual parallel styles, on whatever device there is: --style, --steps, --width.
 
 Plain PyTorch as people write it; it knows nothing of hwprof. `benchmarks/emulate_here.py` runs it and emulates it.
 """
@@ -17,8 +17,15 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-WIDTH, HEADS, LAYERS, WORDS, TOKENS, BATCH = 384, 6, 4, 2000, 128, 4
 STYLES = ("ddp", "fsdp2", "tp2", "pp2", "fsdp2-tp2", "moe", "accumulation", "checkpointing")
+parser = argparse.ArgumentParser()
+parser.add_argument("--style", choices=STYLES, required=True)
+parser.add_argument("--steps", type=int, default=10)
+parser.add_argument("--width", type=int, default=384)
+parser.add_argument("--layers", type=int, default=4)
+parser.add_argument("--tokens", type=int, default=128)
+args = parser.parse_args()
+WIDTH, HEADS, LAYERS, WORDS, TOKENS, BATCH = args.width, args.width // 64, args.layers, 2000, args.tokens, 4
 
 
 class Attention(nn.Module):
@@ -150,10 +157,6 @@ def step(style, model, schedule, batch, device):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--style", choices=STYLES, required=True)
-    parser.add_argument("--steps", type=int, default=10)
-    args = parser.parse_args()
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     torch.manual_seed(0)

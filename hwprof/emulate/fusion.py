@@ -56,11 +56,14 @@ class Fused:
         spared_bytes: that it does not move.
         joined: whether it is part of a kernel that another call began, or no kernel at all.
         stored: whether its result is in memory.
+        passing: whether its result is in memory only until the forward pass of its region is over, whoever holds it:
+            what nothing else reads no compiler keeps.
     """
 
     spared_bytes: int = 0
     joined: bool = False
     stored: bool = True
+    passing: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -69,19 +72,25 @@ class _Version:
 
     Attributes:
         call: which one, in the order of the step.
+        region: number and pass of the region that it is in; None outside of compiled code.
         kernel: region, pass and level of the kernels that may hold the call; None outside of compiled code.
         pointwise: whether it can be computed again at no great cost.
         size_bytes: of it.
         readers: how many calls read it.
         needed: whether it has to be in memory.
+        first: whether its storage began with it.
+        inside: whether nothing outside of its region and pass reads or changes it.
     """
 
     call: int
+    region: tuple[int, bool] | None
     kernel: Kernel | None
     pointwise: bool
     size_bytes: int
     readers: int = 0
     needed: bool = False
+    first: bool = True
+    inside: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +102,19 @@ class _Step:
     reads: tuple[tuple[Part, _Version | None], ...]
     writes: tuple[_Version, ...]
 
+    @property
+    def region(self) -> tuple[int, bool] | None:
+        """Number and pass of the region that it is in."""
+        return self.flow.region[:2] if self.flow.region else None
+
 
 def fused(flows: Sequence[Flow]) -> list[Fused]:
     """What is left of each call of a step, in its order."""
     steps = list(_followed(flows))
-    spared: Counter[int] = Counter()
-    joined, begun, seen = set(), set(), set()
-    for number, step in enumerate(steps):
+    dead = _dead(steps)
+    spared = Counter({number: sum(part[2] for part in steps[number].flow.reads) for number in dead})
+    joined, begun, seen = set(dead), set(), set()
+    for number, step in ((number, step) for number, step in enumerate(steps) if number not in dead):
         kernel = step.kernel
         if step.flow.kind == "view" and step.flow.region is not None:
             joined.add(number)
@@ -120,9 +135,29 @@ def fused(flows: Sequence[Flow]) -> list[Fused]:
         if not version.needed:
             spared[version.call] += version.size_bytes
     return [
-        Fused(spared[number], number in joined, number in stored or step.kernel is None)
+        Fused(spared[number], number in joined, number in stored or step.kernel is None, _passing(step))
         for number, step in enumerate(steps)
     ]
+
+
+def _dead(steps: Sequence[_Step]) -> set[int]:
+    """Calls of a compiled backward pass whose results nothing reads: a checkpoint runs the whole forward pass again."""
+    found: set[int] = set()
+    read: set[_Version] = set()
+    for number, step in reversed(list(enumerate(steps))):
+        again = step.kernel is not None and step.kernel[1] and all(each.first for each in step.writes)
+        if again and not read.intersection(step.writes):
+            found.add(number)
+        else:
+            for version in (version for _, version in step.reads if version is not None):
+                read.add(version)
+                version.inside &= version.region == step.region
+    return found
+
+
+def _passing(step: _Step) -> bool:
+    forward = step.region is not None and not step.region[1]
+    return forward and bool(step.writes) and all(each.first and each.inside for each in step.writes)
 
 
 def _together(version: _Version, kernel: Kernel) -> bool:
@@ -161,14 +196,19 @@ def _written(number: int, flow: Flow, part: Part, latest: dict[int, _Version], k
     """A new version; one that replaces what somebody else may still see is needed."""
     storage, _, size_bytes = part
     before = latest.get(storage)
+    region = flow.region[:2] if flow.region else None
+    if before is not None:
+        before.inside &= before.region == region
     if before is not None and size_bytes < before.size_bytes:
         before.needed = True  # the rest of it is still there
     changed = any(storage == read[0] for read in flow.reads)
     own = before is not None and before.kernel is not None and kernel is not None and before.kernel[:2] == kernel[:2]
     return _Version(
         call=number,
+        region=region,
         kernel=kernel,
         pointwise=flow.kind == "pointwise",
         size_bytes=size_bytes,
         needed=kernel is None or (changed and not own),
+        first=before is None,
     )

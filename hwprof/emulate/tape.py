@@ -139,6 +139,7 @@ class Tape:
         last: the last whole step.
         steps: how many steps there were.
         unstored: calls in compiled regions, and their kinds, whose results the last step did not need in memory.
+        passing: those whose results nothing read after the forward pass of their region.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -146,6 +147,7 @@ class Tape:
     last: Step = field(default_factory=Step)
     steps: int = 0
     unstored: set[tuple[Place, int]] = field(default_factory=set)
+    passing: set[tuple[Place, int]] = field(default_factory=set)
     _current: Step = field(default_factory=Step)
     _variants: dict[tuple[int, Fused], int] = field(default_factory=dict)
     _places: dict[Collective, int] = field(default_factory=dict)
@@ -207,6 +209,8 @@ class Tape:
                 continue
             if flow.region is not None and not left.stored:
                 self.unstored.add((flow.region, flow.call))
+            elif flow.region is not None and left.passing:
+                self.passing.add((flow.region, flow.call))
             if left.spared_bytes or left.joined:
                 kind, _, stream = step.events[flow.event]
                 step.events[flow.event] = (kind, self._variant(flow.call, left), stream)

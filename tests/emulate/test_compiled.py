@@ -1,5 +1,6 @@
 """What is left of compiled code, against TorchInductor's own count; what CUDA runs whole stays whole."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -66,3 +67,51 @@ def test_software_is_what_the_script_imports():
     assert software_of({"torch", "transformers"}, sharded=True) == "fsdp"
     assert software_of({"torch", "transformers.trainer"}, sharded=False) == "huggingface"
     assert software_of({"torch"}, sharded=False) == "torch"
+
+
+CHECKPOINTED = """
+import functools, json, sys, torch
+from torch import nn
+from torch.nn.functional import gelu
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+def policy(_context, function, *_, **__):
+    products = function is torch.ops.aten.mm.default
+    return CheckpointPolicy.MUST_SAVE if products else CheckpointPolicy.PREFER_RECOMPUTE
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(64, 192, bias=False), nn.Linear(192, 64, bias=False)
+    def inner(self, x):
+        return x + self.down(gelu(self.up(x)))
+    def forward(self, x):
+        contexts = functools.partial(create_selective_checkpoint_contexts, policy)
+        return checkpoint(self.inner, x, use_reentrant=False, context_fn=contexts)
+
+blocks = [Block().cuda(), torch.compile(Block().cuda())]
+optimizer = torch.optim.SGD([each for block in blocks for each in block.parameters()], 0.1)
+for _ in range(4):
+    kept = []
+    for block in blocks:
+        x = torch.randn(1024, 64, device="cuda", requires_grad=True)
+        before = torch.cuda.memory_allocated()
+        y = block(x)
+        kept.append(torch.cuda.memory_allocated() - before)
+        y.sum().backward()
+        del x, y
+    optimizer.step()
+    optimizer.zero_grad()
+    json.dump(kept, open(sys.argv[1], "w"))
+"""
+
+
+def test_what_a_policy_saves_and_no_backward_pass_reads_is_not_kept_in_compiled_code(tmp_path):
+    """torch 2.13's own partitioner (``aot_eager_decomp_partition``) saves [1024, 192] beside the result, [1024, 64].
+
+    In eager mode the policy's cache holds the last product, too.
+    """
+    (tmp_path / "train.py").write_text(CHECKPOINTED, encoding="utf-8")
+    recorded([str(tmp_path / "train.py"), str(tmp_path / "kept.json")], machine_named("h100-sxm", 1), steps=3)
+    up, down = 1024 * 192 * 4, 1024 * 64 * 4
+    assert json.loads((tmp_path / "kept.json").read_text(encoding="utf-8")) == [up + 2 * down, up + down]

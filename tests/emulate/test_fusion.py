@@ -76,3 +76,38 @@ def test_regions_do_not_share_kernels():
 
 def test_views_cost_nothing_in_compiled_code():
     assert _left(("view", [A], [A]), ("pointwise", [A], [G]))[0] == (0, True, True)
+
+
+def test_what_only_the_forward_pass_of_its_region_reads_passes():
+    back, outside = {"backward": True}, {"region": None}
+    flows = [
+        ("other", [A], [B]),
+        ("pointwise", [B], [C]),
+        ("other", [C], [D]),
+        ("other", [D], [G]),
+        ("other", [A], [E]),
+        ("pointwise", [E], [E], outside),
+        ("other", [C], [F], back),
+    ]
+    made = [_flow(number, *each[:3], **(each[3] if len(each) > 3 else {})) for number, each in enumerate(flows)]
+    leaves = Flow(event=len(made), call=-1, region=None, kind="other", reads=((G, 0, MB),), writes=())
+    assert [each.passing for each in fused([*made, leaves])] == [True, False, True, False, False, False, False, False]
+
+
+def test_what_a_checkpoint_computes_again_for_nobody_is_not_computed():
+    """The forward pass b, c, g runs again in the backward pass: d and e, but not the last addition, which reads c."""
+    back = {"backward": True}
+    flows = [
+        ("pointwise", [A], [B]),
+        ("other", [B], [C]),
+        ("pointwise", [A, C], [G]),
+        ("pointwise", [A], [D], back),
+        ("pointwise", [A, C], [E], back),
+        ("other", [D], [F], back),
+    ]
+    made = [_flow(number, *each[:3], **(each[3] if len(each) > 3 else {})) for number, each in enumerate(flows)]
+    leaves = Flow(event=len(made), call=-1, region=None, kind="other", reads=((G, 0, MB), (F, 0, MB)), writes=())
+    found = fused([*made, leaves])
+    assert [each.passing for each in found[:3]] == [True, True, False]
+    assert (found[4].spared_bytes, found[4].joined, found[4].stored) == (3 * MB, True, False)
+    assert found[3].stored

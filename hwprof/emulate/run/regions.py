@@ -46,6 +46,7 @@ class Regions:
 
     Attributes:
         any: whether the script compiles at all.
+        passing: storages that are not kept when the forward pass of the current region is over.
     """
 
     def __init__(self, rank: Rank) -> None:
@@ -56,6 +57,7 @@ class Regions:
         self._next, self._count = 0, 0
         self._counts: dict[tuple[int, bool], int] = {}
         self.any = False
+        self.passing: list[torch.UntypedStorage] = []
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function whose calls are those of compiled code, and those of its backward pass."""
@@ -75,6 +77,9 @@ class Regions:
                 out = function(*args, **kwargs)
             finally:
                 self._current = None
+                for storage in self.passing:
+                    self._rank.storages.empty(storage)
+                self.passing.clear()
             results = _followed(out)
             self._out(results)
             for tensor in results:

@@ -85,9 +85,9 @@ class Steps:
             rank.regions.begin()
         elif self._updated and rank.phase != "backward":
             self._updated = False
-            known, alike = bool(rank.tape.unstored), rank.tape.end_step()
+            known, alike = bool(rank.tape.unstored or rank.tape.passing), rank.tape.end_step()
             rank.regions.begin()
-            if rank.tape.unstored and not known:
+            if (rank.tape.unstored or rank.tape.passing) and not known:
                 rank.storages.settle()
             wanted = rank.finished
             if rank.tape.steps >= (wanted or MOST_STEPS) or (wanted is None and alike):

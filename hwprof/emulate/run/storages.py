@@ -179,6 +179,13 @@ class Storages:
         held.born = self._moment
         self._put(held, stream, line)
 
+    def empty(self, storage: torch.UntypedStorage) -> None:
+        """A storage is in memory no longer, whoever holds it."""
+        held = self._live.get(storage._cdata)
+        if held is not None:
+            self._bury(held)
+            held.size_bytes = 0
+
     def kinds(self, kind: str, tensors: list[torch.Tensor]) -> None:
         """Say what the storages of some tensors are for."""
         for tensor in tensors:

@@ -244,6 +244,8 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
         if place is not None and (place, call) in rank.tape.unstored:
             roots = rank.storages.roots([leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)])
         self._born(traits, results, roots)
+        if place is not None and (place, call) in rank.tape.passing:
+            rank.regions.passing += [each.untyped_storage() for each in results]
         rank.tape.call(call, rank.stream)
         rank.regions.flow(func, call, place, given, results, view=traits.view)
 
