@@ -20,7 +20,9 @@ const style = document.createElement("style");
 style.textContent = ".plot text, .plot .annotation, .plot .legend, .modebar-container { display: none }";
 document.head.append(style);
 const fixed = {margin: {l: 60, r: 60, t: 30, b: 60}, "xaxis.automargin": false, "yaxis.automargin": false};
-for (const chart of document.querySelectorAll("[data-chart]")) Plotly.relayout(chart, fixed);
+const charts = [...document.querySelectorAll("[data-chart]")];
+const fits = (chart) => chart.offsetParent && Plotly.Plots.resize(chart); // what the page does itself, some time later
+return Promise.all(charts.map((chart) => Plotly.relayout(chart, fixed).then(() => fits(chart)))).then(() => null);
 """
 FADE = (
     "Plotly.restyle(document.querySelector(`[data-chart='${arguments[0]}']`), {opacity: arguments[2]}, [arguments[1]])"
