@@ -18,9 +18,33 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it fo
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that the processes of rank_pool can import it, too
 
+from needed import missing  # noqa: E402 (of tests/support, that pytest's own configuration names)
+
+
+class _Absent(pytest.Module):
+    """A file that this machine's releases can't even import."""
+
+    def collect(self):
+        pytest.skip(f"needs {missing(_below_tests(self.path))}")
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    """Older releases leave out whole files."""
+    return _Absent.from_parent(parent, path=module_path) if missing(_below_tests(module_path)) else None
+
+
+def _below_tests(path):
+    return path.relative_to(Path(__file__).parent).as_posix()
+
 
 def pytest_collection_modifyitems(items):
-    """Where tests want ranks, begin at once to import what all of them need, in the process that they come from."""
+    """Skip what older releases have not.
+
+    And where tests want ranks, begin at once to import what all of them need, in the process that they come from.
+    """
+    for item in items:
+        if need := missing(_below_tests(item.path), item.name):
+            item.add_marker(pytest.mark.skip(reason=f"needs {need}"))
     if any("ranks" in getattr(item, "fixturenames", ()) for item in items):
         from rank_pool import prepare_ranks
 

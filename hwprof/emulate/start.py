@@ -11,6 +11,8 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,7 @@ def recorded(
             remedy="write for example: hwprof emulate --hardware h100-sxm --devices 8 -- train.py --lr 1e-4",
         )
     _check_rank(rank, machine)
+    _check_torch()
     found: dict[int, Recording] = {}
     with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as name:
         waiting, held = [rank], dict[int, int]()
@@ -164,6 +167,19 @@ def _check_rank(rank: int, machine: Machine) -> None:
         )
 
 
+def _check_torch() -> None:
+    """A script is followed through parts of torch that older releases have elsewhere; torch itself is not imported."""
+    found = find_spec("torch")
+    if found is None or found.origin is None:
+        raise InputError("torch is not installed, and the script trains with it", remedy="pip install torch")
+    if not Path(found.origin).with_name("distributed").joinpath("tensor", "_sharding_prop.py").exists():
+        raise InputError(
+            f"torch {version('torch')} is too old to emulate a script with",
+            expectation="2.5 or newer; 2.13 and 2.14 were tried",
+            remedy="install a newer torch",
+        )
+
+
 def _whole(found: Recording) -> Recording:
     """A recording that has a step.
 
@@ -209,6 +225,7 @@ def emulate(
     """
     machine = machine_named(hardware, devices)
     _check_rank(rank, machine)
+    _check_torch()
     if not hasattr(os, "fork"):
         raise InputError("this system can't copy a process", remedy="run the script with `hwprof emulate -- train.py`")
     with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as name:

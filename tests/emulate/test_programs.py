@@ -1,5 +1,7 @@
 """What programs of others do that plain loops don't: kernels of their own, generators, typed products."""
 
+from importlib.machinery import ModuleSpec
+
 import pytest
 import torch
 
@@ -8,7 +10,8 @@ from hwprof.emulate.believed import Believed
 from hwprof.emulate.run.cuda.kernels import follow
 from hwprof.emulate.run.rank import Rank
 from hwprof.emulate.run.values import dealt
-from hwprof.emulate.start import machine_named, recorded
+from hwprof.emulate.start import emulate, machine_named, recorded
+from hwprof.errors import InputError
 
 MEGATRON = """
 import pytest
@@ -142,3 +145,14 @@ def test_choices_of_a_row_differ():
         found = dealt(torch.Size([60, 2]), 8, skew)
         assert all(len(set(row)) == 2 for row in found.tolist())
         assert (found == 0).sum() == int(60 * 2 / 8 * skew)
+
+
+def test_a_torch_that_is_too_old_is_said_before_the_script_starts(tmp_path, monkeypatch):
+    (tmp_path / "train.py").write_text("raise SystemExit('it ran')")
+    older = ModuleSpec("torch", None, origin=str(tmp_path / "torch" / "__init__.py"))
+    monkeypatch.setattr("hwprof.emulate.start.find_spec", {"torch": older}.get)
+    machine = machine_named("h100-sxm", 2)
+    with pytest.raises(InputError, match=r"is too old to emulate a script with; 2.5 or newer.*install a newer torch"):
+        recorded([str(tmp_path / "train.py")], machine)
+    with pytest.raises(InputError, match="is too old"):
+        emulate(lambda: None, hardware="h100-sxm")

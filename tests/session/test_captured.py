@@ -290,3 +290,11 @@ def test_seconds_and_arguments_say_how_much_sound_goes_in(tmp_path: Path) -> Non
         assert total_cost(ops_of(spec), "forward", "backward").matmul_flop == train
     with pytest.raises(InputError, match="--seconds does not go with gpt2-124m"):
         counted_model("gpt2-124m", Shapes(batch_sizes=(1,), seq_len=8, seconds=1.0))
+
+
+def test_a_torch_that_transformers_does_not_work_with_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, name, keys = OTHER_TYPES["state space 2"]
+    path = saved(tmp_path, kind, name, keys | {"num_hidden_layers": 1})  # seen by no test before
+    monkeypatch.setattr(transformers, "is_torch_available", lambda: False)
+    with pytest.raises(InputError, match=r"transformers 5\S* does not work with torch 2\S*; install a newer torch"):
+        captured(path)

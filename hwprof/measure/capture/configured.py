@@ -51,7 +51,7 @@ def transformers_of(path: Path, kind: str) -> Any:
     """The package transformers.
 
     Raises:
-        InputError: it is not installed.
+        InputError: it is not installed, or does not work with this torch.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
@@ -64,6 +64,12 @@ def transformers_of(path: Path, kind: str) -> Any:
             expectation="a class of transformers can be counted by capture, without weights and without a download",
             remedy="pip install 'hwprof[transformers]'; or give your own module with --module package.module:factory",
         ) from error
+    if not transformers.is_torch_available():
+        raise InputError(
+            f"{path}: model_type {kind!r} has no reader in hwprof, and transformers {transformers.__version__} "
+            f"does not work with torch {torch.__version__}",
+            remedy="install a newer torch; or give your own module with --module package.module:factory",
+        )
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_transformers import transformers
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,8 +19,6 @@ from hwprof.count.job.totals import total_cost
 from hwprof.count.ops.operation import Op
 from hwprof.measure.capture.module import capture
 from hwprof.measure.capture.subject import Subject, subject_of
-
-transformers: Any = pytest.importorskip("transformers", reason="transformers is not installed")
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
