@@ -197,7 +197,11 @@ def _spec(found: _Unread, facts: Facts, passes: Sequence[Pass]) -> ModelSpec:
     """The model of some passes."""
     first, path, refusal = passes[0], found.path, found.refusal
     tensors = tuple(first.tensors())
-    notes = [f"{refusal.fact.removeprefix(f'{path}: ')}: counted by capture of {facts.by}", *first.notes]
+    notes = [
+        f"{refusal.fact.removeprefix(f'{path}: ')}: counted by capture of {facts.by}",
+        *facts.remarks,
+        *first.notes,
+    ]
     if any(each.experts > 1 for each in tensors):
         notes.append("which expert a token meets is made up, evenly")
     return ModelSpec.model_validate(

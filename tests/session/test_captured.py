@@ -197,6 +197,51 @@ def test_what_transformers_does_not_know_either_says_what_to_do(tmp_path: Path) 
         captured(saved(tmp_path, "", "", {}))
 
 
+_FLAT = DECODER | {
+    "partial_rotary_factor": 0.5,
+    "rope_scaling": {"type": "default", "mrope_section": [1, 1, 0]},
+    "vision_config": {"depth": 1, "hidden_size": 32, "num_heads": 4, "intermediate_size": 48, "out_hidden_size": 32}
+    | {"image_size": 28},
+}
+
+
+def test_keys_of_the_text_model_beside_its_parts_are_not_passed_over(tmp_path: Path) -> None:
+    flat = captured(saved(tmp_path, "glm4v", "Glm4vForConditionalGeneration", _FLAT))
+    text = {key: value for key, value in _FLAT.items() if key != "vision_config"}
+    nested = {"vision_config": _FLAT["vision_config"], "text_config": text}
+    spec = captured(saved(tmp_path, "glm4v", "Glm4vForConditionalGeneration", nested))
+    assert (flat.layers, flat.d_model) == (3, 32)
+    assert parameters(flat) == parameters(spec)
+    assert total_cost(ops_of(flat)) == total_cost(ops_of(spec))
+
+
+def test_what_a_file_says_in_vain_or_leaves_to_its_class_is_told(tmp_path: Path) -> None:
+    keys = DECODER | {"layer_types": ["conv", "conv", "full_attention"], "num_hidden_layer": 9, "use_cachee": False}
+    stored = {"quantization_config": {"quant_method": "fp8"}}
+    notes = captured(saved(tmp_path, "lfm2", "Lfm2ForCausalLM", keys | stored)).notes
+    assert "Lfm2ForCausalLM does not know 'num_hidden_layer': passed over" in notes
+    assert "stored quantized: counted as trained, with whole weights" in notes
+    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    seeing = {"text_config": DECODER | {"model_type": "mistral"}, "vision_config": tower | {"model_type": "pixtral"}}
+    for said, told in (({}, True), ({"tie_word_embeddings": False}, False)):
+        spec = captured(saved(tmp_path, "mistral3", "Mistral3ForConditionalGeneration", seeing | said))
+        assert ("false adds 1,952 parameters" in spec.notes) is told  # 61 x 32
+
+
+def test_a_class_of_the_models_own_code_is_that_of_transformers_which_does_the_same(tmp_path: Path) -> None:
+    keys = {key: value for key, value in DECODER.items() if key != "num_hidden_layers"} | {"num_layers": 2}
+    spec = captured(saved(tmp_path, "exaone", "ExaoneForCausalLM", keys))
+    module = real("exaone", "LlamaForCausalLM", keys)
+    assert parameters(spec).total == sum(weight.numel() for weight in module.parameters())
+    assert "transformers has ExaoneForCausalLM as LlamaForCausalLM" in spec.notes
+
+
+def test_a_class_that_only_joins_others_names_them(tmp_path: Path) -> None:
+    for name in ("Qwen2_5OmniForConditionalGeneration", "Qwen2_5OmniModel"):
+        with pytest.raises(InputError, match=r"it has .*Qwen2_5OmniThinkerForConditionalGeneration"):
+            captured(saved(tmp_path, "qwen2_5_omni", name, {}))
+
+
 def _typed(command: Any, *arguments: str) -> Any:
     result = CliRunner().invoke(command, [*arguments, "--format", "json"], catch_exceptions=False)
     assert result.exit_code in {0, 1}, result.output
@@ -271,6 +316,22 @@ def test_images_go_through_their_tower(kind: str, tmp_path: Path) -> None:
     assert abs(sum(op.saved_bytes * op.repeats for op in ops) - expected) <= 0.01 * expected + beside
     with pytest.raises(InputError, match="images of a sequence are"):
         captured_with(tmp_path / "config.json", images=(64, 32, 32))
+
+
+def test_layers_that_look_at_images_do_so_where_there_are_some(tmp_path: Path) -> None:
+    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "attention_heads": 4, "image_size": 16}
+    tower |= {"patch_size": 8, "max_num_tiles": 4, "num_global_layers": 1, "vision_output_dim": 64}
+    tower |= {"intermediate_layers_indices": [0], "supported_aspect_ratios": [[1, 1], [2, 2]]}
+    keys = {"text_config": DECODER | {"cross_attention_layers": [1], "pad_token_id": 0}, "vision_config": tower}
+    path = saved(tmp_path, "mllama", "MllamaForConditionalGeneration", keys)
+    spec = captured_with(path, images=(2, 16, 16))
+    module = real("mllama", "MllamaForConditionalGeneration", keys)
+    seen = {"pixel_values": torch.ones(BATCH, 2, 4, 3, 16, 16), "aspect_ratio_ids": torch.ones(BATCH, 2).long()}
+    seen |= {"aspect_ratio_mask": torch.ones(BATCH, 2, 4).long(), "input_ids": torch.full((BATCH, LENGTH), 5)}
+    seen |= {"cross_attention_mask": torch.ones(BATCH, LENGTH, 2, 4).long()}
+    train = multiplied(lambda: trained(module, seen))[0]
+    assert total_cost(ops_of(spec), "forward", "backward").matmul_flop == train
+    assert train > total_cost(ops_of(captured(path)), "forward", "backward").matmul_flop
 
 
 def captured_with(path: Path, **more: Any) -> ModelSpec:

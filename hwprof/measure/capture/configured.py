@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -238,11 +238,12 @@ def _config(package: Any, path: Path, kind: str, values: dict[str, Any]) -> Any:
             f"{path}: neither hwprof nor transformers {package.__version__} knows model_type {kind!r}",
             expectation="a model_type that one of them has"
             + (": the file's own code (auto_map) is not run" if "auto_map" in json.loads(path.read_text()) else ""),
-            remedy="give the module itself with --module package.module:factory, install a newer transformers, or "
-            "describe the model in TOML (`hwprof specs show tiny > mine.toml`)",
+            remedy="give its file in transformers' words, which often lies in a repository whose name ends in -hf, the "
+            "module itself with --module package.module:factory, or describe it in TOML (`hwprof specs show tiny > "
+            "mine.toml`); a newer transformers may know it",
         ) from error
     try:
-        config = known.from_dict(values)
+        config = _whole(known.from_dict, values)
     except Exception as error:
         raise _refused(path, f"{known.__name__} of transformers {package.__version__}", error) from error
     for each in _with_parts(config):
@@ -250,6 +251,19 @@ def _config(package: Any, path: Path, kind: str, values: dict[str, Any]) -> Any:
             if hasattr(each, name):
                 setattr(each, name, value)
     return config
+
+
+def _whole(made: Any, values: dict[str, Any]) -> Any:
+    """The configuration; keys of the text model that stand beside its parts, as in older files, are that model's."""
+    config = made(values)
+    text = getattr(config, "text_config", None)
+    if not hasattr(text, "model_type") or "text_config" in values:
+        return config
+    own = {field.name for field in fields(config)} if is_dataclass(config) else vars(type(config)())
+    inside = {key: value for key, value in values.items() if key not in own}
+    if all(getattr(text, key, value) == value for key, value in inside.items()):
+        return config
+    return made(values | {"text_config": inside})
 
 
 def _with_parts(config: Any) -> Iterator[Any]:
@@ -263,10 +277,17 @@ def _with_parts(config: Any) -> Iterator[Any]:
 
 def _class_of(package: Any, path: Path, kind: str, names: Any) -> Any:
     if names:
-        found = _named(package, str(names[0]), kind)
-        if found is None:
+        found = _named(package, str(names[0]), kind) or _for_task(package, str(names[0]), kind)
+        if found is None or found.forward is nn.Module.forward:
+            others = [each for each in dir(_module_of(package, kind)) if "For" in each and hasattr(package, each)]
             raise InputError(
-                f"{path}: transformers {package.__version__} has no class {names[0]!r}",
+                f"{path}: "
+                + (
+                    f"{names[0]!r} has no forward pass"
+                    if found
+                    else f"transformers {package.__version__} has no class {names[0]!r}"
+                ),
+                expectation=f"it has {', '.join(others)}" if others else "",
                 remedy="correct 'architectures', or give the module itself with --module package.module:factory",
             )
         return found
@@ -289,10 +310,28 @@ def _named(package: Any, name: str, kind: str) -> Any:
     """The class of a name; of the code that comes with a model the name may differ in its underscores alone."""
     found = getattr(package, name, None)
     if found is None:
-        of_kind = getattr(getattr(package.models, kind, None), f"modeling_{kind}", None)
-        plain = name.replace("_", "").lower()
-        found = next((vars(of_kind)[e] for e in vars(of_kind or package) if e.replace("_", "").lower() == plain), None)
+        of_kind = _module_of(package, kind)
+        plain = _plain(name)
+        found = next((vars(of_kind)[e] for e in vars(of_kind or package) if _plain(e) == plain), None)
     return found
+
+
+def _module_of(package: Any, kind: str) -> Any:
+    return getattr(getattr(package.models, kind, None), f"modeling_{kind}", None)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _for_task(package: Any, name: str, kind: str) -> Any:
+    """The class that does what one of the type's own code does, where transformers has it under another type's name."""
+    from transformers.models.auto import modeling_auto
+
+    own, _, task = name.rpartition("For")
+    tables = [table for key, table in vars(modeling_auto).items() if key.endswith("_MAPPING_NAMES")]
+    found = [each for table in tables if isinstance(each := table.get(kind), str) and each.endswith(f"For{task}")]
+    return getattr(package, found[0], None) if found and _plain(own) == _plain(kind) else None
 
 
 def _made(found: Any, config: Any) -> nn.Module:
@@ -312,7 +351,10 @@ def _as_trained(module: nn.Module) -> nn.Module:
 
 def _refused(path: Path, who: str, error: Exception) -> InputError:
     message = " ".join(str(error).split()) or "no message"
+    missing = isinstance(error, ImportError)
     return InputError(
-        f"{path}: {who} refuses it: {type(error).__name__}: {message:.300}",
-        remedy="correct the file; it has to load with transformers' AutoConfig and the class it names",
+        f"{path}: {who} {'needs more' if missing else 'refuses it'}: {type(error).__name__}: {message:.300}",
+        remedy="install what it names"
+        if missing
+        else "correct the file; it has to load with transformers' AutoConfig and the class it names",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from hwprof.measure.capture.configured import class_and_config, model_of_config
 from hwprof.measure.capture.inputs import value_of
+from hwprof.measure.capture.unsaid import remarks_of
 
 _NAMES: dict[str, tuple[tuple[str, ...], int]] = {
     "d_model": (("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "hidden_dim"), 1),
@@ -38,6 +40,7 @@ class Facts:
         causal: whether it generates tokens.
         classifies: whether it tells classes of whole inputs.
         encoder_decoder: whether it has two sides.
+        remarks: what the file leaves to its class, or says in vain.
     """
 
     by: str
@@ -47,6 +50,7 @@ class Facts:
     causal: bool
     classifies: bool
     encoder_decoder: bool
+    remarks: tuple[str, ...]
 
 
 def weights_of_config(path: Path, keys: Collection[str]) -> tuple[bool, int]:
@@ -85,6 +89,7 @@ def facts_of(path: Path) -> Facts:
         causal=found.__name__.endswith(("CausalLM", "LMHeadModel", "ConditionalGeneration")),
         classifies=found.__name__.endswith(("SequenceClassification", "ImageClassification")),
         encoder_decoder=bool(getattr(config, "is_encoder_decoder", False)),
+        remarks=tuple(remarks_of(json.loads(path.read_bytes()), found, config)),
     )
 
 

@@ -30,13 +30,16 @@ def images_of(module: nn.Module, takes: frozenset[str], images: Images, batch_si
     Raises:
         InputError: it reads no images, or none of this size.
     """
-    if "pixel_values" not in takes or not hasattr(module, "get_image_features"):
+    crossed = "cross_attention_mask" in takes
+    if "pixel_values" not in takes or not (crossed or hasattr(module, "get_image_features")):
         raise InputError(f"{name} reads no images beside tokens", remedy="leave --images out")
     count, height, width = images
     total = count * batch_size
     config: Any = module.config
     vision = getattr(config, "vision_config", config)
     channels = int(getattr(vision, "num_channels", None) or getattr(vision, "in_channels", None) or 3)
+    if crossed:
+        return _canvases(vision, count, batch_size, channels)
     if "image_grid_thw" in takes:
         return _patches(vision, total, (height, width), channels, name)
     if getattr(config, "image_grid_pinpoints", None):
@@ -81,6 +84,16 @@ def _tiles(config: Any, vision: Any, images: Images, batch_size: int, channels: 
     }
 
 
+def _canvases(vision: Any, count: int, batch_size: int, channels: int) -> dict[str, Any]:
+    """Images as tiles of one size, always as many, which some layers look at (Llama 3.2 Vision)."""
+    tiles, side = int(vision.max_num_tiles), int(vision.image_size)
+    return {
+        "pixel_values": torch.ones(batch_size, count, tiles, channels, side, side),
+        "aspect_ratio_ids": torch.ones(batch_size, count, dtype=torch.int64),
+        "aspect_ratio_mask": torch.ones(batch_size, count, tiles, dtype=torch.int64),
+    }
+
+
 def with_places(
     module: nn.Module, takes: frozenset[str], found: dict[str, Any], count: int, name: str
 ) -> dict[str, Any]:
@@ -89,6 +102,9 @@ def with_places(
     Raises:
         InputError: the sequence is too short for them.
     """
+    if "aspect_ratio_mask" in found:  # its tokens stand for themselves, and each looks at all
+        tiles = found["aspect_ratio_mask"].shape[1:]
+        return found | {"cross_attention_mask": torch.ones(*found["input_ids"].shape, *tiles, dtype=torch.int64)}
     pixels = {key: value for key, value in found.items() if key in {"pixel_values", "image_grid_thw", "image_sizes"}}
     ids = found["input_ids"]
     each = _vectors(module, pixels, name) // ids.shape[0] // count

@@ -8,6 +8,7 @@ off and outside modules, so a call with gradients on or inside a module is a for
 from __future__ import annotations
 
 import gc
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 
 from hwprof.measure.capture.fake import STAND_INS
 from hwprof.measure.capture.torch_internals import (
+    WEIGHTS,
     Storages,
     is_composite,
     is_sharded,
@@ -93,7 +95,8 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         self.failure = ""
         self._keep_going = keep_going
         self._paths: list[str] = []
-        self._place_of_node: dict[int, Place] = {}
+        self._place_of_node: dict[int, Place | None] = {}
+        self._nodes: list[int] = []
         self._place_of_node_again: dict[int, Place] = {}
         self._last = _BEFORE_ALL
         self._born: dict[int, Place] = {}
@@ -160,7 +163,7 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         return tuple(kept for number, kept in (packed | self._held(known)).items() if number not in without)
 
     def _keeper(self, node: int | None, place: Place) -> Place:
-        return place if node is None else self._place_of_node.get(node, place)
+        return place if node is None else self._place_of_node.get(node) or place
 
     def _held(self, known: Collection[int]) -> dict[int, Kept]:
         """What a forward call made and something other than autograd still holds."""
@@ -174,7 +177,18 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
 
     def is_placed(self, node: int | None) -> bool:
         """Whether it is known where what a node calls belongs; else it belongs to what ran before."""
-        return node in self._place_of_node
+        return node is not None and self._place_of(node) is not None
+
+    def _place_of(self, node: int) -> Place | None:
+        """The place of the call that made a node, or after which it was made, as by a write to a view."""
+        if node in self._place_of_node or node in self._place_of_node_again:
+            return self._place_of_node.get(node) or self._place_of_node_again.get(node)
+        if node >= WEIGHTS or self._place_of_node_again:
+            return None
+        if len(self._nodes) != len(self._place_of_node):
+            self._nodes = sorted(self._place_of_node)
+        before = bisect_right(self._nodes, node)
+        return self._place_of_node[self._nodes[before - 1]] if before else None
 
     def mark(self) -> Mark:
         """This moment."""
@@ -201,6 +215,7 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
             numbers: of memory -> those of what stands for it now; ``stand_in`` gives one for what is not there.
         """
         of = numbers.get
+        self._place_of_node.setdefault(newest_node(), None)  # it stands for many calls
         self.calls.extend(PlacedCall(place(each.place), each.direction, each.call) for each in passage.calls)
         self.nodes.extend([None] * len(passage.calls))
         self._packs.extend((of(one, one), None, place(at), size_bytes) for one, at, size_bytes in passage.packs)
@@ -267,7 +282,7 @@ class CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
             return self._forward_place(Place(self._path(), name)), "forward", None
         node, node_name = running_node() or (None, "")
         if node is not None:
-            self._last = self._place_of_node.get(node) or self._place_of_node_again.get(node, self._last)
+            self._last = self._place_of(node) or self._last
         runs_again = node is not None and torch.is_grad_enabled()
         if runs_again or self._paths or node_name == _REENTRANT:
             path = self._paths[-1] if self._paths else self._last.path

@@ -72,6 +72,31 @@ TYPES: dict[str, tuple[str, str, dict[str, Any]]] = {
         | {"num_hidden_layers": 3, "num_experts_per_token": 2, "linear_head_dim": 8, "linear_num_heads": 4}
         | {"layer_types": ["linear_attention", "linear_attention", "full_attention"], "num_local_experts": 4},
     ),
+    "gated delta of one list": (
+        "olmo_hybrid",
+        "OlmoHybridForCausalLM",
+        DECODER
+        | {"layer_types": ["linear_attention", "full_attention", "linear_attention"], "pad_token_id": 0}
+        | {
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+        },
+    ),
+    "gated delta by channel in groups": (
+        "bailing_hybrid",
+        "BailingHybridForCausalLM",
+        MLA
+        | {"num_hidden_layers": 3, "layer_types": ["linear_attention", "linear_attention", "full_attention"]}
+        | {"head_dim": 8, "num_local_experts": 4, "n_group": 1, "topk_group": 1, "num_experts_per_tok": 2}
+        | {"pad_token_id": 0},
+    ),
+    "short convolutions and windows": (
+        "lfm3",
+        "Lfm3ForCausalLM",
+        DECODER | {"layer_types": ["conv", "sliding_attention", "full_attention"], "sliding_window": 8, "head_dim": 8},
+    ),
     "memory of matrices": (
         "xlstm",
         "xLSTMForCausalLM",

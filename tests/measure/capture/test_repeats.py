@@ -62,10 +62,10 @@ _PATTERNED: dict[str, tuple[str, dict[str, Any], int]] = {
     "shared keys, embeddings in every layer": (
         "gemma3n_text",
         DECODER
-        | {"num_hidden_layers": 6, "head_dim": 8, "vocab_size_per_layer_input": 61, "hidden_size_per_layer_input": 8}
-        | {"num_kv_shared_layers": 2, "laurel_rank": 4, "altup_num_inputs": 2, "activation_sparsity_pattern": [0.0] * 6}
-        | {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2, "intermediate_size": 48},
-        0,
+        | {"num_hidden_layers": 9, "head_dim": 8, "vocab_size_per_layer_input": 61, "hidden_size_per_layer_input": 8}
+        | {"num_kv_shared_layers": 4, "laurel_rank": 4, "altup_num_inputs": 2, "activation_sparsity_pattern": [0.0] * 9}
+        | {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 3, "intermediate_size": 48},
+        3,
     ),
     "shared blocks": (
         "zamba2",
@@ -83,18 +83,62 @@ _PATTERNED: dict[str, tuple[str, dict[str, Any], int]] = {
     ),
     "encoder-decoder": (
         "marian",
-        SIDES | TOKENS | {"encoder_attention_heads": 4, "max_position_embeddings": 64, "encoder_layers": 3},
-        2,
+        SIDES
+        | TOKENS
+        | {"encoder_attention_heads": 4, "max_position_embeddings": 64, "encoder_layers": 3}
+        | {"decoder_layers": 3},
+        4,
     ),
-    "bias in every layer": ("umt5", OTHER_TYPES["bias in every layer"][2], 1),
+    "places that all layers read": (
+        "deberta-v2",
+        OTHER_TYPES["disentangled attention"][2] | {"num_hidden_layers": 4, "norm_rel_ebd": "layer_norm"},
+        3,
+    ),
+    "bias in every layer": ("umt5", OTHER_TYPES["bias in every layer"][2], 3),
     "images": ("vit", _TOWER | {"image_size": 16, "patch_size": 4}, 2),
 }
 """Layers -> type, keys, and how many of them need not run."""
+
+_SEEN: dict[str, tuple[str, str, dict[str, Any], int]] = {
+    "images and tokens": (
+        "qwen2_5_vl",
+        "Qwen2_5_VLForConditionalGeneration",
+        {
+            "text_config": DECODER
+            | {"vocab_size": 300, "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2]}},
+            "vision_config": {"depth": 3, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "patch_size": 8}
+            | {"out_hidden_size": 32, "fullatt_block_indexes": [2], "window_size": 32},
+            "image_token_id": 200,
+        },
+        4,
+    ),
+    "layers that look at images": (
+        "mllama",
+        "MllamaForConditionalGeneration",
+        {
+            "text_config": DECODER | {"num_hidden_layers": 5, "cross_attention_layers": [1, 3], "pad_token_id": 0},
+            "vision_config": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "attention_heads": 4}
+            | {"image_size": 16, "patch_size": 8, "max_num_tiles": 2, "num_global_layers": 1, "vision_output_dim": 64}
+            | {"intermediate_layers_indices": [0], "supported_aspect_ratios": [[1, 1], [1, 2]]},
+        },
+        4,
+    ),
+    "sound": (
+        "wav2vec2",
+        "Wav2Vec2ForCTC",
+        _TOWER
+        | {"conv_dim": [8, 8], "conv_kernel": [10, 3], "conv_stride": [5, 2], "num_feat_extract_layers": 2}
+        | {"vocab_size": 32, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2},
+        2,
+    ),
+}
+"""Layers of models that read images or sound -> type, class, keys, and how many of them need not run."""
 
 _CLASSES = {"marian": "MarianMTModel", "vit": "ViTForImageClassification", "zamba2": "Zamba2ForCausalLM"} | {
     "nemotron_h": "NemotronHForCausalLM",
     "gemma3n_text": "Gemma3nForCausalLM",
     "deepseek_v32": "DeepseekV32ForCausalLM",
+    "deberta-v2": "DebertaV2ForMaskedLM",
 }
 
 
@@ -142,6 +186,34 @@ def test_layers_that_did_not_run_are_captured_as_if_they_had(
     assert repeated == _PATTERNED[layers][2]
 
 
+@pytest.mark.parametrize("layers", _SEEN)
+def test_so_are_those_of_models_that_read_images_or_sound(
+    layers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, name, keys, alike = _SEEN[layers]
+    path = saved(tmp_path, kind, name, keys)
+    sound = kind == "wav2vec2"
+    asked = Asked(batch_size=2, seq_len=400 if sound else 24, images=None if sound else (1, 32, 32))
+    repeated = counted(monkeypatch)
+    whole, short = (capture(subject_of_config(path, asked), whole=each) for each in (True, False))
+    assert (events(short), short.kept, short.parameters) == (events(whole), whole.kept, whole.parameters)
+    assert len(repeated) == alike
+
+
+def test_layers_that_become_others_in_the_first_pass_are_compared_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repeated = counted(monkeypatch)
+    found = []
+    for attention in ("original_full", "block_sparse"):  # of short sequences the second is the first
+        keys = OWN_HEADS | {"num_hidden_layers": 3, "attention_type": attention} | {"attention_probs_dropout_prob": 0.0}
+        path = saved(tmp_path, "big_bird", "BigBirdForCausalLM", keys)
+        subject = subject_of_config(path, Asked(batch_size=2, seq_len=8))
+        found.append(capture(subject, whole=attention == "original_full"))
+    assert events(found[0]) == events(found[1])
+    assert len(repeated) == 2
+
+
 @pytest.mark.parametrize("layers", ["sparse attention", "state space beside attention"])
 def test_copies_of_weights_and_frozen_weights_are_captured_so_too(
     layers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -178,6 +250,25 @@ class Model(nn.Module):
 class LooksAtItsNumber(Layer):
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         return super().forward(given) if self.number % 2 else self.linear(given)
+
+
+class LooksAtAMark(Layer):
+    mark = False
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return super().forward(given) if self.mark else self.linear(given)
+
+
+class Marks(Model):
+    def __init__(self) -> None:
+        super().__init__(LooksAtAMark)
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        for number, layer in enumerate(self.layers):
+            layer.mark = number == 2
+            given = layer(given)
+            del layer.mark
+        return given
 
 
 class Remembers(Layer):
@@ -253,7 +344,7 @@ def hooked() -> nn.Module:
     [(Model, 2)]
     + [
         (factory, 0)
-        for factory in (looks, remembers, writes, hooked, Listens, UsesWhatIsBetween, SharesWeights, RunsTwice)
+        for factory in (looks, Marks, remembers, writes, hooked, Listens, UsesWhatIsBetween, SharesWeights, RunsTwice)
     ],
 )
 def test_layers_that_may_not_do_the_same_all_run(factory: Any, alike: int, monkeypatch: pytest.MonkeyPatch) -> None:

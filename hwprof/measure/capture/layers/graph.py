@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from hwprof.measure.capture.layers.ran import Edge, HasToRunError, Ran
+from hwprof.measure.capture.layers.ran import Edge, HasToRunError, Ran, Taker
 from hwprof.measure.capture.torch_internals import number_of_node
 
 
@@ -43,8 +43,8 @@ def nodes_below(run: Ran, leaves: Iterable[Any]) -> bool:
     return True
 
 
-def check_graph(roots: Iterable[torch.Tensor], runs: list[Ran]) -> None:
-    """Nothing else uses what is inside of these layers, what goes into them, or their weights.
+def check_graph(roots: Iterable[torch.Tensor], runs: list[Ran]) -> dict[str, list[Taker]]:
+    """Nothing else uses what is inside of these layers or their weights; who reads what others read, too.
 
     Raises:
         HasToRunError: something does, or the outputs of two layers that are to be equal are used in other ways.
@@ -52,8 +52,9 @@ def check_graph(roots: Iterable[torch.Tensor], runs: list[Ran]) -> None:
     owner = {node: run for run in runs for node in run.nodes}
     weights = {id(each): run for run in runs for each in run.layer.parameters()}
     users: dict[Edge, set[str]] = defaultdict(set)
-    for user, edge, weight in _edges(roots):
-        mine = owner.get(user)
+    within: dict[str, list[tuple[Any, int, Edge]]] = defaultdict(list)
+    for node, which, edge, weight in _edges(roots):
+        mine = None if node is None else owner.get(number_of_node(node))
         if weight is not None:
             whose = weights.get(weight)
             if whose is not None and whose is not mine:
@@ -65,22 +66,36 @@ def check_graph(roots: Iterable[torch.Tensor], runs: list[Ran]) -> None:
                 raise HasToRunError(made.stack)
             made.used.add(made.results[edge])
         users[edge].add(mine.path if mine else "")
-    found = {run.path for run in runs if any(users[edge] - {run.path} for edge in run.inputs)}
-    found |= {run.path for run in runs if run.template is not None and run.used != run.template.used}
+        if mine is not None and edge in mine.inputs:
+            within[mine.path].append((node, which, edge))
+    shared = {run.path: {edge for edge in run.inputs if users[edge] - {run.path}} for run in runs}
+    found = {_unlike(run, run.template, shared) for run in runs if run.template is not None} - {""}
     if found:
         raise HasToRunError(found)
+    return {
+        run.path: [
+            (node, which, run.inputs[edge]) for node, which, edge in within[run.path] if edge in shared[run.path]
+        ]
+        for run in runs
+        if run.template is None and shared[run.path]
+    }
 
 
-_OUTSIDE = -1
+def _unlike(run: Ran, template: Ran, shared: dict[str, set[Edge]]) -> str:
+    """Which of two layers is used in another way, or starts from what others read, too, as the other does not."""
+    mine, its = ({one.inputs[edge] for edge in shared[one.path]} for one in (run, template))
+    if run.used != template.used or len(run.inputs) != len(template.inputs) or mine - its:
+        return run.path
+    return template.path if its - mine else ""
 
 
-def _edges(roots: Iterable[torch.Tensor]) -> Iterator[tuple[int, Edge, int | None]]:
-    """Who uses which result in the graph, and the ``id`` of the weight, where it is none of a node."""
+def _edges(roots: Iterable[torch.Tensor]) -> Iterator[tuple[Any, int, Edge, int | None]]:
+    """Who uses which result in the graph, as which input, and the ``id`` of a weight, where it is none of a node."""
     todo: list[Any] = []
     for root in roots:
         if root.grad_fn is not None:
             todo.append(root.grad_fn)
-            yield _OUTSIDE, (number_of_node(root.grad_fn), root.output_nr), None
+            yield None, 0, (number_of_node(root.grad_fn), root.output_nr), None
     seen: set[int] = set()
     while todo:
         node = todo.pop()
@@ -88,9 +103,9 @@ def _edges(roots: Iterable[torch.Tensor]) -> Iterator[tuple[int, Edge, int | Non
         if number in seen:
             continue
         seen.add(number)
-        for source, result in node.next_functions:
+        for which, (source, result) in enumerate(node.next_functions):
             if source is not None:
                 weight = id(source.variable) if hasattr(source, "variable") else None
-                yield number, (number_of_node(source), result), weight
+                yield node, which, (number_of_node(source), result), weight
                 if weight is None:
                     todo.append(source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,9 @@ from hwprof.specs.record.captured import Place, PlacedCall
 
 Edge = tuple[int, int]
 """A result in autograd's graph: the number of its node, and which of the node's results it is."""
+
+Taker = tuple[Any, int, int]
+"""A node of a layer, which of its gradients is meant, and the place of what it reads among what went into the layer."""
 
 
 class HasToRunError(Exception):
@@ -53,6 +56,7 @@ class Ran:
         out_form: how that is nested.
         used: outputs that gradients come from.
         got, gave: what gradients of outputs and inputs look like.
+        handed: memory of gradients that it gave, where it did not run -> the place of their input.
     """
 
     path: str
@@ -74,11 +78,12 @@ class Ran:
     used: set[int] = field(default_factory=set)
     got: dict[int, Traits] = field(default_factory=dict)
     gave: dict[int, Traits] = field(default_factory=dict)
+    handed: dict[int, int] = field(default_factory=dict)
     _places: dict[Place, Place] = field(default_factory=dict)
 
     def may_stand_for(self, seen: list[Seen], form: Any) -> bool:
         """Whether what goes in elsewhere is like what went in here."""
-        if not self.usable or form != self.form:
+        if not self.usable or form != self.form or len(seen) != len(self.seen):
             return False
         same = all(one.is_like(other) for one, other in zip(self.seen, seen, strict=True))
         return same and _together(self.seen) == _together(seen)
@@ -185,14 +190,20 @@ class Ran:
             if first is not None:
                 recorder.first_use.setdefault(recorder.storages.number(other), self.place(first))
 
-    def check_gradients(self) -> Ran:
+    def check_gradients(self, apart: Container[int]) -> Ran:
         """After the backward pass: gradients came in and went out as those of the template, which is given back.
+
+        Args:
+            apart: places of what others read, too, whose gradients are sums.
 
         Raises:
             HasToRunError: they did not.
         """
         assert self.template is not None
-        if self.got != self.template.got or self.gave != self.template.gave:
+        gave = [
+            {place: each for place, each in one.gave.items() if place not in apart} for one in (self, self.template)
+        ]
+        if self.got != self.template.got or gave[0] != gave[1]:
             raise HasToRunError({self.path})
         return self.template
 

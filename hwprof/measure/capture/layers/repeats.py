@@ -8,7 +8,7 @@ same, all of them run: a part looks at its number, changes something, or somethi
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +23,8 @@ from hwprof.measure.capture.layers.alike import Stack, stacks_of
 from hwprof.measure.capture.layers.graph import check_graph, nodes_below
 from hwprof.measure.capture.layers.ran import HasToRunError, Ran
 from hwprof.measure.capture.layers.seen import PLAIN, Seen, of_gradient
-from hwprof.measure.capture.layers.unread import State, Unread, numbers_of, numbers_unread
+from hwprof.measure.capture.layers.shared import Sums, added_by
+from hwprof.measure.capture.layers.unread import State, Unread, inside, numbers_of, numbers_unread
 from hwprof.measure.capture.mode import CallRecorder
 from hwprof.measure.capture.torch_internals import WEIGHTS, newest_node
 from hwprof.measure.watch.hooks import Hook
@@ -45,8 +46,10 @@ class Repeats:
         self._fake = fake
         self._stacks = list(stacks_of(module, fake.values))
         self._without = without
+        self._states: dict[str, State] = {}
         self._ran: dict[str, Ran] = {}
         self._marks: list[tuple[int, Ran]] = []
+        self._sums: dict[str, Sums] = {}
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -58,6 +61,7 @@ class Repeats:
                     layer = stack.layers[path]
                     changed.append(layer)
                     layer.forward = self._instead(stack, path, layer)
+                    self._states[path] = State(layer)
             yield
         finally:
             for layer in changed:
@@ -77,7 +81,8 @@ class Repeats:
         runs = [run for run in self._ran.values() if run.template is not None or run.repeated]
         if not runs:
             return
-        check_graph(roots, runs)
+        of = {run.path: run for run in runs}
+        self._sums = {path: Sums(of[path], each, self._recorder) for path, each in check_graph(roots, runs).items()}
         inside = {one: run for run in runs if run.template is None for one in run.internal}
         ranges = sorted((run.calls for run in runs), key=lambda calls: calls.start)
         for number, placed in enumerate(self._recorder.calls):
@@ -95,22 +100,49 @@ class Repeats:
             HasToRunError: gradients do not look alike.
         """
         calls, done = self._recorder.calls, 0
-        backward: dict[str, list[PlacedCall]] = {}
+        backward: dict[str, tuple[list[PlacedCall], list[int | None]]] = {}
         found: list[PlacedCall] = []
-        for number, run in self._marks:
-            template = run.check_gradients()
+        following = [number for number, _ in self._marks[1:]] + [len(calls)]
+        for (number, run), after in zip(self._marks, following, strict=False):
+            assert run.template is not None
+            sums = self._sums.get(run.template.path)
+            template = run.check_gradients(sums.expected if sums else ())
+            if sums:
+                sums.check(run)
             found += calls[done:number]
-            done = number
+            done, added = self._added(run, number)
             if template.path not in backward:
                 backward[template.path] = self._backward_of(template, start)
-            if number < len(calls) and not self._recorder.is_placed(self._recorder.nodes[number]):
+            if done != after and not self._recorder.is_placed(self._recorder.nodes[done]):
                 raise HasToRunError({run.path})  # it belongs to what ran before, which did not run
-            found += run.placed(backward[template.path])
+            missing = set(sums.expected if sums else ()) - added
+            kept = []
+            for placed, place in zip(*backward[template.path], strict=True):
+                if place in missing:
+                    missing.discard(place)  # the first part of a gradient is not added to anything
+                else:
+                    kept.append(placed)
+            found += run.placed(kept)
         return found + calls[done:]
 
-    def _backward_of(self, template: Ran, start: int) -> list[PlacedCall]:
+    def _added(self, run: Ran, number: int) -> tuple[int, set[int]]:
+        """The number of the call after those that add a layer's gradients to others', and to which places' they do."""
+        nodes, found = self._recorder.nodes, set()
+        while number < len(nodes) and nodes[number] in run.nodes:
+            place = run.handed.get(added_by(self._recorder.calls[number]))
+            if place is None:
+                raise HasToRunError({run.path})
+            found.add(place)
+            number += 1
+        return number, found
+
+    def _backward_of(self, template: Ran, start: int) -> tuple[list[PlacedCall], list[int | None]]:
+        """Its calls, and of each to which place's gradient it adds a part."""
         found: list[PlacedCall] = []
-        for placed, node in zip(self._recorder.calls[start:], self._recorder.nodes[start:], strict=True):
+        places: list[int | None] = []
+        sums = self._sums[template.path].additions() if template.path in self._sums else {}
+        for number in range(start, len(self._recorder.calls)):
+            placed, node = self._recorder.calls[number], self._recorder.nodes[number]
             held = template.holds(placed.place.path)
             if node in template.nodes and not held:
                 raise HasToRunError(template.stack)
@@ -118,7 +150,8 @@ class Repeats:
                 raise HasToRunError({template.path})
             if held:
                 found.append(placed)
-        return found
+                places.append(sums.get(number))
+        return found, places
 
     def _instead(self, stack: Stack, path: str, layer: nn.Module) -> Callable[..., Any]:
         forward = layer.forward
@@ -128,7 +161,11 @@ class Repeats:
         def run(*args: Any, **kwargs: Any) -> Any:
             if path in self._ran:
                 raise HasToRunError(alike)
+            if not self._states.pop(path).lasts():  # changed from outside since it was compared: compare anew
+                raise HasToRunError(())
             given, form = tree_flatten((args, kwargs))
+            held = (each for leaf in given if isinstance(leaf, Mapping) for each in inside(leaf))
+            given += [each for each in held if isinstance(each, torch.Tensor)]
             own = numbers_of(stack, layer)
             seen = [Seen.of(leaf, self._fake, self._recorder.storages, own) for leaf in given]
             template = next(
@@ -145,7 +182,7 @@ class Repeats:
     def _run(self, stack: Stack, mine: Ran, forward: Callable[..., Any], given: list[Any]) -> Any:
         """Run it, and see whether it may stand for others."""
         handed = [Unread(leaf) if seen.own_number else leaf for seen, leaf in zip(mine.seen, given, strict=True)]
-        args, kwargs = tree_unflatten(handed, mine.form)
+        args, kwargs = tree_unflatten(handed[: mine.form.num_leaves], mine.form)
         before, start, node = State(mine.layer), self._recorder.mark(), newest_node()
         memory = self._recorder.storages.fresh()
         try:
@@ -161,7 +198,7 @@ class Repeats:
         mine.calls = range(start[0], len(self._recorder.calls))
         (after, form), leaves = tree_flatten((args, kwargs)), tree_flatten(result)
         unchanged = form == mine.form and all(
-            seen.own_number or seen.is_itself(leaf) for seen, leaf in zip(mine.seen, after, strict=True)
+            seen.own_number or seen.is_itself(leaf) for seen, leaf in zip(mine.seen, after, strict=False)
         )
         mine.usable = (
             unread()
@@ -226,6 +263,8 @@ class Repeats:
         self._marks.append((len(self._recorder.calls), mine))
         with self._unseen():
             found = [mine.seen[place].gradient() for place in mine.template.inputs.values()]
+        numbers = map(self._recorder.storages.number, found)
+        mine.handed = dict(zip(numbers, mine.template.inputs.values(), strict=True))
         mine.gave = {place: of_gradient(each) for place, each in zip(mine.template.inputs.values(), found, strict=True)}
         return found
 

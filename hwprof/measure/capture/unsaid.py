@@ -1,0 +1,58 @@
+"""What does a ``config.json`` leave to its class, or say in vain? What a reader of the count should know of it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from hwprof.specs.huggingface.bookkeeping import BOOKKEEPING
+
+
+def remarks_of(values: dict[str, Any], found: Any, config: Any) -> Iterator[str]:
+    """What to say of the file.
+
+    Args:
+        values: its keys.
+        found: the class that it is counted as.
+        config: the configuration that the class takes.
+    """
+    named = (values.get("architectures") or [found.__name__])[0]
+    if str(named).replace("_", "").lower() != found.__name__.replace("_", "").lower():
+        yield f"transformers has {named} as {found.__name__}"
+    if values.get("quantization_config"):
+        yield "stored quantized: counted as trained, with whole weights"
+    unread = sorted(_unread(values, found, config))
+    if unread:
+        yield f"{found.__name__} does not know {', '.join(map(repr, unread))}: passed over"
+    text: Any = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    said = [each.get("tie_word_embeddings") for each in (values, values.get("text_config") or {})]
+    if (
+        text is not config
+        and getattr(config, "tie_word_embeddings", False)
+        and not getattr(text, "tie_word_embeddings", True)
+        and said == [None] * 2
+    ):
+        rows, width = getattr(text, "vocab_size", 0), getattr(text, "hidden_size", 0)
+        yield (
+            f"the head is taken to be the table of tokens, as {found.__name__} has it where tie_word_embeddings is not "
+            f"said; false adds {rows * width:,} parameters"
+        )
+
+
+def _unread(values: dict[str, Any], found: Any, config: Any) -> Iterator[str]:
+    """Keys of the file and its parts of which the source of the class and of its configurations says nothing."""
+    kinds = [found, *(type(part) for part in (config, *vars(config).values()) if hasattr(part, "model_type"))]
+    modules = {each.__module__ for kind in kinds for each in kind.__mro__ if ".models." in each.__module__}
+    from transformers import PreTrainedConfig
+
+    words = {*vars(PreTrainedConfig()), *dir(PreTrainedConfig), "quantization_config"} | BOOKKEEPING
+    for name in modules:
+        words |= set(re.findall(r"\w+", inspect.getsource(sys.modules[name])))
+    parts = {f"{name}.": values.get(name) for name in getattr(config, "sub_configs", {})} | {"": values}
+    for path, part in parts.items():
+        for key, value in (part if isinstance(part, dict) else {}).items():
+            if value and key not in words and not key.startswith("_") and not key.endswith(("token_id", "_index")):
+                yield f"{path}{key}"
