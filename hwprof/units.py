@@ -23,10 +23,13 @@ def _scaled(symbols: tuple[str, ...], prefixes: dict[str, float], factor: float 
 _LONG = {
     name: size
     for names, size in (
+        ("second seconds sec", 1.0),
         ("minute minutes", 60.0),
-        ("hour hours", 3600.0),
+        ("hour hours hr hrs", 3600.0),
         ("day days", 86400.0),
         ("week weeks w", 7 * 86400.0),
+        ("month months", 30 * 86400.0),
+        ("year years", 365 * 86400.0),
     )
     for name in names.split()
 }
@@ -43,6 +46,9 @@ _UNITS: dict[str, dict[str, float]] = {
     "watt": _scaled(("W",), _DECIMAL),
     "usd_per_hour": {"USD/h": 1.0},
 }
+
+_EXAMPLES = {"s": "h", "byte": "GB", "watt": "kW", "byte_per_s": "GB/s"}
+"""A unit that people use, of a dimension that they type."""
 
 _QUANTITY = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ/]+)\s*")
 
@@ -67,12 +73,26 @@ def parse(text: str, dimension: Dimension) -> float:
         raise InputError(
             f"{text!r} is not a quantity in {dimension}",
             expectation=f"expected a number and a unit such as {examples}",
-            remedy="write for example " + repr(f"1.5 {list(units)[-1]}"),
+            remedy="write for example " + repr(f"1.5 {_EXAMPLES.get(dimension, list(units)[-1])}"),
         )
     value = float(Decimal(match.group(1)) * Decimal(repr(units[match.group(2)])))
     if not math.isfinite(value):
         raise InputError(f"{text!r} is not a finite quantity", remedy="write a finite number and a unit")
     return value
+
+
+def parse_typed(text: str, dimension: Dimension) -> float:
+    """As ``parse``, of what a person types: case is free where units have one meaning, ``24G`` of memory are bytes.
+
+    >>> parse_typed("24gb", "byte"), parse_typed("5mw", "watt")
+    (24000000000.0, 5000000.0)
+    """
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match[2] in _UNITS[dimension]:
+        return parse(text, dimension)
+    typed = match[2].lower() + "b" * (dimension == "byte" and not match[2].lower().endswith(("b", "bytes")))
+    meant = {size: unit for unit, size in _UNITS[dimension].items() if unit.lower() == typed}
+    return parse(f"{match[1]} {next(iter(meant.values()))}" if len(meant) == 1 else text, dimension)
 
 
 ABSENT = "–"
@@ -194,6 +214,21 @@ def format_count(count: float | None) -> str:
 def format_seconds(duration_s: float | None) -> str:
     """A duration, for people: ``12.35 ms``."""
     return format_quantity(duration_s, "s")
+
+
+_LONG_TIMES = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (0.0, "s"))
+
+
+def long_unit(duration_s: float) -> tuple[float, str]:
+    """Seconds of the largest unit of which there is one, and its name: of a training, days."""
+    size_s, name = next(unit for unit in _LONG_TIMES if duration_s >= unit[0])
+    return size_s or 1.0, name
+
+
+def format_long(duration_s: float) -> str:
+    """How long a training takes, for people: ``12.3 days``, ``14 minutes``."""
+    size_s, name = long_unit(duration_s)
+    return f"{number(duration_s / size_s)} {name}"
 
 
 def format_fraction(fraction: float | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -16,7 +17,7 @@ import click
 
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import say
-from hwprof.cli.mistyped import usage_line
+from hwprof.cli.mistyped import understood, usage_line
 from hwprof.errors import INTERRUPTED_EXIT_CODE, HwprofError
 from hwprof.session.interrupts import heard
 from hwprof.version import __version__
@@ -58,16 +59,39 @@ class _LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As ever, with the words of the command as it knows them."""
+        name, command, words = super().resolve_command(ctx, args)
+        read = words if command is None else understood(words, command)
+        if read != words:
+            ctx.meta[_READ_AS] = f"hwprof: read as `hwprof {name} {shlex.join(read)}`"
+        return name, command, read
+
     def invoke(self, ctx: click.Context) -> object:
-        """As ever; click's own exit code for output that nobody reads is that of a failure."""
+        """As ever, and below the answer how words were read; output that nobody reads is no failure, as for click."""
         try:
-            return super().invoke(ctx)
+            found = super().invoke(ctx)
         except BrokenPipeError:
             raise click.exceptions.Exit(_unread()) from None
+        except click.exceptions.Exit:
+            _say_read(ctx)
+            raise
+        _say_read(ctx)
+        return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, short_help) for name, (_, short_help) in _COMMANDS.items()])
+
+
+_READ_AS = "hwprof.read_as"
+
+
+def _say_read(ctx: click.Context) -> None:
+    if _READ_AS in ctx.meta:
+        say(ctx.meta[_READ_AS], err=True)
 
 
 def _imported(module: str) -> ModuleType:

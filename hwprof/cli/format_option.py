@@ -16,16 +16,18 @@ OutputFormat = Literal["text", "json"]
 language_option = click.option(
     "--lang",
     "language",
-    type=click.Choice(["en", "zh"]),
+    type=click.Choice(["en", "zh"], case_sensitive=False),
     default="en",
     show_default=True,
     help="Language of the answer, its tables and its page: English or Chinese.",
 )
 
+verbose_option = click.option("--verbose", is_flag=True, help="Show all of it, more than a screen holds.")
+
 format_option = click.option(
     "--format",
     "output_format",
-    type=click.Choice(get_args(OutputFormat)),
+    type=click.Choice(get_args(OutputFormat), case_sensitive=False),
     default="text",
     show_default=True,
     help="Text for people, or JSON alone, on standard output.",

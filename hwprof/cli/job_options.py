@@ -8,7 +8,7 @@ from typing import Any, get_origin
 
 import click
 
-from hwprof.cli.options import Decorator, FiniteRange, Listed, Whole, kind_of, option_of, with_options
+from hwprof.cli.options import Decorator, FiniteRange, Listed, Whole, Word, kind_of, option_of, with_options
 from hwprof.errors import InputError
 from hwprof.predict.stacks import STACKS, USUAL_STACKS, Stack, stack_named
 from hwprof.session.captured import Shapes, of_products
@@ -24,7 +24,7 @@ LONGEST_DEFAULT = 4096
 """Tokens of a sequence where none are said and the model was made for more."""
 POSITIVE = Whole()
 TOKENS = Whole(1024)
-STACK = click.Choice([stack.name for stack in STACKS])
+STACK = Word([stack.name for stack in STACKS])
 
 _OPTIONS: dict[str, tuple[type[Record], str, str]] = {
     "seq_len": (TrainingJob, "seq_len", f"tokens of a sequence; default: the model's, at most {LONGEST_DEFAULT}"),

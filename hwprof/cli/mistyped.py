@@ -1,10 +1,11 @@
-"""What did somebody mean who typed a word that no command has, or left out what one needs? One line says it."""
+"""What did somebody mean who typed words that no command has, or left out what one needs? One line says it."""
 
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -76,6 +77,17 @@ MEANT_OPTIONS = {
 }
 """What people call options elsewhere (torchrun, Megatron, transformers, vLLM) -> ours, the first that a command has."""
 
+SAME_OPTIONS = frozenset(
+    (
+        *("--gpus", "--num-gpus", "--ngpus", "--n-gpus", "--num-devices", "--gpu-type"),
+        *("--accelerator", "--card", "--vram", "--gpu-memory", "--global-batch-size", "--gbs"),
+        *("--mbs", "--micro-batch-size", "--seq", "--seqlen", "--seq-length", "--sequence-length", "--max-seq-len"),
+        *("--max-length", "--context", "--context-length", "--precision", "--quantization", "--rps"),
+        *("--input-len", "--output-len", "--max-new-tokens", "--concurrency", "--json", "--bf16"),
+    )
+)
+"""Those that mean nothing else: a command that has the first of ours, and no other of them, reads it so."""
+
 MEANT_COMMANDS = {
     "train": "run",
     "profile": "run",
@@ -113,6 +125,58 @@ MEANT_COMMANDS = {
 }
 
 
+_NAMED_DEVICES = re.compile(r"[0-9][0-9x×* ]*[x×*]\s*[^0-9\s].*", re.IGNORECASE)
+
+
+def understood(words: Sequence[str], command: click.Command) -> list[str]:
+    """Words of a command as it knows them; what it does not know stays as it is.
+
+    Other names of options become ours. Where a command takes options alone, blanks in a value need no quotes
+    (``--deadline 30 days``), a model may stand before them, and ``--devices 2x8xh100`` names the hardware, too.
+    """
+    options = _options_of(command)
+    alone = not any(isinstance(one, click.Argument) for one in command.params)
+    found: list[str] = []
+    left, value = list(words), -1
+    while left and left[0] != "--":
+        name, *equals = left.pop(0).split("=", 1)
+        name, *more = _same(name, options)
+        left = [*more, *left]
+        word, option = "=".join([name, *equals]), options.get(name)
+        if option is not None:
+            takes = not (option.is_flag or option.count)
+            found += [word, *([left.pop(0)] if takes and left and not equals else [])]
+            value = len(found) - 1 if takes else -1
+        elif word.startswith("-") or not alone:  # click says what is wrong with it, and the rest stays as it is
+            return [*found, word, *left]
+        elif value >= 0:
+            found[value] += f" {word}"
+        else:
+            bare = "--model" in options and "--model" not in [*found, *left]
+            found += ["--model", word] if bare else [word]
+    return _with_hardware([*found, *left], options)
+
+
+def _options_of(command: click.Command) -> dict[str, click.Option]:
+    own = [one for one in command.params if isinstance(one, click.Option)]
+    return {spelt: one for one in own for spelt in (*one.opts, *one.secondary_opts)}
+
+
+def _same(name: str, options: Mapping[str, click.Option]) -> list[str]:
+    """The option of another name, and its value where the name says that, too."""
+    if name in options or name not in SAME_OPTIONS:
+        return [name]
+    first, *others = (meant.split() for meant in MEANT_OPTIONS[name].split(" or "))
+    return first if first[0] in options and not any(other[0] in options for other in others) else [name]
+
+
+def _with_hardware(words: list[str], options: Mapping[str, click.Option]) -> list[str]:
+    place = words.index("--devices") if "--devices" in words and "--hardware" in options else -1
+    if 0 <= place < len(words) - 1 and "--hardware" not in words and _NAMED_DEVICES.fullmatch(words[place + 1]):
+        words[place] = "--hardware"
+    return words
+
+
 def usage_line(error: click.ClickException, words: Sequence[str]) -> str:
     """A usage error in one line: what is wrong with the words that were typed, what to type, where help is."""
     context: click.Context | None = getattr(error, "ctx", None)
@@ -122,7 +186,11 @@ def usage_line(error: click.ClickException, words: Sequence[str]) -> str:
     if isinstance(error, click.NoSuchOption):
         said = _no_option(error.option_name, context.command)
     elif isinstance(error, click.MissingParameter):
-        said = _missing(context.command, words) or said
+        own = words[words.index(context.info_name) + 1 :] if context.info_name in words else words
+        of_argument = f"{said}; for example `{_example(context.command)}`"
+        said = _missing(context.command, understood(own, context.command)) or of_argument
+    elif said.startswith("Got unexpected extra argument"):
+        said = f"{said}; every value stands behind its option, as in `{_example(context.command)}`"
     elif said.startswith("No such command"):
         said = _no_command(said.split("'")[1], context.command, context.command_path)
     return f"{said} (see `{context.command_path} --help`)"
@@ -152,8 +220,12 @@ def _missing(command: click.Command, words: Sequence[str]) -> str:
     missing = [spelt for spelt in needed if spelt not in typed]
     if not missing:
         return ""
-    example = next((line.strip() for line in (command.epilog or "").splitlines() if "hwprof " in line), "")
+    example = _example(command)
     verb = "is" if len(missing) == 1 else "are"
-    return f"{' and '.join(missing)} {verb} missing" + (
-        f"; for example `{shlex.join(shlex.split(example))}`" if example else ""
-    )
+    return f"{' and '.join(missing)} {verb} missing" + (f"; for example `{example}`" if example else "")
+
+
+def _example(command: click.Command) -> str:
+    """The first of its help; empty where it has none."""
+    lines = (line.strip() for line in (command.epilog or "").splitlines() if "hwprof " in line)
+    return shlex.join(shlex.split(next(lines, "")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from hwprof.errors import InputError
 from hwprof.specs.frozen import Record
+from hwprof.units import Dimension, parse_typed
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
@@ -32,6 +33,13 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+class Word(click.Choice[str]):
+    """One of several words, in small letters or capitals: ``LoRA`` is ``lora``."""
+
+    def __init__(self, choices: Iterable[str]) -> None:
+        super().__init__(tuple(choices), case_sensitive=False)
 
 
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
@@ -60,6 +68,73 @@ class Whole(click.ParamType[int]):
         if not match:
             self.fail(f"{value!r} is no whole number from 1 on, such as 8, 1024 or 4k.", param, ctx)
         return int(match[1]) * (self.kilo if match[2] else 1)
+
+
+class Devices(Whole):
+    """A number of devices: ``64``, or ``2x8``, two machines of eight."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number, or a usage error."""
+        parts = re.split(r"\s*[x×*]\s*", str(value).strip())
+        return math.prod(super(Devices, self).convert(part, param, ctx) for part in parts)
+
+
+_AMOUNT = re.compile(
+    r"(?:US)?\$?\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\s*([a-z]*?)\s*(?:USD|US\$|\$|dollars?|tokens?)?",
+    re.IGNORECASE,
+)
+_FACTORS = {
+    word: size
+    for words, size in (
+        ("", 1.0),
+        ("k thousand", 1e3),
+        ("m mn mio million", 1e6),
+        ("g b bn billion", 1e9),
+        ("t tn trillion", 1e12),
+    )
+    for word in words.split() or [""]
+}
+_FACTORS_ALONE = {"", "K", "M", "B", "T"}
+
+
+class Amount(click.ParamType[float]):
+    """A positive number that may end in k, M, B (or G) or T: ``15T`` tokens, ``$2M``, ``1,000,000``, ``2 million``."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number, or a usage error."""
+        text = re.sub(r"(?<=\d)[, '](?=\d{3})", "", str(value).strip())
+        match = _AMOUNT.fullmatch(text)
+        factor = _FACTORS.get(match[2].lower(), 0.0) if match else 0.0
+        if match is None or not 0 < float(match[1]) * factor < float("inf"):
+            lost = " (of $2M a shell leaves M: write 2M or '$2M')" if text.upper() in _FACTORS_ALONE else ""
+            lost = " (money is counted in USD)" if re.search("[€£¥]|EUR|CNY|RMB", text) else lost
+            self.fail(f"{value!r} is no positive number such as 15T, 300B or 2.5M{lost}.", param, ctx)
+        return float(match[1]) * factor
+
+
+class Measured(click.ParamType[float]):
+    """A quantity with its unit, in base units: ``60 days``, ``5MW``, ``2 GB/s``."""
+
+    def __init__(self, dimension: Dimension, example: str, unit: str) -> None:
+        self.dimension = dimension
+        self.name = example
+        self.unit = unit
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The quantity, or a usage error."""
+        if isinstance(value, float):
+            return value
+        if re.fullmatch(r"[0-9.,_]+", str(value)):
+            self.fail(f"{value} has no unit, such as {value}{self.unit}.", param, ctx)
+        try:
+            found = parse_typed(str(value), self.dimension)
+        except InputError as error:
+            self.fail(f"{error.fact}; {error.expectation}.", param, ctx)
+        if not found:
+            self.fail(f"{value!r} is nothing.", param, ctx)
+        return found
 
 
 class Listed(click.ParamType[tuple[Any, ...]]):
@@ -143,7 +218,7 @@ def _kind(annotation: Any, limits: Sequence[Any]) -> click.ParamType[Any]:
         return _kind(inner[0], [*limits, *inner[1:]])
     if origin is Literal:
         numbers = all(isinstance(choice, int) for choice in inner)
-        return click.IntRange(min(inner), max(inner)) if numbers else click.Choice(inner)
+        return click.IntRange(min(inner), max(inner)) if numbers else Word(inner)
     if origin is not None:  # the others are X | None and tuple[X, ...]
         return _kind(inner[0], limits)
     if annotation is int:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option, tell
+from hwprof.cli.format_option import format_option, tell, verbose_option
 from hwprof.cli.job_options import (
-    POSITIVE,
     capture_options,
     check_model,
     counted_hardware,
@@ -24,7 +23,7 @@ from hwprof.cli.job_options import (
     stack_of,
     switch_options,
 )
-from hwprof.cli.options import given
+from hwprof.cli.options import Devices, given
 from hwprof.cli.plan.goals import power_cap_option
 from hwprof.errors import InputError
 from hwprof.predict.machine import Machine, machine_of, with_power_cap
@@ -59,7 +58,7 @@ class Placed:
 )
 @model_option(required=True)
 @click.option("--hardware", required=True, help="Device of the catalogue, or a TOML file; 8xh100 for eight of them.")
-@click.option("--devices", type=POSITIVE, help="How many there are, where --hardware does not say.")
+@click.option("--devices", type=Devices(), help="How many there are, where --hardware does not say.")
 @capture_options
 @job_options(
     *("seq_len", "global_batch", "micro_batch", "dtype", "optimizer", "recompute", "recompute_layers"),
@@ -81,6 +80,7 @@ class Placed:
     help="File of `hwprof probe`, or folder of `hwprof run`, on HARDWARE: measured rates first.",
 )
 @click.option("--trace", type=click.Path(path_type=Path), help="Write the timeline as a Chrome trace (Perfetto).")
+@verbose_option
 @format_option
 def command(
     *,
@@ -88,6 +88,7 @@ def command(
     devices: int | None,
     calibration: Path | None,
     trace: Path | None,
+    verbose: bool,
     output_format: str,
     **typed: Any,
 ) -> None:
@@ -102,7 +103,7 @@ def command(
         from hwprof.simulate.pipeline.trace import chrome_trace_json
 
         write_atomically(trace, chrome_trace_json(found.timeline))
-    tell(output_format, lambda: prediction_json(found), lambda: _text(placed, found))
+    tell(output_format, lambda: prediction_json(found), lambda: _text(placed, found, verbose=verbose))
 
 
 def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
@@ -236,14 +237,12 @@ def _verdict(found: Prediction, need: str, room: str) -> list[str]:
     return [tight] if found.tight else []
 
 
-def _text(placed: Placed, found: Prediction) -> str:
+def _text(placed: Placed, found: Prediction, *, verbose: bool) -> str:
     job, machine = placed.job, placed.machine
     low_s, high_s = found.interval_s
     low, high = found.memory_interval_bytes
     reserved, tensors = format_bytes(found.memory.reserved_bytes), format_bytes(found.memory.peak_bytes)
     need, room = format_bytes(found.memory.device_bytes), format_bytes(machine.capacity_bytes)
-    parts = sorted(found.breakdown_s.items(), key=lambda part: -part[1])
-    memory = sorted(found.memory.parts, key=lambda part: -part.predicted_bytes)
     where = f"{job.model.name} on {job.layout.devices:,} x {machine.device.id}"
     return "\n".join(
         [
@@ -254,21 +253,39 @@ def _text(placed: Placed, found: Prediction) -> str:
             f"step    {format_seconds(found.step_s)}  (90 %: {format_seconds(low_s)} to {format_seconds(high_s)})",
             f"rate    {format_quantity(found.tokens_per_s_per_device, 'count')} tokens/s/device",
             f"MFU     {format_fraction(found.mfu)}, HFU {format_fraction(found.hfu)}{_attended(found)}",
-            f"bound   {found.bound}",
+            *([f"bound   {found.bound}"] if verbose else []),
             *_bubble_hint(placed, found),
             f"memory  {need} of {room}  (90 %: {format_bytes(low)} to {format_bytes(high)})",
-            f"        {reserved} reserved, {tensors} of tensors",
+            *([f"        {reserved} reserved, {tensors} of tensors"] if verbose else []),
             *([f"host    {format_bytes(found.memory.host_bytes)} a device"] if found.memory.host_bytes else []),
             "",
-            "where the step goes",
-            *(
-                f"  {name:24} {format_seconds(value):>10}  {format_fraction(value / found.step_s):>8}"
-                for name, value in parts
-            ),
+            *_where_lines(found, None if verbose else 4),
             "",
-            f"memory at its peak ({found.memory.moment})",
-            *(f"  {part.name:24} {format_bytes(part.predicted_bytes):>10}" for part in memory),
+            *_memory_lines(found, None if verbose else 3),
             "",
-            *(f"basis: {line}" for line in found.basis),
+            *(f"basis: {line}" for line in found.basis[: None if verbose else 1]),
+            *([] if verbose else [f"--verbose: all of it, and {len(found.basis) - 1} more lines of basis"]),
         ]
     )
+
+
+def _where_lines(found: Prediction, most: int | None) -> list[str]:
+    """The longest parts of the step."""
+    parts = sorted(found.breakdown_s.items(), key=lambda part: -part[1])
+    shown = [(str(name), value) for name, value in parts[:most]]
+    shown += [("the rest", sum(value for _, value in parts[most:]))] if most and len(parts) > most else []
+    return [
+        "where the step goes",
+        *(f"  {name:24} {format_seconds(each):>10}  {format_fraction(each / found.step_s):>8}" for name, each in shown),
+    ]
+
+
+def _memory_lines(found: Prediction, most: int | None) -> list[str]:
+    """The largest parts of the memory."""
+    parts = sorted(found.memory.parts, key=lambda part: -part.predicted_bytes)
+    shown = [(part.name, part.predicted_bytes) for part in parts[:most]]
+    shown += [("the rest", sum(part.predicted_bytes for part in parts[most:]))] if most and len(parts) > most else []
+    return [
+        f"memory at its peak ({found.memory.moment})",
+        *(f"  {name:24} {format_bytes(size):>10}" for name, size in shown),
+    ]

@@ -11,6 +11,7 @@ import click
 
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option, say
+from hwprof.cli.options import Word
 from hwprof.errors import SpecError, UnknownNameError
 from hwprof.report.folding import folded
 from hwprof.specs.catalogue.check import check_catalogue, check_file
@@ -42,8 +43,18 @@ def command() -> None:
     """List, show and check the catalogue of models and hardware."""
 
 
+class _Sorts(Word):
+    """``models``, ``devices`` ..., also as others call them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The sort, or a usage error."""
+        typed = str(value).lower()
+        typed = "devices" if typed.rstrip("s") in {"gpu", "card", "accelerator", "hardware"} else typed
+        return super().convert(typed if typed.endswith("s") else f"{typed}s", param, ctx)
+
+
 @command.command("list", epilog=examples("hwprof specs list", "hwprof specs list devices --format json"))
-@click.argument("sort", type=click.Choice([f"{sort}s" for sort in SORTS]), required=False)
+@click.argument("sort", type=_Sorts([f"{sort}s" for sort in SORTS]), required=False)
 @format_option
 def list_command(sort: str | None, output_format: str) -> None:
     """List the catalogue, or one SORT of it."""

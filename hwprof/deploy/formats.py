@@ -111,7 +111,11 @@ def _word(text: str) -> WeightWord:
     for word in WEIGHT_WORDS:
         if text == word:
             return word
-    raise InputError(f"weights in {text!r} are unknown", expectation=f"known: {', '.join(WEIGHT_WORDS)}")
+    raise InputError(
+        f"weights in {text!r} are unknown",
+        expectation=f"known: {', '.join(WEIGHT_WORDS)}",
+        remedy="AWQ and GPTQ of 4 bits are int4; take the nearest",
+    )
 
 
 def _wide(device: DeviceSpec, notes: list[str]) -> Kept:

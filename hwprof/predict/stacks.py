@@ -134,7 +134,7 @@ DEEPSPEED = TORCH | Switches(
 """A model of transformers under DeepSpeed's ZeRO."""
 
 HUGGINGFACE = TORCH | Switches(wide_norms=True, optimizer_implementation="fused", loss="returned")
-"""transformers' own models under its Trainer, TRL, axolotl or LLaMA-Factory."""
+"""transformers' own models under its Trainer, older TRL, axolotl or LLaMA-Factory."""
 
 NANOTRON = TORCH | Switches(storage="mixed", gradient_bytes=4, repeats_kv=False, optimizer_implementation="fused")
 
@@ -210,6 +210,7 @@ STACKS = (
     ),
     _torch("litgpt", LITGPT, unties=True),
     _torch("huggingface", HUGGINGFACE),
+    _torch("trl", HUGGINGFACE | Switches(loss="fused-linear")),
     _torch("unsloth", HUGGINGFACE | Switches(fused=True, wide_norms=False, repeats_kv=False, loss="fused-linear")),
     _torch("deepspeed", DEEPSPEED),
     _torch("xtuner", NARROWED | Switches(wide_norms=True)),
@@ -222,7 +223,8 @@ STACKS = (
 """``megatron-core``: as its current recipes run it, with graphs captured (``--cuda-graph-impl``);
 ``megatron-core-eager``: without them. ``torch``: a loop of one's own with DDP or autocast; ``fsdp``: FSDP with its
 mixed precision; ``llm-foundry``: the same with flash-attn's cross-entropy, as it was benchmarked in 2023 (flash-attn
-1.0, also in the triton version that was its default); ``jax``: others on XLA; ``unsloth``:
+1.0, also in the triton version that was its default); ``jax``: others on XLA; ``trl``: TRL from
+1.16, whose trainers run head and loss together on tiles of 4,096 tokens (``trl.kernels.chunked_logprob``); ``unsloth``:
 transformers with kernels of its own for norms, rotations and activations, and a loss that never holds whole logits;
 ``native``: hand-written kernels (llm.c). torch's pipelines are ``torch.distributed.pipelining``. InternEvo's chains of
 elementwise operations are kernels of their own. BigScience's fork runs DeepSpeed's own pipeline engine."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise, zip_longest
 from typing import Literal
 
 from hwprof.report.cells import Cell, Column, Table
+from hwprof.report.chinese_basis import BASIS, DEPLOY, NOTES
+from hwprof.report.chinese_sentences import COLUMNS, FIT, PLAN
 from hwprof.report.more_chinese import COMPARISON, EVERYWHERE, SERVING, TRACE
 from hwprof.report.pictures import Card, Picture
 
@@ -15,6 +19,8 @@ Language = Literal["en", "zh"]
 
 WORDS: Mapping[str, str] = {
     **EVERYWHERE,
+    **COLUMNS,
+    **NOTES,
     **TRACE,
     **COMPARISON,
     **SERVING,
@@ -71,7 +77,12 @@ WORDS: Mapping[str, str] = {
     "Machine": "机器",
     "fleet": "集群",
     "devices": "设备",
-    "days": "天数",
+    "days": "天",
+    "hours": "小时",
+    "time": "时间",
+    "throughput": "吞吐量",
+    "energy": "能耗",
+    "minutes": "分钟",
     "80 %": "80 % 区间",
     "cost": "费用",
     "power": "功率",
@@ -259,10 +270,65 @@ def chinese(text: str) -> str:
 
 
 def phrase(text: str) -> str:
-    """A short sentence of numbers."""
-    for english, other in _IN_SENTENCES:
-        text = re.sub(english, other, text)
-    return text
+    """A line or a sentence: what the code says in it (:mod:`hwprof.report.chinese_sentences`), the longest first.
+
+    Where words are left that have no Chinese, it stays as it is: half a sentence says less than one in English.
+    """
+    found = text
+    for known, said in (each for each in _IN_SENTENCES if len(each[0]) >= _LONG):
+        found = re.sub(known, said, found)
+    for english, other, used in _PATTERNS:
+        found = english.sub(partial(_filled, other, used), found)
+    for known, said in _IN_SENTENCES:
+        found = re.sub(known, said, found)
+    if not _CHINESE.search(found) or _ENGLISH.search(found):
+        return text
+    return re.sub("([,;:]) ", lambda mark: _MARKS[mark[1]], found)
+
+
+_LONG = 20
+"""Letters of an expression from which on it stands for a sentence, and not for words in one."""
+_MARKS = {",": "，", ";": "；", ":": "："}
+_CHINESE = re.compile("[\u4e00-\u9fff]")
+_ENGLISH = re.compile(r"(?:(?<![\w-])[a-z]{2,}[ ,;]+){3}")
+_HOLE = re.compile(r"\{(\d*)\}")
+
+
+def _pattern(english: str, other: str) -> tuple[re.Pattern[str], str, tuple[int, ...]]:
+    """What to look for, what stands for it, and which group fills each hole; what both begin or end with stays."""
+    places = [int(found[1] or place) for place, found in enumerate(_HOLE.finditer(other))]
+    count = english.count("{}")
+    first, last = 0, count
+    while first < count and english.startswith("{}") and other.startswith("{}") and places[0] == first:
+        english, other, places, first = english[2:], other[2:], places[1:], first + 1
+    while last > first and english.endswith("{}") and other.endswith("{}") and places[-1] == last - 1:
+        english, other, places, last = english[:-2], other[:-2], places[:-1], last - 1
+    pieces = english.split("{}")
+    groups = [_group(before, after) for before, after in pairwise(pieces)]
+    wanted = "".join(part for pair in zip_longest(map(re.escape, pieces), groups, fillvalue="") for part in pair)
+    edges = [r"(?<![\w-])" if english[:1].isalpha() else "", r"(?![\w-])" if english[-1:].isalpha() else ""]
+    used = tuple(place - first + 1 for place in places)
+    return re.compile(edges[0] + wanted + edges[1]), _HOLE.sub("{}", other), used
+
+
+def _group(before: str, after: str) -> str:
+    """What may stand in a hole: the letter of several, or up to what comes next."""
+    if before[-1:].isalpha():
+        return "(s?)"
+    return "([^;:；：]*?)" if before and after else r"((?:[^\s,;:，；：。（）]|,(?=\d))+(?: [kMGTP]?[sBW]\b| ms\b)?)"
+
+
+def _filled(other: str, used: tuple[int, ...], found: re.Match[str]) -> str:
+    values = ("" if found[place] == "s" else found[place] for place in used)
+    return other.format(*(WORDS.get(value, value) for value in values))
+
+
+_PATTERNS = [
+    _pattern(english, other)
+    for english, other in sorted(
+        {**PLAN, **FIT, **DEPLOY, **BASIS}.items(), key=lambda pair: (-len(pair[0].replace("{}", "")), pair[0])
+    )
+]
 
 
 def table_in_chinese(table: Table) -> Table:
@@ -271,20 +337,23 @@ def table_in_chinese(table: Table) -> Table:
         table,
         title=chinese(table.title),
         columns=tuple(
-            replace(column, title=chinese(column.title), meaning=WORDS.get(column.meaning, column.meaning))
-            for column in table.columns
+            replace(column, title=chinese(column.title), meaning=_said(column.meaning)) for column in table.columns
         ),
-        rows=tuple(tuple(map(_cell, row, table.columns)) for row in table.rows),
-        empty=WORDS.get(table.empty, table.empty),
+        rows=table.rows
+        if table.name in _ENGLISH_ROWS
+        else tuple(tuple(map(_cell, row, table.columns)) for row in table.rows),
+        empty=_said(table.empty),
         note=phrase(table.note),
     )
 
 
 def _cell(cell: Cell, column: Column) -> Cell:
-    return replace(cell, text=WORDS.get(cell.text, cell.text)) if column.style in _WORDED else cell
+    return replace(cell, text=WORDS.get(cell.text) or phrase(cell.text)) if column.style in _WORDED else cell
 
 
-_WORDED = {"text", "long"}
+_WORDED = {"text", "long", "number"}
+_ENGLISH_ROWS = {"settings"}
+"""Tables of what frameworks call things."""
 
 
 def card_in_chinese(card: Card) -> Card:
@@ -307,8 +376,8 @@ def picture_in_chinese(picture: Picture) -> Picture:
         y_title=_said(picture.y_title),
         note=_said(picture.note),
         empty=_said(picture.empty),
-        lines=tuple(replace(line, name=WORDS.get(line.name, line.name)) for line in picture.lines),
-        bars=tuple(replace(bar, label=WORDS.get(bar.label, bar.label)) for bar in picture.bars),
+        lines=tuple(replace(line, name=_said(line.name)) for line in picture.lines),
+        bars=tuple(replace(bar, label=_said(bar.label)) for bar in picture.bars),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from hwprof.report.cells import Column, Table
+from hwprof.report.chinese import phrase, table_in_chinese
 from hwprof.report.folding import COLUMNS, folded_line, text_width
 from hwprof.report.pictures import Segment
 from hwprof.report.printable import printable
@@ -61,6 +62,12 @@ class Section:
         """The section as a terminal shows it."""
         tables = [Block(title=table.title, table=table, indent=2) for table in self.tables]
         return [Block(title=self.title, lines=self.lead), *tables, Block(lines=self.notes, style="dim")]
+
+
+def block_in_chinese(block: Block) -> Block:
+    """What a terminal shows, in all its lines."""
+    table = None if block.table is None else table_in_chinese(block.table)
+    return replace(block, title=phrase(block.title), lines=[phrase(line) for line in block.lines], table=table)
 
 
 def print_sections(sections: Sequence[Section], stream: TextIO) -> None:

@@ -129,9 +129,14 @@ def predict_job(
     )
 
 
+def passes_of(job: TrainingJob) -> int:
+    """Forward and backward passes of all stages in one step."""
+    return 2 * job.layout.pipeline_parallel * job.layout.chunks * job.micro_batches
+
+
 def _check_length(job: TrainingJob) -> None:
     """Refuse a step whose timeline would take minutes and gigabytes; published steps have some ten thousand passes."""
-    passes = 2 * job.layout.pipeline_parallel * job.layout.chunks * job.micro_batches
+    passes = passes_of(job)
     if passes > MOST_PASSES:
         raise InputError(
             f"{job.micro_batches:,} micro-batches make {passes:,} passes through pipeline stages in one step",

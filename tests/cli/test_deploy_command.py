@@ -34,7 +34,7 @@ def test_lengths_are_those_asked_for():
 
 def test_in_chinese_the_first_line_and_the_titles_of_the_page_are(tmp_path):
     first, *_ = said("--model", "8b", "--hardware", "h100-sxm", "--lang", "zh", "--output", str(tmp_path))
-    assert first.startswith("1 台 h100-sxm5-80gb：")
+    assert first.startswith("1 x h100-sxm5-80gb：")
     assert " token/s，首个 token " in first
     page = (tmp_path / "deploy.html").read_text(encoding="utf-8")
     assert all(words in page for words in ("每种硬件上最好的", "首个 token", "依据"))

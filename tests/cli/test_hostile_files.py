@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import lzma
 import os
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hwprof.simulate.published.validation import validate
 from hwprof.specs.catalogue.published import read_published
 from hwprof.specs.catalogue.simulator import simulator_parameters
 
-ROWS = Path(__file__).resolve().parents[2] / "hardware_specs" / "published" / "measurements.csv"
+ROWS = Path(__file__).resolve().parents[2] / "hardware_specs" / "published" / "measurements.csv.xz"
 COUNT = ("count", "--batch-size", "1", "--seq-len", "8", "--model")
 GIANT = "1" + 400 * "0"
 
@@ -115,7 +116,7 @@ def test_one_bad_run_leaves_the_list_of_all(tmp_path):
 def test_formulas_are_text_in_the_csv_of_validate(tmp_path):
     from click.testing import CliRunner
 
-    with ROWS.open(newline="") as file:
+    with lzma.open(ROWS, "rt", newline="") as file:
         row = next(csv.DictReader(file))
     path, out = tmp_path / "in.csv", tmp_path / "out.csv"
     rows = [row | {"id": "=cmd|' /C calc'!A0"}, row | {"id": "+1", "precision": "@SUM(1)"}]
@@ -134,7 +135,7 @@ def test_formulas_are_text_in_the_csv_of_validate(tmp_path):
 @pytest.mark.parametrize("column", ["micro_batch_seqs", "vp", "n_layers", "global_batch_seqs", "n_devices"])
 def test_row_of_any_size_is_answered_at_once(tmp_path, column):
     """Work grows with no number of a row: a loop over two thousand million would outlive any limit of a test."""
-    with ROWS.open(newline="") as file:
+    with lzma.open(ROWS, "rt", newline="") as file:
         row = next(row for row in csv.DictReader(file) if row["pp"] not in {"", "1", "1.0"})
     path = tmp_path / "rows.csv"
     with path.open("w", newline="") as file:

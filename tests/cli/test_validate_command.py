@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from hwprof.cli.validate import command
 from hwprof.specs.catalogue.simulator import simulator_file
 
-SHIPPED = simulator_file().parents[1] / "published" / "measurements.csv"
+SHIPPED = simulator_file().parents[1] / "published" / "measurements.csv.xz"
 COLUMNS = [
     "id",
     "measured_step_s",
@@ -33,7 +34,7 @@ COLUMNS = [
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     """Six shipped rows, two of them spoilt."""
-    with SHIPPED.open(newline="", encoding="utf-8") as file:
+    with lzma.open(SHIPPED, "rt", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["step_s"]][::150][:6]
     rows[1]["tp"] = "many"
     rows[3]["accelerator"] = "Abacus 9000"

@@ -126,7 +126,8 @@ def test_what_cannot_be_kept_is_exit_code_1_with_reasons():
 )
 def test_wrong_words_are_refused(wrong):
     asked = [*ASKED, "--hardware", "h100-sxm", *wrong]
-    assert CliRunner().invoke(cli, asked).exception.exit_code == 2
+    result = CliRunner().invoke(cli, asked)
+    assert getattr(result.exception, "exit_code", result.exit_code) == 2
 
 
 def test_files_are_written_and_open_offline(tmp_path):
@@ -210,3 +211,11 @@ def test_a_cpu_serves_with_the_memory_that_is_said():
     found = json.loads(CliRunner().invoke(cli, [*words.split(), "--device-memory", "480GB", "--format", "json"]).output)
     assert {row["devices"] for row in found["rows"] if row["mode"] == "agg"} == {1}
     assert found["rows"][0]["tpot_s"] > 15e9 / 500e9  # weights at the memory's bandwidth
+
+
+def test_where_no_server_will_do_the_first_line_says_why_and_what_would():
+    asked = ["deploy", "--model", "deepseek-r1", "--hardware", "8xh200"]
+    first = CliRunner().invoke(cli, asked).stdout.splitlines()[0]
+    assert first == "No: the weights do not fit h200-sxm5-141gb; it works with --weights fp8"
+    asked = ["deploy", "--model", "8b", "--hardware", "h100", "--tpot", "1us"]
+    assert CliRunner().invoke(cli, asked).stdout.startswith("No: slower than the goals: at best the first token after ")

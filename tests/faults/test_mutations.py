@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ CONFIG = {
     "tie_word_embeddings": False,
 }
 COUNT = ("--batch-size", "1", "--seq-len", "8", "--format", "json", "--model")
-ROWS = b"".join((ROOT / "hardware_specs" / "published" / "measurements.csv").read_bytes().splitlines(keepends=True)[:4])
+PACKED = ROOT / "hardware_specs" / "published" / "measurements.csv.xz"
+ROWS = b"".join(lzma.decompress(PACKED.read_bytes()).splitlines(keepends=True)[:4])
 
 
 def _run_file(path, random):

@@ -200,12 +200,13 @@ def rounded(value, digits):
 
 def test_a_plan_reads_alike_on_its_page_and_in_a_terminal() -> None:
     answer = make_answer()
-    view, terminal = build_plan_view(answer), printed(print_plan, answer)
+    view, terminal = build_plan_view(answer), printed(print_plan, answer, verbose=True)
     table = view.tables["plans"]
     units = {column.name: column.unit for column in table.columns}
     assert (units["step_s"], units["memory_bytes"], units["mfu_fraction"]) == ("ms", "GB", "%")
     for plan, row in list(zip(answer.plans, table.rows, strict=True))[:3]:
-        found = plan.prediction
+        found, minutes = plan.prediction, 24 * 60 * plan.bill.days
+        took = f"{rounded(minutes, 3)} minutes" if minutes < 60 else f"{rounded(minutes / 60, 3)} hours"
         step, low, high = (rounded(1e3 * one, 4) for one in (found.step_s, *found.interval_s))
         memory, mfu = rounded(1e-9 * found.memory.device_bytes, 4), rounded(100 * found.mfu, 3)
         cells = dict(zip(units, (cell.text for cell in row), strict=True))
@@ -213,7 +214,7 @@ def test_a_plan_reads_alike_on_its_page_and_in_a_terminal() -> None:
         assert (cells["memory_bytes"], cells["mfu_fraction"]) == (memory, mfu)
         assert f"step {step} ms (90 %: {low} to {high} ms), MFU {mfu} %" in terminal
         assert f"memory {memory} GB" in terminal
-        assert f"{cells['days']} days, {cells['cost']}, {cells['energy']}\n" in terminal
+        assert f"{took}, {cells['cost']}, {cells['energy']}\n" in terminal
         if plan.ahead is not None:
             assert cells["faster_than_next_probability"] == rounded(100 * plan.ahead, 2)
             assert f"{rounded(100 * plan.ahead, 2)} % sure to beat the next" in terminal

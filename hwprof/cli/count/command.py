@@ -13,7 +13,7 @@ from hwprof.cli.count.module import count_module, module_options, refuse_module_
 from hwprof.cli.count.notes import note, note_length
 from hwprof.cli.count.step_report import Counted, as_json, as_text
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option, tell
+from hwprof.cli.format_option import format_option, tell, verbose_option
 from hwprof.cli.job_options import POSITIVE, TOKENS, capture_options, job_options, model_option, seq_len_of
 from hwprof.count.blocks.transformer import CONVENTIONS, training_step_ops
 from hwprof.count.job.totals import flop_of
@@ -48,6 +48,7 @@ _RUN_OPTIMIZERS: dict[JobOptimizer, OptimizerName] = {name: name for name in get
 @click.option("--target-len", type=POSITIVE, help="Tokens of an encoder-decoder's target; default: --seq-len.")
 @capture_options
 @job_options("dtype", "recompute", "optimizer")
+@verbose_option
 @format_option
 @module_options
 @inference_options
@@ -64,6 +65,7 @@ def command(
     dtype: JobDtype,
     recompute: Recompute,
     optimizer: JobOptimizer,
+    verbose: bool,
     output_format: str,
     target: str | None,
     inference: bool,
@@ -110,7 +112,7 @@ def command(
         counted = counted_job(context, spec, settings, dtype=dtype, optimizer=optimizer)
     else:
         counted = _counted_run(spec, settings)
-    tell(output_format, lambda: as_json(counted), lambda: as_text(counted))
+    tell(output_format, lambda: as_json(counted), lambda: as_text(counted, verbose=verbose))
 
 
 def _shapes(context: click.Context, dtype: Dtype) -> Shapes:

@@ -10,7 +10,7 @@ import click
 
 from hwprof.cli.count.notes import note, note_length
 from hwprof.cli.format_option import tell
-from hwprof.cli.options import refuse, with_options
+from hwprof.cli.options import Word, refuse, with_options
 from hwprof.count.inference.serving import MlaForm, Serving, WeightFormat
 from hwprof.errors import InputError
 from hwprof.specs.model.spec import ModelSpec
@@ -26,9 +26,9 @@ inference_options = with_options(
     click.option(
         "--new-tokens", type=click.IntRange(min=0), help="With --inference: tokens generated for each prompt."
     ),
-    click.option("--weights", type=click.Choice(get_args(WeightFormat)), help="With --inference: of layers' matrices."),
-    click.option("--cache-dtype", type=click.Choice(get_args(NarrowCache)), help="With --inference: a narrower cache."),
-    click.option("--mla", type=click.Choice(get_args(MlaForm)), help="With --inference: how latent attention decodes."),
+    click.option("--weights", type=Word(get_args(WeightFormat)), help="With --inference: of layers' matrices."),
+    click.option("--cache-dtype", type=Word(get_args(NarrowCache)), help="With --inference: a narrower cache."),
+    click.option("--mla", type=Word(get_args(MlaForm)), help="With --inference: how latent attention decodes."),
     click.option("--hardware", help="With --inference: the device whose datasheet bounds the time from below."),
 )
 """The options that only inference has."""

@@ -82,10 +82,12 @@ def _memory(need: MemoryNeed) -> dict[str, Any]:
     }
 
 
-def as_text(counted: Counted) -> str:
-    """A summary for people."""
-    work = (*flop_lines(counted.flop), "", *_formula_lines(counted), *kind_lines(counted.ops))
-    return "\n".join((*_headline(counted), "", *work, "", *_memory_lines(counted)))
+def as_text(counted: Counted, *, verbose: bool = False) -> str:
+    """A summary for people, within a screen; with ``verbose`` known formulas, kinds of layers and all of the memory."""
+    more = (*_formula_lines(counted), *kind_lines(counted.ops), "") if verbose else ()
+    left = () if verbose else ("", "--verbose: known formulas (6N ...) beside it, kinds of layers, all of the memory")
+    work = (*flop_lines(counted.flop), "", *more)
+    return "\n".join((*_headline(counted), "", *work, *_memory_lines(counted, verbose=verbose), *left))
 
 
 def _headline(counted: Counted) -> list[str]:
@@ -116,7 +118,17 @@ def _formula_lines(counted: Counted) -> list[str]:
     return [header, *estimates, ""] if estimates else []
 
 
-def _memory_lines(counted: Counted) -> list[str]:
+_PARTS_SHOWN = 6
+
+
+def _memory_lines(counted: Counted, *, verbose: bool) -> list[str]:
     need = counted.need
-    parts = [f"  {part.name:<24} {format_bytes(part.predicted_bytes):>10}  {part.note}".rstrip() for part in need.parts]
+    shown = need.parts
+    if not verbose and len(shown) > _PARTS_SHOWN:
+        shown = tuple(sorted(shown, key=lambda part: -part.predicted_bytes)[:_PARTS_SHOWN])
+    parts = [
+        f"  {part.name:<24} {format_bytes(part.predicted_bytes):>10}  {part.note * verbose}".rstrip() for part in shown
+    ]
+    rest = need.peak_bytes - sum(part.predicted_bytes for part in shown)
+    parts += [f"  {'the rest':<24} {format_bytes(rest):>10}"] if len(shown) < len(need.parts) else []
     return [f"memory at its peak ({need.moment}): {format_bytes(need.peak_bytes)}", *parts, *counted.job_lines]

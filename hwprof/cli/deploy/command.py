@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option, language_option, tell
+from hwprof.cli.format_option import format_option, language_option, tell, verbose_option
 from hwprof.cli.job_options import POSITIVE, named_hardware
-from hwprof.cli.options import FiniteRange, Listed, with_options
+from hwprof.cli.options import Devices, FiniteRange, Listed, Measured, Word, with_options
 from hwprof.errors import InputError, WorkError
 from hwprof.specs.files import write_atomically
-from hwprof.units import parse
+from hwprof.units import parse_typed
 
 if TYPE_CHECKING:
     from hwprof.deploy.decision import Decision
@@ -27,7 +27,7 @@ asked = with_options(
     click.option(
         "--hardware", required=True, type=Listed(click.STRING), help="Devices, commas between them; 8xh100 for eight."
     ),
-    click.option("--devices", type=POSITIVE, help="How many there are; default: a node for each server."),
+    click.option("--devices", type=Devices(), help="How many there are; default: a node for each server."),
     click.option("--prompt-len", "prompt", type=POSITIVE, default=1024, show_default=True, help="Tokens of a prompt."),
     click.option("--new-tokens", "new", type=POSITIVE, default=1024, show_default=True, help="Generated for it."),
     click.option(
@@ -36,9 +36,7 @@ asked = with_options(
         show_default=True,
         help="bf16, fp8, fp8-block, nvfp4, mxfp4, int4 or int8.",
     ),
-    click.option(
-        "--cache-dtype", "cache", type=click.Choice(["bf16", "fp8"]), help="Default: fp8 with narrow weights."
-    ),
+    click.option("--cache-dtype", "cache", type=Word(["bf16", "fp8"]), help="Default: fp8 with narrow weights."),
     click.option("--device-memory", "memory", help="Of one device, where its file does not say: 512GB."),
     click.option(
         "--two-batches",
@@ -49,9 +47,11 @@ asked = with_options(
 )
 """What is served on what."""
 
+LATENCY = Measured("s", "time", "ms")
+
 goals = with_options(
-    click.option("--ttft", help="Longest time to the first token, for example 500ms."),
-    click.option("--tpot", help="Longest time of a token after it, for example 20ms."),
+    click.option("--ttft", type=LATENCY, help="Longest time to the first token, for example 500ms."),
+    click.option("--tpot", type=LATENCY, help="Longest time of a token after it, for example 20ms."),
     click.option("--qps", type=FiniteRange(min=0, min_open=True), help="Requests a second over all servers."),
     click.option("--users", type=Listed(POSITIVE), help="Requests under way at one server, each tried; 1 to 1024."),
     click.option(
@@ -108,10 +108,17 @@ goals = with_options(
     type=click.Path(path_type=Path, file_okay=False),
     help="Write deploy.html, pareto.png, tables and settings for three engines into this folder.",
 )
+@verbose_option
 @language_option
 @format_option
 def command(
-    *, csv_path: Path | None, output: Path | None, language: Language, output_format: str, **typed: Any
+    *,
+    csv_path: Path | None,
+    output: Path | None,
+    verbose: bool,
+    language: Language,
+    output_format: str,
+    **typed: Any,
 ) -> None:
     """Predict time to first token, time per token, throughput and cost of serving MODEL on each HARDWARE.
 
@@ -123,6 +130,7 @@ def command(
 
     decision, demand = _decided(typed)
     traffic, shared = _traffic(decision, demand, typed), _splits(decision, demand, typed)
+    change = "" if decision.services else _nearest_change(typed)
     if csv_path:
         from hwprof.report.csv import render_csv
 
@@ -135,7 +143,9 @@ def command(
     tell(
         output_format,
         lambda: decision_json(decision, demand, typed["model"], traffic, shared),
-        lambda: decision_text(decision, demand, typed["model"], traffic, shared, language=language),
+        lambda: decision_text(
+            decision, demand, typed["model"], traffic, shared, change=change, verbose=verbose, language=language
+        ),
     )
     if not decision.services:
         raise WorkError(_nothing(decision), expectation="a server that fits and keeps to the goals")
@@ -182,6 +192,21 @@ def _splits(decision: Decision, demand: Demand, typed: dict[str, Any]) -> list[S
     return best_of_each(found)
 
 
+def _nearest_change(typed: dict[str, Any]) -> str:
+    """What to type instead so that a server will do: narrower weights, then more devices; empty where neither helps."""
+    devices = typed["devices"] or SERVER_DEVICES
+    changes: list[dict[str, Any]] = [{"weights": "fp8"}, {"weights": "int4"}]
+    changes += [{"devices": devices * times} for times in (2, 4, 8)]
+    for change in changes:
+        try:
+            found, _ = _decided(typed | change)
+        except InputError:  # the device has no such format, or so many are not defined
+            continue
+        if found.services:
+            return "; it works with " + " ".join(f"--{name} {value}" for name, value in change.items())
+    return ""
+
+
 def _nothing(decision: Decision) -> str:
     reasons = [f"{name}: {reason}" for name, reasons in decision.refused.items() for reason in reasons]
     return "no server: " + "; ".join(reasons)
@@ -213,8 +238,8 @@ def _decided(typed: dict[str, Any]) -> tuple[Decision, Demand]:
         apart=not typed["together"],
     )
     wanted = Goals(
-        ttft_s=_seconds(typed["ttft"], "--ttft"),
-        tpot_s=_seconds(typed["tpot"], "--tpot"),
+        ttft_s=typed["ttft"],
+        tpot_s=typed["tpot"],
         qps=typed["qps"],
         devices=typed["devices"],
     )
@@ -230,7 +255,7 @@ def _decided(typed: dict[str, Any]) -> tuple[Decision, Demand]:
             device=device,
             formats=formats,
             links=links_of(device.id),
-            capacity_bytes=None if typed["memory"] is None else parse(typed["memory"], "byte"),
+            capacity_bytes=None if typed["memory"] is None else parse_typed(typed["memory"], "byte"),
             two_batches=typed["two_batches"],
         )
         most = min(typed["devices"] or SERVER_DEVICES, deployment.links.most_devices)
@@ -242,12 +267,3 @@ def _decided(typed: dict[str, Any]) -> tuple[Decision, Demand]:
 
 SERVER_DEVICES = 16
 """Most devices of one server where no number is given: a node, or a part of a larger scale-up domain."""
-
-
-def _seconds(text: str | None, option: str) -> float | None:
-    if text is None:
-        return None
-    seconds = parse(text, "s")
-    if not seconds > 0:
-        raise InputError(f"{option} is {text!r}", expectation="a time above 0, for example 500ms")
-    return seconds

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--scaling", "with_scaling", is_flag=True, help="Plan for fewer and more devices too (always with --output)."
 )
-@click.option("--verbose", is_flag=True, help="Show every rule that ruled layouts out, and more plans.")
+@click.option("--verbose", is_flag=True, help="Show more plans, goodput, and every rule that ruled layouts out.")
 @language_option
 @format_option
 def command(

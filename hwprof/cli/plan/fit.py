@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option, language_option
+from hwprof.cli.format_option import format_option, language_option, verbose_option
 from hwprof.cli.job_options import (
     POSITIVE,
     TOKENS,
@@ -22,8 +22,7 @@ from hwprof.cli.job_options import (
     switch_options,
     switched,
 )
-from hwprof.cli.options import Listed
-from hwprof.cli.plan.goals import Amount
+from hwprof.cli.options import Amount, Devices, Listed, Word
 from hwprof.errors import InputError
 from hwprof.plan.fit.question import ADAPTATIONS, TASKS, FitQuestion, usual_lengths
 from hwprof.plan.fit.rows import USUAL_LENGTH
@@ -32,7 +31,7 @@ from hwprof.session.captured import LINE, Shapes, counted_model
 from hwprof.specs.catalogue.lookup import cluster_of, counted, list_devices, list_models
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.files import write_atomically
-from hwprof.units import format_bytes, parse
+from hwprof.units import format_bytes, parse_typed
 
 if TYPE_CHECKING:
     from hwprof.plan.fit.nearest import Change, Smallest
@@ -58,11 +57,11 @@ USUAL_RANK = 16
 @capture_options
 @click.option("--hardware", help="Device of the catalogue, or a TOML file; 2xrtx-4090 for two of them.")
 @click.option("--memory", help="In place of a device only its memory: 24GB (24e9 bytes) or 24GiB.")
-@click.option("--devices", type=POSITIVE, help="How many hold the model together, sharded; default: 1.")
+@click.option("--devices", type=Devices(), help="How many hold the model together, sharded; default: 1.")
 @click.option(
     "--adaptation",
     "adaptations",
-    type=Listed(click.Choice(ADAPTATIONS)),
+    type=Listed(Word(ADAPTATIONS)),
     help="Ways to look at: all weights, the same with an 8-bit optimizer, LoRA, QLoRA; default: all of them.",
 )
 @click.option("--batch-size", "batches", type=Listed(POSITIVE), help="Sequences at a time; default: 1,2,4,8,16.")
@@ -73,7 +72,7 @@ USUAL_RANK = 16
     help="Tokens of a sequence; default: 512 to 8192, as the model allows; 2048 of a captured one.",
 )
 @click.option("--tokens", type=Amount(), help="Of the whole fine-tuning, for example 10M: how long it takes.")
-@click.option("--task", type=click.Choice(TASKS), default="sft", show_default=True, help="What is trained for.")
+@click.option("--task", type=Word(TASKS), default="sft", show_default=True, help="What is trained for.")
 @job_options(
     *("lora_rank", "lora_targets", "optimizer", "recompute"),
     lora_rank={"default": USUAL_RANK, "help": "Rank of the adapters."},
@@ -88,10 +87,17 @@ USUAL_RANK = 16
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), help="Write settings for TRL and axolotl here."
 )
+@verbose_option
 @language_option
 @format_option
 def command(
-    *, csv_path: Path | None, output: Path | None, language: Language, output_format: str, **typed: Any
+    *,
+    csv_path: Path | None,
+    output: Path | None,
+    verbose: bool,
+    language: Language,
+    output_format: str,
+    **typed: Any,
 ) -> None:
     """Find the largest batches of a fine-tuning of MODEL that fit, by full training, LoRA and QLoRA.
 
@@ -102,10 +108,10 @@ def command(
     _complete(typed)
     question = _question(typed)
     if typed["model"] is None:
-        _answer_models(question, _room(typed, question), output_format)
+        _answer_models(question, _room(typed, question), output_format, language)
         return
     if typed["hardware"] is None and typed["memory"] is None:
-        _answer_devices(question, output_format)
+        _answer_devices(question, output_format, language)
         return
     from hwprof.plan.fit.nearest import nearest_change
     from hwprof.plan.fit.rows import fit_of
@@ -128,7 +134,7 @@ def command(
     if output_format == "json":
         click.echo(json.dumps(_fit_json(fit, change), indent=2, allow_nan=False))
     else:
-        print_fit(fit, change, sys.stdout, language=language)
+        print_fit(fit, change, sys.stdout, verbose=verbose, language=language)
     if not fit.any_fits:
         click.get_current_context().exit(1)
 
@@ -202,7 +208,7 @@ def _room(typed: dict[str, Any], question: FitQuestion) -> Room:
     from hwprof.plan.fit.rows import Room
 
     if typed["hardware"] is None:
-        capacity_bytes = parse(typed["memory"], "byte")
+        capacity_bytes = parse_typed(typed["memory"], "byte")
         return Room(name=f"{format_bytes(capacity_bytes)} of memory", capacity_bytes=capacity_bytes)
     machine = machine_of(cluster_of(question.devices, typed["hardware"]))
     if typed["memory"] is not None:
@@ -217,7 +223,7 @@ SOME_MODEL = "8b"
 """That stands in a question until each model takes its place."""
 
 
-def _answer_models(question: FitQuestion, room: Room, output_format: str) -> None:
+def _answer_models(question: FitQuestion, room: Room, output_format: str, language: Language) -> None:
     """The largest models of the catalogue that can be trained in so much room."""
     from hwprof.plan.fit.nearest import trainable_of
     from hwprof.report.plan.fit_text import print_trainable
@@ -234,12 +240,12 @@ def _answer_models(question: FitQuestion, room: Room, output_format: str) -> Non
         ]
         click.echo(json.dumps({"largest_models": rows}, indent=2, allow_nan=False))
     else:
-        print_trainable(question, room, found, sys.stdout)
+        print_trainable(question, room, found, sys.stdout, language=language)
     if not any(one.models for one in found):
         click.get_current_context().exit(1)
 
 
-def _answer_devices(question: FitQuestion, output_format: str) -> None:
+def _answer_devices(question: FitQuestion, output_format: str, language: Language) -> None:
     """The smallest devices of the catalogue on which each way works."""
     from hwprof.plan.fit.nearest import smallest_of
     from hwprof.plan.fit.rows import Room
@@ -255,7 +261,7 @@ def _answer_devices(question: FitQuestion, output_format: str) -> None:
     if output_format == "json":
         click.echo(json.dumps({"smallest": [_smallest_json(one) for one in found]}, indent=2, allow_nan=False))
     else:
-        print_smallest(question, found, sys.stdout)
+        print_smallest(question, found, sys.stdout, language=language)
     if not any(one.devices for one in found):
         click.get_current_context().exit(1)
 

@@ -2,80 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, get_args
 
 import click
 
-from hwprof.cli.options import FiniteRange, with_options
+from hwprof.cli.options import Amount, FiniteRange, Measured, Word, with_options
 from hwprof.errors import InputError
 from hwprof.plan.answer.fleet import Limits
 from hwprof.plan.answer.machines import Objective
 from hwprof.plan.goodput.reliability import CheckpointMode, Reliability, reliability_of
 from hwprof.plan.space.question import MEMORY_MARGIN
-from hwprof.units import parse
 
-_AMOUNT = re.compile(
-    r"\$?\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([kKmMGgbBtT]?)\s*(?:USD|usd|\$|tokens?)?"
-)
-_FACTORS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
-_FACTORS_ALONE = {"", "K", "M", "B", "T"}
 NONNEGATIVE = FiniteRange(min=0, min_open=True)
 
 USUAL_TOLERANCE = 0.15
 """Share by which the batch may move where a number of devices is searched for."""
 
 
-class Amount(click.ParamType[float]):
-    """A positive number that may end in k, M, B (or G) or T: ``15T`` tokens, ``$2M``, ``1,000,000``."""
-
-    name = "amount"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number, or a usage error."""
-        text = re.sub(r"(?<=\d),(?=\d{3})", "", str(value).strip())
-        match = _AMOUNT.fullmatch(text)
-        if match is None or not 0 < float(match[1]) * _FACTORS[match[2].lower()] < float("inf"):
-            lost = " (of $2M a shell leaves M: write 2M or '$2M')" if text.upper() in _FACTORS_ALONE else ""
-            self.fail(f"{value!r} is no positive number such as 15T, 300B or 2.5M{lost}.", param, ctx)
-        return float(match[1]) * _FACTORS[match[2].lower()]
-
-
-_UNITS = {"s": "d", "watt": "W", "byte_per_s": "GB/s"}
-
-
-class Measured(click.ParamType[float]):
-    """A quantity with its unit, in base units: ``60 days``, ``5MW``, ``2 GB/s``."""
-
-    def __init__(self, dimension: Any, example: str) -> None:
-        self.dimension = dimension
-        self.name = example
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The quantity, or a usage error."""
-        if isinstance(value, float):
-            return value
-        if re.fullmatch(r"[0-9.,_]+", str(value)):
-            self.fail(f"{value} has no unit, such as {value}{_UNITS[self.dimension]}.", param, ctx)
-        try:
-            found = parse(str(value), self.dimension)
-        except InputError as error:
-            self.fail(f"{error.fact}; {error.expectation}.", param, ctx)
-        if not found:
-            self.fail(f"{value!r} is nothing.", param, ctx)
-        return found
-
-
-DURATION = Measured("s", "duration")
+DURATION = Measured("s", "duration", "d")
+POWER = Measured("watt", "power", "W")
 
 power_cap_option = click.option(
-    "--power-cap", type=Measured("watt", "power"), help="Of each GPU, for example 500W: lower clocks, longer steps."
+    "--power-cap", type=POWER, help="Of each GPU, for example 500W: lower clocks, longer steps."
 )
 
 goal_part = with_options(
     click.option(
         "--objective",
-        type=click.Choice(get_args(Objective)),
+        type=Word(get_args(Objective)),
         help="Default: time; with --deadline or --budget and no --devices, the smallest and the cheapest fleet.",
     ),
     click.option("--tokens", type=Amount(), help="Tokens of the whole training, for example 15T."),
@@ -87,7 +41,7 @@ goal_part = with_options(
         help=f"Share by which --global-batch may move so that it divides; default with --deadline or --budget: "
         f"{USUAL_TOLERANCE:g}, else 0.",
     ),
-    click.option("--site-power", type=Measured("watt", "power"), help="Most that all of it may take, for example 5MW."),
+    click.option("--site-power", type=POWER, help="Most that all of it may take, for example 5MW."),
     power_cap_option,
     click.option("--price", type=NONNEGATIVE, help="USD for an hour of one device; default: the device file's."),
     click.option(
@@ -111,7 +65,7 @@ fleet_part = with_options(
     click.option("--restart-time", type=DURATION, help="From a failure to training again; default: 15min (MegaScale)."),
     click.option(
         "--checkpoint",
-        type=click.Choice(get_args(CheckpointMode)),
+        type=Word(get_args(CheckpointMode)),
         default="async",
         show_default=True,
         help="Whether training goes on while state is written.",
@@ -119,7 +73,7 @@ fleet_part = with_options(
     click.option("--checkpoint-interval", type=DURATION, help="Default: the best, by Daly's formula."),
     click.option(
         "--checkpoint-rate",
-        type=Measured("byte_per_s", "rate"),
+        type=Measured("byte_per_s", "rate", "GB/s"),
         help="Of storage, all devices together; default: 122 MB/s each.",
     ),
     click.option(

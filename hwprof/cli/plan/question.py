@@ -29,7 +29,7 @@ from hwprof.specs.job.step import TrainingJob
 from hwprof.specs.job.switches import JobDtype
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.record.run import RunRecord
-from hwprof.units import parse
+from hwprof.units import parse_typed
 
 
 def machine_for(hardware: str, devices: int, typed: dict[str, Any]) -> Machine:
@@ -93,7 +93,7 @@ def _host_memory(typed: dict[str, Any]) -> float | None:
         return None
     if not typed["offload"] or set(typed["offload"]) == {"none"}:
         raise InputError("--host-memory bounds nothing without offload", remedy="give --offload too")
-    found = parse(typed["host_memory"], "byte")
+    found = parse_typed(typed["host_memory"], "byte")
     if not found:
         raise InputError(
             "--host-memory 0 leaves no room for offload", remedy="leave --offload out, or give what a node has"
@@ -110,7 +110,7 @@ def _with_memory(cluster: ClusterSpec, text: str | None) -> ClusterSpec:
             f"the memory of {cluster.device.id} is not known", remedy="give --device-memory, such as 512GB"
         )
     device = cluster.device  # from values in base units, which were checked when the file was read
-    memory = Memory.model_construct(**dict(device.memory) | {"capacity_bytes": parse(text, "byte")})
+    memory = Memory.model_construct(**dict(device.memory) | {"capacity_bytes": parse_typed(text, "byte")})
     own = DeviceSpec.model_construct(**dict(device) | {"memory": memory})
     return ClusterSpec.model_construct(**dict(cluster) | {"device": own})
 

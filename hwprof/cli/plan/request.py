@@ -21,7 +21,7 @@ from hwprof.cli.job_options import (
     seq_len_of,
     switch_options,
 )
-from hwprof.cli.options import Listed, with_options
+from hwprof.cli.options import Devices, Listed, Word, with_options
 from hwprof.cli.plan.goals import limited, limits_typed, reliability_typed
 from hwprof.cli.plan.question import asked, model_of
 from hwprof.count.blocks.parameters import parameter_tensors
@@ -35,8 +35,8 @@ from hwprof.specs.catalogue.lookup import cluster_of
 from hwprof.specs.job.settings import RunSettings
 from hwprof.specs.record.run import RunRecord
 
-NUMBERS = Listed(POSITIVE)
-SWITCH = Listed(click.Choice(["on", "off"]))
+NUMBERS = Listed(Devices())
+SWITCH = Listed(Word(["on", "off"]))
 
 job_part = with_options(
     model_option(),

@@ -13,6 +13,7 @@ from hwprof.plan.answer.plans import Plan, whole_run
 from hwprof.plan.goodput.reliability import Reliability
 from hwprof.plan.space.question import Question
 from hwprof.plan.space.search import search
+from hwprof.units import format_quantity
 
 MOST_DOUBLINGS = 15
 """Of a node: a quarter of a million devices of nodes of eight."""
@@ -52,10 +53,10 @@ class Limits:
             asked = self.deadline_s / DAY_S
             return f"{bill.days:.1f} days, {bill.days - asked:.1f} too many"
         if self.budget_usd is not None and bill.usd is not None and bill.usd[1] > self.budget_usd:
-            most, over = bill.usd[1] / 1e6, (bill.usd[1] - self.budget_usd) / 1e6
-            return f"up to {most:,.3g} M USD, {over:,.3g} M over the budget"
+            over = format_quantity(bill.usd[1] - self.budget_usd, "usd")
+            return f"up to {format_quantity(bill.usd[1], 'usd')}, {over} over the budget"
         if self.site_watt is not None and bill.power_watt is not None and bill.power_watt > self.site_watt:
-            return f"{bill.power_watt / 1e6:.3g} MW, the site has {self.site_watt / 1e6:.3g}"
+            return f"{format_quantity(bill.power_watt, 'watt')}, the site has {format_quantity(self.site_watt, 'watt')}"
         return ""
 
     def batches(self, devices: int) -> tuple[int, ...]:

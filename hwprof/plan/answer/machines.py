@@ -25,6 +25,7 @@ from hwprof.plan.space.constraints import (
 )
 from hwprof.plan.space.question import Question
 from hwprof.plan.space.search import Found, search
+from hwprof.plan.space.undivided import undivided
 
 if TYPE_CHECKING:
     from hwprof.plan.answer.fleet import Fleet
@@ -276,4 +277,4 @@ def _why_none(found: Found, beyond: Plan | None) -> str:
     if tally.rejected.get(HOST_MEMORY_FITS):
         return host_reason(tally.nearest_host_bytes, question)
     refusals = _refusals([found])
-    return refusals[0].example if refusals else "no layout divides so many devices"
+    return undivided(question) or (refusals[0].example if refusals else "no layout divides so many devices")

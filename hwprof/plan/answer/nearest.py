@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwprof.errors import InputError
-from hwprof.plan.answer.cost import bill_of
+from hwprof.plan.answer.cost import RunningRates, bill_of
 from hwprof.plan.answer.fleet import Ask, Limits, fleet_of
 from hwprof.plan.goodput.reliability import Reliability
+from hwprof.plan.space.constraints import MEMORY_FITS
 from hwprof.plan.space.question import Question
 from hwprof.plan.space.search import search
+from hwprof.plan.space.undivided import nearest_degrees
+from hwprof.units import format_long, format_seconds, number
 
 MOST_TIMES = 6
 """Doublings of the asked number of devices."""
@@ -28,6 +31,11 @@ def nearest_change(question: Question, ask: Ask, limits: Limits | None, reliabil
     machine, batch = question.machine, question.base.global_batch
     if limits is not None:
         return _fleet_change(machine.device.id, machine.device.node.devices, ask, limits, reliability)
+    own = search(question)
+    if not own.tally.rejected.get(MEMORY_FITS):
+        change = _degrees_change(question, ask)
+        if change is not None:
+            return change
     near = Limits(
         tokens=1.0,
         deadline_s=None,
@@ -48,12 +56,26 @@ def nearest_change(question: Question, ask: Ask, limits: Limits | None, reliabil
         found = search(asked)
         if len(found.order):
             step_s = float(found.times.step_s[found.order[0]])
-            hours = bill_of(step_s, devices, 1.0, rates).device_hours
             return Change(
-                words=_words(machine.devices, batch, devices, other),
-                outcome=f"a step then takes {step_s:.3g} s, {hours:.3g} device hours",
+                words=_words(machine.devices, batch, devices, other), outcome=_outcome(step_s, devices, rates)
             )
-    return None
+    return _degrees_change(question, ask)
+
+
+def _outcome(step_s: float, devices: int, rates: RunningRates) -> str:
+    hours = bill_of(step_s, devices, 1.0, rates).device_hours
+    return f"a step then takes {format_seconds(step_s)}, {number(hours)} device hours"
+
+
+def _degrees_change(question: Question, ask: Ask) -> Change | None:
+    """Other degrees than those that were typed."""
+    devices = question.machine.devices
+    near = nearest_degrees(question)
+    if near is None:
+        return None
+    words, found, place = near
+    _, rates = ask(devices, question.base.global_batch)
+    return Change(words=words, outcome=_outcome(float(found.times.step_s[place]), devices, rates))
 
 
 NEAR = 0.15
@@ -75,5 +97,5 @@ def _fleet_change(hardware: str, node: int, ask: Ask, limits: Limits, reliabilit
     plan = found.plans[0]
     return Change(
         words=_words(0, limits.batch, plan.devices, plan.job.global_batch),
-        outcome=f"{plan.bill.days:.3g} days",
+        outcome=format_long(plan.bill.time_s),
     )

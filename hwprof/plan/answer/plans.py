@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -15,11 +15,14 @@ from hwprof.plan.goodput.reliability import Reliability
 from hwprof.plan.space.layouts import DEGREES
 from hwprof.plan.space.question import Question
 from hwprof.plan.space.search import Found
-from hwprof.simulate.prediction import Prediction, predict_job
+from hwprof.simulate.prediction import Prediction, passes_of, predict_job
 from hwprof.specs.job.step import TrainingJob
 
 FINALISTS = 12
 """Families of layouts whose fastest member is run through the engine."""
+
+MOST_PASSES = 60_000
+"""Passes through pipeline stages that the engine goes through for all finalists together: about a second."""
 
 FAMILY = (*DEGREES, "virtual", "schedule")
 
@@ -81,7 +84,8 @@ def plans_of(
         finalists: so many families at most.
     """
     question = found.question
-    jobs = dict.fromkeys(_least_recompute(job, question) for job in _leaders(found, finalists))  # each once
+    each_once = dict.fromkeys(_least_recompute(job, question) for job in _leaders(found, finalists))
+    jobs = _affordable(list(each_once))
     predicted = [(job, predict_job(job, question.machine, question.stack, question.table)) for job in jobs]
     ranked = sorted(predicted, key=lambda pair: pair[1].step_s)
     goodput = whole_run(question, tokens, reliability)
@@ -104,6 +108,14 @@ def plans_of(
         for place, (job, prediction) in enumerate(ranked, start=1)
     ]
     return compared(plans)
+
+
+def _affordable(jobs: list[TrainingJob]) -> list[TrainingJob]:
+    """The first, and those after it that the engine need not go through too many passes for."""
+    totals = accumulate(passes_of(job) for job in jobs)
+    return [
+        job for place, (job, total) in enumerate(zip(jobs, totals, strict=True)) if not place or total <= MOST_PASSES
+    ]
 
 
 def whole_run(question: Question, tokens: float | None, reliability: Reliability | None) -> Goodput | None:

@@ -194,5 +194,9 @@ def main(arguments=None):
 
 if __name__ == "__main__":
     main()
-    dist.destroy_process_group()
+    if dist.get_backend() == "nccl":
+        dist.destroy_process_group()
+    else:
+        dist.barrier()
+        os._exit(0)  # all is trained; gloo's threads may abort a process that takes its group apart (torch 2.13)
 '''

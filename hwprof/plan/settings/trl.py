@@ -83,7 +83,7 @@ def _keys(launch: Launch) -> dict[str, object]:
         "gradient_checkpointing": job.recompute == "full",
         "optim": OPTIMIZERS[job.optimizer],
         "torch_compile": job.compiled,
-        "use_liger_kernel": job.loss == "fused-linear",
+        "use_liger_kernel": job.loss == "fused-linear" and launch.stack != "trl",
     }
     if launch.task == "sft":
         found["packing"] = True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 from hwprof.deploy.decision import Decision, Service
 from hwprof.deploy.requests.traffic import Traffic
 from hwprof.deploy.rollout import Split
 from hwprof.deploy.space import Demand, Offer
-from hwprof.report.chinese import Language
-from hwprof.report.deploy.in_chinese import decision_in_chinese
+from hwprof.report.chinese import Language, phrase
 from hwprof.report.deploy.tables import energy_words, layout_words, usd_words
 from hwprof.units import format_fraction, format_quantity, format_seconds, format_span, number
 
@@ -23,27 +23,55 @@ def decision_text(
     traffic: Traffic | None,
     shared: Sequence[Split],
     *,
+    change: str = "",
+    verbose: bool = False,
     language: Language = "en",
 ) -> str:
-    """The services, what is cheapest, what was simulated, how a trainer shares the fleet, and the front."""
-    first = _answer(decision.services[0]) if decision.services else f"No: no servers for {model} keep to this"
-    lines = [decision_in_chinese(decision, model) if language == "zh" else first]
-    lines.append(f"  {model}, prompts of {demand.prompt:,} tokens, answers of {demand.new:,}")
-    for service in decision.services:
+    """The services, what is cheapest, what was simulated, how a trainer shares the fleet, and the front.
+
+    Within a screen the first service is told whole and the others in a line each; with ``verbose`` all, and what was
+    refused. ``change`` says, where nothing will do, with what it would.
+    """
+    first = _answer(decision.services[0]) if decision.services else f"No: {_none(decision)}{change}"
+    lines = [first, f"  {model}, prompts of {demand.prompt:,} tokens, answers of {demand.new:,}"]
+    for service in decision.services[: None if verbose else 1]:
         lines += ["", *service_lines(service)]
+    rest = () if verbose else decision.services[1:_OTHERS_SHOWN]
+    lines += ["", *map(_answer, rest)] if rest else []
     if decision.cheapest is not None and decision.cheapest is not decision.services[0]:
-        lines += ["", "cheapest", *service_lines(decision.cheapest)]
+        lines += ["", "cheapest", *service_lines(decision.cheapest)[: None if verbose else 1]]
     lines += [] if traffic is None else ["", *_traffic_lines(traffic)]
     lines += ["", "with a trainer", *map(_split_line, shared)] if shared else []
-    lines += ["", "beaten by none: users, tokens/s of a user, tokens/s of a device", *_front_lines(decision.front)]
-    for name, reasons in decision.refused.items():
-        lines += [f"  not: {name}: {reason} ({count})" for reason, count in reasons.items()]
-    return "\n".join(lines)
+    if decision.front:
+        lines += ["", "beaten by none: users, tokens/s of a user, tokens/s of a device"]
+        lines += _front_lines(decision.front, SHOWN if verbose else _FRONT_SHOWN)
+    if verbose or not decision.services:
+        for name, reasons in decision.refused.items():
+            lines += [f"  not: {name}: {reason} ({count})" for reason, count in reasons.items()]
+    return "\n".join(map(phrase, lines) if language == "zh" else lines)
 
 
-def _front_lines(front: Sequence[Offer]) -> list[str]:
+_OTHERS_SHOWN, _FRONT_SHOWN = 6, 4
+
+
+def _none(decision: Decision) -> str:
+    """Why no server will do."""
+    goals, kept = decision.goals, [offer for offer in decision.offers if decision.goals.kept_by(offer)]
+    if kept:
+        requests = goals.qps or 0.0
+        need = min(max(1, ceil(requests / offer.request_per_s)) * offer.devices for offer in kept)
+        return f"it takes {need:,} devices, there are {goals.devices or 0:,}"
+    if decision.offers:
+        first = format_seconds(min(offer.ttft_s for offer in decision.offers))
+        each = format_seconds(min(offer.tpot_s for offer in decision.offers))
+        return f"slower than the goals: at best the first token after {first}, or {each} a token"
+    refused = {reason: count for reasons in decision.refused.values() for reason, count in reasons.items()}
+    return max(refused, key=lambda reason: refused[reason], default="no server can be laid out so")
+
+
+def _front_lines(front: Sequence[Offer], most: int) -> list[str]:
     """Some of them, evenly chosen, in columns as wide as they need be."""
-    step = max(1, -(-len(front) // SHOWN))
+    step = max(1, -(-len(front) // most))
     rows = [
         (
             offer.deployment.device.id,

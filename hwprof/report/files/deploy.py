@@ -31,7 +31,7 @@ def write_deploy(decision: Decision, demand: Demand, model: str, directory: Path
 
 def _contents(decision: Decision, demand: Demand, model: str, language: Language) -> Iterator[tuple[str, str | bytes]]:
     view = build_deploy_view(decision, demand, model)
-    page = deploy_in_chinese(view, decision, demand, model) if language == "zh" else view
+    page = deploy_in_chinese(view) if language == "zh" else view
     yield "deploy.html", render_page("deploy.html.j2", page=page, pictures=[page.pareto], language=language)
     yield "pareto.png", render_pictures(view.title, [view.pareto])
     yield "deploy.csv", render_csv(offer_sheet(decision))

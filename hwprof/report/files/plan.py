@@ -33,7 +33,7 @@ def write_plan(answer: Answer, directory: Path, *, language: Language = "en") ->
 
 def _contents(answer: Answer, language: Language) -> Iterator[tuple[str, str | bytes]]:
     view = build_plan_view(answer)
-    yield "plan.html", render_plan(plan_in_chinese(view, answer) if language == "zh" else view, language)
+    yield "plan.html", render_plan(plan_in_chinese(view) if language == "zh" else view, language)
     yield "pareto.png", render_pictures(view.title, [view.pictures["pareto"]])
     yield "scaling.png", render_pictures(view.title, [view.pictures["efficiency"], view.pictures["waiting"]])
     for sheet in build_plan_sheets(answer):

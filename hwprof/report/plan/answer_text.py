@@ -4,19 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hwprof.plan.answer.cost import DAY_S
 from hwprof.plan.answer.fleet import Fleet
 from hwprof.plan.answer.machines import Answer, Option
 from hwprof.plan.answer.plans import Plan
 from hwprof.plan.answer.power import GRID_G_PER_KWH
 from hwprof.report.cells import Field, Table, build_table
-from hwprof.units import format_count, format_fraction, format_quantity, format_seconds, format_span, number
+from hwprof.units import (
+    format_count,
+    format_fraction,
+    format_long,
+    format_quantity,
+    format_seconds,
+    format_span,
+    long_unit,
+    number,
+)
 
 
 def answer_lines(answer: Answer) -> list[str]:
     """What to take, first of all; below it what else a whole training takes."""
     plan = answer.chosen
-    rest = [] if plan is None else [_subject(plan), *([_rest(plan)] if _is_whole(plan) else [])]
+    rest = _refused(answer) if plan is None else [_subject(plan), *([_rest(plan)] if _is_whole(plan) else [])]
     return [answer_line(answer), *(f"  {line}" for line in (*rest, *_others(answer)))]
+
+
+def _refused(answer: Answer) -> list[str]:
+    """What the first reason is of, and the reasons of the other machines."""
+    model = answer.options[0].question.base.model.name
+    if answer.fleets:
+        return [model, *(f"{one.hardware}: {one.reason}" for one in answer.fleets[1:])]
+    first, *others = answer.options
+    return [f"{model} on {first.name}", *map(_none_line, others)]
+
+
+def _none_line(option: Option) -> str:
+    return f"{option.name}: no: {option.reason}"
 
 
 def _subject(plan: Plan) -> str:
@@ -43,6 +66,7 @@ def _others(answer: Answer) -> Iterator[str]:
         if _machine(other) != _machine(plan):
             step = _whole(other) if _is_whole(other) else f"{format_seconds(other.prediction.step_s)} a step"
             yield f"{_machine(other)}: {step}, {_times(other, plan)}"
+    yield from (_none_line(option) for option in answer.options if not option.plans)
 
 
 def _machine(plan: Plan) -> str:
@@ -61,12 +85,10 @@ def _is_whole(plan: Plan) -> bool:
 
 def answer_line(answer: Answer) -> str:
     """Devices, days and money, or why not."""
-    plan, base = answer.chosen, answer.options[0].question.base
-    if plan is None and answer.fleets:
-        return f"No: {'; '.join(f'{one.hardware}: {one.reason}' for one in answer.fleets)}"
+    plan = answer.chosen
     if plan is None:
-        option = answer.options[0]
-        return f"No: {base.model.name} on {option.name}: {option.reason}"
+        first = answer.fleets[0] if answer.fleets else None
+        return f"No: {f'{first.hardware}: {first.reason}' if first else answer.options[0].reason}"
     found, machine = plan.prediction, _machine(plan)
     if not _is_whole(plan):
         return f"{machine}: {format_seconds(found.step_s)} a step, {_first_beside(answer, plan)}"
@@ -99,8 +121,9 @@ def _carbon(plan: Plan) -> str:
 def _whole(plan: Plan) -> str:
     """Days and money of a whole training."""
     bill = plan.bill
-    low, high = (number(end) for end in bill.days_interval)
-    words = [f"{number(bill.days)} days (80 %: {low} to {high})"]
+    size_s, _ = long_unit(bill.time_s)
+    low, high = (number(end * DAY_S / size_s) for end in bill.days_interval)
+    words = [f"{format_long(bill.time_s)} (80 %: {low} to {high})"]
     return ", ".join([*words, *([format_quantity(bill.mean_usd, "usd")] if bill.mean_usd is not None else [])])
 
 
@@ -114,10 +137,15 @@ def _rest(plan: Plan) -> str:
     return ", ".join([*words, f"goodput {format_fraction(bill.goodput)}"])
 
 
-def fleet_table(answer: Answer) -> Table:
-    """One line for each fleet: what it is, what it takes, or by how much it fails."""
+def fleet_table(answer: Answer, *, most: int | None = None) -> Table:
+    """One line for each fleet: what it is, what it takes, or by how much it fails; ``most`` lines, for a screen."""
     rows = [row for fleet in answer.fleets for row in _rows(fleet)]
-    return build_table("fleets", "", _FLEETS, rows)
+    fields = _FLEETS if most is None else tuple(field for field in _FLEETS if field.name not in _WIDE)
+    return build_table("fleets", "", fields, rows[:most])
+
+
+_WIDE = {"days_interval", "batch"}
+"""Columns for which a screen has no room."""
 
 
 Row = tuple[str, Option]

@@ -7,14 +7,13 @@ from typing import TextIO
 
 from hwprof.plan.fit.nearest import Change, Smallest, Trainable
 from hwprof.plan.fit.question import Adaptation, FitQuestion
-from hwprof.plan.fit.rows import Fit, FitRow, Largest, Room
+from hwprof.plan.fit.rows import USUAL_LENGTH, Fit, FitRow, Largest, Room
 from hwprof.report.cells import Field, build_sheet, build_table
-from hwprof.report.chinese import Language, table_in_chinese
+from hwprof.report.chinese import Language
 from hwprof.report.csv import render_csv
 from hwprof.report.folding import COLUMNS
-from hwprof.report.plan.in_chinese import fit_in_chinese
-from hwprof.report.terminal import Block, print_blocks
-from hwprof.units import format_bytes, format_count, format_seconds, format_span, number
+from hwprof.report.terminal import Block, block_in_chinese, print_blocks
+from hwprof.units import format_bytes, format_count, format_long, format_seconds, format_span, number
 
 GB = 1e9
 WAYS: dict[Adaptation, str] = {
@@ -27,11 +26,17 @@ _NAMED = 3
 """Devices that are named of those that would do."""
 
 
-def print_fit(fit: Fit, change: Change | None, stream: TextIO, *, language: Language = "en") -> None:
-    """Print the answer in a line, the grid of batches and lengths, and what was assumed."""
+def print_fit(
+    fit: Fit, change: Change | None, stream: TextIO, *, verbose: bool = False, language: Language = "en"
+) -> None:
+    """Print the answer in a line, the grid of batches and lengths, and what was assumed, within a screen.
+
+    With ``verbose`` each length, and the intervals of the best batches.
+    """
     fields = _grid_fields(fit)
     able = [each for each in fit.largest if any(row.verdict != "no" for row in _rows_of(fit, each)) or each.likely]
-    first = fit_in_chinese(fit) if language == "zh" else _answer(fit)
+    able = able if verbose else _on_screen(able)
+    first = _answer(fit)
     table = build_table("fit", "", fields, able)
     blocks = [
         Block(lines=first, indent=0),
@@ -40,19 +45,40 @@ def print_fit(fit: Fit, change: Change | None, stream: TextIO, *, language: Lang
             [
                 Block(
                     title="memory of a device [GB] by sequences at a time; ~: may need more than there is",
-                    table=table_in_chinese(table) if language == "zh" else table,
+                    table=table,
                 )
             ]
             if able
             else []
         ),
-        Block(lines=[*_best_lines(fit)], indent=0),
-        Block(lines=[*_basis(fit.question)], indent=0),
+        Block(lines=[*_best_lines(fit)] if verbose else [], indent=0),
+        Block(lines=[*_basis(fit.question, verbose=verbose)], indent=0),
     ]
-    print_blocks(blocks, stream)
+    _print(blocks, stream, language)
 
 
-def print_smallest(question: FitQuestion, found: Sequence[Smallest], stream: TextIO) -> None:
+def _print(blocks: Sequence[Block], stream: TextIO, language: Language) -> None:
+    print_blocks(list(map(block_in_chinese, blocks)) if language == "zh" else blocks, stream)
+
+
+_MORE = "; all lengths and intervals: --verbose"
+_ROWS_SHOWN = 8
+
+
+def _on_screen(rows: list[Largest]) -> list[Largest]:
+    """As many lengths of each way as a screen has room for: the usual, the longest and the shortest first."""
+    lengths = sorted({each.seq_len for each in rows})
+    order = dict.fromkeys([*({USUAL_LENGTH} & {*lengths}), *lengths[-1:], *lengths[:1], *lengths])
+    while order and sum(each.seq_len in order for each in rows) > max(
+        _ROWS_SHOWN, len({each.adaptation for each in rows})
+    ):
+        order.popitem()
+    return [each for each in rows if each.seq_len in order]
+
+
+def print_smallest(
+    question: FitQuestion, found: Sequence[Smallest], stream: TextIO, *, language: Language = "en"
+) -> None:
     """Print for each way the least hardware on which it works."""
     batch, length = min(question.batches), min(question.lengths)
     lines = [
@@ -68,10 +94,12 @@ def print_smallest(question: FitQuestion, found: Sequence[Smallest], stream: Tex
         more = f" and {len(one.rooms) - _NAMED} more" if len(one.rooms) > _NAMED else ""
         each = "" if one.devices == 1 else f"{one.devices} devices with "
         lines.append(f"  {WAYS[one.adaptation]}: {each}{need} (up to {high}): {names}{more}")
-    print_blocks([Block(lines=lines, indent=0), Block(lines=[*_basis(question)], indent=0)], stream)
+    _print([Block(lines=lines, indent=0), Block(lines=[*_basis(question)], indent=0)], stream, language)
 
 
-def print_trainable(question: FitQuestion, room: Room, found: Sequence[Trainable], stream: TextIO) -> None:
+def print_trainable(
+    question: FitQuestion, room: Room, found: Sequence[Trainable], stream: TextIO, *, language: Language = "en"
+) -> None:
     """Print for each way the largest models that a device trains."""
     batch, length = min(question.batches), min(question.lengths)
     times = f"{question.devices} x " if question.devices > 1 else ""
@@ -84,7 +112,7 @@ def print_trainable(question: FitQuestion, room: Room, found: Sequence[Trainable
         said = ", ".join(f"{model.name} ({format_bytes(row.device_bytes)})" for model, row in one.models)
         lines.append(f"  {WAYS[one.adaptation]}: {said or 'none'}")
     lines.append("one of them, at which batch and length, how fast: hwprof fit --model NAME --hardware NAME")
-    print_blocks([Block(lines=lines, indent=0), Block(lines=[*_basis(question)], indent=0)], stream)
+    _print([Block(lines=lines, indent=0), Block(lines=[*_basis(question)], indent=0)], stream, language)
 
 
 def _short(way: Adaptation) -> str:
@@ -129,7 +157,7 @@ def _grid_fields(fit: Fit) -> tuple[Field[Largest], ...]:
 
     speed: tuple[Field[Largest], ...] = (Field("tokens_per_s", "tokens/s", _speed, style="number"),)
     return (
-        Field("way", "way", lambda each: WAYS[each.adaptation]),
+        Field("way", "way", lambda each: _short(each.adaptation)),
         Field("tokens", "tokens", lambda each: f"{each.seq_len:,}", style="number"),
         *(Field(f"batch_{batch}", str(batch), cell(batch), style="number") for batch in fit.question.batches),
         Field("largest", "largest", _largest_words, style="number", meaning="the largest batch that fits"),
@@ -196,16 +224,9 @@ def _verdict(fit: Fit, way: Adaptation) -> str:
     pairs = "sequence" if fit.question.task == "sft" else "pair"
     taken_s = row.training_s(fit.question.tokens)
     if taken_s is not None:
-        return f"{WAYS[way]} {how}, {_duration(taken_s)} ({row.batch_size} x {row.seq_len:,} at a time)"
-    return f"{WAYS[way]} {how}, up to {row.batch_size} {pairs}{'s' * (row.batch_size > 1)} of {row.seq_len:,} tokens"
-
-
-def _duration(taken_s: float) -> str:
-    """In the largest unit of which there is one."""
-    for unit_s, unit in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
-        if taken_s >= unit_s:
-            return f"{number(taken_s / unit_s)} {unit}"
-    return format_seconds(taken_s)
+        return f"{WAYS[way]} {how}, {format_long(taken_s)} ({row.batch_size} x {row.seq_len:,} at a time)"
+    some = pairs if row.batch_size == 1 else f"{pairs}s"
+    return f"{WAYS[way]} {how}, up to {row.batch_size} {some} of {row.seq_len:,} tokens"
 
 
 def _change_line(change: Change) -> str:
@@ -235,20 +256,19 @@ _HOW = {
 }
 
 
-def _basis(question: FitQuestion) -> Iterator[str]:
+def _basis(question: FitQuestion, *, verbose: bool = True) -> Iterator[str]:
     job = question.job(question.adaptations[0], 1, min(question.lengths))
     kernels = "compiled" if job.compiled else "fused kernels" if job.fused else "eager"
     again = "no gradient checkpointing" if job.recompute == "none" else f"gradient checkpointing: {job.recompute}"
     yield f"software: {question.stack.name}, {kernels}, {_HOW.get(job.loss, f'loss {job.loss}')}"
-    yield again
     if question.model.captured:
         yield f"model: {question.model.notes}"
-    if not {"lora", "qlora"}.isdisjoint(question.adaptations):
-        yield f"adapters: rank {question.rank} on {question.targets} linear layers"
+    adapters = {"lora", "qlora"}.isdisjoint(question.adaptations)
+    yield again if adapters else f"{again}; adapters: rank {question.rank} on {question.targets} linear layers"
     if not {"full", "full-8bit"}.isdisjoint(question.adaptations):
         stored = {"autocast": "fp32 under autocast", "narrowed": "fp32", "mixed": "16 bits with fp32 masters"}
         yield f"full: weights in {stored.get(job.storage, '16 bits')} (--storage pure: all in 16 bits)"
     if question.devices > 1:
         yield f"{question.devices} devices share it by ZeRO stage {question.zero_stage}"
-    yield "faster or leaner: --stack unsloth, --compile, --loss fused-linear, --recompute none"
-    yield "settings for TRL and axolotl: --output DIR"
+    yield "leaner: --stack trl (its loss from 1.16 on), --stack unsloth, --loss fused-linear"
+    yield f"settings for TRL and axolotl: --output DIR{_MORE * (not verbose)}"

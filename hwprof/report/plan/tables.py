@@ -12,7 +12,7 @@ from hwprof.plan.settings.frameworks import settings_of
 from hwprof.plan.settings.launch import Settings
 from hwprof.report.cells import Field, Table, Value, build_sheet, yes
 from hwprof.specs.job.step import TrainingJob
-from hwprof.units import format_fraction, format_quantity, format_seconds, format_span, number
+from hwprof.units import format_fraction, format_long, format_quantity, format_seconds, format_span
 
 
 def search_words(answer: Answer) -> str:
@@ -30,7 +30,7 @@ def scaling_words(curve: Sequence[ScalingPoint]) -> str:
 
 def days_words(plan: Plan) -> str:
     """How long the training takes: ``12.3 days``."""
-    return f"{number(plan.bill.days)} days"
+    return format_long(plan.bill.time_s)
 
 
 def cost_words(plan: Plan) -> str:

@@ -9,9 +9,8 @@ from hwprof.plan.answer.machines import Answer, Option, Unable
 from hwprof.plan.answer.plans import Plan
 from hwprof.plan.answer.scaling import ScalingPoint
 from hwprof.report.cells import build_table, chosen
-from hwprof.report.chinese import Language, table_in_chinese
+from hwprof.report.chinese import Language
 from hwprof.report.plan.answer_text import answer_lines, fleet_table, goodput_lines
-from hwprof.report.plan.in_chinese import answer_in_chinese
 from hwprof.report.plan.tables import (
     REFUSALS,
     SCALING,
@@ -24,43 +23,60 @@ from hwprof.report.plan.tables import (
     search_words,
     settings_of_best,
 )
-from hwprof.report.terminal import Block, print_blocks
+from hwprof.report.terminal import Block, block_in_chinese, print_blocks
 from hwprof.units import format_bytes, format_estimate, format_fraction, format_seconds, format_span
 
-_SHOWN = 3
+_SHOWN = 9
 _GAINS = 3
 
 
 def print_plan(answer: Answer, stream: TextIO, *, verbose: bool = False, language: Language = "en") -> None:
-    """Print the answer in a line, then plans, machines side by side where there are several, and why others do not do.
+    """Print the answer in a line, the first plan, and what it rests on, within a screen.
 
-    With ``verbose`` every rule that ruled layouts out, too.
+    With ``verbose`` more plans, the machines side by side, every rule that ruled layouts out, goodput and settings.
     """
-    shown = answer.plans[: _SHOWN * (3 if verbose else 1)] if not answer.fleets or verbose else answer.plans[:1]
-    change, fleets = answer.change, fleet_table(answer)
+    first = answer_lines(answer)
+    change = [f"nearest change: {' '.join(one.words)} ({one.outcome})" for one in (answer.change,) if one]
+    fleets = fleet_table(answer, most=None if verbose else _FLEETS_SHOWN)
     blocks = [
-        Block(lines=answer_in_chinese(answer) if language == "zh" else answer_lines(answer), indent=0),
-        *([Block(lines=[f"nearest change: {' '.join(change.words)} ({change.outcome})"], indent=0)] if change else []),
-        *([Block(table=table_in_chinese(fleets) if language == "zh" else fleets, indent=0)] if answer.fleets else []),
-        Block(lines=goodput_lines(answer.plans[0]) if answer.plans else [], indent=0),
-        Block(lines=[line for plan in shown for line in _plan_lines(plan)], indent=0),
-        *(_option_block(option, verbose=verbose) for option in answer.options if not answer.fleets or verbose),
-        Block(lines=[_unable_line(one) for one in answer.unable], indent=0),
+        Block(lines=[*_most(first, verbose=verbose), *change], indent=0),
+        *([Block(table=fleets, indent=0)] if answer.fleets else []),
+        *(_whole_blocks(answer) if verbose else [Block(lines=_first_lines(answer), indent=0)]),
         *_scaling_blocks(answer.scaling),
-        Block(lines=[*answer.options[0].question.notes], indent=0),
-        Block(lines=[f"{search_words(answer)}; best by {answer.objective}{_more(verbose=verbose)}"], indent=0),
+        Block(lines=[*answer.options[0].question.notes, *_last_lines(answer, verbose=verbose)], indent=0),
     ]
-    if answer.plans:
-        blocks.append(_settings_block(answer, verbose=verbose))
-    print_blocks(blocks, stream)
+    print_blocks(list(map(block_in_chinese, blocks)) if language == "zh" else blocks, stream)
+
+
+_LINES_SHOWN, _FLEETS_SHOWN = 8, 5
+
+
+def _most(lines: Sequence[str], *, verbose: bool) -> list[str]:
+    """As many lines of the answer as leave room on a screen."""
+    left = [] if verbose or len(lines) <= _LINES_SHOWN else [f"  and {len(lines) - _LINES_SHOWN} more: --verbose"]
+    return [*(lines[:_LINES_SHOWN] if left else lines), *left]
+
+
+def _first_lines(answer: Answer) -> list[str]:
+    """The first plan, and what would make it faster."""
+    if not answer.plans:
+        return [_unable_line(one) for one in answer.unable]
+    best = answer.plans[0]
+    own = [option for option in answer.options if option.question.machine == best.question.machine]
+    gains = [_gains_line(option, verbose=False) for option in own[:1] if option.gains]
+    return [*_plan_lines(best), *gains, *(_unable_line(one) for one in answer.unable)]
+
+
+def _whole_blocks(answer: Answer) -> Iterator[Block]:
+    """Plans, goodput and each machine with what ruled its layouts out."""
+    yield Block(lines=goodput_lines(answer.plans[0]) if answer.plans else [], indent=0)
+    yield Block(lines=[line for plan in answer.plans[:_SHOWN] for line in _plan_lines(plan)], indent=0)
+    yield from (_option_block(option) for option in answer.options)
+    yield Block(lines=[_unable_line(one) for one in answer.unable], indent=0)
 
 
 def _unable_line(one: Unable) -> str:
     return f"{f'{one.devices} x ' if one.devices else ''}{one.hardware}: no: {one.reason}"
-
-
-def _more(*, verbose: bool) -> str:
-    return "" if verbose else "; --verbose shows what ruled the others out"
 
 
 def _scaling_blocks(points: Sequence[ScalingPoint]) -> Iterator[Block]:
@@ -71,15 +87,14 @@ def _scaling_blocks(points: Sequence[ScalingPoint]) -> Iterator[Block]:
             yield Block(title=f"{kind} scaling: {scaling_words(curve)}", table=build_table(kind, "", fields, curve))
 
 
-def _settings_block(answer: Answer, *, verbose: bool) -> Block:
-    title = "settings of the first plan (written with --output)"
-    if verbose:
-        return Block(title=f"{title}:", lines=[*_settings_lines(answer)])
-    files = ", ".join(one.file_name for one in settings_of_best(answer) if one.text)
-    return Block(lines=[f"{title}: {files or 'none'}"], indent=0)
-
-
-def _settings_lines(answer: Answer) -> Iterator[str]:
+def _last_lines(answer: Answer, *, verbose: bool) -> Iterator[str]:
+    """What was searched, and where more stands; with ``verbose`` what each framework can't say of the first plan."""
+    searched = f"{search_words(answer)}; best by {answer.objective}"
+    if not verbose:
+        files = ", --output DIR writes a page and settings" if answer.plans else ""
+        yield f"{searched}; --verbose shows more plans and what ruled layouts out{files}"
+        return
+    yield searched
     for one in settings_of_best(answer):
         can = one.file_name if one.text else "can't express " + "; ".join(one.lacks)
         besides = f" (besides: {'; '.join(one.besides)})" if one.besides else ""
@@ -98,15 +113,18 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     yield f"     memory {format_bytes(found.memory.device_bytes)}{' (tight)' if plan.tight else ''}{host}{whole}"
 
 
-def _option_block(option: Option, *, verbose: bool) -> Block:
+def _gains_line(option: Option, *, verbose: bool) -> str:
+    """What would make the best plan faster."""
+    gains = option.gains[: None if verbose else _GAINS]
+    shares = ", ".join(f"{gain.resource} {format_estimate(gain.saved_fraction)}" for gain in gains)
+    return f"10 % more of each would shorten the step by: {shares}"
+
+
+def _option_block(option: Option) -> Block:
     found = layout_words(option.plans[0].job) if option.plans else f"no: {option.reason}"
-    gains = ", ".join(
-        f"{gain.resource} {format_estimate(gain.saved_fraction)}"
-        for gain in option.gains[: None if verbose else _GAINS]
-    )
     fields = chosen(REFUSALS, "layouts_count rule example")
     return Block(
         title=f"{option.name}: {found}",
-        lines=[f"10 % more of each would shorten the step by: {gains}"] if gains else [],
-        table=build_table("refusals", "", fields, refusals_of([option])) if verbose else None,
+        lines=[_gains_line(option, verbose=True)] if option.gains else [],
+        table=build_table("refusals", "", fields, refusals_of([option])),
     )

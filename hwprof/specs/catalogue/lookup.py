@@ -23,7 +23,12 @@ _ORGANISED = re.compile(r"[\w.-]+/[\w.-]+")
 """A name behind its organisation, as on Hugging Face."""
 
 _COUNTED_DEVICE = re.compile(r"([0-9]+)\s*[x×*]\s*(.*)", re.IGNORECASE)
-_SPOKEN_COUNT = re.compile(r"([0-9]{1,3}|one|two|three|four|eight|sixteen)\s+(\S.*)", re.IGNORECASE)
+_COUNT_BEHIND = re.compile(r"(.*\S)\s*[x×*]\s*([0-9]+)", re.IGNORECASE)
+_NUMBER = "[0-9]{1,5}|one|two|three|four|eight|sixteen"
+_SPOKEN_COUNT = re.compile(rf"({_NUMBER})\s+(\S.*)", re.IGNORECASE)
+_MACHINES = re.compile(
+    rf"({_NUMBER})\s*(?:nodes?|servers?|machines?|hosts?)(?:\s+(?:of|with)|\s*[,x×*])?\s+(\S.*)", re.IGNORECASE
+)
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "eight": 8, "sixteen": 16}
 
 
@@ -97,22 +102,39 @@ def load_cluster(text: str | Path) -> ClusterSpec:
 def counted(text: str, *, alone: bool = False) -> tuple[int | None, str]:
     """How many devices of what ``8xh100`` or ``4x dgx h100`` (four clusters) means; None where it names no number.
 
-    With ``alone`` the name of a cluster stands for all its devices.
+    Machines have a number of their own: ``2x8xh100``, ``2 nodes of 8 h100``. With ``alone`` the name of a cluster
+    stands for all its devices.
     """
-    found = _COUNTED_DEVICE.fullmatch(text.strip()) or _spoken_count(text.strip())
-    count, name = (_NUMBERS.get(found[1].lower()) or int(found[1]), found[2]) if found else (None, text)
-    cluster = _cluster_named(name) if found or alone else None
+    count, name = _split_count(text.strip())
+    cluster = _cluster_named(name) if count is not None or alone else None
     if cluster is None:
         return count, name
     return (1 if count is None else count) * cluster.devices, cluster.id
 
 
-def _spoken_count(text: str) -> re.Match[str] | None:
-    """``two 3090`` and ``8 h100``, where that is no name as a whole and its end is one."""
-    found = _SPOKEN_COUNT.fullmatch(text)
-    if found is None or _named_file("device", text) or not _named_file("device", found[2]):
-        return None
-    return found
+def _split_count(text: str) -> tuple[int | None, str]:
+    """The number before, or behind, what is a name; a name as a whole (``7900 XTX``) has none."""
+    machines, first, last = (each.fullmatch(text) for each in (_MACHINES, _COUNTED_DEVICE, _COUNT_BEHIND))
+    if machines and (inside := _split_count(machines[2]))[0]:
+        return _number(machines[1]) * inside[0], inside[1]
+    known = bool(first and find_file("device", first[2]))
+    if last and not known and not _named_file("device", text) and _is_hardware(last[1]):
+        return int(last[2]), last[1]
+    if first and (known or not _named_file("device", text)):
+        inner, name = _split_count(first[2])
+        return int(first[1]) * (1 if inner is None else inner), name
+    spoken = _SPOKEN_COUNT.fullmatch(text)
+    if spoken and not _named_file("device", text) and _named_file("device", spoken[2]):
+        return _number(spoken[1]), spoken[2]
+    return None, text
+
+
+def _number(text: str) -> int:
+    return _NUMBERS.get(text.lower()) or int(text)
+
+
+def _is_hardware(name: str) -> bool:
+    return bool(_named_file("device", name) or _named_file("cluster", name))
 
 
 def cluster_of(devices: int, hardware: str) -> ClusterSpec:
@@ -265,6 +287,8 @@ def _unknown(sort: Sort, name: str) -> InputError:
     example = SHELVES[sort].example
     remedy = f"`hwprof specs list {sort}s` shows all; or give a TOML file, or put it in a folder of HWPROF_PATH"
     remedy = f"{remedy} (`hwprof specs show {example}` prints one)"
+    if sort == "device" and re.fullmatch(r"[0-9.]+\s*[gt]i?b?", name, re.IGNORECASE):
+        remedy = f"that is a size of memory: `hwprof fit --memory {name}`"
     if sort == "device" and _PROCESSOR.search(name):
         remedy = "`hwprof run --model tiny --device cpu` measures the one that is here, `hwprof fit` takes its --memory"
     if sort == "model" and _ORGANISED.fullmatch(name):
@@ -329,10 +353,12 @@ def _usual_cluster(devices: int, device: DeviceSpec) -> ClusterSpec:
 
 def _check_whole(devices: int, name: str, node: int) -> None:
     if devices == 0 or (devices > node and devices % node):
+        below = devices // node * node
+        near = f"{below} or {below + node}" if below else str(node)
         raise InputError(
             f"{devices}x{name} fills no whole nodes",
             expectation=f"expected 1 to {node} devices, or a multiple of {node}, the usual node",
-            remedy="change the number, or write a cluster file with its own devices_per_node",
+            remedy=f"take {near}, or write a cluster file with its own devices_per_node",
         )
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from hwprof.specs.catalogue.shelves import Sort, claims_of, files_of
 from hwprof.specs.parsing import read_toml
 
-_BRANDS = frozenset({"nvidia", "geforce", "tesla", "amd", "instinct", "radeon", "intel", "google", "apple", "graphics"})
-"""Words that stand before a device's name."""
+_MAKERS = ("nvidia", "geforce", "tesla", "amd", "instinct", "radeon", "intel", "google", "apple", "macbook")
+_BRANDS = frozenset({*_MAKERS, "graphics", "gpu", "gpus", "card", "cards"})
+"""Words that stand beside a device's name."""
 
 _FLAVOURS = re.compile(
     r"-(hf|instruct|base|chat|it|pt|text|preview|thinking|think|reasoning|sft|dpo|fp8|bf16|nvfp4|mxfp4|[0-9]{4})$"
@@ -30,7 +31,20 @@ def spoken_file(sort: Sort, name: str) -> Path | None:
         if found:
             return found[0] if len(found) == 1 else None
     meant = meant_files(sort, name)
-    return meant[0] if len(meant) == 1 and _only_describes(meant[0], name) else None
+    if len(meant) == 1 and _only_describes(meant[0], name):
+        return meant[0]
+    sized = _SIZED.fullmatch(name.strip()) if sort == "device" and not meant else None
+    return _with_memory(spoken_file(sort, sized[1]), sized[2]) if sized else None
+
+
+_SIZED = re.compile(r"(.*\S)[\s(-]+([0-9]+)\s*gi?b\)?", re.IGNORECASE)
+"""A device's name and its memory: ``RTX 4090 24GB``."""
+
+
+def _with_memory(path: Path | None, size: str) -> Path | None:
+    """The device, if it is sold with so many GB."""
+    sold = str(read_toml(path).get("memory", {}).get("sold_as", "")) if path else ""
+    return path if sold.split(" ")[0] == size else None
 
 
 def meant_files(sort: Sort, name: str) -> list[Path]:
@@ -76,7 +90,8 @@ def _claimed(sort: Sort, path: Path) -> set[str]:
 def _keys(sort: Sort, name: str) -> list[str]:
     """The name, and without what its last words may add, one after another."""
     if sort != "model":
-        return [_key(sort, name)]
+        key = _key(sort, name)
+        return [key, key[:-1]] if re.search(r"[0-9]s$", key) else [key]  # H100s are several, L40S is another
     words = [name.strip().lower().rstrip("/").rpartition("/")[2]]
     while (shorter := _FLAVOURS.sub("", words[-1])) != words[-1]:
         words.append(shorter)

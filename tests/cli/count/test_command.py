@@ -169,7 +169,7 @@ def test_code_that_a_module_brings_from_the_working_directory_is_named(
 
 
 def test_text_names_parameters_flop_and_memory_with_units() -> None:
-    result = CliRunner().invoke(command, [*GPT2], catch_exceptions=False)
+    result = CliRunner().invoke(command, [*GPT2, "--verbose"], catch_exceptions=False)
     assert result.stdout.startswith("124.4 M parameters; ")
     assert "gpt2-124m: 124,439,808 parameters" in result.stdout.splitlines()[1]
     for needed in ("FLOP", "memory at its peak", "6N + 12LHQT", "optimizer state", "MB"):

@@ -211,7 +211,7 @@ def test_a_directory_without_a_run_is_refused(tmp_path):
 def test_a_choice_that_divides_nothing_is_a_reason():
     found = json.loads(run(*SMALL, "--pp", "3", "--format", "json").stdout)
     assert found["plans"] == []
-    assert found["options"][0]["reason"] == "no layout divides so many devices"
+    assert found["options"][0]["reason"] == "--pp 3 does not divide 4 devices (nearest: 2 and 4)"
 
 
 def test_scaling_is_around_the_asked_number_of_devices():

@@ -126,3 +126,14 @@ def test_tokens_of_the_whole_fine_tuning_take_their_time():
     first = run(*SMALL, "--hardware", "4090", "--adaptation", "lora", "--tokens", "10M").stdout.splitlines()[0]
     assert first.startswith("LoRA fits, ")
     assert " minutes (" in first
+
+
+def test_trl_from_1_16_needs_no_whole_logits_and_the_default_stays(tmp_path):
+    asked = ["--model", "8b", "--hardware", "rtx-4090", "--adaptation", "qlora", "--seq-len", "2048"]
+    plain, trl = run(*asked), run(*asked, "--stack", "trl", "--output", str(tmp_path))
+    assert plain.stdout.startswith("QLoRA fits, up to 1 sequence of 2,048 tokens\n")
+    assert "loss over whole logits that stay (14 bytes each)" in plain.stdout
+    assert "--stack trl (its loss from 1.16 on)" in plain.stdout
+    assert trl.stdout.startswith("QLoRA fits, up to 4 sequences of 2,048 tokens\n")
+    assert "software: trl, eager, a loss that never holds whole logits" in trl.stdout
+    assert "use_liger_kernel: false" in (tmp_path / "trl.yaml").read_text(encoding="utf-8")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from hwprof.plan.answer.cost import rates_of
 from hwprof.plan.answer.machines import Unable, answer_of, option_of
+from hwprof.plan.answer.plans import _affordable
 from hwprof.plan.space.question import Choices, Question
 from hwprof.predict.machine import machine_of
 from hwprof.predict.stacks import stack_named
+from hwprof.simulate.prediction import passes_of
 from hwprof.specs.catalogue.simulator import simulator_parameters
 from hwprof.specs.job.step import TrainingJob
 
@@ -123,4 +127,15 @@ def test_the_most_frequent_rule_is_the_reason_where_no_layout_comes_to_be_timed(
 
 
 def test_no_way_to_divide_the_devices_is_said(ask):
-    assert ask(choices=Choices(tensor=(3,))).reason == "no layout divides so many devices"
+    assert ask(choices=Choices(tensor=(3,))).reason == "--tp 3 does not divide 8 devices (nearest: 2 and 4)"
+
+
+def test_long_pipelines_are_fewer_finalists_and_the_fastest_is_among_them():
+    """70B in 16 M tokens a step on 32 devices: hundreds of thousands of passes a layout."""
+    short, long = (
+        SimpleNamespace(layout=SimpleNamespace(pipeline_parallel=4, chunks=1), micro_batches=count)
+        for count in (64, 8192)
+    )
+    assert [passes_of(job) for job in (short, long)] == [512, 65_536]
+    assert _affordable([long, short, short]) == [long]
+    assert _affordable([short, short, long, short]) == [short, short]

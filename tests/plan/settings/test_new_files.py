@@ -125,3 +125,14 @@ def test_modules_of_selective_recompute_are_told_to_megatron(launch):
     asked = launch(storage="mixed", recompute="selective", selective=("core_attn", "mlp"))
     assert "--recompute-modules core_attn mlp" in megatron.settings_for(asked).text
     assert megatron_bridge.fields_of(asked)["model.recompute_modules"] == "['core_attn', 'mlp']"
+
+
+def test_a_program_of_gloo_leaves_without_taking_its_group_apart(launch):
+    lines = [line.strip() for line in fsdp2.settings_for(launch(**NARROWED)).text.splitlines()]
+    assert lines[-5:-1] == [
+        'if dist.get_backend() == "nccl":',
+        "dist.destroy_process_group()",
+        "else:",
+        "dist.barrier()",
+    ]
+    assert lines[-1].startswith("os._exit(0)  # ")

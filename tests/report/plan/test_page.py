@@ -90,8 +90,8 @@ def test_no_plan_at_all_is_a_page_too(tmp_path):
     assert view.sentence.startswith("No plan: 1 x t4")
     assert view.cards == ()
     assert view.pictures["pareto"].empty == view.pictures["sensitivity"].empty == NO_PLAN
-    assert text_of(none).startswith("No: llama-3.2-1b on 1 x t4: the leanest layout needs ")
-    assert "settings of the first plan" not in text_of(none)
+    assert text_of(none).startswith("No: the leanest layout needs 24.35 GB, device has 14.85 GB")
+    assert "settings" not in text_of(none)
     assert {path.name for path in write_plan(none, tmp_path)} >= {"plan.html", "pareto.png", "scaling.png", "plan.csv"}
     assert not (tmp_path / "settings").exists()
 
@@ -136,14 +136,13 @@ def test_the_terminal_has_plans_reasons_scaling_and_settings_in_this_order(answe
         f"4 x h100-sxm5-80gb: {layout_words(answer.options[0].plans[0].job)}",
         "  10 % more of each would shorten the step by: ",
         "  Layouts  Rule",
-        "1 x t4: no: the leanest layout needs",
+        "  memory fits  needs",
         "64 x rtx-4090: no: no usual network is known",
         "strong scaling: ",
         "  Devices  Global batch  Step [ms]",
         "weak scaling: ",
         f"{answer.evaluated:,} layouts evaluated in",
-        "settings of the first plan (written with --output):",
-        "  torchrun: torchrun.sh",
+        "torchrun: torchrun.sh",
     ]
     places = [text.index(words) for words in order]
     assert places == sorted(places)
@@ -156,13 +155,14 @@ def tightened(answer):
     return replace(answer, plans=(replace(best, prediction=found, ahead=None), *answer.plans[1:]))
 
 
-def test_the_terminal_shows_three_plans_without_rules_and_says_which_are_tight(answer):
+def test_the_terminal_shows_the_first_plan_on_a_screen_and_whether_it_is_tight(answer):
     assert len(answer.plans) > 3
     text = text_of(tightened(answer))
-    assert text.count("(90 %:") == 3
+    assert text.count("(90 %:") == 1
+    assert text_of(answer, verbose=True).count("(90 %:") == min(len(answer.plans), 9)
     assert [line for line in text.splitlines() if len(line) > 80] == []
     assert "memory fits" not in text
-    assert len(text.splitlines()) < 60
+    assert len(text_of(replace(answer, scaling=())).splitlines()) <= 24
     assert text.count(" (tight)") == 1
     assert text_of(answer).count(" (tight)") == 0
 
@@ -188,7 +188,7 @@ def test_a_bill_without_price_or_power_says_so(answer):
     best = answer.plans[0]
     unknown = replace(best, bill=replace(best.bill, usd=None, energy_kwh=None))
     changed = replace(answer, plans=(unknown, *answer.plans[1:]))
-    assert "days, no price known, no power known" in text_of(changed)
+    assert "minutes, no price known, no power known" in text_of(changed)
     cards = {card.title: card for card in build_plan_view(changed).cards}
     assert cards["Cost"].value == "no price known"
     assert "Power" in cards

@@ -1,0 +1,121 @@
+"""Is there Chinese for every sentence that plans, fine-tunings and servers put before a reader?"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from sentences import sentences
+
+from hwprof import cli
+from hwprof.report.chinese import WORDS, phrase
+
+ROOT = Path(__file__).resolve().parents[2] / "hwprof"
+FOLDERS = ("report/plan", "report/deploy", "plan/answer", "plan/space", "plan/fit", "plan/goodput")
+MODULES = [
+    *(path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.py"))),
+    *(
+        ROOT / name
+        for name in ("cli/plan/question.py", "deploy/space.py", "deploy/decision.py", "simulate/prediction.py")
+    ),
+]
+KEPT = {
+    *("MFU", "HFU", "USD", "ZeRO", "CO", "LoRA", "QLoRA", "PUE", "TDP", "DGX", "QM", "IEA", "Electricity", "Uptime"),
+    *(
+        "Institute",
+        "TRL",
+        "axolotl",
+        "DIR",
+        "NAME",
+        "GB",
+        "MB",
+        "kWh",
+        "hwprof",
+        "fit",
+        "model",
+        "hardware",
+        "token",
+        "tokens",
+    ),
+    *(
+        "bit",
+        "Ulysses",
+        "BLOOM",
+        "autocast",
+        "logits",
+        "fp",
+        "bf",
+        "PyTorch",
+        "Llama",
+        "MegaScale",
+        "kW",
+        "MW",
+        "MWh",
+        "Wh",
+        "ms",
+    ),
+    *("tp", "cp", "pp", "dp", "ep", "vp", "mb", "cudnn", "megatron"),
+}
+"""Names, units and options, which are the same in every language."""
+
+
+def english(text: str) -> set[str]:
+    """Words of a text that are left in English."""
+    plain = re.sub(r"--[\w-]+( [A-Za-z-]+)?|[\w.]+(-[\w.]+)+|\w*\d\w*", "", text)
+    return set(re.findall("[A-Za-z]{2,}", plain)) - KEPT
+
+
+def said(text: str) -> str:
+    """A sentence of the code in Chinese, with numbers in its holes."""
+    filled = re.sub(r"(?<=[A-Za-z])\{\}", "", text).replace("{}", "7")
+    return WORDS.get(filled) or WORDS.get(filled.strip()) or phrase(filled)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_sentence_of_the_code_has_chinese(module):
+    left = {text: english(said(text)) for text in sentences(module)}
+    assert {text: words for text, words in left.items() if words} == {}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "plan --model 8b --hardware h100,4090 --devices 8 --tokens 100B",
+        "plan --model 8b --hardware h100 --tokens 1T --deadline 1d",
+        "plan --model 8b --hardware h100 --devices 8 --tp 3 --ep 8",
+        "fit --model 8b --hardware 4090",
+        "fit --model 8b --hardware 4090 --adaptation full",
+        "fit --model 70b --adaptation qlora",
+        "deploy --model 8b --hardware 4090,h100",
+        "deploy --model 70b --hardware h100 --tpot 1us",
+    ],
+)
+def test_nothing_of_an_answer_stays_english(words):
+    found = CliRunner().invoke(cli.cli, [*shlex.split(words), "--lang", "zh"])
+    names = {"llama", "rtx", "huggingface", "full", "all", "vllm"}
+    left = {line: english(line) - names for line in found.stdout.splitlines()}
+    assert {line: rest for line, rest in left.items() if rest} == {}
+
+
+@pytest.mark.parametrize("template", ["plan.html.j2", "deploy.html.j2"])
+def test_every_text_of_a_page_is_looked_up_in_chinese(template):
+    text = (ROOT / "report" / "templates" / template).read_text(encoding="utf-8")
+    spoken = re.findall(r"{{ t\(\"([^\"]+)\"\) }}", text)
+    assert {one: english(WORDS[one]) for one in spoken if one not in WORDS or english(WORDS[one])} == {}
+    bare = re.sub(r"{[{%].*?[%}]}|<[^>]*>", "", text, flags=re.DOTALL)
+    assert english(bare) == set()
+
+
+def test_what_a_prediction_rests_on_is_chinese():
+    asked = "plan --model 8b --hardware h100,a100 --devices 8 --format json"
+    found = CliRunner().invoke(cli.cli, shlex.split(asked))
+    options = json.loads(found.stdout)
+    lines = {line for option in options["options"] for line in option["rates_basis"]}
+    lines |= {line for plan in options["plans"] for line in plan["basis"]}
+    assert len(lines) > 12
+    left = {line: english(phrase(line)) for line in lines if not line.startswith("price of ")}
+    assert {line: words for line, words in left.items() if words} == {}
