@@ -96,9 +96,6 @@ WORDS: Mapping[str, str] = {
     "fastest": "最快",
     "nearest": "最接近",
     "What the columns mean": "各列的含义",
-    "Filter": "筛选",
-    "text in any column": "任意列中的文字",
-    "rows": "行",
     "Best on each": "每种硬件上最好的",
     "What no other server beats": "没有其他配置能超过的",
     "Settings of the first": "第一个的设置",
@@ -224,7 +221,6 @@ WORDS: Mapping[str, str] = {
     "Data, logging, synchronisation": "数据、日志与同步",
     "Operators that multiply, under the roofs": "屋顶线下的乘法算子",
     "The step, as streams and groups play it": "各流与各组的时间线",
-    "The charts need JavaScript; all tables work without it.": "图表需要 JavaScript；表格不需要。",
 }
 """Words of pages and tables."""
 
