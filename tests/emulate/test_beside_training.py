@@ -1,5 +1,7 @@
 """What scripts ask of torch beside training: objects of other ranks, profilers' marks, sensors, files, pipelines."""
 
+from threading import Event, Thread
+
 import pytest
 
 from hwprof.emulate import start
@@ -12,7 +14,7 @@ import queue, threading
 from concurrent.futures import ThreadPoolExecutor
 import torch, torch.distributed as dist, torch.distributed.checkpoint as dcp, torch.nn as nn
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
 dist.init_process_group("nccl")
@@ -43,9 +45,14 @@ with safe_open("FOLDER/weights.safetensors", framework="pt") as file:
 model = nn.Linear(8, 4).cuda()
 model.load_state_dict(weights)
 model.load_state_dict(torch.load("FOLDER/weights.pt", map_location=lambda storage, _: storage.cuda(0)))
-optimizer = torch.optim.SGD(model.parameters(), plan[0]["lr"])
+optimizer = torch.optim.AdamW(model.parameters(), torch.tensor(plan[0]["lr"], device="cuda"), fused=True)
 with ThreadPoolExecutor(2) as pool:
     assert [each.device.type for each in pool.map(torch.Tensor.cuda, [torch.ones(2), torch.ones(3)])] == ["cuda"] * 2
+class Loader(torch.utils.data.DataLoader):
+    def __init__(self, data, workers):
+        super().__init__(data, batch_size=2)
+        self.num_workers = workers
+assert [batch.tolist() for batch in Loader([1, 2, 3], workers=4)] == [[1, 2], [3]]
 ready, stream = queue.Queue(2), torch.cuda.Stream()
 def fetch():
     with torch.cuda.stream(stream):
@@ -66,6 +73,7 @@ for step in range(3):
         torch.as_tensor([loss.detach() * 2], device="cuda")
     dist.all_reduce(both)
     assert torch.allclose(loss, loss) and both.tolist() == [2.0, 2.0]
+    save_file(model.state_dict(), "FOLDER/saved.safetensors")
     dcp.save({"model": get_model_state_dict(model)}, checkpoint_id="FOLDER/sharded")
     dcp.async_save({"model": model.state_dict()}, checkpoint_id="FOLDER/sharded").result()
 """
@@ -83,6 +91,7 @@ def test_another_rank_gets_what_the_first_one_has(tmp_path):
     assert found.rank == 1
     assert found.flop == 2 * (2 * 2 * 8 * 4)
     assert not (tmp_path / "sharded").exists()
+    assert not (tmp_path / "saved.safetensors").exists()
     assert {"checkpoints are not written", "torch.cuda.power_draw: the script reads 500000, which is made up"} <= set(
         found.notes
     )
@@ -172,3 +181,26 @@ def test_a_rank_that_goes_on_longer_than_the_one_it_hears_from_has_its_step(monk
 def test_ranks_that_wait_in_a_circle_end_with_the_line(emulated_in_turn):
     with pytest.raises(WorkError, match=r"train.py:7: it waits for an object of rank 3"):
         emulated_in_turn({3: (2,), 2: (1,), 1: (3,)}, 3)
+
+
+def test_a_thread_that_leaves_puts_back_what_it_found_itself():
+    torch = pytest.importorskip("torch")
+    from hwprof.emulate.run.cuda.accelerator import Mode
+
+    mode, inside, leave = Mode(), Event(), Event()
+
+    def other():
+        with mode:
+            inside.set()
+            leave.wait(60)
+
+    thread = Thread(target=other)
+    with mode:
+        thread.start()
+        assert inside.wait(60)
+        with mode:
+            leave.set()
+            thread.join()
+            assert torch._C._only_lift_cpu_tensors()
+        assert torch._C._only_lift_cpu_tensors()
+    assert not torch._C._only_lift_cpu_tensors()

@@ -17,14 +17,17 @@ from hwprof.emulate.run.rebinding import rebind
 
 def install(rank: Rank) -> None:
     """Put readers and writers in place, for the rest of this process."""
-    _written(rank)
+    saved = _written(rank)
     _read()
-    _safetensors()
+    _safetensors(saved)
 
 
-def _written(rank: Rank) -> None:
-    def saved(*_: Any, **__: Any) -> None:
+def _written(rank: Rank) -> Callable[..., bytes]:
+    """What stands for all that writes tensors."""
+
+    def saved(*_: Any, **__: Any) -> bytes:
         rank.note("checkpoints are not written")
+        return b""
 
     def begun(*_: Any, **__: Any) -> Future[None]:
         saved()
@@ -39,6 +42,7 @@ def _written(rank: Rank) -> None:
     rebind(torch, "save", saved)
     for name, function in {"save": saved, "async_save": begun, "load": loaded}.items():
         rebind(dcp, name, function)
+    return saved
 
 
 class _Place:
@@ -67,8 +71,8 @@ def _read() -> None:
     rebind(torch, "load", loaded)
 
 
-def _safetensors() -> None:
-    """Files of safetensors are mapped into memory, which is done for real."""
+def _safetensors(saved: Callable[..., bytes]) -> None:
+    """Files of safetensors are mapped into memory, which is done for real, and not written."""
     try:
         import safetensors
         import safetensors.torch
@@ -113,6 +117,9 @@ def _safetensors() -> None:
 
     rebind(safetensors, "safe_open", Opened)
     rebind(safetensors.torch, "load", loaded)
+    rebind(safetensors.torch, "save", saved)
+    rebind(safetensors.torch, "save_file", saved)
+    rebind(safetensors.torch, "save_model", saved)
 
 
 class _Slice:

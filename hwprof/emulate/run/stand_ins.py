@@ -263,17 +263,13 @@ def _data(rank: Rank) -> None:
     What workers would do beside the script takes none of its time.
     """
     alone = dataloader._SingleProcessDataLoaderIter
-    init, begin, fetch = dataloader.DataLoader.__init__, alone.__init__, alone._next_data
+    hold, begin, fetch = dataloader.DataLoader.__setattr__, alone.__init__, alone._next_data
 
-    @functools.wraps(init)  # some read its signature
-    def here(self: Any, *args: Any, **kwargs: Any) -> None:
-        if kwargs.get("num_workers"):
+    def here(self: Any, name: str, value: Any) -> None:
+        if name == "num_workers" and value:
             rank.note("DataLoader: data is read in this process, without workers")
-        self.__dict__[_WORKERS] = bool(kwargs.get("num_workers") or (len(args) > 5 and args[5]))
-        if len(args) > 5:
-            args = (*args[:5], 0, *args[6:])
-        kwargs |= {name: value for name, value in _ALONE.items() if name in kwargs}
-        init(self, *args, **kwargs)
+            self.__dict__[_WORKERS] = True
+        hold(self, name, _ALONE.get(name, value))
 
     def begun(self: Any, loader: Any) -> None:
         begin(self, loader)
@@ -283,7 +279,7 @@ def _data(rank: Rank) -> None:
         with rank.host_time if self.__dict__[_WORKERS] else nullcontext(), _disable_current_modes():
             return fetch(self)
 
-    dataloader.DataLoader.__init__ = here
+    dataloader.DataLoader.__setattr__ = here  # what loaders of other libraries call in their own way
     alone.__init__, alone._next_data = begun, fetched
 
 

@@ -15,6 +15,7 @@ import functools
 import mmap
 import platform
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,18 @@ class Mode(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch types it s
     """Fake tensors of devices that torch believes in, beside real tensors of the host."""
 
     def __init__(self) -> None:
+        self._entered = threading.local()
         super().__init__(allow_non_fake_inputs=True)
+
+    @property
+    def enter_stack(self) -> list[Any]:
+        """What each thread that enters has to put back when it leaves: torch keeps it for all of them together."""
+        found: list[Any] = self._entered.__dict__.setdefault("stack", [])
+        return found
+
+    @enter_stack.setter
+    def enter_stack(self, _empty: list[Any]) -> None:
+        """Torch begins with none."""
 
     @property
     def avoid_device_init(self) -> bool:

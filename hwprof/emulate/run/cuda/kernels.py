@@ -147,5 +147,13 @@ _NAMED: dict[str, Callable[..., Any]] = {
     "_fused_rms_norm": _normed,
     "_fused_rms_norm_backward": _normed_backward,
 }
-RESULTS = {getattr(aten, name).default: shapes for name, shapes in _NAMED.items() if hasattr(aten, name)}
+
+
+def _in_place(*_: Any, **__: Any) -> None:
+    """What changes its arguments alone."""
+
+
+RESULTS = {getattr(aten, name).default: shapes for name, shapes in _NAMED.items() if hasattr(aten, name)} | {
+    getattr(aten, name).tensor_lr: _in_place for name in ("_fused_adam_", "_fused_adamw_", "_fused_sgd_")
+}
 """Operator -> empty results, where torch has no rule for fake tensors or one that takes fewer types than the kernel."""
