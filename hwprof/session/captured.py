@@ -197,8 +197,9 @@ def _spec(found: _Unread, facts: Facts, passes: Sequence[Pass]) -> ModelSpec:
     """The model of some passes."""
     first, path, refusal = passes[0], found.path, found.refusal
     tensors = tuple(first.tensors())
+    why = refusal.fact.removeprefix(f"{path}: ").partition(" (did you mean")[0]
     notes = [
-        f"{refusal.fact.removeprefix(f'{path}: ')}: counted by capture of {facts.by}",
+        f"{why}: counted by capture of {facts.by}",
         *facts.remarks,
         *first.notes,
     ]
