@@ -3,10 +3,10 @@
     python benchmarks/emulate_torchtitan.py [--rows TTAN-0001,TTAN-0002]
 
 torchtitan 0.2.2 (``pip install 'hwprof[frameworks]'``, torchao for float8) runs unmodified under ``hwprof emulate``
-with the settings of each published run (``hardware_specs/published/more.csv``), on a byte-level tokenizer and text made
-here. Ten minutes; 8B takes a quarter of a minute, 405B some minutes. The software's overheads (``parameters fitted for
-torchtitan``) were fitted on these runs by ``hwprof simulate``; operators, collectives, their order and memory are the
-program's own.
+with the settings of each published run (``hardware_specs/published/more.csv.xz``), on a byte-level tokenizer and text
+made here. Ten minutes; 8B takes a quarter of a minute, 405B some minutes. The software's overheads (``parameters fitted
+for torchtitan``) were fitted on these runs by ``hwprof simulate``; operators, collectives, their order and memory are
+the program's own.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import lzma
 import statistics
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from typing import Any
 
 from hwprof.errors import WorkError
 
-RUNS = Path(__file__).parents[1] / "hardware_specs" / "published" / "more.csv"
+RUNS = Path(__file__).parents[1] / "hardware_specs" / "published" / "more.csv.xz"
 ROWS = tuple(f"TTAN-{number:04}" for number in (1, 2, 3, 4, 5, 6, 19, 25, 33, 34, 35, 41))
 """In bf16, or in float8 with a stated recipe; without asynchronous tensor parallelism; of models that 0.2.2 has."""
 FLAVORS = {"llama3-8b": "8B", "llama3-70b": "70B", "llama3.1-405b": "405B"}
@@ -114,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", default=",".join(ROWS))
     chosen = parser.parse_args().rows.split(",")
-    with RUNS.open(newline="", encoding="utf-8") as file:
+    with lzma.open(RUNS, "rt", newline="", encoding="utf-8") as file:
         runs = [run for run in csv.DictReader(file) if run["id"] in chosen]
     steps, memories, inside = [], [], 0
     print(

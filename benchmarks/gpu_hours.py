@@ -32,7 +32,7 @@ from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.step import TrainingJob
 
 SHARES = Path(__file__).parent / "goodput.csv"
-RUNS = Path(__file__).parents[1] / "hardware_specs" / "published" / "gpu_hours.csv"
+RUNS = Path(__file__).with_suffix(".csv")
 
 
 def runs() -> Iterator[dict[str, str]]:

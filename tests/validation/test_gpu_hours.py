@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import pytest
 
@@ -14,11 +15,10 @@ from hwprof.predict.stacks import stack_named
 from hwprof.simulate.prediction import predict_job
 from hwprof.specs.catalogue.lookup import load_cluster, load_device, load_model
 from hwprof.specs.catalogue.simulator import simulator_parameters
-from hwprof.specs.files import data_roots
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.step import TrainingJob
 
-RUNS = data_roots()[0] / "hardware_specs" / "published" / "gpu_hours.csv"
+RUNS = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu_hours.csv"
 
 
 def test_every_published_training_is_of_a_known_model_and_device():

@@ -17,8 +17,7 @@ from hwprof.specs.model.parts import PositiveInt
 from hwprof.specs.reading import content_of
 
 FOLDER = Path("hardware_specs") / "published"
-TABLES = ("measurements.csv.xz", "more.csv")
-"""One is packed, as it is much longer than all else that is installed."""
+TABLES = ("measurements.csv.xz", "more.csv.xz")
 
 
 class PublishedRun(Record):
@@ -98,8 +97,7 @@ def read_published(path: Path | None = None) -> tuple[PublishedRun | UnreadableR
 
 def _unpacked(path: Path) -> bytes:
     """What is in a table that hwprof ships."""
-    content = path.read_bytes()
-    return lzma.decompress(content) if path.suffix == ".xz" else content
+    return lzma.decompress(path.read_bytes())
 
 
 def _rows(content: bytes, path: Path) -> tuple[PublishedRun | UnreadableRun, ...]:
