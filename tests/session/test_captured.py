@@ -357,6 +357,6 @@ def test_seconds_and_arguments_say_how_much_sound_goes_in(tmp_path: Path) -> Non
 def test_a_torch_that_transformers_does_not_work_with_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kind, name, keys = OTHER_TYPES["state space 2"]
     path = saved(tmp_path, kind, name, keys | {"num_hidden_layers": 1})  # seen by no test before
-    monkeypatch.setattr(transformers, "is_torch_available", lambda: False)
+    monkeypatch.setattr("transformers.is_torch_available", lambda: False)
     with pytest.raises(InputError, match=r"transformers 5\S* does not work with torch 2\S*; install a newer torch"):
         captured(path)
