@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
-import lzma
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -14,11 +14,11 @@ import numpy.typing as npt
 from hwprof.errors import InputError
 from hwprof.train.bpe import encode, load_tokenizer, train_bpe
 
-DEFAULT_TEXT = Path(__file__).parent / "texts" / "pride-and-prejudice.txt.xz"
+DEFAULT_TEXT = Path(__file__).parent / "texts" / "pride-and-prejudice.txt.bz2"
 """A public-domain novel that ships with the package, packed."""
 
 BYTE_VOCABULARY = 256
-_PACKED = ".xz"
+_PACKED = ".bz2"
 _LOOKED_THROUGH_BYTES = 8_000_000
 """Up to this size a file is looked through twice: before anything is measured, and to train."""
 _CHECK_ITEMS = 1 << 24
@@ -87,7 +87,7 @@ def open_tokens(path: Path, *, tokenizer: str, vocab_size: int) -> Tokens:
     """The tokens of a data file.
 
     A file that ends in ``.npy`` holds uint16 or uint32 ids; one in ``.bin`` raw little-endian ids, uint16 where
-    ``vocab_size`` is at most 65,536, else uint32. Any other file is UTF-8 text, packed where it ends in ``.xz``.
+    ``vocab_size`` is at most 65,536, else uint32. Any other file is UTF-8 text, packed where it ends in ``.bz2``.
 
     Args:
         path: the file.
@@ -221,7 +221,7 @@ def _open_text(path: Path, *, tokenizer: str, vocab_size: int) -> Tokens:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    return lzma.open(path) if path.suffix == _PACKED else path.open("rb")
+    return bz2.open(path) if path.suffix == _PACKED else path.open("rb")
 
 
 def _bpe(tokenizer: str, text: str) -> Any:
@@ -244,8 +244,8 @@ def _bpe_size(tokenizer: str) -> int | None:
 def _check_text(path: Path) -> None:
     try:
         _check_utf8(path)
-    except (lzma.LZMAError, EOFError) as error:
-        raise InputError(f"{str(path)!r} can't be unpacked: {error}", remedy="pack it again with xz") from error
+    except (OSError, EOFError) as error:
+        raise InputError(f"{str(path)!r} can't be unpacked: {error}", remedy="pack it again with bzip2") from error
 
 
 def _check_utf8(path: Path) -> None:
