@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import io
 import signal
 import sys
 import threading
@@ -26,7 +27,8 @@ def heard(lost: Callable[[], None] = lambda: None) -> Iterator[None]:
     """A Ctrl-C that falls into a finalizer, which Python prints and forgets, comes once more, without the print.
 
     Finalizers are ``__del__``, callbacks of weak references and of the collector, and generators that are closed
-    (Python's documentation of ``sys.unraisablehook``).
+    (Python's documentation of ``sys.unraisablehook``). A file that can't be closed as it is thrown away says nothing,
+    as before Python 3.13: the write that failed has been told.
 
     Args:
         lost: told of one that was lost, before it comes again.
@@ -37,7 +39,7 @@ def heard(lost: Callable[[], None] = lambda: None) -> Iterator[None]:
         if issubclass(args.exc_type, KeyboardInterrupt):
             lost()
             _thread.start_new_thread(_again, ())
-        else:
+        elif not isinstance(args.object, io.IOBase):
             before(args)
 
     sys.unraisablehook = hook
