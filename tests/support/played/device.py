@@ -229,6 +229,8 @@ class Gpus:
         """``torch.cuda``, or the module of another kind, speaks of these devices."""
         for name, answer in (_of_apple(self) if self.kind == "mps" else self._answers()).items():
             monkeypatch.setattr(getattr(torch, self.kind), name, answer, raising=False)
+        if hasattr(torch, "accelerator") and self.kind != "mps":
+            monkeypatch.setattr(torch.accelerator, "current_stream", self.stream)
         yield self
 
     def _answers(self) -> dict[str, Any]:
@@ -307,6 +309,9 @@ class Stream:
 
     def wait_stream(self, other: Stream) -> None:
         self.free_ns = max(self.free_ns, other.free_ns)
+
+    def is_capturing(self) -> bool:
+        return self.gpus.capturing
 
     def query(self) -> bool:
         self.gpus.check()
