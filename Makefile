@@ -38,7 +38,7 @@ coverage: setup
 	          $(BIN)/coverage report --include="hwprof/$$package/*" --skip-covered --show-missing; exit 1; }; \
 	    echo "coverage of $$package: $$reached %"; \
 	done
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(PURE:%=--ignore=tests/%)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --durations=25 $(PURE:%=--ignore=tests/%)
 
 FAULTS ?= 3000
 

@@ -28,6 +28,7 @@ NOT_RUN = {
     r"hwprof emulate\b": "runs a script of the reader's; tests/emulate runs it",
     r"hwprof plan --emulation\b": "starts from a script of the reader's; tests/emulate/test_decoder.py does",
     r"hwprof probe\b": "measures for a minute; tests/cli/test_probe_command.py runs it",
+    r"hwprof validate$": "predicts a thousand runs; `make lowest` runs it, tests/validation looks at the same numbers",
     r"hwprof view . --serve": "serves until it is stopped; tests/cli/test_view_serve.py asks it",
     r"hwprof view DIR --ncu": "needs Nsight Compute's output; tests/cli/test_view_command.py has some",
     r"hwprof \w+ --model ./qwen3-next": "captures a large model; tests/session/test_captured.py does with small ones",
