@@ -145,8 +145,11 @@ def understood(words: Sequence[str], command: click.Command) -> list[str]:
         word, option = "=".join([name, *equals]), options.get(name)
         if option is not None:
             takes = not (option.is_flag or option.count)
-            found += [word, *([left.pop(0)] if takes and left and not equals else [])]
-            value = len(found) - 1 if takes else -1
+            follows = (
+                takes and not equals and left and left[0].partition("=")[0] not in options
+            )  # a value may be optional
+            found += [word, *([left.pop(0)] if follows else [])]
+            value = len(found) - 1 if takes and (equals or follows) else -1
         elif word.startswith("-") or not alone:  # click says what is wrong with it, and the rest stays as it is
             return [*found, word, *left]
         elif value >= 0:

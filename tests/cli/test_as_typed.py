@@ -14,6 +14,7 @@ from hwprof.cli.mistyped import understood
 from hwprof.cli.options import Amount, Devices, Listed, Measured, Word
 from hwprof.cli.plan.command import command as plan
 from hwprof.cli.plan.fit import command as fit
+from hwprof.cli.validate import command as validate
 from hwprof.errors import InputError
 from hwprof.report.folding import text_width
 from hwprof.specs.catalogue.lookup import counted, load_device
@@ -138,6 +139,8 @@ def test_a_size_of_memory_in_place_of_a_device_says_where_it_goes():
         (fit, "--vram 24gb --model 8b", "--memory 24gb --model 8b"),
         (deploy, "--context 8k", "--context 8k"),
         (deploy, "--rps 5 --max-new-tokens=64", "--qps 5 --new-tokens=64"),
+        (validate, "--serving --format json", "--serving --format json"),
+        (validate, "--kernels my points.csv --json", "--kernels 'my points.csv' --format json"),
     ],
 )
 def test_words_of_other_tools_and_of_a_hurry_are_understood(command, typed, read):
