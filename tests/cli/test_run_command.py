@@ -130,8 +130,9 @@ def test_loss_falls(real_run):
 
 
 def test_own_time_of_the_phases_fills_the_step(real_run):
-    phases = real_run[0]["phases"]
-    assert [phase["name"] for phase in phases if phase["in_step"]] == [
+    """In the step that the machine disturbed least: its threads wait between phases, too."""
+    phases = [phase for phase in real_run[0]["phases"] if phase["in_step"]]
+    assert [phase["name"] for phase in phases] == [
         "data",
         "host_to_device",
         "forward",
@@ -140,7 +141,9 @@ def test_own_time_of_the_phases_fills_the_step(real_run):
         "clip",
         "optimizer",
     ]
-    assert 0.9 <= sum(phase["share"] for phase in phases) <= 1.1
+    parts_s = zip(*(phase["samples_s"] for phase in phases), strict=True)
+    filled = [sum(parts) / step_s for parts, step_s in zip(parts_s, real_run[0]["step"]["samples_s"], strict=True)]
+    assert 0.9 <= max(filled) <= 1.0
 
 
 def test_tables_open_with_one_header_row_and_units(real_run):
