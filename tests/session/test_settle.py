@@ -92,6 +92,6 @@ def test_little_shared_memory_is_said_with_what_to_do(monkeypatch):
 )
 def test_what_an_older_torch_has_not_is_said_first(monkeypatch, lacks, options, ranks, says):
     assert settle(RunRequest(**SMALL, **options), ranks=ranks).settings
-    monkeypatch.delattr(lacks, raising=False)
+    monkeypatch.delattr(lacks)
     with pytest.raises(InputError, match=says):
         settle(RunRequest(**SMALL, **options), ranks=ranks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ class Regions:
         self._next, self._count = 0, 0
         self._counts: dict[tuple[int, bool], int] = {}
         self.any = False
-        self.passing: list[torch.UntypedStorage] = []
+        self.passing: list[weakref.ref[torch.UntypedStorage]] = []
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function whose calls are those of compiled code, and those of its backward pass."""
@@ -77,11 +78,11 @@ class Regions:
                 out = function(*args, **kwargs)
             finally:
                 self._current = None
-                for storage in self.passing:
+                for storage in filter(None, (reference() for reference in self.passing)):  # some are gone already
                     self._rank.storages.empty(storage)
                 self.passing.clear()
             results = _followed(out)
-            self._out(results)
+            self.outside(results)
             for tensor in results:
                 if tensor.grad_fn is not None:
                     tensor.register_hook(functools.partial(self._again, number))  # type: ignore[no-untyped-call]
@@ -138,9 +139,10 @@ class Regions:
         """The gradient of what a region gave is there."""
         self._enter(number, backward=True)
 
-    def _out(self, results: list[torch.Tensor]) -> None:
+    def outside(self, given: Any) -> None:
+        """What no compiled code reads: the caller of a region, or a collective in it."""
         step = self._rank.tape.current
-        parts = self._parts([getattr(each, "_local_tensor", each) for each in results])
+        parts = self._parts([getattr(each, "_local_tensor", each) for each in _followed(given)])
         step.flows.append(Flow(event=len(step.events), call=-1, region=None, kind="other", reads=parts, writes=()))
 
     def _parts(self, tensors: list[Any]) -> tuple[Part, ...]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import cache
 from threading import RLock
 from time import thread_time
@@ -212,6 +213,8 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
         if traits.collective is not None or traits.waits:
             self._born(traits, results)
             if traits.collective is not None:
+                if rank.regions.any:
+                    rank.regions.outside((args, kwargs))
                 self._collective(traits, args, kwargs, results)
             else:
                 self._wait(args[0], out)
@@ -245,7 +248,7 @@ class Witness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch type
             roots = rank.storages.roots([leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)])
         self._born(traits, results, roots)
         if place is not None and (place, call) in rank.tape.passing:
-            rank.regions.passing += [each.untyped_storage() for each in results]
+            rank.regions.passing += [weakref.ref(each.untyped_storage()) for each in results]
         rank.tape.call(call, rank.stream)
         rank.regions.flow(func, call, place, given, results, view=traits.view)
 
