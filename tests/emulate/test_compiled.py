@@ -167,6 +167,7 @@ import sys, torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed._functional_collectives import reduce_scatter_tensor_autograd
+from torch.nn.functional import gelu
 from torch.utils.checkpoint import checkpoint
 
 dist.init_process_group("nccl")
@@ -176,7 +177,7 @@ class Block(nn.Module):
         super().__init__()
         self.up, self.down = nn.Linear(64, 192, bias=False), nn.Linear(192, 64, bias=False)
     def inner(self, x):
-        return self.down(reduce_scatter_tensor_autograd(self.up(x), "sum", 0, dist.group.WORLD))
+        return self.down(reduce_scatter_tensor_autograd(gelu(self.up(x)), "sum", 0, dist.group.WORLD))
     def forward(self, x):
         return checkpoint(self.inner, x, use_reentrant=False)
 
@@ -190,9 +191,10 @@ for _ in range(4):
 
 
 def test_what_a_collective_reads_is_computed_again_in_compiled_code_too(tmp_path):
-    """Two products forwards, the first of them once more, two for each of them backwards."""
+    """The activation before it is computed twice; of products two forwards, one once more, two for each backwards."""
     (tmp_path / "train.py").write_text(EXCHANGING, encoding="utf-8")
     for words in ([], ["compiled"]):
         found = recorded([str(tmp_path / "train.py"), *words], machine_named("h100-sxm", 2), steps=3)[0]
         calls = [found.calls[event[1]] for event in found.events if event[0] == KERNEL]
-        assert len([each for each in calls if each.name == "aten::mm" and not each.joined]) == 7, words
+        made = Counter(each.name for each in calls if not each.joined)
+        assert (made["aten::gelu"], made["aten::mm"]) == (2, 7), words
