@@ -16,6 +16,7 @@ from torch import nn
 from hwprof.measure.capture.configured import NOTHING_FROZEN, Frozen, subject_of_config
 from hwprof.measure.capture.fake import make_fake, weightless
 from hwprof.measure.capture.inputs import Asked
+from hwprof.measure.capture.layers.alike import Comparison
 from hwprof.measure.capture.mode import CallRecorder
 from hwprof.measure.capture.module import capture
 from hwprof.measure.capture.subject import Subject
@@ -361,3 +362,21 @@ def test_layers_that_may_not_do_the_same_all_run(factory: Any, alike: int, monke
     assert found[0].kept == found[1].kept
     assert found[0].parameters == found[1].parameters
     assert len(repeated) == alike
+
+
+class _LeadsBack(nn.Module):
+    """Holds a method of its own, as SEW-D's layers do."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.scale = scale
+        self.turned = self.turn
+
+    def turn(self, states: torch.Tensor) -> torch.Tensor:
+        return self.scale * self.linear(states)
+
+
+def test_layers_that_hold_methods_of_their_own_are_compared() -> None:
+    assert Comparison({}).modules(_LeadsBack(2.0), _LeadsBack(2.0))
+    assert not Comparison({}).modules(_LeadsBack(2.0), _LeadsBack(3.0))

@@ -112,6 +112,7 @@ class Comparison:
 
     def modules(self, one: nn.Module, other: nn.Module, path: str = "") -> bool:
         """Whether they are equal."""
+        self._seen[id(one), id(other)] = one, other  # an attribute may lead back to its owner
         if type(one) is not type(other) or vars(one).keys() != vars(other).keys():
             return False
         for name, value in vars(one).items():
@@ -153,6 +154,7 @@ class Comparison:
     def _numbers_of(self, one: nn.Module, other: nn.Module) -> bool:
         """Whether parts that no list of parts names differ, by numbers or more."""
         inside = Comparison(self._values)
+        inside._seen = self._seen
         return not inside.modules(one, other) or bool(inside.numbers)
 
     def _objects(self, one: Any, other: Any) -> bool:
