@@ -104,7 +104,7 @@ class Amount(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number, or a usage error."""
-        text = re.sub(r"(?<=\d)[, '](?=\d{3})", "", str(value).strip())
+        text = re.sub(r"(?<=\d)[, '](?=\d{3}(?!\d))", "", str(value).strip())
         match = _AMOUNT.fullmatch(text)
         factor = _FACTORS.get(match[2].lower(), 0.0) if match else 0.0
         if match is None or not 0 < float(match[1]) * factor < float("inf"):

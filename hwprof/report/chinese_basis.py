@@ -19,6 +19,9 @@ DEPLOY: Mapping[str, str] = {
     "{} of {}, {} user{} each": "{}，布局 {}，每个 {} 用户{}",
     "a million tokens: {}, {}": "每百万 token：{}，{}",
     "{}, prompts of {} tokens, answers of {}": "{}，提示 {} token，回答 {} token",
+    "{} further layouts were not simulated: their pipelines have too many passes": (
+        "另有 {} 个布局未模拟：流水线的遍数太多"
+    ),
     "it takes {} devices, there are {}": "需要 {} 台，只有 {} 台",
     "slower than the goals: at best the first token after {}, or {} a token": (
         "比目标慢：最快首个 token {}，每个 token {}"

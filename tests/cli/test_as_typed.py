@@ -46,7 +46,13 @@ def test_an_amount(typed, meant):
 
 @pytest.mark.parametrize(
     ("typed", "said"),
-    [("50k€", "money is counted in USD"), ("1TT", "15T, 300B or 2.5M"), ("5 20", "15T"), ("0", "no positive number")],
+    [
+        ("50k€", "money is counted in USD"),
+        ("1TT", "15T, 300B or 2.5M"),
+        ("5 20", "15T"),
+        ("1,0000", "15T"),
+        ("0", "no positive number"),
+    ],
 )
 def test_what_is_no_amount_is_refused(typed, said):
     with pytest.raises(click.BadParameter) as refused:

@@ -48,7 +48,7 @@ def call_ceiling(bench: Bench, call: AtenCall) -> Ceiling:
     with torch.inference_mode(mode=False), torch.no_grad():
         work = rotating(lambda: _work(operator, call, bench.device), size_bytes, bench.device)
         timed = quick.time(work, deadline_s=CALL_S, prepare=l2_flush(bench.device))
-    return bench.ceiling(call_name(call), "latency", timed, conditions={"call": call.name})
+    return bench.ceiling(call_name(call), "latency", timed, conditions={"call": call.name, "played": "alone"})
 
 
 def operator_of(call: AtenCall) -> Any:

@@ -110,4 +110,4 @@ def test_the_probe_of_a_processor_plays_its_steps(monkeypatch):
     calls = (*(call for call, _ in STEP), alone)
     probe_device(torch.device("cpu"), dtypes=(), calls=calls, steps=[STEP], quick=True, on_result=found.append)
     played_in = {each.name: each.conditions.get("played") for each in found[-1].ceilings}
-    assert played_in == {call_name(call): "in place" for call, _ in STEP} | {call_name(alone): None}
+    assert played_in == {call_name(call): "in place" for call, _ in STEP} | {call_name(alone): "alone"}
