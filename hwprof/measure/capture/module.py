@@ -97,7 +97,7 @@ def _captured(
             if repeats is not None:
                 repeats.check(roots)
             if backward:
-                _backward(recorder, roots)
+                _backward(recorder, roots, again=repeats is not None)
             calls = recorder.calls if repeats is None else repeats.with_backward(start)
         except (HwprofError, HasToRunError):
             raise
@@ -134,14 +134,15 @@ def _trained(output: Any) -> Any:
     return output
 
 
-def _backward(recorder: CallRecorder, roots: list[torch.Tensor]) -> None:
+def _backward(recorder: CallRecorder, roots: list[torch.Tensor], *, again: bool) -> None:
+    """``again``: the graph stays, since a module may hold a part of it that the next try goes through, too."""
     trained = [root for root in roots if root.requires_grad]
     if not trained:
         return
     gradients = [torch.ones_like(root, memory_format=torch.contiguous_format) for root in trained]
     recorder.outside, recorder.direction = MODEL_LABEL, "backward"
     with recorder:
-        torch.autograd.backward(trained, gradients)
+        torch.autograd.backward(trained, gradients, retain_graph=again)
 
 
 def parameter_uses(recorder: CallRecorder, module: nn.Module) -> Iterator[ParameterUse]:
