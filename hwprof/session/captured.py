@@ -13,13 +13,14 @@ from hwprof.count.blocks.parameters import parameters
 from hwprof.count.inference.serving import Serving
 from hwprof.errors import InputError, SpecError
 from hwprof.session.capturing.generation import CapturedGeneration, decoding_of, generation_of
+from hwprof.session.capturing.lengths import Lengths
 from hwprof.session.capturing.passes import Pass
 from hwprof.session.capturing.shapes import LINE, Shapes
 from hwprof.specs.catalogue.lookup import config_file, load_model
 from hwprof.specs.huggingface import KNOWN_TYPES, WITH_IMAGES, UnreadKeysError, model_from_config, model_type_of
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.job.switches import JobDtype
-from hwprof.specs.model.captured import CapturedModel
+from hwprof.specs.model.captured import CapturedModel, CapturedShot
 from hwprof.specs.model.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def counted_generation(name: str, shapes: Shapes, *, steps: int, serving: Servin
     facts = _facts(found)
     size, path = shapes.batch_sizes[0], found.path
     seen = decoding_of(path, size, shapes, steps=max(steps, 1))
-    spec = _spec(found, facts, [Pass.seen_of(seen.name, seen.prompt, facts=facts, batch_size=size, shapes=shapes)])
+    first = Pass.seen_of(seen.name, seen.prompt, facts=facts, batch_size=size, shapes=shapes)
+    spec = _spec(found, facts, first, [first.shot()])
     work = {"batch_size": size, "prompt_tokens": shapes.seq_len, "steps": steps}
     return generation_of(spec, seen, **work, serving=serving)
 
@@ -100,7 +102,7 @@ def counted_server(name: str) -> ServedModel:
             raise
         return read
     first = Pass.seen_of(seen.name, seen.prompt, facts=facts, batch_size=1, shapes=shapes)
-    model = served_capture(_spec(found, facts, [first]), seen.caches[0])
+    model = served_capture(_spec(found, facts, first, [first.shot()]), seen.caches[0])
     latent = read is not None and any(one.kind == "latent" for one in read.mixing)
     if read is not None and latent and abs(read.parameters / model.parameters - 1) <= MOST_UNSEEN:
         return read
@@ -188,14 +190,18 @@ def _facts(found: _Unread) -> Facts:
 def _captured(found: _Unread, shapes: Shapes) -> ModelSpec:
     facts = _facts(found)
     shapes = replace(shapes, seq_len=shapes.seq_len or min(facts.widths["max_seq_len"], shapes.longest))
-    asked = [(size, length) for length in shapes.lengths for size in shapes.batch_sizes]
-    passes = [Pass.of(found.path, facts, size, replace(shapes, seq_len=length)) for size, length in asked]
-    return _spec(found, facts, passes)
+
+    def seen(batch_size: int, seq_len: int) -> Pass:
+        return Pass.of(found.path, facts, batch_size, replace(shapes, seq_len=seq_len))
+
+    lengths = Lengths(seen, found.path.read_bytes())
+    shots = [lengths.shot(size, length) for length in shapes.lengths for size in shapes.batch_sizes]
+    return _spec(found, facts, lengths.first(shapes.batch_sizes[0], shapes.lengths[0]), shots)
 
 
-def _spec(found: _Unread, facts: Facts, passes: Sequence[Pass]) -> ModelSpec:
+def _spec(found: _Unread, facts: Facts, first: Pass, shots: Sequence[CapturedShot]) -> ModelSpec:
     """The model of some passes."""
-    first, path, refusal = passes[0], found.path, found.refusal
+    path, refusal = found.path, found.refusal
     tensors = tuple(first.tensors())
     why = refusal.fact.removeprefix(f"{path}: ").partition(" (did you mean")[0]
     notes = [
@@ -212,5 +218,5 @@ def _spec(found: _Unread, facts: Facts, passes: Sequence[Pass]) -> ModelSpec:
         | {"norm": "rmsnorm", "norm_placement": "pre", "final_norm": True, "tied_embeddings": False}
         | {"attention_bias": "none", "mlp_bias": False, "head": first.head()}
         | {"notes": "; ".join(notes), "source": {"config": str(path), "captured": facts.by}}
-        | {"captured": CapturedModel(by=facts.by, tensors=tensors, shots=tuple(map(Pass.shot, passes)))}
+        | {"captured": CapturedModel(by=facts.by, tensors=tensors, shots=tuple(shots))}
     )
