@@ -1,7 +1,7 @@
 """What does a long sequence ask of a class that loops over its tokens? What short ones say, where they say it exactly.
 
-Recurrent layers of transformers loop over pieces of the sequence, so that a capture takes as long as the sequence. Their
-costs, and all others, are at most quadratic in its length: three lengths give them, a fourth shows whether that is so.
+Recurrent layers of transformers loop over pieces of the sequence, so that a capture takes as long as the sequence.
+Costs of all layers are at most quadratic in its length: three lengths give them, a fourth shows whether that is so.
 """
 
 from __future__ import annotations
