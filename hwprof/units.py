@@ -23,13 +23,13 @@ def _scaled(symbols: tuple[str, ...], prefixes: dict[str, float], factor: float 
 _LONG = {
     name: size
     for names, size in (
-        ("second seconds sec", 1.0),
-        ("minute minutes", 60.0),
-        ("hour hours hr hrs", 3600.0),
-        ("day days", 86400.0),
-        ("week weeks w", 7 * 86400.0),
-        ("month months", 30 * 86400.0),
-        ("year years", 365 * 86400.0),
+        ("second seconds sec 秒", 1.0),
+        ("minute minutes 分钟", 60.0),
+        ("hour hours hr hrs 小时", 3600.0),
+        ("day days 天 日", 86400.0),
+        ("week weeks w 周", 7 * 86400.0),
+        ("month months 月 个月", 30 * 86400.0),
+        ("year years 年", 365 * 86400.0),
     )
     for name in names.split()
 }
@@ -50,7 +50,7 @@ _UNITS: dict[str, dict[str, float]] = {
 _EXAMPLES = {"s": "h", "byte": "GB", "watt": "kW", "byte_per_s": "GB/s"}
 """A unit that people use, of a dimension that they type."""
 
-_QUANTITY = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ/]+)\s*")
+_QUANTITY = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ/\u4e00-\u9fff]+)\s*")
 
 
 def parse(text: str, dimension: Dimension) -> float:

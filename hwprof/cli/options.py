@@ -43,14 +43,14 @@ class Word(click.Choice[str]):
 
 
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
-_WHOLE = re.compile(r"([1-9]\d*)([kK]?)")
+_WHOLE = re.compile(r"([1-9]\d*)([kKmM]?)")
 
 
 class Whole(click.ParamType[int]):
-    """A whole number of at least 1 as people type it: ``1024``, ``1,024``, ``1_024``, ``4k``.
+    """A whole number of at least 1 as people type it: ``1024``, ``1,024``, ``1_024``, ``4k``, ``1M``.
 
     Args:
-        kilo: what ``k`` stands for: 1024 where sizes go by powers of two, as lengths of sequences do.
+        kilo: ``k``, and its square ``M``: 1024 where sizes go by powers of two, as lengths of sequences do.
     """
 
     name = "count"
@@ -67,7 +67,7 @@ class Whole(click.ParamType[int]):
             self.fail(f"{text} is not in the range x>=1.", param, ctx)
         if not match:
             self.fail(f"{value!r} is no whole number from 1 on, such as 8, 1024 or 4k.", param, ctx)
-        return int(match[1]) * (self.kilo if match[2] else 1)
+        return int(match[1]) * {"": 1, "k": self.kilo, "m": self.kilo * self.kilo}[match[2].lower()]
 
 
 class Devices(Whole):
@@ -80,7 +80,7 @@ class Devices(Whole):
 
 
 _AMOUNT = re.compile(
-    r"(?:US)?\$?\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\s*([a-z]*?)\s*(?:USD|US\$|\$|dollars?|tokens?)?",
+    r"(?:US)?\$?\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\s*([a-z万亿]*?)\s*(?:USD|US\$|\$|dollars?|tokens?|美元)?",
     re.IGNORECASE,
 )
 _FACTORS = {
@@ -90,7 +90,9 @@ _FACTORS = {
         ("k thousand", 1e3),
         ("m mn mio million", 1e6),
         ("g b bn billion", 1e9),
-        ("t tn trillion", 1e12),
+        ("t tn trillion 万亿", 1e12),
+        ("万", 1e4),
+        ("亿", 1e8),
     )
     for word in words.split() or [""]
 }
@@ -98,7 +100,7 @@ _FACTORS_ALONE = {"", "K", "M", "B", "T"}
 
 
 class Amount(click.ParamType[float]):
-    """A positive number that may end in k, M, B (or G) or T: ``15T`` tokens, ``$2M``, ``1,000,000``, ``2 million``."""
+    """A positive number that may end in k, M, B (or G) or T: ``15T`` tokens, ``$2M``, ``2 million``, ``2万亿``."""
 
     name = "amount"
 
@@ -109,7 +111,7 @@ class Amount(click.ParamType[float]):
         factor = _FACTORS.get(match[2].lower(), 0.0) if match else 0.0
         if match is None or not 0 < float(match[1]) * factor < float("inf"):
             lost = " (of $2M a shell leaves M: write 2M or '$2M')" if text.upper() in _FACTORS_ALONE else ""
-            lost = " (money is counted in USD)" if re.search("[€£¥]|EUR|CNY|RMB", text) else lost
+            lost = " (money is counted in USD)" if re.search("[€£¥元]|EUR|CNY|RMB|人民币", text) else lost
             self.fail(f"{value!r} is no positive number such as 15T, 300B or 2.5M{lost}.", param, ctx)
         return float(match[1]) * factor
 

@@ -238,6 +238,8 @@ def _verdict(found: Prediction, need: str, room: str) -> list[str]:
 
 
 def _text(placed: Placed, found: Prediction, *, verbose: bool) -> str:
+    from hwprof.report.plan.answer_text import mfu_words
+
     job, machine = placed.job, placed.machine
     low_s, high_s = found.interval_s
     low, high = found.memory_interval_bytes
@@ -246,7 +248,7 @@ def _text(placed: Placed, found: Prediction, *, verbose: bool) -> str:
     where = f"{job.model.name} on {job.layout.devices:,} x {machine.device.id}"
     return "\n".join(
         [
-            f"{format_seconds(found.step_s)} a step, MFU {format_fraction(found.mfu)}, {found.bound}-bound",
+            f"{format_seconds(found.step_s)} a step, {mfu_words(found)}, {found.bound}-bound",
             *_verdict(found, need, room),
             f"{where}, {job.dtype}, {job.tokens:,} tokens a step",
             "",

@@ -184,6 +184,8 @@ def _asked(device: DeviceSpec | None, calibration: Path | None, wanted: Chosen, 
     )
 
 
+_RECORD = "run.json"
+"""What `hwprof run` writes beside its trace."""
 _XPLANE, _OF_XPLANE = ".xplane.pb", ".trace.json.gz"
 """JAX draws a part of each profile a second time, for browsers."""
 
@@ -197,7 +199,7 @@ def _in_folder(folder: Path) -> list[Path]:
         found = {file for pattern in patterns for file in folder.glob(each.format(pattern))}
         beside = {file.name.removesuffix(_XPLANE) + _OF_XPLANE for file in found if file.name.endswith(_XPLANE)}
         if found:
-            return sorted(file for file in found if file.name not in beside)
+            return sorted(file for file in found if file.name not in {*beside, _RECORD}) or sorted(found)
     return []
 
 

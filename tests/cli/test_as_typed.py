@@ -38,6 +38,9 @@ from hwprof.units import format_long, parse, parse_typed
         ("50'000 dollars", 50e3),
         ("$1,500,000", 1.5e6),
         ("1e12", 1e12),
+        ("1.5万亿", 1.5e12),
+        ("1000亿", 1e11),
+        ("50万美元", 5e5),
     ],
 )
 def test_an_amount(typed, meant):
@@ -48,6 +51,7 @@ def test_an_amount(typed, meant):
     ("typed", "said"),
     [
         ("50k€", "money is counted in USD"),
+        ("50万元", "money is counted in USD"),
         ("1TT", "15T, 300B or 2.5M"),
         ("5 20", "15T"),
         ("1,0000", "15T"),
@@ -73,6 +77,9 @@ def test_what_is_no_amount_is_refused(typed, said):
         ("24G", "byte", 24e9),
         ("24 gib", "byte", 25_769_803_776),
         ("2 GB/s", "byte_per_s", 2e9),
+        ("30天", "s", 2_592_000),
+        ("3 个月", "s", 7_776_000),
+        ("12小时", "s", 43_200),
     ],
 )
 def test_a_quantity(typed, dimension, meant):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +24,18 @@ def simulated(*arguments: str) -> Any:
     result = CliRunner().invoke(command, [*arguments, "--format", "json"], catch_exceptions=False)
     assert result.exit_code == 0
     return json.loads(result.stdout)
+
+
+def test_of_long_sequences_both_counts_of_attention_are_told() -> None:
+    """At 131,072 tokens attention is 68 % of the work counted in full: half of it is 34 % of all."""
+    asked = ["--model", "8b", "--hardware", "h100", "--devices", "64", "--tp", "2", "--cp", "8", "--global-batch", "32"]
+    text = CliRunner().invoke(command, [*asked, "--seq-len", "128k"]).stdout
+    full, causal = map(float, re.findall(r"([0-9.]+) %", text.splitlines()[0]))
+    assert text.splitlines()[0].endswith(" % causal), compute-bound")
+    attention = 12 * 32 * 4096 * 131072 / 1e9
+    share = attention / (attention + 6 * 7.5)
+    assert causal / full == pytest.approx(1 - share / 2, abs=0.02)
+    assert "causal" not in CliRunner().invoke(command, [*asked[:-2], "--seq-len", "4k"]).stdout.splitlines()[0]
 
 
 def test_json_keeps_its_contract() -> None:

@@ -51,6 +51,12 @@ def test_a_folder_and_a_pattern_stand_for_their_traces(files: list[str], tmp_pat
         assert isinstance(_run(str(nothing)).exception, InputError)
 
 
+def test_a_folder_of_a_run_stands_for_its_trace(files: list[str], tmp_path: Path):
+    (tmp_path / "run.json").write_text('{"schema_version": 1}', encoding="utf-8")
+    (tmp_path / "trace.json.gz").write_bytes(Path(files[0]).read_bytes())
+    assert len(json.loads(_run(str(tmp_path), "--format", "json").stdout)["devices"]) == 1
+
+
 def test_text_says_where_the_time_went_and_what_to_change(files: list[str]):
     text = _run(*files, "--top", "3").stdout
     for words in ("computation", "idle: waiting for the next batch", "Model.Block.Linear", "Critical path", "try:"):

@@ -10,14 +10,20 @@ from hwprof.cli.options import Listed, Whole
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("1024", 1024), ("1,024", 1024), ("1_024", 1024), ("16,384", 16384), ("4k", 4000), (8, 8)]
+    ("typed", "meant"),
+    [("1024", 1024), ("1,024", 1024), ("1_024", 1024), ("16,384", 16384), ("4k", 4000), ("2M", 2_000_000), (8, 8)],
 )
 def test_a_number(typed, meant):
     assert Whole().convert(typed, None, None) == meant
 
 
 def test_lengths_go_by_powers_of_two():
-    assert [TOKENS.convert(typed, None, None) for typed in ("4k", "128K", "2048")] == [4096, 131072, 2048]
+    assert [TOKENS.convert(typed, None, None) for typed in ("4k", "128K", "1M", "2048")] == [
+        4096,
+        131072,
+        1048576,
+        2048,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import click
 
 from hwprof.cli.count.notes import note, note_length
 from hwprof.cli.format_option import tell
+from hwprof.cli.job_options import TOKENS
 from hwprof.cli.options import Word, refuse, with_options
 from hwprof.count.inference.serving import MlaForm, Serving, WeightFormat
 from hwprof.errors import InputError
@@ -22,7 +23,7 @@ NarrowCache = Literal["fp8", "int8"]
 
 inference_options = with_options(
     click.option("--inference", is_flag=True, help="Count prefill and decode with a key-value cache, not training."),
-    click.option("--prompt-len", type=click.IntRange(min=1), help="With --inference: tokens of a prompt or source."),
+    click.option("--prompt-len", type=TOKENS, help="With --inference: tokens of a prompt or source."),
     click.option(
         "--new-tokens", type=click.IntRange(min=0), help="With --inference: tokens generated for each prompt."
     ),

@@ -12,7 +12,7 @@ import click
 
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option, say
-from hwprof.cli.job_options import POSITIVE
+from hwprof.cli.job_options import POSITIVE, TOKENS
 from hwprof.cli.options import FiniteRange, Listed, with_options
 from hwprof.cli.progress import caller
 from hwprof.errors import InputError
@@ -26,8 +26,8 @@ server_options = with_options(
     click.argument("url"),
     click.option("--served-model", help="As the server calls it; default: the first that it lists."),
     click.option("--endpoint", type=click.Choice(["chat", "completions"]), default="chat", show_default=True),
-    click.option("--prompt-len", "prompt", type=POSITIVE, default=256, show_default=True, help="About so many tokens."),
-    click.option("--new-tokens", "new", type=POSITIVE, default=64, show_default=True, help="Of each answer."),
+    click.option("--prompt-len", "prompt", type=TOKENS, default=256, show_default=True, help="About so many tokens."),
+    click.option("--new-tokens", "new", type=TOKENS, default=64, show_default=True, help="Of each answer."),
     click.option("--users", type=Listed(POSITIVE), default="1,2,4,8", show_default=True, help="Requests at once."),
     click.option("--rounds", type=POSITIVE, default=4, show_default=True, help="Requests of each user."),
     click.option(

@@ -9,7 +9,7 @@ import click
 
 from hwprof.cli.examples import examples
 from hwprof.cli.format_option import format_option, language_option, tell, verbose_option
-from hwprof.cli.job_options import POSITIVE, named_hardware
+from hwprof.cli.job_options import POSITIVE, TOKENS, named_hardware
 from hwprof.cli.options import Devices, FiniteRange, Listed, Measured, Word, with_options
 from hwprof.errors import InputError, WorkError
 from hwprof.specs.files import write_atomically
@@ -28,8 +28,8 @@ asked = with_options(
         "--hardware", required=True, type=Listed(click.STRING), help="Devices, commas between them; 8xh100 for eight."
     ),
     click.option("--devices", type=Devices(), help="How many there are; default: a node for each server."),
-    click.option("--prompt-len", "prompt", type=POSITIVE, default=1024, show_default=True, help="Tokens of a prompt."),
-    click.option("--new-tokens", "new", type=POSITIVE, default=1024, show_default=True, help="Generated for it."),
+    click.option("--prompt-len", "prompt", type=TOKENS, default=1024, show_default=True, help="Tokens of a prompt."),
+    click.option("--new-tokens", "new", type=TOKENS, default=1024, show_default=True, help="Generated for it."),
     click.option(
         "--weights",
         default="bf16",

@@ -208,9 +208,13 @@ def _complete(typed: dict[str, Any], record: RunRecord | None, *, searched: bool
     if missing:
         model, hardware = typed["model"] or "70b", ",".join(typed["hardware"]) or "h100-sxm"
         example = f"hwprof plan --model {shlex.quote(model)} --hardware {shlex.quote(hardware)}"
+        example += f" --devices {','.join(map(str, typed['devices'] or (64,)))}"
+        if typed["lora_rank"]:
+            example += f" --lora-rank {typed['lora_rank']} --global-batch {typed['global_batch'] or 128}"
+        how_many = ", or with --tokens 15T --deadline 60d to be told how many" if "--devices" in missing else ""
         raise InputError(
             f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
-            remedy=f"for example `{example} --devices 64`, or with --tokens 15T --deadline 60d to be told how many",
+            remedy=f"for example `{example}`{how_many}",
         )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwprof.errors import InputError
+from hwprof.predict.machine import LEAST_CAP
 from hwprof.specs.hardware.spec import DeviceSpec
+from hwprof.units import format_quantity
 
 USUAL_PUE = 1.56
 PUE_SOURCE = "average of data centres, Uptime Institute Global Data Center Survey 2024"
@@ -90,12 +92,26 @@ def network_watt(devices: int, node: int) -> float:
 
 
 def cap_within(device: DeviceSpec, devices: int, *, site_watt: float, pue: float | None) -> float | None:
-    """What each device may take so that all of them keep to a site's power; None = as rated, they do."""
+    """What each device may take so that all of them keep to a site's power; None = as rated, they do.
+
+    Raises:
+        InputError: even capped as low as they go they take more.
+    """
     rated = power_of(device, devices, pue=pue)
     own = device.compute.tdp_watt
     if rated.site_watt is None or own is None or rated.site_watt * devices <= site_watt:
         return None
-    return own - (rated.site_watt - site_watt / devices) / rated.pue
+    cap_watt = own - (rated.site_watt - site_watt / devices) / rated.pue
+    if cap_watt < LEAST_CAP * own:
+        least_watt = rated.site_watt - (1 - LEAST_CAP) * own * rated.pue
+        raise InputError(
+            f"{devices:,} x {device.id} take {format_quantity(rated.site_watt * devices, 'watt')}, and "
+            f"{format_quantity(least_watt * devices, 'watt')} with each capped as low as it goes; --site-power is "
+            f"{format_quantity(site_watt, 'watt')}",
+            remedy=f"it is enough for {int(site_watt // rated.site_watt):,} at full power, and for "
+            f"{int(site_watt // least_watt):,} at the lowest cap",
+        )
+    return cap_watt
 
 
 def _rated(device: DeviceSpec, devices: int, cap_watt: float | None) -> tuple[float | None, str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import NoReturn
 
 from hwprof.errors import InputError
 from hwprof.plan.goodput.checkpoint import checkpoint_of
 from hwprof.plan.goodput.reliability import LOST_BESIDE, Reliability
 from hwprof.predict.machine import Machine
 from hwprof.specs.job.step import TrainingJob
+from hwprof.units import format_seconds
 
 DAY_S = 86400.0
 
@@ -125,11 +127,7 @@ def goodput_of(job: TrainingJob, machine: Machine, reliability: Reliability) -> 
     def fraction_at(device_mtbf_s: float) -> float:
         mtbf_s = device_mtbf_s / machine.devices
         if (restart_s + lag_s + interval_at(mtbf_s)) / mtbf_s > MOST_MTBFS:
-            raise InputError(
-                f"{machine.devices:,} devices that fail each {mtbf_s:,.0f} s lose all their work: a restart takes "
-                f"{restart_s:,.0f} s",
-                remedy="give a longer --mtbf, a shorter --restart-time, faster storage or fewer devices",
-            )
+            _refuse(machine.devices, mtbf_s, restart_s)
         found = expected_fraction(
             interval_s=interval_at(mtbf_s), stall_s=saved.stall_s, lag_s=lag_s, restart_s=restart_s, mtbf_s=mtbf_s
         )
@@ -137,6 +135,8 @@ def goodput_of(job: TrainingJob, machine: Machine, reliability: Reliability) -> 
 
     mtbf_s = reliability.mtbf_s / machine.devices
     fraction, interval_s = fraction_at(reliability.mtbf_s), interval_at(mtbf_s)
+    if fraction < LEAST_GOODPUT:
+        _refuse(machine.devices, mtbf_s, restart_s)
     stalled = fraction * saved.stall_s / interval_s
     waiting = waiting_at(reliability.mtbf_s)
     restarting = restart_s / mtbf_s * (1 - waiting)
@@ -158,5 +158,15 @@ def goodput_of(job: TrainingJob, machine: Machine, reliability: Reliability) -> 
     )
 
 
+def _refuse(devices: int, mtbf_s: float, restart_s: float) -> NoReturn:
+    raise InputError(
+        f"{devices:,} devices of which one fails each {format_seconds(mtbf_s)} lose almost all their work: a restart "
+        f"takes {format_seconds(restart_s)}",
+        remedy="give a longer --mtbf (of one device), a shorter --restart-time, faster storage or fewer devices",
+    )
+
+
+LEAST_GOODPUT = 0.01
+"""With less of its time in steps that last, no training is run: a hundred times the days would be no answer."""
 MOST_MTBFS = 30.0
 """An interval and a restart of more than so many times the mean between failures never end."""

@@ -10,6 +10,7 @@ from hwprof.plan.answer.machines import Answer, Option
 from hwprof.plan.answer.plans import Plan
 from hwprof.plan.answer.power import GRID_G_PER_KWH
 from hwprof.report.cells import Field, Table, build_table
+from hwprof.simulate.prediction import Prediction
 from hwprof.units import (
     format_count,
     format_fraction,
@@ -101,10 +102,20 @@ def _first_beside(answer: Answer, plan: Plan) -> str:
     others = [option.plans[0] for option in answer.options if option.plans]
     others = [other for other in others if _machine(other) != _machine(plan)]
     if len(others) != 1 or others[0].devices != plan.devices:
-        return f"MFU {format_fraction(plan.prediction.mfu)}"
+        return mfu_words(plan.prediction)
     other = others[0]
     times = number(other.bill.time_s / plan.bill.time_s)
     return f"{times} times as fast as {other.question.machine.device.id}"
+
+
+def mfu_words(found: Prediction) -> str:
+    """Model FLOP utilisation; with long sequences also that of the half of attention that a causal model computes."""
+    causal = f" ({format_fraction(found.mfu_causal)} causal)" if found.mfu > _LONG * found.mfu_causal else ""
+    return f"MFU {format_fraction(found.mfu)}{causal}"
+
+
+_LONG = 1.1
+"""Both counts are told apart from here on: of the full one, people say that it can't be."""
 
 
 def _spares(plan: Plan) -> str:
@@ -161,7 +172,8 @@ def _rows(fleet: Fleet) -> Iterator[Row]:
         ("nearest", fleet.nearest),
     ):
         if option is not None:
-            named.setdefault(option.name, []).append(word)
+            priced = word != "cheapest" or option.plans[0].bill.mean_usd is not None
+            named.setdefault(option.name, []).append(word if priced else "fewest device hours")
             options[option.name] = option
     yield from ((", ".join(words), options[name]) for name, words in named.items())
 

@@ -10,7 +10,7 @@ from hwprof.plan.answer.plans import Plan
 from hwprof.plan.answer.scaling import ScalingPoint
 from hwprof.report.cells import build_table, chosen
 from hwprof.report.chinese import Language
-from hwprof.report.plan.answer_text import answer_lines, fleet_table, goodput_lines
+from hwprof.report.plan.answer_text import answer_lines, fleet_table, goodput_lines, mfu_words
 from hwprof.report.plan.tables import (
     REFUSALS,
     SCALING,
@@ -24,7 +24,7 @@ from hwprof.report.plan.tables import (
     settings_of_best,
 )
 from hwprof.report.terminal import Block, block_in_chinese, print_blocks
-from hwprof.units import format_bytes, format_estimate, format_fraction, format_seconds, format_span
+from hwprof.units import format_bytes, format_estimate, format_seconds, format_span
 
 _SHOWN = 9
 _GAINS = 3
@@ -109,7 +109,7 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     host = f", {format_bytes(on_host)} of host memory a device" if on_host else ""
     whole = f", {days_words(plan)}, {cost_words(plan)}, {energy_words(plan)}" if plan.bill.steps > 1 else ""
     yield f"{plan.rank:>3}  {plan.devices} x {plan.question.machine.device.id}  {layout_words(plan.job)}{ahead}"
-    yield f"     step {step} (90 %: {span}), MFU {format_fraction(found.mfu)}, {found.bound}-bound"
+    yield f"     step {step} (90 %: {span}), {mfu_words(found)}, {found.bound}-bound"
     yield f"     memory {format_bytes(found.memory.device_bytes)}{' (tight)' if plan.tight else ''}{host}{whole}"
 
 

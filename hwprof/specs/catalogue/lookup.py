@@ -301,12 +301,18 @@ def _unknown(sort: Sort, name: str) -> InputError:
         name=name,
         known=known,
         remedy=remedy,
-        meant=[path.stem for path in meant_files(sort, name)][:MOST_MEANT],
+        meant=([path.stem for path in meant_files(sort, name)] or _with_words(sort, name))[:MOST_MEANT],
         related=_sharing_words(name)[:MOST_MEANT] if sort == "device" else [],
     )
 
 
 _PROCESSOR = re.compile(r"^laptop|\b(cpu|processor|core|i[3579]|ryzen|xeon|epyc|threadripper|intel)\b", re.IGNORECASE)
+
+
+def _with_words(sort: Sort, name: str) -> list[str]:
+    """Models that have all words of the name: ``0.5b``, ``llama 4``."""
+    words = set(re.split(r"[\s_-]+", name.lower()))
+    return [path.stem for path in files_of(sort) if words <= set(path.stem.split("-"))] if sort == "model" else []
 
 
 def _sharing_words(name: str) -> list[str]:

@@ -28,16 +28,17 @@ def spoken_file(sort: Sort, name: str) -> Path | None:
     claims = {path: _claimed(sort, path) for path in files_of(sort)}
     for wanted in _keys(sort, name):
         found = [path for path, keys in claims.items() if wanted in keys]
-        if found:
-            return found[0] if len(found) == 1 else None
+        named = [path for path in found if wanted in {_key(sort, claim) for claim in claims_of(path, sort)}]
+        if found:  # several devices may have one driver's name; an id or an alias is of one
+            return found[0] if len(found) == 1 else named[0] if len(named) == 1 else None
     meant = meant_files(sort, name)
     if len(meant) == 1 and _only_describes(meant[0], name):
         return meant[0]
-    sized = _SIZED.fullmatch(name.strip()) if sort == "device" and not meant else None
+    sized = _SIZED.fullmatch(name.strip()) if sort == "device" else None
     return _with_memory(spoken_file(sort, sized[1]), sized[2]) if sized else None
 
 
-_SIZED = re.compile(r"(.*\S)[\s(-]+([0-9]+)\s*gi?b\)?", re.IGNORECASE)
+_SIZED = re.compile(r"(.*\S)[\s(-]+([0-9]+)\s*gi?b?\)?", re.IGNORECASE)
 """A device's name and its memory: ``RTX 4090 24GB``."""
 
 

@@ -173,9 +173,8 @@ class TrainingJob(Record):
         share = self.micro_batch * self.layout.data_parallel
         ranks, known = self.layout.context_parallel, NARROW_RECIPES.get(self.dtype, ())
         wrong = {
-            f"global_batch = {self.global_batch} does not divide by micro_batch x data_parallel = {share}": (
-                self.global_batch % share != 0
-            ),
+            f"global_batch = {self.global_batch} does not divide by micro_batch x data_parallel = {share}; "
+            f"{_nearest(self.global_batch, share)}": self.global_batch % share != 0,
             f"seq_len = {self.seq_len} does not divide by context_parallel = {ranks}": self.seq_len % ranks != 0,
             f"expert_skew = {self.expert_skew:g}, but one of {self.layout.expert_parallel} expert ranks has at most "
             f"{self.layout.expert_parallel} times the mean": self.expert_skew > self.layout.expert_parallel,
@@ -191,3 +190,9 @@ class TrainingJob(Record):
             if holds:
                 raise ValueError(fact)
         return self
+
+
+def _nearest(number: int, divisor: int) -> str:
+    """The multiples on both sides, in words."""
+    below = number // divisor * divisor
+    return f"the nearest that do: {below} and {below + divisor}" if below else f"the least that does: {divisor}"

@@ -336,8 +336,16 @@ def test_all_that_is_missing_is_said_at_once():
 
 
 def test_adapters_have_no_usual_batch():
-    with pytest.raises(HwprofError, match="--global-batch is missing"):
+    with pytest.raises(HwprofError, match="--global-batch is missing") as refused:
         run("--model", "1b", "--hardware", "h100-sxm", "--devices", "8", "--lora-rank", "16")
+    example = "hwprof plan --model 1b --hardware h100-sxm --devices 8 --lora-rank 16 --global-batch 128"
+    assert refused.value.remedy == f"for example `{example}`"
+
+
+def test_without_a_price_no_fleet_is_called_cheapest():
+    text = run("--model", "7b", "--hardware", "h20", "--tokens", "1T", "--deadline", "30d").stdout
+    assert "smallest, fewest device hours" in text
+    assert "cheapest" not in text
 
 
 def test_devices_without_a_batch_take_that_of_published_runs():

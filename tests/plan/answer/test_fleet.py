@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -113,6 +114,14 @@ def test_a_cap_takes_off_the_device_alone_and_a_site_is_filled():
     assert power_of(h100, 8, cap_watt=900).watt == 1275
     assert cap_within(h100, 8, site_watt=8 * 1.5 * 1075, pue=1.5) == pytest.approx(500)
     assert cap_within(h100, 8, site_watt=1e6, pue=1.5) is None
+
+
+def test_a_site_that_no_cap_keeps_to_says_how_many_it_is_enough_for():
+    """A host's share of 575 W and 28 % of 700 W are 771 W, times 1.5: eight take 9.25 kW, rated 15.3 kW."""
+    said = r"8 x h100-sxm5-80gb take 15.3 kW, and 9.25 kW with each capped .*: it is enough for 4 .* for 6 at"
+    with pytest.raises(InputError) as refused:
+        cap_within(load_device("h100-sxm"), 8, site_watt=8e3, pue=1.5)
+    assert re.search(said, str(refused.value).replace("; ", ": "))
 
 
 def test_carbon_is_energy_times_the_grid():

@@ -145,5 +145,11 @@ def test_repairs_cost_goodput_and_spares_win_it_back():
 
 
 def test_a_fleet_that_never_saves_is_refused():
-    with pytest.raises(InputError, match="lose all their work"):
+    with pytest.raises(InputError, match="lose almost all their work"):
         asked(mtbf_s=3600 * 24)
+
+
+def test_days_by_the_hundred_million_are_no_answer():
+    """64 GPUs of which each fails once an hour fail each 56 s: a restart of 15 minutes ends once in 8 million times."""
+    with pytest.raises(InputError, match=r"one fails each 56.25 s lose almost all their work: a restart takes 914"):
+        asked("llama-3.1-8b", 64, mtbf_s=3600)

@@ -63,6 +63,10 @@ def test_another_size_is_never_taken_for_it(name):
         ("grace hopper", "gh200-96gb"),
         ("ponte vecchio", "max-1550"),
         ("h100 96gb", "h100-sxm5-96gb-hbm2e"),
+        ("a100 80G", "a100-sxm4-80gb"),
+        ("RTX 3060", "rtx-3060"),
+        ("rtx 3060 8g", "rtx-3060-8gb"),
+        ("5060 8gb", "rtx-5060"),
     ],
 )
 def test_a_device_is_found_by_words_that_fit_no_other(name, device):
@@ -79,7 +83,6 @@ def test_a_device_is_found_by_words_that_fit_no_other(name, device):
         ("radeon 7900", ["rx-7900-xt", "rx-7900-xtx"]),
         ("mi300", ["mi300a", "mi300x"]),
         ("rtx 6000", ["quadro-rtx-6000", "rtx-6000-ada"]),
-        ("5060 8gb", ["rtx-5060-ti-8gb"]),
     ],
 )
 def test_words_that_fit_several_devices_or_another_one_are_suggestions(name, meant):
@@ -146,3 +149,11 @@ def test_an_unknown_device_is_told_what_is_near_and_what_to_do(name, words):
 def test_a_device_that_is_not_there_is_none_that_is(name):
     with pytest.raises(UnknownNameError):
         load_device(name)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("0.5b", ["qwen2.5-0.5b"]), ("llama 4", ["llama-4-scout"])])
+def test_models_that_have_all_the_words_are_suggested(name, meant):
+    with pytest.raises(UnknownNameError) as refused:
+        load_model(name)
+    assert all(each in refused.value.expectation for each in meant)
+    assert "405b" not in refused.value.expectation

@@ -18,13 +18,22 @@ def test_micro_batches_and_tokens_by_hand():
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_the_product():
-    with pytest.raises(ValidationError, match="global_batch = 6 does not divide by micro_batch x data_parallel = 4"):
+    said = "global_batch = 6 does not divide by micro_batch x data_parallel = 4; the nearest that do: 4 and 8"
+    with pytest.raises(ValidationError, match=said):
         TrainingJob(
             model=load_model("tiny"),
             seq_len=8,
             global_batch=6,
             micro_batch=2,
             layout=ParallelLayout(data_parallel=2),
+        )
+    with pytest.raises(ValidationError, match="the least that does: 40"):
+        TrainingJob(
+            model=load_model("tiny"),
+            seq_len=8,
+            global_batch=12,
+            micro_batch=5,
+            layout=ParallelLayout(data_parallel=8),
         )
 
 
