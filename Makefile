@@ -6,7 +6,8 @@
 # make check  format, lint, types, import contracts, code that nothing uses
 # make package  build sdist and wheel, install the wheel into a clean environment and use it there; leave both in build/dist
 #              with hashes and bill of materials, and say what is known against the packages
-# make frameworks  install torchtitan, Megatron-Core and DeepSpeed, read the planner's settings with their parsers, start two
+# make frameworks  install torchtitan, Megatron-Core and DeepSpeed, read the planner's settings with their parsers and validators
+#              (HWPROF_MEGATRON_LM=DIR: those of a checkout of Megatron-LM, or none where it is empty), and start some
 # make lowest  install the lowest allowed version of every dependency but torch beside .venv, and use hwprof with them
 # make oldest  all tests with the lowest versions, torch 2.4 among them, and with each other Python that is here: a table
 # make docs   build the documentation, strictly, into build/site; make diagrams draws its diagrams of imports anew
@@ -46,9 +47,17 @@ faults: setup
 	@FAULTS=$(FAULTS) OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) tests/faults --junit-xml build/faults.xml -o junit_family=xunit1
 	@$(BIN)/python .ci/faults.py build/faults.xml
 
-frameworks: setup
+MEGATRON := build/frameworks/megatron-core-0.19.2
+
+frameworks: setup $(MEGATRON)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[frameworks]'
-	@HWPROF_START_FRAMEWORKS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs tests/plan/settings
+	@HWPROF_START_FRAMEWORKS=1 HWPROF_MEGATRON_LM=$${HWPROF_MEGATRON_LM-$(MEGATRON)} OMP_NUM_THREADS=1 \
+	    $(BIN)/pytest -q -rs tests/plan/settings
+
+# from 0.17 on the wheel has Megatron-LM's own arguments.py; it is packed for Python 3.12, and read by any
+$(MEGATRON): setup
+	@test -d $@ || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+	    --ignore-requires-python --python-version 3.12 --target $@ megatron-core==0.19.2
 
 questions: setup
 	@HWPROF_SLOW=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/test_questions.py

@@ -1,7 +1,7 @@
 """How is a plan told to Megatron-LM? A shell script that starts ``pretrain_gpt.py`` with its arguments.
 
 Arguments and their meaning: NVIDIA/Megatron-LM, ``megatron/training/arguments.py``; the fields of the same names in
-Megatron-Core 0.16.1, ``TransformerConfig`` and ``DistributedDataParallelConfig``.
+Megatron-Core 0.19.2, ``TransformerConfig`` and ``DistributedDataParallelConfig``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from hwprof.plan.settings.megatron_model import arguments_of_model, missing_of_m
 from hwprof.plan.settings.torchrun import launcher
 from hwprof.specs.job.step import TrainingJob
 
-FRAMEWORK = "Megatron-LM (core 0.16)"
+FRAMEWORK = "Megatron-LM (core 0.17 to 0.19)"
 FILE_NAME = "megatron.sh"
 
 _FORMATS: dict[str, list[str]] = {
@@ -95,6 +95,18 @@ def _besides(launch: Launch) -> list[tuple[bool, str]]:
             "--tp-comm-overlap, where Transformer Engine has user buffers: a part of it is priced as hidden",
         ),
         (
+            job.loss == "fused",
+            "--cross-entropy-fusion-impl te, which keeps no fp32 logits, as priced, where it is taken (0.17, not 0.19)",
+        ),
+        (
+            job.cuda_graphs,
+            "--cuda-graph-impl, where the layers can be captured: launches are priced as of whole graphs",
+        ),
+        (
+            job.expert_overlap and job.layout.expert_parallel > 1 and not _beside_experts(job),
+            "experts' traffic is priced as hidden, which Megatron does not do in this layout",
+        ),
+        (
             job.model.moe is not None and job.model.moe.router_bias != "none",
             "--moe-router-topk-scaling-factor and --moe-router-dtype, as the model was trained",
         ),
@@ -124,6 +136,11 @@ def missing(launch: Launch) -> list[tuple[bool, str]]:
             job.model.moe is not None and layout.tensor_parallel > 1 and not layout.sequence_parallel,
             "experts beside tensor parallel without sequence parallel",
         ),
+        (
+            job.dtype == "fp8" and job.fp8_all_gather and layout.zero_stage == 0,
+            "weights kept in fp8 alone without the distributed optimizer",
+        ),
+        (job.storage == "pure" and job.dtype != "fp32", "weights in 16 bits without fp32 masters"),
         (job.optimizer not in _OPTIMIZERS, f"optimizer {job.optimizer}"),
         (layout.schedule not in {"1f1b", "interleaved"}, f"schedule {layout.schedule}"),
         (layout.zero_stage > 1 and layout.pipeline_parallel > 1, f"ZeRO stage {layout.zero_stage} in a pipeline"),
@@ -169,7 +186,27 @@ def _of_layout(job: TrainingJob) -> list[str]:
             f"--expert-model-parallel-size {layout.expert_parallel}",
             f"--expert-tensor-parallel-size {layout.expert_tensor_parallel}",
         ]
-    return found
+    return [*found, "--overlap-moe-expert-parallel-comm"] if _beside_experts(job) else found
+
+
+def _beside_experts(job: TrainingJob) -> bool:
+    """Whether tokens travel to experts beside another micro-batch, by what Megatron asks of it."""
+    layout = job.layout
+    in_chunks = layout.pipeline_parallel == 1 or layout.schedule == "interleaved"
+    whole = job.recompute != "full" and not (job.recompute == "selective" and "moe" in job.selective)
+    narrow = job.dtype != "fp32" and job.model.mtp_layers < MTP_BESIDE
+    return (
+        job.expert_overlap
+        and job.model.moe is not None
+        and layout.expert_parallel > 1
+        and in_chunks
+        and whole
+        and narrow
+    )
+
+
+MTP_BESIDE = 2
+"""With so many layers for multi-token prediction experts' traffic is not hidden."""
 
 
 def _of_pipeline(job: TrainingJob) -> list[str]:
@@ -184,7 +221,7 @@ def _of_pipeline(job: TrainingJob) -> list[str]:
         return found
     if job.model.pipeline_places % chunks == 0:
         return [*found, "--account-for-embedding-in-pipeline-split", "--account-for-loss-in-pipeline-split"]
-    return [*found, f"--pipeline-model-parallel-layout '{_uneven(layers, chunks)}'"]
+    return [f"--pipeline-model-parallel-layout '{_uneven(layers, chunks)}'"]  # which says how many chunks there are
 
 
 def _uneven(layers: int, chunks: int) -> str:
@@ -202,7 +239,8 @@ def _uneven(layers: int, chunks: int) -> str:
 
 def _of_sharding(job: TrainingJob) -> list[str]:
     layout = job.layout
-    overlap = ["--overlap-grad-reduce"] if layout.overlap and layout.replicas > 1 else []
+    overlapped = layout.overlap and layout.replicas > 1 and job.optimizer != "muon"  # which core 0.17 refuses beside it
+    overlap = ["--overlap-grad-reduce"] if overlapped else []
     if layout.zero_stage == 0:
         return overlap
     groups = layout.replicas // layout.shards
@@ -233,12 +271,17 @@ def _of_numbers(job: TrainingJob) -> list[str]:
     attention = "unfused" if job.attention == "materialised" else "flash" if job.model.mla is None else "auto"
     narrow = [f"--fp8-recipe {_RECIPES[job.narrow_recipe]}"] if job.dtype == "fp8" and job.narrow_recipe else []
     narrow += ["--fp8-param-gather"] if narrow and job.fp8_all_gather else []
+    narrow += ["--reuse-grad-buf-for-mxfp8-param-ag"] if len(narrow) > 1 and job.narrow_recipe == "mxfp8" else []
     found = [
         *_FORMATS[job.dtype],
         *narrow,
         f"--optimizer {_OPTIMIZERS[job.optimizer]}",
         f"--attention-backend {attention}",
     ]
-    found += ["--grad-reduce-in-bf16"] if job.gradient_bytes == 2 and job.dtype != "fp32" else []
+    found += ["--cross-entropy-loss-fusion"] if job.loss == "fused" else []
+    if job.gradient_bytes == 2 and job.dtype not in {"fp16", "fp32"}:
+        found += ["--grad-reduce-in-bf16"]
+    if job.gradient_bytes != 2 and job.dtype == "fp16":
+        found += ["--accumulate-allreduce-grads-in-fp32"]  # bf16 has it by itself
     offloaded = ["--optimizer-cpu-offload", "--use-precision-aware-optimizer"]
     return found + (offloaded if job.offload == "optimizer" else [])

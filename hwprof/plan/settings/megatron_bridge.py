@@ -79,6 +79,11 @@ _ELSEWHERE = frozenset(
     {
         *("bf16", "fp16", "fp8_format", "fp8_recipe", "fp8_param_gather", "grad_reduce_in_bf16", "attention_backend"),
         *("max_position_embeddings", "tp_comm_overlap", "no_gradient_accumulation_fusion"),
+        *(
+            "accumulate_allreduce_grads_in_fp32",
+            "reuse_grad_buf_for_mxfp8_param_ag",
+            "overlap_moe_expert_parallel_comm",
+        ),
     }
 )
 """Arguments that ``_besides_arguments`` says in the words of Megatron-Bridge."""

@@ -1,7 +1,7 @@
 """Arguments of Megatron-LM that plans use, as its own parser declares them.
 
 Source: NVIDIA/Megatron-LM, megatron/training/arguments.py at commit 000c4ac24f61159c138b0975def722c65245983c, and the
-options that it makes of TransformerConfig's fields. The parser itself is in no package of PyPI.
+options that it makes of TransformerConfig's fields. With the parser itself, ``test_megatron_lm.py`` compares.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _SWITCHES = (
     "--account-for-loss-in-pipeline-split --use-distributed-optimizer --overlap-grad-reduce --overlap-param-gather "
     "--use-megatron-fsdp --no-gradient-accumulation-fusion --bf16 --fp16 --grad-reduce-in-bf16 --moe-grouped-gemm "
     "--moe-router-enable-expert-bias --tp-comm-overlap --fp8-param-gather --optimizer-cpu-offload "
-    "--use-precision-aware-optimizer"
+    "--use-precision-aware-optimizer --cross-entropy-loss-fusion --accumulate-allreduce-grads-in-fp32 "
+    "--overlap-moe-expert-parallel-comm --reuse-grad-buf-for-mxfp8-param-ag"
 )
 
 CHOICES = {

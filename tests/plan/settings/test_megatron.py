@@ -98,6 +98,11 @@ def test_layers_that_do_not_divide(launch):
             "experts beside tensor parallel without sequence parallel",
         ),
         ({"dtype": "fp8", "fp8_recipe": "rowwise"}, "fp8 by rowwise"),
+        (
+            {"dtype": "fp8", "fp8_all_gather": True, "layout": {"data_parallel": 16}},
+            "weights kept in fp8 alone without the distributed optimizer",
+        ),
+        ({"storage": "pure"}, "weights in 16 bits without fp32 masters"),
         ({"model": "gemma-2-9b"}, "gated gelu activation"),
         ({"model": "falcon-7b", "seq_len": 2048}, "parallel_shared_norm blocks"),
         ({"model": "bloom-176b", "seq_len": 2048}, "alibi positions"),
@@ -186,3 +191,46 @@ def test_padding_and_iterations_that_are_left_are_said(launch):
     assert any("--use-rope-scaling" in words for words in found.besides)
     padded = settings_for(launch("gpt2-124m", storage="mixed", seq_len=1024))
     assert any("vocabulary padded to 50,304" in words for words in padded.besides)
+
+
+def test_chunks_that_differ_are_counted_by_their_layout_alone(launch):
+    """``validate_args`` refuses both: 80 layers in 3 chunks of 4 stages are 4 chunks of 6 and 8 of 7."""
+    layout = {"tensor_parallel": 4, "pipeline_parallel": 4, "schedule": "interleaved", "virtual_stages": 3}
+    args = args_of(launch, model="llama-3.1-70b", layout=layout)
+    assert args.num_virtual_stages_per_pipeline_rank is None
+    assert args.pipeline_model_parallel_layout == "Et*6|t*6|t*7|t*7|t*7|t*7|t*7|t*7|t*7|t*7|t*6|t*6L"
+
+
+def test_widths_that_megatron_does_not_take_by_itself(launch):
+    """bf16 accumulates in fp32 unless it is told otherwise, fp16 does not (``validate_args``)."""
+    layout = {"data_parallel": 16, "zero_stage": 1}
+    assert args_of(launch, layout=layout, dtype="fp16").accumulate_allreduce_grads_in_fp32
+    narrow = args_of(launch, layout=layout, dtype="fp16", gradient_bytes=2)
+    assert not narrow.accumulate_allreduce_grads_in_fp32
+    assert not narrow.grad_reduce_in_bf16
+    micro = args_of(launch, layout=layout, dtype="fp8", fp8_recipe="mxfp8", fp8_all_gather=True)
+    assert micro.reuse_grad_buf_for_mxfp8_param_ag  # else the weights are there twice
+
+
+def test_muon_does_not_reduce_beside_backward(launch):
+    assert not args_of(launch, layout={"data_parallel": 16}, optimizer="muon").overlap_grad_reduce
+
+
+def test_a_fused_loss_is_asked_for_and_what_it_lacks_is_said(launch):
+    asked = launch(storage="mixed", layout={"data_parallel": 16, "zero_stage": 1}, cuda_graphs=True)
+    found = settings_for(asked)
+    assert parsed(found.text).cross_entropy_loss_fusion
+    assert any("--cross-entropy-fusion-impl te" in words for words in found.besides)
+    assert any("--cuda-graph-impl" in words for words in found.besides)
+    assert not args_of(launch, loss="plain").cross_entropy_loss_fusion
+
+
+def test_tokens_travel_to_experts_beside_another_micro_batch_where_megatron_does_so(launch):
+    layout = {"data_parallel": 4, "pipeline_parallel": 4, "expert_parallel": 4}
+    chunks = {"schedule": "interleaved", "virtual_stages": 2}
+    asked = {"model": "mixtral-8x7b", "storage": "mixed", "expert_overlap": True}
+    assert args_of(launch, **asked, layout=layout | chunks).overlap_moe_expert_parallel_comm
+    for changes in ({"layout": layout}, {"layout": layout | chunks, "recompute": "full"}):
+        found = settings_for(launch(**(asked | changes)))
+        assert not parsed(found.text).overlap_moe_expert_parallel_comm
+        assert any("experts' traffic is priced as hidden" in words for words in found.besides)
