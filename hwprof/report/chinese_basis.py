@@ -104,6 +104,9 @@ BASIS: Mapping[str, str] = {
     "kernels not measured": "内核未实测",
     "update on the host": "在主机上更新",
     "{}: wider": "{}，因此更宽",
+    "context ranks: layers without attention change between tokens and channels, all to all": (
+        "上下文进程：无注意力的层在按 token 与按通道划分之间以 all-to-all 转换"
+    ),
     "experts are spread evenly, and chosen equally often": "专家均匀分布，被选次数相同",
     "latency between nodes: {} (assumed, the network has no file)": "节点间延迟：{}（假设，网络没有文件）",
     "latency inside a node: {} (assumed, the link has no file)": "节点内延迟：{}（假设，链路没有文件）",

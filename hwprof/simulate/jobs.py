@@ -147,7 +147,8 @@ NUMBERS: dict[str, Number] = {
     "tokens": lambda job, _, __: job.micro_batch * job.seq_len / job.layout.context_parallel,
     "d_model": lambda job, _, __: job.model.d_model,
     "kv_width": lambda job, _, __: kv_width(job.model),
-    "query_width": lambda job, _, __: job.model.heads * (job.model.head_dim + job.model.value_dim) / 2,
+    "changed_width": lambda job, _, __: job.model.mixing.changed_width if job.model.captured else 0.0,
+    "query_width": lambda job, _, __: query_width(job.model),
     "context_kind": lambda job, _, __: CONTEXT_KINDS.index(job.layout.context_kind),
     "expert_skew": lambda job, _, __: job.expert_skew,
     "top_k": lambda job, _, __: job.model.routed[1],
@@ -188,8 +189,16 @@ def splits_tokens(job: TrainingJob) -> bool:
 
 
 def kv_width(model: ModelSpec) -> float:
-    """Mean width of the keys and of the values of one token; latent attention spans them for every head."""
+    """Mean width of the keys and of the values of one token in a layer; latent attention spans them for every head."""
+    if model.captured:
+        return model.kv_dim * model.mixing.attention_share
     return model.heads * (model.head_dim + model.value_dim) / 2 if model.mla else model.kv_dim
+
+
+def query_width(model: ModelSpec) -> float:
+    """Mean width of the queries and of the results of one token in a layer."""
+    width = model.heads * (model.head_dim + model.value_dim) / 2
+    return width * model.mixing.attention_share if model.captured else width
 
 
 NVME_BYTE_PER_S = 6e9

@@ -145,6 +145,9 @@ def _check_length(job: TrainingJob) -> None:
         )
 
 
+_CONTEXT = "context ranks: layers without attention change between tokens and channels, all to all"
+
+
 def _capture_basis(job: TrainingJob) -> tuple[str, ...]:
     captured, ranks = job.model.captured, job.layout.tensor_parallel
     if captured is None:
@@ -155,6 +158,7 @@ def _capture_basis(job: TrainingJob) -> tuple[str, ...]:
         f"model: {job.model.notes}",
         *([f"{plan}; between them tokens are whole on each"] if ranks > 1 else []),
         *([spread] if job.layout.expert_parallel > 1 else []),
+        *([_CONTEXT] if job.layout.context_parallel > 1 and job.model.mixing.changed_width else []),
     )
 
 

@@ -155,7 +155,8 @@ def _context_s(jobs: Jobs, links: Clock, attention_s: Floats) -> tuple[Floats, F
     """Keys and values, each way; backward carries their gradients too.
 
     A ring hides behind attention (Liu et al. 2023). A gather does not, nor does the change between tokens and heads
-    (Jacobs et al. 2023, section 3.2: queries, keys, values and outputs), whose backward is the change back.
+    (Jacobs et al. 2023, section 3.2: queries, keys, values and outputs), whose backward is the change back, nor that of
+    layers without attention (:mod:`hwprof.specs.model.mixing`).
     """
     block_bytes = 2 * jobs.kv_width / jobs.tensor * jobs.tokens * jobs.element_bytes
     ring = (jobs.context - 1) * links.pass_s(block_bytes, jobs.context, jobs.tensor)
@@ -169,6 +170,10 @@ def _context_s(jobs: Jobs, links: Clock, attention_s: Floats) -> tuple[Floats, F
         changed_bytes = 2 * (jobs.query_width + jobs.kv_width) / jobs.tensor * jobs.tokens * jobs.element_bytes
         change_s = links.seconds("alltoall", changed_bytes, jobs.context, jobs.tensor)
         forward_s, backward_s = np.where(ulysses, change_s, forward_s), np.where(ulysses, change_s, backward_s)
+    if jobs.changed_width.any():
+        changed_bytes = jobs.changed_width / jobs.tensor * jobs.tokens * jobs.element_bytes
+        change_s = links.seconds("alltoall", changed_bytes, jobs.context, jobs.tensor)
+        forward_s, backward_s = forward_s + change_s, backward_s + change_s
     return forward_s, backward_s
 
 

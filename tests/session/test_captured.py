@@ -262,9 +262,10 @@ def test_count_simulate_and_plan_take_a_captured_model(tmp_path: Path) -> None:
     found = _typed(plan, "--model", path, *machine, "--global-batch", "8")
     assert found["plans"]
     assert {each["cp"] for each in found["plans"]} == {1}
-    refused = CliRunner().invoke(simulate, ["--model", path, *machine, "--cp", "2"])
+    sides = str(saved(tmp_path, *OTHER_TYPES["experts in an encoder"]))
+    refused = CliRunner().invoke(simulate, ["--model", sides, *machine, "--cp", "2"])
     assert isinstance(refused.exception, InputError)
-    assert "context parallel 2 is not known" in str(refused.exception)
+    assert "(context parallel 2) is not known" in str(refused.exception)
 
 
 _TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}

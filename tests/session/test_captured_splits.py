@@ -100,6 +100,28 @@ def test_expert_ranks_spread_the_experts_alone(tmp_path: Path) -> None:
         CliRunner().invoke(simulate, (*asked[:3], "3xh100-sxm", "--ep", "3", "--seq-len", "16"), catch_exceptions=False)
 
 
+def test_context_ranks_keep_a_share_of_the_sequence(tmp_path: Path) -> None:
+    """Two ranks of a sequence keep what one keeps of half of it; keys and values go around beside that."""
+    path = saved(tmp_path, "gated delta")
+    memory = {}
+    for length, ranks in ((512, 1), (1024, 2)):
+        model = counted_model(str(path), Shapes(batch_sizes=(BATCH,), seq_len=length, dtype="bf16"))
+        job = TrainingJob(model=model, seq_len=length, micro_batch=BATCH, global_batch=BATCH, dtype="bf16")
+        parts = job_memory(job.changed(layout=job.layout.changed(context_parallel=ranks))).parts
+        memory[ranks] = sum(part.predicted_bytes for part in parts if part.name.startswith("activations"))
+    kind, name, keys = config_of("gated delta")
+    module = getattr(transformers, name)._from_config(transformers.CONFIG_MAPPING[kind](**keys))
+    recurrent = next(layer.linear_attn for layer in module.model.layers if hasattr(layer, "linear_attn"))
+    changed = sum(each.out_features for each in (recurrent.in_proj_qkvz, recurrent.in_proj_ba))
+    assert model.mixing.attention_share == 1 / 4
+    assert model.mixing.changed_width == 3 / 4 * (changed + recurrent.out_proj.in_features)
+    assert memory[2] == pytest.approx(memory[1], rel=0.015)  # some small tables have no tokens
+    asked = ("--model", str(path), "--hardware", "2xh100-sxm", "--seq-len", "1024", "--cp", "2", "--format", "json")
+    both = json.loads(CliRunner().invoke(simulate, asked, catch_exceptions=False).stdout)
+    assert both["breakdown_s"]["context communication"] > 0
+    assert "layers without attention change between tokens and channels" in " ".join(both["basis"])
+
+
 def test_a_plan_of_the_table_alone_shares_no_layer(tmp_path: Path) -> None:
     path = str(saved(tmp_path, "short convolution"))
     refused = CliRunner().invoke(

@@ -26,6 +26,7 @@ from hwprof.count.ops.lora import frozen_bytes
 from hwprof.count.ops.operation import Op
 from hwprof.count.ops.vector import ROPE_BYTES
 from hwprof.specs.job.step import TrainingJob
+from hwprof.specs.model.mixing import is_attention
 
 _NARROW_DTYPES = {"fp8": 1.0, "fp4": 0.5625}
 """Bytes of an element that a product reads; in fp4 a scale of one byte serves 16 elements."""
@@ -155,7 +156,8 @@ def _local_len(job: TrainingJob) -> int:
 def _device_ops(job: TrainingJob, storage: Storage, split: TensorSplit) -> list[Op]:
     """The operations of one micro-batch as one device runs them, with its share of tokens, heads and experts."""
     spec = job.model
-    ops: Sequence[Op] = micro_batch_ops(job, storage, seq_len=_local_len(job))
+    seen = job.seq_len if spec.captured else _local_len(job)
+    ops: Sequence[Op] = micro_batch_ops(job, storage, seq_len=seen)
     if not (job.lora or storage.lasting_gradients):
         ops = [gradient_owner(op, spec, storage.fresh_bytes) for op in ops]
     if storage.narrows_in_use:
@@ -187,6 +189,8 @@ def _in_context(op: Op, job: TrainingJob) -> Op:
     order of heads (Jacobs et al. 2023). Stored scores have a column for every token of the sequence.
     """
     degree = job.layout.context_parallel
+    if job.model.captured:
+        return _captured_in_context(op, job)
     if degree == 1 or "attention_core" not in op.kind:
         return op
     spec = job.model
@@ -202,6 +206,20 @@ def _in_context(op: Op, job: TrainingJob) -> Op:
     return replace(
         op, saved_bytes=op.saved_bytes + (degree - 1) * scores, output_bytes=degree * op.output_bytes + extra
     )
+
+
+def _captured_in_context(op: Op, job: TrainingJob) -> Op:
+    """One rank's share of what the whole sequence keeps and works on, and what attention gets from other ranks."""
+    spec, degree = job.model, job.layout.context_parallel
+    if degree == 1:
+        return op
+    amounts = ("saved_bytes", "weight_saved_bytes", "input_bytes", "output_bytes")
+    own = replace(op, **{name: round(getattr(op, name) / degree) for name in amounts})
+    if not is_attention(op.kind):
+        return own
+    grouped, made = (2 * job.micro_batch * _local_len(job) * width for width in (2 * spec.kv_dim, spec.q_dim))
+    extra = {"ring": 4 * grouped + 2 * made, "all-gather": 2 * degree * grouped, "ulysses": grouped + 2 * made}
+    return replace(own, output_bytes=own.output_bytes + extra[job.layout.context_kind])
 
 
 def _narrow(op: Op, job: TrainingJob) -> Op:

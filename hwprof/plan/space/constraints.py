@@ -179,7 +179,7 @@ CAPTURE_SPLITS = Constraint(
     broken=_capture_splits,
     reason=lambda row, q: q.base.model.undivided(tensor=row["tensor"], context=row["context"]),
 )
-"""Of a captured model only what its class says is known to be shared by tensor ranks, and nothing by context ranks."""
+"""Of a captured model tensor ranks share what its class says, context ranks layers that mix tokens in a known way."""
 
 OF_DEGREES = (
     CAPTURE_SPLITS,

@@ -143,7 +143,7 @@ class Pass:
             if len(shape) == 3 and any(label == each for each, _ in rows):
                 met = max(number for (each, _), number in rows.items() if each == label)
                 experts, top_k = shape[0], max(1, min(shape[0], round(met / source)))
-            elif "experts" in label:
+            elif "experts" in label and "shared" not in label:
                 experts, top_k = self.facts.experts
             yield CapturedTensor(
                 label=label,

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from hwprof.specs.frozen import Record
 from hwprof.specs.model.captured import CapturedModel
+from hwprof.specs.model.mixing import Mixing, mixing_of
 from hwprof.specs.model.parts import (
     Activation,
     AttentionSpec,
@@ -159,11 +160,17 @@ class ModelSpec(Record):
         """Why tensor or context ranks can't share a model that was captured; empty where they can."""
         if self.captured is None:
             return ""
-        if context > 1:
-            return f"{self.captured.by} was captured with whole sequences: context parallel {context} is not known"
+        if context > 1 and not self.mixing:
+            return f"how ranks share a sequence of {self.captured.by} (context parallel {context}) is not known"
         if tensor > 1 and not self.captured.tensor_plan:
             return f"{self.captured.by} has no tensor-parallel plan of layers: tensor parallel {tensor} is not known"
         return ""
+
+    @property
+    def mixing(self) -> Mixing:
+        """What context ranks of a captured model tell each other."""
+        assert self.captured
+        return mixing_of(self.captured, layers=self.layers, d_model=self.d_model)
 
     @property
     def routed(self) -> tuple[int, int, int]:
