@@ -1,7 +1,7 @@
 """How does a ``config.json`` become a model to serve, also one of a family that the catalogue's reader refuses?
 
-Serving needs widths and counts alone, and those have the same names in nearly all families. What is not there is
-assumed as the family's own code does, and said.
+Of other families serving needs widths and counts alone, and those have the same names in nearly all of them. What is
+not there is assumed as the family's own code does, and said.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hwprof.deploy.model import Feed, Mixing, Norm, ServedModel
-from hwprof.errors import InputError
+from hwprof.deploy.model import Feed, Mixing, Norm, ServedModel, served_model
+from hwprof.errors import InputError, SpecError
+from hwprof.specs.huggingface import KNOWN_TYPES, WITH_IMAGES, UnreadKeysError, model_from_values
 from hwprof.specs.reading import content_of
 
 Values = Mapping[str, Any]
@@ -23,7 +24,7 @@ def model_from_config(text: str, name: str) -> ServedModel:
     """The model of a ``config.json``'s text; of one that also reads images or sounds, its text model.
 
     Raises:
-        InputError: it is no JSON, or does not say how wide and deep the model is.
+        InputError: it is no JSON, does not say how wide and deep the model is, or generates no tokens.
     """
     try:
         values = json.loads(text)
@@ -31,12 +32,36 @@ def model_from_config(text: str, name: str) -> ServedModel:
         raise InputError(f"{name}: this is no JSON: {error}", expectation="expected a config.json") from error
     if not isinstance(values, dict):
         raise InputError(f"{name}: this is a {type(values).__name__}", expectation="expected a config.json's table")
+    known = _known(values, name)
+    if known is not None:
+        return known
     inner = next((values[key] for key in ("text_config", "llm_config", "language_config") if key in values), None)
     notes = []
     if isinstance(inner, dict):
         values = {**{key: value for key, value in values.items() if not isinstance(value, dict)}, **inner}
-        notes.append("the text model alone is served: no images or sounds")
+        notes.append(_TEXT)
     return _model(values, name, notes)
+
+
+_TEXT = "the text model alone is served: no images or sounds"
+
+
+def _known(values: dict[str, Any], name: str) -> ServedModel | None:
+    """The model as the catalogue's reader of its type has it; None where it has none, or the reader refuses it."""
+    if values.get("model_type") not in KNOWN_TYPES:
+        return None
+    ignored: tuple[str, ...] = ()
+    for _ in range(2):  # a key that no reader knows may change a count, but no width
+        try:
+            spec = model_from_values(values, path=Path(f"{name}.json"), ignored=ignored)
+        except UnreadKeysError as error:
+            ignored = error.keys
+        except SpecError:
+            return None
+        else:
+            drafts, said = spec.mtp_layers or _drafts(values), (_TEXT,) if spec.family in WITH_IMAGES else ()
+            return replace(served_model(spec), name=name, drafts=drafts, assumptions=said)
+    return None
 
 
 def read_config(path: Path) -> ServedModel:
@@ -63,9 +88,13 @@ def _model(values: Values, name: str, notes: list[str]) -> ServedModel:
         mixing=_mixing(values, name, layers, d_model, notes),
         feed=_feed(values, name, layers, d_model, notes),
         tied=bool(_value(values, "tie_word_embeddings") or False),
-        drafts=_count(values, "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules"),
+        drafts=_drafts(values),
         assumptions=tuple(notes),
     )
+
+
+def _drafts(values: Values) -> int:
+    return _count(values, "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 
 def _value(values: Values, *names: str) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from hwprof.count.blocks.parameters import parameter_tensors
-from hwprof.count.job.device_work import WorkShare, device_rows
+from hwprof.count.job.device_work import device_rows
+from hwprof.count.job.rows import WorkShare
 from hwprof.count.job.storage import job_storage
 from hwprof.count.memory.job import job_pieces
 from hwprof.predict.collectives.clock import clock_of
@@ -82,10 +83,17 @@ def work_of(
 
 def expert_sizes(job: TrainingJob) -> ExpertSizes:
     """Of the job's routed experts on a device."""
-    if job.model.moe is None:
-        return NO_EXPERTS
-    width = job.model.moe.expert_ff / job.layout.expert_tensor_parallel
-    return ExpertSizes(job.model.d_model, width, job.layout.expert_parallel)
+    width = _expert_width(job.model) / job.layout.expert_tensor_parallel
+    return ExpertSizes(job.model.d_model, width, job.layout.expert_parallel) if width else NO_EXPERTS
+
+
+@functools.lru_cache(maxsize=512)
+def _expert_width(model: ModelSpec) -> float:
+    """Feed-forward width of a routed expert; if captured, of three matrices with as many weights; 0 = none."""
+    if model.moe:
+        return model.moe.expert_ff
+    experts, _, layers = model.routed
+    return parameter_parts(model)["expert"] / (3 * experts * max(layers, 1) * model.d_model)
 
 
 def paces_of(placed: Sequence[Placed]) -> tuple[Floats, Floats, Floats]:

@@ -62,6 +62,35 @@ def test_a_config_is_the_same_model_as_the_catalogue_has():
     assert (read.mixing, read.feed, read.d_model, read.vocab) == (known.mixing, known.feed, known.d_model, known.vocab)
 
 
+GEMMA_2_9B = {
+    "model_type": "gemma2",
+    "hidden_size": 3584,
+    "num_hidden_layers": 42,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 256,
+    "intermediate_size": 14336,
+    "sliding_window": 4096,
+    "vocab_size": 256000,
+}
+
+
+def test_what_a_family_implies_is_read_where_its_file_is_silent():
+    """Tied embeddings and every second layer local in Gemma 2, tied ones in GPT-2, though neither file says so."""
+    read = model_from_config(json.dumps(GEMMA_2_9B | {"unheard_of": [1]}), "mine")
+    assert read.tied
+    assert [(one.layers, one.window) for one in read.mixing] == [(21, 0), (21, 4096)]
+    assert read.parameters / 1e9 == pytest.approx(9.241, rel=0.001)  # 9.24 B in its model card
+    gpt = {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257}
+    assert model_from_config(json.dumps(gpt), "mine").parameters == pytest.approx(124_439_808, rel=0.01)
+
+
+def test_an_encoder_is_served_by_no_one():
+    config = {"model_type": "bert", "hidden_size": 768, "intermediate_size": 3072, "vocab_size": 30522}
+    with pytest.raises(InputError, match="is of kind 'encoder'"):
+        model_from_config(json.dumps(config | {"num_hidden_layers": 12, "num_attention_heads": 12}), "mine")
+
+
 def test_layers_with_a_state_keep_no_tokens():
     mixing = known_model("qwen3.5-397b-a17b").mixing
     assert [(one.kind, one.layers) for one in mixing] == [("linear", 45), ("heads", 15)]

@@ -6,7 +6,8 @@ import pytest
 
 from hwprof.count.blocks.parameters import parameters
 from hwprof.count.blocks.transformer import model_ops
-from hwprof.count.job.device_work import NARROW, Part, Unit, device_rows
+from hwprof.count.job.device_work import NARROW, device_rows
+from hwprof.count.job.rows import Part, Unit
 from hwprof.predict.kernels.row_table import NO_EXPERTS, row_table
 from hwprof.simulate.jobs import (
     jobs_of,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
@@ -23,8 +24,9 @@ def captured_model_ops(
 ) -> tuple[Op, ...]:
     """The operations of a micro-batch, in the order in which they run.
 
-    Where kernels are fused, the elementwise operators of one module are one pass: it moves and keeps what the one of
-    them does that moves most.
+    Where kernels are fused, the elementwise operators of one module, and of those without weights in it, are one pass:
+    it moves and keeps what the kind of them does that moves most; in a norm or an activation one call of it, since each
+    reads what the one before made.
 
     Costs are those of the captured batch, or on the straight line through two: a weight is read once whatever the
     batch, all else grows with it.
@@ -54,12 +56,40 @@ def captured_model_ops(
     return tuple(_fused(ops) if fused else ops)
 
 
+def single_norms(ops: Sequence[Op]) -> list[Op]:
+    """The same with each norm as one pass, as the op table has it whatever runs it."""
+    return _passes(ops, {op.label: op.label for op in ops if op.layer_kind == "norm"}, norms_alone=True)
+
+
 def _fused(ops: Sequence[Op]) -> list[Op]:
-    moved: dict[str, Op] = {}
-    for op in ops:
-        if _is_elementwise(op) and (op.label not in moved or _bytes(op) > _bytes(moved[op.label])):
-            moved[op.label] = op
-    return [op if not _is_elementwise(op) or moved[op.label] is op else _within(op) for op in ops]
+    working = {op.label for op in ops if not _is_elementwise(op) or op.parameters}
+    labels = {op.label for op in ops}
+    joined = {label: _parent(label) for label in labels - working if _parent(label) in labels}
+    return _passes(ops, joined | {op.label: op.label for op in ops if op.layer_kind == "norm"}, norms_alone=False)
+
+
+def _passes(ops: Sequence[Op], joined: Mapping[str, str], *, norms_alone: bool) -> list[Op]:
+    """Elementwise operators of one chain as one pass; ``joined`` are labels that are part of another's chain."""
+    of = {op.label: joined.get(op.label, op.label) for op in ops}
+    holding = {op.label for op in ops if not _is_elementwise(op)} | {_parent(label) for label in of}
+    moved: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for op in filter(_is_elementwise, ops):
+        moved[of[op.label]][op.kind] += round(_bytes(op)) * op.repeats
+    most = {chain: kinds.most_common(1)[0][0] for chain, kinds in moved.items()}
+
+    def as_it_runs(op: Op) -> Op:
+        norm = op.layer_kind == "norm"
+        if not _is_elementwise(op) or (norms_alone and not norm):
+            return op
+        if op.kind != most[of[op.label]]:
+            return _moving(op, 0.0)
+        return _moving(op, 1 / op.calls) if norm or of[op.label] not in holding else op
+
+    return list(map(as_it_runs, ops))
+
+
+def _parent(label: str) -> str:
+    return label.rpartition(".")[0]
 
 
 def _is_elementwise(op: Op) -> bool:
@@ -70,10 +100,17 @@ def _bytes(op: Op) -> float:
     return op.forward.moved_bytes + op.backward.moved_bytes
 
 
-def _within(op: Op) -> Op:
-    """What is left of an operator inside of another's pass: its arithmetic."""
-    quiet = {name: replace(getattr(op, name), read_bytes=0, write_bytes=0) for name in ("forward", "backward")}
-    return replace(op, saved_bytes=0, weight_saved_bytes=0, **quiet)
+def _moving(op: Op, share: float) -> Op:
+    """An operator that moves and keeps such a share; its arithmetic is the same."""
+    passes = {name: getattr(op, name) for name in ("forward", "backward")}
+    moving = {
+        name: replace(cost, read_bytes=round(cost.read_bytes * share), write_bytes=round(cost.write_bytes * share))
+        for name, cost in passes.items()
+    }
+    kept = (
+        {name: round(getattr(op, name) * share) for name in ("saved_bytes", "weight_saved_bytes")} if not share else {}
+    )
+    return replace(op, **kept, **moving)
 
 
 def backward_flop(op: Op) -> float:
@@ -168,6 +205,7 @@ def _op(low: CapturedRow, high: CapturedRow, mixed: Mixed, *, causal_half: bool)
         kind=low.kind,
         layer_kind=cast("LayerKind", low.layer_kind),
         repeats=low.repeats,
+        calls=low.calls,
         forward=cost("forward"),
         backward=cost("backward"),
         recompute=cost("recompute"),

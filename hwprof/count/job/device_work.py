@@ -3,113 +3,23 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
-from hwprof.count.blocks.captured import backward_flop
+from hwprof.count.blocks.captured import backward_flop, single_norms
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.blocks.transformer import model_ops
-from hwprof.count.job.recompute import runs_again
+from hwprof.count.job.recompute import PRODUCTS, runs_again
+from hwprof.count.job.rows import Part, Pass, Row, Unit, WorkShare
 from hwprof.count.job.tensor_split import ROW, way_of
 from hwprof.count.ops.lora import LIBRARIES, adapted_labels, widened_labels
 from hwprof.count.ops.operation import OPS, Execution, Op
 from hwprof.count.ops.precision import Precision
 from hwprof.specs.job.step import LoraSpec
-from hwprof.specs.job.switches import AdapterLibrary, JobDtype, Selective
+from hwprof.specs.job.switches import AdapterLibrary
 from hwprof.specs.model.spec import ModelSpec
-from hwprof.specs.record.run import Recompute
-
-
-class Part(IntEnum):
-    """Where in the model a row stands; rows of a layer are those of the average layer."""
-
-    LAYER = 0
-    EMBEDDING = 1
-    HEAD = 2
-
-
-class Pass(IntEnum):
-    """When a row runs. ``INPUT`` and ``WEIGHT`` are the two halves of the backward pass."""
-
-    FORWARD = 0
-    INPUT = 1
-    WEIGHT = 2
-    RECOMPUTE = 3
-
-
-class Unit(IntEnum):
-    """What bounds a row: a kind of product, or the memory."""
-
-    MATMUL = 0
-    NARROW_MATMUL = 1
-    GROUPED = 2
-    NARROW_GROUPED = 3
-    ATTENTION = 4
-    ATTENTION_BACKWARD = 5
-    TRAFFIC = 6
-    COPY = 7
-
-
-class Row(NamedTuple):
-    """One kernel, or several like it, on one device for one micro-batch.
-
-    ``flop`` and ``moved_bytes`` are of all ``groups`` products [m, k]·[k, n]; the row runs ``times`` times in an
-    average layer. In attention m is the sequence length and k the width of a head.
-    """
-
-    part: Part
-    when: Pass
-    unit: Unit
-    m: float
-    n: float
-    k: float
-    groups: float
-    flop: float
-    moved_bytes: float
-    times: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkShare:
-    """What decides the work of one device on one micro-batch.
-
-    Attributes:
-        model: the model.
-        micro_batch: sequences of one replica.
-        seq_len: tokens of a sequence.
-        dtype: format of the linear layers' operands.
-        flash: whether attention keeps no scores.
-        tensor, context, expert: parallel degrees.
-        sequence_parallel: whether norms and residuals are split over the tensor ranks.
-        recompute: what runs again in the backward pass.
-        selective: what ``selective`` recompute runs again.
-        lora: adaptation; None = everything is trained.
-        adapter_library: whose way of widening what is kept in 4 bits.
-        fused: chains of elementwise operations are single kernels.
-        expert_tensor: devices that share the matrices of one expert.
-        expert_skew: tokens of the busiest expert rank over the mean; its work is what is counted.
-    """
-
-    model: ModelSpec
-    micro_batch: int
-    seq_len: int
-    dtype: JobDtype
-    flash: bool
-    tensor: int
-    context: int
-    expert: int
-    sequence_parallel: bool
-    recompute: Recompute
-    selective: tuple[Selective, ...]
-    lora: LoraSpec | None
-    adapter_library: AdapterLibrary
-    fused: bool
-    expert_tensor: int
-    expert_skew: float
-
 
 _MERGED = {
     "attention.key": "attention.query",
@@ -119,6 +29,9 @@ _MERGED = {
     "moe.experts.gate": "moe.experts.up",
 }
 """Linear layers that read the same input run as one product."""
+
+GROUPED = "aten::_grouped_mm"
+"""What multiplies the experts of a captured module."""
 
 _SPLIT_KINDS = frozenset({"rope", "activation", "gated_activation", "cross_entropy", "tanh"})
 _NEVER_NARROW = ("router", "switch", "head", "pooler", "projection")
@@ -169,9 +82,13 @@ def _kernels(
     model: ModelSpec, micro_batch: int, seq_len: int, *, wide: bool, flash: bool, fused: bool
 ) -> tuple[tuple[Op, ...], ...]:
     """The ops of a replica's micro-batch; linear layers that read the same input stand together, as one product."""
-    kernels: dict[str, list[Op]] = {}
+    kernels: dict[tuple[str, bool, int, int], list[Op]] = {}
+    seen: Counter[tuple[str, bool]] = Counter()  # of captured models a label has an operation for each operator
     for op in _ops(model, micro_batch, seq_len, wide=wide, flash=flash, fused=fused):
-        kernels.setdefault(_kernel_label(op.label, latent=model.mla is not None), []).append(op)
+        joins = op.kind in PRODUCTS
+        seen[op.label, joins] += 1
+        label = _kernel_label(op.label, latent=model.mla is not None) if joins else op.label
+        kernels.setdefault((label, joins, op.repeats, seen[op.label, joins]), []).append(op)
     return tuple(map(tuple, kernels.values()))
 
 
@@ -194,6 +111,8 @@ def _ops(model: ModelSpec, micro_batch: int, seq_len: int, *, wide: bool, flash:
         attention="causal" if flash else "full",
         fused=fused,
     )
+    if model.captured and not fused:
+        ops = tuple(single_norms(ops))
     how = Execution(precision=precision, fused=fused)
     return (*ops, *_loss(model, how, tokens=micro_batch * seq_len))
 
@@ -210,8 +129,9 @@ def _loss(model: ModelSpec, how: Execution, *, tokens: int) -> Iterator[Op]:
 
 @functools.lru_cache(maxsize=512)
 def _weight_shapes(model: ModelSpec) -> dict[str, tuple[int, int]]:
-    """Output and input features of each linear layer, by label; of one expert."""
-    shapes = {t.label: (t.shape[-2], t.shape[-1]) for t in parameter_tensors(model) if len(t.shape) in {2, 3}}
+    """Output and input features of each linear layer, by label; of one expert, whose biases are a matrix."""
+    tensors = sorted(parameter_tensors(model), key=lambda tensor: len(tensor.shape))
+    shapes = {t.label: (t.shape[-2], t.shape[-1]) for t in tensors if len(t.shape) in {2, 3}}
     shapes.setdefault("head", (model.vocab_size, model.embedding.size or model.d_model))
     shapes.setdefault("mtp.head", shapes["head"])
     return shapes
@@ -223,6 +143,8 @@ def _op_rows(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
         yield from _linear(share, ops)
     elif op.kind == "expert_linear":
         yield from _experts(share, ops)
+    elif op.kind == GROUPED:
+        yield from _captured_experts(share, op)
     elif op.kind.startswith("attention_core"):
         yield from _attention(share, op)
     else:
@@ -276,6 +198,18 @@ def _experts(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
         n /= share.expert_tensor
     groups = max(moe.experts / share.expert, 1.0)
     yield from _products(share, ops, m=rows / groups, n=n, k=k, groups=groups)
+
+
+def _captured_experts(share: WorkShare, op: Op) -> Iterator[Row]:
+    """Products with each of a captured module's stacks of experts; its work is shared by the stacks' sizes."""
+    stacks = [tensor for tensor in parameter_tensors(share.model) if tensor.label == op.label and tensor.experts > 1]
+    whole = sum(tensor.elements for tensor in stacks)
+    for tensor in stacks:
+        n, k = tensor.shape[-2:]
+        groups = max(tensor.experts / share.expert, 1.0)
+        flop = op.forward.matmul_flop * tensor.elements / whole / (share.context * share.tensor)
+        rows = flop / (2 * n * k) * share.expert_tensor * share.expert_skew
+        yield from _products(share, (op,), m=rows / groups, n=n / share.expert_tensor, k=k, groups=groups)
 
 
 def _products(share: WorkShare, ops: tuple[Op, ...], *, m: float, n: float, k: float, groups: float) -> Iterator[Row]:
@@ -332,9 +266,9 @@ def _adapters(lora: LoraSpec, part: Part, times: float, *, m: float, n: float, k
 def _attention(share: WorkShare, op: Op) -> Iterator[Row]:
     """Flash: one kernel each way, five products backward. Materialised: four products and passes over the scores."""
     part, times, model = _part(op), _times(share, op), share.model
-    ranks = share.tensor * share.context
+    ranks = _ranks(share, op) if model.captured else share.tensor * share.context
     width, heads = model.head_dim, model.heads / share.tensor * share.micro_batch
-    if share.flash:
+    if share.flash or model.captured:
         row = partial(Row, part=part, m=share.seq_len, n=heads, k=width, groups=1, times=times)
         for when, unit, cost, again in (
             (Pass.FORWARD, Unit.ATTENTION, op.forward, 1),
@@ -356,11 +290,7 @@ def _attention(share: WorkShare, op: Op) -> Iterator[Row]:
 
 def _other(share: WorkShare, op: Op) -> Iterator[Row]:
     """Convolutions as products without a shape; norms, activations, sums, lookups and the loss as traffic."""
-    split = share.context
-    if share.model.captured:
-        split *= 1 if way_of(share.model, op.label) in {"whole", "gathered"} else share.tensor
-    elif op.kind in _SPLIT_KINDS or share.sequence_parallel:
-        split *= share.tensor
+    split = _ranks(share, op)
     part, times = _part(op), _times(share, op)
     for when, cost in ((Pass.FORWARD, op.forward), (Pass.INPUT, op.backward)):
         if cost.matmul_flop:
@@ -371,6 +301,15 @@ def _other(share: WorkShare, op: Op) -> Iterator[Row]:
             yield row(when=when, m=side, n=side, k=side)
         elif cost.moved_bytes:
             yield _moved(part, when, cost.moved_bytes / split, times)
+
+
+def _ranks(share: WorkShare, op: Op) -> int:
+    """How many ranks share what multiplies no matrix of weights."""
+    if share.model.captured:
+        shared = way_of(share.model, op.label) not in {"whole", "gathered"}
+    else:
+        shared = op.kind in _SPLIT_KINDS or share.sequence_parallel
+    return share.context * (share.tensor if shared else 1)
 
 
 def _worked_flop(share: WorkShare, op: Op, when: Pass) -> float:

@@ -82,6 +82,7 @@ class Op:
         output_bytes: size of its result, of one micro-batch.
         parameters: of one instance; those of a tied head are counted at the embedding.
         micro_batches: how many micro-batches the described work has; costs are of one of them.
+        calls: of a captured operator in the forward pass of one instance.
     """
 
     label: str
@@ -99,6 +100,7 @@ class Op:
     output_bytes: int = 0
     parameters: int = 0
     micro_batches: int = 1
+    calls: int = 1
 
     @property
     def in_layer(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.count.job.device_work import Part, Pass, Unit
+from hwprof.count.job.rows import Part, Pass, Unit
 from hwprof.predict.kernels.row_table import Floats, RowTable
 from hwprof.predict.kernels.row_times import RowTimes
 from hwprof.predict.parameters import Parameters

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.count.job.device_work import Row
+from hwprof.count.job.rows import Row
 
 Floats = NDArray[np.float64]
 

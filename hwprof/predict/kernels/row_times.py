@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprof.count.job.device_work import FLASH_BACKWARD_PRODUCTS, Pass, Unit
+from hwprof.count.job.device_work import FLASH_BACKWARD_PRODUCTS
+from hwprof.count.job.rows import Pass, Unit
 from hwprof.predict.curves.kernel_time import KernelTime
 from hwprof.predict.kernels.attention.base import AttentionKernel, AttentionKind, Direction
 from hwprof.predict.kernels.attention.sequences import AttentionSizes, attention_s

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwprof.count.aten.captured import captured_pairs, operators_unpriced
+from hwprof.count.job.device_work import GROUPED
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Op
 from hwprof.errors import InputError
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from hwprof.measure.capture.facts import Facts
     from hwprof.measure.capture.inputs import Asked
 
-_GROUPED = "aten::_grouped_mm"
 _PRODUCTS = frozenset({"aten::mm", "aten::addmm"})
+_ATTENTION = "aten::_scaled_dot_product"
+"""Kernels that keep no scores; others are products and a softmax of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +88,23 @@ class Pass:
         """Rows merged anew, under hwprof's labels."""
         matrices = {"head": self._table} | _matrices(self.seen.parameters, self.labels)
         trained = replace(self.seen, parameters=tuple(use for use in self.seen.parameters if use.trainable))
-        for op, half in captured_pairs(trained, self.labels.of, frozen=self.frozen):
+        calls = Counter(
+            (self.labels.of(placed.place.path), placed.place.kind)
+            for placed in self.seen.calls
+            if placed.direction == "forward"
+        )
+        pairs = captured_pairs(trained, self.labels.of, frozen=self.frozen)
+        instances: Counter[tuple[str, str]] = Counter()
+        for op, _ in pairs:
+            instances[op.label, op.kind] += op.repeats
+        for op, half in pairs:
+            own = op.label, op.kind
             yield CapturedRow(
                 label=op.label,
-                kind="linear" if op.kind in _PRODUCTS and _is_linear(op, matrices) else op.kind,
+                kind=_kind(op, matrices),
                 layer_kind=op.layer_kind,
                 repeats=op.repeats,
+                calls=max(1, round(calls[own] / instances[own])),
                 forward=_cost(op.forward, half.forward),
                 backward=_cost(op.backward, half.backward),
                 recompute=_cost(op.recompute, half.recompute),
@@ -131,7 +144,7 @@ class Pass:
         rows = {
             (self.labels.of(placed.place.path), placed.call.tensor("mat2").shape): placed.call.tensor("self").shape[0]
             for placed in self.seen.calls
-            if placed.place.kind == placed.call.name == _GROUPED and placed.direction == "forward"
+            if placed.place.kind == placed.call.name == GROUPED and placed.direction == "forward"
         }
         uses = Counter(
             (self.labels.of(use.place.path), use.shape, use.linear, use.trainable, use.split)
@@ -195,6 +208,13 @@ def _matrices(uses: Iterable[ParameterUse], labels: Labels) -> dict[str, tuple[i
         if len(use.shape) == 2:
             shapes.setdefault(labels.of(use.place.path), set()).add(use.shape)
     return {label: found.copy().pop() for label, found in shapes.items() if len(found) == 1}
+
+
+def _kind(op: Op, matrices: dict[str, tuple[int, ...]]) -> str:
+    """A word of the op table where the operator is like one of it; else its name."""
+    if op.kind in _PRODUCTS and _is_linear(op, matrices):
+        return "linear"
+    return "attention_core" if op.kind.startswith(_ATTENTION) else op.kind
 
 
 def _is_linear(op: Op, matrices: dict[str, tuple[int, ...]]) -> bool:

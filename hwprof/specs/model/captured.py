@@ -40,6 +40,7 @@ class CapturedRow(Record):
         kind: of the op table where it is like one of it, else the operator's name.
         layer_kind: the kind of layer, a word of ``hwprof.specs.job.settings.LayerKind``.
         repeats: how many instances there are.
+        calls: of the operator in the forward pass of one instance.
         forward, backward, recompute: costs.
         saved_bytes: kept for backward.
         weight_saved_bytes: how much less that is of a frozen model; below 0 where an operator after another that had
@@ -53,6 +54,7 @@ class CapturedRow(Record):
     kind: str
     layer_kind: str
     repeats: Amount
+    calls: Annotated[int, Field(ge=1, strict=True)] = 1
     forward: CapturedCost
     backward: CapturedCost
     recompute: CapturedCost

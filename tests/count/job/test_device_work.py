@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprof.count.blocks.transformer import model_ops
-from hwprof.count.job.device_work import NARROW, Part, Pass, Unit, WorkShare, device_rows
+from hwprof.count.job.device_work import NARROW, device_rows
+from hwprof.count.job.rows import Part, Pass, Unit, WorkShare
 from hwprof.count.ops.lora import LIBRARIES
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.job.step import LoraSpec
@@ -208,3 +209,11 @@ def test_scores_in_memory_move_in_their_own_width(dtype, forward_bytes, backward
     scores = 2 * DENSE.heads * SEQ_LEN**2
     for when, width in ((Pass.FORWARD, forward_bytes), (Pass.INPUT, backward_bytes)):
         assert any(row.when is when and row.moved_bytes == scores * width for row in rows)
+
+
+def test_biases_of_experts_are_no_experts():
+    """gpt-oss 20B: 32 experts, each of three matrices of 2,880 x 2,880 beside their biases."""
+    found = [row for row in rows_of(load_model("gpt-oss-20b")) if row.unit is Unit.GROUPED]
+    shapes = {(row.n, row.k) for row in found if row.when is not Pass.WEIGHT}
+    assert shapes == {(2 * 2880, 2880), (2880, 2 * 2880), (2880, 2880)}
+    assert {row.groups for row in found} == {32}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hwprof.count.job.device_work import Part, Pass, Row, Unit
+from hwprof.count.job.rows import Part, Pass, Row, Unit
 from hwprof.predict.kernels.op_time import micro_batch_times, share_times
 from hwprof.predict.kernels.row_table import NO_EXPERTS, row_table
 from hwprof.predict.kernels.row_times import RowTimes

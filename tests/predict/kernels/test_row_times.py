@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_up_record import made_up_ceiling
 
-from hwprof.count.job.device_work import Part, Pass, Row, Unit
+from hwprof.count.job.rows import Part, Pass, Row, Unit
 from hwprof.predict.ceilings.calibrated import with_ceilings
 from hwprof.predict.kernels.grouped import Experts, experts_s
 from hwprof.predict.kernels.products import Products, product_s
