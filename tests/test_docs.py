@@ -32,6 +32,7 @@ NOT_RUN = {
     r"hwprof view . --serve": "serves until it is stopped; tests/cli/test_view_serve.py asks it",
     r"hwprof view DIR --ncu": "needs Nsight Compute's output; tests/cli/test_view_command.py has some",
     r"hwprof \w+ --model ./qwen3-next": "captures a large model; tests/session/test_captured.py does with small ones",
+    r"hwprof (count|fit) --model (FLUX|flux)": "captures a large model; tests/session/test_captured_diffusion.py does",
     r"ncu\b": "needs a GPU and Nsight Compute",
     r"torchrun\b": "starts ranks; tests/cli/test_run_ranks.py and test_probe_ranks.py do",
     r"srun\b": "needs a SLURM cluster",

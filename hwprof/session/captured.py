@@ -172,11 +172,14 @@ def _facts(found: _Unread) -> Facts:
         SpecError: it has no type, or is of one that hwprof knows and transformers is not there.
         InputError: transformers does not take it.
     """
+    from hwprof.measure.capture.diffusion import class_of_diffusers, diffusion_facts
     from hwprof.measure.capture.facts import facts_of
 
     path, refusal = found.path, found.refusal
     kind = model_type_of(path)
     if not kind:
+        if class_of_diffusers(path):
+            return diffusion_facts(path)
         raise refusal
     if kind in KNOWN_TYPES and not find_spec("transformers"):
         remedy = f"{refusal.remedy}, or have it captured: pip install 'hwprof[transformers]'"
@@ -204,6 +207,8 @@ def _spec(found: _Unread, facts: Facts, first: Pass, shots: Sequence[CapturedSho
     path, refusal = found.path, found.refusal
     tensors = tuple(first.tensors())
     why = refusal.fact.removeprefix(f"{path}: ").partition(" (did you mean")[0]
+    if not model_type_of(path):
+        why = "a configuration of diffusers"
     notes = [
         f"{why}: counted by capture of {facts.by}",
         *facts.remarks,

@@ -117,7 +117,7 @@ def model_of_config(path: Path) -> nn.Module:
                 module = _made(found, config)
         except Exception as error:
             raise _refused(path, f"{found.__name__} of transformers {package.__version__}", error) from error
-    return _as_trained(module)
+    return as_trained(module)
 
 
 def _check_depth(path: Path, values: Any) -> None:
@@ -133,7 +133,8 @@ def _check_depth(path: Path, values: Any) -> None:
         _check_depth(path, value)
 
 
-def _in_format(inputs: dict[str, Any], wanted: torch.dtype) -> dict[str, Any]:
+def in_format(inputs: dict[str, Any], wanted: torch.dtype) -> dict[str, Any]:
+    """Inputs that are no whole numbers in the format of the weights."""
     return {
         name: value.to(wanted) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
         for name, value in inputs.items()
@@ -192,15 +193,20 @@ def subject_of_config(path: Path, asked: Asked, weights: Dtype = "fp32", frozen:
         InputError: as ``model_of_config``, or its inputs are not known, or nothing is called as what is to be frozen.
     """
     module = model_of_config(path)
-    _freeze(module, frozen)
+    freeze(module, frozen)
     module.to(FORMATS[weights])
     mode = make_fake(module)
     name = path.resolve().parent.name if path.name == "config.json" else path.stem
-    inputs = all_fake(_in_format(inputs_of(module, asked, name), FORMATS[weights]), mode)
+    inputs = all_fake(in_format(inputs_of(module, asked, name), FORMATS[weights]), mode)
     return Subject(name=name or "model", module=module, keywords=inputs, fake=mode, around=_as_if_real)
 
 
-def _freeze(module: nn.Module, frozen: Frozen) -> None:
+def freeze(module: nn.Module, frozen: Frozen) -> None:
+    """Take the gradients of some weights away.
+
+    Raises:
+        InputError: nothing is called so.
+    """
     for name in frozen.names:
         found = [each for path, each in module.named_parameters() if _is_part(path, name)]
         if not found:
@@ -214,7 +220,9 @@ def _freeze(module: nn.Module, frozen: Frozen) -> None:
             each.requires_grad = False
     if frozen.all:
         module.requires_grad_(requires_grad=False)
-        module.get_input_embeddings().register_forward_hook(_with_gradient)  # type: ignore[operator]  # transformers' own
+        vectors: Any = getattr(module, "get_input_embeddings", None)
+        if vectors is not None:
+            vectors().register_forward_hook(_with_gradient)
 
 
 _NEAR = 2
@@ -340,7 +348,7 @@ def _made(found: Any, config: Any) -> nn.Module:
     return module
 
 
-def _as_trained(module: nn.Module) -> nn.Module:
+def as_trained(module: nn.Module) -> nn.Module:
     """What does the same in every pass, with the dropout of training; no layer is skipped by chance."""
     module.eval()
     for part in module.modules():

@@ -188,16 +188,18 @@ def asked_of(batch_size: int, shapes: Shapes) -> Asked:
 def _captured(path: Path, batch_size: int, shapes: Shapes) -> tuple[str, Capture, Capture | None]:
     """Its name, one pass, and the forward pass of the same frozen where that is asked."""
     from hwprof.measure.capture.configured import FORMATS, Frozen, subject_of_config
+    from hwprof.measure.capture.diffusion import class_of_diffusers, diffusion_subject
     from hwprof.measure.capture.module import capture
 
     asked = asked_of(batch_size, shapes)
     weights = shapes.dtype if shapes.narrow else "fp32"
     autocast = None if shapes.narrow or shapes.dtype == "fp32" else FORMATS[shapes.dtype]
-    subject = subject_of_config(path, asked, weights, Frozen(names=shapes.freeze))
+    made = diffusion_subject if class_of_diffusers(path) else subject_of_config
+    subject = made(path, asked, weights, Frozen(names=shapes.freeze))
     seen = capture(subject, autocast=autocast)
     if not shapes.adapted:
         return subject.name, seen, None
-    still = subject_of_config(path, asked, weights, Frozen(all=True))
+    still = made(path, asked, weights, Frozen(all=True))
     return subject.name, seen, capture(still, autocast=autocast, backward=False)
 
 

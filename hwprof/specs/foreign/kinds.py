@@ -58,41 +58,12 @@ def _recipe(values: Tables) -> str:
 
 
 def _of_diffusers(values: Tables) -> str:
-    name = values["_class_name"]
-    given = _INPUTS.get(name)
-    inputs = "inputs" if given is None else "dict(" + ", ".join(f"{key}={sizes}" for key, sizes in given.items()) + ")"
-    keys = {key: values.get(key, key) for key in _SIZES}
     return (
-        f"count the module: hwprof count --module package.module:factory, whose factory returns "
-        f"(diffusers.{name}.from_config(values of this file), {inputs.format(**keys)})"
+        "pip install 'hwprof[diffusers]', and DiT, PixArt, Stable Diffusion 3 and Flux are captured; others count as a "
+        "module: hwprof count --module package.module:factory, whose factory returns "
+        f"(diffusers.{values['_class_name']}.from_config(values of this file), inputs)"
     )
 
-
-_SIZES = ("in_channels", "sample_size", "joint_attention_dim", "pooled_projection_dim")
-
-_INPUTS: dict[str, dict[str, str]] = {
-    "DiTTransformer2DModel": {
-        "hidden_states": "ones(batch, {in_channels}, {sample_size}, {sample_size})",
-        "timestep": "ones(batch, dtype=int64)",
-        "class_labels": "ones(batch, dtype=int64)",
-    },
-    "SD3Transformer2DModel": {
-        "hidden_states": "ones(batch, {in_channels}, {sample_size}, {sample_size})",
-        "encoder_hidden_states": "ones(batch, tokens, {joint_attention_dim})",
-        "pooled_projections": "ones(batch, {pooled_projection_dim})",
-        "timestep": "ones(batch)",
-    },
-    "FluxTransformer2DModel": {
-        "hidden_states": "ones(batch, patches, {in_channels})",
-        "encoder_hidden_states": "ones(batch, tokens, {joint_attention_dim})",
-        "pooled_projections": "ones(batch, {pooled_projection_dim})",
-        "timestep": "ones(batch)",
-        "guidance": "ones(batch)",
-        "img_ids": "zeros(patches, 3)",
-        "txt_ids": "zeros(tokens, 3)",
-    },
-}
-"""Class of diffusers (0.42) -> arguments of its forward, as a factory makes them with torch."""
 
 NO_MODELS: tuple[Kind, ...] = (
     Kind(holds=lambda v: "peft_type" in v, what=_adapter, remedy=_adapted),

@@ -179,7 +179,7 @@ def test_a_gguf_file_that_is_cut_short_or_of_another_architecture_is_refused(tmp
             "config.json",
             {"_class_name": "FluxTransformer2DModel", "_diffusers_version": "0.30.0", "in_channels": 64},
             "configuration of diffusers, FluxTransformer2DModel",
-            "from_config(values of this file), dict(hidden_states=ones(batch, patches, 64)",
+            "pip install 'hwprof[diffusers]'",
         ),
         (
             "config.json",
