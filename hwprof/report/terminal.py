@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from hwprof.report.cells import Column, Table
-from hwprof.report.chinese import phrase, table_in_chinese
+from hwprof.report.chinese import phrase, said, table_in_chinese
 from hwprof.report.folding import COLUMNS, folded_line, text_width
 from hwprof.report.pictures import Segment
 from hwprof.report.printable import printable
@@ -67,7 +67,7 @@ class Section:
 def block_in_chinese(block: Block) -> Block:
     """What a terminal shows, in all its lines."""
     table = None if block.table is None else table_in_chinese(block.table)
-    return replace(block, title=phrase(block.title), lines=[phrase(line) for line in block.lines], table=table)
+    return replace(block, title=said(block.title), lines=[phrase(line) for line in block.lines], table=table)
 
 
 def print_sections(sections: Sequence[Section], stream: TextIO) -> None:

@@ -45,8 +45,8 @@ def _short(device: TraceDevice) -> str:
 def _hidden(device: TraceDevice) -> str:
     fraction = device.overlap.communication_fraction
     largest = next((kernel.name for kernel in device.kernels if kernel.kind == "communication"), "")
-    hidden = "" if fraction is None else f"{format_fraction(fraction)} of communication is hidden; "
-    return f"{hidden}most time in {largest[:60]}" if largest else hidden
+    hidden = "" if fraction is None else f"{format_fraction(fraction)} of communication is hidden"
+    return "; ".join(filter(None, (hidden, f"most time in {largest[:60]}" if largest else "")))
 
 
 def _copies(device: TraceDevice) -> str:
@@ -58,8 +58,12 @@ def _gap(device: TraceDevice) -> str:
     gap = device.largest_gap
     if gap is None:
         return ""
-    inside = f" in {gap.host[-1]}" if gap.host else ""
-    return f"the longest is {format_seconds(gap.duration_s)}{inside}, before {gap.then[:60]}"
+    lasts, then = format_seconds(gap.duration_s), gap.then[:60]
+    return (
+        f"the longest is {lasts} in {gap.host[-1]}, before {then}"
+        if gap.host
+        else f"the longest is {lasts}, before {then}"
+    )
 
 
 def _nothing(_device: TraceDevice) -> str:

@@ -6,23 +6,35 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
 from sentences import sentences
 
 from hwprof import cli
+from hwprof.plan.advice.loops import in_torch
+from hwprof.plan.advice.operations import advice_for
 from hwprof.report.chinese import WORDS, phrase
 from hwprof.report.folding import text_width
+from hwprof.specs.job.settings import BoundClass, LayerKind
 
 ROOT = Path(__file__).resolve().parents[2] / "hwprof"
 FOLDERS = ("report/plan", "report/deploy", "plan/answer", "plan/space", "plan/fit", "plan/goodput")
+OF_RUNS = ("headline", "absence", "columns", "settings_words", "text", "in_chinese")
 MODULES = [
     *(path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.py"))),
     *(
         ROOT / name
-        for name in ("cli/plan/question.py", "deploy/space.py", "deploy/decision.py", "simulate/prediction.py")
+        for name in (
+            *("cli/plan/question.py", "deploy/space.py", "deploy/decision.py", "simulate/prediction.py"),
+            *("trace/findings.py", "trace/stragglers.py", "compare/diff.py", "compare/sides.py", "report/diff_text.py"),
+            *("report/trace/tables.py", "report/trace/text.py", "report/trace/in_chinese.py"),
+            *("predict/classify.py", "predict/ranks/waits.py", "predict/ranks/watched.py"),
+        )
     ),
+    *sorted((ROOT / "plan" / "advice").glob("*.py")),
+    *(ROOT / "report" / "run" / f"{name}.py" for name in OF_RUNS),
 ]
 KEPT = {
     *("MFU", "HFU", "USD", "ZeRO", "CO", "LoRA", "QLoRA", "PUE", "TDP", "DGX", "QM", "IEA", "Electricity", "Uptime"),
@@ -59,20 +71,29 @@ KEPT = {
         "Wh",
         "ms",
     ),
+    *("worker", "workers", "DataLoader", "CUDA", "GPU", "CPU", "NUMA", "Python", "NVMe", "DDP", "FSDP", "JSON", "DRAM"),
+    *("foreach", "fused", "softmax", "nonzero", "loss", "dtype", "sgd", "adafactor", "trace", "FLOP", "Nsight", "diff"),
     *("tp", "cp", "pp", "dp", "ep", "vp", "mb", "cudnn", "megatron"),
 }
 """Names, units and options, which are the same in every language."""
 
 
+CODE = re.compile(
+    r"--[\w-]+( [A-Za-z-]+)?|[\w.]+(-[\w.]+)+|\.?\w+(\.\w+)+(\([^)]*\))?|\.?\w+\([^)]*\)"
+    r"|\.\w+|\w+=[\w.:]+|\w*_\w*|\w*\d\w*"
+)
+"""Options, names with hyphens or dots, calls, settings and numbers."""
+
+
 def english(text: str) -> set[str]:
     """Words of a text that are left in English."""
-    plain = re.sub(r"--[\w-]+( [A-Za-z-]+)?|[\w.]+(-[\w.]+)+|\w*\d\w*", "", text)
+    plain = re.sub(CODE, "", text)
     return set(re.findall("[A-Za-z]{2,}", plain)) - KEPT
 
 
 def said(text: str) -> str:
     """A sentence of the code in Chinese, with numbers in its holes."""
-    filled = re.sub(r"(?<=[A-Za-z])\{\}", "", text).replace("{}", "7")
+    filled = re.sub(r"(?<=[A-Za-z.])\{\}", "", text).replace("{}", "7")
     return WORDS.get(filled) or WORDS.get(filled.strip()) or phrase(filled)
 
 
@@ -121,3 +142,25 @@ def test_what_a_prediction_rests_on_is_chinese():
     assert len(lines) > 8
     left = {line: english(phrase(line)) for line in lines if not line.startswith("price of ")}
     assert {line: words for line, words in left.items() if words} == {}
+
+
+@pytest.mark.parametrize("worded", [str, in_torch], ids=["options", "torch"])
+def test_advice_on_operations_is_chinese_in_options_and_in_torch_s_words(worded):
+    lines = {
+        worded(advice_for(kind, bound, faster=faster, compiled=compiled))
+        for kind in get_args(LayerKind)
+        for bound in get_args(BoundClass)
+        for faster in (None, "bf16")
+        for compiled in (False, True)
+    }
+    left = {line: english(phrase(line)) for line in lines if re.search("[a-z]{3}", line)}
+    assert len(left) > 30
+    assert {line: words for line, words in left.items() if words} == {}
+
+
+def test_no_sentence_is_given_twice():
+    """Of two, the later one would win in silence."""
+    text = (ROOT / "report" / "assets" / "chinese.tsv").read_text(encoding="utf-8")
+    for part in re.split("^# .*\n", text, flags=re.MULTILINE):
+        keys = [line.split("\t")[0] for line in part.splitlines()]
+        assert sorted(keys) == sorted(set(keys))

@@ -40,6 +40,7 @@ def _of_call(node: ast.Call) -> list[ast.AST]:
 _SILENT = {
     ast.Expr: lambda node: [node.value] if isinstance(node.value, ast.Constant) else [],
     ast.Raise: lambda node: [node],
+    ast.Assert: lambda node: [node],
     ast.Compare: lambda node: [node.left, *node.comparators],
     ast.Dict: lambda node: [key for key in node.keys if key is not None],
     ast.Subscript: lambda node: [node.slice],
@@ -59,5 +60,5 @@ def _text(node: ast.AST) -> str:
 def _is_name(text: str) -> bool:
     """Whether no sentence is meant: a file, an option, one word in small letters with a line below, no letters."""
     return not re.search("[A-Za-z]{2}", text.replace("{}", "")) or bool(
-        re.fullmatch(r"[a-z0-9-]+(_[a-z0-9{}]*)*|--[\w {}-]+|[a-z]+/?\{\}", text)
+        re.fullmatch(r"[a-z0-9-]+(_[a-z0-9{}]*)*|--[\w {}-]+|[a-z]+/?\{\}|[a-z]+\.|[a-z_ ]*_[a-z_ ]*", text)
     )

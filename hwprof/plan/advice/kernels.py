@@ -66,7 +66,9 @@ def compiled(facts: Facts) -> Recommendation | None:
     return Recommendation(
         title="Compile the model",
         change="--compile",
-        reason=(f"{_fusion_words(facts)} a compiled model launches fewer kernels; the first steps take minutes longer"),
+        reason=(
+            f"{_fusion_words(facts)}, and a compiled model launches fewer kernels; the first steps take minutes longer"
+        ),
         gain_fraction=gain,
         evidence=(
             f"operations under a memory roof {format_fraction(memory)}, operations too small for any roof "
@@ -79,9 +81,9 @@ def compiled(facts: Facts) -> Recommendation | None:
 
 def _fusion_words(facts: Facts) -> str:
     if not facts.fusion_saves_bytes:
-        return f"{facts.idle_evidence()}, and"
+        return facts.idle_evidence()
     saved = format_bytes(facts.fusion_saves_bytes)
-    return f"fusing elementwise operations and norms spares {saved} of traffic a step, and"
+    return f"fusing elementwise operations and norms spares {saved} of traffic a step"
 
 
 def optimizer_implementation(facts: Facts) -> Recommendation | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hwprof.report import palette
 from hwprof.report.cells import Table
-from hwprof.report.chinese import Language, chinese, table_in_chinese
+from hwprof.report.chinese import Language, chinese, phrase, table_in_chinese
 from hwprof.report.csv import render_csv
 from hwprof.report.files.folder import write_folder
 from hwprof.report.html import render_page
@@ -118,7 +118,7 @@ def trace_page(report: TraceReport) -> TracePage:
 
 
 def _in_chinese(page: TracePage, report: TraceReport) -> TracePage:
-    """The same numbers under Chinese titles; findings, notes and names stay."""
+    """The same numbers in Chinese; names stay."""
     devices = (
         replace(
             each,
@@ -128,11 +128,14 @@ def _in_chinese(page: TracePage, report: TraceReport) -> TracePage:
             broken=broken_in_chinese(device),
             parts=tuple(replace(part, label=chinese(part.label)) for part in each.parts),
             tables=tuple(map(table_in_chinese, each.tables)),
+            notes=tuple(map(phrase, each.notes)),
         )
         for each, device in zip(page.devices, report.devices, strict=True)
     )
     together = tuple(map(table_in_chinese, page.together))
-    return replace(page, title=chinese(page.title), together=together, devices=tuple(devices))
+    return replace(
+        page, title=chinese(page.title), together=together, devices=tuple(devices), notes=tuple(map(phrase, page.notes))
+    )
 
 
 def _anchor(number: int, device: TraceDevice) -> str:

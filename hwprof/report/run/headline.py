@@ -239,7 +239,7 @@ def _token_card(title: str, time: TokenTime, rate: str) -> Card:
 
 def _mfu_card(step: StepTime) -> Card:
     causal = f" Counting causal attention only: {format_fraction(step.mfu_causal)}." if finite(step.mfu_causal) else ""
-    detail = f"model FLOP utilisation: recompute excluded, full attention{_peak_words(step)}.{causal}"
+    detail = f"model FLOP utilisation: recompute excluded, full attention{_peak_words(step)}." + causal
     brief = "model FLOP utilisation, recompute excluded"
     return Card(title="MFU", value=format_fraction(step.mfu), brief=brief, detail=detail)
 
@@ -264,8 +264,8 @@ def _prediction_card(prediction: Prediction, step: StepTime) -> Card:
     low, high = prediction.interval_s
     inside = "inside" if low <= step.median_s <= high else "outside"
     error = prediction.step_s / step.median_s - 1
-    side = "above" if error >= 0 else "below"
-    brief = f"{format_fraction(abs(error))} {side} the measured {format_seconds(step.median_s)}"
+    off, measured = format_fraction(abs(error)), format_seconds(step.median_s)
+    brief = f"{off} above the measured {measured}" if error >= 0 else f"{off} below the measured {measured}"
     detail = f"{brief}, which is {inside} the predicted interval {format_span(prediction.interval_s, 's')}"
     return Card(title="Predicted step", value=format_seconds(prediction.step_s), brief=brief, detail=detail)
 

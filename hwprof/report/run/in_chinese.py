@@ -1,13 +1,15 @@
-"""How is the report of a run said in Chinese? Headings, columns, cards and charts; names, notes and reasons stay."""
+"""How is the report of a run said in Chinese? All but names, and sentences that the program itself wrote into notes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from hwprof.report.chinese import chinese, picture_in_chinese, table_in_chinese
+from hwprof.report.chinese import card_in_chinese, chinese, phrase, picture_in_chinese, table_in_chinese
 from hwprof.report.pictures import Segment
+from hwprof.report.run.headline import Loss
 from hwprof.report.run.view import View
 from hwprof.specs.job.settings import BoundClass
+from hwprof.specs.record.run import Recommendation
 
 _BOUNDS: dict[BoundClass, str] = {
     "compute": "计算",
@@ -21,18 +23,28 @@ _BOUNDS: dict[BoundClass, str] = {
 
 
 def view_in_chinese(view: View) -> View:
-    """The same numbers under Chinese titles; the verdict's class comes first, its sentence follows as it is."""
+    """The same numbers in Chinese; the class comes first where the verdict's sentence has no Chinese."""
     head = view.headline
-    bound = f"瓶颈：{_BOUNDS[head.bound]}。" if head.confidence else ""
+    sentence = phrase(head.sentence)
+    bound = f"瓶颈：{_BOUNDS[head.bound]}。" if head.confidence and sentence == head.sentence else ""
     return replace(
         view,
         headline=replace(
             head,
-            sentence=f"{bound}{head.sentence}",
-            cards=tuple(replace(card, title=chinese(card.title)) for card in head.cards),
-            phases=tuple(_segment(one) for one in head.phases),
-            bounds=tuple(_segment(one) for one in head.bounds),
+            sentence=f"{bound}{sentence}",
+            caution=phrase(head.caution),
+            cards=tuple(map(card_in_chinese, head.cards)),
+            phases=tuple(map(_segment, head.phases)),
+            bounds=tuple(map(_segment, head.bounds)),
+            losses=tuple(map(_loss, head.losses)),
+            recommendations=tuple((_recommendation(item), phrase(gain)) for item, gain in head.recommendations),
         ),
+        subtitle=phrase(view.subtitle),
+        status_text=phrase(view.status_text),
+        missing=tuple(map(phrase, view.missing)),
+        notes=tuple(map(phrase, view.notes)),
+        basis=phrase(view.basis),
+        roofline=replace(view.roofline, note=phrase(view.roofline.note), empty=phrase(view.roofline.empty)),
         telemetry=tuple(picture_in_chinese(picture) for picture in view.telemetry),
         tables={name: table_in_chinese(table) for name, table in view.tables.items()},
         waterfall=picture_in_chinese(view.waterfall),
@@ -45,4 +57,13 @@ def view_in_chinese(view: View) -> View:
 
 
 def _segment(one: Segment) -> Segment:
-    return replace(one, label=chinese(one.label))
+    return replace(one, label=chinese(one.label), detail=phrase(one.detail))
+
+
+def _loss(one: Loss) -> Loss:
+    return replace(one, direction=chinese(one.direction), where=phrase(one.where), advice=phrase(one.advice))
+
+
+def _recommendation(item: Recommendation) -> Recommendation:
+    words = ("title", "change", "reason", "evidence")
+    return item.changed(**{name: phrase(getattr(item, name)) for name in words})

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TextIO
 
 from hwprof.report.cells import Cell, Column, Style, Table
-from hwprof.report.chinese import Language, chinese
+from hwprof.report.chinese import Language
 from hwprof.report.pictures import Segment
 from hwprof.report.run.in_chinese import view_in_chinese
 from hwprof.report.run.view import View, build_view
-from hwprof.report.terminal import Block, plain, print_blocks
+from hwprof.report.terminal import Block, block_in_chinese, plain, print_blocks
 from hwprof.specs.record.run import RunRecord
 
 _SHORT_COLUMNS = {
@@ -31,8 +31,7 @@ def print_summary(record: RunRecord, stream: TextIO, directory: Path | None = No
     page = None if directory is None else directory / "report.html"
     view, where = build_view(record), str(page) if page and page.is_file() else ""
     shown = summary(view_in_chinese(view) if language == "zh" else view, where)
-    titled = [replace(block, title=chinese(block.title)) for block in shown] if language == "zh" else shown
-    print_blocks(titled, stream)
+    print_blocks([*map(block_in_chinese, shown)] if language == "zh" else shown, stream)
 
 
 def plain_summary(view: View, report: str = "") -> str:
@@ -45,8 +44,12 @@ def summary(view: View, report: str = "") -> list[Block]:
     head = view.headline
     cards = [(card.title, card.value, card.brief) for card in head.cards]
     losses = [
-        (f"{one.label} {one.direction}", f"{one.lost} lost ({one.lost_share} of the step)", one.bound, one.advice)
+        line
         for one in head.losses
+        for line in (
+            f"{one.label} {one.direction}: {one.lost} lost ({one.lost_share}, {one.bound})",
+            f"  {one.advice}",
+        )
     ]
     skipped = [(row[0].text, row[1].text) for row in view.tables["skipped"].rows]
     advice = [
@@ -64,7 +67,7 @@ def summary(view: View, report: str = "") -> list[Block]:
         _shares("Phases of the step", head.phases),
         _shares("Bound by", head.bounds),
         *(_short(view.tables[name], names.split()) for name, names in _SHORT_COLUMNS.items() if name in view.tables),
-        Block(title="Largest losses", table=_headless(losses, "text", "strong", "text", "quiet")),
+        Block(title="Largest losses: time, share of the step, bound by", lines=losses),
         Block(title="What to change", lines=advice),
         Block(title="Could not run", table=_headless(skipped, "text", "strong")),
         Block(title="Notes", lines=view.notes),

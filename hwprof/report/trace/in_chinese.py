@@ -1,4 +1,4 @@
-"""How is the analysis of traces said in Chinese? Titles, parts and sentences of numbers; findings stay as they are."""
+"""How is the analysis of traces said in Chinese? Its titles, and the sentences that are made of parts."""
 
 from __future__ import annotations
 

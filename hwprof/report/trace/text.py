@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from hwprof.report.chinese import Language, chinese, table_in_chinese
+from hwprof.report.chinese import Language, chinese, phrase, table_in_chinese
 from hwprof.report.terminal import Section, print_sections
 from hwprof.report.trace.in_chinese import headline_in_chinese, title_in_chinese
 from hwprof.report.trace.tables import (
@@ -31,14 +31,15 @@ def print_trace(report: TraceReport, stream: TextIO, *, top: int, language: Lang
 
 
 def _in_chinese(sections: Sequence[Section], report: TraceReport) -> Iterator[Section]:
-    """Titles, tables and the first sentence; findings and notes stay."""
+    """Titles, tables, findings and notes; the names of kernels and calls stay."""
     for number, section in enumerate(sections):
         title, lead = chinese(section.title), list(section.lead)
         if number < len(report.devices):
             device = report.devices[number]
             title = title_in_chinese(device)
             lead[lead.index(headline(device))] = headline_in_chinese(device)
-        yield Section(title, lead, [table_in_chinese(table) for table in section.tables], section.notes)
+        tables = [table_in_chinese(table) for table in section.tables]
+        yield Section(title, [*map(phrase, lead)], tables, [*map(phrase, section.notes)])
 
 
 def trace_sections(report: TraceReport, top: int) -> list[Section]:
