@@ -96,6 +96,7 @@ def counted_server(name: str) -> ServedModel:
     facts = None
     try:
         facts = _facts(found)
+        _check_causal(path, facts)
         seen = decoding_of(path, 1, shapes, steps=1)
     except InputError:
         if read is None or (facts and not facts.causal):
@@ -108,6 +109,9 @@ def counted_server(name: str) -> ServedModel:
         return read
     return model
 
+
+_STACKED = 3
+"""Sizes of the experts of a layer in one weight."""
 
 _SOME_TOKENS = 32
 """Of the prompt that shows what a class caches for each token."""
@@ -195,11 +199,34 @@ def _captured(found: _Unread, shapes: Shapes) -> ModelSpec:
     shapes = replace(shapes, seq_len=shapes.seq_len or min(facts.widths["max_seq_len"], shapes.longest))
 
     def seen(batch_size: int, seq_len: int) -> Pass:
-        return Pass.of(found.path, facts, batch_size, replace(shapes, seq_len=seq_len))
+        try:
+            return Pass.of(found.path, facts, batch_size, replace(shapes, seq_len=seq_len))
+        except InputError as error:
+            raise _too_long(facts, found.path, seq_len) or error from error
 
     lengths = Lengths(seen, found.path.read_bytes())
     shots = [lengths.shot(size, length) for length in shapes.lengths for size in shapes.batch_sizes]
     return _spec(found, facts, lengths.first(shapes.batch_sizes[0], shapes.lengths[0]), shots)
+
+
+def _check_causal(path: Path, facts: Facts) -> None:
+    if not facts.causal:
+        raise InputError(
+            f"{path}: {facts.by} generates no tokens",
+            expectation="a server predicts tokens with a decoder",
+            remedy="`hwprof count` counts a pass of other models",
+        )
+
+
+def _too_long(facts: Facts, path: Path, tokens: int) -> InputError | None:
+    """What to say where a class that refuses so many tokens was made for fewer; None where it was not."""
+    longest = facts.widths["max_seq_len"]
+    if tokens <= longest:
+        return None
+    return InputError(
+        f"{path}: {facts.by} can't take {tokens} tokens; its positions end at {longest}",
+        remedy=f"take --seq-len {longest} or fewer",
+    )
 
 
 def _spec(found: _Unread, facts: Facts, first: Pass, shots: Sequence[CapturedShot]) -> ModelSpec:
@@ -216,6 +243,8 @@ def _spec(found: _Unread, facts: Facts, first: Pass, shots: Sequence[CapturedSho
     ]
     if any(each.experts > 1 for each in tensors):
         notes.append("which expert a token meets is made up, evenly")
+    if first.shapes.adapted and any(len(each.shape) == _STACKED and each.experts > 1 for each in tensors):
+        notes.append("adapters leave its stacked experts alone, and QLoRA leaves them whole, as bitsandbytes does")
     return ModelSpec.model_validate(
         facts.widths
         | {"name": first.name, "family": facts.family, "kind": "decoder" if facts.causal else "encoder"}

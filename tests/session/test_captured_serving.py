@@ -73,3 +73,4 @@ def test_deploy_answers_for_a_model_with_states(tmp_path: Path) -> None:
     encoder = saved(tmp_path, "shared layers")
     refused = CliRunner().invoke(deploy, ("--model", encoder, "--hardware", "h100-sxm"))
     assert isinstance(refused.exception, InputError)
+    assert "generates no tokens; a server predicts tokens with a decoder" in str(refused.exception)

@@ -120,6 +120,13 @@ def test_adapters_cost_what_they_do_beside_the_linear_layers_of_the_module(layer
     assert abs(sum(op.saved_bytes * op.repeats for op in found) - kept) <= 0.01 * kept + logits
 
 
+def test_a_class_that_names_no_embedding_is_adapted_beside_all_of_its_weights(tmp_path: Path) -> None:
+    spec = captured(file_of(tmp_path, "convolutions"), adapted=True)
+    ops = model_ops(spec, batch_size=BATCH, seq_len=LENGTH, precision=Precision.of("fp32"))
+    kept = sum(op.saved_bytes * op.repeats for op in ops)
+    assert 0 < sum((op.saved_bytes - op.weight_saved_bytes) * op.repeats for op in ops) < kept
+
+
 def test_frozen_modules_have_no_gradients_no_state_and_no_products_of_their_weights(tmp_path: Path) -> None:
     layer = "gated delta"
     path = file_of(tmp_path, layer)

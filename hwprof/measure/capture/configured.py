@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from hwprof.errors import InputError
 from hwprof.measure.capture.fake import all_fake, make_fake, weightless
 from hwprof.measure.capture.inputs import Asked, inputs_of
 from hwprof.measure.capture.subject import Subject
+from hwprof.measure.capture.unequal import with_kernels_of_gpus
 from hwprof.specs.job.settings import Dtype
 
 _BY_TASK = (
@@ -80,17 +81,16 @@ def _as_if_real() -> Iterator[None]:
     """Transformers looks at no value of a fake tensor, and makes masks that it would not need; ours have values."""
     from transformers.utils import import_utils
 
-    before = getattr(import_utils, _ASKS_FAKE, None)
-    if before is None:  # a version that does not ask
-        with quietly():
+    with quietly(), with_kernels_of_gpus():
+        before = getattr(import_utils, _ASKS_FAKE, None)
+        if before is None:  # a version that does not ask
             yield
-        return
-    setattr(import_utils, _ASKS_FAKE, lambda _tensor: False)
-    try:
-        with quietly():
+            return
+        setattr(import_utils, _ASKS_FAKE, lambda _tensor: False)
+        try:
             yield
-    finally:
-        setattr(import_utils, _ASKS_FAKE, before)
+        finally:
+            setattr(import_utils, _ASKS_FAKE, before)
 
 
 @contextmanager
@@ -220,9 +220,9 @@ def freeze(module: nn.Module, frozen: Frozen) -> None:
             each.requires_grad = False
     if frozen.all:
         module.requires_grad_(requires_grad=False)
-        vectors: Any = getattr(module, "get_input_embeddings", None)
-        if vectors is not None:
-            vectors().register_forward_hook(_with_gradient)
+        first = _embedding_of(module)
+        if first is not None:
+            first.register_forward_hook(_with_gradient)
 
 
 _NEAR = 2
@@ -232,6 +232,15 @@ _NEAR = 2
 def _is_part(path: str, name: str) -> bool:
     """Whether a parameter's path has these names in a row."""
     return f".{name}." in f".{path}."
+
+
+def _embedding_of(module: nn.Module) -> nn.Module | None:
+    """What makes vectors of the inputs; the first part with weights where a class does not say which that is."""
+    told: Any = getattr(module, "get_input_embeddings", None)
+    with suppress(NotImplementedError):
+        found: nn.Module | None = told() if told else None
+        return found
+    return next((part for part in module.modules() if next(part.parameters(recurse=False), None) is not None), None)
 
 
 def _with_gradient(_module: nn.Module, _given: Any, vectors: Any) -> Any:

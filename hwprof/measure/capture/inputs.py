@@ -163,6 +163,12 @@ def _sound(config: Any, asked: Asked, main: str, name: str) -> torch.Tensor:
     if main == "input_values":
         rate = _of_parts(config, "sampling_rate") or SAMPLES_PER_S
         samples = _length(asked, name) if asked.seconds is None else round(asked.seconds * rate)
+        least = _samples_of_a_frame(config)
+        if samples < least:
+            raise InputError(
+                f"{samples} samples of sound are less than the {least} that one frame of {name} is made of",
+                remedy="say how long it is: --seconds 10",
+            )
         return torch.ones(asked.batch_size, samples)
     bins = int(
         _of_parts(
@@ -180,6 +186,15 @@ def _sound(config: Any, asked: Asked, main: str, name: str) -> torch.Tensor:
     if whisper is not None and _of_parts(config, "feature_projection_input_dim") is None:
         return torch.ones(asked.batch_size, bins, frames or 2 * _length(asked, name))
     return torch.ones(asked.batch_size, frames or _length(asked, name), bins)
+
+
+def _samples_of_a_frame(config: Any) -> int:
+    """What the convolutions that make frames of samples look at together."""
+    least = 1
+    layers = zip(value_of(config, "conv_kernel") or (), value_of(config, "conv_stride") or (), strict=False)
+    for width, step in reversed(list(layers)):
+        least = (least - 1) * step + width
+    return least
 
 
 def _unknown(name: str, main: str) -> InputError:

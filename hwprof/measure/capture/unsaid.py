@@ -28,6 +28,9 @@ def remarks_of(values: dict[str, Any], found: Any, config: Any) -> Iterator[str]
     if unread:
         yield f"{found.__name__} does not know {', '.join(map(repr, unread))}: passed over"
     text: Any = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    idle = getattr(text, "zero_expert_num", 0)
+    if idle:
+        yield f"{found.__name__} has matrices for {idle} experts a layer that do nothing: authors do not count them"
     said = [each.get("tie_word_embeddings") for each in (values, values.get("text_config") or {})]
     if (
         text is not config

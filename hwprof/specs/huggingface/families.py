@@ -14,6 +14,7 @@ from hwprof.specs.huggingface import (
     encoders,
     mixtures,
     older_decoders,
+    own_code,
     recent_decoders,
 )
 from hwprof.specs.huggingface.config import Config, Tables
@@ -92,7 +93,7 @@ READERS: dict[str, Reader] = {
     "vit": encoders.vit,
     "whisper": encoder_decoders.whisper,
     "xlm-roberta": encoders.roberta,
-}
+} | own_code.READERS_OF_OWN_CODE
 """``model_type`` -> what reads its configuration."""
 
 WITH_IMAGES: dict[str, tuple[str, dict[str, Any]]] = {

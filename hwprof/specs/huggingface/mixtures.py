@@ -144,19 +144,19 @@ def glm4_moe(config: Config) -> Tables:
         rms_decoder(config, widths(config, kv_heads=8), attention_bias=bias), rotary(config, fraction=0.5), norms
     )
     _note_of_further_predictions(config)
-    return merged(tables, {"moe": _deepseek_experts(config, dense=1, shared=1) | {"router_bias": "buffer"}})
+    return merged(tables, {"moe": deepseek_experts(config, dense=1, shared=1) | {"router_bias": "buffer"}})
 
 
 def deepseek_v2(config: Config) -> Tables:
     """DeepSeek-V2."""
     config.only("topk_method", "greedy", "gready", "group_limited_greedy")
-    return merged(_deepseek(config), {"moe": _deepseek_experts(config, dense=0, shared=2)})
+    return merged(_deepseek(config), {"moe": deepseek_experts(config, dense=0, shared=2)})
 
 
 def deepseek_v3(config: Config) -> Tables:
     """DeepSeek-V3 and R1, Kimi K2: the router has a bias, which is no parameter in transformers."""
     config.only("topk_method", "noaux_tc")
-    moe = _deepseek_experts(config, dense=3, shared=1, groups=(8, 4)) | {"router_bias": "buffer"}
+    moe = deepseek_experts(config, dense=3, shared=1, groups=(8, 4)) | {"router_bias": "buffer"}
     return merged(_deepseek(config), {"moe": moe})
 
 
@@ -169,7 +169,7 @@ def dots1(config: Config) -> Tables:
     local = window(config, layers, tokens=config.optional_integer("sliding_window"), local=max(0, layers - first))
     config.harmless("routed_scaling_factor", "norm_topk_prob", "topk_method", "moe_layer_freq")
     config.only("scoring_func", "sigmoid", "noaux_tc")
-    moe = _deepseek_experts(config, dense=0, shared=0) | {"router_bias": "buffer"}
+    moe = deepseek_experts(config, dense=0, shared=0) | {"router_bias": "buffer"}
     return merged(tables, local, {"moe": moe})
 
 
@@ -272,7 +272,7 @@ def _deepseek(config: Config) -> Tables:
     return merged(rms_decoder(config, sizes, attention_bias=biased(config)), {"mla": mla})
 
 
-def _deepseek_experts(config: Config, *, dense: int, shared: int, groups: tuple[int, int] = (1, 1)) -> Tables:
+def deepseek_experts(config: Config, *, dense: int, shared: int, groups: tuple[int, int] = (1, 1)) -> Tables:
     """Experts of DeepSeek and GLM; first dense layers, shared experts and groups where the file does not say."""
     width = config.integer("moe_intermediate_size")
     number, most = (
@@ -286,7 +286,12 @@ def _deepseek_experts(config: Config, *, dense: int, shared: int, groups: tuple[
         "top_k": config.integer("num_experts_per_tok"),
         "expert_ff": width,
         "shared_ff": width
-        * config.integer("n_shared_experts", default=_unless_null(config, "n_shared_experts", shared), least=0),
+        * config.integer(
+            "n_shared_experts",
+            "num_shared_experts",
+            default=_unless_null(config, "n_shared_experts", shared),
+            least=0,
+        ),
         "dense_layers": config.integer("first_k_dense_replace", default=dense, least=0),
     }
 
