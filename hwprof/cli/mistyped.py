@@ -39,8 +39,8 @@ MEANT_OPTIONS = {
     "--sequence-length": "--seq-len",
     "--max-seq-len": "--seq-len",
     "--max-length": "--seq-len",
-    "--context": "--seq-len or --prompt-len",
-    "--context-length": "--seq-len or --prompt-len",
+    "--context": "--seq-len or --prompt-len or --new-tokens",
+    "--context-length": "--seq-len or --prompt-len or --new-tokens",
     "--length": "--seq-len",
     "--lora": "--adaptation lora or --lora-rank 16",
     "--qlora": "--adaptation qlora",
@@ -82,11 +82,14 @@ SAME_OPTIONS = frozenset(
         *("--gpus", "--num-gpus", "--ngpus", "--n-gpus", "--num-devices", "--gpu-type"),
         *("--accelerator", "--card", "--vram", "--gpu-memory", "--global-batch-size", "--gbs"),
         *("--mbs", "--micro-batch-size", "--seq", "--seqlen", "--seq-length", "--sequence-length", "--max-seq-len"),
-        *("--max-length", "--context", "--context-length", "--precision", "--quantization", "--rps"),
+        *("--batch", "--bs", "--max-length", "--context", "--context-length", "--precision", "--quantization", "--rps"),
         *("--input-len", "--output-len", "--max-new-tokens", "--concurrency", "--json", "--bf16"),
     )
 )
-"""Those that mean nothing else: a command that has the first of ours, and no other of them, reads it so."""
+"""Those that mean nothing else: a command that has one of ours, and no other of them, reads it so."""
+
+_OF_INFERENCE = {"--prompt-len", "--new-tokens"}
+"""They go with ``--inference``, where a command has it."""
 
 MEANT_COMMANDS = {
     "train": "run",
@@ -135,12 +138,14 @@ def understood(words: Sequence[str], command: click.Command) -> list[str]:
     (``--deadline 30 days``), a model may stand before them, and ``--devices 2x8xh100`` names the hardware, too.
     """
     options = _options_of(command)
+    generates = "--inference" in words or "--inference" not in options
+    meant = options if generates else {name: one for name, one in options.items() if name not in _OF_INFERENCE}
     alone = not any(isinstance(one, click.Argument) for one in command.params)
     found: list[str] = []
     left, value = list(words), -1
     while left and left[0] != "--":
         name, *equals = left.pop(0).split("=", 1)
-        name, *more = _same(name, options)
+        name, *more = _same(name, meant)
         left = [*more, *left]
         word, option = "=".join([name, *equals]), options.get(name)
         if option is not None:
@@ -169,8 +174,8 @@ def _same(name: str, options: Mapping[str, click.Option]) -> list[str]:
     """The option of another name, and its value where the name says that, too."""
     if name in options or name not in SAME_OPTIONS:
         return [name]
-    first, *others = (meant.split() for meant in MEANT_OPTIONS[name].split(" or "))
-    return first if first[0] in options and not any(other[0] in options for other in others) else [name]
+    meant = [words for each in MEANT_OPTIONS[name].split(" or ") if (words := each.split())[0] in options]
+    return meant[0] if len(meant) == 1 else [name]
 
 
 def _with_hardware(words: list[str], options: Mapping[str, click.Option]) -> list[str]:

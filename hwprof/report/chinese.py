@@ -119,13 +119,13 @@ def _group(before: str, after: str) -> str:
     return (
         "([^;:；：]*?)"
         if before and after
-        else r"((?:[^\s,;:，；：。（）]|,(?=\d))+(?: [kMGTP]?[sBW]\b| ms\b| µs\b| %)?)"
+        else r"((?:[^\s,;:，；：。（）]|,(?=\d))+(?<!\.)(?: [kMGTP]?[sBW]\b| [kMGTP]\b| ms\b| µs\b| %)?)"
     )
 
 
 def _filled(other: str, used: tuple[int, ...], found: re.Match[str]) -> str:
     values = ("" if found[place] == "s" else found[place] for place in used)
-    return other.format(*(WORDS.get(value, value) for value in values))
+    return other.format(*(WORDS.get(value) or SENTENCES.get(value, value) for value in values))
 
 
 _PATTERNS = [
@@ -180,7 +180,7 @@ def picture_in_chinese(picture: Picture) -> Picture:
         note=said(picture.note),
         empty=said(picture.empty),
         lines=tuple(replace(line, name=said(line.name)) for line in picture.lines),
-        bars=tuple(replace(bar, label=said(bar.label)) for bar in picture.bars),
+        bars=tuple(replace(bar, label=said(bar.label), text=phrase(bar.text)) for bar in picture.bars),
     )
 
 

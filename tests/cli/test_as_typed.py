@@ -148,7 +148,9 @@ def test_a_size_of_memory_in_place_of_a_device_says_where_it_goes():
         (plan, "--devices 2x8", "--devices 2x8"),
         (plan, "--json --tokens 1T", "--format json --tokens 1T"),
         (plan, "--modl 8b", "--modl 8b"),
-        (plan, "--batch 64", "--batch 64"),
+        (plan, "--batch 64", "--global-batch 64"),
+        (fit, "--batch 2 --seq 2k", "--batch-size 2 --seq-len 2k"),
+        (plan, "--batch-size 64", "--batch-size 64"),
         (fit, "--vram 24gb --model 8b", "--memory 24gb --model 8b"),
         (deploy, "--context 8k", "--context 8k"),
         (deploy, "--rps 5 --max-new-tokens=64", "--qps 5 --new-tokens=64"),
@@ -161,8 +163,10 @@ def test_words_of_other_tools_and_of_a_hurry_are_understood(command, typed, read
 
 
 def test_what_was_understood_is_said_beside_the_answer():
-    found = CliRunner().invoke(cli.cli, ["count", "gpt2", "--context", "1k", "--json"])
-    assert found.exit_code == 2  # --context may be two things there
+    found = CliRunner().invoke(cli.cli, ["count", "gpt2", "--inference", "--context", "1k", "--json"])
+    assert found.exit_code == 2  # prompt and answer are in the context
+    found = CliRunner().invoke(cli.cli, ["count", "gpt2", "--context", "1k"])
+    assert found.stderr == "hwprof: read as `hwprof count --model gpt2 --seq-len 1k`\n"
     found = CliRunner().invoke(cli.cli, ["count", "gpt2", "--seqlen", "1k"])
     assert found.stderr == "hwprof: read as `hwprof count --model gpt2 --seq-len 1k`\n"
     assert found.stdout.startswith("124.4 M parameters; ")

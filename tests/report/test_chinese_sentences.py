@@ -21,7 +21,7 @@ from hwprof.specs.job.settings import BoundClass, LayerKind
 
 ROOT = Path(__file__).resolve().parents[2] / "hwprof"
 FOLDERS = ("report/plan", "report/deploy", "plan/answer", "plan/space", "plan/fit", "plan/goodput")
-OF_RUNS = ("headline", "absence", "columns", "settings_words", "text", "in_chinese")
+OF_RUNS = ("step_figures", "headline", "absence", "columns", "settings_words", "text", "in_chinese")
 MODULES = [
     *(path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.py"))),
     *(
@@ -142,6 +142,22 @@ def test_what_a_prediction_rests_on_is_chinese():
     assert len(lines) > 8
     left = {line: english(phrase(line)) for line in lines if not line.startswith("price of ")}
     assert {line: words for line, words in left.items() if words} == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("What holds it back is arithmetic.", "瓶颈是计算。"),
+        ("11.25 k of each device", "每台 11.25 k"),
+        (
+            "Strong: devices work longer than they wait on all counts looked at, up to 4,096.",
+            "强扩展：在所看的台数（至 4,096）上，工作时间都长于等待.",
+        ),
+        ("cost of the training, middle of the prices [USD]", "训练的费用，价格取中 [USD]"),
+    ],
+)
+def test_a_number_in_a_sentence_stays_whole_and_words_in_it_are_said(text, meant):
+    assert phrase(text) == meant
 
 
 @pytest.mark.parametrize("worded", [str, in_torch], ids=["options", "torch"])

@@ -128,12 +128,12 @@ CATEGORIES: tuple[Field[TraceCategory], ...] = (
     Field(
         "counted_s",
         "Counted",
-        lambda row: row.counted_s,
+        lambda row: row.counted_s or None,
         "s",
         meaning="of operators whose work is known, fills included",
     ),
-    Field("matmul_flop", "Matrix work", lambda row: row.matmul_flop, "flop"),
-    Field("moved_bytes", "Traffic", lambda row: row.moved_bytes, "byte"),
+    Field("matmul_flop", "Matrix work", lambda row: row.matmul_flop or None, "flop"),
+    Field("moved_bytes", "Traffic", lambda row: row.moved_bytes or None, "byte"),
     Field("rate_flop_per_s", "Compute rate", lambda row: row.flop_per_s, "flop_per_s", meaning="of what is counted"),
     Field("bandwidth_byte_per_s", "Memory rate", lambda row: row.byte_per_s, "byte_per_s"),
 )
@@ -168,8 +168,8 @@ MODULES: tuple[Field[TraceModule], ...] = (
     Field("direction", "Direction", lambda row: row.direction),
     Field("time_s", "Time", lambda row: row.time_s, "s"),
     Field("share", "Share", lambda row: row.share, "fraction", meaning="of the time of all operators"),
-    Field("matmul_flop", "Matrix work", lambda row: row.matmul_flop, "flop"),
-    Field("moved_bytes", "Traffic", lambda row: row.moved_bytes, "byte"),
+    Field("matmul_flop", "Matrix work", lambda row: row.matmul_flop or None, "flop"),
+    Field("moved_bytes", "Traffic", lambda row: row.moved_bytes or None, "byte"),
 )
 KERNELS: tuple[Field[TraceKernel], ...] = (
     Field("kernel", "Kernel", lambda row: row.name, style="code"),
@@ -282,7 +282,7 @@ _DETAILS: tuple[tuple[str, str, Sequence[Field[Any]], Callable[[TraceDevice], Se
 )
 _GAP_MATTERS = 0.01
 """Of the time: shorter gaps are not named by themselves."""
-_TELLING = {"ops", "rates", "collectives", "copies", "counters"}
+_TELLING = {"ops", "rates", "collectives", "copies", "counters", "modules", "categories"}
 """Tables that leave out columns without any value."""
 _NO_SHEET = {"findings", "path_parts"}
 SHEETS = tuple(name for name, *_ in _DETAILS if name not in _NO_SHEET)
