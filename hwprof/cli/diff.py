@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from hwprof.cli.examples import examples
-from hwprof.cli.format_option import format_option
+from hwprof.cli.format_option import format_option, language_option
 from hwprof.compare.diff import compare
 from hwprof.compare.sides import Side, side_of_run, side_of_traces
 from hwprof.errors import InputError, UndecidedError, WorkError
+from hwprof.report.chinese import Language
 from hwprof.report.files.run import RECORD_FILE, read_run
 from hwprof.specs.record.diff import DiffReport
 from hwprof.units import format_change, format_fraction
@@ -51,8 +52,11 @@ class _Share(click.ParamType[float]):
     help="Exit with 1 if B or one of its ranks is slower by more than SHARE (3%), beyond noise; with 3 if undecided.",
 )
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Rows of each level as text.")
+@language_option
 @format_option
-def command(a: Path, b: Path, *, limit_fraction: float | None, top: int, output_format: str) -> None:
+def command(
+    a: Path, b: Path, *, limit_fraction: float | None, top: int, language: Language, output_format: str
+) -> None:
     """Compare A with B: run directories (or their run.json), traces, or folders of traces with one file a rank.
 
     What got slower, by phase, part of the time, module, operation and kernel; whether the change is beyond the noise of
@@ -72,7 +76,7 @@ def command(a: Path, b: Path, *, limit_fraction: float | None, top: int, output_
     else:
         from hwprof.report.diff_text import print_diff
 
-        print_diff(report, sys.stdout, top=top)
+        print_diff(report, sys.stdout, top=top, language=language)
     _judge(report)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TextIO
 
 from hwprof.report.cells import Field, Table, build_table
-from hwprof.report.chinese import chinese, phrase, table_in_chinese
+from hwprof.report.chinese import Language, chinese, phrase, table_in_chinese
 from hwprof.report.terminal import Section, print_sections
 from hwprof.specs.record.diff import DiffLevel, DiffOutcome, DiffRank, DiffReport, DiffRow, DiffSetting, DiffSide
 from hwprof.units import format_change, number
@@ -67,9 +68,10 @@ _SETTINGS: tuple[Field[DiffSetting], ...] = (
 )
 
 
-def print_diff(report: DiffReport, stream: TextIO, *, top: int) -> None:
+def print_diff(report: DiffReport, stream: TextIO, *, top: int, language: Language = "en") -> None:
     """Print the comparison; ``top`` rows a level."""
-    print_sections([diff_section(report, top)], stream)
+    section = diff_section(report, top)
+    print_sections([section_in_chinese(section) if language == "zh" else section], stream)
 
 
 def diff_section(report: DiffReport, top: int) -> Section:
@@ -83,7 +85,14 @@ def section_in_chinese(section: Section) -> Section:
     verdict, _, change = section.title.partition(": ")
     title = f"{chinese(verdict)}：单步时间变化 {change.removesuffix(' of the step time')}"
     lead = [phrase(line) for line in section.lead]
-    return Section(title, lead, [table_in_chinese(table) for table in section.tables], [*map(phrase, section.notes)])
+    tables = [table_in_chinese(_named_in_words(table)) for table in section.tables]
+    return Section(title, lead, tables, [*map(phrase, section.notes)])
+
+
+def _named_in_words(table: Table) -> Table:
+    """Parts and phases have names of everyday words, which a language has its own of."""
+    first, *others = table.columns
+    return replace(table, columns=(replace(first, style="text"), *others)) if table.name in {"part", "phase"} else table
 
 
 def _lead(report: DiffReport) -> list[str]:
@@ -113,7 +122,7 @@ def _tables(report: DiffReport, top: int) -> Sequence[Table]:
             hidden = (
                 f"The {top} largest changes of {len(rows)}; hwprof diff --top N shows more." if len(rows) > top else ""
             )
-            tables.append(build_table(level, title, _ROWS, rows[:top], note=hidden, one_unit=True))
+            tables.append(build_table(level, title, _telling(rows), rows[:top], note=hidden, one_unit=True))
     for name, title, settings in (
         ("settings", "Settings that differ", report.settings),
         ("environment", "Machine and software that differ", report.environment),
@@ -121,3 +130,8 @@ def _tables(report: DiffReport, top: int) -> Sequence[Table]:
         if settings:
             tables.append(build_table(name, title, _SETTINGS, settings))
     return tables
+
+
+def _telling(rows: Sequence[DiffRow]) -> tuple[Field[DiffRow], ...]:
+    """The columns that say anything: noise is known of phases alone, calls of operations and kernels."""
+    return tuple(field for field in _ROWS if any(field.read(row) not in {None, ""} for row in rows))

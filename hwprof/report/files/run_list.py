@@ -11,7 +11,7 @@ from hwprof.compare.diff import compare
 from hwprof.compare.sides import Side, side_of_run
 from hwprof.errors import InputError
 from hwprof.report.cells import Field, Table, build_table
-from hwprof.report.chinese import Language, picture_in_chinese, table_in_chinese
+from hwprof.report.chinese import Language, chinese, picture_in_chinese, table_in_chinese
 from hwprof.report.diff_figures import diff_pictures
 from hwprof.report.diff_text import diff_section, section_in_chinese
 from hwprof.report.files.run import RECORD_FILE, read_run
@@ -141,7 +141,7 @@ def list_page(folder: RunFolder, language: Language = "en") -> str:
     empty = f"No {RECORD_FILE} lies below this folder. `hwprof run --output` writes one."
     table = build_table("runs", "Runs", _COLUMNS, runs, empty=empty)
     page = ListPage(
-        title=f"Runs in {folder.root.name or folder.root}",
+        title=f"{'Runs' if language == 'en' else chinese('Runs')}: {folder.root.name or folder.root}",
         version=__version__,
         table=table if language == "en" else table_in_chinese(table),
         keys=tuple(run.key for run in runs),
