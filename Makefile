@@ -49,10 +49,18 @@ faults: setup
 
 MEGATRON := build/frameworks/megatron-core-0.19.2
 
-frameworks: setup $(MEGATRON)
+FINETUNING := build/frameworks/trl-1.16.0-axolotl-0.19.0
+
+frameworks: setup $(MEGATRON) $(FINETUNING)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[frameworks]'
-	@HWPROF_START_FRAMEWORKS=1 HWPROF_MEGATRON_LM=$${HWPROF_MEGATRON_LM-$(MEGATRON)} OMP_NUM_THREADS=1 \
+	@HWPROF_START_FRAMEWORKS=1 HWPROF_MEGATRON_LM=$${HWPROF_MEGATRON_LM-$(MEGATRON)} \
+	    HWPROF_FINETUNING=$(FINETUNING) OMP_NUM_THREADS=1 \
 	    $(BIN)/pytest -q -rs tests/plan/settings
+
+# without what they need for training, which their parsers and schemas do not
+$(FINETUNING): setup
+	@test -d $@ || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ \
+	    trl==1.16.0 axolotl==0.19.0 peft==0.21.2 liger-kernel==0.8.5 addict==2.4.0
 
 # from 0.17 on the wheel has Megatron-LM's own arguments.py; it is packed for Python 3.12, and read by any
 $(MEGATRON): setup

@@ -32,7 +32,7 @@ MEGATRON_PLANS: dict[str, dict[str, Any]] = {
     },
     "places of embedding and loss": {"model": "llama-3.1-405b", "layout": {"pipeline_parallel": 16}},
     "stages that differ": {
-        "model": "llama-3.1-405b",
+        "model": "llama-3.1-70b",
         "layout": {"pipeline_parallel": 12},
         "nodes": 3,
         "devices_per_node": 4,

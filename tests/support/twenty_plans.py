@@ -48,6 +48,6 @@ STARTED: dict[str, tuple[str, ...]] = {
     "ZeRO 3 (FSDP)": ("torchtitan.toml", "deepspeed.json", "accelerate.yaml", "fsdp2.py"),
     "PP zero bubble": ("torchtitan.toml",),
     "recompute, every second layer": ("torchtitan.toml", "fsdp2.py"),
-    "CPU": ("accelerate.yaml",),
+    "CPU": ("accelerate.yaml", "trl.yaml"),
 }
 """Kinds of plans with which ``test_started`` starts a framework on one or two ranks."""

@@ -141,11 +141,21 @@ def _degrees(job: TrainingJob) -> Table:
 
 
 def yaml_lines(tables: Mapping[str, object]) -> list[str]:
-    """Scalars look the same in YAML as in JSON; one level of tables is enough here."""
+    """Scalars look the same in YAML as in JSON, but for exponents; one level of tables is enough here."""
     lines = []
     for key, value in tables.items():
         if isinstance(value, Mapping):
             lines += [f"{key}:", *(f"  {name}: {json.dumps(inner)}" for name, inner in value.items())]
         else:
-            lines.append(f"{key}: {json.dumps(value)}")
+            lines.append(f"{key}: {_exponent(value) if isinstance(value, float) else json.dumps(value)}")
     return lines
+
+
+def _exponent(value: float) -> str:
+    """With a point before the exponent: without one YAML 1.1 reads a word.
+
+    >>> _exponent(2e-05), _exponent(0.0002)
+    ('2.0e-05', '0.0002')
+    """
+    mantissa, mark, power = repr(value).partition("e")
+    return mantissa + (".0" if mark and "." not in mantissa else "") + mark + power

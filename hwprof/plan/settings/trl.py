@@ -1,16 +1,16 @@
 """How is a fine-tuning told to TRL? The YAML file of ``trl sft``, with PEFT's adapters and bitsandbytes.
 
-Keys: TRL 0.24, ``trl/trainer/sft_config.py``, ``trl/trainer/model_config.py``; transformers, ``TrainingArguments``.
+Keys: TRL 1.16, ``trl/trainer/sft_config.py``, ``trl/trainer/model_config.py``; transformers 5, ``TrainingArguments``.
 """
 
 from __future__ import annotations
 
 from hwprof.plan.settings.accelerate import yaml_lines
 from hwprof.plan.settings.launch import Launch, Settings, told
-from hwprof.specs.job.step import LoraSpec
+from hwprof.specs.job.step import LoraSpec, TrainingJob
 from hwprof.specs.job.switches import JobOptimizer, LoraTargets
 
-FRAMEWORK = "TRL 0.24 (PEFT)"
+FRAMEWORK = "TRL 1.16 (PEFT)"
 FILE_NAME = "trl.yaml"
 
 OPTIMIZERS: dict[JobOptimizer, str] = {
@@ -21,6 +21,8 @@ OPTIMIZERS: dict[JobOptimizer, str] = {
     "sgd": "sgd",
 }
 """transformers' ``OptimizerNames``."""
+
+_PAGED = {"adamw": "paged_adamw_32bit", "adamw-8bit": "paged_adamw_8bit", "lion": "paged_lion_32bit"}
 
 TARGETS: dict[LoraTargets, tuple[str, ...]] = {
     "query-value": ("q_proj", "v_proj"),
@@ -52,20 +54,29 @@ def missing(launch: Launch) -> list[tuple[bool, str]]:
     return [
         (launch.backend == "other", f"device {launch.device}"),
         (spread > 1, "tensor, pipeline, context and expert parallel"),
-        (layout.zero_stage in {1, 2}, f"ZeRO stage {layout.zero_stage}"),
+        (layout.zero_stage == 1, "ZeRO stage 1"),
         (job.recompute == "selective" or (job.recompute == "full" and partly), "recompute in just these layers"),
         (job.offload != "none", f"offload of {job.offload}"),
         (job.dtype not in {"bf16", "fp16", "fp32"}, f"{job.dtype} training"),
         (job.optimizer not in OPTIMIZERS, f"optimizer {job.optimizer}"),
+        (
+            job.optimizer_paged and (job.optimizer not in _PAGED or layout.zero_stage > 0),
+            "state of this optimizer in pages",
+        ),
         (job.storage in {"mixed", "narrowed"} and job.lora is None, f"{job.storage} storage"),
         (job.model.kind != "decoder", f"a model of kind {job.model.kind}"),
     ]
 
 
 def _besides(launch: Launch) -> list[tuple[bool, str]]:
+    job = launch.job
     return [
         (True, f"trl {launch.task} --config {FILE_NAME} --model_name_or_path MODEL --dataset_name DATA"),
         (launch.devices > 1, "accelerate launch with accelerate.yaml, around it"),
+        (
+            launch.task == "sft" and job.loss not in {"fused-linear", "chunked-head"},
+            "TRL before 1.16, for logits as priced: from then on its loss never holds them whole",
+        ),
     ]
 
 
@@ -80,16 +91,32 @@ def _keys(launch: Launch) -> dict[str, object]:
         "max_length": job.seq_len,
         "per_device_train_batch_size": examples_of(launch),
         "gradient_accumulation_steps": job.micro_batches,
-        "gradient_checkpointing": job.recompute == "full",
-        "optim": OPTIMIZERS[job.optimizer],
+        "gradient_checkpointing": job.recompute == "full" and not job.layout.zero_stage,  # FSDP's is accelerate.yaml's
+        "optim": optimizer_of(job),
         "torch_compile": job.compiled,
         "use_liger_kernel": job.loss == "fused-linear" and launch.stack != "trl",
     }
-    if launch.task == "sft":
-        found["packing"] = True
+    if launch.task == "sft":  # "bfd" makes one row of all, for kernels that take its parts apart
+        found |= {"packing": True, "packing_strategy": "bfd" if job.attention in _VARYING else "wrapped"}
     if launch.steps is not None:
         found["max_steps"] = launch.steps
+    if launch.backend == "cpu":
+        found["use_cpu"] = True
     return found | (_adapters(job.lora) if job.lora else {})
+
+
+_VARYING = frozenset({"flash-2", "flash-3"})
+"""Kernels that attend within each part of a row."""
+
+
+def optimizer_of(job: TrainingJob) -> str:
+    """Its name; bitsandbytes' 8 bits do not go with FSDP2's sharded weights, torchao's do."""
+    if job.optimizer_paged:
+        return _PAGED[job.optimizer]
+    if job.optimizer == "adamw-8bit" and job.layout.zero_stage:
+        return "adamw_torch_8bit"
+    looped = job.optimizer == "adamw" and job.optimizer_implementation != "fused"
+    return "adamw_torch" if looped else OPTIMIZERS[job.optimizer]
 
 
 def examples_of(launch: Launch) -> int:

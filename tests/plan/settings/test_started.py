@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hwprof.plan.settings import accelerate, deepspeed, fsdp2, torchtitan
+from hwprof.plan.settings import accelerate, deepspeed, fsdp2, torchtitan, trl
+from hwprof.specs.job.step import LoraSpec
 
 pytestmark = pytest.mark.skipif(
     "HWPROF_START_FRAMEWORKS" not in os.environ, reason="starting takes a minute: `make frameworks` does"
@@ -215,3 +216,17 @@ def test_plain_torch_trains_what_was_planned(launch, tmp_path, changes, kind, co
     assert found["recomputed"] == (3 if kind == "FSDP" else 0)
     assert found["formats"] == ([["torch.bfloat16", "torch.float32"]] if kind == "FSDP" else [])
     assert found["rotary"]
+
+
+@pytest.mark.skipif("HWPROF_FINETUNING" not in os.environ, reason="HWPROF_FINETUNING names no folder with TRL")
+def test_trl_trains_the_adapters_of_the_plan(launch, tmp_path):
+    own = {"nodes": 1, "devices_per_node": 1, "layout": {}, "backend": "cpu", "device": "cpu", "storage": "autocast"}
+    own |= {"lora": LoraSpec(rank=4, targets="query-value"), "recompute": "full", "micro_batch": 2}
+    asked = launch(**(TWO | own))
+    (tmp_path / "trl.yaml").write_text(trl.settings_for(asked).text)
+    search = os.pathsep.join([os.environ["HWPROF_FINETUNING"], os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, SUPPORT / "tiny_trl.py", tmp_path / "trl.yaml"]
+    found = printed(command, PYTHONPATH=search, HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")
+    assert (found["steps"], found["shapes"], found["passes"]) == (2, [[2, 64]], 2 * asked.job.micro_batches)
+    assert (found["modules"], found["ranks"], found["frozen"]) == (["q_proj", "v_proj"], [4], "torch.bfloat16")
+    assert (found["optimizer"], found["fused"], found["recomputed"]) == ("AdamW", True, True)
