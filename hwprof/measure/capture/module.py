@@ -22,6 +22,7 @@ from hwprof.errors import HwprofError, InputError
 from hwprof.measure.capture.flexible import without_flex_kernels
 from hwprof.measure.capture.layers.ran import HasToRunError
 from hwprof.measure.capture.layers.repeats import Repeats
+from hwprof.measure.capture.layers.seen import Traits
 from hwprof.measure.capture.mode import CallRecorder
 from hwprof.measure.capture.shapes import shapes_only
 from hwprof.measure.capture.subject import Subject
@@ -53,15 +54,17 @@ def capture(
         InputError: the module raises, needs real data, or makes tensors that are not dense.
     """
     run: set[str] = set()
+    strides: dict[tuple[str, int], Traits] = {}
     for tries in range(_TRIES + 1):
         recorder = CallRecorder()
         repeats = None
         if subject.fake is not None and not whole and tries < _TRIES:
-            repeats = Repeats(subject.module, recorder, subject.fake, run)
+            repeats = Repeats(subject.module, recorder, subject.fake, run, strides)
         try:
             return _captured(subject, recorder, repeats, autocast=autocast, backward=backward)
         except HasToRunError as error:
             run |= error.paths
+            strides |= error.strides
         except InputError:
             if repeats is None or not repeats.used:
                 raise

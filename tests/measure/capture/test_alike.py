@@ -1,11 +1,14 @@
-"""What makes two layers do the same."""
+"""What makes two layers do the same, and what is there for the next try to show it."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
+from hwprof.measure.capture.fake import make_fake, weightless
 from hwprof.measure.capture.layers.alike import Comparison
+from hwprof.measure.capture.module import capture
+from hwprof.measure.capture.subject import Subject
 
 
 class _LeadsBack(nn.Module):
@@ -24,3 +27,29 @@ class _LeadsBack(nn.Module):
 def test_layers_that_hold_methods_of_their_own_are_compared() -> None:
     assert Comparison({}).modules(_LeadsBack(2.0), _LeadsBack(2.0))
     assert not Comparison({}).modules(_LeadsBack(2.0), _LeadsBack(3.0))
+
+
+class _KeepsATable(nn.Module):
+    """Makes a part of its graph once, as LeViT does with its biases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(8))
+        self.table: torch.Tensor | None = None
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        if self.table is None:
+            self.table = self.scale.exp()
+        return states * self.table
+
+
+def test_a_graph_that_a_module_holds_is_there_for_the_next_try() -> None:
+    with weightless():
+        model = _KeepsATable()
+    mode = make_fake(model)
+    with mode:
+        given = torch.ones(2, 8)
+    subject = Subject(name="model", module=model, arguments=(given,), fake=mode)
+    capture(subject)
+    again = [each.call.name.removeprefix("aten::") for each in capture(subject).calls]
+    assert again == ["mul", "mul", "sum", "mul", "add_"]  # forwards; the table's gradient, that of its scale, its sum

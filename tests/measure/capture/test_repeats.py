@@ -62,10 +62,15 @@ _PATTERNED: dict[str, tuple[str, dict[str, Any], int]] = {
     "shared keys, embeddings in every layer": (
         "gemma3n_text",
         DECODER
-        | {"num_hidden_layers": 9, "head_dim": 8, "vocab_size_per_layer_input": 61, "hidden_size_per_layer_input": 8}
-        | {"num_kv_shared_layers": 4, "laurel_rank": 4, "altup_num_inputs": 2, "activation_sparsity_pattern": [0.0] * 9}
-        | {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 3, "intermediate_size": 48},
-        3,
+        | {"num_hidden_layers": 12, "head_dim": 8, "vocab_size_per_layer_input": 61, "hidden_size_per_layer_input": 8}
+        | {
+            "num_kv_shared_layers": 6,
+            "laurel_rank": 4,
+            "altup_num_inputs": 2,
+            "activation_sparsity_pattern": [0.0] * 12,
+        }
+        | {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 4, "intermediate_size": 48},
+        6,
     ),
     "shared blocks": (
         "zamba2",
@@ -315,6 +320,25 @@ class SharesWeights(Model):
             layer.linear.weight = self.layers[0].linear.weight
 
 
+class SharesATransposed(Model):
+    """Its layers read one tensor as it does not lie in memory, so that gradients of it lie otherwise, too."""
+
+    def __init__(self) -> None:
+        super().__init__(ReadsAnother)
+        self.key = nn.Linear(8, 8)
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        key = self.key(given).view(2, 2, 4).transpose(0, 1)
+        for layer in self.layers:
+            given = layer(given, key)
+        return given
+
+
+class ReadsAnother(Layer):
+    def forward(self, given: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return super().forward(given) + key.contiguous().view(2, 8)
+
+
 class RunsTwice(Model):
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         return super().forward(super().forward(given))
@@ -341,7 +365,7 @@ def hooked() -> nn.Module:
 
 @pytest.mark.parametrize(
     ("factory", "alike"),
-    [(Model, 2)]
+    [(Model, 2), (SharesATransposed, 2)]
     + [
         (factory, 0)
         for factory in (looks, Marks, remembers, writes, hooked, Listens, UsesWhatIsBetween, SharesWeights, RunsTwice)
@@ -361,29 +385,3 @@ def test_layers_that_may_not_do_the_same_all_run(factory: Any, alike: int, monke
     assert found[0].kept == found[1].kept
     assert found[0].parameters == found[1].parameters
     assert len(repeated) == alike
-
-
-class _KeepsATable(nn.Module):
-    """Makes a part of its graph once, as LeViT does with its biases."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(8))
-        self.table: torch.Tensor | None = None
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        if self.table is None:
-            self.table = self.scale.exp()
-        return states * self.table
-
-
-def test_a_graph_that_a_module_holds_is_there_for_the_next_try() -> None:
-    with weightless():
-        model = _KeepsATable()
-    mode = make_fake(model)
-    with mode:
-        given = torch.ones(2, 8)
-    subject = Subject(name="model", module=model, arguments=(given,), fake=mode)
-    capture(subject)
-    again = [each.call.name.removeprefix("aten::") for each in capture(subject).calls]
-    assert again == ["mul", "mul", "sum", "mul", "add_"]  # forwards; the table's gradient, that of its scale, its sum

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +27,13 @@ class HasToRunError(Exception):
 
     Attributes:
         paths: theirs.
+        strides: what was seen of the gradients that another hands back, for the next try: its path and the place of its
+            input -> strides.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, paths: Iterable[str], strides: Mapping[tuple[str, int], Traits] | None = None) -> None:
         self.paths = frozenset(paths)
+        self.strides = strides or {}
         super().__init__(*sorted(self.paths))
 
 

@@ -22,7 +22,7 @@ from hwprof.measure.capture.fake import ShapesOnly
 from hwprof.measure.capture.layers.alike import Stack, stacks_of
 from hwprof.measure.capture.layers.graph import check_graph, nodes_below
 from hwprof.measure.capture.layers.ran import HasToRunError, Ran
-from hwprof.measure.capture.layers.seen import PLAIN, Seen, of_gradient
+from hwprof.measure.capture.layers.seen import PLAIN, Seen, Traits, of_gradient
 from hwprof.measure.capture.layers.shared import Sums, added_by
 from hwprof.measure.capture.layers.unread import State, Unread, inside, numbers_of, numbers_unread
 from hwprof.measure.capture.mode import CallRecorder
@@ -39,9 +39,18 @@ class Repeats:
         recorder: what records it.
         fake: the mode of its tensors.
         without: paths of layers that have to run.
+        strides: of gradients, as ``HasToRunError`` tells them.
     """
 
-    def __init__(self, module: nn.Module, recorder: CallRecorder, fake: ShapesOnly, without: AbstractSet[str]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        recorder: CallRecorder,
+        fake: ShapesOnly,
+        without: AbstractSet[str],
+        strides: Mapping[tuple[str, int], Traits],
+    ) -> None:
+        self._strides = strides
         self._recorder = recorder
         self._fake = fake
         self._stacks = list(stacks_of(module, fake.values))
@@ -262,7 +271,8 @@ class Repeats:
         mine.got = {place: of_gradient(each) for place, each in zip(fresh, got, strict=True) if each is not None}
         self._marks.append((len(self._recorder.calls), mine))
         with self._unseen():
-            found = [mine.seen[place].gradient() for place in mine.template.inputs.values()]
+            lies = {place: self._strides.get((mine.template.path, place)) for place in mine.template.inputs.values()}
+            found = [mine.seen[place].gradient(strides) for place, strides in lies.items()]
         numbers = map(self._recorder.storages.number, found)
         mine.handed = dict(zip(numbers, mine.template.inputs.values(), strict=True))
         mine.gave = {place: of_gradient(each) for place, each in zip(mine.template.inputs.values(), found, strict=True)}

@@ -109,10 +109,12 @@ class Seen:
         shape, stride, dtype, device, *_ = self.traits
         return torch.empty_strided(shape, stride, dtype=dtype, device=device)
 
-    def gradient(self) -> torch.Tensor:
-        """What a gradient of it looks like."""
+    def gradient(self, strides: Traits | None = None) -> torch.Tensor:
+        """What a gradient of it looks like, with the strides that were seen elsewhere, if any were."""
         shape, stride, dtype, device, *_ = self.traits
         with torch.no_grad():
+            if strides is not None:
+                return torch.empty_strided(shape, strides, dtype=dtype, device=device)
             return torch.empty_like(torch.empty_strided(shape, stride, dtype=dtype, device=device))
 
 
