@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,16 @@ def test_a_class_of_the_models_own_code_is_that_of_transformers_which_does_the_s
     assert parameters(spec).total == sum(weight.numel() for weight in module.parameters())
     assert "transformers has ExaoneForCausalLM as LlamaForCausalLM" in spec.notes
     assert "model_type 'exaone' is unknown: counted by capture" in spec.notes  # not "did you mean exaone4?"
+
+
+@pytest.mark.skipif(find_spec("timm") is not None, reason="timm is installed: towers are counted, too")
+def test_a_text_model_is_counted_alone_where_its_tower_needs_timm(tmp_path: Path) -> None:
+    text = DECODER | {"head_dim": 8, "vocab_size_per_layer_input": 61, "hidden_size_per_layer_input": 8}
+    text |= {"num_kv_shared_layers": 1, "laurel_rank": 4, "activation_sparsity_pattern": [0.0] * 3}
+    spec = captured(saved(tmp_path, "gemma3n", "Gemma3nForConditionalGeneration", {"text_config": text}))
+    module = real("gemma3n_text", "Gemma3nForCausalLM", text)
+    assert parameters(spec).total == sum(weight.numel() for weight in module.parameters())
+    assert "need timm (pip install timm): its text model alone is counted" in spec.notes
 
 
 def test_a_class_that_only_joins_others_names_them(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,17 @@ def class_and_config(path: Path) -> tuple[Any, Any, Any]:
     for name, part in parts.items():  # a text model alone takes the text part, as AutoModelForCausalLM gives it
         if type(config) is not found.config_class and part is found.config_class and getattr(config, name, None):
             return package, found, getattr(config, name)
+    text = config.get_text_config(decoder=True)
+    if text is not config and type(text) in package.MODEL_FOR_CAUSAL_LM_MAPPING and _lacks_timm(package, config):
+        return package, package.MODEL_FOR_CAUSAL_LM_MAPPING[type(text)], text
     return package, found, config
+
+
+def _lacks_timm(package: Any, config: Any) -> bool:
+    """Whether a tower is one of timm's, which is not installed."""
+    known = package.MODEL_MAPPING
+    towers = (known[type(part)].__name__ for part in _with_parts(config) if type(part) in known)
+    return not find_spec("timm") and any("Timm" in each for each in towers)
 
 
 FORMATS: dict[Dtype, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

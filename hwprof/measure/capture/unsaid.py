@@ -20,7 +20,9 @@ def remarks_of(values: dict[str, Any], found: Any, config: Any) -> Iterator[str]
         config: the configuration that the class takes.
     """
     named = (values.get("architectures") or [found.__name__])[0]
-    if str(named).replace("_", "").lower() != found.__name__.replace("_", "").lower():
+    if "text_config" in values and str(named).endswith("ConditionalGeneration") and found.__name__.endswith("CausalLM"):
+        yield f"towers of {named} need timm (pip install timm): its text model alone is counted"
+    elif str(named).replace("_", "").lower() != found.__name__.replace("_", "").lower():
         yield f"transformers has {named} as {found.__name__}"
     if values.get("quantization_config"):
         yield "stored quantized: counted as trained, with whole weights"

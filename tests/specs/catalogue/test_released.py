@@ -70,8 +70,9 @@ STATED = {
 }
 """Sizes as names and cards round them, and how many parameters transformers' class has."""
 
-OTHERWISE = {"dit-xl-2-256": 749_826_464}
-"""Not 675 M as in the paper: in diffusers each layer has a table of classes and a network of the time of its own."""
+OTHERWISE = {"dit-xl-2-256": 749_826_464, "gemma-3n-e2b-text": 4_435_182_688, "gemma-3n-e4b-text": 6_835_235_568}
+"""Not 675 M as in DiT's paper: in diffusers each layer has a table of classes and a network of the time of its own.
+Gemma 3n is published with its towers, its text models as "4.5B" (LM Studio) and under the names of effective sizes."""
 
 CONFIGURATIONS = {path.stem: path for path in files_of("model") if path.suffix == ".json"}
 
@@ -95,7 +96,9 @@ def test_those_with_a_reader_are_counted_without_transformers() -> None:
     assert known.keys() | list_captured().keys() == CONFIGURATIONS.keys()
 
 
-@pytest.mark.parametrize("name", ["qwen3-vl-2b", "granite-4.0-h-tiny", "glm-5", "kimi-k2.5", "siglip-base-patch16-224"])
+@pytest.mark.parametrize(
+    "name", ["gemma-3n-e4b-text", "qwen3-vl-2b", "granite-4.0-h-tiny", "glm-5", "kimi-k2.5", "siglip-base-patch16-224"]
+)
 def test_the_others_are_what_transformers_makes_of_them(name: str) -> None:
     pytest.importorskip("transformers")
     from hwprof.measure.capture.configured import model_of_config
@@ -117,6 +120,7 @@ def test_diffusion_transformers_are_what_diffusers_makes_of_them(name: str) -> N
     ("typed", "name"),
     [
         ("black-forest-labs/FLUX.1-dev", "flux.1-dev"),
+        ("google/gemma-3n-E4B-it", "gemma-3n-e4b-text"),
         ("facebook/DiT-XL-2-256", "dit-xl-2-256"),
         ("Qwen/Qwen3-Next-80B-A3B-Instruct", "qwen3-next-80b-a3b"),
         ("Qwen/Qwen3.5-397B-A17B", "qwen3.5-397b-a17b"),
