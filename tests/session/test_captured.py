@@ -145,22 +145,6 @@ def test_a_key_that_transformers_ignores_too_changes_no_count(tmp_path: Path) ->
     assert "Transformers has no key 'a_key_of_nobody' for this type: it changes no count." in spec.notes
 
 
-def test_a_length_beyond_learned_positions_says_how_many_there_are(tmp_path: Path) -> None:
-    kind, name, keys = OTHER_TYPES["pair of towers"]
-    path = saved(tmp_path, kind, name, keys)
-    longest = transformers.CONFIG_MAPPING[kind](**keys).text_config.max_position_embeddings
-    with pytest.raises(InputError, match=rf"can't take 999 tokens; its positions end at {longest}; take --seq-len"):
-        captured(path, seq_len=999)
-
-
-def test_less_sound_than_one_frame_says_how_to_give_more(tmp_path: Path) -> None:
-    """25 ms: Baevski et al. 2020, appendix A."""
-    keys = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    path = saved(tmp_path, "wav2vec2", "Wav2Vec2ForCTC", keys)
-    with pytest.raises(InputError, match=r"399 samples of sound are less than the 400.*--seconds 10"):
-        captured(path, seq_len=399)
-
-
 def test_a_model_that_reads_images_has_its_tower(tmp_path: Path) -> None:
     tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     keys = {

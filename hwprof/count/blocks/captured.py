@@ -56,34 +56,41 @@ def captured_model_ops(
     return tuple(_fused(ops) if fused else ops)
 
 
-def single_norms(ops: Sequence[Op]) -> list[Op]:
-    """The same with each norm as one pass, as the op table has it whatever runs it."""
-    return _passes(ops, {op.label: op.label for op in ops if op.layer_kind == "norm"}, norms_alone=True)
+def single_chains(ops: Sequence[Op]) -> list[Op]:
+    """The same with each norm and each activation as one pass, as the op table has them whatever runs them."""
+    return _passes(ops, {}, chains_alone=True)
 
 
 def _fused(ops: Sequence[Op]) -> list[Op]:
     working = {op.label for op in ops if not _is_elementwise(op) or op.parameters}
+    norms = {op.label for op in ops if op.layer_kind == "norm"}
     labels = {op.label for op in ops}
-    joined = {label: _parent(label) for label in labels - working if _parent(label) in labels}
-    return _passes(ops, joined | {op.label: op.label for op in ops if op.layer_kind == "norm"}, norms_alone=False)
+    joined = {label: _parent(label) for label in labels - working - norms if _parent(label) in labels}
+    return _passes(ops, joined, chains_alone=False)
 
 
-def _passes(ops: Sequence[Op], joined: Mapping[str, str], *, norms_alone: bool) -> list[Op]:
-    """Elementwise operators of one chain as one pass; ``joined`` are labels that are part of another's chain."""
+def _passes(ops: Sequence[Op], joined: Mapping[str, str], *, chains_alone: bool) -> list[Op]:
+    """Elementwise operators as passes, one a module.
+
+    Args:
+        ops: all of them.
+        joined: labels that are part of another's pass.
+        chains_alone: whether that holds of norms and activations alone, whose operators read what the one before made.
+    """
     of = {op.label: joined.get(op.label, op.label) for op in ops}
     holding = {op.label for op in ops if not _is_elementwise(op)} | {_parent(label) for label in of}
     moved: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for op in filter(_is_elementwise, ops):
         moved[of[op.label]][op.kind] += round(_bytes(op)) * op.repeats
-    most = {chain: kinds.most_common(1)[0][0] for chain, kinds in moved.items()}
+    most = {label: kinds.most_common(1)[0][0] for label, kinds in moved.items()}
 
     def as_it_runs(op: Op) -> Op:
-        norm = op.layer_kind == "norm"
-        if not _is_elementwise(op) or (norms_alone and not norm):
+        chain = op.layer_kind == "norm" or of[op.label] not in holding
+        if not _is_elementwise(op) or (chains_alone and not chain):
             return op
         if op.kind != most[of[op.label]]:
             return _moving(op, 0.0)
-        return _moving(op, 1 / op.calls) if norm or of[op.label] not in holding else op
+        return _moving(op, 1 / op.calls) if chain else op
 
     return list(map(as_it_runs, ops))
 

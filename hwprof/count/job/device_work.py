@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from hwprof.count.blocks.captured import backward_flop, single_norms
+from hwprof.count.blocks.captured import backward_flop, single_chains
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.blocks.transformer import model_ops
 from hwprof.count.job.recompute import PRODUCTS, runs_again
@@ -112,7 +112,7 @@ def _ops(model: ModelSpec, micro_batch: int, seq_len: int, *, wide: bool, flash:
         fused=fused,
     )
     if model.captured and not fused:
-        ops = tuple(single_norms(ops))
+        ops = tuple(single_chains(ops))
     how = Execution(precision=precision, fused=fused)
     return (*ops, *_loss(model, how, tokens=micro_batch * seq_len))
 

@@ -66,6 +66,9 @@ def inputs_of(module: nn.Module, asked: Asked, name: str) -> dict[str, Any]:
     elif asked.images and "input_ids" in found:
         found |= images_of(module, takes, asked.images, asked.batch_size, name)
         found = with_places(module, takes, found, asked.images[0], name)
+    frames = _of_parts(config, "frames_per_clip", "num_frames") if main == "pixel_values_videos" else None
+    if frames:
+        found[main] = torch.ones(asked.batch_size, int(frames), *_pixels(config, asked).shape[1:])
     if main in {"input_features", "input_values"}:
         found[main] = _sound(config, asked, main, name)
     if "decoder_input_ids" in takes and (getattr(config, "is_encoder_decoder", False) or "input_ids" not in found):
@@ -200,5 +203,5 @@ def _samples_of_a_frame(config: Any) -> int:
 def _unknown(name: str, main: str) -> InputError:
     return InputError(
         f"what {name} reads is not known: its main input is {main!r}",
-        remedy="give each argument of its forward with --input NAME=SHAPE:DTYPE",
+        remedy=f"`hwprof count` takes each argument of forward: --input {main}=SHAPE:DTYPE, as in 1x3x224x224:float32",
     )

@@ -193,6 +193,11 @@ def _refusal(subject: Subject, error: Exception) -> InputError:
             expectation="its forward gets the inputs of the factory or of --input",
             remedy="return (module, inputs) from the factory, or say --input SHAPE:DTYPE or --input NAME=SHAPE:DTYPE",
         )
+    if subject.around is not nullcontext:
+        given = ", ".join(
+            f"{name}={_typed(value)}" for name, value in subject.keywords.items() if hasattr(value, "shape")
+        )
+        return InputError(what, expectation=f"it got {given}", remedy="`hwprof count` takes others with --input")
     by_hand = "call the module by hand on these inputs"
     if subject.fake is None:
         return InputError(what, remedy=f"{by_hand}; what runs there can be captured")
@@ -200,6 +205,11 @@ def _refusal(subject: Subject, error: Exception) -> InputError:
         fact = "it looks at values, which fake tensors have not"
         return InputError(what, expectation=fact, remedy="capture it on real tensors with --device cpu")
     return InputError(what, remedy=f"{by_hand}; if it runs there, capture it on real tensors with --device cpu")
+
+
+def _typed(tensor: torch.Tensor) -> str:
+    """As it is typed after --input NAME=."""
+    return f"{'x'.join(map(str, tensor.shape))}:{str(tensor.dtype).removeprefix('torch.')}"
 
 
 def _first_line(error: Exception) -> str:

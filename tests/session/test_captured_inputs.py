@@ -1,0 +1,70 @@
+"""What goes into models without a reader: as their files say, and what is said where that is not enough."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from captured_types import saved
+from other_types import OTHER_TYPES
+from small_transformers import multiplied, transformers
+
+from hwprof.count.blocks.parameters import parameters
+from hwprof.count.blocks.transformer import Precision, model_ops
+from hwprof.count.job.totals import total_cost
+from hwprof.errors import InputError
+from hwprof.session.captured import Shapes, counted_model
+from hwprof.specs.model.spec import ModelSpec
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what transformers warns of is its own affair
+
+BATCH, LENGTH = 2, 16
+
+
+def captured(path: Path, *, seq_len: int = LENGTH) -> ModelSpec:
+    return counted_model(str(path), Shapes(batch_sizes=(BATCH,), seq_len=seq_len, dtype="fp32"))
+
+
+def test_a_length_beyond_learned_positions_says_how_many_there_are(tmp_path: Path) -> None:
+    kind, name, keys = OTHER_TYPES["pair of towers"]
+    path = saved(tmp_path, kind, name, keys)
+    longest = transformers.CONFIG_MAPPING[kind](**keys).text_config.max_position_embeddings
+    with pytest.raises(InputError, match=rf"can't take 999 tokens; its positions end at {longest}; take --seq-len"):
+        captured(path, seq_len=999)
+
+
+def test_less_sound_than_one_frame_says_how_to_give_more(tmp_path: Path) -> None:
+    """25 ms: Baevski et al. 2020, appendix A."""
+    keys = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    path = saved(tmp_path, "wav2vec2", "Wav2Vec2ForCTC", keys)
+    with pytest.raises(InputError, match=r"399 samples of sound are less than the 400.*--seconds 10"):
+        captured(path, seq_len=399)
+
+
+def test_a_model_of_videos_reads_the_frames_that_its_file_says(tmp_path: Path) -> None:
+    keys = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "crop_size": 32, "frames_per_clip": 4}
+    keys |= {"pred_hidden_size": 32, "pred_num_hidden_layers": 1, "pred_num_attention_heads": 2, "patch_size": 16}
+    spec = captured(saved(tmp_path, "vjepa2", "VJEPA2Model", keys))
+    module = transformers.VJEPA2Model._from_config(
+        transformers.VJEPA2Config(**keys), attn_implementation="eager"
+    ).eval()
+    given = {"pixel_values_videos": torch.ones(BATCH, 4, 3, 32, 32)}
+    assert parameters(spec).total == sum(weight.numel() for weight in module.parameters())
+    ops = model_ops(spec, batch_size=BATCH, seq_len=LENGTH, precision=Precision.of("fp32"))
+    assert total_cost(ops, "forward").matmul_flop == multiplied(lambda: module(**given))[0] > 0
+
+
+def test_what_a_class_refuses_is_told_with_what_it_got(tmp_path: Path) -> None:
+    """Dia's decoder takes nine codes at each place, which no key common to others says."""
+    side = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "head_dim": 16,
+    }
+    both = {"num_key_value_heads": 2, "cross_head_dim": 16, "cross_num_attention_heads": 2, "cross_hidden_size": 32}
+    keys = {"encoder_config": side, "decoder_config": side | both | {"cross_num_key_value_heads": 2}}
+    with pytest.raises(InputError, match=r"it got input_ids=2x16:int64, decoder_input_ids=2x16:int64; .* --input"):
+        captured(saved(tmp_path, "dia", "DiaForConditionalGeneration", keys))
