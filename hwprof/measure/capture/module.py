@@ -193,17 +193,17 @@ def _refusal(subject: Subject, error: Exception) -> InputError:
             expectation="its forward gets the inputs of the factory or of --input",
             remedy="return (module, inputs) from the factory, or say --input SHAPE:DTYPE or --input NAME=SHAPE:DTYPE",
         )
-    if subject.around is not nullcontext:
-        given = ", ".join(
-            f"{name}={_typed(value)}" for name, value in subject.keywords.items() if hasattr(value, "shape")
-        )
-        return InputError(what, expectation=f"it got {given}", remedy="`hwprof count` takes others with --input")
     by_hand = "call the module by hand on these inputs"
     if subject.fake is None:
         return InputError(what, remedy=f"{by_hand}; what runs there can be captured")
     if isinstance(error, _NEEDS_DATA):
         fact = "it looks at values, which fake tensors have not"
         return InputError(what, expectation=fact, remedy="capture it on real tensors with --device cpu")
+    if subject.around is not nullcontext:
+        given = ", ".join(
+            f"{name}={_typed(value)}" for name, value in subject.keywords.items() if hasattr(value, "shape")
+        )
+        return InputError(what, expectation=f"it got {given}", remedy="`hwprof count` takes others with --input")
     return InputError(what, remedy=f"{by_hand}; if it runs there, capture it on real tensors with --device cpu")
 
 
