@@ -30,7 +30,7 @@ from hwprof.specs.catalogue.lookup import load_device
 NEEDED = ("backend", "model_path", "device", "precision", "mode", "prompt_tokens", "new_tokens", "concurrency")
 
 SHIPPED_TABLE = Path("hardware_specs") / "serving" / "measured.csv.xz"
-"""Servers that others measured, to which the engines' numbers are fitted."""
+"""Servers that others measured, times to seven digits, to which the engines' numbers are fitted."""
 
 MODES = ("agg", "disagg")
 
