@@ -1,6 +1,6 @@
 """How is a plan told to MaxText? A shell script that starts its training with settings of ``base.yml``.
 
-Keys: AI-Hypercomputer/maxtext at 000b810b, ``src/maxtext/configs/base.yml`` and ``configs/models``. Compare https://maxtext.readthedocs.io.
+Keys: MaxText 0.2.5, ``maxtext/configs/base.yml``, ``types.py`` and ``configs/models``. Compare https://maxtext.readthedocs.io.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from hwprof.plan.settings.launch import Launch, Settings, told
 from hwprof.specs.job.step import TrainingJob
 from hwprof.specs.job.switches import Selective
 
-FRAMEWORK = "MaxText (000b810b)"
+FRAMEWORK = "MaxText 0.2.5"
 FILE_NAME = "maxtext.sh"
 
 MODELS = {
@@ -112,11 +112,14 @@ def _keys(launch: Launch) -> dict[str, object]:
         "weight_dtype": formats[job.dtype] if job.storage == "pure" else "float32",
         "grad_dtype": "bfloat16" if job.storage == "pure" or job.gradient_bytes == 2 else "float32",
         "opt_type": _OPTIMIZERS[job.optimizer],
+        "override_model_config": "true",  # gpt3-175b's file has an optimizer, which is refused beside another
+        "attention": "flash" if job.flash else "dot_product",
         **_axes(job),
         "remat_policy": "custom" if job.recompute == "none" else _policy(job),
     }
     if job.recompute == "none":
-        found |= dict.fromkeys(_KEPT, "device")
+        found |= dict.fromkeys((*_KEPT, *(_KEPT_OF_EXPERTS if job.model.moe else ())), "device")
+        found |= dict.fromkeys(_KEPT_OF_LATENTS, "device") if job.model.mla else {}
     if job.offload == "optimizer":
         found["optimizer_memory_host_offload"] = "true"
     if launch.steps is not None:
@@ -126,6 +129,9 @@ def _keys(launch: Launch) -> dict[str, object]:
 
 _KEPT = ("context", "mlpwi", "mlpwi_0", "mlpwi_1", "mlpwo", "query_proj", "key_proj", "value_proj", "out_proj")
 """Tensors that ``custom`` may keep on the device; without recompute it keeps them all."""
+
+_KEPT_OF_EXPERTS = ("moe_mlpwi_0", "moe_mlpwi_1", "moe_mlpwo")
+_KEPT_OF_LATENTS = ("query_wa_proj", "kv_wa_proj")
 
 
 def _axes(job: TrainingJob) -> dict[str, object]:
@@ -142,4 +148,5 @@ def _axes(job: TrainingJob) -> dict[str, object]:
     }
     if layout.context_parallel > 1:
         axes["context_parallel_strategy"] = _STRATEGIES[layout.context_kind]
+        axes |= {"use_tokamax_splash": "true"} if layout.context_kind == "ring" else {}
     return axes

@@ -18,7 +18,7 @@ _FORMATS: dict[str, list[str]] = {
     "fp32": [],
     "bf16": ["--bf16"],
     "fp16": ["--fp16"],
-    "fp8": ["--bf16", "--fp8-format hybrid"],
+    "fp8": ["--bf16"],
     "fp4": ["--bf16", "--fp4-format e2m1", "--fp4-recipe nvfp4"],
 }
 _OPTIMIZERS = {"adamw": "adam", "adam": "adam", "sgd": "sgd", "muon": "muon"}
@@ -28,6 +28,9 @@ _ONE_QUEUE = frozenset({"volta", "turing", "ampere", "ada", "hopper"})
 communication is launched in order; its FSDP asserts the opposite (``validate_args``)."""
 
 _RECIPES = {"tensorwise": "tensorwise", "delayed": "delayed", "blockwise": "blockwise", "mxfp8": "mxfp8"}
+_OF_BLOCKS = frozenset({"blockwise", "mxfp8"})
+"""Scales of so few numbers that gradients need no wider range (Megatron-Bridge's recipes)."""
+
 _MODULES = frozenset({"core_attn", "layernorm", "mlp", "moe", "moe_act", "shared_experts", "mla_up_proj"})
 """What ``--recompute-modules`` knows."""
 
@@ -103,7 +106,7 @@ def _besides(launch: Launch) -> list[tuple[bool, str]]:
             "--cuda-graph-impl, where the layers can be captured: launches are priced as of whole graphs",
         ),
         (
-            job.expert_overlap and job.layout.expert_parallel > 1 and not _beside_experts(job),
+            job.expert_overlap and job.layout.expert_parallel > 1 and not beside_experts(job),
             "experts' traffic is priced as hidden, which Megatron does not do in this layout",
         ),
         (
@@ -186,10 +189,10 @@ def _of_layout(job: TrainingJob) -> list[str]:
             f"--expert-model-parallel-size {layout.expert_parallel}",
             f"--expert-tensor-parallel-size {layout.expert_tensor_parallel}",
         ]
-    return [*found, "--overlap-moe-expert-parallel-comm"] if _beside_experts(job) else found
+    return [*found, "--overlap-moe-expert-parallel-comm"] if beside_experts(job) else found
 
 
-def _beside_experts(job: TrainingJob) -> bool:
+def beside_experts(job: TrainingJob) -> bool:
     """Whether tokens travel to experts beside another micro-batch, by what Megatron asks of it."""
     layout = job.layout
     in_chunks = layout.pipeline_parallel == 1 or layout.schedule == "interleaved"
@@ -221,20 +224,25 @@ def _of_pipeline(job: TrainingJob) -> list[str]:
         return found
     if job.model.pipeline_places % chunks == 0:
         return [*found, "--account-for-embedding-in-pipeline-split", "--account-for-loss-in-pipeline-split"]
-    return [f"--pipeline-model-parallel-layout '{_uneven(layers, chunks)}'"]  # which says how many chunks there are
+    told_by_chunk = _uneven(layers, chunks, job.model.mtp_layers)  # which says how many chunks there are
+    return [f"--pipeline-model-parallel-layout '{told_by_chunk}'"]
 
 
-def _uneven(layers: int, chunks: int) -> str:
+def _uneven(layers: int, chunks: int, ahead: int = 0) -> str:
     """Chunks written out; those with a layer less stand at both ends, where embedding and loss are.
+
+    ``ahead`` layers for multi-token prediction stand before the loss.
 
     >>> _uneven(7, 4)
     'Et|t*2|t*2|t*2L'
+    >>> _uneven(3, 2, 1)
+    'Et|t*2mL'
     """
     least, more = divmod(layers, chunks)
     fewer = chunks - more
     sizes = [least] * ((fewer + 1) // 2) + [least + 1] * more + [least] * (fewer // 2)
     parts = ["t" if size == 1 else f"t*{size}" for size in sizes]
-    return "E" + "|".join(parts) + "L"
+    return "E" + "|".join(parts) + "m" * ahead + "L"
 
 
 def _of_sharding(job: TrainingJob) -> list[str]:
@@ -269,9 +277,12 @@ def _of_recompute(job: TrainingJob) -> list[str]:
 
 def _of_numbers(job: TrainingJob) -> list[str]:
     attention = "unfused" if job.attention == "materialised" else "flash" if job.model.mla is None else "auto"
-    narrow = [f"--fp8-recipe {_RECIPES[job.narrow_recipe]}"] if job.dtype == "fp8" and job.narrow_recipe else []
+    narrow = []
+    if job.dtype == "fp8" and job.narrow_recipe:
+        form = "e4m3" if job.narrow_recipe in _OF_BLOCKS else "hybrid"
+        narrow += [f"--fp8-format {form}", f"--fp8-recipe {_RECIPES[job.narrow_recipe]}"]
     narrow += ["--fp8-param-gather"] if narrow and job.fp8_all_gather else []
-    narrow += ["--reuse-grad-buf-for-mxfp8-param-ag"] if len(narrow) > 1 and job.narrow_recipe == "mxfp8" else []
+    narrow += ["--reuse-grad-buf-for-mxfp8-param-ag"] if len(narrow) > 2 and job.narrow_recipe == "mxfp8" else []
     found = [
         *_FORMATS[job.dtype],
         *narrow,

@@ -106,6 +106,7 @@ def settings_for(launch: Launch) -> Settings:
     start = " ".join([*launcher(launch), FILE_NAME])
     lines = [
         *(f"# {line}" for line in (*launch.about, start, *megatron.environment(launch))),
+        "import torch",
         f"from megatron.bridge.recipes.{package} import {recipe}_pretrain_config",
         "from megatron.bridge.training.comm_overlap import CommOverlapConfig",
         "from megatron.bridge.training.gpt_step import forward_step",
@@ -158,8 +159,24 @@ def _undone(job: TrainingJob) -> dict[str, str]:
         "ddp.overlap_grad_reduce": "False",
         "ddp.overlap_param_gather": "False",
         "ddp.use_megatron_fsdp": "False",
-        "comm_overlap": f"CommOverlapConfig(tp_comm_overlap={_overlapped(job)})",
+        "model.cross_entropy_loss_fusion": "False",
+        **({} if job.model.mla is None else {"model.mtp_num_layers": str(job.model.mtp_layers or None)}),
+        **_PLAIN_STATE,
+        "comm_overlap": f"CommOverlapConfig(tp_comm_overlap={_overlapped(job)}, {_hidden(job)})",
     }
+
+
+_PLAIN_STATE = {
+    "optimizer.use_precision_aware_optimizer": "False",
+    **dict.fromkeys(
+        (f"optimizer.{name}_dtype" for name in ("main_grads", "main_params", "exp_avg", "exp_avg_sq")), "torch.float32"
+    ),
+}
+"""DeepSeek's recipes keep the optimizer's state in 16 bits."""
+
+
+def _hidden(job: TrainingJob) -> str:
+    return f"overlap_moe_expert_parallel_comm={megatron.beside_experts(job)}"
 
 
 def _overlapped(job: TrainingJob) -> bool:
@@ -177,6 +194,10 @@ def _besides_arguments(launch: Launch) -> dict[str, str]:
         "optimizer.use_distributed_optimizer": str(job.layout.zero_stage > 0),
         "dist.use_megatron_fsdp": str(by_fsdp),
     }
+    if job.layout.schedule == "interleaved":  # beside a layout of chunks, too
+        found["model.virtual_pipeline_model_parallel_size"] = str(job.layout.virtual_stages)
+    if job.loss == "fused":
+        found["model.cross_entropy_fusion_impl"] = "'te'"
     if job.dtype == "fp8":
         found["mixed_precision.fp8_param_gather"] = str(job.fp8_all_gather)
     return found | ({"model.gradient_accumulation_fusion": "False"} if by_fsdp else {})

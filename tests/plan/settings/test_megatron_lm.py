@@ -122,7 +122,7 @@ def widths(job):
     return {
         "reduced": wide,
         "bf16": job.dtype not in {"fp16", "fp32"},
-        "fp8": "hybrid" if job.dtype == "fp8" else None,
+        "fp8": ("e4m3" if job.narrow_recipe in {"blockwise", "mxfp8"} else "hybrid") if job.dtype == "fp8" else None,
         "fp8_param_gather": job.dtype == "fp8" and job.fp8_all_gather,
         "fp8_recipe": job.narrow_recipe if job.dtype == "fp8" else "delayed",
         "fp4": "e2m1" if job.dtype == "fp4" else None,

@@ -89,6 +89,46 @@ def test_maxtext_s_axes_multiply_to_the_devices_and_batches_to_the_step(launch):
     # 64 sequences a step on 16 devices in 4 micro-batches
     assert (found["per_device_batch_size"], found["gradient_accumulation_steps"]) == ("1", "4")
     assert (found["remat_policy"], found["weight_dtype"], found["steps"]) == ("full", "float32", "1000")
+    assert (found["attention"], found["override_model_config"]) == ("flash", "true")
+
+
+@pytest.mark.parametrize(
+    ("model", "kept"),
+    [
+        ("llama-3.1-8b", set()),
+        ("mixtral-8x7b", {"moe_mlpwi_0", "moe_mlpwi_1", "moe_mlpwo"}),
+        ("deepseek-v3", {"moe_mlpwi_0", "moe_mlpwi_1", "moe_mlpwo", "query_wa_proj", "kv_wa_proj"}),
+    ],
+)
+def test_maxtext_keeps_what_is_not_computed_again(launch, model, kept):
+    """Its ``custom`` policy computes again whatever has no place (``RematAndOffload``)."""
+    asked = launch(model, **NARROWED, backend="other", device="tpu-v5p", seq_len=2048)
+    words = shlex.split(maxtext.settings_for(asked).text.replace("\\\n", ""), comments=True)
+    said = {word.partition("=")[0] for word in words if word.endswith("=device")}
+    assert said - {"context", "mlpwi", "mlpwi_0", "mlpwi_1", "mlpwo", "out_proj"} - PROJECTIONS == kept
+
+
+PROJECTIONS = {"query_proj", "key_proj", "value_proj"}
+
+
+def test_what_a_recipe_of_megatron_bridge_has_switched_on_is_undone_or_said(launch):
+    """DeepSeek's recipe keeps states in 16 bits, Qwen's loss is Megatron's own (Megatron-Bridge 0.3.1)."""
+    layout = {"data_parallel": 16, "expert_parallel": 8, "zero_stage": 1}
+    found = megatron_bridge.fields_of(launch("deepseek-v3", storage="mixed", layout=layout, expert_overlap=True))
+    assert found["optimizer.use_precision_aware_optimizer"] == "False"
+    assert found["optimizer.exp_avg_dtype"] == "torch.float32"
+    assert found["model.mtp_num_layers"] == "None"  # the recipe predicts two tokens, this model one
+    assert found["model.cross_entropy_fusion_impl"] == "'te'"
+    assert "overlap_moe_expert_parallel_comm=True" in found["comm_overlap"]
+    chunks = {"tensor_parallel": 4, "pipeline_parallel": 4, "schedule": "interleaved", "virtual_stages": 3}
+    uneven = megatron_bridge.fields_of(launch("llama-3.1-70b", storage="mixed", layout=chunks))
+    assert uneven["model.virtual_pipeline_model_parallel_size"] == "3"
+    plain = megatron_bridge.fields_of(launch(storage="mixed", loss="plain"))
+    assert plain["model.cross_entropy_loss_fusion"] == "False"
+    offloaded = megatron_bridge.fields_of(
+        launch(storage="mixed", layout={"data_parallel": 16, "zero_stage": 1}, offload="optimizer")
+    )
+    assert offloaded["optimizer.use_precision_aware_optimizer"] == "True"
 
 
 def test_recipes_and_files_are_of_models_that_the_catalogue_has():

@@ -175,6 +175,12 @@ import torch.distributed as dist
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
 from torch.distributed.fsdp import FSDPModule
 import fsdp2
+shapes, made = [], fsdp2.batches
+def counted(*given):
+    for each in made(*given):
+        shapes.append(list(each.shape))
+        yield each
+fsdp2.batches = counted
 model, _ = fsdp2.main(sys.argv[1:])
 modules = list(model.modules())
 policies = {each._get_fsdp_state()._mp_policy for each in modules if isinstance(each, FSDPModule)}
@@ -186,6 +192,8 @@ if dist.get_rank() == 0:
         "copies": int(local) / sum(each.numel() for each in model.parameters()),
         "recomputed": sum(isinstance(each, CheckpointWrapper) for each in modules),
         "formats": sorted({(str(each.param_dtype), str(each.reduce_dtype)) for each in policies}),
+        "batches": [len(shapes), *shapes[0]],
+        "weights": sorted({str(each.dtype) for each in model.parameters()}),
         "rotary": bool(torch.isfinite(next(each for name, each in model.named_buffers() if "inv_freq" in name)).all()),
     }), flush=True)
 dist.barrier()
@@ -216,6 +224,9 @@ def test_plain_torch_trains_what_was_planned(launch, tmp_path, changes, kind, co
     assert found["recomputed"] == (3 if kind == "FSDP" else 0)
     assert found["formats"] == ([["torch.bfloat16", "torch.float32"]] if kind == "FSDP" else [])
     assert found["rotary"]
+    # two steps of 8 sequences on two ranks, 2 at a time
+    assert found["batches"] == [4, 2, 64]
+    assert found["weights"] == ["torch.float32"]  # and so are the gradients of replicas
 
 
 @pytest.mark.skipif("HWPROF_FINETUNING" not in os.environ, reason="HWPROF_FINETUNING names no folder with TRL")
