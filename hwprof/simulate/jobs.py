@@ -159,6 +159,7 @@ NUMBERS: dict[str, Number] = {
     "query_width": lambda job, _, __: query_width(job.model),
     "context_kind": lambda job, _, __: CONTEXT_KINDS.index(job.layout.context_kind),
     "expert_skew": lambda job, _, __: job.expert_skew,
+    "expert_width": lambda job, _, __: expert_width(job.model),
     "top_k": lambda job, _, __: job.model.routed[1],
     "expert_layers": lambda job, _, __: job.model.routed[2] / job.model.layers,
     "blocks": lambda job, _, __: 2 if job.model.block == "sequential" else 1,
@@ -201,6 +202,11 @@ def kv_width(model: ModelSpec) -> float:
     if model.captured:
         return model.kv_dim * model.mixing.attention_share
     return model.heads * (model.head_dim + model.value_dim) / 2 if model.mla else model.kv_dim
+
+
+def expert_width(model: ModelSpec) -> int:
+    """Numbers of a token that go to each of its experts."""
+    return model.captured.expert_width(model.d_model) if model.captured else model.d_model
 
 
 def query_width(model: ModelSpec) -> float:

@@ -31,6 +31,7 @@ class Jobs:
         tokens: of one micro-batch on one context rank.
         d_model, kv_width, query_width, top_k: of the model; widths of keys or values, and of queries or outputs, of one
             token.
+        expert_width: numbers of a token that go to an expert.
         changed_width: numbers of a token that change between tokens and channels in layers without attention.
         context_kind: index into ``CONTEXT_KINDS``.
         expert_skew: tokens of the busiest expert rank over the mean.
@@ -75,6 +76,7 @@ class Jobs:
     changed_width: Floats
     query_width: Floats
     context_kind: Floats
+    expert_width: Floats
     top_k: Floats
     expert_skew: Floats
     expert_layers: Floats

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hwprof.count.blocks.recurrences import recurrent
 from hwprof.count.job.model_flop import job_flop
 from hwprof.count.memory.job import job_memory, job_pieces
 from hwprof.count.memory.step import MemoryNeed
@@ -145,6 +146,7 @@ def _check_length(job: TrainingJob) -> None:
         )
 
 
+_KERNELS = "recurrences run as the kernels of flash-linear-attention and mamba-ssm, not as loops of torch's operators"
 _CONTEXT = "context ranks: layers without attention change between tokens and channels, all to all"
 
 
@@ -158,6 +160,7 @@ def _capture_basis(job: TrainingJob) -> tuple[str, ...]:
         f"model: {job.model.notes}",
         *([f"{plan}; between them tokens are whole on each"] if ranks > 1 else []),
         *([spread] if job.layout.expert_parallel > 1 else []),
+        *([_KERNELS] if job.fused and recurrent(job.model) else []),
         *([_CONTEXT] if job.layout.context_parallel > 1 and job.model.mixing.changed_width else []),
     )
 

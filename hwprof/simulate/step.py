@@ -183,7 +183,7 @@ def _expert_s(jobs: Jobs, links: Clock, p: Parameters) -> Floats:
     Ranks that share an expert's matrices are neighbours, so an expert group skips them, and each of them then needs the
     tokens of all: they are gathered before the experts and their results scattered after them.
     """
-    token_bytes = jobs.d_model * jobs.element_bytes
+    token_bytes = jobs.expert_width * jobs.element_bytes
     sent_bytes = jobs.tokens / jobs.tensor * jobs.top_k * jobs.expert_skew * token_bytes * jobs.expert_layers
     both_s = 2 * links.seconds("alltoall", sent_bytes, jobs.expert, jobs.expert_tensor)
     shared = (jobs.expert_tensor > 1) & (jobs.top_k > 0)

@@ -115,7 +115,7 @@ def test_context_ranks_keep_a_share_of_the_sequence(tmp_path: Path) -> None:
     changed = sum(each.out_features for each in (recurrent.in_proj_qkvz, recurrent.in_proj_ba))
     assert model.mixing.attention_share == 1 / 4
     assert model.mixing.changed_width == 3 / 4 * (changed + recurrent.out_proj.in_features)
-    assert memory[2] == pytest.approx(memory[1], rel=0.015)  # some small tables have no tokens
+    assert memory[2] == pytest.approx(memory[1], rel=0.03)  # some small tables have no tokens
     asked = ("--model", str(path), "--hardware", "2xh100-sxm", "--seq-len", "1024", "--cp", "2", "--format", "json")
     both = json.loads(CliRunner().invoke(simulate, asked, catch_exceptions=False).stdout)
     assert both["breakdown_s"]["context communication"] > 0

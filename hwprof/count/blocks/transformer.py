@@ -12,6 +12,7 @@ from hwprof.count.blocks.encoder import encoder_ops
 from hwprof.count.blocks.graph import Graph, weights_of
 from hwprof.count.blocks.head import logits_shape
 from hwprof.count.blocks.parameters import ParameterCount, parameter_tensors, parameters
+from hwprof.count.blocks.recurrences import as_kernels
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.precision import Precision
 from hwprof.count.ops.table import AttentionKernel, Device, Execution, Op
@@ -103,7 +104,7 @@ def executed_ops(
     _check_shape(spec, batch_size=batch_size, source_len=seq_len, seq_len=target_len or seq_len)
     causal_half = attention == "causal" and spec.causal
     if spec.captured:
-        return captured_model_ops(
+        seen = captured_model_ops(
             spec.captured,
             batch_size=batch_size,
             seq_len=seq_len,
@@ -111,6 +112,11 @@ def executed_ops(
             causal_half=causal_half,
             fused=how.fused,
         )
+        if not how.fused:
+            return seen
+        token_bytes = how.precision.compute_bytes
+        work = {"d_model": spec.d_model, "tokens": batch_size * seq_len, "width_bytes": token_bytes}
+        return tuple(as_kernels(seen, spec.captured, **work))
     graph = _graph(spec, how, batch=batch_size, seq_len=target_len or seq_len)
     if spec.stock_encoder:
         return tuple(encoder_ops(graph))

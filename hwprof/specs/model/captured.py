@@ -131,6 +131,14 @@ class CapturedModel(Record):
         split = [size for tensor, size in zip(layers, sizes, strict=True) if tensor.split]
         return sum(split) / max(sum(sizes), 1)
 
+    def expert_width(self, d_model: int) -> int:
+        """Numbers of a token that go to each of its experts: the residual stream's, or a latent width's.
+
+        Experts of a latent width stand behind projections of their own (Nemotron 3 Super).
+        """
+        stacks = [tensor.shape for tensor in self.tensors if tensor.experts > 1]
+        return d_model if not stacks or any(d_model in shape for shape in stacks) else stacks[0][-1]
+
     @property
     def routed(self) -> tuple[int, int, int]:
         """How many routed experts a layer has, how many a token meets, and how many layers have some; 1, 0, 0: none."""

@@ -51,27 +51,27 @@ def mixing_of(captured: CapturedModel, *, layers: int, d_model: int) -> Mixing:
     rows: dict[str, list[CapturedRow]] = defaultdict(list)
     for row in shot.rows:
         if row.label.startswith(_LAYERS) and "expert" not in row.label:
-            rows[_part(row.label)].append(row)
+            rows[part_of(row.label)].append(row)
     attention, changed = 0, 0.0
     for part, own in rows.items():
         mixes = max((row.repeats for row in own if row.kind in _MIXES), default=0)
         attends = sum(row.repeats for row in own if is_attention(row.kind) and ("softmax" not in row.kind or mixes))
         attention += attends
-        changed += min(mixes, layers - attends) * _width(captured.tensors, part, d_model)
+        changed += min(mixes, layers - attends) * width_of(captured.tensors, part, d_model)
     return Mixing(attention_share=min(attention / layers, 1.0), changed_width=changed / layers)
 
 
-def _part(label: str) -> str:
+def part_of(label: str) -> str:
     """The module right below a layer."""
     return _LAYERS + label.removeprefix(_LAYERS).partition(".")[0]
 
 
-def _width(tensors: tuple[CapturedTensor, ...], part: str, d_model: int) -> float:
-    """What the projections of a part make of the residual stream, and what they make it from."""
+def width_of(tensors: tuple[CapturedTensor, ...], part: str, d_model: int) -> float:
+    """What the projections of a part make of a token's residual stream, and what they make it from: numbers."""
     own = [each for each in tensors if each.linear and len(each.shape) == 2 and not _OTHERS.search(each.label)]
     ways = [
         (each.repeats, (each.shape[0] if each.shape[1] == d_model else each.shape[1]))
         for each in own
-        if _part(each.label) == part and d_model in each.shape
+        if part_of(each.label) == part and d_model in each.shape
     ]
     return sum(repeats * width for repeats, width in ways) / max((repeats for repeats, _ in ways), default=1)

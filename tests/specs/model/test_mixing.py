@@ -70,3 +70,14 @@ def test_nothing_is_said_of_layers_that_mix_otherwise_of_images_and_of_two_sides
     assert not mixing([*RECURRENT, tower], PROJECTIONS)
     assert not mixing(RECURRENT, PROJECTIONS, target=8)
     assert mixing(RECURRENT, PROJECTIONS)
+
+
+def test_experts_get_tokens_as_wide_as_they_read_them() -> None:
+    def width(*shapes: tuple[int, int, int]) -> int:
+        stacks = (CapturedTensor(label="layers.*.experts", shape=shape, repeats=1, experts=8) for shape in shapes)
+        return CapturedModel(by="X", tensors=tuple(stacks), shots=()).expert_width(D)
+
+    assert width((8, 256, D), (8, D, 128)) == D
+    assert width((8, D, 256), (8, 128, D)) == D
+    assert width((8, 256, 16), (8, 16, 256)) == 16
+    assert width() == D
