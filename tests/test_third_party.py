@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OWN_KINDS = {".py", ".toml", ".j2", ".css", ".md", ".js", ".typed"}
+OWN_KINDS = {".py", ".toml", ".j2", ".css", ".md", ".js", ".tsv", ".typed"}
 """Kinds of files below hwprof/ that are written here."""
 
 

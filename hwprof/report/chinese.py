@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,8 +17,8 @@ Language = Literal["en", "zh"]
 
 
 def _pairs() -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Words and titles, and sentences with holes: English, a tab, Chinese (``bunzip2`` to edit, then ``bzip2 -9``)."""
-    text = bz2.decompress((Path(__file__).parent / "assets" / "chinese.tsv.bz2").read_bytes()).decode()
+    """Words and titles, and sentences with holes: English, a tab, Chinese."""
+    text = (Path(__file__).parent / "assets" / "chinese.tsv").read_text(encoding="utf-8")
     _, words, sentences = re.split("^# .*\n", text, flags=re.MULTILINE)
     first, second = (dict(line.split("\t") for line in part.splitlines()) for part in (words, sentences))
     return first, second
