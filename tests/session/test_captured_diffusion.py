@@ -110,3 +110,9 @@ def test_it_is_simulated_and_fitted(tmp_path: Path) -> None:
 def test_several_images_to_a_sample_are_refused(tmp_path: Path) -> None:
     asked = ["--model", str(saved(tmp_path, "DiT")), "--images", "2x64x64"]
     assert "2 images to a sample" in str(CliRunner().invoke(count, asked).exception)
+
+
+@pytest.mark.parametrize("name", ["DiT", "Flux"])
+def test_an_image_that_no_patches_make_up_is_refused(name: str, tmp_path: Path) -> None:
+    asked = ["--model", str(saved(tmp_path, name)), "--images", "1x64x100"]
+    assert "64 x 100 pixels is no whole number of patches" in str(CliRunner().invoke(count, asked).exception)

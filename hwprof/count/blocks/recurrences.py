@@ -31,12 +31,12 @@ class _Passes:
 
 DELTA = _Passes(forward=7, backward=13, kept=1.3)
 """Gated delta rule: norms of queries and keys, convolution, cumulative sums, keys x keys, triangular solve, w and u,
-states of pieces, outputs; backward makes w, u and states again (flash-linear-attention at 92396f2,
+states of pieces, outputs; backward makes w, u and states again (flash-linear-attention at 0315a70,
 ``fla/ops/gated_delta_rule/chunk.py``; 112 and 218 thousand numbers a token in Qwen3-Next, of 16.4 in and out)."""
 
 SCAN = _Passes(forward=3, backward=6, kept=1.0)
-"""State spaces: convolution, states of pieces, their passing on, scan (mamba-ssm at d757aef,
-``mamba_ssm/ops/triton/ssd_combined.py``; 44 thousand numbers a token in Nemotron 3 Nano, of 14.4 in and out)."""
+"""State spaces: convolution, states of pieces, their passing on, scan (the kernels of Dao and Gu 2024, section 6, as
+mamba-ssm runs them: an estimate, 44 thousand numbers a token in Nemotron 3 Nano, of 14.4 in and out)."""
 
 
 def recurrent(spec: ModelSpec) -> bool:

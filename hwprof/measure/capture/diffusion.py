@@ -191,6 +191,13 @@ def _inputs(module: nn.Module, name: str, asked: Asked) -> Tensors:
             remedy="use --batch-size for more",
         )
     make, tokens = _READ[name]
+    cell = PIXELS_OF_A_LATENT * (_PACKED if make is _packed else config.patch_size)
+    if any(side < cell or side % cell for side in pixels):
+        raise InputError(
+            f"an image of {pixels[0]} x {pixels[1]} pixels is no whole number of patches",
+            expectation=f"{name} takes patches of {cell} pixels on a side",
+            remedy=f"give multiples of {cell}, such as --images 1x{cell * 64}x{cell * 64}",
+        )
     rows, columns = (side // PIXELS_OF_A_LATENT for side in pixels)
     given = {each.name: each.tensor(torch.device("cpu")) for each in asked.inputs if each.name}
     return make(config, _Size(asked.batch_size, rows, columns, (asked.seq_len or tokens) if tokens else 0)) | given
