@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from hwprof.count.ops.cost import Cost
@@ -20,13 +19,9 @@ Mixed = Callable[[int, int], int]
 
 
 def captured_model_ops(
-    model: CapturedModel, *, batch_size: int, seq_len: int, target_len: int, causal_half: bool, fused: bool
+    model: CapturedModel, *, batch_size: int, seq_len: int, target_len: int, causal_half: bool
 ) -> tuple[Op, ...]:
-    """The operations of a micro-batch, in the order in which they run.
-
-    Where kernels are fused, the elementwise operators of one module, and of those without weights in it, are one pass:
-    it moves and keeps what the kind of them does that moves most; in a norm or an activation one call of it, since each
-    reads what the one before made.
+    """The operations of a micro-batch, in the order in which they run, each as torch's own kernel.
 
     Costs are those of the captured batch, or on the straight line through two: a weight is read once whatever the
     batch, all else grows with it.
@@ -37,8 +32,7 @@ def captured_model_ops(
     shots = [shot for shot in model.shots if (shot.seq_len, shot.target_len or shot.seq_len) == (seq_len, target_len)]
     for shot in shots:
         if shot.batch_size == batch_size:
-            same = [_op(row, row, lambda low, _: low, causal_half=causal_half) for row in shot.rows]
-            return tuple(_fused(same) if fused else same)
+            return tuple(_op(row, row, lambda low, _: low, causal_half=causal_half) for row in shot.rows)
     if len(shots) < 2 or not _alike(shots[0], shots[1]):
         seen = ", ".join(f"{shot.batch_size} x {shot.seq_len}" for shot in model.shots)
         raise InputError(
@@ -52,72 +46,7 @@ def captured_model_ops(
         return max(0, round(first + share * (second - first)))
 
     pairs = zip(low.rows, high.rows, strict=True)
-    ops = [_op(first, second, between, causal_half=causal_half) for first, second in pairs]
-    return tuple(_fused(ops) if fused else ops)
-
-
-def single_chains(ops: Sequence[Op]) -> list[Op]:
-    """The same with each norm and each activation as one pass, as the op table has them whatever runs them."""
-    return _passes(ops, {}, chains_alone=True)
-
-
-def _fused(ops: Sequence[Op]) -> list[Op]:
-    working = {op.label for op in ops if not _is_elementwise(op) or op.parameters}
-    norms = {op.label for op in ops if op.layer_kind == "norm"}
-    labels = {op.label for op in ops}
-    joined = {label: _parent(label) for label in labels - working - norms if _parent(label) in labels}
-    return _passes(ops, joined, chains_alone=False)
-
-
-def _passes(ops: Sequence[Op], joined: Mapping[str, str], *, chains_alone: bool) -> list[Op]:
-    """Elementwise operators as passes, one a module.
-
-    Args:
-        ops: all of them.
-        joined: labels that are part of another's pass.
-        chains_alone: whether that holds of norms and activations alone, whose operators read what the one before made.
-    """
-    of = {op.label: joined.get(op.label, op.label) for op in ops}
-    holding = {op.label for op in ops if not _is_elementwise(op)} | {_parent(label) for label in of}
-    moved: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for op in filter(_is_elementwise, ops):
-        moved[of[op.label]][op.kind] += round(_bytes(op)) * op.repeats
-    most = {label: kinds.most_common(1)[0][0] for label, kinds in moved.items()}
-
-    def as_it_runs(op: Op) -> Op:
-        chain = op.layer_kind == "norm" or of[op.label] not in holding
-        if not _is_elementwise(op) or (chains_alone and not chain):
-            return op
-        if op.kind != most[of[op.label]]:
-            return _moving(op, 0.0)
-        return _moving(op, 1 / op.calls) if chain else op
-
-    return list(map(as_it_runs, ops))
-
-
-def _parent(label: str) -> str:
-    return label.rpartition(".")[0]
-
-
-def _is_elementwise(op: Op) -> bool:
-    return not op.forward.matmul_flop and not op.backward.matmul_flop
-
-
-def _bytes(op: Op) -> float:
-    return op.forward.moved_bytes + op.backward.moved_bytes
-
-
-def _moving(op: Op, share: float) -> Op:
-    """An operator that moves and keeps such a share; its arithmetic is the same."""
-    passes = {name: getattr(op, name) for name in ("forward", "backward")}
-    moving = {
-        name: replace(cost, read_bytes=round(cost.read_bytes * share), write_bytes=round(cost.write_bytes * share))
-        for name, cost in passes.items()
-    }
-    kept = (
-        {name: round(getattr(op, name) * share) for name in ("saved_bytes", "weight_saved_bytes")} if not share else {}
-    )
-    return replace(op, **kept, **moving)
+    return tuple(_op(first, second, between, causal_half=causal_half) for first, second in pairs)
 
 
 def backward_flop(op: Op) -> float:

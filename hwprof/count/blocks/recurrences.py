@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from hwprof.count.blocks.fusing import GATE
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Op
 from hwprof.specs.model.captured import CapturedModel
@@ -34,9 +35,12 @@ DELTA = _Passes(forward=7, backward=13, kept=1.3)
 states of pieces, outputs; backward makes w, u and states again (flash-linear-attention at 0315a70,
 ``fla/ops/gated_delta_rule/chunk.py``; 112 and 218 thousand numbers a token in Qwen3-Next, of 16.4 in and out)."""
 
-SCAN = _Passes(forward=3, backward=6, kept=1.0)
-"""State spaces: convolution, states of pieces, their passing on, scan (the kernels of Dao and Gu 2024, section 6, as
-mamba-ssm runs them: an estimate, 44 thousand numbers a token in Nemotron 3 Nano, of 14.4 in and out)."""
+SCAN = _Passes(forward=3.4, backward=10.5, kept=1.0)
+"""State spaces: convolution, states of pieces in fp32, their passing on, keys x keys, scan; backward makes the
+convolution, keys x keys and states again, and reads x, the gradient or states in each of six kernels more (mamba-ssm at
+01b717a, ``mamba_ssm/ops/triton/ssd_combined.py``). 4.0 and 12.4 where a state is as long as a piece (Nemotron 3 Nano:
+57 and 179 thousand numbers a token, of 14.4 in and out), 2.8 and 8.5 where it is half as long (Mamba-2 2.7B). What is
+kept is what goes in and comes out, from which the gated norm after it is made again, too."""
 
 
 def recurrent(spec: ModelSpec) -> bool:
@@ -58,9 +62,17 @@ def as_kernels(ops: Sequence[Op], model: CapturedModel, *, d_model: int, tokens:
     for label in dict.fromkeys(op.label for op in ops):
         moved = tokens * width_bytes * width_of(model.tensors, part_of(label), d_model)
         places = _places(found, label) if "expert" not in label else []
-        if places and moved:
-            _write_down(found, places, moved)
+        if places and moved and _write_down(found, places, moved) is SCAN:
+            _drop_gated_norms(found, label)
     return found
+
+
+def _drop_gated_norms(ops: list[Op], label: str) -> None:
+    """A norm with a gate right after a scan keeps nothing of its own: it runs in one function with it."""
+    gated = {op.label for op in ops if op.kind == GATE and op.label.startswith(f"{label}.")}
+    for place, op in enumerate(ops):
+        if op.label in gated and op.layer_kind == "norm":
+            ops[place] = replace(op, saved_bytes=0, weight_saved_bytes=0)
 
 
 def _places(ops: Sequence[Op], label: str) -> list[int]:
@@ -72,14 +84,15 @@ def _places(ops: Sequence[Op], label: str) -> list[int]:
     return [place for place, op in own if op.repeats in repeats and not is_attention(op.kind)]
 
 
-def _write_down(ops: list[Op], places: Sequence[int], moved: float) -> None:
+def _write_down(ops: list[Op], places: Sequence[int], moved: float) -> _Passes | None:
+    """As what it was written down, if it was."""
     own = [ops[place] for place in places]
     passes = DELTA if any(op.kind in _SOLVES for op in own) else SCAN
     if sum(op.forward.moved_bytes for op in own) <= passes.forward * moved:
-        return
+        return None
     carrier = next((place for place in places if not ops[place].forward.matmul_flop), None)
     if carrier is None:
-        return
+        return None
     kept = min(round(passes.kept * moved), sum(op.saved_bytes for op in own))
     for place in places:
         here = float(place == carrier)
@@ -91,6 +104,7 @@ def _write_down(ops: list[Op], places: Sequence[int], moved: float) -> None:
             saved_bytes=round(here * kept),
             weight_saved_bytes=round(here * kept),
         )
+    return passes
 
 
 def _moving(cost: Cost, moved_bytes: float) -> Cost:

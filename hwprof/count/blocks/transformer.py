@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from hwprof.count.blocks.captured import captured_model_ops
 from hwprof.count.blocks.decoder import decoder_ops, encoder_decoder_ops
 from hwprof.count.blocks.encoder import encoder_ops
+from hwprof.count.blocks.fusing import fused_ops
 from hwprof.count.blocks.graph import Graph, weights_of
 from hwprof.count.blocks.head import logits_shape
 from hwprof.count.blocks.parameters import ParameterCount, parameter_tensors, parameters
@@ -110,13 +111,11 @@ def executed_ops(
             seq_len=seq_len,
             target_len=target_len or seq_len,
             causal_half=causal_half,
-            fused=how.fused,
         )
         if not how.fused:
             return seen
-        token_bytes = how.precision.compute_bytes
-        work = {"d_model": spec.d_model, "tokens": batch_size * seq_len, "width_bytes": token_bytes}
-        return tuple(as_kernels(seen, spec.captured, **work))
+        work = {"d_model": spec.d_model, "tokens": batch_size * seq_len, "width_bytes": how.precision.compute_bytes}
+        return tuple(as_kernels(fused_ops(seen, how), spec.captured, **work))
     graph = _graph(spec, how, batch=batch_size, seq_len=target_len or seq_len)
     if spec.stock_encoder:
         return tuple(encoder_ops(graph))

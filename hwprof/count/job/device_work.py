@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from hwprof.count.blocks.captured import backward_flop, single_chains
+from hwprof.count.blocks.captured import backward_flop
+from hwprof.count.blocks.fusing import single_chains
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.blocks.transformer import model_ops
 from hwprof.count.job.recompute import PRODUCTS, runs_again
