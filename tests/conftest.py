@@ -1,13 +1,21 @@
 """Settings of all tests: a slow machine is no failed claim, and drawn examples are the same on every machine."""
 
+import atexit
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+if (
+    "PYTEST_XDIST_WORKER" not in os.environ
+):  # one cache for all processes of this session, and none that was there before
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="hwprof-tests-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 os.environ["HWPROF_CEILINGS"] = "datasheet"  # no test spends time on measuring this machine that does not say so
 
 settings.register_profile("hwprof", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

@@ -17,7 +17,7 @@ from hwprof.measure.probes.calibration import calibration, default_file_name
 from hwprof.measure.probes.device import TRAINED_DTYPES, ProbeResult, probe_device
 from hwprof.measure.world import launched
 from hwprof.predict.ceilings.datasheet import datasheet_ceilings
-from hwprof.specs.files import write_atomically
+from hwprof.specs.files import cache_folder, write_atomically
 from hwprof.specs.hardware.spec import DeviceSpec
 from hwprof.specs.measurement import Ceiling, Skipped
 from hwprof.specs.record.calibration import Calibration, read_calibration
@@ -106,9 +106,8 @@ def _is_good(kept: Path) -> bool:
 
 def kept_file(device: torch.device) -> Path:
     """Where ceilings of this machine are kept for this user: by device, its threads, and torch."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = default_file_name(device).removesuffix(".json")
-    return cache / "hwprof" / f"{name}-{torch.get_num_threads()}-threads-torch-{torch.__version__}.json"
+    return cache_folder() / f"{name}-{torch.get_num_threads()}-threads-torch-{torch.__version__}.json"
 
 
 def _calibrated(path: Path, device: torch.device, datasheet: tuple[Ceiling, ...]) -> KnownCeilings:

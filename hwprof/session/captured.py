@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING
 from hwprof.count.blocks.parameters import parameters
 from hwprof.count.inference.serving import Serving
 from hwprof.errors import InputError, SpecError
-from hwprof.session.capturing.generation import CapturedGeneration, decoding_of, generation_of
+from hwprof.session.capturing.generation import CapturedGeneration, Decoded, decoding_of, generation_of
+from hwprof.session.capturing.kept import kept
 from hwprof.session.capturing.lengths import Lengths
-from hwprof.session.capturing.passes import Pass
+from hwprof.session.capturing.passes import Found, Pass
 from hwprof.session.capturing.shapes import LINE, Shapes
 from hwprof.specs.catalogue.lookup import config_file, load_model
 from hwprof.specs.huggingface import KNOWN_TYPES, WITH_IMAGES, UnreadKeysError, model_from_config, model_type_of
@@ -22,10 +24,11 @@ from hwprof.specs.job.settings import Dtype
 from hwprof.specs.job.switches import JobDtype
 from hwprof.specs.model.captured import CapturedModel, CapturedShot
 from hwprof.specs.model.spec import ModelSpec
+from hwprof.specs.reading import model_name
+from hwprof.specs.record.captured import Facts
 
 if TYPE_CHECKING:
     from hwprof.deploy.model import ServedModel
-    from hwprof.measure.capture.facts import Facts
 
 __all__ = ["LINE", "Shapes", "counted_generation", "counted_model", "counted_server", "of_products"]
 
@@ -65,9 +68,8 @@ def counted_generation(name: str, shapes: Shapes, *, steps: int, serving: Servin
         raise InputError("--prompt-len is missing", expectation=f"{name} reads tokens", remedy="say how many")
     facts = _facts(found)
     size, path = shapes.batch_sizes[0], found.path
-    seen = decoding_of(path, size, shapes, steps=max(steps, 1))
-    first = Pass.seen_of(seen.name, seen.prompt, facts=facts, batch_size=size, shapes=shapes)
-    spec = _spec(found, facts, first, [first.shot()])
+    seen = _decoded(path, facts, size, shapes, steps=max(steps, 1))
+    spec = _spec(found, facts, shapes, seen.model, [seen.model.shot])
     work = {"batch_size": size, "prompt_tokens": shapes.seq_len, "steps": steps}
     return generation_of(spec, seen, **work, serving=serving)
 
@@ -97,13 +99,12 @@ def counted_server(name: str) -> ServedModel:
     try:
         facts = _facts(found)
         _check_causal(path, facts)
-        seen = decoding_of(path, 1, shapes, steps=1)
+        seen = _decoded(path, facts, 1, shapes, steps=1)
     except InputError:
         if read is None or (facts and not facts.causal):
             raise
         return read
-    first = Pass.seen_of(seen.name, seen.prompt, facts=facts, batch_size=1, shapes=shapes)
-    model = served_capture(_spec(found, facts, first, [first.shot()]), seen.caches[0])
+    model = served_capture(_spec(found, facts, shapes, seen.model, [seen.model.shot]), seen.caches[0])
     latent = read is not None and any(one.kind == "latent" for one in read.mixing)
     if read is not None and latent and abs(read.parameters / model.parameters - 1) <= MOST_UNSEEN:
         return read
@@ -153,13 +154,17 @@ def _holds_images(path: Path) -> bool:
 
 def _without(path: Path, refusal: UnreadKeysError) -> ModelSpec | None:
     """The model without keys that transformers ignores, too; None where it may not."""
-    from hwprof.measure.capture.facts import weights_of_config
-
     if not find_spec("transformers"):
         return None
+
+    def made() -> tuple[bool, int]:
+        from hwprof.measure.capture.facts import weights_of_config
+
+        return weights_of_config(path, refusal.keys)
+
     try:
         spec = model_from_config(path, ignored=refusal.keys)
-        ignored, elements = weights_of_config(path, refusal.keys)
+        ignored, elements = kept(tuple[bool, int], path, refusal.keys, made)
     except InputError:
         return None
     if not ignored or elements != parameters(spec).total:
@@ -176,6 +181,10 @@ def _facts(found: _Unread) -> Facts:
         SpecError: it has no type, or is of one that hwprof knows and transformers is not there.
         InputError: transformers does not take it.
     """
+    return kept(Facts, found.path, (), partial(_facts_now, found))
+
+
+def _facts_now(found: _Unread) -> Facts:
     from hwprof.measure.capture.diffusion import class_of_diffusers, diffusion_facts
     from hwprof.measure.capture.facts import facts_of
 
@@ -198,15 +207,21 @@ def _captured(found: _Unread, shapes: Shapes) -> ModelSpec:
     facts = _facts(found)
     shapes = replace(shapes, seq_len=shapes.seq_len or min(facts.widths["max_seq_len"], shapes.longest))
 
-    def seen(batch_size: int, seq_len: int) -> Pass:
+    def seen(batch_size: int, seq_len: int) -> Found:
+        one = replace(shapes, batch_sizes=(batch_size,), seq_len=seq_len, more_lengths=(), longest=seq_len)
         try:
-            return Pass.of(found.path, facts, batch_size, replace(shapes, seq_len=seq_len))
+            return kept(Found, found.path, one, lambda: Pass.of(found.path, facts, batch_size, one).found())
         except InputError as error:
             raise _too_long(facts, found.path, seq_len) or error from error
 
     lengths = Lengths(seen, found.path.read_bytes())
     shots = [lengths.shot(size, length) for length in shapes.lengths for size in shapes.batch_sizes]
-    return _spec(found, facts, lengths.first(shapes.batch_sizes[0], shapes.lengths[0]), shots)
+    return _spec(found, facts, shapes, lengths.first(shapes.batch_sizes[0], shapes.lengths[0]), shots)
+
+
+def _decoded(path: Path, facts: Facts, size: int, shapes: Shapes, *, steps: int) -> Decoded:
+    asked = size, shapes, steps
+    return kept(Decoded, path, asked, lambda: decoding_of(path, facts, size, shapes, steps=steps))
 
 
 def _check_causal(path: Path, facts: Facts) -> None:
@@ -229,10 +244,10 @@ def _too_long(facts: Facts, path: Path, tokens: int) -> InputError | None:
     )
 
 
-def _spec(found: _Unread, facts: Facts, first: Pass, shots: Sequence[CapturedShot]) -> ModelSpec:
+def _spec(found: _Unread, facts: Facts, shapes: Shapes, first: Found, shots: Sequence[CapturedShot]) -> ModelSpec:
     """The model of some passes."""
     path, refusal = found.path, found.refusal
-    tensors = tuple(first.tensors())
+    tensors = first.tensors
     why = refusal.fact.removeprefix(f"{path}: ").partition(" (did you mean")[0]
     if not model_type_of(path):
         why = "a configuration of diffusers"
@@ -243,14 +258,14 @@ def _spec(found: _Unread, facts: Facts, first: Pass, shots: Sequence[CapturedSho
     ]
     if any(each.experts > 1 for each in tensors):
         notes.append("which expert a token meets is made up, evenly")
-    if first.shapes.adapted and any(len(each.shape) == _STACKED and each.experts > 1 for each in tensors):
+    if shapes.adapted and any(len(each.shape) == _STACKED and each.experts > 1 for each in tensors):
         notes.append("adapters leave its stacked experts alone, and QLoRA leaves them whole, as bitsandbytes does")
     return ModelSpec.model_validate(
         facts.widths
-        | {"name": first.name, "family": facts.family, "kind": "decoder" if facts.causal else "encoder"}
-        | {"layers": max(first.labels.layers, 1), "activation": "silu", "gated": False, "positions": "none"}
+        | {"name": model_name(path), "family": facts.family, "kind": "decoder" if facts.causal else "encoder"}
+        | {"layers": max(first.layers, 1), "activation": "silu", "gated": False, "positions": "none"}
         | {"norm": "rmsnorm", "norm_placement": "pre", "final_norm": True, "tied_embeddings": False}
-        | {"attention_bias": "none", "mlp_bias": False, "head": first.head()}
+        | {"attention_bias": "none", "mlp_bias": False, "head": first.head}
         | {"notes": "; ".join(notes), "source": {"config": str(path), "captured": facts.by}}
         | {"captured": CapturedModel(by=facts.by, tensors=tensors, shots=tuple(shots))}
     )

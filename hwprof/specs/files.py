@@ -15,6 +15,18 @@ PATH_VARIABLE = "HWPROF_PATH"
 """Environment variable: folders of the user's own models and hardware, separated as in PATH."""
 
 
+def cache_folder() -> Path:
+    """Where hwprof keeps for this user what takes long to find out anew.
+
+    Raises:
+        WorkError: the user has no home.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hwprof"
+    except RuntimeError as error:
+        raise WorkError("this user has no home folder", remedy="set XDG_CACHE_HOME") from error
+
+
 def data_roots() -> tuple[Path, ...]:
     """The folders that hold ``models/`` and ``hardware_specs/``: hwprof's own first, then those of HWPROF_PATH.
 

@@ -17,6 +17,13 @@ _LARGEST = 10**300
 """A whole number above this is none of anything, and no float holds it."""
 
 
+def model_name(path: Path) -> str:
+    """What a configuration's model is called: after its folder, else its file; a pipeline's part after the pipeline."""
+    folder = path.resolve().parent
+    inside = folder.parent if folder.name == "transformer" else folder
+    return (inside.name if path.name == "config.json" else path.stem) or "model"
+
+
 def content_of(path: Path, *, error: type[InputError] = InputError, remedy: str) -> bytes:
     """What is in a file.
 

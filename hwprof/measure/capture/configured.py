@@ -21,6 +21,7 @@ from hwprof.measure.capture.inputs import Asked, inputs_of
 from hwprof.measure.capture.subject import Subject
 from hwprof.measure.capture.unequal import with_kernels_of_gpus
 from hwprof.specs.job.settings import Dtype
+from hwprof.specs.reading import model_name
 
 _BY_TASK = (
     "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
@@ -207,9 +208,9 @@ def subject_of_config(path: Path, asked: Asked, weights: Dtype = "fp32", frozen:
     freeze(module, frozen)
     module.to(FORMATS[weights])
     mode = make_fake(module)
-    name = path.resolve().parent.name if path.name == "config.json" else path.stem
+    name = model_name(path)
     inputs = all_fake(in_format(inputs_of(module, asked, name), FORMATS[weights]), mode)
-    return Subject(name=name or "model", module=module, keywords=inputs, fake=mode, around=_as_if_real)
+    return Subject(name=name, module=module, keywords=inputs, fake=mode, around=_as_if_real)
 
 
 def freeze(module: nn.Module, frozen: Frozen) -> None:

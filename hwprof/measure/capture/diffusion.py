@@ -14,12 +14,12 @@ from torch import nn
 
 from hwprof.errors import InputError
 from hwprof.measure.capture.configured import FORMATS, NOTHING_FROZEN, Frozen, as_trained, freeze, in_format, quietly
-from hwprof.measure.capture.facts import Facts
 from hwprof.measure.capture.fake import all_fake, make_fake, weightless
 from hwprof.measure.capture.inputs import Asked
 from hwprof.measure.capture.subject import Subject
 from hwprof.specs.job.settings import Dtype
-from hwprof.specs.reading import json_of
+from hwprof.specs.reading import json_of, model_name
+from hwprof.specs.record.captured import Facts
 
 Tensors = dict[str, Any]
 
@@ -175,10 +175,7 @@ def diffusion_subject(path: Path, asked: Asked, weights: Dtype = "fp32", frozen:
     found = all_fake(in_format(inputs, FORMATS[weights]), mode)
     if frozen.all:
         found["hidden_states"].requires_grad_()
-    folder = path.resolve().parent
-    inside = folder.parent.name if folder.name == "transformer" else folder.name
-    name = inside if path.name == "config.json" else path.stem
-    return Subject(name=name, module=module, keywords=found, fake=mode, around=quietly)
+    return Subject(name=model_name(path), module=module, keywords=found, fake=mode, around=quietly)
 
 
 def _inputs(module: nn.Module, name: str, asked: Asked) -> Tensors:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hwprof.measure.capture.configured import class_and_config, model_of_config
 from hwprof.measure.capture.inputs import value_of
 from hwprof.measure.capture.unsaid import remarks_of
+from hwprof.specs.record.captured import Facts
 
 _NAMES: dict[str, tuple[tuple[str, ...], int]] = {
     "d_model": (("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "hidden_dim"), 1),
@@ -26,31 +26,6 @@ _NAMES: dict[str, tuple[tuple[str, ...], int]] = {
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "top_k")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What else is known of it.
-
-    Attributes:
-        by: version and class, for people.
-        family: its ``model_type``.
-        widths: fields of a model.
-        experts: how many a layer has, and how many a token meets; 1, 1 where there are none.
-        causal: whether it generates tokens.
-        classifies: whether it tells classes of whole inputs.
-        encoder_decoder: whether it has two sides.
-        remarks: what the file leaves to its class, or says in vain.
-    """
-
-    by: str
-    family: str
-    widths: dict[str, int]
-    experts: tuple[int, int]
-    causal: bool
-    classifies: bool
-    encoder_decoder: bool
-    remarks: tuple[str, ...]
 
 
 def weights_of_config(path: Path, keys: Collection[str]) -> tuple[bool, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 
 from hwprof.count.aten.alive import activation_peak_bytes
 from hwprof.count.aten.registry import aten_cost
@@ -17,13 +17,11 @@ from hwprof.count.inference.serving import Serving
 from hwprof.count.inference.weights import expected_experts, stored_bytes
 from hwprof.count.ops.cost import Cost
 from hwprof.errors import InputError
-from hwprof.session.capturing.passes import asked_of
+from hwprof.session.capturing.passes import Found, Pass, asked_of, cost_of
 from hwprof.session.capturing.shapes import Shapes
+from hwprof.specs.model.captured import CapturedCost
 from hwprof.specs.model.spec import ModelSpec
-from hwprof.specs.record.captured import Cached, Capture
-
-if TYPE_CHECKING:
-    from hwprof.measure.capture.decoding import Decoding
+from hwprof.specs.record.captured import Cached, Capture, Facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +47,44 @@ class CapturedGeneration:
         return max(0, int((capacity_bytes - need.weights_bytes) / each)) if each else 0
 
 
-def decoding_of(path: Path, batch_size: int, shapes: Shapes, *, steps: int) -> Decoding:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one pass without gradients costs.
+
+    Attributes:
+        cost: of all its calls.
+        activation_bytes: the most that it holds of its own results.
+    """
+
+    cost: CapturedCost
+    activation_bytes: int
+
+    @classmethod
+    def of(cls, capture: Capture) -> Self:
+        """What a capture says."""
+        full, causal = (
+            sum((aten_cost(placed.call, causal_half=half) for placed in capture.calls), Cost.ZERO)
+            for half in (False, True)
+        )
+        return cls(cost=cost_of(full, causal), activation_bytes=activation_peak_bytes(capture))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """What a generation showed.
+
+    Attributes:
+        model: the pass over the prompts.
+        passes: that, the first step after it, and the last.
+        caches: what is held after each of the three.
+    """
+
+    model: Found
+    passes: tuple[Step, Step, Step]
+    caches: tuple[tuple[Cached, ...], tuple[Cached, ...], tuple[Cached, ...]]
+
+
+def decoding_of(path: Path, facts: Facts, batch_size: int, shapes: Shapes, *, steps: int) -> Decoded:
     """Capture prompts of ``shapes`` and so many steps after them.
 
     Raises:
@@ -57,11 +92,17 @@ def decoding_of(path: Path, batch_size: int, shapes: Shapes, *, steps: int) -> D
     """
     from hwprof.measure.capture.decoding import capture_decoding
 
-    return capture_decoding(path, asked_of(batch_size, shapes), steps, shapes.dtype)
+    seen = capture_decoding(path, asked_of(batch_size, shapes), steps, shapes.dtype)
+    first, last = seen.steps
+    return Decoded(
+        model=Pass.seen_of(seen.prompt, facts=facts, batch_size=batch_size, shapes=shapes).found(),
+        passes=(Step.of(seen.prompt), Step.of(first), Step.of(last)),
+        caches=seen.caches,
+    )
 
 
 def generation_of(
-    spec: ModelSpec, seen: Decoding, *, batch_size: int, prompt_tokens: int, steps: int, serving: Serving
+    spec: ModelSpec, seen: Decoded, *, batch_size: int, prompt_tokens: int, steps: int, serving: Serving
 ) -> CapturedGeneration:
     """What a captured generation costs.
 
@@ -85,24 +126,24 @@ def generation_of(
             expectation="a captured model caches what its class caches",
             remedy="leave --mla out",
         )
-    first, last = seen.steps
+    prompt, first, last = seen.passes
     caches = [_cache(each, serving) for each in seen.caches]
     weights = [_weights_read(spec, serving, batch_size * tokens) for tokens in (prompt_tokens, 1)]
     one, other = (
-        _phase(capture, weights[1] + cache.total_bytes + cache.state_bytes)
-        for capture, cache in ((first, caches[1]), (last, caches[2]))
+        _phase(step, weights[1] + cache.total_bytes + cache.state_bytes)
+        for step, cache in ((first, caches[1]), (last, caches[2]))
     )
     needs = [
         InferenceMemory(
             moment=moment,
             weights_bytes=sum(stored_bytes(tensor, serving) * tensor.repeats for tensor in parameter_tensors(spec)),
             kv_cache_bytes=cache.total_bytes,
-            activation_bytes=activation_peak_bytes(capture),
+            activation_bytes=step.activation_bytes,
         )
-        for moment, cache, capture in (("prefill", caches[0], seen.prompt), ("last decode step", caches[2], last))
+        for moment, cache, step in (("prefill", caches[0], prompt), ("last decode step", caches[2], last))
     ]
     work = Generation(
-        prefill=_phase(seen.prompt, weights[0] + caches[0].total_bytes),
+        prefill=_phase(prompt, weights[0] + caches[0].total_bytes),
         decode=_between(one, other, steps),
         first_step=one,
         last_step=other,
@@ -112,11 +153,9 @@ def generation_of(
     return CapturedGeneration(spec=spec, batch_size=batch_size, work=work, token_bytes=_token_bytes(seen, serving))
 
 
-def _phase(capture: Capture, least_bytes: int) -> Phase:
-    full, causal = (
-        sum((aten_cost(placed.call, causal_half=half) for placed in capture.calls), Cost.ZERO) for half in (False, True)
-    )
-    return Phase(passes=1, cost=full, causal_flop=int(causal.matmul_flop), least_bytes=least_bytes)
+def _phase(step: Step, least_bytes: int) -> Phase:
+    cost = Cost(**step.cost.model_dump(exclude={"causal_matmul_flop"}))
+    return Phase(passes=1, cost=cost, causal_flop=step.cost.causal_matmul_flop, least_bytes=least_bytes)
 
 
 def _between(first: Phase, last: Phase, steps: int) -> Phase:
@@ -149,7 +188,7 @@ def _cache(held: Iterable[Cached], serving: Serving) -> KvCache:
     )
 
 
-def _token_bytes(seen: Decoding, serving: Serving) -> int:
+def _token_bytes(seen: Decoded, serving: Serving) -> int:
     """By what the cache grows with a token of one sequence while no window is full."""
     grows = [each for each in seen.caches[0] if each.kind in {"tokens", "window"}]
     one = [

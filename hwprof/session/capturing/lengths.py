@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hwprof.session.capturing.passes import Pass
+from hwprof.session.capturing.passes import Found
 from hwprof.specs.model.captured import CapturedShot
 
 LONGEST_SEEN = 8192
@@ -39,22 +39,22 @@ class Lengths:
         config: the file's content, in JSON.
     """
 
-    def __init__(self, seen: Callable[[int, int], Pass], config: bytes) -> None:
+    def __init__(self, seen: Callable[[int, int], Found], config: bytes) -> None:
         self.seen = functools.cache(seen)
         self.bounds = tuple(_bounds(json.loads(config)))
 
-    def first(self, batch_size: int, seq_len: int) -> Pass:
+    def first(self, batch_size: int, seq_len: int) -> Found:
         """A pass that shows the model's parts."""
         return self.seen(batch_size, self._short(seq_len)[0] if self._loops(batch_size, seq_len) else seq_len)
 
     def shot(self, batch_size: int, seq_len: int) -> CapturedShot:
         """What some sequences do."""
         if self._loops(batch_size, seq_len):
-            short = [self.seen(batch_size, each).shot() for each in self._short(seq_len)]
+            short = [self.seen(batch_size, each).shot for each in self._short(seq_len)]
             found = extended(short, seq_len)
             if found is not None:
                 return found
-        return self.seen(batch_size, seq_len).shot()
+        return self.seen(batch_size, seq_len).shot
 
     @staticmethod
     def _short(seq_len: int) -> list[int]:
@@ -67,7 +67,7 @@ class Lengths:
         longest = self._short(seq_len)[-1]
         if seq_len <= LONGEST_SEEN or any(longest < bound <= seq_len for bound in self.bounds):
             return False
-        few, more = (len(self.seen(batch_size, each).seen.calls) for each in (low, high))
+        few, more = (self.seen(batch_size, each).calls for each in (low, high))
         return few + (more - few) * (seq_len - low) / STEP > _MORE_CALLS * more
 
 

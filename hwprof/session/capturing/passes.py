@@ -16,10 +16,9 @@ from hwprof.errors import InputError
 from hwprof.session.capturing.labels import Labels, labels_of
 from hwprof.session.capturing.shapes import Shapes
 from hwprof.specs.model.captured import CapturedCost, CapturedRow, CapturedShot, CapturedTensor
-from hwprof.specs.record.captured import Capture, ParameterUse
+from hwprof.specs.record.captured import Capture, Facts, ParameterUse
 
 if TYPE_CHECKING:
-    from hwprof.measure.capture.facts import Facts
     from hwprof.measure.capture.inputs import Asked
 
 _PRODUCTS = frozenset({"aten::mm", "aten::addmm"})
@@ -28,13 +27,33 @@ _ATTENTION = "aten::_scaled_dot_product"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What one pass of a model showed.
+
+    Attributes:
+        layers: how many there are.
+        head: what it predicts, as fields of a head.
+        calls: of operators, in both directions.
+        notes: what to say of it.
+        tensors: its weights.
+        shot: what ran.
+    """
+
+    layers: int
+    head: dict[str, Any]
+    calls: int
+    notes: tuple[str, ...]
+    tensors: tuple[CapturedTensor, ...]
+    shot: CapturedShot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
-    """One captured pass of a model: of whom, at which shape, what was seen and what its parts are called.
+    """One captured pass of a model: at which shape, what was seen and what its parts are called.
 
     ``frozen`` is its forward pass with all weights frozen, where that was asked.
     """
 
-    name: str
     facts: Facts
     batch_size: int
     shapes: Shapes
@@ -48,20 +67,19 @@ class Pass:
         """Capture it: in the format that was asked for, or as it is where its module does not run so."""
         notes: tuple[str, ...] = ()
         try:
-            name, seen, frozen = _captured(path, batch_size, shapes)
+            seen, frozen = _captured(path, batch_size, shapes)
         except InputError:
             if shapes.dtype == "fp32":
                 raise
-            name, seen, frozen = _captured(path, batch_size, replace(shapes, dtype="fp32"))
+            seen, frozen = _captured(path, batch_size, replace(shapes, dtype="fp32"))
             notes = (f"it does not run in {shapes.dtype}: its bytes are those of fp32",)
-        found = cls.seen_of(name, seen, facts=facts, batch_size=batch_size, shapes=shapes)
+        found = cls.seen_of(seen, facts=facts, batch_size=batch_size, shapes=shapes)
         return replace(found, frozen=frozen, notes=(*notes, *found.notes))
 
     @classmethod
-    def seen_of(cls, name: str, seen: Capture, *, facts: Facts, batch_size: int, shapes: Shapes) -> Pass:
+    def seen_of(cls, seen: Capture, *, facts: Facts, batch_size: int, shapes: Shapes) -> Pass:
         """Of what was captured already."""
         return cls(
-            name=name,
             facts=facts,
             batch_size=batch_size,
             shapes=shapes,
@@ -76,6 +94,17 @@ class Pass:
         """Tokens of the batch, of the target in an encoder-decoder."""
         target = self.shapes.target_len if self.facts.encoder_decoder else None
         return self.batch_size * (target or self.shapes.seq_len or 1)
+
+    def found(self) -> Found:
+        """All that is asked of it."""
+        return Found(
+            layers=self.labels.layers,
+            head=self.head(),
+            calls=len(self.seen.calls),
+            notes=self.notes,
+            tensors=tuple(self.tensors()),
+            shot=self.shot(),
+        )
 
     def shot(self) -> CapturedShot:
         """The pass as a record."""
@@ -105,9 +134,9 @@ class Pass:
                 layer_kind=op.layer_kind,
                 repeats=op.repeats,
                 calls=max(1, round(calls[own] / instances[own])),
-                forward=_cost(op.forward, half.forward),
-                backward=_cost(op.backward, half.backward),
-                recompute=_cost(op.recompute, half.recompute),
+                forward=cost_of(op.forward, half.forward),
+                backward=cost_of(op.backward, half.backward),
+                recompute=cost_of(op.recompute, half.recompute),
                 saved_bytes=op.saved_bytes,
                 weight_saved_bytes=op.weight_saved_bytes,
                 weight_copy_bytes=op.weight_copy_bytes,
@@ -185,8 +214,8 @@ def asked_of(batch_size: int, shapes: Shapes) -> Asked:
     )
 
 
-def _captured(path: Path, batch_size: int, shapes: Shapes) -> tuple[str, Capture, Capture | None]:
-    """Its name, one pass, and the forward pass of the same frozen where that is asked."""
+def _captured(path: Path, batch_size: int, shapes: Shapes) -> tuple[Capture, Capture | None]:
+    """One pass, and the forward pass of the same frozen where that is asked."""
     from hwprof.measure.capture.configured import FORMATS, Frozen, subject_of_config
     from hwprof.measure.capture.diffusion import class_of_diffusers, diffusion_subject
     from hwprof.measure.capture.module import capture
@@ -198,9 +227,9 @@ def _captured(path: Path, batch_size: int, shapes: Shapes) -> tuple[str, Capture
     subject = made(path, asked, weights, Frozen(names=shapes.freeze))
     seen = capture(subject, autocast=autocast)
     if not shapes.adapted:
-        return subject.name, seen, None
+        return seen, None
     still = made(path, asked, weights, Frozen(all=True))
-    return subject.name, seen, capture(still, autocast=autocast, backward=False)
+    return seen, capture(still, autocast=autocast, backward=False)
 
 
 def _matrices(uses: Iterable[ParameterUse], labels: Labels) -> dict[str, tuple[int, ...]]:
@@ -227,7 +256,8 @@ def _is_linear(op: Op, matrices: dict[str, tuple[int, ...]]) -> bool:
     return op.forward.matmul_flop % (2 * shape[0] * shape[1]) == 0
 
 
-def _cost(full: Cost, causal: Cost) -> CapturedCost:
+def cost_of(full: Cost, causal: Cost) -> CapturedCost:
+    """A cost as a record, with its products where attention is causal."""
     return CapturedCost(
         matmul_flop=int(full.matmul_flop),
         causal_matmul_flop=int(causal.matmul_flop),

@@ -20,7 +20,7 @@ from hwprof.specs.huggingface import (
 from hwprof.specs.huggingface.config import Config, Tables
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.parsing import build
-from hwprof.specs.reading import json_of
+from hwprof.specs.reading import json_of, model_name
 
 Reader = Callable[[Config], Tables]
 
@@ -141,8 +141,7 @@ def model_from_values(values: Tables, *, path: Path, ignored: Collection[str] = 
     else:
         raise _unknown(path, kind)
     notes = _notes(config)
-    name = path.resolve().parent.name if path.name == "config.json" else path.stem
-    own = {"name": name or "model", "family": kind, "notes": " ".join(notes)}
+    own = {"name": model_name(path), "family": kind, "notes": " ".join(notes)}
     return build(ModelSpec, tables | own | {"source": {"config": str(path)}}, path=path, example="tiny")
 
 

@@ -181,6 +181,31 @@ class Cached:
         return prod(self.shape)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the configuration of a captured model says beside its module.
+
+    Attributes:
+        by: version and class, for people.
+        family: its ``model_type``.
+        widths: fields of a model.
+        experts: how many a layer has, and how many a token meets; 1, 1 where there are none.
+        causal: whether it generates tokens.
+        classifies: whether it tells classes of whole inputs.
+        encoder_decoder: whether it has two sides.
+        remarks: what the file leaves to its class, or says in vain.
+    """
+
+    by: str
+    family: str
+    widths: dict[str, int]
+    experts: tuple[int, int]
+    causal: bool
+    classifies: bool
+    encoder_decoder: bool
+    remarks: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Capture:
     """One forward and, where there is something to train, one backward pass of a module."""
