@@ -12,6 +12,7 @@
 # make oldest  all tests with the lowest versions, torch 2.4 among them, and with each other Python that is here: a table
 # make docs   build the documentation, strictly, into build/site; make diagrams draws its diagrams of imports anew
 # make architectures  count a small model of every type that transformers has, and write the tables of docs/architectures.md
+# make walk  take every configuration of the catalogue through every command (benchmarks/catalogue_walk.py)
 # make example  rebuild reports/example: a real run on this machine
 # make bench  benchmarks that take minutes: order of plans, speed of the simulator, two runs side by side
 PYTHON ?= python3
@@ -19,7 +20,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: architectures run test coverage frameworks questions lowest oldest faults check lint types imports unused format bench example docs diagrams package clean setup
+.PHONY: architectures walk run test coverage frameworks questions lowest oldest faults check lint types imports unused format bench example docs diagrams package clean setup
 
 run: setup
 	@$(BIN)/hwprof run --model tiny $(ARGS)
@@ -94,6 +95,9 @@ unused: setup
 architectures: setup
 	@$(BIN)/python benchmarks/architectures.py
 	@$(BIN)/python benchmarks/changed_keys.py
+
+walk: setup
+	@$(BIN)/python benchmarks/catalogue_walk.py
 
 format: setup
 	@$(BIN)/ruff format .

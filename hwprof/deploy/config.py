@@ -14,7 +14,7 @@ from typing import Any
 
 from hwprof.deploy.model import Feed, Mixing, Norm, ServedModel, served_model
 from hwprof.errors import InputError, SpecError
-from hwprof.specs.huggingface import KNOWN_TYPES, WITH_IMAGES, UnreadKeysError, model_from_values
+from hwprof.specs.huggingface import KNOWN_TYPES, READ_WHOLE, UnreadKeysError, model_from_values
 from hwprof.specs.reading import content_of
 
 Values = Mapping[str, Any]
@@ -59,8 +59,10 @@ def _known(values: dict[str, Any], name: str) -> ServedModel | None:
         except SpecError:
             return None
         else:
-            drafts, said = spec.mtp_layers or _drafts(values), (_TEXT,) if spec.family in WITH_IMAGES else ()
-            return replace(served_model(spec), name=name, drafts=drafts, assumptions=said)
+            said = [_TEXT] if spec.family not in READ_WHOLE else []
+            said += [f"not known, and taken to change no width: {', '.join(ignored)}"] if ignored else []
+            drafts = spec.mtp_layers or _drafts(values)
+            return replace(served_model(spec), name=name, drafts=drafts, assumptions=tuple(said))
     return None
 
 

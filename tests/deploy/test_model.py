@@ -79,6 +79,7 @@ def test_what_a_family_implies_is_read_where_its_file_is_silent():
     """Tied embeddings and every second layer local in Gemma 2, tied ones in GPT-2, though neither file says so."""
     read = model_from_config(json.dumps(GEMMA_2_9B | {"unheard_of": [1]}), "mine")
     assert read.tied
+    assert read.assumptions == ("not known, and taken to change no width: unheard_of",)
     assert [(one.layers, one.window) for one in read.mixing] == [(21, 0), (21, 4096)]
     assert read.parameters / 1e9 == pytest.approx(9.241, rel=0.001)  # 9.24 B in its model card
     gpt = {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257}

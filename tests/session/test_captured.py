@@ -240,6 +240,22 @@ def test_a_class_of_the_models_own_code_is_that_of_transformers_which_does_the_s
 
 
 @pytest.mark.skipif(find_spec("timm") is not None, reason="timm is installed: towers are counted, too")
+def test_a_file_from_before_transformers_had_its_class_is_counted_as_that_class(tmp_path: Path) -> None:
+    kind, name, keys = OTHER_TYPES["lightning attention"]
+    old = keys | {"attn_type_list": [1, 0, 0], "num_hidden_layers": 3, "postnorm": True}
+    new = {"model_type": kind, "architectures": [name]} | keys | {"num_hidden_layers": 3}
+    new |= {"layer_types": ["full_attention", "linear_attention", "linear_attention"]}
+    old |= {"model_type": "minimax_text_01", "architectures": ["MiniMaxText01ForCausalLM"]}
+    found = []
+    for values in (old, new):
+        path = tmp_path / f"{values['model_type']}.json"
+        path.write_text(json.dumps(values))
+        found.append(counted_model(str(path), Shapes(batch_sizes=(2,), seq_len=24)))
+    assert parameters(found[0]) == parameters(found[1])
+    assert found[0].captured == found[1].captured
+    assert "transformers has MiniMaxText01ForCausalLM as MiniMaxForCausalLM" in found[0].notes
+
+
 def test_a_text_model_is_counted_alone_where_its_tower_needs_timm(tmp_path: Path) -> None:
     text = DECODER | {"head_dim": 8, "vocab_size_per_layer_input": 61, "hidden_size_per_layer_input": 8}
     text |= {"num_kv_shared_layers": 1, "laurel_rank": 4, "activation_sparsity_pattern": [0.0] * 3}

@@ -91,6 +91,7 @@ def test_parameters_and_flop_are_those_of_the_module(name: str, tmp_path: Path) 
     assert found["flop"]["forward"]["full"] == forward
     assert found["flop"]["train"]["full"] == counter.get_total_flops()
     assert f"a configuration of diffusers: counted by capture of {kind}" in found["notes"]
+    assert ("--seq-len changes nothing" in found["notes"]) == (name == "DiT")  # the others read a text
 
 
 def test_dit_xl_takes_the_gflops_of_the_paper() -> None:

@@ -20,6 +20,7 @@ from hwprof.measure.capture.fake import all_fake, make_fake, weightless
 from hwprof.measure.capture.inputs import Asked, inputs_of
 from hwprof.measure.capture.subject import Subject
 from hwprof.measure.capture.unequal import with_kernels_of_gpus
+from hwprof.specs.huggingface.own_code import in_words_of_transformers
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.reading import model_name
 
@@ -149,7 +150,7 @@ def class_and_config(path: Path) -> tuple[Any, Any, Any]:
     Raises:
         InputError: as ``model_of_config``.
     """
-    values = json.loads(path.read_bytes())
+    values = in_words_of_transformers(json.loads(path.read_bytes()))
     kind = str(values.get("model_type", ""))
     _check_depth(path, values)
     package = transformers_of(path, kind)

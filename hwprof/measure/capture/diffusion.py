@@ -17,6 +17,7 @@ from hwprof.measure.capture.configured import FORMATS, NOTHING_FROZEN, Frozen, a
 from hwprof.measure.capture.fake import all_fake, make_fake, weightless
 from hwprof.measure.capture.inputs import Asked
 from hwprof.measure.capture.subject import Subject
+from hwprof.measure.capture.unsaid import IMAGES_ALONE
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.reading import json_of, model_name
 from hwprof.specs.record.captured import Facts
@@ -157,7 +158,7 @@ def diffusion_facts(path: Path) -> Facts:
         causal=False,
         classifies=False,
         encoder_decoder=False,
-        remarks=("--seq-len are tokens of a text",) if tokens else (),
+        remarks=("--seq-len are tokens of a text" if tokens else IMAGES_ALONE,),
     )
 
 

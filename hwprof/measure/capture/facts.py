@@ -11,6 +11,7 @@ from typing import Any
 from hwprof.measure.capture.configured import class_and_config, model_of_config
 from hwprof.measure.capture.inputs import value_of
 from hwprof.measure.capture.unsaid import remarks_of
+from hwprof.specs.huggingface.own_code import in_words_of_transformers
 from hwprof.specs.record.captured import Facts
 
 _NAMES: dict[str, tuple[tuple[str, ...], int]] = {
@@ -55,7 +56,8 @@ def facts_of(path: Path) -> Facts:
     if widths["heads"] % widths["kv_heads"]:
         widths["kv_heads"] = widths["heads"]
     widths["head_dim"] = widths["head_dim"] or max(widths["d_model"] // widths["heads"], 1)
-    kind = str(config.model_type)
+    kind, values = str(config.model_type), json.loads(path.read_bytes())
+    said = in_words_of_transformers(values) | {"architectures": values.get("architectures")}
     return Facts(
         by=f"{found.__name__} of transformers {package.__version__}",
         family=kind,
@@ -64,7 +66,7 @@ def facts_of(path: Path) -> Facts:
         causal=found.__name__.endswith(("CausalLM", "LMHeadModel", "ConditionalGeneration")),
         classifies=found.__name__.endswith(("SequenceClassification", "ImageClassification")),
         encoder_decoder=bool(getattr(config, "is_encoder_decoder", False)),
-        remarks=tuple(remarks_of(json.loads(path.read_bytes()), found, config)),
+        remarks=tuple(remarks_of(said, found, config)),
     )
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from hwprof.specs.huggingface.bookkeeping import BOOKKEEPING
 
+IMAGES_ALONE = "it reads images alone: --images says how large they are, and --seq-len changes nothing of what runs"
+"""What is said of a model without a length."""
+
 
 def remarks_of(values: dict[str, Any], found: Any, config: Any) -> Iterator[str]:
     """What to say of the file.
@@ -24,6 +27,11 @@ def remarks_of(values: dict[str, Any], found: Any, config: Any) -> Iterator[str]
         yield f"towers of {named} need timm (pip install timm): its text model alone is counted"
     elif str(named).replace("_", "").lower() != found.__name__.replace("_", "").lower():
         yield f"transformers has {named} as {found.__name__}"
+    main = str(getattr(found, "main_input_name", ""))
+    if main.startswith("pixel_values") and not {"input_ids", "decoder_input_ids"} & set(
+        inspect.signature(found.forward).parameters
+    ):
+        yield IMAGES_ALONE
     if values.get("quantization_config"):
         yield "stored quantized: counted as trained, with whole weights"
     unread = sorted(_unread(values, found, config))

@@ -40,6 +40,11 @@ class Config:
         self._read: set[str] = set()
         self.notes: list[str] = []
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(self._values)
+
     def fail(self, fact: str, *, expectation: str = "", remedy: str = _REMEDY) -> NoReturn:
         """Refuse the file.
 

@@ -18,6 +18,7 @@ from hwprof.specs.huggingface import (
     recent_decoders,
 )
 from hwprof.specs.huggingface.config import Config, Tables
+from hwprof.specs.huggingface.mixtures import TEXT_ALONE
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.parsing import build
 from hwprof.specs.reading import json_of, model_name
@@ -106,10 +107,20 @@ WITH_IMAGES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """``model_type`` of a model that also reads images -> that of its text model, and the defaults that files lean on."""
 
+TEXT_WITHIN: dict[str, tuple[str, str]] = {
+    "dots_vlm": ("", "deepseek_v3"),
+    "internvl_chat": ("llm_config", ""),
+    "kimi_vl": ("text_config", "deepseek_v3"),
+    "ovis": ("llm_config", ""),
+    "ovis2_5": ("llm_config", ""),
+}
+"""``model_type`` of a model that also reads images, whose code comes with it -> where its text model stands, and of
+which type that is; empty: at the top, and as the text model itself says."""
+
 READ_WHOLE = frozenset(READERS)
 """Every ``model_type`` of which nothing is left out."""
 
-KNOWN_TYPES = tuple(sorted((*READERS, *WITH_IMAGES)))
+KNOWN_TYPES = tuple(sorted((*READERS, *WITH_IMAGES, *TEXT_WITHIN)))
 """Every ``model_type`` that can be read."""
 
 
@@ -136,6 +147,8 @@ def model_from_values(values: Tables, *, path: Path, ignored: Collection[str] = 
     kind = config.text("model_type", default="")
     if kind in WITH_IMAGES:
         tables = _text_model(config, *WITH_IMAGES[kind])
+    elif kind in TEXT_WITHIN:
+        tables = _text_within(config, *TEXT_WITHIN[kind])
     elif kind in READERS:
         tables = READERS[kind](config)
     else:
@@ -166,10 +179,36 @@ def _text_model(config: Config, kind: str, defaults: dict[str, Any]) -> Tables:
             path=config.path,
             table="text_config.",
         )
+    text.harmless(_OF_GENERATION)
     tables = READERS[kind](text)
     text.finish()
     config.notes.extend(text.notes)
     return mixtures.multimodal(config, tables)
+
+
+def _text_within(config: Config, table: str, kind: str) -> Tables:
+    """The text model of one whose code comes with it; what else the file says is of images."""
+    text = config.table(table) if table else config
+    text.harmless(_OF_GENERATION)
+    kind = kind or text.text("model_type", default="")
+    if kind not in READERS:
+        where = f"the table {table!r}"
+        config.fail(
+            f"its text model, {where}, is of model_type {kind!r}, which no reader of hwprof knows",
+            expectation="the text model is counted alone: the code of its other parts comes with the model",
+            remedy=f"save {where} as a config.json of its own, and give that: transformers' class of it is captured",
+        )
+    config.harmless(*config.keys) if table else config.harmless("vision_config")
+    tables = READERS[kind](text)
+    if table:
+        text.finish()
+        config.notes.extend(text.notes)
+    config.notes.append(TEXT_ALONE)
+    return tables
+
+
+_OF_GENERATION = "top_k"
+"""Beside a model's own keys a table within a file holds those of generation, too; of experts none of these reads it."""
 
 
 def _notes(config: Config) -> list[str]:

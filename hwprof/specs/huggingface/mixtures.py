@@ -312,5 +312,9 @@ def _note_of_further_predictions(config: Config) -> None:
 def multimodal(config: Config, text: Tables) -> Tables:
     """The text model of a model that also reads images, with a note of what is left out."""
     config.harmless("vision_config", "mm_tokens_per_image", "projector_hidden_act", "text_config", "vocab_size")
-    config.notes.append("Text model alone: the vision tower and its projector are not counted.")
+    config.notes.append(TEXT_ALONE)
     return merged(text, language_head(config))
+
+
+TEXT_ALONE = "Text model alone: the vision tower and its projector are not counted."
+"""What is said of a model that also reads images."""

@@ -136,6 +136,22 @@ def bailing(config: Config) -> Tables:
     return merged(tables, {"moe": moe})
 
 
+def in_words_of_transformers(values: Tables) -> Tables:
+    """A configuration of a model whose code came before transformers' own, as that would write it; others unchanged.
+
+    MiniMax-Text-01 lists 0 for a layer of linear attention, and 1 for one that sees all (its own code); the file of
+    MiniMax-Text-01-hf is the same model under ``minimax``.
+    """
+    if values.get("model_type") != "minimax_text_01":
+        return values
+    kinds = ("linear_attention", "full_attention")
+    listed = values.get("attn_type_list") or []
+    layers = {"layer_types": [kinds[bool(kind)] for kind in listed]} if listed else {}
+    named = [str(name).replace("MiniMaxText01", "MiniMax") for name in values.get("architectures") or []]
+    rest = {key: value for key, value in values.items() if key not in {"attn_type_list", "architectures"}}
+    return rest | layers | {"model_type": "minimax"} | ({"architectures": named} if named else {})
+
+
 READERS_OF_OWN_CODE: dict[str, Callable[[Config], Tables]] = {
     "aquila": llama,
     "baichuan": baichuan,

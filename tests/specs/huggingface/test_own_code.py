@@ -12,7 +12,8 @@ from hwprof.count.blocks.parameters import parameters
 from hwprof.errors import SpecError
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.huggingface import model_from_config
-from hwprof.specs.huggingface.own_code import READERS_OF_OWN_CODE
+from hwprof.specs.huggingface.families import TEXT_WITHIN
+from hwprof.specs.huggingface.own_code import READERS_OF_OWN_CODE, in_words_of_transformers
 
 CODE = {"auto_map": {"AutoConfig": "configuration.Config"}, "torch_dtype": "bfloat16", "use_cache": True}
 
@@ -137,6 +138,52 @@ def test_what_they_share_with_the_model_that_they_are_like(tmp_path: Path) -> No
     assert read["XiaomiMiMo/MiMo-7B-Base"].mtp_layers == 1
     assert parameters(read["inclusionAI/Ling-mini-2.0"]).active == pytest.approx(1.4e9, rel=0.05)  # A1.4B, its name
     assert load_model(write(tmp_path, PUBLISHED["Qwen/Qwen-7B"][0])).d_ff == 11008
+
+
+MOONLIGHT = {"first_k_dense_replace": 1, "kv_lora_rank": 512, "moe_intermediate_size": 1408, "n_routed_experts": 64}
+MOONLIGHT |= {"n_shared_experts": 2, "num_experts_per_tok": 6, "num_key_value_heads": 16, "q_lora_rank": None}
+MOONLIGHT |= {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "n_group": 1, "topk_group": 1}
+MOONLIGHT |= {"topk_method": "noaux_tc", "scoring_func": "sigmoid", "max_position_embeddings": 131072}
+QWEN = shaped("qwen2", "Qwen2ForCausalLM", 3584, 18944, 28, 28, 152064) | {"num_key_value_heads": 4, "top_k": 50}
+IMAGES = {"vision_config": {"hidden_size": 1152}, "force_image_size": 448, "use_thumbnail": True, "select_layer": -1}
+
+WITHIN: dict[str, tuple[dict[str, Any], int]] = {
+    "kimi_vl": (
+        {"text_config": shaped("deepseek_v3", "DeepseekV3ForCausalLM", 2048, 11264, 27, 16, 163840) | MOONLIGHT},
+        15_960_108_544,  # Moonlight's 16 G, its text model
+    ),
+    "internvl_chat": ({"llm_config": QWEN}, 7_615_616_512),  # Qwen 2.5 7B's, the catalogue's qwen2.5-7b
+    "ovis": ({"llm_config": QWEN}, 7_615_616_512),
+    "ovis2_5": ({"llm_config": QWEN}, 7_615_616_512),
+    "dots_vlm": (shaped("", "DotsVLMForCausalLM", 2048, 11264, 27, 16, 163840) | MOONLIGHT, 15_960_108_544),
+}
+"""Of a type that also reads images -> keys that hold its text model (from memory of its files), and parameters."""
+
+
+@pytest.mark.parametrize("kind", TEXT_WITHIN)
+def test_of_code_that_reads_images_the_text_model_is_counted_and_that_is_said(kind: str, tmp_path: Path) -> None:
+    keys, expected = WITHIN[kind]
+    more = {"vision_config": IMAGES["vision_config"]} if kind == "dots_vlm" else IMAGES
+    spec = load_model(write(tmp_path, CODE | keys | more | {"model_type": kind}))
+    assert parameters(spec).total == expected
+    assert "Text model alone: the vision tower and its projector are not counted." in spec.notes
+
+
+def test_a_text_model_that_no_reader_knows_is_to_be_given_alone(tmp_path: Path) -> None:
+    held = {"model_type": "internvl_chat", "llm_config": {"model_type": "qwen3_next"}}
+    with pytest.raises(SpecError, match=r"is of model_type 'qwen3_next'.*save the table 'llm_config' as a config.json"):
+        load_model(write(tmp_path, held))
+
+
+def test_a_file_from_before_transformers_had_its_class_is_told_in_its_words() -> None:
+    old = {"model_type": "minimax_text_01", "architectures": ["MiniMaxText01ForCausalLM"], "attn_type_list": [0, 1, 0]}
+    assert in_words_of_transformers(old | {"hidden_size": 6144}) == {
+        "model_type": "minimax",
+        "architectures": ["MiniMaxForCausalLM"],
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+        "hidden_size": 6144,
+    }
+    assert in_words_of_transformers({"model_type": "llama"}) == {"model_type": "llama"}
 
 
 def test_the_first_chatglm_is_another_model(tmp_path: Path) -> None:
