@@ -160,7 +160,7 @@ def _capture_basis(job: TrainingJob) -> tuple[str, ...]:
         f"model: {job.model.notes}",
         *([f"{plan}; between them tokens are whole on each"] if ranks > 1 else []),
         *([spread] if job.layout.expert_parallel > 1 else []),
-        *([_KERNELS] if job.fused and recurrent(job.model) else []),
+        *([_KERNELS] if recurrent(job.model) else []),
         *([_CONTEXT] if job.layout.context_parallel > 1 and job.model.mixing.changed_width else []),
     )
 

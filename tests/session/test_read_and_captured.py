@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from captured_types import saved
 from click.testing import CliRunner
+from other_types import OTHER_TYPES
 from small_transformers import DECODER, MLA, NARROW_MOE
 
 import hwprof.session.captured as session
@@ -215,3 +216,21 @@ def test_a_step_takes_as_long(tmp_path: Path, unread: Callable[[], None]) -> Non
     read = steps()
     unread()
     assert steps() == pytest.approx(read, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", ["gated delta", "state space 2"])
+def test_recurrences_run_as_their_kernels_in_eager_stacks_too(kind: str, tmp_path: Path) -> None:
+    """A job's recurrences are not loops of torch's operators, which would move ten times as much; the rest is eager."""
+    path = saved(tmp_path, *OTHER_TYPES[kind])
+    asked = ("--hardware", "1xh100-sxm", "--seq-len", "2048", "--global-batch", "4", "--format", "json")
+    answers = []
+    for stack in ("megatron-core", "huggingface"):
+        typed = ("--model", str(path), "--stack", stack, *asked)
+        answers.append(json.loads(CliRunner().invoke(simulate, typed, catch_exceptions=False).stdout))
+    for answer in answers:
+        assert any("kernels of flash-linear-attention and mamba-ssm" in line for line in answer["basis"])
+    kept = [
+        sum(size for part, size in answer["memory"]["breakdown"].items() if part.startswith("activations"))
+        for answer in answers
+    ]
+    assert 1 < kept[1] / kept[0] < 3

@@ -112,10 +112,12 @@ def executed_ops(
             target_len=target_len or seq_len,
             causal_half=causal_half,
         )
-        if not how.fused:
+        if how.fused:
+            seen = tuple(fused_ops(seen, how))
+        elif not how.recurrence_kernels:
             return seen
         work = {"d_model": spec.d_model, "tokens": batch_size * seq_len, "width_bytes": how.precision.compute_bytes}
-        return tuple(as_kernels(fused_ops(seen, how), spec.captured, **work))
+        return tuple(as_kernels(seen, spec.captured, **work))
     graph = _graph(spec, how, batch=batch_size, seq_len=target_len or seq_len)
     if spec.stock_encoder:
         return tuple(encoder_ops(graph))

@@ -11,7 +11,7 @@ from functools import partial
 from hwprof.count.blocks.captured import backward_flop
 from hwprof.count.blocks.fusing import single_chains
 from hwprof.count.blocks.parameters import parameter_tensors
-from hwprof.count.blocks.transformer import model_ops
+from hwprof.count.blocks.transformer import AttentionConvention, executed_ops
 from hwprof.count.job.recompute import PRODUCTS, runs_again
 from hwprof.count.job.rows import Part, Pass, Row, Unit, WorkShare
 from hwprof.count.job.tensor_split import ROW, way_of
@@ -104,17 +104,11 @@ def _kernel_label(label: str, *, latent: bool) -> str:
 def _ops(model: ModelSpec, micro_batch: int, seq_len: int, *, wide: bool, flash: bool, fused: bool) -> tuple[Op, ...]:
     """The op table's rows at the shape of one replica's micro-batch, loss included."""
     precision = Precision.of("fp32") if wide else NARROW
-    ops = model_ops(
-        model,
-        batch_size=micro_batch,
-        seq_len=seq_len,
-        precision=precision,
-        attention="causal" if flash else "full",
-        fused=fused,
-    )
+    how = Execution(precision=precision, fused=fused, recurrence_kernels=True)
+    attention: AttentionConvention = "causal" if flash else "full"
+    ops = executed_ops(model, how, batch_size=micro_batch, seq_len=seq_len, attention=attention)
     if model.captured and not fused:
         ops = tuple(single_chains(ops))
-    how = Execution(precision=precision, fused=fused)
     return (*ops, *_loss(model, how, tokens=micro_batch * seq_len))
 
 

@@ -32,6 +32,7 @@ def micro_batch_ops(
         attention=scores,
         wide_norms=job.wide_norms,
         repeats_kv=job.repeats_kv,
+        recurrence_kernels=True,
     )
     ops = executed_ops(job.model, how, batch_size=job.micro_batch, seq_len=seq_len, attention=attention)
     loss = tuple(loss_ops(job.model, how, batch_size=job.micro_batch, seq_len=seq_len))

@@ -27,6 +27,8 @@ class Execution:
             the products (Megatron-LM's unfused attention).
         wide_norms: RMS norms are not one kernel but steps in fp32; without effect where kernels are fused.
         repeats_kv: keys and values are copied to all query heads before attention.
+        recurrence_kernels: state spaces and linear attention of captured models run as kernels made for them; they do
+            where kernels are fused.
     """
 
     precision: Precision
@@ -35,6 +37,7 @@ class Execution:
     attention: AttentionKernel = "flash"
     wide_norms: bool = False
     repeats_kv: bool = False
+    recurrence_kernels: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
