@@ -28,6 +28,27 @@ sys.path.insert(0, str(Path(__file__).parent))  # so that the processes of rank_
 
 from needed import missing  # noqa: E402 (of tests/support, that pytest's own configuration names)
 
+LONGEST = (
+    "test_recipes.py",
+    "test_examples.py",
+    "cli/test_run_command.py",
+    "cli/test_run_ranks.py",
+    "played/test_ranks.py",
+    "emulate/test_against_gloo.py",
+    "test_gpu_evidence.py",
+    "validation/test_published_runs.py",
+    "session/test_ranks.py",
+    "faults/test_runs.py",
+    "loop/test_together.py",
+    "measure/test_lifeline.py",
+)
+"""Files that take longest for their few tests."""
+
+
+def pytest_configure(config):
+    """Files go to workers in the order of the list, not those with most tests first: those are not the longest."""
+    config.option.loadscopereorder = False
+
 
 class _Absent(pytest.Module):
     """A file that this machine's releases can't even import."""
@@ -46,13 +67,15 @@ def _below_tests(path):
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what older releases have not.
+    """Skip what older releases have not, and begin with what takes longest, so that no worker is left alone with it.
 
     And where tests want ranks, begin at once to import what all of them need, in the process that they come from.
     """
     for item in items:
         if need := missing(_below_tests(item.path), item.name):
             item.add_marker(pytest.mark.skip(reason=f"needs {need}"))
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(_below_tests(item.path), len(places)))
     if any("ranks" in getattr(item, "fixturenames", ()) for item in items):
         from rank_pool import prepare_ranks
 

@@ -127,3 +127,9 @@ def test_an_exception_that_nothing_needs_is_found(dead_code, tree, monkeypatch):
     assert dead_code.complaints(tree) == [
         ".ci/dead_code.py: the exception 'hwprof/*:gone' is not needed; remove it",
     ]
+
+
+def test_what_begins_first_is_there(pytestconfig):
+    (own,) = (each for each in pytestconfig.pluginmanager.get_plugins() if getattr(each, "LONGEST", None))
+    assert [name for name in own.LONGEST if not (ROOT / "tests" / name).is_file()] == []
+    assert pytestconfig.option.loadscopereorder is False

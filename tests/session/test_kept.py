@@ -139,6 +139,18 @@ def test_another_release_is_asked_anew(
         shutil.rmtree(installed)
 
 
+def test_a_machine_with_a_gpu_is_asked_anew(
+    asked: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nvidiactl").touch()
+    found = []
+    for devices in (("none",), (str(tmp_path / "nvidiactl"),)):
+        monkeypatch.setattr(store, "_GPUS", devices)
+        found.append(asked())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert [*found, asked()] == ["found 1", "found 2", "found 3"]
+
+
 def test_a_checkout_of_what_is_captured_may_change_at_any_time(
     asked: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ _CAPTURED = ("torch", "transformers", "diffusers", "timm")
 """Packages whose code is captured: of a checkout, whose code may change under one name, nothing is kept."""
 
 _INFO = (".dist-info", ".egg-info")
+_GPUS = ("/dev/nvidiactl", "/dev/kfd")
+"""Of a folder that machines share, those with a GPU may run kernels that others don't."""
 
 Answer = TypeVar("Answer")
 
@@ -46,7 +48,7 @@ def kept(kind: type[Answer], path: Path, asked: object, find: Callable[[], Answe
     """
     if not _are_releases():
         return find()
-    question = repr((kind, asked, _own_code(), _releases())).encode()
+    question = repr((kind, asked, _own_code(), _around())).encode()
     name = hashlib.sha256(path.read_bytes() + b"\0" + question).hexdigest()
     adapter = TypeAdapter(kind)
     with suppress(OSError, WorkError, ValidationError):
@@ -99,9 +101,10 @@ def _stamps(package: Path) -> Iterator[tuple[str, int, int]]:
         yield str(path), seen.st_size, seen.st_mtime_ns
 
 
-def _releases() -> tuple[str, ...]:
-    """All that is installed, by name and version: classes ask for packages beside their own."""
-    return (sys.version, *sorted({name for folder in sys.path for name in _installed(folder)}))
+def _around() -> tuple[object, ...]:
+    """What classes look at beside their configuration: all that is installed, by name and version, and GPUs."""
+    installed = sorted({name for folder in sys.path for name in _installed(folder)})
+    return sys.version, installed, [Path(each).exists() for each in _GPUS], os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 def _are_releases() -> bool:
