@@ -272,7 +272,7 @@ def check_model(model: ModelSpec, layout: ParallelLayout) -> None:
     pairs, ulysses = max(model.kv_heads // tensor, 1), layout.context_kind == "ulysses"
     whole = model.undivided(tensor=tensor, context=layout.context_parallel)
     wrong = {
-        f"{model.heads} heads do not divide by tensor parallel {tensor}": model.heads % tensor != 0,
+        f"{model.heads} heads do not divide by tensor parallel {tensor}": model.whole_heads[0] % tensor != 0,
         f"{model.layers} layers are fewer than {chunks} pipeline chunks": model.pipeline_places < chunks,
         f"{model.heads // tensor} heads of a tensor rank do not divide by context parallel {layout.context_parallel}": (
             ulysses and model.heads // tensor % layout.context_parallel != 0

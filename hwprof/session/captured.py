@@ -23,6 +23,7 @@ from hwprof.specs.huggingface import KNOWN_TYPES, WITH_IMAGES, UnreadKeysError, 
 from hwprof.specs.job.settings import Dtype
 from hwprof.specs.job.switches import JobDtype
 from hwprof.specs.model.captured import CapturedModel, CapturedShot
+from hwprof.specs.model.sharing import shared
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.reading import model_name
 from hwprof.specs.record.captured import Facts
@@ -260,6 +261,7 @@ def _spec(found: _Unread, facts: Facts, shapes: Shapes, first: Found, shots: Seq
         notes.append("which expert a token meets is made up, evenly")
     if shapes.adapted and any(len(each.shape) == _STACKED and each.experts > 1 for each in tensors):
         notes.append("adapters leave its stacked experts alone, and QLoRA leaves them whole, as bitsandbytes does")
+    seen = CapturedModel(by=facts.by, tensors=tensors, shots=tuple(shots), pieces=facts.pieces)
     return ModelSpec.model_validate(
         facts.widths
         | {"name": model_name(path), "family": facts.family, "kind": "decoder" if facts.causal else "encoder"}
@@ -267,5 +269,5 @@ def _spec(found: _Unread, facts: Facts, shapes: Shapes, first: Found, shots: Seq
         | {"norm": "rmsnorm", "norm_placement": "pre", "final_norm": True, "tied_embeddings": False}
         | {"attention_bias": "none", "mlp_bias": False, "head": first.head}
         | {"notes": "; ".join(notes), "source": {"config": str(path), "captured": facts.by}}
-        | {"captured": CapturedModel(by=facts.by, tensors=tensors, shots=tuple(shots))}
+        | {"captured": shared(seen, d_model=facts.widths["d_model"], vocab_size=facts.widths["vocab_size"])}
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hwprof.count.blocks.captured import summed_streams, tokens_split
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.job.device_work import device_rows
 from hwprof.count.job.rows import WorkShare
@@ -53,7 +54,7 @@ def share_of(job: TrainingJob) -> WorkShare:
         tensor=layout.tensor_parallel,
         context=layout.context_parallel,
         expert=layout.expert_parallel,
-        sequence_parallel=layout.sequence_parallel,
+        sequence_parallel=splits_tokens(job),
         recompute=job.recompute,
         selective=job.selective,
         lora=job.lora,
@@ -162,7 +163,7 @@ NUMBERS: dict[str, Number] = {
     "expert_width": lambda job, _, __: expert_width(job.model),
     "top_k": lambda job, _, __: job.model.routed[1],
     "expert_layers": lambda job, _, __: job.model.routed[2] / job.model.layers,
-    "blocks": lambda job, _, __: 2 if job.model.block == "sequential" else 1,
+    "blocks": lambda job, _, __: summed_streams(job.model),
     "element_bytes": lambda job, _, __: weight_bytes(job),
     "gradient_bytes": lambda job, _, __: job_storage(job).gradient_bytes,
     "weight_bytes": lambda job, _, __: weight_bytes(job),
@@ -192,9 +193,8 @@ SWITCHES: dict[str, Callable[[TrainingJob, Machine, Stack], bool]] = {
 
 
 def splits_tokens(job: TrainingJob) -> bool:
-    """Whether tokens are split between what tensor ranks share of a layer; of captured models they are not."""
-    layout = job.layout
-    return layout.sequence_parallel and layout.tensor_parallel > 1 and not job.model.captured
+    """Whether tokens are split between what tensor ranks share of a layer."""
+    return job.layout.sequence_parallel and job.layout.tensor_parallel > 1 and tokens_split(job.model)
 
 
 def kv_width(model: ModelSpec) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hwprof.count.blocks.recurrences import recurrent
@@ -15,7 +15,7 @@ from hwprof.predict.machine import Machine
 from hwprof.predict.parameters import parameters_for
 from hwprof.predict.stacks import Stack
 from hwprof.simulate.error_model import UNKNOWN, circumstances, interval, known_of
-from hwprof.simulate.jobs import NVME_BYTE_PER_S, jobs_of, work_of
+from hwprof.simulate.jobs import NVME_BYTE_PER_S, jobs_of, splits_tokens, work_of
 from hwprof.simulate.memory_interval import memory_interval_bytes
 from hwprof.simulate.numbers import Jobs
 from hwprof.simulate.parts import BOUND_OF_PART, StepPart
@@ -154,15 +154,30 @@ def _capture_basis(job: TrainingJob) -> tuple[str, ...]:
     captured, ranks = job.model.captured, job.layout.tensor_parallel
     if captured is None:
         return ()
-    plan = f"tensor ranks share {format_fraction(captured.shared_share)} of the layers' weights, as its class plans"
     spread = "experts are spread evenly, and chosen equally often"
     return (
         f"model: {job.model.notes}",
-        *([f"{plan}; between them tokens are whole on each"] if ranks > 1 else []),
+        *(_split_basis(job) if ranks > 1 else []),
         *([spread] if job.layout.expert_parallel > 1 else []),
         *([_KERNELS] if recurrent(job.model) else []),
         *([_CONTEXT] if job.layout.context_parallel > 1 and job.model.mixing.changed_width else []),
     )
+
+
+def _split_basis(job: TrainingJob) -> Iterator[str]:
+    """Whose rule says how tensor ranks share a captured model."""
+    captured, ranks = job.model.captured, job.layout.tensor_parallel
+    assert captured
+    planned, ruled = captured.shared_share - captured.ruled_share, captured.ruled_share
+    apart = splits_tokens(job)
+    between = "; between them tokens are split" if apart else "; between them tokens are whole on each"
+    if planned:
+        yield f"tensor ranks share {format_fraction(planned)} of the layers' weights, as its class plans{between}"
+    if ruled:
+        yield f"tensor ranks share {format_fraction(ruled)} of the layers' weights, as Megatron-Core would{between}"
+    repeated = next((tensor.groups for tensor in captured.tensors if tensor.grouped_rows and tensor.groups < ranks), 0)
+    if repeated:
+        yield f"tensor ranks beyond {repeated} repeat the groups of its state spaces, which Megatron-Core refuses"
 
 
 def _offload_basis(job: TrainingJob) -> tuple[str, ...]:

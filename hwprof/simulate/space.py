@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from hwprof.count.blocks.captured import tokens_split
 from hwprof.count.job.device_work import device_rows
 from hwprof.predict.kernels.op_time import MicroBatchTimes, micro_batch_times, share_times
 from hwprof.predict.kernels.row_table import row_table
@@ -158,7 +159,7 @@ def _jobs(space: Space, machine: Machine, stack: Stack, offloaded: Floats) -> Jo
         links=one.links,
         **changing,
         **same,
-        sequence_parallel=space.sequence_parallel & (space.tensor > 1),
+        sequence_parallel=space.sequence_parallel & (space.tensor > 1) & tokens_split(space.base.model),
         overlap=space.overlap,
         full_recompute=space.recompute == RECOMPUTE.index("full"),
         host_update=np.repeat(one.host_update, count),

@@ -74,3 +74,8 @@ def test_deploy_answers_for_a_model_with_states(tmp_path: Path) -> None:
     refused = CliRunner().invoke(deploy, ("--model", encoder, "--hardware", "h100-sxm"))
     assert isinstance(refused.exception, InputError)
     assert "generates no tokens; a server predicts tokens with a decoder" in str(refused.exception)
+
+
+@pytest.mark.parametrize(("layer", "heads"), [("state space 2", {8}), ("short convolution", {4, 32})])
+def test_tensor_ranks_share_states_by_heads_or_channels(layer: str, heads: set[int], tmp_path: Path) -> None:
+    assert {one.heads for one in counted_server(saved(tmp_path, layer)).mixing} == heads

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
+import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -13,6 +16,8 @@ from hwprof.count.ops.parameter_tensor import ParameterTensor
 from hwprof.errors import InputError
 from hwprof.specs.job.settings import LayerKind
 from hwprof.specs.model.captured import CapturedCost, CapturedModel, CapturedRow, CapturedShot
+from hwprof.specs.model.mixing import MIXES
+from hwprof.specs.model.sharing import block_of, narrow_widths
 from hwprof.specs.model.spec import ModelSpec
 
 Mixed = Callable[[int, int], int]
@@ -66,12 +71,6 @@ CapturedPart = Literal["column", "gathered", "row", "expert", "inside", "whole"]
 """Of a layer that tensor ranks share: a matrix that is split by its outputs, by outputs that are gathered at once, by
 inputs, an expert's; what works on the outputs of the first; what each rank does whole."""
 
-_RENAMED = (
-    *(".attention.query", ".attention.key", ".attention.value", ".attention.output"),
-    *(".ffn.gate", ".ffn.up", ".ffn.down"),
-)
-"""What labels say in place of the names of transformers' projections."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturedParts:
@@ -80,40 +79,106 @@ class CapturedParts:
     Attributes:
         ways: of those with weights.
         blocks: modules that hold matrices which are split by their outputs.
+        tensors: the weights of each label.
+        expert_width: numbers of a token that go to each expert.
     """
 
     ways: Mapping[str, CapturedPart]
     blocks: frozenset[str]
+    tensors: Mapping[str, tuple[ParameterTensor, ...]]
+    expert_width: int = 1
 
     def part_of(self, label: str) -> CapturedPart:
         """How what runs under a label is shared."""
         own = self.ways.get(label)
         if own is not None:
             return own
+        if self.ways.get(label.rpartition(".")[0]) == "expert":
+            return "expert"
         inside = any(label == block or label.startswith(f"{block}.") for block in self.blocks)
         return "inside" if inside else "whole"
+
+    def between_experts(self, label: str) -> float:
+        """Of what products with experts read, the share that lies between an expert's matrices."""
+        stacks = [tensor for tensor in self.tensors.get(label, ()) if tensor.experts > 1 and len(tensor.shape) > 1]
+        inner = sum(math.prod(each.shape[-2:]) / self.expert_width for each in stacks if each.split == "row")
+        outer = sum(self.expert_width for each in stacks if each.split != "row")
+        return inner / (inner + outer) if stacks else 1.0
+
+    def share_of(self, label: str, ranks: int) -> float:
+        """Share of a label's weights, experts not among them, that a rank of so many has."""
+        tensors = [tensor for tensor in self.tensors.get(label, ()) if tensor.experts == 1]
+        elements = sum(tensor.total for tensor in tensors)
+        return sum(tensor.total * tensor.share_of(ranks) for tensor in tensors) / elements if elements else 1.0
 
 
 @functools.lru_cache(maxsize=64)
 def captured_parts(spec: ModelSpec) -> CapturedParts:
-    """By what its class says (``base_model_tp_plan``), and by its experts."""
+    """By what its class says (``base_model_tp_plan``), by the sizes of what it leaves open, and by its experts."""
+    assert spec.captured
     ways: dict[str, CapturedPart] = {}
-    for tensor in spec.captured.tensors if spec.captured else ():
-        way: CapturedPart = "expert" if tensor.experts > 1 else tensor.split or "whole"
-        if ways.get(tensor.label, "whole") == "whole":
-            ways[tensor.label] = way
-    columns = [label for label, way in ways.items() if way == "column" and "layers.*" in label]
-    return CapturedParts(ways=ways, blocks=frozenset(map(_block_of, columns)))
+    tensors: defaultdict[str, list[ParameterTensor]] = defaultdict(list)
+    for tensor in captured_tensors(spec.captured):
+        tensors[tensor.label].append(tensor)
+    for label, own in tensors.items():
+        split = [tensor.split for tensor in own if tensor.split]
+        way: CapturedPart = "expert" if any(tensor.experts > 1 for tensor in own) else split[0] if split else "whole"
+        ways[label] = way
+    columns = [label for label, way in ways.items() if way == "column" and _IN_BLOCK.match(label)]
+    blocks = frozenset(map(block_of, columns))
+    narrow = {block: narrow_widths(spec.captured.tensors, block, spec.d_model) for block in blocks}
+    for label, own in tensors.items():
+        block = next((each for each in sorted(blocks, reverse=True) if f"{label}.".startswith(f"{each}.")), None)
+        vectors = all(len(tensor.shape) == 1 for tensor in own)
+        if block and ways[label] == "whole" and vectors and not narrow[block] & {tensor.shape[0] for tensor in own}:
+            del ways[label]  # norms of heads: each rank has the weights of all, and works on its own
+    if "head" not in ways:  # it multiplies the table of tokens
+        for table in [label for label, way in ways.items() if way == "gathered" and "layers.*" not in label][:1]:
+            ways["head"], tensors["head"] = "gathered", tensors[table]
+    return CapturedParts(
+        ways=ways,
+        blocks=blocks,
+        tensors={label: tuple(own) for label, own in tensors.items()},
+        expert_width=spec.captured.expert_width(spec.d_model),
+    )
 
 
-def _block_of(label: str) -> str:
-    ending = next((each for each in _RENAMED if label.endswith(each)), f".{label.rpartition('.')[2]}")
-    return label.removesuffix(ending)
+@functools.lru_cache(maxsize=64)
+def tokens_split(spec: ModelSpec) -> bool:
+    """Whether tokens can be split between what tensor ranks share: nothing is gathered, nor mixes tokens on each."""
+    if spec.captured is None:
+        return True
+    parts, layers = captured_parts(spec), [row for row in spec.captured.shots[0].rows if "layers.*" in row.label]
+    mixing = {parts.part_of(row.label) for row in layers if row.kind in MIXES or row.kind == "attention_core"}
+    gathers = any(parts.part_of(row.label) == "gathered" for row in layers)
+    return bool(spec.captured.ruled_share and spec.mixing) and not gathers and "whole" not in mixing
+
+
+def summed_streams(spec: ModelSpec) -> float:
+    """How often tensor ranks sum the residual stream after the average layer; an all-gather is half a sum.
+
+    Routed and shared experts of a layer are one sum, as in Megatron-Core, whose dispatcher counts as expert traffic.
+    """
+    if spec.captured is None:
+        return 2.0 if spec.block == "sequential" else 1.0
+    _, _, routed = spec.captured.routed
+    total = float(routed)
+    for tensor in spec.captured.tensors:
+        beside = routed and "shared" in tensor.label
+        if tensor.experts == 1 and "layers.*" in tensor.label and len(tensor.shape) > 1 and not beside:
+            total += _SUMS.get(tensor.split, 0.0) * tensor.repeats * tensor.shape[0] / spec.d_model
+    return total / spec.layers
+
+
+_SUMS = {"row": 1.0, "gathered": 0.5}
+
+_IN_BLOCK = re.compile(r"layers\.\*\.[^.]+\..")
+"""Labels of what a module of a layer holds, not the layer itself."""
 
 
 def captured_tensors(model: CapturedModel) -> tuple[ParameterTensor, ...]:
     """Its weights."""
-    return tuple(ParameterTensor(**tensor.model_dump()) for tensor in model.tensors)
+    return tuple(ParameterTensor(**tensor.model_dump(exclude={"ruled"})) for tensor in model.tensors)
 
 
 def _alike(low: CapturedShot, high: CapturedShot) -> bool:

@@ -14,7 +14,7 @@ from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.blocks.transformer import AttentionConvention, executed_ops
 from hwprof.count.job.recompute import PRODUCTS, runs_again
 from hwprof.count.job.rows import Part, Pass, Row, Unit, WorkShare
-from hwprof.count.job.tensor_split import ROW, way_of
+from hwprof.count.job.tensor_split import ROW, split_share, way_of
 from hwprof.count.ops.lora import LIBRARIES, adapted_labels, widened_labels
 from hwprof.count.ops.operation import OPS, Execution, Op
 from hwprof.count.ops.precision import Precision
@@ -171,10 +171,10 @@ def _linear(share: WorkShare, ops: tuple[Op, ...]) -> Iterator[Row]:
     split_tokens = 1
     way = way_of(share.model, op.label)
     if way in {"column", "gathered"}:
-        n /= share.tensor
+        n *= split_share(share.model, op.label, share.tensor)
     elif way == "row":
         k /= share.tensor
-    elif share.sequence_parallel and not share.model.captured:
+    elif share.sequence_parallel and (op.in_layer or not share.model.captured):
         split_tokens = share.tensor
     yield from _products(share, ops, m=m / split_tokens, n=n, k=k, groups=1)
 
@@ -301,7 +301,8 @@ def _other(share: WorkShare, op: Op) -> Iterator[Row]:
 def _ranks(share: WorkShare, op: Op) -> int:
     """How many ranks share what multiplies no matrix of weights."""
     if share.model.captured:
-        shared = way_of(share.model, op.label) not in {"whole", "gathered"}
+        way = way_of(share.model, op.label)
+        shared = way not in {"whole", "gathered"} or (way == "whole" and op.in_layer and share.sequence_parallel)
     else:
         shared = op.kind in _SPLIT_KINDS or share.sequence_parallel
     return share.context * (share.tensor if shared else 1)

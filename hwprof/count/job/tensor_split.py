@@ -42,6 +42,10 @@ _WHOLE = re.compile(
 """Labels of weights that every tensor-parallel rank has whole, with the products that they belong to."""
 
 
+_OF_TOKENS = frozenset({"aten::index", "aten::index_select", "aten::gather"})
+"""What brings tokens to experts, as wide as they are."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSplit:
     """How a layer is shared.
@@ -85,14 +89,14 @@ class TensorSplit:
             return self.parameters_of(tensor.label, tensor.elements)
         if tensor.experts > 1:
             return tensor.elements / self.expert_parallel / (self.expert_tensor if tensor.split else 1)
-        return tensor.elements / (self.tensor_parallel if tensor.split else 1)
+        return tensor.elements * tensor.share_of(self.tensor_parallel)
 
     def parameters_of(self, label: str, elements: float) -> float:
         """Elements of a weight on one device."""
         if self.captured:
-            part = self.captured.part_of(label)
-            shared = self.tensor_parallel if part in {"column", "gathered", "row"} else 1
-            return elements / (self.expert_shards if part == "expert" else shared)
+            if self.captured.part_of(label) == "expert":
+                return elements / self.expert_shards
+            return elements * self.captured.share_of(label, self.tensor_parallel)
         if is_expert(label):
             return elements / self.expert_shards
         return elements if _WHOLE.search(label) else elements / self.tensor_parallel
@@ -102,7 +106,7 @@ class TensorSplit:
         if self.tensor_parallel == self.expert_parallel == 1:
             return op
         captured = self.captured
-        saved, given, made = _captured_shares(captured, op, self.tensor_parallel) if captured else self._shares(op)
+        saved, given, made = self._captured_shares(captured, op) if captured else self._shares(op)
         weights = self.parameters_of(op.label, 1.0)
         return replace(
             op,
@@ -131,6 +135,21 @@ class TensorSplit:
             return (1.0 if self.keeps_gathered else stream), 1.0, split  # tokens are gathered while it works
         return stream, stream, stream
 
+    def _captured_shares(self, captured: CapturedParts, op: Op) -> tuple[float, float, float]:
+        """As ``_shares``; of what is in layers without a way of its own, norms and sums between the shared parts."""
+        split, stream = 1 / self.tensor_parallel, self.stream_share if op.in_layer else 1.0
+        gathered, between = self.expert_tensor * split, captured.between_experts(op.label) if op.parameters else 1.0
+        if op.kind in _OF_TOKENS:
+            between = 0.0
+        shares: dict[CapturedPart, tuple[float, float, float]] = {
+            "column": (1.0 if self.keeps_gathered else stream, 1.0, split),
+            "row": (split, split, 1.0),
+            "inside": (split, split, split),
+            "expert": (gathered + between * (split - gathered), gathered, split),
+            "gathered": (1.0, 1.0, 1.0),
+        }
+        return shares.get(captured.part_of(op.label), (stream, stream, stream))
+
     def _expert_shares(self, op: Op) -> tuple[float, float, float]:
         """Each device has its tokens' share; devices that share an expert's matrices gather them."""
         split = 1 / self.tensor_parallel
@@ -152,12 +171,6 @@ def way_of(model: ModelSpec, label: str) -> CapturedPart:
     return "column" if label.endswith(COLUMN) else "row" if label.endswith(ROW) else "whole"
 
 
-def _captured_shares(captured: CapturedParts, op: Op, ranks: int) -> tuple[float, float, float]:
-    """As ``TensorSplit._shares``; tokens are whole on each rank outside of what is shared."""
-    split = 1 / ranks
-    shares: dict[CapturedPart, tuple[float, float, float]] = {
-        "column": (1.0, 1.0, split),
-        "row": (split, split, 1.0),
-        "inside": (split, split, split),
-    }
-    return shares.get(captured.part_of(op.label), (1.0, 1.0, 1.0))
+def split_share(model: ModelSpec, label: str, ranks: int) -> float:
+    """Share of a split product's outputs that one of so many ranks makes."""
+    return captured_parts(model).share_of(label, ranks) if model.captured else 1 / ranks

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hwprof.count.blocks.captured import captured_parts
+from hwprof.count.blocks.captured import captured_parts, tokens_split
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.job.ops import micro_batch_ops, recomputed_share, trained_tensors
 from hwprof.count.job.storage import Storage, job_storage
@@ -92,7 +92,7 @@ def _pieces(job: TrainingJob) -> Pieces:
     spec, layout, storage = job.model, job.layout, job_storage(job)
     split = TensorSplit(
         tensor_parallel=layout.tensor_parallel,
-        sequence_parallel=layout.sequence_parallel and layout.tensor_parallel > 1 and not spec.captured,
+        sequence_parallel=layout.sequence_parallel and layout.tensor_parallel > 1 and tokens_split(spec),
         expert_parallel=layout.expert_parallel if spec.routed[1] else 1,
         expert_tensor=layout.expert_tensor_parallel,
         latent=spec.mla is not None,

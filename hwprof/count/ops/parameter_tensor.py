@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hwprof.specs.model.captured import TensorWay
+from hwprof.specs.model.captured import TensorWay, rank_share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class ParameterTensor:
         linear: whether it is the matrix of a linear layer; None = its label says so.
         trained: whether it gets a gradient.
         split: how tensor ranks share it; empty = each has all of it, None = its label says so.
+        grouped_rows, groups: as in ``CapturedTensor``.
     """
 
     label: str
@@ -31,6 +32,8 @@ class ParameterTensor:
     linear: bool | None = None
     trained: bool = True
     split: TensorWay | None = None
+    grouped_rows: int = 0
+    groups: int = 1
 
     @property
     def elements(self) -> int:
@@ -41,6 +44,10 @@ class ParameterTensor:
     def total(self) -> int:
         """Elements of all of them."""
         return self.elements * self.repeats
+
+    def share_of(self, ranks: int) -> float:
+        """Which share of one of them a rank of so many has where its class or its sizes say how it is split."""
+        return rank_share(ranks, grouped=self.grouped_rows / self.shape[0], groups=self.groups) if self.split else 1.0
 
     @property
     def idle(self) -> int:

@@ -12,6 +12,7 @@ from hwprof.measure.capture.configured import class_and_config, model_of_config
 from hwprof.measure.capture.inputs import value_of
 from hwprof.measure.capture.unsaid import remarks_of
 from hwprof.specs.huggingface.own_code import in_words_of_transformers
+from hwprof.specs.model.captured import Piece
 from hwprof.specs.record.captured import Facts
 
 _NAMES: dict[str, tuple[tuple[str, ...], int]] = {
@@ -27,6 +28,17 @@ _NAMES: dict[str, tuple[tuple[str, ...], int]] = {
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "top_k")
+
+_PIECES: dict[str, tuple[str, ...]] = {
+    "heads of state spaces": ("mamba_num_heads", "mamba_n_heads", "n_mamba_heads"),
+    "groups of state spaces": ("mamba_n_groups", "mamba_ngroups", "n_groups"),
+    "key heads of linear attention": ("linear_num_key_heads",),
+    "value heads of linear attention": ("linear_num_value_heads",),
+}
+"""What of a recurrence is one piece -> what configurations call how many there are."""
+
+_REPEATED = "groups of state spaces"
+"""B and C of a group, which ranks beyond their number all have (vLLM, ``extra_groups_for_head_shards``)."""
 
 
 def weights_of_config(path: Path, keys: Collection[str]) -> tuple[bool, int]:
@@ -67,6 +79,11 @@ def facts_of(path: Path) -> Facts:
         classifies=found.__name__.endswith(("SequenceClassification", "ImageClassification")),
         encoder_decoder=bool(getattr(config, "is_encoder_decoder", False)),
         remarks=tuple(remarks_of(said, found, config)),
+        pieces=tuple(
+            Piece(what=what, count=count, repeated=what == _REPEATED)
+            for what, names in _PIECES.items()
+            if (count := _first((text,), names, 0))
+        ),
     )
 
 

@@ -80,9 +80,9 @@ def _micro_batches(columns: Columns, question: Question) -> Truths:
 def _capture_splits(columns: Columns, question: Question) -> Truths:
     """Where a captured model would have to be split in a way that nobody described."""
     model = question.base.model
-    by_tensor = np.asarray(bool(model.undivided(tensor=2)))
+    wrong = [ranks for ranks in np.unique(columns["tensor"]).tolist() if model.undivided(tensor=ranks)]
     by_context = np.asarray(bool(model.undivided(context=2)))
-    broken: Truths = by_tensor & (columns["tensor"] > 1) | by_context & (columns["context"] > 1)
+    broken: Truths = np.isin(columns["tensor"], wrong) | by_context & (columns["context"] > 1)
     return broken
 
 
@@ -92,7 +92,7 @@ def _undivided(what: str, degree: str, row: Row) -> str:
 
 HEADS_DIVIDE = Constraint(
     name="heads_divide",
-    broken=lambda columns, q: q.base.model.heads % columns["tensor"] != 0,
+    broken=lambda columns, q: q.base.model.whole_heads[0] % columns["tensor"] != 0,
     reason=lambda row, q: _undivided(f"{q.base.model.heads} heads", "tensor", row),
 )
 """Tensor parallelism gives each rank whole attention heads (Shoeybi et al. 2019, section 3)."""
@@ -100,7 +100,7 @@ HEADS_DIVIDE = Constraint(
 KV_HEADS_DIVIDE = Constraint(
     name="kv_heads_divide",
     broken=lambda columns, q: (
-        (q.base.model.kv_heads % columns["tensor"] != 0) & (columns["tensor"] % q.base.model.kv_heads != 0)
+        (q.base.model.whole_heads[1] % columns["tensor"] != 0) & (columns["tensor"] % q.base.model.kv_heads != 0)
     ),
     reason=lambda row, q: (
         f"{q.base.model.kv_heads} key and value heads neither divide by tensor parallel {row['tensor']} nor into it"

@@ -83,13 +83,15 @@ def _mixing(spec: ModelSpec, cache: list[Cached]) -> Iterator[Mixing]:
     for held, layers in alike.items():
         tokens = [each for each in held if each.kind in {"tokens", "window"} and len(each.shape) == _KEYS]
         index = [each for each in held if each.kind == "tokens" and len(each.shape) < _KEYS]
-        state_bytes = sum(each.elements * each.element_bytes for each in held if each.kind == "state")
-        numbers = sum(each.elements for each in held if each.kind == "state")
+        states = [each for each in held if each.kind == "state"]
+        state_bytes = sum(each.elements * each.element_bytes for each in states)
+        numbers = sum(each.elements for each in states)
+        parts = [each.shape[1] for each in states if len(each.shape) > _SEQUENCES]
         keys, values = (tokens[0].shape, tokens[-1].shape) if tokens else ((1, 1, 1, 1), (1, 1, 1, 1))
         yield Mixing(
             layers=layers,
             kind="heads" if tokens else "linear",
-            heads=spec.heads,
+            heads=spec.heads if tokens or not parts else min(parts),  # of a recurrence heads, else channels
             kv_heads=keys[1],
             head_dim=keys[-1],
             value_dim=values[-1],
@@ -99,6 +101,9 @@ def _mixing(spec: ModelSpec, cache: list[Cached]) -> Iterator[Mixing]:
             held_numbers=numbers,
         )
 
+
+_SEQUENCES = 1
+"""Sizes before the parts of a state that ranks share."""
 
 _KEYS = 4
 """Sizes of keys: sequences, heads, tokens, width."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Annotated, Literal
 
@@ -9,8 +10,9 @@ from pydantic import Field
 
 from hwprof.specs.frozen import Record
 
-TensorWay = Literal["", "column", "gathered", "row"]
-"""How tensor ranks share a weight: not at all; by outputs, which stay split or are gathered at once; by inputs."""
+TensorWay = Literal["", "column", "gathered", "row", "inside"]
+"""How tensor ranks share a weight: not at all; by outputs, which stay split or are gathered at once; by inputs; with
+what it works on, channels and heads that are split already."""
 
 Amount = Annotated[int, Field(ge=0, strict=True)]
 
@@ -93,6 +95,9 @@ class CapturedTensor(Record):
         linear: whether it is the matrix of a linear layer.
         trained: whether it gets a gradient.
         split: how tensor ranks share it; empty = each has all of it.
+        ruled: whether its class says nothing of that (:mod:`hwprof.specs.model.sharing`).
+        grouped_rows: how many of its rows belong to groups of heads.
+        groups: how many groups there are; more ranks than these repeat them.
     """
 
     label: str
@@ -103,6 +108,28 @@ class CapturedTensor(Record):
     linear: bool = False
     trained: bool = True
     split: TensorWay = ""
+    ruled: bool = False
+    grouped_rows: Amount = 0
+    groups: Amount = 1
+
+
+def rank_share(ranks: int, *, grouped: float, groups: int) -> float:
+    """Which share of a split weight a rank has, of which such a share belongs to groups of heads."""
+    return (1 - grouped) / ranks + grouped / min(groups, ranks)
+
+
+class Piece(Record):
+    """What of a recurrence no rank can have a part of.
+
+    Attributes:
+        what: in words.
+        count: how many there are.
+        repeated: whether ranks beyond these may have the same.
+    """
+
+    what: str
+    count: Annotated[int, Field(ge=1, strict=True)]
+    repeated: bool = False
 
 
 class CapturedModel(Record):
@@ -112,23 +139,33 @@ class CapturedModel(Record):
         by: whose class it is.
         tensors: its weights.
         shots: passes of the same model at several batch sizes.
+        pieces: of its recurrences.
     """
 
     by: str
     tensors: tuple[CapturedTensor, ...]
     shots: tuple[CapturedShot, ...]
+    pieces: tuple[Piece, ...] = ()
 
     @property
     def tensor_plan(self) -> bool:
-        """Whether its class says how tensor ranks share weights of its layers."""
+        """Whether it is known how tensor ranks share weights of its layers."""
         return any(tensor.split and "layers.*" in tensor.label for tensor in self.tensors)
 
     @property
     def shared_share(self) -> float:
         """Share of the layers' weights that tensor ranks split."""
+        return self._share(lambda tensor: bool(tensor.split))
+
+    @property
+    def ruled_share(self) -> float:
+        """Share of the layers' weights that are split though its class does not say so."""
+        return self._share(lambda tensor: tensor.ruled)
+
+    def _share(self, chosen: Callable[[CapturedTensor], bool]) -> float:
         layers = [tensor for tensor in self.tensors if "layers.*" in tensor.label]
         sizes = [prod(tensor.shape) * tensor.repeats for tensor in layers]
-        split = [size for tensor, size in zip(layers, sizes, strict=True) if tensor.split]
+        split = [size for tensor, size in zip(layers, sizes, strict=True) if chosen(tensor)]
         return sum(split) / max(sum(sizes), 1)
 
     def expert_width(self, d_model: int) -> int:

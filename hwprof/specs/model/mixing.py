@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hwprof.specs.model.captured import CapturedModel, CapturedRow, CapturedTensor
 
 _LAYERS = "layers.*."
-_MIXES = frozenset({"aten::convolution", "aten::bmm", "aten::baddbmm"})
+MIXES = frozenset({"aten::convolution", "aten::bmm", "aten::baddbmm"})
 """Operators of recurrences in parallel form, and of convolutions along the sequence."""
 _OTHERS = re.compile(r"^(?!layers\.\*\.)|expert|\.gate$|\.attention\.")
 """Labels of projections that are none of such a part's, where all parts of layers have one name (Nemotron-H)."""
@@ -54,7 +54,7 @@ def mixing_of(captured: CapturedModel, *, layers: int, d_model: int) -> Mixing:
             rows[part_of(row.label)].append(row)
     attention, changed = 0, 0.0
     for part, own in rows.items():
-        mixes = max((row.repeats for row in own if row.kind in _MIXES), default=0)
+        mixes = max((row.repeats for row in own if row.kind in MIXES), default=0)
         attends = sum(row.repeats for row in own if is_attention(row.kind) and ("softmax" not in row.kind or mixes))
         attention += attends
         changed += min(mixes, layers - attends) * width_of(captured.tensors, part, d_model)

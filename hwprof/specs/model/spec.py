@@ -23,6 +23,7 @@ from hwprof.specs.model.parts import (
     PositiveInt,
     VisionSpec,
 )
+from hwprof.specs.model.sharing import undivided
 
 __all__ = ["ModelSpec", "PositiveInt"]
 
@@ -163,8 +164,15 @@ class ModelSpec(Record):
         if context > 1 and not self.mixing:
             return f"how ranks share a sequence of {self.captured.by} (context parallel {context}) is not known"
         if tensor > 1 and not self.captured.tensor_plan:
-            return f"{self.captured.by} has no tensor-parallel plan of layers: tensor parallel {tensor} is not known"
-        return ""
+            return f"how ranks share layers of {self.captured.by} (tensor parallel {tensor}) is not known"
+        return undivided(self.captured, tensor)
+
+    @property
+    def whole_heads(self) -> tuple[int, int]:
+        """Heads of queries, and of keys and values, that tensor ranks share out; 0 where no layer has any."""
+        if self.captured and self.heads == 1 and self.mixing and not self.mixing.attention_share:
+            return 0, 0  # a state space by channels
+        return self.heads, self.kv_heads
 
     @property
     def mixing(self) -> Mixing:

@@ -11,7 +11,7 @@ from math import prod
 from typing import Literal, TypeAlias
 
 from hwprof.specs.job.settings import Direction
-from hwprof.specs.model.captured import TensorWay
+from hwprof.specs.model.captured import Piece, TensorWay
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +194,7 @@ class Facts:
         classifies: whether it tells classes of whole inputs.
         encoder_decoder: whether it has two sides.
         remarks: what the file leaves to its class, or says in vain.
+        pieces: of its recurrences.
     """
 
     by: str
@@ -204,6 +205,7 @@ class Facts:
     classifies: bool
     encoder_decoder: bool
     remarks: tuple[str, ...]
+    pieces: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
