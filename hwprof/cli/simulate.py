@@ -111,8 +111,8 @@ def _placed(hardware: str, devices: int, typed: dict[str, Any]) -> Placed:
     model = counted_model(typed["model"], shapes_of(typed, dtype=typed["dtype"], batch_sizes=batch_sizes))
     machine = with_power_cap(machine_of(cluster_of(devices, hardware)), typed["power_cap"])
     layout = layout_of(typed | {"dp": _data_parallel(devices, typed)})
-    check_model(model, layout)
     stack = stack_of(typed)
+    check_model(stack.trained(model), layout)
     whole_pipeline = typed["micro_batch"] * layout.data_parallel * layout.pipeline_parallel
     job = job_of(
         typed,

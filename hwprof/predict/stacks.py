@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 from hwprof.specs.job.schedules import Schedule
 from hwprof.specs.job.switches import Framework, Storage, Switches
+from hwprof.specs.model.sharing import without_gathering
 from hwprof.specs.model.spec import ModelSpec
 
 Reading = Literal["allocator", "reserved", "device"]
@@ -62,7 +64,9 @@ class Stack:
     versions: tuple[Switches, ...] = ()
 
     def trained(self, model: ModelSpec) -> ModelSpec:
-        """A model as it stores it."""
+        """A model as it stores and splits it."""
+        if model.captured and self.switches.get("framework") == "megatron-core":
+            model = _split_whole(model)
         return model.changed(tied_embeddings=False) if self.unties else model
 
     def compiling(self, compiled: bool | None) -> Switches:
@@ -74,6 +78,14 @@ class Stack:
             return self.switches
         own = self.switches.get("fused", True) and not self.switches.get("compiled", False)
         return self.switches | Switches(compiled=compiled, fused=compiled or own)
+
+
+@functools.lru_cache(maxsize=64)
+def _split_whole(model: ModelSpec) -> ModelSpec:
+    """Where a plan of a captured class gathers, tensor ranks split all the same."""
+    assert model.captured
+    split = without_gathering(model.captured, d_model=model.d_model, vocab_size=model.vocab_size)
+    return model if split == model.captured else model.changed(captured=split)
 
 
 MEGATRON = Switches(storage="mixed", framework="megatron-core")

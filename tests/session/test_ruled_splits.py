@@ -24,6 +24,7 @@ from hwprof.count.memory.job import job_memory
 from hwprof.count.ops.operation import Op
 from hwprof.count.ops.precision import Precision
 from hwprof.errors import InputError
+from hwprof.predict.stacks import stack_named
 from hwprof.session.captured import Shapes, counted_model
 from hwprof.specs.job.step import TrainingJob
 from hwprof.specs.model.spec import ModelSpec
@@ -63,6 +64,13 @@ HALVES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"expand": 2, "vocab_size": 64},
         {"expand": 1, "vocab_size": 32},
     ),
+    "gated delta, gathered by its class": (
+        "gated delta",
+        _HEADS | {"shared_expert_intermediate_size": 24},
+        _HALF_HEADS
+        | {"linear_num_key_heads": 1, "linear_num_value_heads": 2, "moe_intermediate_size": 12}
+        | {"shared_expert_intermediate_size": 12},
+    ),
     "layers of one kind each": (
         "layers of one kind each",
         _HEADS
@@ -73,7 +81,12 @@ HALVES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 """Kind of layers -> type, its keys, and what a rank of two has of them: widths between the layers stay."""
 
-_ROUGH = {"one group, which ranks repeat": (0.12, 0.05), "lightning attention": (1e-9, 0.12)}
+_OF_EXPERTS = (1e-9, 0.12)
+_ROUGH = {
+    "one group, which ranks repeat": (0.12, 0.05),
+    "lightning attention": _OF_EXPERTS,
+    "gated delta, gathered by its class": _OF_EXPERTS,
+}
 """FLOP and kept bytes: of what is repeated the work is not; of experts inputs are in one row with what lies between."""
 
 _TYPES = OTHER_TYPES | {
@@ -165,7 +178,8 @@ def activations(model: ModelSpec, ranks: int, **layout: Any) -> float:
 @pytest.mark.parametrize("name", HALVES)
 def test_a_rank_of_two_is_a_module_of_half_the_widths(name: str, tmp_path: Path) -> None:
     kind, keys, half_keys = HALVES[name]
-    whole, half = captured(tmp_path, kind, keys), captured(tmp_path, kind, half_keys)
+    whole = stack_named("megatron-core").trained(captured(tmp_path, kind, keys))
+    half = captured(tmp_path, kind, half_keys)
     assert held(1, whole) == elements(kind, keys)
     assert held(2, whole) == pytest.approx(elements(kind, half_keys), rel=1e-12)
     assert whole.captured

@@ -98,7 +98,7 @@ def _job(context: click.Context, spec: ModelSpec, settings: RunSettings) -> Trai
             "--target-len does not go with a job", expectation="both sides have one length", remedy="leave it out"
         )
     layout = layout_of(typed)
-    check_model(spec, layout)
+    check_model(stack_of(typed).trained(spec), layout)
     return job_of(
         typed,
         stack_of(typed),

@@ -77,6 +77,18 @@ def shared(captured: CapturedModel, *, d_model: int, vocab_size: int) -> Capture
     return ruled if ruled.shared_share >= _LEAST else captured
 
 
+def without_gathering(captured: CapturedModel, *, d_model: int, vocab_size: int) -> CapturedModel:
+    """The same where parts around which its class's plan gathers are split like those of which it says nothing.
+
+    Megatron-Core splits such parts and knows no plan (``ssm/gated_delta_net.py``).
+    """
+    gathered = {
+        block_of(tensor.label) for tensor in captured.tensors if tensor.split == "gathered" and _LAYER in tensor.label
+    }
+    opened = (tensor.changed(split="") if block_of(tensor.label) in gathered else tensor for tensor in captured.tensors)
+    return shared(captured.changed(tensors=tuple(opened)), d_model=d_model, vocab_size=vocab_size)
+
+
 def _blocks(tensors: Sequence[CapturedTensor], d_model: int) -> dict[str, list[CapturedTensor]]:
     """Matrices by the module that holds them, in the order in which they run."""
     blocks: defaultdict[str, list[CapturedTensor]] = defaultdict(list)

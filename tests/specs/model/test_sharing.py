@@ -13,7 +13,7 @@ from hwprof.specs.model.captured import (
     Piece,
     rank_share,
 )
-from hwprof.specs.model.sharing import narrow_widths, shared, undivided
+from hwprof.specs.model.sharing import narrow_widths, shared, undivided, without_gathering
 
 D, VOCABULARY = 64, 512
 GROUPS = Piece(what="groups of state spaces", count=2, repeated=True)
@@ -135,3 +135,12 @@ def test_what_does_not_divide_is_named_with_the_nearest_degrees() -> None:
     assert undivided(found, 16) == "8 heads of state spaces do not divide by tensor parallel 16 (nearest: 8)"
     network = shared(model(weight("layers.*.fc1", 90, D), weight("layers.*.fc2", D, 90)), d_model=D, vocab_size=9)
     assert undivided(network, 4) == "90 outputs of layers.*.fc1 do not divide by tensor parallel 4 (nearest: 3 and 5)"
+
+
+def test_what_a_plan_gathers_can_be_split_all_the_same() -> None:
+    planned = [each.changed(split="gathered") if each.linear else each for each in MIXER]
+    seen = shared(model(*planned), d_model=D, vocab_size=VOCABULARY)
+    assert {each.split for each in seen.tensors} == {"", "gathered"}
+    found = without_gathering(seen, d_model=D, vocab_size=VOCABULARY)
+    assert [each.split for each in found.tensors] == ways(*MIXER)
+    assert without_gathering(found, d_model=D, vocab_size=VOCABULARY) == found
