@@ -18,6 +18,10 @@ ANSWER_S = 120.0
 
 
 _IMPORTED = [
+    "hwprof.cli.run",
+    "hwprof.report.files.run",
+    "hwprof.session.ranks",
+    "hwprof.session.start",
     "hwprof.train.data",
     "hwprof.train.parallel.loop",
     "hwprof.measure.world",
@@ -65,6 +69,7 @@ class RankPool:
     """
 
     def __init__(self, size: int, *, joined: bool = True, store_port: int | None = None) -> None:
+        prepare_ranks()
         context = multiprocessing.get_context("forkserver")
         port = store_port or free_port()
         agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"} if store_port else {}
