@@ -88,7 +88,7 @@ def _split_whole(model: ModelSpec) -> ModelSpec:
     return model if split == model.captured else model.changed(captured=split)
 
 
-MEGATRON = Switches(storage="mixed", framework="megatron-core")
+MEGATRON = Switches(storage="mixed", framework="megatron-core", adapter_library="megatron")
 BENCHMARKED = MEGATRON | Switches(gradient_bytes=2, fp8_all_gather=True, async_tensor_parallel=True)
 """NVIDIA's published runs of Megatron-Bridge and NeMo: gradients are reduced in bf16, weights stored in fp8 (their
 performance scripts set ``grad_reduce_in_fp32=False``, their fp8 recipes ``fp8_param_gather=True``), and tensor ranks'

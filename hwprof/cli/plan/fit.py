@@ -275,7 +275,7 @@ def _fit_json(fit: Fit, change: Change | None) -> dict[str, Any]:
         "devices": question.devices,
         "stack": question.stack.name,
         "task": question.task,
-        "notes": question.model.notes,
+        "notes": question.notes,
         "rows": [_row_json(row) | {"training_s": row.training_s(question.tokens)} for row in fit.rows],
         "largest": [
             {

@@ -231,7 +231,7 @@ def _products(share: WorkShare, ops: tuple[Op, ...], *, m: float, n: float, k: f
         for when in (Pass.FORWARD, Pass.INPUT):
             yield _moved(part, when, widened, times)._replace(unit=Unit.COPY)
     whole = sum(each.forward.matmul_flop for each in ops)
-    adapted = adapted_labels(parameter_tensors(share.model), share.lora)
+    adapted = adapted_labels(parameter_tensors(share.model), share.lora, share.adapter_library)
     for each in ops:
         if each.label in adapted:
             own = n * each.forward.matmul_flop / whole

@@ -63,7 +63,9 @@ def job_step_ops(job: TrainingJob, *, attention: AttentionConvention = "full") -
 def trained_tensors(job: TrainingJob) -> tuple[ParameterTensor, ...]:
     """The weights that the optimizer updates: all that are not frozen, or those of adapters."""
     tensors = parameter_tensors(job.model)
-    return adapters(tensors, job.lora) if job.lora else tuple(tensor for tensor in tensors if tensor.trained)
+    if job.lora is None:
+        return tuple(tensor for tensor in tensors if tensor.trained)
+    return adapters(tensors, job.lora, job.adapter_library)
 
 
 def recomputed_share(job: TrainingJob) -> float:

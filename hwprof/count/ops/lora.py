@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Op
 from hwprof.count.ops.parameter_tensor import ParameterTensor
+from hwprof.errors import InputError
 from hwprof.specs.job.labels import layer_kind
 from hwprof.specs.job.step import LoraSpec
 from hwprof.specs.job.switches import AdapterLibrary
@@ -35,6 +36,8 @@ class Library:
             one's.
         dropout: a pair reads its input through dropout, which keeps a mask of one byte and its result.
         in_torch: a weight is widened by torch's own operations, which only a compiler makes one kernel of.
+        adapts_experts: routed experts have pairs.
+        narrow_experts: they are quantized.
     """
 
     scale_bytes: float
@@ -44,6 +47,8 @@ class Library:
     lasting_inputs: int = 0
     dropout: bool = False
     in_torch: bool = False
+    adapts_experts: bool = True
+    narrow_experts: bool = True
 
     def widening_bytes(self, width: int, *, fused: bool) -> float:
         """Traffic of a weight that is widened for one product: read in 4 bits with 32 bits of a scale a block, written.
@@ -67,11 +72,15 @@ class Library:
 
 
 LIBRARIES: Mapping[AdapterLibrary, Library] = {
-    "peft": Library(scale_bytes=_DOUBLE_SCALE_BYTES, wide_rest=True),
-    "torchtune": Library(scale_bytes=_DOUBLE_SCALE_BYTES, in_torch=True),
+    "peft": Library(scale_bytes=_DOUBLE_SCALE_BYTES, wide_rest=True, adapts_experts=False, narrow_experts=False),
+    "megatron": Library(scale_bytes=_DOUBLE_SCALE_BYTES),
+    "torchtune": Library(scale_bytes=_DOUBLE_SCALE_BYTES, in_torch=True, narrow_experts=False),
     "litgpt": Library(scale_bytes=4, with_head=True, copies=2, lasting_inputs=2, dropout=True),
 }
-"""peft: ``prepare_model_for_kbit_training`` makes the rest wide. torchtune: torchao's ``LinearNF4`` keeps no input.
+"""peft: ``prepare_model_for_kbit_training`` makes the rest wide; a layer's experts are one weight in transformers 5,
+which ``all-linear`` passes over, and ``replace_with_bnb_linear`` quantizes linear layers alone. Megatron-Bridge: pairs
+stand beside ``linear_fc1`` and ``linear_fc2`` of experts, too. torchtune: torchao's ``LinearNF4`` keeps no input;
+``LoRAGroupedExperts`` quantizes nothing.
 litgpt, as its ``config_hub`` trains: Lightning's ``BitsandbytesPrecision`` replaces every linear layer without double
 quantization and quantizes in fp16, so that a widened weight is copied once more to bf16; ``MatMul4Bit`` of the
 bitsandbytes that it pins (0.42) holds inputs in an attribute of the graph, which lives until the next loss exists."""
@@ -79,17 +88,29 @@ bitsandbytes that it pins (0.42) holds inputs in an attribute of the graph, whic
 _PRODUCTS = frozenset({"linear", "expert_linear"})
 
 
-def adapters(tensors: Sequence[ParameterTensor], lora: LoraSpec) -> tuple[ParameterTensor, ...]:
-    """The trained pairs [r, in] and [out, r] of every matrix that has one; experts have one each."""
+def adapters(
+    tensors: Sequence[ParameterTensor], lora: LoraSpec, library: AdapterLibrary
+) -> tuple[ParameterTensor, ...]:
+    """The trained pairs [r, in] and [out, r] of every matrix that has one; experts have one each.
+
+    Raises:
+        InputError: there is none.
+    """
     pairs = []
     for tensor in tensors:
-        if not is_target(tensor, lora):
+        if not is_target(tensor, lora, library):
             continue
         *experts, out, inside = tensor.shape
         pairs += [
             replace(tensor, shape=(*experts, lora.rank, inside)),
             replace(tensor, shape=(*experts, out, lora.rank)),
         ]
+    if not pairs:
+        raise InputError(
+            f"no matrix gets adapters: --lora-targets {lora.targets} finds none that {library} adapts",
+            expectation="experts that are one weight of a layer have no adapters of PEFT",
+            remedy="take --lora-targets all",
+        )
     return tuple(pairs)
 
 
@@ -97,19 +118,28 @@ _QUERY_VALUE = ("attention.query", "attention.value", "attention.kv")
 """Latent attention makes values in its ``kv``."""
 
 
-def is_target(tensor: ParameterTensor, lora: LoraSpec) -> bool:
+def is_target(tensor: ParameterTensor, lora: LoraSpec, library: AdapterLibrary) -> bool:
     """Whether a weight is a matrix that gets a pair; of a captured model as PEFT's ``all-linear``."""
     if tensor.linear is None:
-        return len(tensor.shape) > 1 and is_adapted(tensor.label, lora)
+        return _is_matrix(tensor, experts=LIBRARIES[library].adapts_experts) and is_adapted(tensor.label, lora)
     if tensor.label == "head" or lora.targets in {"query-value", "attention", "ffn"}:
         return tensor.linear and is_adapted(tensor.label, lora)
     return tensor.linear
 
 
-def adapted_labels(tensors: Sequence[ParameterTensor], lora: LoraSpec) -> frozenset[str]:
+_JOINED = 3
+"""Sizes of the experts of a layer in one weight; their biases have one less."""
+
+
+def _is_matrix(tensor: ParameterTensor, *, experts: bool) -> bool:
+    """Whether products take it, of experts where these count."""
+    return experts and len(tensor.shape) == _JOINED if tensor.experts > 1 else len(tensor.shape) > 1
+
+
+def adapted_labels(tensors: Sequence[ParameterTensor], lora: LoraSpec, library: AdapterLibrary) -> frozenset[str]:
     """Labels of the products that a pair stands beside."""
     tied = {"head"} if is_adapted("head", lora) else set()
-    return frozenset({tensor.label for tensor in tensors if is_target(tensor, lora)} | tied)
+    return frozenset({tensor.label for tensor in tensors if is_target(tensor, lora, library)} | tied)
 
 
 def is_adapted(label: str, lora: LoraSpec) -> bool:
@@ -136,7 +166,8 @@ def widened_labels(tensors: Sequence[ParameterTensor], lora: LoraSpec, library: 
 def frozen_bytes(tensor: ParameterTensor, lora: LoraSpec, weight_bytes: float, library: AdapterLibrary) -> float:
     """An element of a frozen weight: quantized ones are the matrices of layers, perhaps the head's."""
     found = LIBRARIES[library]
-    matrix = len(tensor.shape) > 1 and "layers.*" in tensor.label and not tensor.label.endswith("moe.router")
+    matrix = _is_matrix(tensor, experts=found.narrow_experts) and "layers.*" in tensor.label
+    matrix = matrix and not tensor.label.endswith("moe.router")
     if tensor.linear is not None:
         matrix = tensor.linear and tensor.label != "head"
     narrow = lora.quantized and (matrix or (found.with_head and tensor.label == "head"))
@@ -181,7 +212,7 @@ class Frozen:
     def _product(self, op: Op, *, input_shared: bool) -> Op:
         own = [tensor for tensor in self.tensors if tensor.label == op.label and len(tensor.shape) > 1]
         narrow = [tensor for tensor in own if self._is_narrow(tensor)]
-        targets = [tensor for tensor in own if is_target(tensor, self.lora)]
+        targets = [tensor for tensor in own if is_target(tensor, self.lora, self.library)]
         widened = LIBRARIES[self.library].copies * sum(tensor.elements * self.compute_bytes for tensor in narrow)
         frozen = replace(
             op,
@@ -218,7 +249,7 @@ class Frozen:
             op,
             forward=op.forward + pair,
             backward=op.backward + pair * 2,
-            parameters=sum(pair.elements for pair in adapters([target], self.lora)),
+            parameters=sum(pair.elements for pair in adapters([target], self.lora, self.library)),
             saved_bytes=op.saved_bytes + narrow * self.compute_bytes,
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from hwprof.count.blocks.parameters import parameter_tensors
+from hwprof.count.ops.lora import LIBRARIES
 from hwprof.errors import InputError
 from hwprof.predict.stacks import Stack
 from hwprof.specs.job.parallel import ParallelLayout
@@ -16,6 +17,9 @@ from hwprof.specs.job.switches import JobOptimizer, LoraTargets
 from hwprof.specs.model.parts import HeadSpec
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.parsing import checked
+
+EXPERTS_LEFT = "Experts are one weight of each layer: QLoRA leaves them whole, and PEFT's adapters leave them alone."
+"""What is said of adapters beside routed experts (transformers 5 with bitsandbytes)."""
 
 Adaptation = Literal["full", "full-8bit", "lora", "qlora"]
 """Everything is trained; the same with moments in 8 bits; adapters beside a frozen model; the same in 4 bits."""
@@ -74,6 +78,13 @@ class FitQuestion:
     zero_stage: Literal[0, 1, 2, 3] = 3
     offload: str = "none"
     tokens: float | None = None
+
+    @property
+    def notes(self) -> str:
+        """What is to be said of the model, and of its experts beside adapters."""
+        library = LIBRARIES[self.switches.get("adapter_library", "peft")]
+        whole = self.model.moe and not library.narrow_experts and not {"lora", "qlora"}.isdisjoint(self.adaptations)
+        return f"{self.model.notes} {EXPERTS_LEFT}".strip() if whole else self.model.notes
 
     def job(self, adaptation: Adaptation, batch: int, length: int) -> TrainingJob:
         """One step of it.

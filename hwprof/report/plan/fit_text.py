@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from hwprof.plan.fit.nearest import Change, Smallest, Trainable
-from hwprof.plan.fit.question import Adaptation, FitQuestion
+from hwprof.plan.fit.question import EXPERTS_LEFT, Adaptation, FitQuestion
 from hwprof.plan.fit.rows import USUAL_LENGTH, Fit, FitRow, Largest, Room
 from hwprof.report.cells import Field, build_sheet, build_table
 from hwprof.report.chinese import Language
@@ -263,6 +263,8 @@ def _basis(question: FitQuestion, *, verbose: bool = True) -> Iterator[str]:
     yield f"software: {question.stack.name}, {kernels}, {_HOW.get(job.loss, f'loss {job.loss}')}"
     if question.model.captured:
         yield f"model: {question.model.notes}"
+    elif question.notes != question.model.notes:
+        yield EXPERTS_LEFT
     adapters = {"lora", "qlora"}.isdisjoint(question.adaptations)
     yield again if adapters else f"{again}; adapters: rank {question.rank} on {question.targets} linear layers"
     if not {"full", "full-8bit"}.isdisjoint(question.adaptations):

@@ -77,8 +77,8 @@ LoraTargets = Literal["query-value", "attention", "ffn", "all", "linear"]
 """Which linear layers get a pair: queries and values (Hu et al. 2021, section 7.1), all of attention, of the
 feed-forward network, both, or both and the head."""
 
-AdapterLibrary = Literal["peft", "litgpt", "torchtune"]
-"""Whose adapters: they differ in what they quantize and in what products with 4-bit weights keep."""
+AdapterLibrary = Literal["peft", "litgpt", "torchtune", "megatron"]
+"""Whose adapters: they differ in what they adapt and quantize, and in what products with 4-bit weights keep."""
 
 
 class Switches(TypedDict, total=False):

@@ -17,6 +17,7 @@ from hwprof.count.memory.device import Device
 from hwprof.count.memory.job import _pieces, job_memory, job_pieces, spread_of
 from hwprof.count.memory.moments import Spread, device_peak_bytes, peak_bytes
 from hwprof.count.memory.step import MemoryNeed
+from hwprof.errors import InputError
 from hwprof.specs.catalogue.lookup import load_model
 from hwprof.specs.job.parallel import ParallelLayout
 from hwprof.specs.job.schedules import SCHEDULES, Schedule
@@ -140,6 +141,24 @@ def test_lora_trains_pairs_alone_and_qlora_stores_4_bits() -> None:
     rest = parameters(spec).total - matrices  # which PEFT makes fp32
     narrower = matrices * (2 - 0.5 - 0.127 / 8) - 2 * rest
     assert part(lora, "weights") - part(qlora, "weights") == pytest.approx(narrower, rel=1e-4)
+
+
+def test_experts_that_are_one_weight_have_no_adapters_of_peft_and_stay_whole_in_qlora() -> None:
+    spec = load_model("mixtral-8x7b")
+    base = job_of(spec, seq_len=256, adapter_library="peft")
+    lora, qlora, others = (
+        job_memory(base.model_copy(update={"lora": LoraSpec(rank=16, quantized=narrow), "adapter_library": library}))
+        for narrow, library in ((False, "peft"), (True, "peft"), (True, "litgpt"))
+    )
+    pairs = 32 * 16 * (2 * (4096 + 4096) + 2 * (4096 + 1024))  # of query, key, value and output alone
+    matrices = 32 * (2 * 4096 * 4096 + 2 * 4096 * 1024)
+    assert part(lora, "gradients") == 4 * pairs
+    rest = parameters(spec).total - matrices
+    narrowed = matrices * (0.5 + 0.127 / 8) + 4 * rest + 2 * pairs  # what is not in 4 bits PEFT makes fp32
+    assert part(qlora, "weights") == pytest.approx(narrowed, rel=1e-3)
+    assert part(others, "weights") < 0.25 * part(qlora, "weights")  # litgpt's experts are linear layers
+    with pytest.raises(InputError, match="no matrix gets adapters: --lora-targets ffn"):
+        job_memory(base.model_copy(update={"lora": LoraSpec(rank=16, targets="ffn")}))
 
 
 def test_offload_empties_the_device(make_spec: Callable[..., ModelSpec]) -> None:
