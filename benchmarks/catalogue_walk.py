@@ -40,7 +40,7 @@ COMMANDS = {
 
 GENERATES_NOTHING = ("clip", "siglip", "dit", "flux", "sd3")
 LARGE = ("deepseek", "glm-5", "kimi", "qwen3.5-397b", "minimax", "qwen3-vl-235b", "nemotron-3-super", "qwen3.5-122b")
-SIX = (0.7, 2.0)
+SIX = (0.5, 2.0)
 """Training FLOP over six for each active parameter and token, between which a decoder of 512 tokens lies."""
 
 
@@ -100,7 +100,7 @@ def walked(name: str, command: str) -> tuple[int, float, str, list[str]]:
     try:
         said = json.loads(result.stdout)
     except ValueError:
-        return result.exit_code, took, " ".join(errors.split())[-500:], [] if ". " in errors else ["no remedy"]
+        return result.exit_code, took, " ".join(errors.split())[-500:], [] if "; " in errors else ["no remedy"]
     keys = {"step_s", "mfu", "peak_bytes", "ttft_s", "tpot_s", "active_parameters", "kv_cache_bytes"}
     first = {key: f"{value:.4g}" for key in sorted(keys) if (value := next(values_in(said, key), None)) is not None}
     return result.exit_code, took, json.dumps(first).replace('"', ""), absurd(command, name, said)

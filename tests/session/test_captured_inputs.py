@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,15 @@ import torch
 from captured_types import saved
 from other_types import OTHER_TYPES
 from small_transformers import multiplied, transformers
+from torch.utils.flop_counter import FlopCounterMode
 
 from hwprof.count.blocks.parameters import parameters
 from hwprof.count.blocks.transformer import Precision, model_ops
+from hwprof.count.inference.serving import Serving
 from hwprof.count.job.totals import total_cost
 from hwprof.errors import InputError
-from hwprof.session.captured import Shapes, counted_model
+from hwprof.session.captured import Shapes, counted_generation, counted_model
+from hwprof.session.capturing.generation import CapturedGeneration
 from hwprof.specs.model.spec import ModelSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what transformers warns of is its own affair
@@ -68,3 +72,32 @@ def test_what_a_class_refuses_is_told_with_what_it_got(tmp_path: Path) -> None:
     keys = {"encoder_config": side, "decoder_config": side | both | {"cross_num_key_value_heads": 2}}
     with pytest.raises(InputError, match=r"it got input_ids=2x16:int64, decoder_input_ids=2x16:int64; .* --input"):
         captured(saved(tmp_path, "dia", "DiaForConditionalGeneration", keys))
+
+
+EXPERTS_IN_SIDES = {
+    "nllb-moe": {"encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
+    | {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_sparse_step": 2, "decoder_sparse_step": 2},
+    "switch_transformers": {"num_layers": 2, "num_decoder_layers": 2, "num_heads": 2, "d_kv": 16, "d_ff": 48}
+    | {"num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1},
+}
+
+
+@pytest.mark.parametrize("kind", EXPERTS_IN_SIDES)
+def test_two_sides_with_experts_generate(kind: str, tmp_path: Path) -> None:
+    keys = {"d_model": 32, "vocab_size": 64, "num_experts": 4, "expert_capacity": 64} | EXPERTS_IN_SIDES[kind]
+    config = transformers.CONFIG_MAPPING[kind](**keys)
+    module = transformers.AutoModelForSeq2SeqLM.from_config(config, attn_implementation="eager").eval()
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": kind, "architectures": [type(module).__name__]} | keys))
+    shapes = Shapes(batch_sizes=(2,), seq_len=8, target_len=1)
+    found = counted_generation(str(path), shapes, steps=2, serving=Serving(dtype="bf16"))
+    assert isinstance(found, CapturedGeneration)
+    ids = torch.full((2, 8), 5)
+    with FlopCounterMode(display=False) as counter:
+        module(input_ids=ids, decoder_input_ids=ids[:, :1])
+    assert found.work.prefill.cost.matmul_flop == counter.get_total_flops()
+    grown = found.work.last_step.cost.matmul_flop - found.work.first_step.cost.matmul_flop
+    assert grown == 2 * 2 * (2 * 2 * 32)  # sequences, decoder layers, both products of one more token
+    assert found.work.cache.cross_bytes == 2 * 2 * 2 * 8 * 32 * 2  # keys and values of each side's 8 tokens, in bf16
+    # NLLB's class makes a mask of its mask: its first expert takes what was sent to the others, and its second the rest
+    assert ("times as much in its experts" in found.spec.notes) == (kind == "nllb-moe")

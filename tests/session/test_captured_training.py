@@ -108,7 +108,7 @@ def test_adapters_cost_what_they_do_beside_the_linear_layers_of_the_module(layer
     module = adapt(made(layer))
     inputs = inputs_of(module, Asked(batch_size=BATCH, seq_len=LENGTH), layer)
     pairs = sum(each.numel() for each in module.parameters() if each.requires_grad)
-    assert sum(tensor.total for tensor in adapters(tensors, lora)) == pairs
+    assert sum(tensor.total for tensor in adapters(tensors, lora, "peft")) == pairs
     forward = multiplied(lambda: module(**inputs))[0]
     train = multiplied(lambda: trained(module, inputs))[0]
     assert total_cost(found, "forward").matmul_flop == forward > 0

@@ -89,6 +89,10 @@ def _decoded(subject: Subject, mode: ShapesOnly, steps: int) -> Decoding:
     if "logits_to_keep" in takes:
         given["logits_to_keep"] = 1
     before = dict(_own_states(module))
+    encoded: list[Any] = []
+    if getattr(module.config, "is_encoder_decoder", False):
+        encoder: Any = module.get_encoder()  # type: ignore[operator]
+        encoder.register_forward_hook(lambda _module, _given, found: encoded.append(found))
     prompt, output = _recorded(module, given)
     cache = next((output.get(name) for name in _NAMES if output.get(name) is not None), None)
     if cache is None and "cache" in takes:  # it fills one that it does not give back
@@ -104,7 +108,7 @@ def _decoded(subject: Subject, mode: ShapesOnly, steps: int) -> Decoding:
     named = next(name for name in _NAMES if name in takes)
     more: dict[str, Any] = {"use_cache": True, named: cache}
     if output.get("encoder_last_hidden_state") is not None:
-        more |= {"encoder_outputs": (output["encoder_last_hidden_state"],)}
+        more["encoder_outputs"] = encoded[-1] if encoded else (output["encoder_last_hidden_state"],)
     ids = given.get("decoder_input_ids", given["input_ids"])
     token = "decoder_input_ids" if "decoder_input_ids" in given else "input_ids"
     more[token] = all_fake(torch.full((ids.shape[0], 1), 3, dtype=torch.int64), mode)
@@ -131,8 +135,18 @@ def _decoded(subject: Subject, mode: ShapesOnly, steps: int) -> Decoding:
 def _recorded(module: nn.Module, given: dict[str, Any]) -> tuple[Capture, Any]:
     recorder = CallRecorder()
     with recorder.inside(module.named_modules()), recorder:
-        output = module(**given)
+        output = module(**_encoded(module, given))
     return Capture(calls=tuple(recorder.calls), kept=(), parameters=tuple(parameter_uses(recorder, module))), output
+
+
+def _encoded(module: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
+    """Its encoder by itself, as ``generate`` runs it, where the class would tell it of the cache, too (Switch)."""
+    takes: Any = inspect.signature(module.forward).parameters
+    if "use_cache" in takes or "encoder_outputs" not in takes or "encoder_outputs" in given:
+        return given
+    encoder: Any = module.get_encoder()  # type: ignore[operator]
+    own = {name: value for name, value in given.items() if name in {"input_ids", "attention_mask"}}
+    return {name: value for name, value in given.items() if name not in own} | {"encoder_outputs": encoder(**own)}
 
 
 def _may_grow(cache: Any) -> bool:

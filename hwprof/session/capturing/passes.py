@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,13 +98,14 @@ class Pass:
 
     def found(self) -> Found:
         """All that is asked of it."""
+        tensors, shot = tuple(self.tensors()), self.shot()
         return Found(
             layers=self.labels.layers,
             head=self.head(),
             calls=len(self.seen.calls),
-            notes=self.notes,
-            tensors=tuple(self.tensors()),
-            shot=self.shot(),
+            notes=(*self.notes, *_more_than_routed(tensors, shot)),
+            tensors=tensors,
+            shot=shot,
         )
 
     def shot(self) -> CapturedShot:
@@ -254,6 +256,20 @@ def _is_linear(op: Op, matrices: dict[str, tuple[int, ...]]) -> bool:
     if shape is None or 0 in shape or not op.forward.matmul_flop:
         return False
     return op.forward.matmul_flop % (2 * shape[0] * shape[1]) == 0
+
+
+def _more_than_routed(tensors: Iterable[CapturedTensor], shot: CapturedShot) -> Iterator[str]:
+    """What to say of a class that multiplies more in its experts than their tokens need (NLLB of transformers 5)."""
+    experts = [each for each in tensors if each.experts > 1 and (each.linear or len(each.shape) > len(("out", "in")))]
+    labels = {each.label for each in experts}
+    tokens = shot.batch_size * max(shot.seq_len, shot.target_len or 0)
+    needed = sum(2 * tokens * prod(each.shape) * each.repeats * each.top_k / each.experts for each in experts)
+    done = sum(row.forward.matmul_flop * row.repeats for row in shot.rows if row.label in labels)
+    if needed and done > _TWICE * needed:
+        yield f"its class multiplies {done / needed:.3g} times as much in its experts as the tokens routed to them need"
+
+
+_TWICE = 2
 
 
 def cost_of(full: Cost, causal: Cost) -> CapturedCost:
