@@ -73,7 +73,7 @@ SMALL = {name: int(size) for size, names in _RULES["small"].items() for name in 
 WIDTHS = frozenset(_RULES["kept"])
 """What a second try leaves as it is."""
 
-LARGEST = 150_000_000
+LARGEST = 400_000_000
 """More parameters are not made for real."""
 
 EXPERTS = "_experts_implementation_internal"

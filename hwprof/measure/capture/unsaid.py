@@ -38,6 +38,12 @@ def remarks_of(values: dict[str, Any], found: Any, config: Any) -> Iterator[str]
     if unread:
         yield f"{found.__name__} does not know {', '.join(map(repr, unread))}: passed over"
     text: Any = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    chosen = getattr(text, "index_topk", None)
+    if chosen:
+        yield (
+            f"attention of {found.__name__} multiplies all pairs of tokens and hides all but the {chosen:,} that its "
+            "indexer chooses: kernels that gather these alone, as servers have them, multiply fewer"
+        )
     idle = getattr(text, "zero_expert_num", 0)
     if idle:
         yield f"{found.__name__} has matrices for {idle} experts a layer that do nothing: authors do not count them"
