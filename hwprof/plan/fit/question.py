@@ -18,7 +18,7 @@ from hwprof.specs.model.parts import HeadSpec
 from hwprof.specs.model.spec import ModelSpec
 from hwprof.specs.parsing import checked
 
-EXPERTS_LEFT = "Experts are one weight of each layer: QLoRA leaves them whole, and PEFT's adapters leave them alone."
+EXPERTS_LEFT = "Experts are one weight of each layer: QLoRA leaves them whole, and adapters leave them alone."
 """What is said of adapters beside routed experts (transformers 5 with bitsandbytes)."""
 
 Adaptation = Literal["full", "full-8bit", "lora", "qlora"]
