@@ -229,7 +229,4 @@ def _facts(captured: CapturedModel, ranks: int) -> Iterator[str]:
     for tensor in ruled:
         width = tensor.shape[1] if tensor.split == "row" else tensor.shape[0]
         if width % ranks and not tensor.grouped_rows:
-            yield f"{width} {_SIDES[tensor.split]} of {tensor.label}"
-
-
-_SIDES = {"row": "inputs", "column": "outputs", "inside": "channels or heads"}
+            yield f"{width} channels of {tensor.label}"

@@ -134,7 +134,7 @@ def test_what_does_not_divide_is_named_with_the_nearest_degrees() -> None:
     assert undivided(found, 3) == "8 heads of state spaces do not divide by tensor parallel 3 (nearest: 2 and 4)"
     assert undivided(found, 16) == "8 heads of state spaces do not divide by tensor parallel 16 (nearest: 8)"
     network = shared(model(weight("layers.*.fc1", 90, D), weight("layers.*.fc2", D, 90)), d_model=D, vocab_size=9)
-    assert undivided(network, 4) == "90 outputs of layers.*.fc1 do not divide by tensor parallel 4 (nearest: 3 and 5)"
+    assert undivided(network, 4) == "90 channels of layers.*.fc1 do not divide by tensor parallel 4 (nearest: 3 and 5)"
 
 
 def test_what_a_plan_gathers_can_be_split_all_the_same() -> None:
