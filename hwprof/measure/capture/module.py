@@ -198,7 +198,11 @@ def _refusal(subject: Subject, error: Exception) -> InputError:
         return InputError(what, remedy=f"{by_hand}; what runs there can be captured")
     if isinstance(error, _NEEDS_DATA):
         fact = "it looks at values, which fake tensors have not"
-        return InputError(what, expectation=fact, remedy="capture it on real tensors with --device cpu")
+        real = "capture it on real tensors with --device cpu"
+        if subject.around is not nullcontext:
+            real = "build a small one in a function that returns (module, inputs), and count that on real tensors: "
+            real += "hwprof count --module PACKAGE.MODULE:FUNCTION --device cpu"
+        return InputError(what, expectation=fact, remedy=real)
     if subject.around is not nullcontext:
         given = ", ".join(
             f"{name}={_typed(value)}" for name, value in subject.keywords.items() if hasattr(value, "shape")

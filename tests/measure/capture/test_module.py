@@ -21,6 +21,7 @@ from hwprof.count.ops.cost import Cost
 from hwprof.count.ops.operation import Op
 from hwprof.errors import InputError
 from hwprof.measure.capture import fake
+from hwprof.measure.capture.configured import quietly
 from hwprof.measure.capture.fake import all_fake, make_fake, weightless
 from hwprof.measure.capture.module import capture
 from hwprof.measure.capture.subject import Subject
@@ -250,6 +251,15 @@ def test_a_module_that_looks_at_values_is_sent_to_real_tensors() -> None:
         fake_capture(LooksAtValues(), torch.zeros(2, 4))
     rows = captured_ops(capture(Subject(name="test", module=LooksAtValues(), arguments=(torch.zeros(2, 4),))))
     assert row(rows, "linear", "addmm").forward.matmul_flop == 2 * (2 * 2 * 4 * 4)
+
+
+def test_a_class_of_a_file_that_looks_at_values_is_to_be_built_in_a_function() -> None:
+    with weightless():
+        module = LooksAtValues()
+    mode = make_fake(module)
+    inputs = all_fake((torch.zeros(2, 4),), mode)
+    with pytest.raises(InputError, match=r"hwprof count --module PACKAGE.MODULE:FUNCTION --device cpu"):
+        capture(Subject(name="file", module=module, arguments=inputs, fake=mode, around=quietly))
 
 
 class Selects(nn.Module):
