@@ -283,6 +283,10 @@ def _from_file(sort: Sort, path: Path) -> Record:
 def _unknown(sort: Sort, name: str) -> InputError:
     if sort == "cluster" and find_file("device", name) is not None:
         return InputError(f"{name!r} is a device, not a cluster", remedy=f"say how many, for example 8x{name}")
+    several = [each.strip() for each in name.split(",")]
+    if len(several) > 1 and all(_named_file(sort, each) for each in several):
+        names = f"{', '.join(several[:-1])} and {several[-1]}"
+        return InputError(f"{name!r} names {names}", expectation=f"one {sort} here", remedy="ask for each by itself")
     known = {claim for path in files_of(sort) for claim in claims_of(path, sort)}
     example = SHELVES[sort].example
     remedy = f"`hwprof specs list {sort}s` shows all; or give a TOML file, or put it in a folder of HWPROF_PATH"

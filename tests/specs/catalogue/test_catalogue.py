@@ -46,6 +46,12 @@ def test_a_near_miss_is_suggested_with_the_ways_out():
     assert "HWPROF_PATH" in text
 
 
+def test_several_names_where_one_goes_are_told_apart():
+    with pytest.raises(InputError) as caught:
+        load_device("h100, rtx-4090")
+    assert str(caught.value) == "'h100, rtx-4090' names h100 and rtx-4090; one device here; ask for each by itself"
+
+
 def test_a_file_is_loaded_by_its_path(tmp_path):
     path = tmp_path / "other.toml"
     path.write_text(TINY.replace("layers = 4", "layers = 5"))
