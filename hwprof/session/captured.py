@@ -47,7 +47,12 @@ def counted_model(name: str, shapes: Shapes) -> ModelSpec:
         InputError: it can't be captured at these shapes.
     """
     found = _read(name, shapes)
-    return found if isinstance(found, ModelSpec) else _captured(found, shapes)
+    if isinstance(found, ModelSpec):
+        return found
+    try:
+        return _captured(found, shapes)
+    except InputError as error:
+        return _text_alone(found, shapes, error)
 
 
 def counted_generation(name: str, shapes: Shapes, *, steps: int, serving: Serving) -> ModelSpec | CapturedGeneration:
@@ -67,9 +72,12 @@ def counted_generation(name: str, shapes: Shapes, *, steps: int, serving: Servin
         return found
     if shapes.seq_len is None:
         raise InputError("--prompt-len is missing", expectation=f"{name} reads tokens", remedy="say how many")
-    facts = _facts(found)
     size, path = shapes.batch_sizes[0], found.path
-    seen = _decoded(path, facts, size, shapes, steps=max(steps, 1))
+    try:
+        facts = _facts(found)
+        seen = _decoded(path, facts, size, shapes, steps=max(steps, 1))
+    except InputError as error:
+        return _text_alone(found, shapes, error)
     spec = _spec(found, facts, shapes, seen.model, [seen.model.shot])
     work = {"batch_size": size, "prompt_tokens": shapes.seq_len, "steps": steps}
     return generation_of(spec, seen, **work, serving=serving)
@@ -151,6 +159,21 @@ def _read(name: str, shapes: Shapes) -> ModelSpec | _Unread:
 def _holds_images(path: Path) -> bool:
     """Whether it is of a type of which the readers know the text model alone."""
     return model_type_of(path) in WITH_IMAGES
+
+
+def _text_alone(found: _Unread, shapes: Shapes, error: InputError) -> ModelSpec:
+    """The text model by its reader, where the class of the whole fails.
+
+    Raises:
+        InputError: ``error``, where images were asked for or no reader knows the text model.
+    """
+    if shapes.of_capture_alone or not _holds_images(found.path):
+        raise error
+    try:
+        spec = model_from_config(found.path)
+    except InputError:
+        raise error from None
+    return spec.changed(notes=f"{spec.notes} The class of the whole fails here ({error.fact}).".strip())
 
 
 def _without(path: Path, refusal: UnreadKeysError) -> ModelSpec | None:

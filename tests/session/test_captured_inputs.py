@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from captured_types import saved
 from other_types import OTHER_TYPES
-from small_transformers import multiplied, transformers
+from small_transformers import DECODER, multiplied, transformers
 from torch.utils.flop_counter import FlopCounterMode
 
+import hwprof.session.captured as session
 from hwprof.count.blocks.parameters import parameters
 from hwprof.count.blocks.transformer import Precision, model_ops
 from hwprof.count.inference.serving import Serving
@@ -19,6 +22,7 @@ from hwprof.count.job.totals import total_cost
 from hwprof.errors import InputError
 from hwprof.session.captured import Shapes, counted_generation, counted_model
 from hwprof.session.capturing.generation import CapturedGeneration
+from hwprof.session.capturing.passes import Pass
 from hwprof.specs.model.spec import ModelSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what transformers warns of is its own affair
@@ -101,3 +105,25 @@ def test_two_sides_with_experts_generate(kind: str, tmp_path: Path) -> None:
     assert found.work.cache.cross_bytes == 2 * 2 * 2 * 8 * 32 * 2  # keys and values of each side's 8 tokens, in bf16
     # NLLB's class makes a mask of its mask: its first expert takes what was sent to the others, and its second the rest
     assert ("times as much in its experts" in found.spec.notes) == (kind == "nllb-moe")
+
+
+def test_the_text_model_stands_for_a_class_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Llama 4's does in transformers 5.24: what fails is said, and images that are asked for are not left out."""
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise InputError("gemma3 raised AttributeError while it was captured")
+
+    monkeypatch.setattr(Pass, "of", fails)
+    monkeypatch.setattr(session, "_decoded", fails)
+    text = DECODER | {"head_dim": 8}
+    path = str(saved(tmp_path, "gemma3", "Gemma3ForConditionalGeneration", {"text_config": text, "vision_config": {}}))
+    shapes = Shapes(batch_sizes=(1,), seq_len=LENGTH)
+    module = transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**text))
+    serving = Serving(dtype="bf16")
+    for found in (counted_model(path, shapes), counted_generation(path, shapes, steps=1, serving=serving)):
+        assert isinstance(found, ModelSpec)
+        assert found.captured is None
+        assert "The class of the whole fails here (gemma3 raised AttributeError" in found.notes
+        assert parameters(found).total == sum(weight.numel() for weight in module.parameters())
+    with pytest.raises(InputError, match="AttributeError"):
+        counted_model(path, replace(shapes, images=(1, 32, 32)))

@@ -207,11 +207,17 @@ def subject_of_config(path: Path, asked: Asked, weights: Dtype = "fp32", frozen:
     """
     module = model_of_config(path)
     freeze(module, frozen)
-    module.to(FORMATS[weights])
+    narrow(module, FORMATS[weights])
     mode = make_fake(module)
     name = model_name(path)
     inputs = all_fake(in_format(inputs_of(module, asked, name), FORMATS[weights]), mode)
     return Subject(name=name, module=module, keywords=inputs, fake=mode, around=_as_if_real)
+
+
+def narrow(module: nn.Module, wanted: torch.dtype) -> None:
+    """Weights and tables in one format; complex tables, such as rotations, have no narrower one and stay."""
+    apply: Any = module._apply  # noqa: SLF001 (what .to asks, which has no types)
+    apply(lambda tensor: tensor.to(wanted) if tensor.is_floating_point() else tensor)
 
 
 def freeze(module: nn.Module, frozen: Frozen) -> None:

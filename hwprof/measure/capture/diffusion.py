@@ -13,7 +13,16 @@ import torch
 from torch import nn
 
 from hwprof.errors import InputError
-from hwprof.measure.capture.configured import FORMATS, NOTHING_FROZEN, Frozen, as_trained, freeze, in_format, quietly
+from hwprof.measure.capture.configured import (
+    FORMATS,
+    NOTHING_FROZEN,
+    Frozen,
+    as_trained,
+    freeze,
+    in_format,
+    narrow,
+    quietly,
+)
 from hwprof.measure.capture.fake import all_fake, make_fake, weightless
 from hwprof.measure.capture.inputs import Asked
 from hwprof.measure.capture.subject import Subject
@@ -170,7 +179,7 @@ def diffusion_subject(path: Path, asked: Asked, weights: Dtype = "fp32", frozen:
     """
     module = diffusion_module(path)
     freeze(module, frozen)
-    module.to(FORMATS[weights])
+    narrow(module, FORMATS[weights])
     inputs = _inputs(module, class_of_diffusers(path), asked)
     mode = make_fake(module)
     found = all_fake(in_format(inputs, FORMATS[weights]), mode)

@@ -62,12 +62,15 @@ def weightless() -> Iterator[None]:
         handle.remove()
 
 
+_MAKERS = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
+
+
 class _LargeOnesHaveNoMemory(TorchFunctionMode):
-    """``torch.empty`` of many elements is of the meta device, unless its caller names one."""
+    """``torch.empty`` and its like of many elements are of the meta device, unless their caller names one."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}
-        if func is torch.empty and "device" not in keywords and _elements(args) > KNOWN_ELEMENTS:
+        if func in _MAKERS and "device" not in keywords and _elements(args) > KNOWN_ELEMENTS:
             keywords = keywords | {"device": "meta"}
         return func(*args, **keywords)
 

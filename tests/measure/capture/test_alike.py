@@ -1,10 +1,11 @@
-"""What makes two layers do the same, and what is there for the next try to show it."""
+"""What makes two layers do the same, what is there for the next try to show it, and what has no memory."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
+from hwprof.measure.capture.configured import narrow
 from hwprof.measure.capture.fake import make_fake, weightless
 from hwprof.measure.capture.layers.alike import Comparison
 from hwprof.measure.capture.module import capture
@@ -53,3 +54,21 @@ def test_a_graph_that_a_module_holds_is_there_for_the_next_try() -> None:
     capture(subject)
     again = [each.call.name.removeprefix("aten::") for each in capture(subject).calls]
     assert again == ["mul", "mul", "sum", "mul", "add_"]  # forwards; the table's gradient, that of its scale, its sum
+
+
+class Large(nn.Module):
+    """Makes weights of zeros and a table of rotations, as Llama 4 does; real ones would take 68 GB."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1 << 17, 1 << 17))
+        self.turns: torch.Tensor
+        self.register_buffer("turns", torch.polar(torch.ones(4), torch.arange(4.0)))
+
+
+def test_large_weights_of_zeros_have_no_memory_and_rotations_stay_complex() -> None:
+    with weightless():
+        module = Large()
+    narrow(module, torch.bfloat16)
+    assert module.weight.is_meta
+    assert (module.weight.dtype, module.turns.dtype) == (torch.bfloat16, torch.complex64)
