@@ -139,6 +139,16 @@ def test_another_release_is_asked_anew(
         shutil.rmtree(installed)
 
 
+def test_what_setuptools_carries_along_is_not_installed(
+    asked: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once something imports it its copies are on the path, but not in the next process."""
+    first = asked()
+    (tmp_path / "_vendor" / "copied-1.0.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "_vendor"))
+    assert asked() == first
+
+
 def test_a_machine_with_a_gpu_is_asked_anew(
     asked: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,9 @@ _INFO = (".dist-info", ".egg-info")
 _GPUS = ("/dev/nvidiactl", "/dev/kfd")
 """Of a folder that machines share, those with a GPU may run kernels that others don't."""
 
+_VENDORED = f"{os.sep}_vendor"
+"""What setuptools adds to ``sys.path`` once somebody imports it: copies of its own."""
+
 Answer = TypeVar("Answer")
 
 
@@ -103,7 +106,8 @@ def _stamps(package: Path) -> Iterator[tuple[str, int, int]]:
 
 def _around() -> tuple[object, ...]:
     """What classes look at beside their configuration: all that is installed, by name and version, and GPUs."""
-    installed = sorted({name for folder in sys.path for name in _installed(folder)})
+    folders = [each for each in sys.path if not each.endswith(_VENDORED)]
+    installed = sorted({name for folder in folders for name in _installed(folder)})
     return sys.version, installed, [Path(each).exists() for each in _GPUS], os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
