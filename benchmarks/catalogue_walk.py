@@ -1,6 +1,6 @@
 """Take every model file of the catalogue that is a configuration through each command; print what came of it.
 
-    python benchmarks/catalogue_walk.py                      # all of them, about 25 minutes
+    python benchmarks/catalogue_walk.py                      # all of them, more than 25 minutes
     python benchmarks/catalogue_walk.py qwen3-next dit       # those whose name starts so
     python benchmarks/catalogue_walk.py --commands plan fit  # with these commands alone
 

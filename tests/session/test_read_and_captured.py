@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from captured_types import saved
+from captured_types import saved, work_share
 from click.testing import CliRunner
 from other_types import OTHER_TYPES
 from small_transformers import DECODER, MLA, NARROW_MOE
@@ -18,7 +18,7 @@ import hwprof.session.captured as session
 from hwprof.cli.count.command import command as count
 from hwprof.cli.simulate import command as simulate
 from hwprof.count.job.device_work import device_rows
-from hwprof.count.job.rows import Part, Unit, WorkShare
+from hwprof.count.job.rows import Part, Unit
 from hwprof.count.memory.job import job_memory
 from hwprof.deploy.config import read_config
 from hwprof.errors import SpecError
@@ -85,21 +85,7 @@ def pair(tmp_path: Path, unread: Callable[[], None]) -> Pair:
 
 def work_of(model: ModelSpec, **changes: Any) -> tuple[dict[str, float], float]:
     """FLOP by what does them, and the bytes of elementwise kernels in the layers, of one device's micro-batch."""
-    plain: dict[str, Any] = {"tensor": 1, "context": 1, "expert": 1, "expert_tensor": 1, "expert_skew": 1.0}
-    share = WorkShare(
-        model=model,
-        micro_batch=BATCH,
-        seq_len=LENGTH,
-        dtype="bf16",
-        flash=True,
-        sequence_parallel=False,
-        recompute="none",
-        selective=(),
-        lora=None,
-        adapter_library="peft",
-        fused=True,
-        **plain | changes,
-    )
+    share = work_share(model, micro_batch=BATCH, seq_len=LENGTH, fused=True, **changes)
     flop: defaultdict[str, float] = defaultdict(float)
     moved_bytes = 0.0
     for row in device_rows(share):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from captured_types import saved
+from captured_types import saved, work_share
 from click.testing import CliRunner
 from other_types import OTHER_TYPES
 from small_transformers import DECODER, NARROW_MOE, transformers
@@ -18,7 +18,7 @@ from hwprof.count.blocks.captured import captured_parts, summed_streams, tokens_
 from hwprof.count.blocks.parameters import parameter_tensors
 from hwprof.count.blocks.transformer import model_ops
 from hwprof.count.job.device_work import device_rows
-from hwprof.count.job.rows import Unit, WorkShare
+from hwprof.count.job.rows import Unit
 from hwprof.count.job.tensor_split import TensorSplit
 from hwprof.count.memory.job import job_memory
 from hwprof.count.ops.operation import Op
@@ -144,24 +144,7 @@ def held(ranks: int, model: ModelSpec) -> float:
 
 def flop_of(model: ModelSpec, ranks: int) -> dict[str, float]:
     """FLOP of one rank's micro-batch, by where and what."""
-    share = WorkShare(
-        model=model,
-        micro_batch=BATCH,
-        seq_len=LENGTH,
-        dtype="bf16",
-        flash=True,
-        tensor=ranks,
-        context=1,
-        expert=1,
-        sequence_parallel=False,
-        recompute="none",
-        selective=(),
-        lora=None,
-        adapter_library="peft",
-        fused=False,
-        expert_tensor=ranks,
-        expert_skew=1.0,
-    )
+    share = work_share(model, micro_batch=BATCH, seq_len=LENGTH, fused=False, tensor=ranks, expert_tensor=ranks)
     found: defaultdict[str, float] = defaultdict(float)
     for row in device_rows(share):
         if row.unit is not Unit.TRAFFIC:

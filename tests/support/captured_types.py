@@ -1,4 +1,4 @@
-"""What tests of captured types share: a file of one, and what autograd keeps of its module."""
+"""What tests of captured types share: a file of one, what autograd keeps of its module, one device's work."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 from torch.utils._pytree import tree_leaves
+
+from hwprof.count.job.rows import WorkShare
+from hwprof.specs.model.spec import ModelSpec
 
 
 def saved(folder: Path, kind: str, name: str, keys: dict[str, Any]) -> Path:
@@ -33,3 +36,11 @@ def kept_bytes(module: Any, inputs: dict[str, Any]) -> tuple[int, int]:
     results = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)}
     total = sum(size for pointer, size in packed.items() if pointer not in own)
     return total, sum(packed[pointer] for pointer in results & packed.keys() - own)
+
+
+def work_share(model: ModelSpec, **changes: Any) -> WorkShare:
+    """What decides the work of one device that shares nothing, trains all and runs nothing again, but for changes."""
+    alone: dict[str, Any] = {"tensor": 1, "context": 1, "expert": 1, "expert_tensor": 1, "expert_skew": 1.0}
+    plain: dict[str, Any] = {"dtype": "bf16", "flash": True, "sequence_parallel": False, "adapter_library": "peft"}
+    whole: dict[str, Any] = {"recompute": "none", "selective": (), "lora": None}
+    return WorkShare(model=model, **alone | plain | whole | changes)
